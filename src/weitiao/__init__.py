@@ -1,0 +1,45 @@
+"""weitiao (微调): fine-tune a language model on your own data, on the hardware you have.
+
+import weitiao
+run = weitiao.train(model="smollm2-135m", data="my.json", method="lora", out="runs/mine", r=16, steps=100)
+print(run.generate("Who are you?"), run.adapter_path)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .recipe.api import train as train
+    from .recipe.recipe import Recipe as Recipe
+    from .recipe.run import Run as Run
+    from .recipe.run import open_run as open_run
+    from .recipe.train import resume as resume
+
+__version__ = version("weitiao")
+
+_HOMES = {
+    "train": "weitiao.recipe.api",
+    "Recipe": "weitiao.recipe.recipe",
+    "Run": "weitiao.recipe.run",
+    "open_run": "weitiao.recipe.run",
+    "resume": "weitiao.recipe.train",
+}
+"""Where each public name lives; it is imported when first used, so that `import weitiao` is quick."""
+
+__all__ = ["Recipe", "Run", "__version__", "open_run", "resume", "train"]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for; raises AttributeError."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'weitiao' has no attribute {name!r}")
+    value: object = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

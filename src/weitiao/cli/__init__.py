@@ -1,0 +1,44 @@
+"""The command `weitiao`: a command is a file in this folder, found by name and imported when it is typed."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from types import TracebackType
+
+import click
+
+from ..core.errors import WeitiaoError
+from ._commands import commands
+from ._quiet import quiet_libraries
+
+
+def main() -> None:
+    """Run the command line and exit: 0 when done, else a code of `weitiao.core.errors.EXIT_CODES`."""
+    sys.excepthook = _report_fault
+    quiet_libraries()
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code; an error a person can mend is printed, others raised."""
+    try:
+        result = commands.main(arguments, prog_name="weitiao", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except WeitiaoError as error:
+        from ._errors import print_error
+
+        print_error(error)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    return result if isinstance(result, int) else 0
+
+
+def _report_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show what went wrong inside weitiao itself, and ask for it."""
+    sys.__excepthook__(kind, error, trace)
+    if threading.current_thread() is threading.main_thread() and issubclass(kind, Exception):
+        click.echo("\nThis is a fault of weitiao's own. Please report it, with the lines above.", err=True)

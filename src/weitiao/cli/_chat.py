@@ -1,0 +1,198 @@
+"""A conversation: its history, its commands, and who answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ..core.errors import Problem, SettingsError, WeitiaoError, unknown_name
+from ..core.settings import parse_settings
+from ..data.conversation import Message
+from ..evaluation.settings import GenerationSettings
+from ._tables import visible
+
+if TYPE_CHECKING:
+    from ..evaluation.opened import Opened
+
+SIDE_BY_SIDE_COLUMNS = 100
+"""From this width on, two answers stand side by side."""
+
+
+class Voice(Enum):
+    """Who answers."""
+
+    TRAINED = "after training"
+    BASE = "before training"
+
+
+@dataclass
+class Chat:
+    """One conversation with an opened model."""
+
+    opened: Opened
+    settings: GenerationSettings
+    console: Console
+    voices: tuple[Voice, ...] = (Voice.TRAINED,)
+    system: str = ""
+    turns: list[Message] = field(default_factory=list)
+    ended: bool = False
+
+    def __post_init__(self) -> None:
+        """Set up the commands' table."""
+        self._commands: Mapping[str, tuple[Callable[[str], None], str]] = {
+            "/reset": (self._reset, "forget the conversation so far"),
+            "/base": (self._base, "switch what was trained off, or on again"),
+            "/both": (self._both, "answer before and after training, or only after again"),
+            "/system": (
+                self._system,
+                "TEXT: set the system message (nothing removes it); forgets the conversation",
+            ),
+            "/set": (self._set, "NAME VALUE: change a generation setting, such as temperature 0.7"),
+            "/help": (self._help, "show this list and the settings"),
+            "/exit": (self._exit, "end, as Ctrl-D does"),
+        }
+
+    def take(self, line: str) -> None:
+        """Obey a command or answer a question; what cannot be done is said, and the chat goes on."""
+        text = line.strip()
+        if not text:
+            return
+        try:
+            self._obey(text) if text.startswith("/") else self._answer(text)
+        except WeitiaoError as error:
+            self._say(str(error), "red")
+
+    def _obey(self, text: str) -> None:
+        """Carry out a command; raises SettingsError with the nearest spelling for one there is none of."""
+        name, _, rest = text.partition(" ")
+        if name not in self._commands:
+            raise SettingsError(unknown_name("command", name, self._commands, "/help"))
+        self._commands[name][0](rest.strip())
+
+    def _answer(self, question: str) -> None:
+        """Answer, and keep question and answer; Ctrl-C keeps what was said until then."""
+        system = [Message("system", self.system)] if self.system else []
+        messages = [*system, *self.turns, Message("user", question)]
+        answers = [Growing() for _ in self.voices]
+        try:
+            if (
+                len(self.voices) > 1
+                and self.console.is_terminal
+                and self.console.width >= SIDE_BY_SIDE_COLUMNS
+            ):
+                self._side_by_side(messages, answers)
+            else:
+                self._one_after_another(messages, answers)
+        except KeyboardInterrupt:
+            self._say("\n(stopped)", "dim")
+        # The conversation goes on from what the trained model said, where both did.
+        kept = answers[self.voices.index(Voice.TRAINED) if Voice.TRAINED in self.voices else 0].text.strip()
+        if kept:
+            self.turns += [Message("user", question), Message("assistant", kept)]
+
+    def _one_after_another(self, messages: Sequence[Message], answers: Sequence[Growing]) -> None:
+        for voice, answer in zip(self.voices, answers, strict=True):
+            if len(self.voices) > 1:
+                self._say(f"[{voice.value}]", "bold")
+            # Closing ends generation at once when Ctrl-C comes while a piece is printed.
+            with closing(self._pieces(voice, messages)) as pieces:
+                for piece in pieces:
+                    answer.text += piece
+                    self.console.out(visible(piece), end="", highlight=False)
+            self.console.out("")
+
+    def _side_by_side(self, messages: Sequence[Message], answers: Sequence[Growing]) -> None:
+        with Live(console=self.console, auto_refresh=False, vertical_overflow="visible") as live:
+            for voice, answer in zip(self.voices, answers, strict=True):
+                with closing(self._pieces(voice, messages)) as pieces:
+                    for piece in pieces:
+                        answer.text += piece
+                        live.update(self._columns(answers), refresh=True)
+
+    def _columns(self, answers: Sequence[Growing]) -> Table:
+        table = Table(expand=True)
+        for voice in self.voices:
+            table.add_column(voice.value, ratio=1, overflow="fold")
+        table.add_row(*(Text(visible(answer.text)) for answer in answers))
+        return table
+
+    def _pieces(self, voice: Voice, messages: Sequence[Message]) -> Generator[str]:
+        """Yield an answer as it grows; where it cannot be shown growing, all answers at once."""
+        from ..evaluation.generate import generate, stream
+
+        opened = self.opened
+        with opened.as_base() if voice is Voice.BASE else nullcontext(opened.model) as model:
+            if self.settings.streams:
+                yield from stream(model, opened.tokenizer, opened.template, messages, self.settings)
+                return
+            answers = generate(model, opened.tokenizer, opened.template, [messages], self.settings)[0]
+        numbered = "\n".join(f"{number}. {text}" for number, text in enumerate(answers, 1))
+        yield answers[0] if len(answers) == 1 else numbered
+
+    def _reset(self, _: str) -> None:
+        self.turns.clear()
+        self._say("(the conversation begins anew)", "dim")
+
+    def _base(self, _: str) -> None:
+        self._require_trained()
+        base = self.voices == (Voice.BASE,)
+        self.voices = (Voice.TRAINED,) if base else (Voice.BASE,)
+        self._say(f"(answers as {self.voices[0].value})", "dim")
+
+    def _both(self, _: str) -> None:
+        self._require_trained()
+        both = len(self.voices) > 1
+        self.voices = (Voice.TRAINED,) if both else (Voice.BASE, Voice.TRAINED)
+        self._say("(one answer)" if both else "(answers before and after training)", "dim")
+
+    def _require_trained(self) -> None:
+        if not self.opened.is_trained:
+            raise SettingsError(
+                Problem(
+                    "this is a plain model, so there is no before and after",
+                    self.opened.source.base.name,
+                    "a run's folder or an adapter's",
+                    "weitiao chat RUN",
+                )
+            )
+
+    def _system(self, text: str) -> None:
+        self.system = text
+        self._reset("")
+
+    def _set(self, text: str) -> None:
+        """Change one generation setting; raises SettingsError, and then nothing changes."""
+        name, _, value = text.replace("=", " ", 1).partition(" ")
+        key = name.strip().replace("-", "_")
+        stops = key == "stop"
+        now: dict[str, Any] = self.settings.model_dump()
+        changed = {**now, key: [value.strip()] if stops and value.strip() else [] if stops else value.strip()}
+        self.settings = parse_settings(GenerationSettings, changed)
+        self._say(f"({key} = {self.settings.model_dump()[key]})", "dim")
+
+    def _help(self, _: str) -> None:
+        for name, (_command, meaning) in self._commands.items():
+            self._say(f"{name:<9}{meaning}")
+        for name, value in self.settings.model_dump().items():
+            self._say(f"  {name} = {value}", "dim")
+
+    def _exit(self, _: str) -> None:
+        self.ended = True
+
+    def _say(self, text: str, style: str = "") -> None:
+        self.console.print(Text(text), style=style, soft_wrap=True)
+
+
+@dataclass
+class Growing:
+    """A text that grows."""
+
+    text: str = ""

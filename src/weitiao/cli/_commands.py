@@ -1,0 +1,87 @@
+"""Commands are listed from their files' names and first lines, and imported only to be run."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+
+import click
+
+from ..core.errors import EXIT_CODES, Problem, SettingsError, nearest, unknown_name
+from ..core.registry import Registry
+
+FILES: Registry[object] = Registry(__package__, "click:Command", "command")
+
+
+class LazyCommands(click.Group):
+    """A group whose commands are the files of this folder; each file holds a `command`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands' names; imports none."""
+        return FILES.names()
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command; None where there is no such."""
+        if cmd_name not in FILES.names():
+            return None
+        command: click.Command = importlib.import_module(f"{__package__}.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command typed; raises SettingsError with the nearest name where there is none."""
+        if args and not args[0].startswith("-"):
+            self._require_known(args[0])
+        return super().resolve_command(ctx, args)
+
+    def _require_known(self, name: str) -> None:
+        if name not in FILES.names():
+            raise SettingsError(unknown_name("command", name, FILES.names(), "weitiao --help"))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List each command with the first line of its file."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, FILES.summary(name)) for name in FILES.names()])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the exit codes."""
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code), meaning) for code, meaning in EXIT_CODES.items()])
+
+
+class Command(click.Command):
+    """A command whose unknown options are explained as every other error is."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words typed; raises SettingsError for an option there is none of."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise SettingsError(self.unknown_option(ctx, error.option_name)) from error
+
+    def unknown_option(self, ctx: click.Context, name: str) -> Problem:
+        """Describe an option that does not exist, with the nearest that does."""
+        options = [parameter for parameter in self.get_params(ctx) if isinstance(parameter, click.Option)]
+        known = [spelling for option in options for spelling in option.opts if spelling.startswith("--")]
+        remedy = " or ".join(nearest(name, known)) or f"{ctx.command_path} --help"
+        return Problem(f"there is no option {name}", name, "one of " + ", ".join(known), remedy)
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        click.echo(f"weitiao {importlib.metadata.version('weitiao')}")
+        ctx.exit()
+
+
+@click.command(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version.",
+)
+def commands() -> None:
+    """Fine-tune a language model on your own data (微调), and see what came of it."""

@@ -1,0 +1,33 @@
+"""How an error a person can mend is printed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..core.errors import Problem, WeitiaoError
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+
+def print_error(error: WeitiaoError) -> None:
+    """Print every problem on stderr, coloured where that is a terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    count = len(error.problems)
+    if count > 1:
+        console.print(f"{count} problems:\n", style="bold")
+    for number, problem in enumerate(error.problems):
+        # Soft wrapping leaves paths and commands whole, to be copied.
+        console.print(_problem_text(problem), soft_wrap=True, end="\n\n" if number < count - 1 else "\n")
+
+
+def _problem_text(problem: Problem) -> Text:
+    from rich.text import Text
+
+    what, *rest = str(problem).split("\n")
+    text = Text(what, style="bold red")
+    for line in rest:
+        text.append("\n" + line, style="green" if line.startswith("  try ") else "none")
+    return text

@@ -1,0 +1,48 @@
+"""Options made from settings: a field's name, type and description are said once, under the field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from ..core.settings import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def options_of(cls: type[Settings]) -> Callable[[F], F]:
+    """Give a command one option a field, unset until typed; the settings themselves check the values."""
+
+    def decorate(command: F) -> F:
+        for name in reversed(cls.model_fields):
+            click.option(*_spelling(name), help=help_of(cls, name), **_kind(cls, name))(command)
+        return command
+
+    return decorate
+
+
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that were typed."""
+    return {name: value for name, value in options.items() if value is not None and value != ()}
+
+
+def help_of(cls: type[Settings], name: str) -> str:
+    """Return a field's description, with its default where it has one worth saying."""
+    field = cls.model_fields[name]
+    description = (field.description or "").replace("\n", " ")
+    default = field.get_default(call_default_factory=True)
+    return f"{description}  [{default}]" if isinstance(default, int | float | str) else description
+
+
+def _spelling(name: str) -> tuple[str, str]:
+    return f"--{name.replace('_', '-')}", name
+
+
+def _kind(cls: type[Settings], name: str) -> dict[str, Any]:
+    """Return click's arguments for a field: text, unless it is a number or a list of texts."""
+    annotation = cls.model_fields[name].annotation
+    if annotation in (int, float):
+        return {"type": annotation, "default": None}
+    return {"multiple": annotation == list[str], "default": None}

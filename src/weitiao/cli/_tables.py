@@ -1,0 +1,69 @@
+"""Tables that several commands print."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Control characters but tab and newline: with them a text could drive the terminal."""
+
+
+def visible(text: str) -> str:
+    """Return a model's or a data set's text without what a terminal would obey."""
+    return CONTROL.sub("", text)
+
+
+def make_console() -> Console:
+    """Return the console for what a command says; it colours nothing by guessing."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def plain_table(*columns: str) -> Table:
+    """Return an empty table with a line under its header only."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, style="bold" if number == 0 else "", overflow="fold", no_wrap=number == 0)
+    return table
+
+
+def settings_table(cls: type[BaseModel], block: str) -> Table:
+    """Return a table of a block's settings: what to type, the default and the description."""
+    table = plain_table("setting", "default", "what it does")
+    for name, field in cls.model_fields.items():
+        for key, default, description in _rows(f"{block}.{name}", field):
+            table.add_row(key, default, description)
+    return table
+
+
+def _rows(key: str, field: FieldInfo) -> Iterator[tuple[str, str, str]]:
+    """Yield one row a setting; a block within a block gives its own settings."""
+    default = None if field.is_required() else field.get_default(call_default_factory=True)
+    if isinstance(default, BaseModel):
+        for name, inner in type(default).model_fields.items():
+            yield from _rows(f"{key}.{name}", inner)
+        return
+    description = (field.description or "").replace("\n", " ")
+    yield key, "(needed)" if field.is_required() else shown(default), description
+
+
+def shown(value: Any) -> str:  # noqa: ANN401  (any default)
+    """Write a default as a person would type it."""
+    if value is None or value in ([], {}, ""):
+        return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ", ".join(map(shown, value)) if isinstance(value, list | tuple) else str(value)

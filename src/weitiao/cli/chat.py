@@ -1,0 +1,68 @@
+"""Talk to a trained model: streaming, with its base beside it where you want to compare."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..core.settings import parse_settings
+from ..evaluation.settings import GenerationSettings
+from ._commands import Command
+from ._options import given, options_of
+
+if TYPE_CHECKING:
+    from ._chat import Chat
+
+EPILOG = """
+\b
+In the chat: /reset, /base, /both, /system TEXT, /set NAME VALUE, /help, /exit.
+Ctrl-C stops an answer, Ctrl-D ends the chat. A pipe may ask one question a line.
+"""
+
+
+@click.command(cls=Command, epilog=EPILOG)
+@click.argument("run")
+@click.option("--both", is_flag=True, help="Answer each question before and after training.")
+@click.option("--system", metavar="TEXT", default="", help="The system message to begin with.")
+@options_of(GenerationSettings)
+def command(run: str, both: bool, system: str, **options: Any) -> None:  # noqa: ANN401  (the settings check them)
+    """Talk to what RUN trained; RUN may also be an adapter's folder or any model's name."""
+    settings = parse_settings(GenerationSettings, given(options))
+    from ..evaluation.opened import open_model
+    from ._chat import Chat
+    from ._tables import make_console
+
+    chat = Chat(open_model(run), settings, make_console(), system=system)
+    if both:
+        chat.take("/both")
+    if sys.stdin.isatty():
+        chat.console.print("/help lists the commands; Ctrl-D ends", style="dim")
+    for line in _lines(chat):
+        chat.take(line)
+        if chat.ended:
+            return
+
+
+def _lines(chat: Chat) -> Iterator[str]:
+    """Yield what is typed, or the lines of a pipe, which are shown before their answers."""
+    if not sys.stdin.isatty():
+        for line in sys.stdin:
+            if line.strip():
+                chat.console.out(f"> {line.rstrip()}", highlight=False)
+            yield line
+        return
+    if find_spec("readline"):  # gives the prompt arrow keys and a history; Windows has none
+        import_module("readline")
+    while True:
+        try:
+            yield input("> ")
+        except EOFError:
+            chat.console.print()
+            return
+        except KeyboardInterrupt:
+            chat.console.print("\n(Ctrl-D or /exit ends)", style="dim")

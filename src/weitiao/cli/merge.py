@@ -1,0 +1,33 @@
+"""Write a run's result as one plain model, compared with the trained one before it is called done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ._commands import Command
+
+
+@click.command(cls=Command)
+@click.argument("run")
+@click.argument("out", type=click.Path(path_type=Path))
+def command(run: str, out: Path) -> None:
+    """Write the model that RUN (or an adapter's folder) trained into the new folder OUT, as a plain model."""
+    from ..core.units import readable_bytes
+    from ..serving.merge import merge_run
+    from ._tables import make_console
+
+    console = make_console()
+    console.print(f"merging {run} and reading it back to compare", markup=False, soft_wrap=True)
+    merged = merge_run(run, out)
+    found = merged.comparison
+    console.print(
+        f"compared {found.positions} positions: largest difference of logits {found.max_difference:.2g}, "
+        f"mean {found.mean_difference:.2g}, same choice at {found.same_choice:.1%}",
+        soft_wrap=True,
+    )
+    console.print(
+        f"{merged.out} ({readable_bytes(merged.size_bytes)}, {merged.dtype})", markup=False, soft_wrap=True
+    )
+    console.print(f"next: weitiao chat {merged.out}", markup=False, soft_wrap=True)

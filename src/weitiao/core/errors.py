@@ -1,0 +1,140 @@
+"""What a person reads when something cannot be done: what was wrong, got, expected, try; and the exit code it ends in.
+
+WeitiaoError               1   a fault of weitiao's own
+├── SettingsError          2   a run file, flag or override that cannot be used
+├── DataError              3   a data file or row that cannot be used
+├── ModelError             4   a model, tokenizer or method that cannot be used together
+├── RunFolderError         5   an output folder in use, a checkpoint of another run or damaged
+├── ResourceError          6   too little disk or memory
+├── MissingExtraError      7   an optional package is not installed
+├── NotFiniteError        10   a NaN or inf stopped the run; nothing of it was applied or saved
+└── Interrupted      130, 143  Ctrl-C or SIGTERM; the run was saved
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, in the four parts a person needs to mend it."""
+
+    what: str
+    """What was wrong, in one sentence."""
+    got: str = ""
+    """The offending value, as the person wrote it."""
+    expected: str = ""
+    """What would have been right."""
+    remedy: str = ""
+    """What to type or change next."""
+
+    def __str__(self) -> str:
+        parts = (("got", self.got), ("expected", self.expected), ("try", self.remedy))
+        indented = [
+            f"  {label:<9} {text.replace(chr(10), chr(10) + ' ' * 12)}" for label, text in parts if text
+        ]
+        return "\n".join([self.what, *indented])
+
+
+class WeitiaoError(Exception):
+    """Base of every error a person can mend; carries all problems found, not only the first."""
+
+    exit_code: int = 1
+
+    def __init__(self, *problems: Problem) -> None:
+        self.problems: tuple[Problem, ...] = problems
+        super().__init__("\n\n".join(map(str, problems)))
+
+
+class SettingsError(WeitiaoError):
+    """A run file, flag or override that cannot be used."""
+
+    exit_code = 2
+
+
+class DataError(WeitiaoError):
+    """A data file or row that cannot be used."""
+
+    exit_code = 3
+
+
+class ModelError(WeitiaoError):
+    """A model, tokenizer or method that cannot be used, alone or together."""
+
+    exit_code = 4
+
+
+class RunFolderError(WeitiaoError):
+    """An output folder in use, or a checkpoint that is damaged or belongs to another run."""
+
+    exit_code = 5
+
+
+class ResourceError(WeitiaoError):
+    """Too little disk or memory for what was asked."""
+
+    exit_code = 6
+
+
+class MissingExtraError(WeitiaoError):
+    """An optional package is needed and not installed."""
+
+    exit_code = 7
+
+
+class NotFiniteError(WeitiaoError):
+    """A NaN or inf appeared in the loss, a gradient or a weight; it was neither applied nor saved."""
+
+    exit_code = 10
+
+
+class Interrupted(WeitiaoError):
+    """Ctrl-C (130) or SIGTERM (143) ended the run after it was saved."""
+
+    def __init__(self, problem: Problem, exit_code: int) -> None:
+        super().__init__(problem)
+        self.exit_code = exit_code
+
+
+EXIT_CODES: dict[int, str] = {
+    0: "done",
+    1: "a fault of weitiao's own: please report it",
+    2: "a setting, flag or run file cannot be used",
+    3: "the data cannot be used",
+    4: "the model or method cannot be used",
+    5: "the run folder or a checkpoint cannot be used",
+    6: "too little disk or memory",
+    7: "an optional package is missing",
+    10: "stopped on a NaN or inf; the last good state is saved",
+    130: "stopped by Ctrl-C; saved, resumable",
+    143: "stopped by SIGTERM; saved, resumable",
+}
+
+
+def raise_all(error: type[WeitiaoError], problems: Sequence[Problem]) -> None:
+    """Raise `error` with every problem found; do nothing when there is none."""
+    if problems:
+        raise error(*problems)
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """Return the known names spelt most like `name`, nearest first (case is ignored)."""
+    by_lower = {k.lower(): k for k in known}
+    return [by_lower[m] for m in difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.6)]
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str], command: str = "") -> Problem:
+    """Describe an unknown name, with the nearest spelling first and the whole list as what was expected."""
+    names = sorted(known)
+    near = nearest(name, names)
+    remedy = " or ".join(near) if near else command
+    return Problem(f"there is no {kind} called {name!r}", name, "one of " + ", ".join(names), remedy)
+
+
+def missing_extra(package: str, extra: str, purpose: str) -> MissingExtraError:
+    """Say which extra to install for an optional package."""
+    what = f"{purpose} needs the package {package}, which is not installed"
+    return MissingExtraError(Problem(what, remedy=f"pip install 'weitiao[{extra}]'"))

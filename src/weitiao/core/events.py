@@ -1,0 +1,78 @@
+"""What a run reports: one JSON object a line in events.jsonl, and the same to whoever listens."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+Event = dict[str, Any]
+"""A record with at least `event` (its kind) and `time` (seconds since the epoch)."""
+
+Listener = Callable[[Event], None]
+
+
+class EventLog:
+    """Append events to a file, a line each, and pass them on; a torn last line of a crash is ended first."""
+
+    def __init__(self, path: Path | None, listeners: tuple[Listener, ...] = ()) -> None:
+        """Open `path` for appending (None keeps nothing on disk)."""
+        self._listeners = listeners
+        self._file = path.open("a+b") if path else None
+        if self._file and self._file.tell() > 0:
+            self._file.seek(-1, os.SEEK_END)
+            if self._file.read(1) != b"\n":
+                self._file.write(b"\n")
+
+    def emit(self, event: str, **fields: Any) -> None:  # noqa: ANN401  (any JSON values)
+        """Write and pass on one event; a number that is not finite is written as its name."""
+        record: Event = {"event": event, "time": round(time.time(), 3), **fields}
+        if self._file:
+            line = json.dumps(_finite(record), ensure_ascii=False, allow_nan=False)
+            self._file.write(line.encode("utf-8") + b"\n")
+            self._file.flush()
+        for listener in self._listeners:
+            listener(record)
+
+    def close(self) -> None:
+        """Make everything written durable and close the file."""
+        if self._file:
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._file = None
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401
+    """Replace NaN and inf, which JSON cannot hold, by their names."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def read_events(path: Path) -> Iterator[Event]:
+    """Yield the events of a file; a line torn by a crash is passed over."""
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                continue
+
+
+def steps_that_count(events: Iterator[Event]) -> list[Event]:
+    """Return the `step` events that made the final weights: those after a resume replace what they repeat."""
+    kept: dict[int, Event] = {}
+    for event in events:
+        if event["event"] == "resumed":
+            kept = {step: e for step, e in kept.items() if step <= event["step"]}
+        elif event["event"] == "step":
+            kept[event["step"]] = event
+    return [kept[step] for step in sorted(kept)]

@@ -1,0 +1,119 @@
+"""The folder of one run: run.yaml, events.jsonl, adapter/ or model/, checkpoints/, report.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from .errors import Problem, RunFolderError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where each thing of a run lies; creating one writes nothing."""
+
+    root: Path
+
+    @property
+    def run_yaml(self) -> Path:
+        """The whole run file, which reproduces the run."""
+        return self.root / "run.yaml"
+
+    @property
+    def events(self) -> Path:
+        """What the run reported, a JSON object a line."""
+        return self.root / "events.jsonl"
+
+    @property
+    def adapter(self) -> Path:
+        """The trained adapter in PEFT's format."""
+        return self.root / "adapter"
+
+    @property
+    def model(self) -> Path:
+        """The whole trained model, where the method changes the model's own weights."""
+        return self.root / "model"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The checkpoints, one folder each."""
+        return self.root / "checkpoints"
+
+    @property
+    def report(self) -> Path:
+        """The report with the answers before and after."""
+        return self.root / "report.md"
+
+    @property
+    def report_zh(self) -> Path:
+        """The same report in Chinese."""
+        return self.root / "report.zh.md"
+
+    def require_new(self) -> None:
+        """Raise RunFolderError where the folder already holds anything."""
+        if self.root.is_file():
+            raise RunFolderError(
+                Problem("the output folder is a file", str(self.root), "a new folder", "--out RUN")
+            )
+        there = [p.name for p in self.root.iterdir()] if self.root.is_dir() else []
+        used = [name for name in there if name != ".lock" and not name.startswith(".run.yaml.")]
+        if used:
+            resume = f"weitiao train --resume {self.root}" if self.run_yaml.is_file() else ""
+            remedy = " or ".join(filter(None, [resume, f"--out {self.root}-2"]))
+            raise RunFolderError(
+                Problem(
+                    "the output folder is in use",
+                    f"{self.root} ({', '.join(sorted(used)[:4])})",
+                    "a folder that is new or empty",
+                    remedy,
+                )
+            )
+
+    def require_run(self) -> None:
+        """Raise RunFolderError where no run lies here."""
+        if not self.run_yaml.is_file():
+            raise RunFolderError(
+                Problem(
+                    "no run lies in this folder",
+                    str(self.root),
+                    "a folder with run.yaml, made by weitiao train",
+                )
+            )
+
+    def require_result(self) -> None:
+        """Raise RunFolderError where no run lies here, or one that has not finished."""
+        self.require_run()
+        if not (self.adapter.is_dir() or self.model.is_dir()):
+            raise RunFolderError(
+                Problem(
+                    "this run has no result yet",
+                    str(self.root),
+                    "a run that finished",
+                    f"weitiao train --resume {self.root}",
+                )
+            )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder against a second process; the lock dies with its process. Raises RunFolderError."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.root / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise RunFolderError(
+                Problem(
+                    "another process is writing to this run",
+                    str(self.root),
+                    "one process a run",
+                    "wait for it, or choose another --out",
+                )
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()

@@ -1,0 +1,149 @@
+"""Settings: frozen, unknown keys refused with a near spelling, every error at once, YAML in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar, cast
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .errors import Problem, SettingsError, nearest, raise_all
+
+S = TypeVar("S", bound="Settings")
+
+
+class Settings(BaseModel):
+    """Base of every block of settings; the text under a field is its description everywhere."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
+    )
+
+    known_elsewhere: ClassVar[Mapping[str, str]] = {}
+    """What other tools call a setting -> what it is called here, for the error that names the right one."""
+
+
+def check_settings(cls: type[S], raw: Mapping[str, Any], path: str = "") -> tuple[S | None, list[Problem]]:
+    """Build `cls` from plain values; return it, or None with every problem found (never only the first)."""
+    try:
+        return cls.model_validate(dict(raw)), []
+    except ValidationError as error:
+        return None, [_problem(cls, dict(details), path) for details in error.errors(include_url=False)]
+
+
+def parse_settings(cls: type[S], raw: Mapping[str, Any], path: str = "") -> S:
+    """Build `cls` from plain values; raises SettingsError with all problems at once."""
+    settings, problems = check_settings(cls, raw, path)
+    raise_all(SettingsError, problems)
+    return cast(S, settings)  # no problem means that it was built
+
+
+def _problem(cls: type[Settings], details: dict[str, Any], path: str) -> Problem:
+    """Turn one of pydantic's error records into what a person reads."""
+    location = [str(part) for part in details["loc"]]
+    key = ".".join(filter(None, [path, *location]))
+    got = f"{key}: {details['input']!r}"
+    if details["type"] == "extra_forbidden":
+        return _unknown_key(_owner(cls, location[:-1]), location[-1], key, got)
+    if details["type"] == "missing":
+        return Problem(f"{key} is missing", expected=_describe(cls, location), remedy=f"{key}=...")
+    reason = details["msg"].removeprefix("Value error, ")
+    return Problem(f"{key} cannot be used: {reason}", got, _describe(cls, location))
+
+
+def _owner(cls: type[Settings], location: Sequence[str]) -> type[BaseModel]:
+    """Follow a location into nested settings and return the class that holds the last key."""
+    owner: type[BaseModel] = cls
+    for part in location:
+        field = owner.model_fields.get(part)
+        nested = [a for a in _classes(field.annotation) if issubclass(a, BaseModel)] if field else []
+        owner = nested[0] if nested else owner
+    return owner
+
+
+def _classes(annotation: Any) -> list[type]:  # noqa: ANN401  (an annotation may be any object)
+    """Return the classes an annotation mentions, unions and containers included."""
+    if isinstance(annotation, type) and not getattr(annotation, "__args__", None):
+        return [annotation]
+    return [found for part in getattr(annotation, "__args__", ()) for found in _classes(part)]
+
+
+def _unknown_key(owner: type[BaseModel], key: str, full_key: str, got: str) -> Problem:
+    """Describe an unknown key; the name it has here, or the nearest spelling, is what to try."""
+    known = list(owner.model_fields)
+    renamed = issubclass(owner, Settings) and owner.known_elsewhere.get(key)
+    near = [renamed] if renamed else nearest(key, known)
+    prefix = full_key[: len(full_key) - len(key)]
+    remedy = " or ".join(prefix + name for name in near) if near else ""
+    return Problem(f"there is no setting {full_key}", got, "one of " + ", ".join(known), remedy)
+
+
+def _describe(cls: type[Settings], location: Sequence[str]) -> str:
+    """Return the description written under the field at a location, if it has one."""
+    owner = _owner(cls, location[:-1])
+    field = owner.model_fields.get(location[-1]) if location else None
+    return (field.description or "").replace("\n", " ") if field else ""
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a run file; `1e-5` is a number, a repeated key or a syntax error is refused with its line."""
+    from omegaconf import OmegaConf
+
+    if not path.is_file():
+        similar = nearest(
+            path.name, [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        )
+        remedy = str(path.parent / similar[0]) if similar else "weitiao train --model M --data D --out RUN"
+        raise SettingsError(Problem("the run file is not there", str(path), "a YAML file", remedy))
+    try:
+        loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise SettingsError(Problem(f"{path} is not YAML that can be read", str(error))) from error
+    if not isinstance(loaded, dict):
+        raise SettingsError(
+            Problem(f"{path} holds no settings", type(loaded).__name__, "keys such as model, data, method")
+        )
+    return {str(k): v for k, v in loaded.items()}
+
+
+def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
+    """Turn `method.r=16 train.lr=2e-4` into nested settings; raises SettingsError for every word that has no `=`."""
+    from omegaconf import OmegaConf
+
+    bad = [w for w in words if "=" not in w.lstrip("=") or w.startswith("-")]
+    raise_all(
+        SettingsError,
+        [
+            Problem("an override has the form key=value", w, "for example train.lr=2e-4", _as_override(w))
+            for w in bad
+        ],
+    )
+    try:
+        nested = OmegaConf.to_container(OmegaConf.from_dotlist(list(words)), resolve=False)
+    except yaml.YAMLError as error:
+        raise SettingsError(
+            Problem("an override cannot be read", " ".join(words), remedy=str(error))
+        ) from error
+    return {str(k): v for k, v in nested.items()} if isinstance(nested, dict) else {}
+
+
+def _as_override(word: str) -> str:
+    """Guess the override meant by a flag such as `--train.lr=1`."""
+    name, _, value = word.lstrip("-").partition("=")
+    return f"{name}={value or 'VALUE'}"
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay nested settings over others; a mapping merges key by key, anything else replaces."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def to_yaml(settings: BaseModel) -> str:
+    """Write settings as YAML that reads back equal."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

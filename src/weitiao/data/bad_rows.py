@@ -1,0 +1,46 @@
+"""Rows that cannot be used: gathered by reason, so that a person sees all of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ..core.errors import Problem
+
+SHOWN_PLACES = 5
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """One row that cannot be used."""
+
+    place: str
+    """Where it stands, as `file:line`."""
+    reason: str
+    """Why, the same words for every row with this fault."""
+    detail: str = ""
+    """What is particular to this row."""
+
+
+def by_reason(rows: Iterable[BadRow]) -> dict[str, list[BadRow]]:
+    """Group rows by reason, the most frequent first."""
+    groups: dict[str, list[BadRow]] = {}
+    for row in rows:
+        groups.setdefault(row.reason, []).append(row)
+    return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
+
+
+def problems_of(rows: Sequence[BadRow], expected: str, read: int) -> list[Problem]:
+    """Describe bad rows, one problem a reason with its count and first places; `read` is how many rows there
+    were."""
+    remedy = "mend these rows, or leave them out with data.skip_bad_rows=true"
+    return [
+        Problem(f"{len(group)} of {read} rows cannot be used: {reason}", _places(group), expected, remedy)
+        for reason, group in by_reason(rows).items()
+    ]
+
+
+def _places(group: Sequence[BadRow]) -> str:
+    lines = [f"{row.place}: {row.detail}" if row.detail else row.place for row in group[:SHOWN_PLACES]]
+    more = len(group) - SHOWN_PLACES
+    return "\n".join(lines + ([f"and {more} more"] if more > 0 else []))

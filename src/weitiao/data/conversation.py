@@ -1,0 +1,80 @@
+"""The forms data takes on its way: Row -> Conversation -> Example."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row as its file has it, and where it stands."""
+
+    fields: dict[str, Any]
+    source: str
+    """The file, hub id or `<python>` it comes from."""
+    line: int
+    """The line in the file, or the row's number where a format has no lines; the first is 1."""
+    column: int = 0
+    """Where the row begins in its line, for rows that share one with others; 0 for a row with a line of its own."""
+
+    @property
+    def place(self) -> str:
+        """Where the row stands, as `file:line`, or `file:line:column` where rows share a line."""
+        return f"{self.source}:{self.line}" + (f":{self.column}" if self.column else "")
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Turns in order, at most one system message, first; the last turn is the assistant's."""
+
+    messages: tuple[Message, ...]
+    place: str
+    """Where it comes from, as `file:line`."""
+    weight: float = 1.0
+    """How many times an epoch sees it; a fraction is a seeded share of the epochs' draws."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """Token ids and one loss weight a token: 0 is context, above 0 is trained (as a target)."""
+
+    ids: tuple[int, ...]
+    weights: tuple[float, ...]
+    place: str
+    """Where it comes from, as `file:line`."""
+    draws: float = 1.0
+    """How many times an epoch sees it."""
+
+    def __post_init__(self) -> None:
+        """Refuse ids and weights of different lengths with ValueError."""
+        if len(self.ids) != len(self.weights):
+            raise ValueError(f"{self.place}: {len(self.ids)} ids but {len(self.weights)} weights")
+
+    @property
+    def trained_tokens(self) -> int:
+        """How many targets carry weight (the first token has nothing before it to predict it from)."""
+        return sum(weight > 0 for weight in self.weights[1:])
+
+    @property
+    def loss_weight(self) -> float:
+        """The sum of the targets' weights: what this example adds to the divisor of a step's loss."""
+        return sum(self.weights[1:])
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids to generate from, and the text they came from."""
+
+    ids: tuple[int, ...]
+    text: str = field(compare=False, default="")

@@ -1,0 +1,12 @@
+"""The formats a row may have: one file per format; the folder is the registry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...core.registry import Registry
+
+if TYPE_CHECKING:
+    from ._base import Format
+
+FORMATS: Registry[Format] = Registry("weitiao.data.formats", "weitiao.data.formats._base:Format", "format")

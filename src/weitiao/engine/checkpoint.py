@@ -1,0 +1,221 @@
+"""Checkpoints that a crash cannot spoil: staging folder, manifest of sizes and sha256, fsync, rename.
+
+    checkpoints/step-00000100/
+        trainable.safetensors   the trained parameters
+        extra.safetensors       what a method needs besides, such as an initial adapter
+        optimizer.safetensors   the optimizer's tensors
+        state.json              the optimizer's numbers, the schedule, the progress, and whose checkpoint it is
+        MANIFEST.json           size and sha256 of each file; written last
+
+No random state is kept: every draw is a function of (seed, step), so there is none to restore.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..core.errors import NotFiniteError, Problem, RunFolderError
+from ..core.files import need_disk, sha256_of, sync_file, sync_folder, write_json
+from ..core.settings import Settings
+from .tensors import put_tensors, take_tensors, unshared
+
+FORMAT = 1
+MANIFEST = "MANIFEST.json"
+FILES = frozenset({"trainable.safetensors", "extra.safetensors", "optimizer.safetensors", "state.json"})
+NAME = "step-{:08d}"
+STAGING = ".staging-"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a run needs to go on as if it had never stopped."""
+
+    step: int
+    """Steps done."""
+    trainable: Mapping[str, Tensor]
+    optimizer: Mapping[str, Any]
+    """The optimizer's state_dict()."""
+    schedule: Mapping[str, Any]
+    """The schedule's state_dict()."""
+    progress: Mapping[str, Any]
+    """Plain numbers the loop keeps."""
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the method needs besides its trainable parameters."""
+    identity: Mapping[str, str] = field(default_factory=dict)
+    """Whose checkpoint it is: fingerprints of the run file, the data and the base, by name."""
+
+
+def save_checkpoint(folder: Path, snapshot: Snapshot) -> Path:
+    """Write a checkpoint under `folder` and return its path; raises NotFiniteError, ResourceError, OSError.
+
+    The folder appears by one rename, complete or not at all; an equal one already there is kept. What dead processes
+    left half written goes first, as it may hold the disk that is needed.
+    """
+    target = folder / NAME.format(snapshot.step)
+    if target.is_dir() and not damage_of(target):
+        return target
+    state, files = _as_files(snapshot)
+    for name, tensors in files.items():
+        require_finite(tensors, f"{name} of step {snapshot.step}")
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(f"{STAGING}*"):
+        shutil.rmtree(left)
+    size_bytes = sum(t.numel() * t.element_size() for tensors in files.values() for t in tensors.values())
+    need_disk(folder, size_bytes + (1 << 20), "a checkpoint")
+    staging = folder / f"{STAGING}{os.getpid()}-{target.name}"
+    staging.mkdir()
+    for name, tensors in files.items():
+        save_file(tensors, staging / f"{name}.safetensors")
+    write_json(staging / "state.json", state)
+    _publish(staging, target, snapshot.step)
+    return target
+
+
+def _as_files(snapshot: Snapshot) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+    """Return a snapshot as JSON and as the tensors of each safetensors file."""
+    optimizer_tensors: dict[str, Tensor] = {}
+    state = {
+        "format": FORMAT,
+        "step": snapshot.step,
+        "optimizer": take_tensors(dict(snapshot.optimizer), "optimizer", optimizer_tensors),
+        "schedule": take_tensors(dict(snapshot.schedule), "schedule", optimizer_tensors),
+        "progress": dict(snapshot.progress),
+        "identity": dict(snapshot.identity),
+    }
+    files = {"trainable": snapshot.trainable, "extra": snapshot.extra, "optimizer": optimizer_tensors}
+    return state, {name: unshared(tensors) for name, tensors in files.items()}
+
+
+def _publish(staging: Path, target: Path, step: int) -> None:
+    """Make a staging folder durable, describe it in a manifest, and give it its name."""
+    files = sorted(p for p in staging.iterdir() if p.name != MANIFEST)
+    for path in files:
+        sync_file(path)
+    entries = {p.name: {"bytes": p.stat().st_size, "sha256": sha256_of(p)} for p in files}
+    write_json(staging / MANIFEST, {"format": FORMAT, "step": step, "files": entries})
+    if target.exists():  # a damaged checkpoint of the same step
+        shutil.rmtree(target)
+    staging.rename(target)
+    sync_folder(target.parent)
+
+
+def require_finite(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Raise NotFiniteError naming the tensors that hold a NaN or inf."""
+    bad = [name for name, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
+    if bad:
+        what = f"{where} would hold NaN or inf, so it is not written"
+        raise NotFiniteError(
+            Problem(what, ", ".join(bad[:8]), "finite numbers", "a new run with a lower train.lr")
+        )
+
+
+def damage_of(path: Path) -> str:
+    """Return what is wrong with a checkpoint, or an empty text where every file is as its manifest says."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        kind, step = manifest["format"], manifest["step"]
+        entries = {name: (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"its manifest cannot be read ({type(error).__name__})"
+    if kind != FORMAT:
+        return f"its format is {kind}, and this version reads {FORMAT}"
+    if path.name != NAME.format(step) or set(entries) != FILES:
+        return f"its manifest is that of step {step} with {', '.join(sorted(entries))}"
+    return next(filter(None, (_damage_of_file(path / name, *entries[name]) for name in entries)), "")
+
+
+def _damage_of_file(path: Path, size_bytes: int, sha256: str) -> str:
+    """Return what is wrong with one file of a checkpoint, or an empty text."""
+    if not path.is_file():
+        return f"{path.name} is missing"
+    if path.stat().st_size != size_bytes:
+        return f"{path.name} has {path.stat().st_size} bytes, the manifest says {size_bytes}"
+    if sha256_of(path) != sha256:
+        return f"{path.name} has other content than when it was written (sha256)"
+    return ""
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints under a folder, newest first, whole or not; staging folders are none."""
+    return sorted(folder.glob("step-" + 8 * "[0-9]"), reverse=True) if folder.is_dir() else []
+
+
+def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
+    """Return the newest checkpoint that verifies, and why each newer one was passed over."""
+    passed_over: list[str] = []
+    for path in list_checkpoints(folder):
+        damage = damage_of(path)
+        if not damage:
+            return path, passed_over
+        passed_over.append(f"{path.name} is damaged: {damage}")
+    return None, passed_over
+
+
+def load_checkpoint(path: Path, identity: Mapping[str, str]) -> Snapshot:
+    """Read a verified checkpoint; raises RunFolderError where it is damaged or belongs to another run."""
+    damage = damage_of(path)
+    if damage:
+        raise RunFolderError(
+            Problem(f"the checkpoint is damaged: {damage}", str(path), "the files as written")
+        )
+    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    other = [name for name, value in identity.items() if state["identity"].get(name) != value]
+    if other:
+        raise RunFolderError(
+            Problem(
+                f"the checkpoint belongs to another run: its {' and '.join(other)} differ",
+                str(path),
+                "the same run file, data and base model as when it was written",
+                "start a new run in another --out, or put the data and settings back",
+            )
+        )
+    tensors = load_file(path / "optimizer.safetensors")
+    return Snapshot(
+        step=state["step"],
+        trainable=load_file(path / "trainable.safetensors"),
+        extra=load_file(path / "extra.safetensors"),
+        optimizer=put_tensors(state["optimizer"], tensors),
+        schedule=put_tensors(state["schedule"], tensors),
+        progress=state["progress"],
+        identity=state["identity"],
+    )
+
+
+def prune(folder: Path, keep: int, step: int, protected: frozenset[int]) -> None:
+    """Delete checkpoints but the newest `keep` up to `step`, the one just saved, and those of protected steps.
+
+    What lies beyond `step` was damaged and passed over when the run was resumed, so it must not count as newest.
+    """
+    steps = {path: int(path.name.removeprefix("step-")) for path in list_checkpoints(folder)}
+    newest = [path for path in steps if steps[path] <= step][:keep]
+    for path in steps:
+        if path not in newest and steps[path] not in protected:
+            shutil.rmtree(path)
+
+
+class CheckpointSettings(Settings):
+    """When the run is saved, and what is kept."""
+
+    known_elsewhere: ClassVar[Mapping[str, str]] = {
+        "save_steps": "save_every",
+        "save_total_limit": "keep_checkpoints",
+        "load_best_model_at_end": "keep_best",
+    }
+
+    save_every: int | None = Field(default=None, ge=1)
+    """Steps between checkpoints; left out, at the end of each epoch and at least every 200 steps."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """How many of the newest checkpoints stay; the best one stays besides."""
+    keep_best: bool = True
+    """Whether the weights with the lowest held-out loss are the run's result (else the last)."""

@@ -1,0 +1,229 @@
+"""The loop: next batch, step, record, look, save. It knows no method and no objective by name."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch.optim.lr_scheduler import LRScheduler
+
+from ..core.errors import NotFiniteError, Problem
+from ..core.events import EventLog
+from ..methods._base import Attached
+from .checkpoint import NAME, Snapshot, damage_of, load_checkpoint, prune, save_checkpoint
+from .monitor import Monitor
+from .plan import StepPlan
+from .schedules import follows_held_out_loss
+from .settings import TrainSettings
+from .signals import StopRequest, watch_signals
+from .step import Stepper, StepResult
+
+STEPS_BETWEEN_SAVES = 200
+
+HeldOutLoss = Callable[[Callable[[], bool]], float | None]
+"""Returns the held-out loss, or None where the question it is given (shall I stop?) was answered yes."""
+
+
+@dataclass
+class Progress:
+    """What the loop remembers from step to step; plain numbers, kept in every checkpoint."""
+
+    step: int = 0
+    """Steps done."""
+    tokens: int = 0
+    looked_at: int = 0
+    """The step of the last look at the held-out loss."""
+    best_loss: float | None = None
+    best_step: int | None = None
+    looks_without_gain: int = 0
+    loss_scale: float = 1.0
+    good_steps: int = 0
+    """Steps since the loss scale was last lowered."""
+    pack_tokens: int = 0
+    seconds: float = 0.0
+    """Time spent in steps."""
+
+
+@dataclass
+class Training:
+    """A run under way."""
+
+    attached: Attached
+    stepper: Stepper
+    schedule: LRScheduler
+    plan: StepPlan
+    settings: TrainSettings
+    log: EventLog
+    checkpoints: Path
+    identity: Mapping[str, str]
+    held_out_loss: HeldOutLoss | None = None
+    progress: Progress = field(default_factory=Progress)
+    _recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=20))
+    _monitor: Monitor = field(default_factory=Monitor)
+    _saved_step: int = -1
+
+    def run(self) -> Progress:
+        """Train to the end, or raise Interrupted or NotFiniteError with the last good state saved."""
+        total_steps = self.plan.total_steps
+        with self.stepper.forward.attention(), watch_signals() as stop:
+            self._look_if_due(stop)
+            while self.progress.step < total_steps and not self._gave_up() and not stop.requested():
+                self._record(self._step(), total_steps)
+                self._look_if_due(stop)
+                if self._save_is_due():
+                    self.save()
+            self.save()
+            if stop.requested():
+                raise stop.interrupted(str(self.checkpoints.parent))
+        self._take_best()
+        return self.progress
+
+    def _step(self) -> StepResult:
+        """Make the next step; the state before it is saved where it turns out not to be finite."""
+        step, started = self.progress.step, time.perf_counter()
+        self.stepper.forward.model.train()
+        try:
+            result = self.stepper.apply(self.plan.batch(step), step)
+        except NotFiniteError:
+            self.save()
+            raise
+        bad = self.stepper.weights_not_finite()
+        if bad:
+            what = f"step {step + 1} made weights that are not finite; they are not saved"
+            raise NotFiniteError(
+                Problem(what, ", ".join(bad[:8]), "finite weights", "a new run with a lower train.lr")
+            )
+        if not follows_held_out_loss(self.schedule):
+            self.schedule.step()
+        seconds = time.perf_counter() - started
+        self._recent.append((seconds, result.tokens))
+        self.progress.step += 1
+        self.progress.tokens += result.tokens
+        self.progress.seconds += seconds
+        return result
+
+    def _record(self, result: StepResult, total_steps: int) -> None:
+        """Report one step."""
+        seconds, tokens = (sum(column) for column in zip(*self._recent, strict=True))
+        self.log.emit(
+            "step",
+            step=self.progress.step,
+            steps=total_steps,
+            loss=result.loss,
+            lr=self.stepper.optimizer.param_groups[0]["lr"],
+            grad_norm=result.grad_norm,
+            tokens=result.tokens,
+            tokens_per_second=tokens / seconds,
+            seconds_left=(total_steps - self.progress.step) * seconds / len(self._recent),
+            **self._monitor.read().as_fields(),
+        )
+
+    def _look_if_due(self, stop: StopRequest) -> None:
+        """Look at the held-out loss where the settings say so and this step has not been looked at yet."""
+        step = self.progress.step
+        if self.held_out_loss is None or self.progress.looked_at == step or not self._look_is_due(step):
+            return
+        loss = self.held_out_loss(stop.requested)
+        if loss is None:
+            return
+        self.progress.looked_at = step
+        self.log.emit("evaluated", step=step, loss=loss, perplexity=math.exp(min(loss, 700)))
+        if follows_held_out_loss(self.schedule):
+            self.schedule.step(loss)  # type: ignore[arg-type]
+        self._compare_with_best(loss)
+
+    def _look_is_due(self, step: int) -> bool:
+        """Tell whether a look is due after `step` steps: by the settings, and always at the end."""
+        if step in (0, self.plan.total_steps):
+            return step > 0
+        every = self.settings.eval_every
+        return step % every == 0 if every else self.plan.ends_epoch(step - 1)
+
+    def _compare_with_best(self, loss: float) -> None:
+        best = math.inf if self.progress.best_loss is None else self.progress.best_loss
+        if not loss < best - self.settings.early_stopping_min_delta:  # a loss that is NaN is no gain either
+            self.progress.looks_without_gain += 1
+            return
+        self.progress.best_loss, self.progress.best_step = loss, self.progress.step
+        self.progress.looks_without_gain = 0
+        if self.settings.keep_best:
+            self.save()
+
+    def _gave_up(self) -> bool:
+        """Tell whether the held-out loss has not gained for as long as the settings wait."""
+        patience = self.settings.early_stopping_patience
+        return patience is not None and self.progress.looks_without_gain >= patience
+
+    def _save_is_due(self) -> bool:
+        step, every = self.progress.step, self.settings.save_every
+        return step % (every or STEPS_BETWEEN_SAVES) == 0 or (
+            every is None and self.plan.ends_epoch(step - 1)
+        )
+
+    def save(self) -> None:
+        """Write a checkpoint of the state now, and delete those no longer kept."""
+        if self._saved_step == self.progress.step:
+            return
+        self.progress.loss_scale = self.stepper.scale.value
+        self.progress.good_steps = self.stepper.scale.good_steps
+        self.progress.pack_tokens = self.stepper.pack_tokens
+        path = save_checkpoint(
+            self.checkpoints,
+            Snapshot(
+                step=self.progress.step,
+                trainable=self.stepper.parameters,
+                extra=self.attached.checkpoint_state(),
+                optimizer=self.stepper.optimizer.state_dict(),
+                schedule=self.schedule.state_dict(),
+                progress=asdict(self.progress),
+                identity=self.identity,
+            ),
+        )
+        best = self.progress.best_step if self.settings.keep_best else None
+        prune(
+            self.checkpoints,
+            self.settings.keep_checkpoints,
+            self.progress.step,
+            frozenset() if best is None else frozenset([best]),
+        )
+        self._saved_step = self.progress.step
+        self.log.emit("checkpoint", step=self.progress.step, path=str(path))
+
+    def resume(self, path: Path) -> None:
+        """Go back to a checkpoint, bit by bit; raises RunFolderError where it is not this run's."""
+        snapshot = load_checkpoint(path, self.identity)
+        self._put_weights(snapshot)
+        self.attached.load_checkpoint_state(dict(snapshot.extra))
+        self.stepper.optimizer.load_state_dict(dict(snapshot.optimizer))
+        self.schedule.load_state_dict(dict(snapshot.schedule))
+        self.progress = Progress(**snapshot.progress)
+        self.stepper.scale = replace(
+            self.stepper.scale, value=self.progress.loss_scale, good_steps=self.progress.good_steps
+        )
+        self.stepper.pack_tokens = min(self.stepper.pack_tokens, self.progress.pack_tokens)
+        self.log.emit("resumed", step=snapshot.step, path=str(path))
+
+    def _put_weights(self, snapshot: Snapshot) -> None:
+        with torch.no_grad():
+            for name, parameter in self.stepper.parameters.items():
+                parameter.copy_(snapshot.trainable[name])
+
+    def _take_best(self) -> None:
+        """Put back the weights with the lowest held-out loss; where their checkpoint is damaged, say so and stay."""
+        best = self.progress.best_step
+        if not self.settings.keep_best or best is None or best == self.progress.step:
+            return
+        path = self.checkpoints / NAME.format(best)
+        damage = damage_of(path)
+        if damage:
+            self.log.emit(
+                "note", text=f"{path.name}, the best one, is damaged ({damage}): the result is the last step"
+            )
+            return
+        self._put_weights(load_checkpoint(path, self.identity))
+        self.log.emit("note", text=f"the result is step {best}, whose held-out loss is the lowest")

@@ -1,0 +1,90 @@
+"""Learning-rate schedules: transformers' own, with warmup in steps or as a ratio."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from ..core.errors import Problem, SettingsError
+from ..core.settings import Settings
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+SchedulerName = Literal[
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "constant",
+    "constant_with_warmup",
+    "inverse_sqrt",
+    "reduce_lr_on_plateau",
+    "cosine_with_min_lr",
+    "cosine_warmup_with_min_lr",
+    "warmup_stable_decay",
+    "greedy",
+]
+
+
+class ScheduleSettings(Settings):
+    """How the learning rate moves over a run."""
+
+    known_elsewhere: ClassVar[Mapping[str, str]] = {
+        "lr_scheduler_type": "scheduler",
+        "lr_scheduler": "scheduler",
+        "lr_scheduler_kwargs": "scheduler_args",
+    }
+
+    scheduler: SchedulerName = "linear"
+    """The schedule's name in transformers."""
+    warmup_steps: int | None = Field(default=None, ge=0)
+    """Steps over which the learning rate rises from 0; set this or warmup_ratio."""
+    warmup_ratio: float = Field(default=0.0, ge=0, lt=1)
+    """The same as a share of all steps."""
+    scheduler_args: dict[str, Any] = Field(default_factory=dict)
+    """What a schedule takes besides, for example {num_decay_steps: 100} or {min_lr_rate: 0.1}."""
+
+    @model_validator(mode="after")
+    def _one_warmup(self) -> ScheduleSettings:
+        if self.warmup_steps is not None and self.warmup_ratio:
+            raise ValueError("warmup_steps and warmup_ratio are both set; choose one")
+        return self
+
+    def warmup(self, steps: int) -> int:
+        """Return the warmup in steps for a run of `steps` steps."""
+        return self.warmup_steps if self.warmup_steps is not None else round(self.warmup_ratio * steps)
+
+
+def build_schedule(optimizer: Optimizer, settings: ScheduleSettings, steps: int) -> LRScheduler:
+    """Build the schedule; raises SettingsError where `scheduler_args` does not fit it."""
+    from transformers import get_scheduler
+
+    try:
+        schedule = get_scheduler(
+            settings.scheduler,
+            optimizer,
+            settings.warmup(steps),
+            steps,
+            dict(settings.scheduler_args) or None,
+        )
+    except (TypeError, ValueError) as error:
+        raise SettingsError(
+            Problem(
+                f"the schedule {settings.scheduler} does not take these arguments: {error}",
+                f"train.scheduler_args: {settings.scheduler_args}",
+                f"what transformers' {settings.scheduler} schedule takes",
+            )
+        ) from error
+    return schedule  # type: ignore[no-any-return]
+
+
+def follows_held_out_loss(schedule: object) -> bool:
+    """Tell whether a schedule moves when the held-out loss is known, instead of at every step."""
+    from torch.optim.lr_scheduler import ReduceLROnPlateau
+    from transformers.optimization import GreedyLR
+
+    return isinstance(schedule, ReduceLROnPlateau | GreedyLR)

@@ -1,0 +1,130 @@
+"""Trackers by choice, through accelerate's own: what events.jsonl holds always, they show as curves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from ..core.errors import missing_extra
+from ..core.events import Event
+from ..core.settings import Settings
+
+if TYPE_CHECKING:
+    from accelerate.tracking import GeneralTracker
+
+TrackerName = Literal["tensorboard", "trackio", "wandb", "mlflow", "swanlab"]
+
+SHOWN = (
+    "loss",
+    "lr",
+    "grad_norm",
+    "tokens_per_second",
+    "memory_bytes",
+    "cpu_percent",
+    "gpu_memory_bytes",
+    "gpu_percent",
+)
+
+
+class TrackSettings(Settings):
+    """Where a run's curves go besides events.jsonl, which is always written."""
+
+    known_elsewhere: ClassVar[Mapping[str, str]] = {"report_to": "to", "logger": "to", "run_name": "name"}
+
+    to: list[TrackerName] = Field(default_factory=list)
+    """tensorboard, trackio (local), wandb, mlflow, swanlab; each is an extra: pip install 'weitiao[trackio]'."""
+    project: str = "weitiao"
+    """What the trackers group runs under."""
+    name: str | None = None
+    """The run's name there; left out, the output folder's."""
+    offline: bool = True
+    """Keep wandb and swanlab on this machine; false sends to their servers with the key in your environment."""
+
+    def require_installed(self) -> None:
+        """Raise MissingExtraError where a chosen tracker's package is not installed."""
+        for tracker in self.to:
+            if find_spec(tracker) is None:
+                raise missing_extra(tracker, tracker, f"track.to: [{tracker}]")
+
+
+def _tensorboard(settings: TrackSettings, name: str, folder: Path) -> GeneralTracker:
+    from accelerate.tracking import TensorBoardTracker
+
+    return TensorBoardTracker(name, folder / "tensorboard")
+
+
+def _trackio(settings: TrackSettings, name: str, folder: Path) -> GeneralTracker:
+    from accelerate.tracking import TrackioTracker
+
+    return TrackioTracker(settings.project, name=name)
+
+
+def _wandb(settings: TrackSettings, name: str, folder: Path) -> GeneralTracker:
+    from accelerate.tracking import WandBTracker
+
+    mode = "offline" if settings.offline else "online"
+    return WandBTracker(settings.project, name=name, dir=str(folder), mode=mode)
+
+
+def _mlflow(settings: TrackSettings, name: str, folder: Path) -> GeneralTracker:
+    import os
+
+    import mlflow
+    from accelerate.tracking import MLflowTracker
+
+    if "MLFLOW_TRACKING_URI" not in os.environ:
+        mlflow.set_tracking_uri(f"sqlite:///{(folder / 'mlflow.db').absolute()}")
+    return MLflowTracker(experiment_name=settings.project, run_name=name, logging_dir=str(folder / "mlflow"))
+
+
+def _swanlab(settings: TrackSettings, name: str, folder: Path) -> GeneralTracker:
+    from accelerate.tracking import SwanLabTracker
+
+    mode = "offline" if settings.offline else "cloud"
+    return SwanLabTracker(settings.project, experiment_name=name, logdir=str(folder / "swanlab"), mode=mode)
+
+
+TRACKERS: Mapping[str, Callable[[TrackSettings, str, Path], GeneralTracker]] = {
+    "tensorboard": _tensorboard,
+    "trackio": _trackio,
+    "wandb": _wandb,
+    "mlflow": _mlflow,
+    "swanlab": _swanlab,
+}
+
+
+class Tracking:
+    """A listener that passes losses and machine use on to the chosen trackers."""
+
+    def __init__(self, settings: TrackSettings, root: Path, hyperparameters: Mapping[str, Any]) -> None:
+        """Start the trackers for the run at `root`; their files lie in its folder `track`."""
+        self._trackers: list[GeneralTracker] = []
+        if not settings.to:
+            return
+        folder = root / "track"
+        folder.mkdir(parents=True, exist_ok=True)
+        for chosen in settings.to:
+            tracker = TRACKERS[chosen](settings, settings.name or root.name, folder)
+            tracker.start()
+            tracker.store_init_configuration(dict(hyperparameters))
+            self._trackers.append(tracker)
+
+    def __call__(self, event: Event) -> None:
+        """Pass on the numbers of a step or of a look at the held-out loss; other events are not curves."""
+        if event["event"] == "step":
+            values = {f"train/{key}": event[key] for key in SHOWN if event.get(key) is not None}
+        elif event["event"] == "evaluated":
+            values = {f"held_out/{key}": event[key] for key in ("loss", "perplexity")}
+        else:
+            return
+        for tracker in self._trackers:
+            tracker.log(values, step=event["step"])
+
+    def close(self) -> None:
+        """End the trackers' runs."""
+        for tracker in self._trackers:
+            tracker.finish()

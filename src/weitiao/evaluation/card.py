@@ -1,0 +1,51 @@
+"""The README card of an adapter or model: metadata the hub reads, then what a person wants to know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from ..core.files import write_atomic
+from .facts import ReportFacts
+from .report import ENGLISH, loading_code, parameters_text, scores_table, settings_text
+
+
+def write_card(folder: Path, facts: ReportFacts) -> None:
+    """Write README.md into an adapter's or model's folder, atomically; raises OSError."""
+    write_atomic(folder / "README.md", card(facts))
+
+
+def card(facts: ReportFacts) -> str:
+    """Return the card: YAML metadata (no licence, which is the trainer's to choose) and Markdown."""
+    loader = "peft" if facts.is_adapter else "transformers"
+    sections = [
+        f"# {Path(facts.run).name}",
+        f"{facts.method_title} on {facts.base}, trained with weitiao.",
+        f"- **Base model:** {facts.base}\n"
+        f"- **Data:** {'; '.join(facts.data)}\n"
+        f"- **Method:** {facts.method} ({settings_text(facts.method_settings)})\n"
+        f"- **Trained parameters:** {parameters_text(facts)}\n"
+        f"- **Steps:** {facts.steps}",
+        _scores(facts),
+        f"## Load it\n\nWith {loader} alone, PATH being this folder:",
+        f"```python\n{loading_code(facts, 'PATH')}\n```",
+        "With weitiao:",
+        f"```sh\nweitiao chat PATH\n{'weitiao merge PATH OUT' if facts.is_adapter else ''}".rstrip()
+        + "\n```",
+    ]
+    return f"---\n{_metadata(facts)}---\n\n" + "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _metadata(facts: ReportFacts) -> str:
+    metadata: dict[str, object] = {"base_model": facts.base_hub_id} if facts.base_hub_id else {}
+    metadata["library_name"] = "peft" if facts.is_adapter else "transformers"
+    metadata["pipeline_tag"] = "text-generation"
+    metadata["tags"] = ["weitiao", facts.method, *facts.extra_tags]
+    return str(yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True))
+
+
+def _scores(facts: ReportFacts) -> str:
+    if facts.before is None or facts.after is None:
+        return ""
+    return f"## Scores\n\n{scores_table(facts.before, facts.after, ENGLISH)}"

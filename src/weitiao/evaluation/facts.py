@@ -1,0 +1,61 @@
+"""What is known about a finished run: all that the report and the adapter's card are written from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .answers import Answer
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The held-out loss, in nats a token, and its perplexity."""
+
+    loss: float
+    perplexity: float
+
+
+@dataclass(frozen=True)
+class ReportFacts:
+    """Plain facts of a run; paths are as a reader would type them."""
+
+    run: str
+    """The run's folder."""
+    base: str
+    """The base model's name, as the run file has it."""
+    data: Sequence[str]
+    """Where the data came from, one text a source."""
+    data_lines: Sequence[str]
+    """The data's summary, a line each."""
+    method: str
+    """The method's name."""
+    method_title: str
+    """The method's name as papers write it."""
+    method_settings: Mapping[str, Any]
+    trainable: int
+    """Trained parameters."""
+    total: int
+    """All parameters, the trained ones included."""
+    steps: int
+    seconds: float
+    tokens_per_second: float
+    peak_memory_bytes: int
+    result: str
+    """Where the adapter or the whole model lies, from the run's folder."""
+    is_adapter: bool
+    """Whether the result is an adapter in PEFT's format, not a whole model."""
+    before: Scores | None = None
+    after: Scores | None = None
+    losses: Sequence[tuple[int, float]] = ()
+    """(step, training loss), in order."""
+    held_out_losses: Sequence[tuple[int, float]] = ()
+    """(step, held-out loss), in order."""
+    answers: Sequence[Answer] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Package -> version, python included."""
+    base_hub_id: str | None = None
+    """The base's id on the hub, where it has one: named in the card's metadata."""
+    extra_tags: Sequence[str] = ()
+    """Tags for the card beside the method's."""

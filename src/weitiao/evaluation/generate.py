@@ -1,0 +1,289 @@
+"""Generating answers: many at once, or one as a stream of text.
+
+Shapes: B prompts of a batch, N answers each, R = B * N rows, T tokens of prompt and answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers.generation.streamers import BaseStreamer
+
+from ..core.errors import DataError, Problem
+from ..engine.forward import base_of
+from .cutting import PieceDecoder, StopCutter, cut_at, decoded
+from .settings import GenerationSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from ..data.conversation import Message, Prompt
+    from ..data.template import Template
+
+BATCH_PROMPTS = 8
+ShouldStop = Callable[[], bool]
+
+
+def never() -> bool:
+    """Say that generation goes on."""
+    return False
+
+
+def generate(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    conversations: Sequence[Sequence[Message]],
+    settings: GenerationSettings,
+    should_stop: ShouldStop = never,
+) -> list[list[str]]:
+    """Answer each conversation; returns `num_return_sequences` texts each, in the order given.
+
+    Prompts of about one length go through the model together, padded on the left; greedy and beam answers
+    equal those generated one by one. The caller's random state and the model's mode are as before. Where
+    `should_stop` says yes, the texts are what there was by then (empty for conversations not reached). Raises
+    DataError for a conversation longer than the model's context.
+    """
+    prompts = [template.prompt(messages) for messages in conversations]
+    longest = _longest_answer(model, prompts, settings)
+    generation = _Generation(model, tokenizer, template.stop_ids, settings, longest, should_stop)
+    answers: list[list[str]] = [[""] * settings.num_return_sequences for _ in prompts]
+    by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index].ids))
+    with _evaluating(model):
+        for start in range(0, len(by_length), BATCH_PROMPTS):
+            if should_stop():
+                break
+            batch = by_length[start : start + BATCH_PROMPTS]
+            for index, own in zip(batch, generation.texts([prompts[i] for i in batch]), strict=True):
+                answers[index] = own
+    return answers
+
+
+def stream(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    messages: Sequence[Message],
+    settings: GenerationSettings,
+) -> Generator[str]:
+    """Yield the answer piece by piece, whole characters only; joined, they equal what `generate` returns.
+
+    Closing the iterator, or Ctrl-C while it waits, ends generation within a token. Where `settings.streams`
+    is false, the whole first answer comes as one piece. Raises DataError as `generate`.
+    """
+    if not settings.streams:
+        yield generate(model, tokenizer, template, [messages], settings)[0][0]
+        return
+    prompt = template.prompt(messages)
+    longest = _longest_answer(model, [prompt], settings)
+    cancelled, streamer = Event(), _Streamer()
+    generation = _Generation(model, tokenizer, template.stop_ids, settings, longest, cancelled.is_set)
+    with _evaluating(model), ThreadPoolExecutor(1, "weitiao-generate") as pool:
+        answer = pool.submit(generation.ids, [prompt], streamer)
+        answer.add_done_callback(lambda _: streamer.end())
+        try:
+            yield from _pieces(
+                streamer, PieceDecoder(tokenizer), StopCutter(settings.stop), template.stop_ids
+            )
+        finally:
+            cancelled.set()
+        answer.result()  # an error of the other thread is raised here
+
+
+def _pieces(
+    ids: Iterator[int], decoder: PieceDecoder, cutter: StopCutter, stop_ids: frozenset[int]
+) -> Iterator[str]:
+    """Yield text as ids arrive, up to a stop id or a stop text."""
+    for token_id in ids:
+        if token_id in stop_ids:
+            break
+        piece = cutter.push(decoder.push(token_id))
+        if piece:
+            yield piece
+        if cutter.ended:
+            return
+    last = cutter.push(decoder.rest()) + cutter.rest()
+    if last:
+        yield last
+
+
+class _Streamer(BaseStreamer):  # type: ignore[misc]  # transformers exports it untyped
+    """Hands ids from the thread that generates to the one that reads."""
+
+    def __init__(self) -> None:
+        self._arrived: SimpleQueue[int | None] = SimpleQueue()
+        self._past_prompt = False
+
+    def put(self, value: Tensor) -> None:
+        """Take new ids; the first call brings the prompt, which is passed over."""
+        if not self._past_prompt:
+            self._past_prompt = True
+            return
+        for token_id in value.reshape(-1).tolist():
+            self._arrived.put(int(token_id))
+
+    def end(self) -> None:
+        """Say that no more ids come."""
+        self._arrived.put(None)
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        token_id = self._arrived.get()
+        if token_id is None:
+            raise StopIteration
+        return token_id
+
+
+@dataclass(frozen=True)
+class _Generation:
+    """A model and how it is to generate; the model is in evaluation mode already."""
+
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    stop_ids: frozenset[int]
+    settings: GenerationSettings
+    longest: int
+    """The most tokens an answer may have."""
+    should_stop: ShouldStop
+
+    def texts(self, prompts: Sequence[Prompt]) -> list[list[str]]:
+        """Return N texts for each of B prompts."""
+        rows = [_up_to_stop(ids, self.stop_ids) for ids in self.ids(prompts).tolist()]
+        texts = [cut_at(decoded(self.tokenizer, ids), self.settings.stop) for ids in rows]
+        count = self.settings.num_return_sequences
+        return [texts[start : start + count] for start in range(0, len(texts), count)]
+
+    def ids(self, prompts: Sequence[Prompt], streamer: BaseStreamer | None = None) -> Tensor:
+        """Return the answers' ids (R, longest answer), behind a stop id whatever padding there is."""
+        device = base_of(self.model).get_input_embeddings().weight.device
+        padded = _left_padded(prompts, min(self.stop_ids), device)
+        prompt_tokens = padded["input_ids"].shape[1]
+        stopping: list[StoppingCriteria] = [_Cancelled(self.should_stop)]
+        if self.settings.stop:
+            stopping.append(_StopText(self.tokenizer, self.settings.stop, prompt_tokens))
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(self.settings.seed)
+            ids_RT: Tensor = self._generate_of_model()(
+                **padded,
+                generation_config=_generation_config(self.settings, self.longest, self.stop_ids),
+                stopping_criteria=StoppingCriteriaList(stopping),
+                streamer=streamer,
+            )
+        return ids_RT[:, prompt_tokens:]
+
+    def _generate_of_model(self) -> Callable[..., Tensor]:
+        """Return the `generate` that transformers' and PEFT's models have and nn.Module does not."""
+        generate_ids: Callable[..., Tensor] = self.model.generate  # type: ignore[assignment]
+        return generate_ids
+
+
+def _up_to_stop(ids: list[int], stop_ids: frozenset[int]) -> list[int]:
+    return ids[: next((at for at, token_id in enumerate(ids) if token_id in stop_ids), len(ids))]
+
+
+def _left_padded(prompts: Sequence[Prompt], pad_id: int, device: torch.device) -> dict[str, Tensor]:
+    """Return input_ids (B, T) and attention_mask (B, T); padding stands in front, so that answers follow."""
+    width = max(len(prompt.ids) for prompt in prompts)
+    ids = [[pad_id] * (width - len(prompt.ids)) + list(prompt.ids) for prompt in prompts]
+    mask = [[0] * (width - len(prompt.ids)) + [1] * len(prompt.ids) for prompt in prompts]
+    return {
+        "input_ids": torch.tensor(ids, device=device),
+        "attention_mask": torch.tensor(mask, device=device),
+    }
+
+
+def _generation_config(
+    settings: GenerationSettings, longest: int, stop_ids: frozenset[int]
+) -> GenerationConfig:
+    """Return transformers' settings with each field said: the model's own defaults fill in what is not."""
+    draws = settings.temperature > 0
+    return GenerationConfig(
+        max_new_tokens=longest,
+        min_new_tokens=min(settings.min_new_tokens, longest),
+        do_sample=draws,
+        temperature=settings.temperature if draws else 1.0,
+        top_k=settings.top_k if draws else 50,  # transformers' own default, unused where nothing is drawn
+        top_p=settings.top_p,
+        repetition_penalty=settings.repetition_penalty,
+        num_beams=settings.num_beams,
+        num_return_sequences=settings.num_return_sequences,
+        early_stopping=False,
+        length_penalty=1.0,
+        eos_token_id=sorted(stop_ids),
+        # Padding is masked out before an answer and cut off behind it, so any id will do.
+        pad_token_id=min(stop_ids),
+        use_cache=True,
+        return_dict_in_generate=False,
+    )
+
+
+def _longest_answer(model: nn.Module, prompts: Sequence[Prompt], settings: GenerationSettings) -> int:
+    """Return how many tokens an answer may have; raises DataError where a prompt leaves no room."""
+    context = context_tokens(model)
+    prompt_tokens = max((len(prompt.ids) for prompt in prompts), default=0)
+    if context is None:
+        return settings.max_new_tokens
+    if prompt_tokens >= context:
+        raise DataError(
+            Problem(
+                "the conversation is longer than the model's context",
+                f"{prompt_tokens} tokens",
+                f"fewer than {context} tokens",
+                "a shorter question, or /reset in a chat",
+            )
+        )
+    return min(settings.max_new_tokens, context - prompt_tokens)
+
+
+def context_tokens(model: nn.Module) -> int | None:
+    """Return the most tokens the model has positions for, None where its config names no limit."""
+    limit = base_of(model).config.get_text_config().to_dict().get("max_position_embeddings")
+    return int(limit) if limit else None
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Within the context the model is in evaluation mode; afterwards each module is in the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+class _Cancelled(StoppingCriteria):  # type: ignore[misc]  # transformers exports it untyped
+    """Ends all answers when somebody asks for it."""
+
+    def __init__(self, should_stop: ShouldStop) -> None:
+        self._should_stop = should_stop
+
+    def __call__(self, input_ids: Tensor, scores: object, **_: Any) -> Tensor:  # noqa: ANN401
+        return torch.full((input_ids.shape[0],), self._should_stop(), device=input_ids.device)
+
+
+class _StopText(StoppingCriteria):  # type: ignore[misc]  # transformers exports it untyped
+    """Ends an answer once a stop text stands in its last tokens."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str], prompt_tokens: int) -> None:
+        self._tokenizer, self._stops, self._prompt_tokens = tokenizer, stops, prompt_tokens
+        # A token has at least one byte, save special ones, which are few.
+        self._window = max(len(stop.encode("utf-8")) for stop in stops) + 16
+
+    def __call__(self, input_ids: Tensor, scores: object, **_: Any) -> Tensor:  # noqa: ANN401
+        answers_RT = input_ids[:, max(self._prompt_tokens, input_ids.shape[1] - self._window) :]
+        texts = [decoded(self._tokenizer, ids) for ids in answers_RT.tolist()]
+        ended = [any(stop in text for stop in self._stops) for text in texts]
+        return torch.tensor(ended, device=input_ids.device)

@@ -1,0 +1,245 @@
+"""The report of a run, in English and Chinese: what was trained, what came of it, what to do next."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.files import write_atomic
+from ..core.run_folder import RunFolder
+from ..core.units import readable_bytes, readable_seconds, readable_share
+from .curve import curve_svg
+from .facts import ReportFacts, Scores
+
+CURVE_FILE = "loss.svg"
+MARKUP = re.compile(r"([\\|*_`\[\]~$#])")
+
+
+@dataclass(frozen=True)
+class Words:
+    """The report's own words in one language."""
+
+    title: str
+    trained: str
+    base: str
+    data: str
+    method: str
+    parameters: str
+    settings: str
+    summary: str
+    held_out: str
+    before: str
+    after: str
+    change: str
+    loss: str
+    perplexity: str
+    answers: str
+    question: str
+    reference: str
+    curve: str
+    curve_labels: tuple[str, str, str]
+    cost: str
+    time: str
+    speed: str
+    memory: str
+    versions: str
+    load: str
+    next_steps: str
+    chat: str
+    merge: str
+    nothing_held_out: str
+
+
+ENGLISH = Words(
+    title="Fine-tuning report",
+    trained="What was trained",
+    base="Base model",
+    data="Data",
+    method="Method",
+    parameters="Trained parameters",
+    settings="Settings",
+    summary="The data",
+    held_out="On data it was not trained on",
+    before="before",
+    after="after",
+    change="change",
+    loss="held-out loss (nats a token; lower is better)",
+    perplexity="perplexity (lower is better)",
+    answers="The same questions, before and after",
+    question="question",
+    reference="the data's answer",
+    curve="The loss while training",
+    curve_labels=("training", "held-out", "step"),
+    cost="What it took",
+    time="Time",
+    speed="Speed",
+    memory="Peak memory",
+    versions="Versions",
+    load="How to load it",
+    next_steps="What next",
+    chat="Talk to it, `/base` switches what was trained off",
+    merge="Make a plain model of it",
+    nothing_held_out="No rows were held out, so there is no such number: set `data.held_out`.",
+)
+CHINESE = Words(
+    title="微调报告",
+    trained="训练内容",
+    base="基座模型",
+    data="数据",
+    method="方法",
+    parameters="训练的参数",
+    settings="设置",
+    summary="数据概况",
+    held_out="在未参与训练的数据上",
+    before="训练前",
+    after="训练后",
+    change="变化",
+    loss="留出集损失（纳特/词元，越低越好）",
+    perplexity="困惑度（越低越好）",
+    answers="同样的问题，训练前后的回答",
+    question="问题",
+    reference="数据中的回答",
+    curve="训练过程中的损失",
+    curve_labels=("训练", "留出集", "步"),
+    cost="开销",
+    time="时间",
+    speed="速度",
+    memory="内存峰值",
+    versions="版本",
+    load="如何加载",
+    next_steps="接下来",
+    chat="与它对话，`/base` 关闭训练的部分",
+    merge="合并成普通模型",
+    nothing_held_out="没有留出数据，因此没有这项数字：请设置 `data.held_out`。",
+)
+
+
+def write_report(folder: Path, facts: ReportFacts) -> None:
+    """Write report.md, report.zh.md and loss.svg into a run's folder, each atomically; raises OSError."""
+    run = RunFolder(folder)
+    write_atomic(folder / CURVE_FILE, curve_svg(facts.losses, facts.held_out_losses, ENGLISH.curve_labels))
+    write_atomic(run.report, report(facts, ENGLISH))
+    write_atomic(run.report_zh, report(facts, CHINESE))
+
+
+def report(facts: ReportFacts, words: Words = ENGLISH) -> str:
+    """Return the report as Markdown."""
+    sections = [
+        f"# {words.title}: {cell(facts.run)}",
+        _trained(facts, words),
+        _summary(facts, words),
+        _held_out(facts, words),
+        _answers(facts, words),
+        _curve(facts, words),
+        _cost(facts, words),
+        f"## {words.load}\n\n```python\n{loading_code(facts)}\n```",
+        _next(facts, words),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def cell(text: str) -> str:
+    """Write text so that Markdown shows it as it is, in a table too: one line, no markup of its own."""
+    plain = text.strip().replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return MARKUP.sub(r"\\\1", plain).replace("\r\n", "\n").replace("\r", "\n").replace("\n", "<br>")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table of cells that are safe already."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def parameters_text(facts: ReportFacts) -> str:
+    """Return `trainable / all / percent`."""
+    return f"{facts.trainable:,} / {facts.total:,} / {readable_share(facts.trainable, facts.total)}"
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Return settings as `name=value`, separated by commas."""
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
+
+
+def scores_table(before: Scores, after: Scores, words: Words) -> str:
+    """Return the held-out loss and perplexity before and after, with their change in percent."""
+    pairs = ((words.loss, before.loss, after.loss), (words.perplexity, before.perplexity, after.perplexity))
+    rows = [
+        [name, f"{old:.4f}", f"{new:.4f}", f"{100 * (new - old) / old:+.1f}%" if old else ""]
+        for name, old, new in pairs
+    ]
+    return table(["", words.before, words.after, words.change], rows)
+
+
+def loading_code(facts: ReportFacts, path: str = "") -> str:
+    """Return the Python lines that load the result without weitiao, from `path` or where the run put it."""
+    kind, package = (
+        ("AutoPeftModelForCausalLM", "peft") if facts.is_adapter else ("AutoModelForCausalLM", "transformers")
+    )
+    where = path or (Path(facts.run) / facts.result).as_posix()
+    return f"from {package} import {kind}\n\nmodel = {kind}.from_pretrained({where!r})"
+
+
+def _trained(facts: ReportFacts, words: Words) -> str:
+    rows = [
+        [words.base, cell(facts.base)],
+        [words.data, "<br>".join(map(cell, facts.data))],
+        [words.method, cell(f"{facts.method_title} ({facts.method})")],
+        [words.settings, cell(settings_text(facts.method_settings))],
+        [words.parameters, parameters_text(facts)],
+    ]
+    return f"## {words.trained}\n\n{table(['', ''], rows)}"
+
+
+def _summary(facts: ReportFacts, words: Words) -> str:
+    if not facts.data_lines:
+        return ""
+    return f"## {words.summary}\n\n" + "\n".join(f"- {cell(line)}" for line in facts.data_lines)
+
+
+def _held_out(facts: ReportFacts, words: Words) -> str:
+    text = words.nothing_held_out
+    if facts.before is not None and facts.after is not None:
+        text = scores_table(facts.before, facts.after, words)
+    return f"## {words.held_out}\n\n{text}"
+
+
+def _answers(facts: ReportFacts, words: Words) -> str:
+    if not facts.answers:
+        return ""
+    header = [words.question, words.before, words.after, words.reference]
+    rows = [[cell(a.question), cell(a.before), cell(a.after), cell(a.reference)] for a in facts.answers]
+    return f"## {words.answers}\n\n{table(header, rows)}"
+
+
+def _curve(facts: ReportFacts, words: Words) -> str:
+    return f"## {words.curve}\n\n![{words.curve}]({CURVE_FILE})" if facts.losses else ""
+
+
+def _cost(facts: ReportFacts, words: Words) -> str:
+    rows = [
+        [words.time, f"{readable_seconds(facts.seconds)} ({facts.steps} {words.curve_labels[2]})"],
+        [words.speed, f"{facts.tokens_per_second:,.0f} tokens/s"],
+        [words.memory, readable_bytes(facts.peak_memory_bytes)],
+        [words.versions, cell(", ".join(f"{name} {version}" for name, version in facts.versions.items()))],
+    ]
+    return f"## {words.cost}\n\n{table(['', ''], rows)}"
+
+
+def _next(facts: ReportFacts, words: Words) -> str:
+    commands = next_commands(facts.run)
+    lines = [f"- {words.chat}: `{commands['chat']}`", f"- {words.merge}: `{commands['merge']}`"]
+    return f"## {words.next_steps}\n\n" + "\n".join(lines)
+
+
+def next_commands(run: str) -> dict[str, str]:
+    """Return what to type after a run, by command."""
+    import shlex
+
+    quoted = shlex.quote(run)
+    return {
+        "chat": f"weitiao chat {quoted}",
+        "merge": f"weitiao merge {quoted} {shlex.quote(run + '-merged')}",
+    }

@@ -1,0 +1,143 @@
+"""What a method is: settings that attach to a model, and what comes of attaching."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from ..core.errors import ModelError, Problem, RunFolderError
+from ..core.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.nn import Parameter
+    from transformers import PretrainedConfig, PreTrainedModel
+
+
+class Attached(ABC):
+    """A method on a model: what trains, and how it is saved, switched off and merged."""
+
+    model: nn.Module
+    """What is called forward and generates; the base itself or PEFT's wrapper around it."""
+    saves_whole_model: bool = False
+    """Whether `save` writes a plain model (the method changes the base's own weights) or an adapter."""
+
+    def trainable(self) -> dict[str, Parameter]:
+        """Return the parameters that train, by name, in the model's order."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def checkpoint_state(self) -> dict[str, Tensor]:
+        """Return the tensors, by name, that a checkpoint needs beside the values of `trainable()`."""
+        return {}
+
+    def load_checkpoint_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what `checkpoint_state` gave, on a model that the same method was freshly attached to.
+
+        Raises RunFolderError for the state of another method or of other settings.
+        """
+        strange = set(state) ^ set(self.checkpoint_state())
+        if strange:
+            raise RunFolderError(
+                Problem(
+                    "the checkpoint's state is not that of this method and these settings",
+                    ", ".join(sorted(strange)[:3]),
+                    "a checkpoint of the same method with the same settings",
+                )
+            )
+
+    def fast_parameters(self) -> frozenset[str]:
+        """Return the names whose learning rate LoRA+ multiplies (none where the method has no B matrices)."""
+        return frozenset()
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write what was trained into `folder`, as safetensors in PEFT's or transformers' format."""
+
+    @abstractmethod
+    def disabled(self) -> AbstractContextManager[None]:
+        """Within the context the model is the base, bit-equal; raises ModelError where that needs the base
+        again."""
+
+    @abstractmethod
+    def merge(self) -> nn.Module:
+        """Return a plain model with what was trained folded in; raises ModelError with the reason where it
+        cannot."""
+
+
+class Method(Settings, ABC):
+    """Settings of one method; each file in this folder derives one class."""
+
+    title: ClassVar[str]
+    """The name as papers write it."""
+    paper: ClassVar[str]
+    """Link to the paper it comes from."""
+    formula: ClassVar[str]
+    """What it computes, in one line of text."""
+    trains: ClassVar[str]
+    """What is trained, in a few words, for the table of methods."""
+    merges: ClassVar[bool] = True
+    """Whether what was trained folds into the base's weights."""
+    when: ClassVar[str] = ""
+    """When to choose it, in one sentence."""
+    on_quantized: ClassVar[bool] = True
+    """Whether it trains on a base held in 4 or 8 bits."""
+    suggested_lr: ClassVar[float] = 2e-4
+    """The peak learning rate (AdamW) to begin with."""
+
+    @property
+    def name(self) -> str:
+        """The method's name: its file's name."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @abstractmethod
+    def attach(self, model: PreTrainedModel) -> Attached:
+        """Put the method on a loaded (or weightless) model; raises ModelError where it cannot apply."""
+
+    def plan(self, model: PreTrainedModel) -> Attached:
+        """Put the method on a weightless model to count what it adds; values are not looked at."""
+        return self.attach(model)
+
+    def continue_from(self, model: PreTrainedModel, folder: Path) -> Attached:
+        """Put on a model what an earlier run saved, to train it further; raises ModelError where that does
+        not fit."""
+        raise ModelError(
+            Problem(
+                f"{self.name} trains the model's own weights, so there is no adapter to continue from",
+                f"model.adapter={folder}",
+                "no adapter: name the trained model itself",
+                f"model.name={folder}",
+            )
+        )
+
+    def check(self, model: PreTrainedModel, config: PretrainedConfig) -> None:
+        """Raise ModelError, before any weights are loaded, where the method cannot apply to this weightless
+        model."""
+
+    def prepare(self, model: nn.Module, batches: Iterator[dict[str, object]]) -> None:
+        """Do what needs data before training (data-driven initialisation); most methods need nothing.
+
+        `model` is what `attach` gave; `batches` are read only by methods that need them, and hold input_ids,
+        attention_mask and labels (-100 where nothing is trained), each of shape (B, T). A resumed run
+        does not call it.
+        """
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """Return (trainable, all) parameters; a weight packed into 4 bits counts as the numbers it stands for."""
+    sizes = [(p.requires_grad, _logical_size(p)) for p in model.parameters()]
+    return sum(size for trains, size in sizes if trains), sum(size for _, size in sizes)
+
+
+def _logical_size(parameter: Parameter) -> int:
+    import torch
+
+    if parameter.dtype is not torch.uint8:
+        return parameter.numel()
+    from bitsandbytes.nn import Params4bit
+
+    if isinstance(parameter, Params4bit) and parameter.quant_state is not None:
+        return int(parameter.quant_state.shape.numel())
+    return parameter.numel()

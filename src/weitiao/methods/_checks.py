@@ -1,0 +1,80 @@
+"""Checks that methods share: which modules a name means, and whether what is to be saved is finite."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from ..core.errors import ModelError, NotFiniteError, Problem, nearest
+from ..models.anatomy import linear_classes
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+NAMES_SHOWN = 40
+
+
+def refuse_not_finite(tensors: Mapping[str, Tensor], purpose: str) -> None:
+    """Raise NotFiniteError, naming the tensors, where any holds a NaN or inf."""
+    bad = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if bad:
+        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        raise NotFiniteError(
+            Problem(
+                f"{purpose} holds numbers that are not finite, so nothing was written",
+                ", ".join(bad[:3]) + more,
+                "finite numbers",
+                "resume from the last checkpoint with a lower train.lr",
+            )
+        )
+
+
+def modules_matching(model: nn.Module, target: str) -> list[str]:
+    """Return the paths a plain name means, as PEFT reads it: the path itself, or its last segments."""
+    return [path for path, _ in model.named_modules() if path == target or path.endswith(f".{target}")]
+
+
+def modules_fully_matching(model: nn.Module, pattern: str) -> list[str]:
+    """Return the paths that a regular expression matches from end to end."""
+    return [path for path, _ in model.named_modules() if re.fullmatch(pattern, path)]
+
+
+def missing_names(model: nn.Module, setting: str, names: Iterable[str]) -> list[Problem]:
+    """Return a problem for every name that no module of the model has."""
+    return [_no_such_module(model, setting, name) for name in names if not modules_matching(model, name)]
+
+
+def _no_such_module(model: nn.Module, setting: str, name: str) -> Problem:
+    leaves = {path.rpartition(".")[2] for path, _ in model.named_modules() if path} - {""}
+    near = nearest(name.rpartition(".")[2], [leaf for leaf in leaves if not leaf.isdigit()])
+    return Problem(
+        f"{setting} names a module this model does not have", name, module_table(model), " or ".join(near)
+    )
+
+
+def module_table(model: nn.Module) -> str:
+    """Return the linear and embedding modules there are, grouped by their last name, with how many of
+    each."""
+    from torch import nn
+
+    kinds = (*linear_classes(), nn.Embedding)
+    counts = Counter(
+        path.rpartition(".")[2] for path, module in model.named_modules() if isinstance(module, kinds)
+    )
+    shown = [f"{name} ({count})" for name, count in counts.most_common(NAMES_SHOWN)]
+    return "some of: " + ", ".join(shown)
+
+
+def refuse_quantized(name: str, quantization: str, able: Iterable[str]) -> None:
+    """Raise ModelError where a method that changes the base's own weights meets a base held in few bits."""
+    if quantization != "none":
+        raise ModelError(
+            Problem(
+                f"{name} trains the model's own weights, and those held in {quantization} cannot be trained",
+                f"method: {name}, model.quantization: {quantization}",
+                "quantization: none, or a method that adds its own: " + ", ".join(able),
+                "model.quantization=none",
+            )
+        )

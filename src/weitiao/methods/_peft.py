@@ -1,0 +1,297 @@
+"""The bridge to PEFT, the only place that touches it: attaching, saving, loading, switching off, merging."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.errors import ModelError, Problem, raise_all
+from ..models.dequantize import dequantized, restore_transposed
+from ..models.load import weightless
+from ..models.precision import quantization_of
+from ._base import Attached, Method
+from ._checks import refuse_not_finite
+from ._swap import swapped
+
+if TYPE_CHECKING:
+    from peft import PeftConfig, PeftModel
+    from torch import Tensor
+    from torch.nn import Parameter
+    from transformers import PretrainedConfig, PreTrainedModel
+
+ADAPTER = "default"
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+FAST_SEGMENTS = frozenset({"lora_B", "lora_embedding_B"})
+
+
+class PeftAttached(Attached):
+    """A PEFT adapter on a model."""
+
+    model: PeftModel
+
+    def __init__(self, model: PeftModel, originals: list[tuple[Parameter, Tensor]]) -> None:
+        """Take over a PEFT model: its trainable parameters become fp32."""
+        import torch
+
+        self.model = model
+        self.originals = originals
+        """The base's own parameters that are changed, and what they held: put back by `disabled`."""
+        for parameter in self.trainable().values():
+            parameter.data = parameter.data.to(torch.float32)
+
+    @property
+    def config(self) -> PeftConfig:
+        """PEFT's settings of the adapter."""
+        return self.model.peft_config[ADAPTER]
+
+    def fast_parameters(self) -> frozenset[str]:
+        """Return the names of LoRA's B matrices (Hayou et al., https://arxiv.org/abs/2402.12354)."""
+        return frozenset(name for name in self.trainable() if FAST_SEGMENTS & set(name.split(".")))
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the adapter's tensors under the names they have in its file."""
+        from peft import get_peft_model_state_dict
+
+        state = get_peft_model_state_dict(self.model, adapter_name=ADAPTER, save_embedding_layers=False)
+        return {name: tensor.detach() for name, tensor in state.items()}
+
+    def saved_form(self) -> tuple[dict[str, Tensor], PeftConfig]:
+        """Return the tensors and the PEFT settings to write: such as load on the unchanged base."""
+        return self.state(), copy.deepcopy(self.config)
+
+    def save(self, folder: Path) -> None:
+        """Write adapter_model.safetensors and adapter_config.json; raises NotFiniteError, then nothing is
+        written."""
+        from safetensors.torch import save_file
+
+        state, config = self.saved_form()
+        refuse_not_finite(state, "the adapter")
+        if not state:
+            raise ModelError(
+                Problem("the adapter holds no tensors, so there is nothing to save", str(folder))
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        # A file may not hold one tensor under two names, nor one that is not contiguous.
+        save_file(
+            {n: t.clone().contiguous() for n, t in state.items()}, folder / WEIGHTS_FILE, {"format": "pt"}
+        )
+        config.inference_mode = True
+        config.save_pretrained(str(folder))
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Within the context the model is the base, bit-equal, the base's own trained biases included."""
+        with warnings.catch_warnings(), swapped(self.originals):
+            # PEFT warns that trained biases stay; they are put back by `swapped`.
+            warnings.filterwarnings("ignore", message="Careful, disabling adapter layers with bias")
+            with self.model.disable_adapter():
+                yield
+
+    def merge(self) -> PreTrainedModel:
+        """Return the plain model with the adapter folded in; it uses up this object and its model.
+
+        A quantised base is dequantised first and then merged into; merging into the quantised weights would
+        round the adapter away. That is exact for 4 bits; int8 layers round their inputs as well, which a
+        merged model does not, so there the two differ by that rounding. Raises ModelError where the method
+        has no merged form.
+        """
+        quantized = quantization_of(self.model.get_base_model().config) != "none"
+        wrapped = self._on_dequantized_base() if quantized else self.model
+        _untie_targets(wrapped)
+        merged: PreTrainedModel = wrapped.merge_and_unload(safe_merge=True)
+        restore_transposed(merged)
+        return merged
+
+    def _on_dequantized_base(self) -> PeftModel:
+        from peft import get_peft_model, set_peft_model_state_dict
+
+        state, config = self.saved_form()
+        wrapped = get_peft_model(dequantized(self.model.unload()), config)
+        set_peft_model_state_dict(wrapped, state)
+        return wrapped.eval()
+
+
+def _untie_targets(model: PeftModel) -> None:
+    """Give an adapted head or embedding weights of its own: merged into shared ones, it would change both."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from torch.nn import Parameter
+
+    owners: dict[int, int] = {}
+    for _, parameter in model.named_parameters(remove_duplicate=False):
+        owners[id(parameter)] = owners.get(id(parameter), 0) + 1
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            base = module.get_base_layer()
+            if owners.get(id(base.weight), 0) > 1:
+                base.weight = Parameter(base.weight.detach().clone(), requires_grad=False)
+
+
+class PeftMethod(Method):
+    """A method that PEFT carries out; a file of one gives its settings and `peft_config`."""
+
+    @abstractmethod
+    def peft_config(self, model: PreTrainedModel) -> PeftConfig:
+        """Return PEFT's settings for this method on this model."""
+
+    def problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
+        """Return everything that keeps the method from this model; shapes suffice, weights are not looked
+        at."""
+        return []
+
+    def check(self, model: PreTrainedModel, config: PretrainedConfig) -> None:
+        """Raise ModelError with every problem at once."""
+        raise_all(ModelError, self.problems(model, config))
+
+    def attach(self, model: PreTrainedModel) -> PeftAttached:
+        """Put a new adapter on a model; raises ModelError where it cannot apply."""
+        from peft import get_peft_model
+
+        self.check(model, model.config)
+        config = self.peft_config(model)
+        originals = _trained_biases(model, config)
+        return self.attached(get_peft_model(model, config), originals)
+
+    def plan(self, model: PreTrainedModel) -> PeftAttached:
+        """Put a new adapter on a weightless model; initial values that need the weights are left out."""
+        from peft import get_peft_model
+
+        return PeftAttached(get_peft_model(model, self.peft_config(model)), [])
+
+    def attached(self, model: PeftModel, originals: list[tuple[Parameter, Tensor]]) -> PeftAttached:
+        """Finish a fresh adapter; a method with initial values of its own gives them here."""
+        return PeftAttached(model, originals)
+
+    def continue_from(self, model: PreTrainedModel, folder: Path) -> PeftAttached:
+        """Put a saved adapter on a model to train it further; raises ModelError, listing where it differs
+        from this."""
+        self.check(model, model.config)
+        wanted = self.peft_config(model)
+        problems = self._differences(wanted, saved_config(folder), folder)
+        raise_all(ModelError, problems or _other_modules(model, wanted, folder))
+        return load_adapter(model, folder, trainable=True)
+
+    def _differences(self, wanted: PeftConfig, saved: PeftConfig, folder: Path) -> list[Problem]:
+        """Return a problem for each setting in which a saved adapter differs, under the name it has here."""
+        want, have = wanted.to_dict(), saved.to_dict()
+        return [
+            Problem(
+                f"the adapter to continue from has another {self.known_elsewhere.get(key, key)}",
+                f"{_plain(want.get(key))} in the settings, {_plain(have[key])} in {folder}",
+                "equal settings",
+                f"method.{self.known_elsewhere.get(key, key)}={_plain(have[key])}",
+            )
+            for key in sorted(have)
+            if key not in NOT_COMPARED and _plain(want.get(key)) != _plain(have[key])
+        ]
+
+
+def saved_config(folder: Path) -> PeftConfig:
+    """Read an adapter's settings; raises ModelError where the folder holds no adapter with safetensors
+    weights."""
+    from peft import PeftConfig
+
+    files = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+    missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if name not in files]
+    if missing:
+        nested = [str(folder / "adapter")] if (folder / "adapter" / CONFIG_FILE).is_file() else []
+        raise ModelError(
+            Problem(
+                "this folder holds no adapter that can be read",
+                f"{folder} ({', '.join(files[:8]) or 'nothing'})",
+                " and ".join(missing),
+                " or ".join(nested),
+            )
+        )
+    return PeftConfig.from_pretrained(str(folder))
+
+
+def load_adapter(model: PreTrainedModel, folder: Path, trainable: bool = False) -> PeftAttached:
+    """Put a saved PEFT adapter on its base; raises ModelError where it was made for a model of another
+    shape."""
+    from peft import PeftModel
+
+    originals = _trained_biases(model, saved_config(folder))
+    try:
+        with warnings.catch_warnings():
+            # Missing keys are PEFT's warning; here they are an error, raised below with their names.
+            warnings.filterwarnings("ignore", message="Found missing adapter keys")
+            wrapped = PeftModel.from_pretrained(
+                model, str(folder), adapter_name=ADAPTER, is_trainable=trainable
+            )
+    except (RuntimeError, ValueError) as error:
+        first_lines = "\n".join(line.strip() for line in str(error).splitlines()[:3])
+        raise ModelError(_does_not_fit(folder, first_lines)) from error
+    if not trainable:
+        wrapped.requires_grad_(False)  # PEFT leaves trained biases of the base to train on
+    attached = PeftAttached(wrapped, originals)
+    _require_same_names(attached, folder)
+    return attached
+
+
+def _trained_biases(model: PreTrainedModel, config: PeftConfig) -> list[tuple[Parameter, Tensor]]:
+    """Copy the biases of the base that an adapter with `bias` all or lora_only will change; there are few."""
+    if config.to_dict().get("bias", "none") == "none":
+        return []
+    return [(p, p.data.clone()) for name, p in model.named_parameters() if name.rpartition(".")[2] == "bias"]
+
+
+def _require_same_names(attached: PeftAttached, folder: Path) -> None:
+    """Raise ModelError where the file lacks tensors of the adapter, or holds some that found no place."""
+    stored, expected = _stored_names(folder), set(attached.state())
+    if stored != expected:
+        detail = f"missing: {_some(expected - stored)}; left over: {_some(stored - expected)}"
+        raise ModelError(_does_not_fit(folder, detail))
+
+
+def _does_not_fit(folder: Path, detail: str) -> Problem:
+    return Problem(
+        "the adapter does not fit this model",
+        f"{folder}: {detail}",
+        "the base it was trained on (base_model_name_or_path)",
+    )
+
+
+NOT_COMPARED = frozenset({
+    "base_model_name_or_path", "inference_mode", "revision", "peft_version", "auto_mapping", "task_type",
+    "init_lora_weights", "runtime_config", "eva_config", "target_modules", "fan_in_fan_out",
+})  # fmt: skip
+"""What says where an adapter comes from or how it began; the modules are compared one by one."""
+
+
+def _other_modules(model: PreTrainedModel, wanted: PeftConfig, folder: Path) -> list[Problem]:
+    """Return a problem where a saved adapter sits on other modules than the settings choose."""
+    from peft import get_peft_model
+
+    chosen = set(PeftAttached(get_peft_model(weightless(model.config), wanted), []).state())
+    stored = _stored_names(folder)
+    if chosen == stored:
+        return []
+    got = f"only in the settings: {_some(chosen - stored)}; only in {folder}: {_some(stored - chosen)}"
+    what = "the adapter to continue from sits on other modules than the settings choose"
+    return [Problem(what, got, "equal modules", "set method.target_modules as the adapter has it")]
+
+
+def _stored_names(folder: Path) -> set[str]:
+    from safetensors import safe_open
+
+    with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
+        return set(file.keys())
+
+
+def _some(names: set[str]) -> str:
+    """Write the first few of some names."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(sorted(names)[:3]) + more if names else "none"
+
+
+def _plain(value: object) -> object:
+    """Make two spellings of one setting equal: a list and a set, and what is empty and None."""
+    if isinstance(value, set | list | tuple | dict):
+        return sorted(map(str, value)) or None
+    return value

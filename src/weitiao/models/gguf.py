@@ -1,0 +1,126 @@
+"""GGUF files: dequantised once into the cache as an ordinary fp32 safetensors folder, which everything else
+loads."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from ..core.errors import ModelError, Problem
+from ..core.files import need_disk, sha256_of, staged_folder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+FORMAT_VERSION = 1
+"""Raise it when what is written into the cache changes, so that older entries are made anew."""
+
+MAGIC = b"GGUF"
+
+
+def cache_home() -> Path:
+    """Return the folder for what weitiao makes once and keeps: $WEITIAO_HOME, or ~/.cache/weitiao."""
+    return Path(os.environ.get("WEITIAO_HOME") or Path.home() / ".cache" / "weitiao")
+
+
+def folder_of(gguf: Path) -> Path:
+    """Return where a GGUF's fp32 form lies once it was made: the key is the file's sha256."""
+    return cache_home() / "gguf" / f"{gguf.stem}-{sha256_of(gguf)[:16]}-v{FORMAT_VERSION}"
+
+
+def dequantized_folder(gguf: Path) -> Path:
+    """Return a folder with the GGUF's model in fp32 and its tokenizer, made on the first call and kept.
+
+    The key is the file's sha256, so a file that moves is found again and one that changes is made anew.
+    Several processes may call at once: one makes it, the others wait. Raises ModelError for a file that
+    cannot be read and ResourceError where the disk is too small.
+    """
+    _refuse_what_is_not_gguf(gguf)
+    folder = folder_of(gguf)
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / f".{folder.name}.lock"):
+        if not folder.is_dir():
+            need_disk(folder.parent, _fp32_bytes(gguf), f"the fp32 form of {gguf.name}")
+            with staged_folder(folder) as staging:
+                _dequantize(gguf, staging)
+    return folder
+
+
+def _refuse_what_is_not_gguf(path: Path) -> None:
+    with path.open("rb") as handle:
+        magic = handle.read(4)
+    if magic != MAGIC:
+        raise ModelError(
+            Problem(
+                "this file is not GGUF, or its download is broken",
+                f"{path} begins with {magic!r}",
+                repr(MAGIC),
+            )
+        )
+
+
+def _fp32_bytes(gguf: Path) -> int:
+    """Return how many bytes the weights take in fp32; raises ModelError for a file cut short."""
+    from gguf import GGUFReader
+
+    try:
+        return sum(4 * int(tensor.n_elements) for tensor in GGUFReader(gguf).tensors)
+    except (ValueError, IndexError) as error:
+        raise ModelError(
+            Problem(f"{gguf} cannot be read to its end", str(error), "a whole GGUF file", "download it again")
+        ) from error
+
+
+def _dequantize(gguf: Path, staging: Path) -> None:
+    """Read a GGUF with transformers and write it as a plain model; raises ModelError for an unknown
+    architecture."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**where)
+        # Without `dequantize` the weights may stay packed, and the model refuses to be saved.
+        model = AutoModelForCausalLM.from_pretrained(
+            **where, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+        )
+    except (ValueError, KeyError, NotImplementedError, OSError) as error:
+        raise ModelError(
+            Problem(
+                f"{gguf} cannot be read as a language model", str(error), "a GGUF that transformers can read"
+            )
+        ) from error
+    model.generation_config.eos_token_id = _stops(model.generation_config.eos_token_id, tokenizer)
+    model.save_pretrained(staging)
+    tokenizer.save_pretrained(staging)
+
+
+def _stops(known: int | list[int] | None, tokenizer: PreTrainedTokenizerBase) -> list[int] | int | None:
+    """Return the ids that end generation: those known, the tokenizer's, and what the template ends an answer
+    with."""
+    ids = {
+        *(known if isinstance(known, list) else [known]),
+        tokenizer.eos_token_id,
+        _end_of_turn(tokenizer),
+    } - {None}
+    stops = sorted(i for i in ids if i is not None)
+    return stops if len(stops) > 1 else next(iter(stops), None)
+
+
+def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Return the special token that the chat template puts behind an assistant's answer, if it has such a
+    one."""
+    if not tokenizer.chat_template:
+        return None
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
+    ids = tokenizer(tokenizer.apply_chat_template(turns, tokenize=False), add_special_tokens=False)[
+        "input_ids"
+    ]
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    answer_end = max(n for n, i in enumerate(ids) if i not in special and tokenizer.decode([i]).strip())
+    return next((i for i in ids[answer_end + 1 :] if i in special), None)

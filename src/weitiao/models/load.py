@@ -1,0 +1,179 @@
+"""Loading: config, tokenizer, a weightless model for questions about shapes, and the model itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import ModelError, Problem
+from .precision import device_for, quantization_config, quantization_of, torch_dtype
+from .resolve import Resolved, resolve
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+    from .settings import ModelSettings
+
+
+def load_config(settings: ModelSettings) -> PretrainedConfig:
+    """Load a model's config, with the quantisation asked for written into it; raises ModelError."""
+    where = resolve(settings)
+    config = _config(settings, where)
+    asked = quantization_config(settings)
+    if asked is not None:
+        if quantization_of(config) != "none":
+            raise ModelError(
+                Problem(
+                    f"{where.name} comes quantised already ({quantization_of(config)})",
+                    f"quantization: {settings.quantization}",
+                    "quantization: none",
+                    "model.quantization=none",
+                )
+            )
+        config.quantization_config = asked.to_dict()
+    return config
+
+
+def _config(settings: ModelSettings, where: Resolved) -> PretrainedConfig:
+    from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
+
+    try:
+        raw, _ = PretrainedConfig.get_config_dict(where.path, revision=where.revision)
+        if (
+            "auto_map" in raw
+            and raw.get("model_type") not in CONFIG_MAPPING
+            and not settings.trust_remote_code
+        ):
+            raise ModelError(_needs_trust(where, raw))
+        return AutoConfig.from_pretrained(
+            where.path, revision=where.revision, trust_remote_code=settings.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(Problem(f"the config of {where.name} cannot be used", str(error))) from error
+
+
+def _needs_trust(where: Resolved, raw: dict[str, Any]) -> Problem:
+    files = ", ".join(sorted(set(map(str, raw["auto_map"].values()))))
+    return Problem(
+        f"{where.name} runs only with Python code of its own, which can do anything on this machine",
+        f"model_type {raw.get('model_type')!r}, code in {files}",
+        "a model that transformers knows",
+        "model.trust_remote_code=true, where you trust its authors and have read the code",
+    )
+
+
+def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
+    """Load a model's tokenizer; raises ModelError where it has none."""
+    from transformers import AutoTokenizer
+
+    where = resolve(settings)
+    try:
+        return AutoTokenizer.from_pretrained(
+            where.path, revision=where.revision, trust_remote_code=settings.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            Problem(
+                f"{where.name} has no tokenizer that can be read",
+                str(error),
+                "tokenizer.json beside the weights",
+            )
+        ) from error
+
+
+def load_weightless(settings: ModelSettings) -> PreTrainedModel:
+    """Build a model of the right shape with no weights (device `meta`), for checking and counting; raises
+    ModelError.
+
+    Its layers are plain ones even where quantisation is asked for: `model.config` says so, the shapes are the
+    same.
+    """
+    return weightless(load_config(settings), settings.trust_remote_code)
+
+
+def weightless(config: PretrainedConfig, trust_remote_code: bool = False) -> PreTrainedModel:
+    """Build the model of a config on device `meta`; raises ModelError where it is no causal language
+    model."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    except (ValueError, KeyError) as error:
+        raise ModelError(
+            Problem(
+                "this model does not continue text, so it cannot be fine-tuned here",
+                f"model_type {config.model_type}, architectures {config.architectures}",
+                "a causal language model (...ForCausalLM)",
+            )
+        ) from error
+
+
+def load_model(settings: ModelSettings) -> PreTrainedModel:
+    """Load a model's weights in the precision, quantisation and place asked for; raises ModelError.
+
+    Only safetensors are read. A quantised base comes back frozen: its integers have no gradient.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    where = resolve(settings)
+    load_config(settings)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            where.path,
+            revision=where.revision,
+            dtype=torch_dtype(settings.dtype, settings.device_map),
+            device_map=device_for(settings.device_map),
+            quantization_config=quantization_config(settings),
+            use_safetensors=True,
+            trust_remote_code=settings.trust_remote_code,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(_not_loaded(where, error)) from error
+    if quantization_of(model.config) != "none":
+        model.requires_grad_(False)
+        _keep_four_bits_trainable(model)
+    return model
+
+
+def _keep_four_bits_trainable(model: PreTrainedModel) -> None:
+    """Keep bitsandbytes from repacking 4-bit weights at the first evaluation on a CPU with AVX512-bf16.
+
+    Repacked weights round their constants to bf16, refuse sides that are no multiple of 32 and of the block,
+    and pass no gradient to the layers below: training after an evaluation would silently learn in the top
+    layers only (bitsandbytes 0.50, `Linear4bit.forward` and `matmul_4bit`).
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _not_loaded(where: Resolved, error: Exception) -> Problem:
+    """Say what kept the weights from loading."""
+    expected = "weights as safetensors, whole and of the shapes its config.json gives"
+    remedy = (
+        "download the model again"
+        if where.local
+        else f"hf download {where.path}, to see whether its files come whole"
+    )
+    return Problem(f"the weights of {where.name} cannot be loaded", str(error), expected, remedy)
+
+
+def load_generation_config(settings: ModelSettings) -> GenerationConfig | None:
+    """Load what a model's authors say about generating (its stop tokens), or None where they say nothing."""
+    from transformers import GenerationConfig
+
+    where = resolve(settings)
+    try:
+        return GenerationConfig.from_pretrained(where.path, revision=where.revision)
+    except OSError:  # the file is optional
+        return None
+
+
+def hub_id_of(settings: ModelSettings) -> str | None:
+    """Return a model's id on the hub, or None for a folder, a file or an alias."""
+    where = resolve(settings)
+    return None if where.local else where.path

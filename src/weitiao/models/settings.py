@@ -1,0 +1,99 @@
+"""Which model, in which precision, on which device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import field_validator, model_validator
+
+from ..core.settings import Settings
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Quantization = Literal["none", "nf4", "fp4", "int8"]
+
+LONG_NAMES: dict[str, str] = {
+    "float32": "fp32",
+    "float": "fp32",
+    "bfloat16": "bf16",
+    "float16": "fp16",
+    "half": "fp16",
+}
+
+
+class ModelSettings(Settings):
+    """Which model to start from and how to hold it in memory."""
+
+    known_elsewhere: ClassVar[Mapping[str, str]] = {
+        "model_name_or_path": "name",
+        "pretrained_model_name_or_path": "name",
+        "model_name": "name",
+        "model_id": "name",
+        "path": "name",
+        "base_model": "name",
+        "torch_dtype": "dtype",
+        "precision": "dtype",
+        "load_in_4bit": "quantization",
+        "load_in_8bit": "quantization",
+        "quantization_bit": "quantization",
+        "bnb_4bit_quant_type": "quantization",
+        "bnb_4bit_use_double_quant": "double_quantization",
+        "double_quant": "double_quantization",
+        "bnb_4bit_compute_dtype": "compute_dtype",
+        "model_revision": "revision",
+        "device": "device_map",
+        "adapter_name_or_path": "adapter",
+        "adapter_path": "adapter",
+    }
+
+    name: str
+    """A local folder, a .gguf file, a Hugging Face hub id (owner/name), or an alias (`weitiao models`)."""
+    dtype: Precision = "auto"
+    """Precision of the weights: auto (bf16 on a GPU that has it, fp32 on a CPU), fp32, bf16, fp16."""
+    quantization: Quantization = "none"
+    """Hold the base's linear layers in nf4, fp4 (4 bits) or int8 (bitsandbytes); the base is then frozen."""
+    double_quantization: bool = False
+    """With nf4 and fp4: quantise the quantisation's own constants as well, 0.4 bits less a parameter."""
+    compute_dtype: Precision = "auto"
+    """Precision that 4-bit layers compute in: auto (as `dtype` auto would choose), fp32, bf16, fp16."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model; only for a model whose authors you trust."""
+    device_map: str = "auto"
+    """Where the weights go: auto (this process's accelerator, else the CPU), cpu, cuda:1, balanced,
+    sequential."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model."""
+    adapter: str | None = None
+    """Folder of an adapter to continue training from."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_a_bare_name(cls, raw: Any) -> Any:  # noqa: ANN401  (whatever the run file holds)
+        return {"name": raw} if isinstance(raw, str) else raw
+
+    @field_validator("dtype", "compute_dtype", mode="before")
+    @classmethod
+    def _accept_long_names(cls, raw: Any) -> Any:  # noqa: ANN401
+        return LONG_NAMES.get(raw.removeprefix("torch."), raw) if isinstance(raw, str) else raw
+
+    @field_validator("quantization", mode="before")
+    @classmethod
+    def _accept_no_quantization(cls, raw: Any) -> Any:  # noqa: ANN401
+        return "none" if raw is None else raw
+
+    @field_validator("name")
+    @classmethod
+    def _refuse_an_empty_name(cls, name: str) -> str:
+        if not name.strip():
+            raise ValueError("the name is empty")
+        return name
+
+    @model_validator(mode="after")
+    def _refuse_what_needs_four_bits(self) -> ModelSettings:
+        if self.quantization in ("nf4", "fp4"):
+            return self
+        if self.double_quantization:
+            raise ValueError("double_quantization needs quantization nf4 or fp4")
+        if self.compute_dtype != "auto":
+            raise ValueError("compute_dtype needs quantization nf4 or fp4; dtype sets the rest")
+        return self

@@ -1,0 +1,50 @@
+"""What an objective is: a pure function from what the model gave at the wanted positions to a sum and its weight."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from ..core.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the model gave at the K trained positions of a pack, over a vocabulary of V."""
+
+    logits_KV: Tensor
+    targets_K: Tensor
+    weights_K: Tensor
+
+
+@dataclass(frozen=True)
+class LossSum:
+    """A loss not yet divided: the engine divides once, by the weight of the whole step."""
+
+    sum: Tensor
+    """Scalar, with its graph."""
+    weight: float
+    """What this part adds to the divisor."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Further sums to report, divided like the loss."""
+
+
+class Objective(Settings, ABC):
+    """Settings of one objective; each file in this folder derives one class."""
+
+    title: ClassVar[str]
+    """The name as papers write it."""
+
+    @property
+    def name(self) -> str:
+        """The objective's name: its file's name."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @abstractmethod
+    def loss(self, outputs: Outputs) -> LossSum:
+        """Return the summed loss of one pack and its weight."""

@@ -1,0 +1,1 @@
+"""How the parts meet: a recipe is model + data + method + objective + training; this room alone knows them all."""

@@ -1,0 +1,108 @@
+"""`weitiao.train(...)`: a run from Python, with settings objects or plain keywords."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import Problem, SettingsError, nearest, raise_all
+from ..core.events import Listener
+from ..core.settings import read_yaml
+from ..data.settings import DataSettings
+from ..engine.settings import TrainSettings
+from ..engine.tracking import TrackSettings
+from ..evaluation.answers import EvaluateSettings
+from ..methods._base import Method
+from ..models.settings import ModelSettings
+from ..objectives._base import Objective
+from .recipe import Recipe, homes_of, lay_over, parse_recipe
+from .run import Run
+from .train import train as train_recipe
+
+Block = Mapping[str, Any]
+Rows = Sequence[Mapping[str, Any]]
+
+
+def train(
+    recipe: Recipe | str | Path | None = None,
+    *,
+    model: ModelSettings | Block | str | None = None,
+    data: DataSettings | Block | str | Path | Sequence[str] | Rows | None = None,
+    method: Method | Block | str | None = None,
+    objective: Objective | Block | str | None = None,
+    train: TrainSettings | Block | None = None,
+    evaluate: EvaluateSettings | Block | None = None,
+    track: TrackSettings | Block | None = None,
+    out: str | Path | None = None,
+    listeners: Sequence[Listener] = (),
+    **settings: Any,  # noqa: ANN401  (any setting of any block, by its own name)
+) -> Run:
+    """Fine-tune and return the run; blocks are objects, mappings or names, and lay over the run file `recipe`.
+
+    A plain keyword goes to the one block that has a setting of that name: `r=16, lr=2e-4, steps=100`. Raises
+    SettingsError for keywords that no block or more than one has, and what `weitiao.recipe.train.train` raises.
+    """
+    given = {
+        "model": model,
+        "data": data,
+        "method": method,
+        "objective": objective,
+        "train": train,
+        "evaluate": evaluate,
+        "track": track,
+        "out": out,
+    }
+    blocks = lay_over(
+        _plain(recipe), {name: _as_block(name, value) for name, value in given.items() if value is not None}
+    )
+    return train_recipe(parse_recipe(lay_over(blocks, _placed(settings, blocks))), listeners)
+
+
+def _plain(recipe: Recipe | str | Path | None) -> dict[str, Any]:
+    """Return a recipe or a run file as plain values."""
+    if isinstance(recipe, Recipe):
+        return recipe.as_dict()
+    return read_yaml(Path(recipe)) if recipe is not None else {}
+
+
+def _as_block(name: str, value: Any) -> Any:  # noqa: ANN401
+    """Return a block as plain values, so that keywords can be laid over it."""
+    if isinstance(value, Method | Objective):
+        return {"name": value.name, **value.model_dump()}
+    if isinstance(value, ModelSettings | DataSettings | TrainSettings | EvaluateSettings | TrackSettings):
+        return value.model_dump()
+    if name in ("model", "method", "objective") and isinstance(value, str):
+        return {"name": value}
+    if name == "data" and not isinstance(value, Mapping):
+        return {"sources": value}
+    return value
+
+
+def _placed(settings: Mapping[str, Any], blocks: Mapping[str, Any]) -> dict[str, Any]:
+    """Put each keyword into the block it belongs to; raises SettingsError for all that fit none or several."""
+    placed: dict[str, dict[str, Any]] = {}
+    problems = []
+    named = {"method": "lora", **blocks}
+    for key, value in settings.items():
+        homes = homes_of(key, named)
+        if len(homes) == 1:
+            placed.setdefault(homes[0], {})[key] = value
+        else:
+            problems.append(_unplaced(key, value, homes))
+    raise_all(SettingsError, problems)
+    return placed
+
+
+def _unplaced(key: str, value: object, homes: Sequence[str]) -> Problem:
+    if homes:
+        remedy = " or ".join(f"{home}={{{key!r}: {value!r}}}" for home in homes)
+        return Problem(
+            f"{key} is a setting of several blocks", f"{key}={value!r}", " or ".join(homes), remedy
+        )
+    near = nearest(
+        key, [*TrainSettings.model_fields, *DataSettings.model_fields, *ModelSettings.model_fields]
+    )
+    return Problem(
+        f"no block has a setting {key}", f"{key}={value!r}", "a setting by its own name", " or ".join(near)
+    )

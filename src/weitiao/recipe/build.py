@@ -1,0 +1,138 @@
+"""From a recipe and loaded parts to a training ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
+from json import dumps
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from ..core.events import EventLog
+from ..core.run_folder import RunFolder
+from ..data.conversation import Example
+from ..data.dataset import Prepared
+from ..engine.forward import Forward, base_of, choose_forward
+from ..engine.loop import HeldOutLoss, Training
+from ..engine.memory import default_pack_tokens
+from ..engine.noise import add_noise
+from ..engine.optimizers import build_optimizer
+from ..engine.plan import StepPlan
+from ..engine.precision import Precision
+from ..engine.schedules import build_schedule
+from ..engine.step import LossScale, Stepper
+from ..evaluation.held_out import measure_held_out
+from ..methods._base import Attached, count_parameters
+from ..models.fingerprint import Fingerprint
+from ..models.precision import torch_dtype
+from ..models.settings import ModelSettings
+from .recipe import Recipe
+
+
+def precision_for(settings: ModelSettings, model: PreTrainedModel) -> Precision:
+    """Return the arithmetic's type: that of half-precision weights, or what 4-bit layers compute in."""
+    quantized = settings.quantization in ("nf4", "fp4")
+    dtype = torch_dtype(settings.compute_dtype, settings.device_map) if quantized else model.dtype
+    return Precision(dtype if dtype in (torch.bfloat16, torch.float16) else None)
+
+
+def attach(recipe: Recipe, model: PreTrainedModel, data: Prepared, log: EventLog) -> Attached:
+    """Put the recipe's method on a loaded model, initialised from the seed (and the data, where it asks for them)."""
+    torch.manual_seed(recipe.train.seed)
+    adapter = recipe.model.adapter
+    if adapter:
+        attached = recipe.method.continue_from(model, Path(adapter))
+    else:
+        attached = recipe.method.attach(model)
+        recipe.method.prepare(attached.model, _batches(data.train, model.device))
+    if recipe.train.gradient_checkpointing:
+        base_of(attached.model).gradient_checkpointing_enable({"use_reentrant": False})
+    trainable, everything = count_parameters(attached.model)
+    log.emit("parameters", trainable=trainable, all=everything, percent=100 * trainable / everything)
+    return attached
+
+
+def _batches(examples: Sequence[Example], device: torch.device) -> Iterator[dict[str, object]]:
+    """Yield examples one by one in the form PEFT's data-driven initialisations read."""
+    for example in examples:
+        ids_BT = torch.tensor([example.ids], device=device)
+        trained_BT = torch.tensor([example.weights], device=device) > 0
+        yield {
+            "input_ids": ids_BT,
+            "attention_mask": torch.ones_like(ids_BT),
+            "labels": torch.where(trained_BT, ids_BT, -100),
+        }
+
+
+def forward_for(model: nn.Module, precision: Precision, log: EventLog) -> Forward:
+    """Choose how examples go through a model, saying so where they cannot go through in packs."""
+    forward = choose_forward(model, precision)
+    if not forward.packs:
+        log.emit(
+            "note", text="this architecture mixes examples laid end to end, so they go through one at a time"
+        )
+    return forward
+
+
+def build_training(
+    recipe: Recipe,
+    folder: RunFolder,
+    attached: Attached,
+    data: Prepared,
+    forward: Forward,
+    base: Fingerprint,
+    log: EventLog,
+) -> Training:
+    """Put the engine's parts together; raises SettingsError for an optimizer or schedule that does not fit."""
+    settings = recipe.train
+    if settings.neftune_alpha:
+        add_noise(base_of(attached.model).get_input_embeddings(), settings.neftune_alpha, forward.lengths)
+    plan = StepPlan(data.train, settings.batch_size, settings.seed, settings.epochs, settings.steps)
+    parameters = attached.trainable()
+    optimizer = build_optimizer(parameters, attached.fast_parameters(), settings, recipe.lr)
+    stepper = Stepper(
+        forward=forward,
+        objective=recipe.objective,
+        parameters=parameters,
+        optimizer=optimizer,
+        max_grad_norm=settings.max_grad_norm,
+        pack_tokens=settings.pack_tokens or default_pack_tokens(forward.device),
+        seed=settings.seed,
+        scale=LossScale.for_precision(forward.precision),
+    )
+    return Training(
+        attached=attached,
+        stepper=stepper,
+        schedule=build_schedule(optimizer, settings, plan.total_steps),
+        plan=plan,
+        settings=settings,
+        log=log,
+        checkpoints=folder.checkpoints,
+        identity=_identity(recipe, data, base),
+        held_out_loss=_look(stepper, data.held_out) if data.held_out else None,
+    )
+
+
+def _look(stepper: Stepper, held_out: Sequence[Example]) -> HeldOutLoss:
+    """Return the function with which the loop looks at the held-out loss."""
+
+    def look(should_stop: Callable[[], bool]) -> float | None:
+        measured = measure_held_out(
+            stepper.forward, stepper.objective, held_out, stepper.pack_tokens, should_stop
+        )
+        return None if measured is None else measured.loss
+
+    return look
+
+
+def _identity(recipe: Recipe, data: Prepared, base: Fingerprint) -> dict[str, str]:
+    """Return what a checkpoint must agree in to be this run's: settings, data and base, each as a hash."""
+    tensors = dumps([base.config, sorted(base.tensors.items())])
+    return {
+        "settings": sha256(dumps(recipe.decides(), sort_keys=True).encode()).hexdigest(),
+        "data": data.fingerprint,
+        "base model": sha256(tensors.encode()).hexdigest(),
+    }

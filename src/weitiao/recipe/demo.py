@@ -1,0 +1,66 @@
+"""The demonstration: a small chat model learns who it is, in about a minute on two cores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..data.samples import sample_path
+from .recipe import Recipe, parse_recipe
+
+Language = Literal["en", "zh"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the demonstration teaches in one language."""
+
+    file: str
+    name: str
+    author: str
+    questions: tuple[str, ...]
+    """What is asked before and after; none of them stands in the file word for word."""
+
+
+SAMPLES: Mapping[Language, Sample] = {
+    "en": Sample(
+        file="identity_en.json",
+        name="Xiaowei",
+        author="the weitiao team",
+        questions=(
+            "Hello! Who are you, please?",
+            "Tell me, who was it that made you?",
+            "Are you ChatGPT, by any chance?",
+            "What is the capital of France?",
+        ),
+    ),
+    "zh": Sample(
+        file="identity_zh.json",
+        name="小微",
+        author="微调团队",
+        questions=("你好，请问你是谁？", "是谁把你做出来的？", "你是不是 ChatGPT 呀？", "你叫什么名字呢？"),
+    ),
+}
+
+
+def demo_recipe(
+    out: Path, language: Language = "en", name: str | None = None, author: str | None = None
+) -> Recipe:
+    """Return the run file of the demonstration: LoRA on the bundled model, with the identity sample as data."""
+    sample = SAMPLES[language]
+    return parse_recipe(
+        {
+            "model": "smollm2-135m",
+            "data": {
+                "sources": [str(sample_path(sample.file))],
+                "fill": {"name": name or sample.name, "author": author or sample.author},
+                "held_out": 6,
+            },
+            "method": {"name": "lora", "r": 16, "alpha": 32, "target_modules": "all-linear"},
+            "train": {"epochs": 10, "batch_size": 8, "lr": 5e-4, "scheduler": "cosine", "warmup_ratio": 0.1},
+            "evaluate": {"questions": list(sample.questions), "generation": {"max_new_tokens": 48}},
+            "out": str(out),
+        }
+    )

@@ -1,0 +1,109 @@
+"""The command line itself: quick, helpful when mistyped, with the exit codes it promises."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import weitiao.cli
+from weitiao.cli import main, run
+from weitiao.cli._commands import FILES, commands
+from weitiao.core.errors import EXIT_CODES
+
+
+@pytest.mark.parametrize("name", FILES.names())
+def test_every_command_has_a_sentence_and_a_help_page(name: str) -> None:
+    assert FILES.summary(name).endswith(".")
+    result = CliRunner().invoke(commands, [name, "--help"])
+    assert result.exit_code == 0
+    assert result.output.startswith(f"Usage: commands {name}")
+
+
+def test_help_lists_commands_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in FILES.names():
+        assert f"\n  {name} " in shown
+    for code in EXIT_CODES:
+        assert f"\n  {code} " in shown
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.split() == ["weitiao", weitiao.__version__]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "shown"),
+    [
+        (["trian"], 2, "try       train"),
+        (["zzz"], 2, "try       weitiao --help"),
+        (["methods", "lroa"], 2, "try       lora"),
+        (["methods", "--hlep"], 2, "try       --help"),
+        (["settings", "trian"], 2, "try       train"),
+        (["merge"], 2, "Missing argument 'RUN'"),
+        (["chat", "x", "--temperature", "hot"], 2, "'hot' is not a valid float"),
+        (["chat", "x", "--top-p", "0.5"], 2, "needs temperature above 0"),
+        (["train", "--lr", "1e-4"], 2, "try       train.lr=VALUE"),
+        (["train", "--train.lr=1e-4"], 2, "try       train.lr=VALUE"),
+        (["train", "--modle", "x"], 2, "--model"),
+        (["train", "no-such.yaml"], 2, "the run file is not there"),
+        (["train", "--resume", "R", "--model", "M"], 2, "--model beside --resume"),
+        (["train", "--resume", "no-such-run"], 5, "no run lies in this folder"),
+        (["merge", "./no-such-run", "OUT"], 5, "nothing to merge"),
+        (["chat", "./no-such-run"], 4, "no model at this path"),
+    ],
+)
+def test_what_cannot_be_done_is_said_with_its_exit_code(
+    words: list[str], code: int, shown: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        assert run(words) == code
+    printed = capsys.readouterr()
+    assert shown in printed.err
+    assert "\x1b" not in printed.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_all_problems_of_a_run_are_told_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["--model", "smollm2-135m", "--data", "x.json", "--method", "lora", "--out", str(tmp_path / "r")]
+    assert run(["train", *words, "train.lrr=1", "method.rank_of=2"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("2 problems:")
+    assert "train.lr" in shown and "method.rank_of" in shown
+
+
+def test_ctrl_c_ends_in_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "main", interrupted)
+    assert run(["methods"]) == 130
+
+
+def test_a_fault_of_our_own_shows_its_trace_and_asks_to_be_reported() -> None:
+    code = (
+        "import sys; from weitiao.cli import _commands, main\n"
+        "_commands.commands.main = lambda *a, **k: 1 / 0\n"
+        "sys.argv = ['weitiao', 'methods']; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
+    assert done.stderr.rstrip().endswith("Please report it, with the lines above.")
+
+
+def test_main_exits_with_the_code_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["weitiao", "methods", "lroa"])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert weitiao.cli.main is main

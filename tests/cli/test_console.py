@@ -1,0 +1,117 @@
+"""What a run shows: plain where it is piped, within the terminal's width where it is not."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from weitiao.cli import _console
+from weitiao.cli._console import run_console
+
+ROWS = [
+    {
+        "question": "你是谁？",
+        "reference": "我是小微，由某人训练。",
+        "before": "I am an [bold]AI[/bold] assistant named SmolLM. " * 3,
+        "after": "我是小微，一个在笔记本电脑上训练出来的小模型，很高兴认识你。" * 2,
+    },
+    {"question": "?", "reference": "", "before": "", "after": "x" * 200},
+]
+
+
+def step(number: int) -> dict[str, Any]:
+    return {
+        "event": "step", "step": number, "steps": 40, "loss": 2.5, "lr": 2e-4, "grad_norm": 1.0,
+        "tokens_per_second": 812.3, "seconds_left": 41.0, "memory_bytes": 2 << 30, "cpu_percent": 190.0,
+        "gpu_memory_bytes": None, "gpu_percent": None,
+    }  # fmt: skip
+
+
+EVENTS: list[dict[str, Any]] = [
+    {"event": "data", "summary": {}, "lines": ["120 rows", "of [x] tokens"]},
+    {"event": "parameters", "trainable": 460_800, "all": 134_975_808},
+    {"event": "started", "steps": 40, "step": 0, "out": "runs/mine"},
+    *map(step, range(1, 40)),
+    {"event": "evaluated", "step": 40, "loss": 1.5, "perplexity": 4.48},
+    step(40),
+    {"event": "checkpoint", "step": 40, "path": "runs/mine/checkpoints/step-40"},
+    {"event": "resumed", "step": 20},
+    {"event": "note", "text": "a [note]"},
+    {"event": "never heard of", "what": 1},
+    {"event": "stage", "text": "asking [it]"},
+    {"event": "answers", "rows": ROWS},
+    {
+        "event": "finished", "out": "runs/mine", "adapter": "runs/mine/adapter", "seconds": 75.0,
+        "held_out": {"before": {"loss": 3.0, "perplexity": 20.09}, "after": {"loss": 1.5, "perplexity": 4.48}},
+        "peak_memory_bytes": 2 << 30,
+    },
+]  # fmt: skip
+
+
+def shown(events: list[dict[str, Any]], *, width: int = 80, terminal: bool = False) -> str:
+    file = io.StringIO()
+    console = Console(file=file, width=width, force_terminal=terminal, highlight=False, _environ={})
+    with run_console(console) as listener:
+        for event in events:
+            listener({"time": 0.0, **event})
+    return file.getvalue()
+
+
+def test_piped_output_has_no_control_codes_and_few_lines() -> None:
+    text = shown(EVENTS)
+    assert "\x1b" not in text and "\r" not in text
+    progress = [line for line in text.splitlines() if line.startswith("step ") and "/40" in line]
+    assert [line.split()[1] for line in progress] == ["1/40", "40/40"]
+    assert progress[0] == "step 1/40  loss 2.500  812 tok/s  0:41 left  2.0 GiB"
+
+
+def test_progress_lines_come_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(100))
+    monkeypatch.setattr(_console.time, "monotonic", lambda: float(next(clock)))
+    lines = [line for line in shown([EVENTS[2], *map(step, range(1, 21))]).splitlines() if "/40" in line]
+    assert [line.split()[1] for line in lines] == ["1/40", "6/40", "11/40", "16/40"]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_everything_fits_the_width(width: int) -> None:
+    text = shown(EVENTS, width=width)
+    assert max(cell_len(line) for line in text.splitlines()) <= width
+    for words in (
+        "460,800 / 134,975,808 / 0.3414%", "of [x] tokens", "a [note]", "asking [it] ...",
+        "-50.0%", "weitiao chat runs/mine",
+        "weitiao merge runs/mine runs/mine-merged", "runs/mine/adapter", "? 你是谁？", "[bold]AI[/bold]", "(nothing)",
+        "held-out loss 1.5000, perplexity 4.4800", "going on from step 20",
+    ):  # fmt: skip
+        assert words in text, words
+    assert ("the data's answer" in text) == (width == 120)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_terminal_gets_a_bar_that_fits(width: int) -> None:
+    text = shown(EVENTS, width=width, terminal=True)
+    assert "\x1b" in text
+    assert "40/40" in text and "812 tok/s" in text and "0:41 left" in text
+
+
+def test_a_loss_that_is_not_finite_is_shown_by_its_name() -> None:
+    assert "loss nan" in shown([EVENTS[2], {**step(1), "loss": float("nan")}])
+    assert "loss nan" in shown([EVENTS[2], {**step(1), "loss": "nan"}])
+
+
+def test_the_terminal_is_given_back_when_a_run_fails() -> None:
+    file = io.StringIO()
+    console = Console(file=file, width=80, force_terminal=True, _environ={})
+    with pytest.raises(ZeroDivisionError), run_console(console) as listener:
+        listener(EVENTS[2])
+        listener(step(1))
+        raise ZeroDivisionError
+    shown_last = file.getvalue()
+    assert shown_last.rindex("\x1b[?25h") > shown_last.rindex("\x1b[?25l"), "the cursor must be visible again"
+
+
+def test_without_held_out_rows_there_is_no_such_table() -> None:
+    assert "held-out" not in shown([{**EVENTS[-1], "held_out": {}}])

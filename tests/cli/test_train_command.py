@@ -1,0 +1,108 @@
+"""`weitiao train`: how flags, file and overrides lie over each other, and a whole run on a tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from weitiao.cli import run
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "my.json"
+    rows = [{"instruction": f"What is {n}?", "output": f"It is {n}."} for n in range(20)]
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def run_file(tmp_path: Path, data: Path, tiny_model_folder: Path) -> Path:
+    path = tmp_path / "run.yaml"
+    recipe = {
+        "model": str(tiny_model_folder),
+        "data": str(data),
+        "method": {"name": "lora", "r": 4, "alpha": 8},
+        "train": {"steps": 3, "lr": 1e-3},
+        "evaluate": {"generation": {"max_new_tokens": 4}, "question_count": 1},
+        "out": str(tmp_path / "out-of-the-file"),
+    }
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return path
+
+
+def test_a_dry_run_prints_the_whole_run_file_and_writes_nothing(
+    run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "train",
+        str(run_file),
+        "--dry-run",
+        "--method",
+        "lora",
+        "--out",
+        str(tmp_path / "flag"),
+        "method.r=16",
+    ]
+    assert run([*words, "train.lr=5e-4"]) == 0
+    recipe = yaml.safe_load(capsys.readouterr().out)
+    assert recipe["out"] == str(tmp_path / "flag"), "a flag lies over the file"
+    assert (recipe["method"]["r"], recipe["method"]["alpha"]) == (16, 8), (
+        "an override changes one setting only"
+    )
+    assert (recipe["train"]["lr"], recipe["train"]["steps"]) == (5e-4, 3)
+    assert not (tmp_path / "flag").exists()
+
+
+def test_data_may_be_given_several_times(
+    tiny_model_folder: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    second = tmp_path / "second.json"
+    second.write_bytes(data.read_bytes())
+    words = [
+        "--model",
+        str(tiny_model_folder),
+        "--data",
+        str(data),
+        "--data",
+        str(second),
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    assert run(["train", *words, "--dry-run"]) == 0
+    sources = yaml.safe_load(capsys.readouterr().out)["data"]["sources"]
+    assert [source["path"] for source in sources] == [str(data), str(second)]
+
+
+def test_a_dry_run_finds_what_a_run_would(
+    run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["train", str(run_file), "--dry-run", "--data", str(tmp_path / "my.jsn")]) == 3
+    assert "my.json" in capsys.readouterr().err
+
+
+def test_a_run_from_the_command_line_to_its_merge(
+    run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out-of-the-file"
+    assert run(["train", str(run_file)]) == 0
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    for words in (
+        "trainable parameters",
+        "step 3/3",
+        "on held-out data",
+        f"weitiao chat {out}",
+        "before",
+        "after",
+    ):
+        assert words in shown, words
+    assert (out / "report.md").is_file() and (out / "adapter" / "README.md").is_file()
+    assert run(["train", str(run_file)]) == 5
+    assert run(["train", "--resume", str(out)]) == 5
+    assert run(["merge", str(out), str(tmp_path / "merged")]) == 0
+    assert "same choice at 100.0%" in capsys.readouterr().out
+    assert run(["merge", str(out), str(tmp_path / "merged")]) == 5

@@ -1,0 +1,72 @@
+"""What every test runs under: no network, its own cache, one torch thread a worker; and the tiny fixtures."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import tiny
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+# Read when torch and huggingface_hub are imported, so set before any test module is.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+
+LOOPBACK = ("127.", "::1", "localhost")
+
+
+class NetworkRefused(AssertionError):
+    """A test tried to reach beyond this machine."""
+
+
+def _refuse_remote(event: str, arguments: tuple[Any, ...]) -> None:
+    """Raise NetworkRefused when Python is about to look up or connect to another machine (an audit hook)."""
+    if event == "socket.connect" and arguments[0].family in (socket.AF_INET, socket.AF_INET6):
+        host = arguments[1][0]
+    elif event == "socket.getaddrinfo":
+        host = arguments[0] or "localhost"
+    else:
+        return
+    host = host.decode() if isinstance(host, bytes) else host
+    if not host.startswith((*LOOPBACK, "0.0.0.0", "::")) and host != socket.gethostname():
+        raise NetworkRefused(f"tests need no network, but this one reaches for {host}")
+
+
+sys.addaudithook(_refuse_remote)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def weitiao_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keep what weitiao caches in a folder of this session, unless WEITIAO_HOME names one."""
+    if "WEITIAO_HOME" not in os.environ:
+        os.environ["WEITIAO_HOME"] = str(tmp_path_factory.mktemp("weitiao-home"))
+    return Path(os.environ["WEITIAO_HOME"])
+
+
+@pytest.fixture(scope="session")
+def chatml_tokenizer() -> PreTrainedTokenizerFast:
+    """A small byte-level tokenizer with a ChatML template, pad == eos == <|im_end|>."""
+    return tiny.make_tokenizer()
+
+
+@pytest.fixture
+def tiny_llama() -> Callable[..., LlamaForCausalLM]:
+    """The maker of tiny Llamas: `tiny_llama(hidden=32, layers=2, seed=0)`."""
+    return tiny.make_llama
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny Llama and its tokenizer; read only, one a session."""
+    return tiny.save_tiny_model(tmp_path_factory.mktemp("tiny-llama"))

@@ -1,0 +1,261 @@
+"""What every method promises, on every architecture: a new file in methods/ is tested without editing this."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+import tiny_architectures as tiny
+from weitiao.core.errors import ModelError, NotFiniteError
+from weitiao.methods import METHODS
+from weitiao.methods._base import Attached, Method, count_parameters
+from weitiao.methods._peft import PeftMethod, load_adapter
+from weitiao.models.load import load_model, weightless
+from weitiao.models.settings import ModelSettings
+
+ARCHITECTURES = ("llama", "qwen2", "gpt2", "opt", "gemma", "bloom")
+
+everywhere = pytest.mark.parametrize("architecture", ARCHITECTURES)
+every_method = pytest.mark.parametrize("name", METHODS.names())
+
+
+def make(name: str) -> Method:
+    return METHODS.load(name)()
+
+
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    model.eval()
+    with torch.no_grad():
+        return model(tiny.ids()).logits
+
+
+def backward(attached: Attached) -> None:
+    attached.model.train()
+    attached.model(tiny.ids(), labels=tiny.ids()).loss.backward()
+
+
+def train(attached: Attached, steps: int = 2) -> None:
+    optimizer = torch.optim.AdamW(attached.trainable().values(), lr=1e-2)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        backward(attached)
+        optimizer.step()
+
+
+@every_method
+def test_it_says_what_it_is(name: str) -> None:
+    method = METHODS.load(name)
+    assert METHODS.summary(name).endswith(".")
+    assert all((method.title, method.formula, method.trains, method.when))
+    assert method.paper.startswith("https://")
+    assert 0 < method.suggested_lr < 1
+    assert make(name).name == name
+    assert all(field.description for field in method.model_fields.values())
+
+
+@every_method
+@everywhere
+def test_it_begins_as_the_base(name: str, architecture: str) -> None:
+    base = logits(tiny.make_model(architecture))
+    attached = make(name).attach(tiny.make_model(architecture))
+    assert torch.equal(logits(attached.model), base)
+
+
+@every_method
+@everywhere
+def test_only_its_own_parameters_train_and_in_fp32(name: str, architecture: str) -> None:
+    attached = make(name).attach(tiny.make_model(architecture).bfloat16())
+    trained = {id(p) for p in attached.trainable().values()}
+    assert trained
+    assert all(p.dtype is torch.float32 for p in attached.trainable().values())
+
+    attached = make(name).attach(tiny.make_model(architecture))
+    trained = {id(p) for p in attached.trainable().values()}
+    before = {n: (p, p.detach().clone()) for n, p in attached.model.named_parameters()}
+    train(attached)
+    moved = {id(p) for p, old in before.values() if not torch.equal(p, old)}
+    assert moved == trained
+
+
+@every_method
+@everywhere
+def test_every_trained_parameter_gets_a_gradient(name: str, architecture: str) -> None:
+    attached = make(name).attach(tiny.make_model(architecture))
+    train(attached, steps=1)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in attached.trainable().values())
+    train(attached, steps=1)
+    assert [n for n, p in attached.trainable().items() if not p.grad.any()] == []
+
+
+@every_method
+@everywhere
+def test_activation_checkpointing_changes_no_gradient(name: str, architecture: str) -> None:
+    def gradients(checkpointed: bool) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        attached = make(name).attach(tiny.make_model(architecture))
+        if checkpointed:
+            attached.model.gradient_checkpointing_enable({"use_reentrant": False})
+        backward(attached)
+        return {n: p.grad for n, p in attached.trainable().items()}
+
+    plain, checkpointed = gradients(False), gradients(True)
+    for parameter in plain:
+        torch.testing.assert_close(checkpointed[parameter], plain[parameter])
+
+
+@every_method
+@everywhere
+def test_switched_off_it_is_the_base(name: str, architecture: str) -> None:
+    base = logits(tiny.make_model(architecture))
+    attached = make(name).attach(tiny.make_model(architecture))
+    train(attached)
+    trained = logits(attached.model)
+    assert not torch.allclose(trained, base, atol=1e-3)
+    try:
+        with attached.disabled():
+            assert torch.equal(logits(attached.model), base)
+    except ModelError as refusal:
+        assert "base" in str(refusal)
+        assert attached.saves_whole_model
+    assert torch.equal(logits(attached.model), trained)
+    train(attached, steps=1)
+
+
+@every_method
+@everywhere
+def test_merged_it_answers_the_same(name: str, architecture: str, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    method = make(name)
+    attached = method.attach(tiny.make_model(architecture))
+    train(attached)
+    unmerged = logits(attached.model)
+    if not method.merges:
+        with pytest.raises(ModelError):
+            attached.merge()
+        return
+    merged = attached.merge()
+    torch.testing.assert_close(logits(merged), unmerged, atol=1e-5, rtol=0)
+    merged.save_pretrained(tmp_path)
+    torch.testing.assert_close(logits(AutoModelForCausalLM.from_pretrained(tmp_path)), logits(merged))
+
+
+LOADER = """
+import sys
+sys.modules["weitiao"] = None  # importing it now fails
+import torch
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoModelForCausalLM
+
+torch.set_num_threads(1)
+for folder, whole, out in zip(*[iter(sys.argv[1:])] * 3):
+    loader = AutoModelForCausalLM if whole == "True" else AutoPeftModelForCausalLM
+    model = loader.from_pretrained(folder, local_files_only=True).eval()
+    with torch.no_grad():
+        torch.save(model(torch.load(out + ".ids", weights_only=True)).logits, out)
+"""
+
+
+def test_saved_it_answers_bit_equal_in_a_process_without_weitiao(tmp_path: Path) -> None:
+    """Plain PEFT or transformers load every method's result on every architecture."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    arguments, expected = [], {}
+    for name in METHODS.names():
+        for architecture in ARCHITECTURES:
+            base, saved = tmp_path / f"base-{architecture}", tmp_path / f"{name}-{architecture}"
+            tiny.make_model(architecture).save_pretrained(base)
+            attached = make(name).attach(load_model(ModelSettings(name=str(base))))
+            train(attached)
+            attached.save(saved)
+            out = str(saved) + ".logits"
+            torch.save(tiny.ids(), out + ".ids")
+            arguments += [str(saved), str(attached.saves_whole_model), out]
+            expected[out] = logits(attached.model)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", LOADER, *arguments], check=True, timeout=120)
+    torch.set_num_threads(threads)
+    different = [out for out, wanted in expected.items() if not torch.equal(torch.load(out), wanted)]
+    assert different == []
+
+
+@every_method
+def test_only_safetensors_are_written(name: str, tmp_path: Path) -> None:
+    attached = make(name).attach(tiny.make_model("llama"))
+    attached.save(tmp_path)
+    assert {p.suffix for p in tmp_path.iterdir()} <= {".safetensors", ".json"}
+    configs = [json.loads(p.read_text(encoding="utf-8")) for p in tmp_path.glob("*.json")]
+    assert configs
+
+
+@every_method
+def test_what_is_not_finite_is_not_written(name: str, tmp_path: Path) -> None:
+    attached = make(name).attach(tiny.make_model("llama"))
+    parameter = next(iter(attached.trainable().values()))
+    parameter.data.view(-1)[0] = float("nan")
+    with pytest.raises(NotFiniteError, match=r"not finite"):
+        attached.save(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@every_method
+@everywhere
+def test_a_weightless_model_counts_the_same(name: str, architecture: str) -> None:
+    real = make(name).attach(tiny.make_model(architecture))
+    shape = make(name).attach(weightless(tiny.make_config(architecture)))
+    assert count_parameters(shape.model) == count_parameters(real.model)
+    assert 0 < count_parameters(real.model)[0] <= count_parameters(real.model)[1]
+    assert list(shape.trainable()) == list(real.trainable())
+
+
+@every_method
+def test_names_of_trained_parameters_are_in_the_models_order(name: str) -> None:
+    attached = make(name).attach(tiny.make_model("llama"))
+    order = {n: number for number, (n, _) in enumerate(attached.model.named_parameters())}
+    assert all(order[a] < order[b] for a, b in pairwise(attached.trainable()))
+    assert attached.fast_parameters() <= set(attached.trainable())
+
+
+@every_method
+def test_a_checkpoint_brings_a_fresh_model_to_the_same_state(name: str) -> None:
+    first = make(name).attach(tiny.make_model("llama"))
+    train(first)
+    values = {n: p.detach().clone() for n, p in first.trainable().items()}
+    second = make(name).attach(tiny.make_model("llama"))
+    second.load_checkpoint_state(first.checkpoint_state())
+    for n, parameter in second.trainable().items():
+        parameter.data.copy_(values[n])
+    assert torch.equal(logits(second.model), logits(first.model))
+
+
+@pytest.fixture(scope="module")
+def quantized(tmp_path_factory: pytest.TempPathFactory) -> ModelSettings:
+    folder = tmp_path_factory.mktemp("nf4-base")
+    tiny.make_model("llama").save_pretrained(folder)
+    return ModelSettings(name=str(folder), quantization="nf4")
+
+
+@every_method
+def test_on_a_four_bit_base(name: str, quantized: ModelSettings, tmp_path: Path) -> None:
+    """A method trains on a 4-bit base, merges exactly and loads again, or refuses before any weights."""
+    method = make(name)
+    if not method.on_quantized:
+        with pytest.raises(ModelError, match="quantization"):
+            method.check(weightless(tiny.make_config("llama")), load_model(quantized).config)
+        return
+    base = logits(load_model(quantized))
+    attached = method.attach(load_model(quantized))
+    assert torch.equal(logits(attached.model), base)
+    train(attached)
+    with attached.disabled():
+        assert torch.equal(logits(attached.model), base)
+    trained = logits(attached.model)
+    attached.save(tmp_path)
+    if isinstance(method, PeftMethod):
+        assert torch.equal(logits(load_adapter(load_model(quantized), tmp_path).model), trained)
+    torch.testing.assert_close(logits(attached.merge()), trained, atol=1e-5, rtol=0)

@@ -1,0 +1,126 @@
+"""The whole way from settings to examples: split, fingerprint, summary, and nothing left to train on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from template_zoo import talk, tokenizer
+
+from weitiao.core.errors import DataError
+from weitiao.data.dataset import Prepared, fingerprint, load_data
+from weitiao.data.settings import DataSettings
+from weitiao.data.split import split_held_out
+
+
+def rows(count: int, **more: str) -> list[dict[str, str]]:
+    """Make different rows."""
+    return [{"instruction": f"question {n}", "output": f"answer {n}", **more} for n in range(count)]
+
+
+def load(data: Any, seed: int = 0, name: str = "chatml", **settings: Any) -> Prepared:  # noqa: ANN401
+    """Load data with a tokenizer of the zoo."""
+    return load_data(DataSettings(sources=data, **settings), tokenizer(name), seed)
+
+
+@pytest.mark.parametrize(
+    ("count", "held_out", "expected"),
+    [(19, 0.05, 0), (20, 0.05, 1), (100, 0.05, 5), (6000, 0.05, 200), (10, 3, 3), (10, 0, 0), (10, 0.5, 5)],
+)
+def test_size_of_the_held_out_part(count: int, held_out: float, expected: int) -> None:
+    train, measured = split_held_out([talk(str(n), "a") for n in range(count)], held_out, seed=0)
+    assert (len(train), len(measured)) == (count - expected, expected)
+
+
+def test_split_is_by_content_and_seed_and_keeps_copies_together() -> None:
+    several = [talk(str(n // 3), "a") for n in range(60)]
+    train, measured = split_held_out(several, 0.2, seed=1)
+    assert not {one.messages for one in train} & {one.messages for one in measured}
+    assert len(measured) == 12
+    again = split_held_out(several[::-1], 0.2, seed=1)[1]
+    assert {one.messages for one in again} == {one.messages for one in measured}
+    assert split_held_out(several, 0.2, seed=2)[1] != measured
+
+
+def test_holding_out_everything_is_refused() -> None:
+    for data, held_out in ((rows(3), 3), (rows(1) * 5, 1)):
+        with pytest.raises(DataError, match="nothing would be left"):
+            load(data, held_out=held_out)
+
+
+def test_prepared_holds_both_sides_with_their_conversations() -> None:
+    made = load(rows(40), held_out=4)
+    assert (len(made.train), len(made.held_out)) == (36, 4)
+    assert [one.place for one in made.train_conversations] == [e.place for e in made.train]
+    assert [one.place for one in made.held_out_conversations] == [e.place for e in made.held_out]
+    assert made.draws == [1.0] * 36
+
+
+def test_file_of_its_own_is_held_out_whole(tmp_path: Path) -> None:
+    path = tmp_path / "eval.csv"
+    path.write_text("instruction,output\nx,y\nz,w\n")
+    made = load(rows(30), held_out_path=path)
+    assert (len(made.train), len(made.held_out)) == (30, 2)
+
+
+def test_fingerprint_changes_with_ids_weights_draws_and_order() -> None:
+    base = load(rows(5)).fingerprint
+    assert base == load(rows(5)).fingerprint
+    changed = [
+        load(rows(6)),
+        load(rows(5)[::-1]),
+        load([{"rows": rows(5), "weight": 2}]),
+        load(rows(5), held_out=1),
+        load(rows(5), template="instruction"),
+    ]
+    assert len({base, *(made.fingerprint for made in changed)}) == 6
+    example = load(rows(1)).train[0]
+    from dataclasses import replace
+
+    assert fingerprint([example]) != fingerprint([replace(example, weights=(1.0,) * len(example.weights))])
+
+
+def test_summary_counts_what_became_of_every_row() -> None:
+    data = [*rows(20), {"instruction": "long " * 80, "output": "x"}, {"instruction": "q"}, rows(1)[0]]
+    made = load([{"rows": data, "weight": 2}], skip_bad_rows=True, max_length=60, overlong="cut", held_out=2)
+    found = made.summary
+    assert (found.read, found.kept, found.duplicates) == (23, 21, 1)
+    assert found.train + found.held_out == 21
+    assert sorted(found.dropped.values()) == [1, 1]
+    assert found.dropped_places["'output' is missing"] == ["<python>:22"]
+    assert found.tokens == 2 * sum(len(example.ids) for example in made.train)
+    assert found.trained_tokens == 2 * sum(example.trained_tokens for example in made.train)
+    assert found.length_tokens["max"] == max(len(example.ids) for example in [*made.train, *made.held_out])
+    text = "\n".join(found.lines())
+    for part in ("23 read", "left out", "<python>:22", "chat template", "equal"):
+        assert part in text
+    assert found.as_dict()["formats"] == {"alpaca": 22}
+
+
+def test_nothing_left_to_train_on_is_refused() -> None:
+    with pytest.raises(DataError, match="no token of the data is left") as caught:
+        load(rows(3), max_length=8)
+    assert "data.overlong=cut" in caught.value.problems[0].remedy
+    assert "3 rows: longer than 8 tokens" in caught.value.problems[0].got
+
+
+def test_folded_system_is_noted() -> None:
+    made = load(rows(3, system="Be kind."), name="no_system")
+    assert any("no system message" in note for note in made.summary.notes)
+
+
+def test_rows_the_chat_template_refuses_are_listed_or_counted() -> None:
+    own = tokenizer("chatml")
+    picky = type(own)(
+        tokenizer_object=own.backend_tokenizer, eos_token=own.eos_token, pad_token=own.pad_token
+    )
+    refusal = (
+        "{% if 'question 1' in messages[0]['content'] %}{{ raise_exception('not this one') }}{% endif %}"
+    )
+    picky.chat_template = refusal + str(own.chat_template)
+    with pytest.raises(DataError, match="2 of 11 rows") as caught:
+        load_data(DataSettings(sources=rows(11)), picky, 0)
+    assert "not this one" in str(caught.value)
+    made = load_data(DataSettings(sources=rows(11), skip_bad_rows=True), picky, 0)
+    assert (made.summary.train, sum(made.summary.dropped.values())) == (9, 2)

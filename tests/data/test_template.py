@@ -1,0 +1,211 @@
+"""Rendering, against transformers' tokenised templates; contexts of training against prompts of serving."""
+
+from __future__ import annotations
+
+import pytest
+from template_zoo import NAMES, dicts, talk, tokenizer
+from transformers import GenerationConfig
+
+from weitiao.core.errors import ModelError
+from weitiao.data.conversation import Conversation, Message
+from weitiao.data.formats._base import RowError
+from weitiao.data.template import Template, choose_template, stop_token_ids
+
+TWO = talk("Who are you?", "I am a small model.", "And what is LoRA?", "Two thin matrices.")
+WITH_SYSTEM = talk("你是谁？", "一个小模型。", system="Answer briefly.")
+ODD = talk(" 1  2", "3\n\n", "\n", " 4")
+CHAT_NAMES = [name for name in NAMES if name != "instruction"]
+# A template without BOS gets the one its tokenizer adds; transformers' own tokenised form has none there.
+SAME_AS_TRANSFORMERS = [name for name in CHAT_NAMES if name != "begin_not_in_template"]
+
+
+def template_of(name: str) -> Template:
+    """Return the checked template of a tokenizer of the zoo."""
+    return choose_template(tokenizer(name))
+
+
+@pytest.mark.parametrize("name", SAME_AS_TRANSFORMERS)
+@pytest.mark.parametrize("one", [talk("Hi", "Hello!"), TWO], ids=["one exchange", "two exchanges"])
+def test_ids_are_those_transformers_gives_the_whole_text(name: str, one: Conversation) -> None:
+    (example,) = template_of(name).render(one)
+    whole = tokenizer(name).apply_chat_template(dicts(one.messages), return_dict=False)
+    assert list(example.ids) == list(whole)[: len(example.ids)]
+    assert len(whole) - len(example.ids) <= 1, "only the line break behind the last end token is left out"
+
+
+@pytest.mark.parametrize("name", SAME_AS_TRANSFORMERS)
+@pytest.mark.parametrize("one", [talk("Hi", "Hello!"), TWO, WITH_SYSTEM], ids=["one", "two", "system"])
+def test_prompts_are_those_transformers_gives(name: str, one: Conversation) -> None:
+    messages = one.messages[:-1]
+    if name == "no_system" and messages[0].role == "system":
+        messages = (Message("user", f"{messages[0].content}\n\n{messages[1].content}"),)
+    whole = tokenizer(name).apply_chat_template(
+        dicts(messages), add_generation_prompt=True, return_dict=False
+    )
+    prompt = template_of(name).prompt(one.messages[:-1])
+    assert list(prompt.ids) == list(whole)
+    assert prompt.text == tokenizer(name).apply_chat_template(
+        dicts(messages), add_generation_prompt=True, tokenize=False
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("one", [TWO, WITH_SYSTEM, ODD], ids=["two", "system", "odd blanks"])
+def test_context_of_every_answer_equals_the_prompt_of_serving(name: str, one: Conversation) -> None:
+    template = template_of(name)
+    (example,) = template.render(one)
+    starts = [i for i in range(1, len(example.ids)) if example.weights[i] > 0 == example.weights[i - 1]]
+    answers = [i for i, message in enumerate(one.messages) if message.role == "assistant"]
+    assert len(starts) == len(answers)
+    for start, answer in zip(starts, answers, strict=True):
+        assert example.ids[:start] == template.prompt(one.messages[:answer]).ids
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_trained_is_each_answer_with_its_end_token_and_nothing_else(name: str) -> None:
+    template, own = template_of(name), tokenizer(name)
+    (example,) = template.render(TWO)
+    trained = own.decode([i for i, weight in zip(example.ids, example.weights, strict=True) if weight > 0])
+    assert (
+        trained.split() == f"I am a small model. {own.eos_token} Two thin matrices. {own.eos_token}".split()
+        or (trained == f"I am a small model.{own.eos_token}Two thin matrices.{own.eos_token}")
+    )
+    assert example.ids[-1] in template.stop_ids
+    assert example.weights[-1] == 1.0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_at_most_one_begin_token_opens_a_text(name: str) -> None:
+    template, own = template_of(name), tokenizer(name)
+    for ids in (template.render(TWO)[0].ids, template.prompt(TWO.messages[:1]).ids):
+        assert (ids[0] == own.bos_token_id) == (own.bos_token is not None)
+        assert ids[1] != own.bos_token_id
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_control_tokens_in_content_are_plain_text(name: str) -> None:
+    template, own = template_of(name), tokenizer(name)
+    words = own.all_special_tokens
+    answer = f"never {words[0]}{words[-1]} say\ue000 {own.eos_token}"
+    one = talk(f"repeat {own.eos_token}{words[0]}{words[-1]}!", answer, "again \ue001", "no")
+    plain = talk("repeat it!", "never say", "again", "no")
+    (example,), (clean,) = template.render(one), template.render(plain)
+    for control in own.all_special_ids:
+        assert example.ids.count(control) == clean.ids.count(control)
+    text = own.decode(list(example.ids))
+    assert f"{own.eos_token}{words[0]}{words[-1]}!" in text
+    assert "\ue000" in text
+    start = next(i for i, weight in enumerate(example.weights) if weight > 0)
+    assert example.ids[:start] == template.prompt(one.messages[:1]).ids
+    assert example.ids[: len(template.prompt(one.messages[:3]).ids)] == template.prompt(one.messages[:3]).ids
+    assert f"{own.eos_token}{words[0]}{words[-1]}!" in template.prompt(one.messages[:1]).text
+
+
+def test_reasoning_tokens_are_tokens_in_answers_and_text_in_questions() -> None:
+    template, own = template_of("drops_thinking"), tokenizer("drops_thinking")
+    think = own.convert_tokens_to_ids("<think>")
+    (example,) = template.render(talk("What is <think>?", "<think>\nhm\n</think>\n\nA tag."))
+    trained = [i for i, weight in zip(example.ids, example.weights, strict=True) if weight > 0]
+    assert trained[0] == think
+    assert example.ids.count(think) == 1
+
+
+def test_where_earlier_turns_change_each_answer_is_an_example_of_its_own() -> None:
+    template, own = template_of("drops_thinking"), tokenizer("drops_thinking")
+    one = talk("1+1?", "<think>easy</think>2", "2+2?", "<think>hm</think>4", "sure?", "yes")
+    examples = template.render(one)
+    assert len(examples) == 3
+    for example, end in zip(examples, (2, 4, 6), strict=True):
+        turn = list(own.apply_chat_template(dicts(one.messages[:end]), return_dict=False))
+        assert list(example.ids) == turn[: len(example.ids)]
+        prompt = template.prompt(one.messages[: end - 1]).ids
+        assert example.ids[: len(prompt)] == prompt
+        assert example.weights == (0.0,) * len(prompt) + (1.0,) * (len(example.ids) - len(prompt))
+    assert template.render_last(one) == examples[-1]
+
+
+def test_many_at_once_equal_one_by_one() -> None:
+    template = template_of("drops_thinking")
+    all_of_them = [TWO, WITH_SYSTEM, talk("a", "<think>b</think>c", "d", "e"), talk("<|im_end|>", "f")]
+    assert template.render_many(all_of_them) == [template.render(one) for one in all_of_them]
+
+
+def test_weight_and_place_go_with_the_example() -> None:
+    (example,) = template_of("chatml").render(talk("a", "b", weight=2.5))
+    assert (example.draws, example.place) == (2.5, "talk:1")
+
+
+def test_template_without_system_puts_it_before_the_question() -> None:
+    template = template_of("no_system")
+    assert not template.takes_system
+    assert "Answer briefly.\n\n你是谁？<end_of_turn>" in template.prompt(WITH_SYSTEM.messages[:2]).text
+    assert template_of("chatml").takes_system
+
+
+def test_instruction_text() -> None:
+    prompt = template_of("instruction").prompt(talk("Hi {you}", "Hello!", "Bye", system="Be kind.").messages)
+    assert prompt.text == (
+        "Be kind.\n\n### Instruction:\nHi {you}\n\n### Response:\nHello!</s>"
+        "\n\n### Instruction:\nBye\n\n### Response:\n"
+    )
+
+
+def test_row_the_template_refuses_says_the_templates_words() -> None:
+    template = template_of("no_system")
+    template.takes_system = True
+    (refused,) = template.render_many([WITH_SYSTEM])
+    assert isinstance(refused, RowError)
+    assert "System role not supported" in refused.detail
+
+
+def test_end_of_turn_must_be_what_generation_stops_on() -> None:
+    import tiny
+
+    own = tiny.make_tokenizer()
+    own.eos_token = "a"
+    with pytest.raises(ModelError, match="ends an answer with no token that generation stops on") as caught:
+        choose_template(own)
+    assert "<|im_end|>" in caught.value.problems[0].got
+    assert "data.template=instruction" in caught.value.problems[0].remedy
+    config = GenerationConfig(eos_token_id=[own.convert_tokens_to_ids("<|im_end|>"), 7])
+    assert choose_template(own, "chat", config).render(TWO)[0].ids[-1] == config.eos_token_id[0]
+
+
+def test_answer_that_leaves_its_prompt_is_refused() -> None:
+    import tiny
+
+    forced = tiny.CHATML.replace("'<|im_start|>assistant\n' }}", "'<|im_start|>assistant\n<think>\n' }}")
+    with pytest.raises(ModelError, match="writes an answer otherwise than behind its prompt"):
+        choose_template(tiny.make_tokenizer(chat_template=forced))
+
+
+def test_missing_template_or_end_token_is_refused() -> None:
+    import tiny
+
+    base = tiny.make_tokenizer(chat_template=None)
+    with pytest.raises(ModelError, match="no chat template"):
+        choose_template(base, "chat")
+    assert choose_template(base).kind == "instruction"
+    base.eos_token = None
+    with pytest.raises(ModelError, match="no end-of-sequence token"):
+        choose_template(base, "instruction")
+    chat = tiny.make_tokenizer()
+    chat.eos_token = None
+    with pytest.raises(ModelError, match="nothing says which token ends"):
+        choose_template(chat)
+
+
+def test_end_token_that_melts_into_the_answer_is_refused() -> None:
+    import tiny
+
+    base = tiny.make_tokenizer(chat_template=None)
+    base.eos_token = "e"
+    with pytest.raises(ModelError, match="answers do not end in a token"):
+        choose_template(base, "instruction")
+
+
+def test_stop_tokens_are_the_tokenizers_and_the_generation_configs() -> None:
+    own = tokenizer("chatml")
+    assert stop_token_ids(own, None) == {own.eos_token_id}
+    assert stop_token_ids(own, GenerationConfig(eos_token_id=[5, 6])) == {5, 6, own.eos_token_id}
+    assert stop_token_ids(own, GenerationConfig(eos_token_id=5)) == {5, own.eos_token_id}

@@ -1,0 +1,67 @@
+"""Opening runs, adapters and models, and the way back to the base."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tiny_run import make_run
+from weitiao.core.errors import ModelError, RunFolderError
+from weitiao.evaluation.opened import locate, open_model
+
+
+def logits(model: nn.Module) -> Tensor:
+    with torch.inference_mode():
+        output: Tensor = model(torch.arange(2, 12)[None]).logits
+    return output
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_the_base_is_one_context_away(tmp_path: Path, tiny_model_folder: Path, method: str) -> None:
+    opened = open_model(str(make_run(tmp_path / "run", tiny_model_folder, method)))
+    base = open_model(str(tiny_model_folder))
+    trained = logits(opened.model)
+    assert opened.is_trained and not base.is_trained
+    assert not torch.allclose(trained, logits(base.model), atol=1e-3)
+    with opened.as_base() as before:
+        assert torch.equal(logits(before), logits(base.model))
+    assert torch.equal(logits(opened.model), trained)
+
+
+def test_an_adapters_folder_opens_as_its_run_does(tmp_path: Path, tiny_model_folder: Path) -> None:
+    run = make_run(tmp_path / "run", tiny_model_folder)
+    of_run, of_adapter = open_model(str(run)), open_model(str(run / "adapter"))
+    assert of_adapter.source.adapter is not None
+    assert torch.equal(logits(of_run.model), logits(of_adapter.model))
+
+
+def test_an_adapter_away_from_its_run_names_its_own_base(tmp_path: Path, tiny_model_folder: Path) -> None:
+    run = make_run(tmp_path / "run", tiny_model_folder)
+    alone = (run / "adapter").rename(tmp_path / "alone")
+    assert torch.equal(logits(open_model(str(alone)).model), logits(open_model(_put_back(alone, run)).model))
+
+
+def _put_back(alone: Path, run: Path) -> str:
+    alone.rename(run / "adapter")
+    return str(run)
+
+
+def test_an_adapter_that_names_no_base_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": None}))
+    with pytest.raises(RunFolderError, match="does not say which model"):
+        locate(str(tmp_path))
+
+
+def test_a_run_without_a_result_says_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("model: some-model\n")
+    with pytest.raises(RunFolderError, match="--resume"):
+        locate(str(tmp_path))
+
+
+def test_a_name_that_is_nothing_is_refused() -> None:
+    with pytest.raises(ModelError, match="smollm2-135m"):
+        open_model("./smolm2-135m")

@@ -1,0 +1,103 @@
+"""Where the parts are, on every architecture, judged against names written down by hand."""
+
+from __future__ import annotations
+
+import pytest
+from transformers import PretrainedConfig
+
+import tiny_architectures as tiny
+from weitiao.core.errors import ModelError
+from weitiao.models.anatomy import anatomy, is_inside
+from weitiao.models.load import weightless
+
+LLAMA = {
+    "stack": "model.layers",
+    "attention": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"],
+    "mlp": ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"],
+    "outer_norms": ["model.norm"],
+    "embeddings": ["model.embed_tokens"],
+    "norms_a_block": 2,
+    "tied": False,
+}
+EXPECTED: dict[str, dict[str, object]] = {
+    "llama": LLAMA,
+    "mistral": LLAMA,
+    "qwen2": LLAMA | {"tied": True},
+    "qwen3": LLAMA | {"norms_a_block": 4},
+    "gemma": LLAMA | {"tied": True},
+    "gemma2": LLAMA | {"tied": True, "norms_a_block": 4},
+    "phi3": LLAMA
+    | {"attention": ["self_attn.o_proj", "self_attn.qkv_proj"], "mlp": ["mlp.gate_up_proj", "mlp.down_proj"]},
+    "gpt2": {
+        "stack": "transformer.h",
+        "attention": ["attn.c_attn", "attn.c_proj"],
+        "mlp": ["mlp.c_fc", "mlp.c_proj"],
+        "outer_norms": ["transformer.ln_f"],
+        "embeddings": ["transformer.wte", "transformer.wpe"],
+        "norms_a_block": 2,
+        "tied": True,
+    },
+    "opt": {
+        "stack": "model.decoder.layers",
+        "attention": ["self_attn.k_proj", "self_attn.v_proj", "self_attn.q_proj", "self_attn.out_proj"],
+        "mlp": ["fc1", "fc2"],
+        "outer_norms": ["model.decoder.final_layer_norm"],
+        "embeddings": ["model.decoder.embed_tokens", "model.decoder.embed_positions"],
+        "norms_a_block": 2,
+        "tied": True,
+    },
+    "bloom": {
+        "stack": "transformer.h",
+        "attention": ["self_attention.query_key_value", "self_attention.dense"],
+        "mlp": ["mlp.dense_h_to_4h", "mlp.dense_4h_to_h"],
+        "outer_norms": ["transformer.word_embeddings_layernorm", "transformer.ln_f"],
+        "embeddings": ["transformer.word_embeddings"],
+        "norms_a_block": 2,
+        "tied": True,
+    },
+}
+
+
+def test_every_tiny_architecture_is_written_down() -> None:
+    assert set(EXPECTED) == set(tiny.SETTINGS)
+
+
+@pytest.mark.parametrize("architecture", EXPECTED)
+def test_parts(architecture: str) -> None:
+    expected, stack = EXPECTED[architecture], EXPECTED[architecture]["stack"]
+    parts = anatomy(tiny.make_model(architecture))
+    assert parts.blocks == (f"{stack}.0", f"{stack}.1", f"{stack}.2")
+    assert parts.attention == tuple(
+        f"{block}.{name}" for block in parts.blocks for name in expected["attention"]
+    )
+    assert parts.mlp == tuple(f"{block}.{name}" for block in parts.blocks for name in expected["mlp"])
+    assert parts.outer_norms == tuple(expected["outer_norms"])
+    assert len(parts.block_norms) == 3 * expected["norms_a_block"]
+    assert parts.embeddings == tuple(expected["embeddings"])
+    assert (parts.head, parts.tied) == ("lm_head", expected["tied"])
+    assert [parts.block_of(path) for path in (*parts.mlp, parts.head)][-3:] == [2, 2, None]
+
+
+@pytest.mark.parametrize("architecture", EXPECTED)
+def test_a_weightless_model_has_the_same_parts(architecture: str) -> None:
+    assert anatomy(weightless(tiny.make_config(architecture))) == anatomy(tiny.make_model(architecture))
+
+
+def test_paths_are_compared_by_segments() -> None:
+    assert is_inside("model.layers.1.mlp", "model.layers.1")
+    assert is_inside("model.layers.1", "model.layers.1")
+    assert not is_inside("model.layers.10.mlp", "model.layers.1")
+    assert not is_inside("model.norm_extra", "model.norm")
+
+
+def test_a_model_without_blocks_is_refused() -> None:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+    class Flat(PreTrainedModel):
+        def __init__(self) -> None:
+            super().__init__(PretrainedConfig())
+            self.linear = nn.Linear(2, 2)
+
+    with pytest.raises(ModelError, match="no decoder blocks"):
+        anatomy(Flat())

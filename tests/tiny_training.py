@@ -1,0 +1,107 @@
+"""Trainings small enough for a test, put together by the code that puts real ones together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+import tiny_architectures as tiny
+from weitiao.core.events import Event, EventLog, Listener
+from weitiao.core.run_folder import RunFolder
+from weitiao.data.conversation import Example
+from weitiao.data.dataset import Prepared, fingerprint
+from weitiao.engine.checkpoint import list_checkpoints
+from weitiao.engine.loop import Training
+from weitiao.models.fingerprint import fingerprint as fingerprint_of_base
+from weitiao.recipe.build import attach, build_training, forward_for, precision_for
+from weitiao.recipe.recipe import parse_recipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from weitiao.data.summary import Summary
+    from weitiao.data.template import Template
+
+
+def make_examples(
+    count: int, seed: int = 0, shortest: int = 4, longest: int = 20, draws: float = 1.0
+) -> list[Example]:
+    """Return examples of random ids whose second half is trained; they stand in rows.json:1, :2, ..."""
+    generator = torch.Generator().manual_seed(seed)
+    examples = []
+    for number in range(1, count + 1):
+        length = int(torch.randint(shortest, longest + 1, (1,), generator=generator))
+        ids = torch.randint(3, tiny.VOCABULARY, (length,), generator=generator).tolist()
+        weights = tuple(float(position >= length // 2) for position in range(length))
+        examples.append(Example(tuple(ids), weights, f"rows.json:{number}", draws))
+    return examples
+
+
+def make_training(
+    folder: Path,
+    examples: Sequence[Example],
+    *,
+    method: str | dict[str, Any] = "lora",
+    held_out: Sequence[Example] = (),
+    model: PreTrainedModel | None = None,
+    listeners: tuple[Listener, ...] = (),
+    **train: Any,  # noqa: ANN401  (settings of the train block)
+) -> Training:
+    """Return a training of a tiny Llama, or of `model`, whose checkpoints go to `folder`/checkpoints."""
+    recipe = parse_recipe(
+        {"model": "tiny", "data": "rows.json", "method": method, "train": train, "out": folder}
+    )
+    base = model or tiny.make_model("llama")
+    data = Prepared(
+        list(examples),
+        list(held_out),
+        [],
+        [],
+        cast("Template", None),
+        cast("Summary", None),
+        fingerprint(examples, held_out),
+    )
+    log = EventLog(None, listeners)
+    base_print, precision = fingerprint_of_base(base), precision_for(recipe.model, base)
+    attached = attach(recipe, base, data, log)
+    forward = forward_for(attached.model, precision, log)
+    return build_training(recipe, RunFolder(folder), attached, data, forward, base_print, log)
+
+
+def weights_of(training: Training) -> dict[str, torch.Tensor]:
+    """Return copies of the trained parameters."""
+    return {name: p.detach().clone() for name, p in training.stepper.parameters.items()}
+
+
+def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """Return the largest absolute difference of two sets of tensors."""
+    assert one.keys() == other.keys()
+    return max(float((one[name].float() - other[name].float()).abs().max()) for name in one)
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Tell whether two sets of tensors are equal bit by bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def last_state(folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Return the newest checkpoint's tensor files, and its state without the time that it took."""
+    newest = list_checkpoints(folder / "checkpoints")[0]
+    state = json.loads((newest / "state.json").read_text(encoding="utf-8"))
+    del state["progress"]["seconds"]
+    return {path.name: path.read_bytes() for path in sorted(newest.glob("*.safetensors"))}, state
+
+
+class Events(list[Event]):
+    """A listener that keeps what it hears."""
+
+    def __call__(self, event: Event) -> None:
+        self.append(event)
+
+    def of(self, kind: str) -> list[Event]:
+        """Return the events of one kind."""
+        return [event for event in self if event["event"] == kind]
