@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 LINES = (
@@ -47,7 +48,7 @@ def make_tokenizer(vocab_size: int = 400, chat_template: str | None = CHATML) ->
     return made
 
 
-def _byte_level_bpe(vocab_size: int):  # noqa: ANN202  (tokenizers ships no types)
+def _byte_level_bpe(vocab_size: int) -> Tokenizer:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())

@@ -68,7 +68,7 @@ def make_training(
     log = EventLog(None, listeners)
     base_print, precision = fingerprint_of_base(base), precision_for(recipe.model, base)
     attached = attach(recipe, base, data, log)
-    forward = forward_for(attached.model, precision, log)
+    forward = forward_for(attached, precision, log)
     return build_training(recipe, RunFolder(folder), attached, data, forward, base_print, log)
 
 

@@ -55,3 +55,7 @@ def test_models_say_whether_they_can_be_used_at_once(
     gguf.folder_of(ALIASES[name].path).mkdir(parents=True)
     shown = shown_by(capsys, "models")
     assert "ready" in shown and name in shown and "owner/name" in shown
+
+
+def test_square_brackets_of_a_description_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "weitiao[trackio]" in shown_by(capsys, "settings", "track")

@@ -122,7 +122,9 @@ def without_step_seed(training: Training) -> None:
     training.stepper.seed += 1
 
 
-@pytest.mark.parametrize("leave_out", [without_optimizer, without_schedule, without_position, without_step_seed])
+@pytest.mark.parametrize(
+    "leave_out", [without_optimizer, without_schedule, without_position, without_step_seed]
+)
 def test_leaving_anything_out_shows(leave_out: Any, tmp_path: Path) -> None:  # noqa: ANN401
     straight = make(tmp_path / "straight", scheduler="cosine")
     straight.run()

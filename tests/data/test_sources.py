@@ -154,6 +154,8 @@ def test_hub_set_that_cannot_be_had_is_a_data_error() -> None:
 
 def test_rows_that_share_a_line_have_places_of_their_own(tmp_path: Path) -> None:
     file = tmp_path / "one_line.json"
-    file.write_text('[{"instruction": "a", "output": "b"}, {"instruction": "c", "output": "d"}]', encoding="utf-8")
+    file.write_text(
+        '[{"instruction": "a", "output": "b"}, {"instruction": "c", "output": "d"}]', encoding="utf-8"
+    )
     rows = read_source(SourceSettings(path=str(file))).rows
     assert [row.place for row in rows] == [f"{file}:1", f"{file}:1:39"]

@@ -37,7 +37,10 @@ def snapshot(step: int, **changes: object) -> Snapshot:
     made = Snapshot(
         step=step,
         trainable={"w": torch.randn(6, 4, generator=generator)},
-        optimizer={"state": {0: {"m": torch.randn(6, 4, generator=generator)}}, "param_groups": [{"lr": 1e-3}]},
+        optimizer={
+            "state": {0: {"m": torch.randn(6, 4, generator=generator)}},
+            "param_groups": [{"lr": 1e-3}],
+        },
         schedule={"last_epoch": step, "best": float("inf")},
         progress={"step": step},
         extra={"initial": torch.full((2,), float(step))},
@@ -64,7 +67,11 @@ def same(one: Snapshot, other: Snapshot) -> bool:
 
 
 def test_what_was_saved_comes_back(folder: Path) -> None:
-    assert [path.name for path in list_checkpoints(folder)] == ["step-00000003", "step-00000002", "step-00000001"]
+    assert [path.name for path in list_checkpoints(folder)] == [
+        "step-00000003",
+        "step-00000002",
+        "step-00000001",
+    ]
     assert {path.name for path in list_checkpoints(folder)[0].iterdir()} == {*FILES, MANIFEST}
     for step in (1, 2, 3):
         path = folder / f"step-{step:08d}"
@@ -218,7 +225,14 @@ def test_rotation_and_the_best_in_a_run(tmp_path: Path) -> None:
     losses = iter([3.0, 1.0, 2.0, 2.5, 2.5, 2.5])
     heard = Events()
     training = make_training(
-        tmp_path, EXAMPLES, held_out=EXAMPLES[:1], listeners=(heard,), steps=6, eval_every=1, save_every=1, lr=1e-2
+        tmp_path,
+        EXAMPLES,
+        held_out=EXAMPLES[:1],
+        listeners=(heard,),
+        steps=6,
+        eval_every=1,
+        save_every=1,
+        lr=1e-2,
     )
     training.held_out_loss = lambda _: next(losses)
     best: dict[str, torch.Tensor] = {}
@@ -241,7 +255,13 @@ def test_a_damaged_best_is_said_and_the_last_step_stays(tmp_path: Path) -> None:
             (tmp_path / "checkpoints" / "step-00000001" / "state.json").write_text("{}")
 
     training = make_training(
-        tmp_path, EXAMPLES, held_out=EXAMPLES[:1], listeners=(heard, spoil), steps=2, eval_every=1, save_every=1
+        tmp_path,
+        EXAMPLES,
+        held_out=EXAMPLES[:1],
+        listeners=(heard, spoil),
+        steps=2,
+        eval_every=1,
+        save_every=1,
     )
     training.held_out_loss = lambda _: next(losses)
     training.run()
@@ -253,7 +273,13 @@ def test_a_damaged_best_is_said_and_the_last_step_stays(tmp_path: Path) -> None:
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_held_out_loss_that_is_not_finite_is_no_gain_and_stops_nothing(tmp_path: Path, loss: float) -> None:
     training = make_training(
-        tmp_path, EXAMPLES, held_out=EXAMPLES[:1], steps=3, eval_every=1, save_every=1, early_stopping_patience=2
+        tmp_path,
+        EXAMPLES,
+        held_out=EXAMPLES[:1],
+        steps=3,
+        eval_every=1,
+        save_every=1,
+        early_stopping_patience=2,
     )
     training.held_out_loss = lambda _: loss
     progress = training.run()

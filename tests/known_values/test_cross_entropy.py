@@ -38,7 +38,7 @@ def both_ways(
 
 
 @pytest.mark.parametrize(
-    ("rows", "vocabulary"), [(1, 2), (5, 61), (13, 1000), (7, LARGE), (8, LARGE)]
+    ("rows", "vocabulary"), [(1, 2), (5, 61), (13, 1000), (7, LARGE), (8, LARGE), (15, LARGE)]
 )
 def test_value_and_gradient_are_torchs(rows: int, vocabulary: int) -> None:
     value, expected, gradient, plain = both_ways(*made(rows, vocabulary, torch.float32), scale=0.37)

@@ -10,13 +10,13 @@ import click
 
 from ..core.errors import WeitiaoError
 from ._commands import commands
-from ._quiet import quiet_libraries
+from ._environment import prepare_environment
 
 
 def main() -> None:
     """Run the command line and exit: 0 when done, else a code of `weitiao.core.errors.EXIT_CODES`."""
     sys.excepthook = _report_fault
-    quiet_libraries()
+    prepare_environment()
     sys.exit(run(sys.argv[1:]))
 
 

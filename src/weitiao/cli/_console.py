@@ -216,6 +216,7 @@ def where_it_lies(out: str, adapter: str) -> list[Text]:
         "report": f"{out}/report.md",
         "run file": f"{out}/run.yaml",
         "talk to it": commands["chat"],
+        "compare": commands["compare"],
         "merge": commands["merge"],
     }
     return [Text.assemble((f"{label:<12}", "bold"), text) for label, text in lines.items()]

@@ -42,19 +42,21 @@ def plain_table(*columns: str) -> Table:
 
 def settings_table(cls: type[BaseModel], block: str) -> Table:
     """Return a table of a block's settings: what to type, the default and the description."""
+    from rich.markup import escape
+
     table = plain_table("setting", "default", "what it does")
     for name, field in cls.model_fields.items():
-        for key, default, description in _rows(f"{block}.{name}", field):
-            table.add_row(key, default, description)
+        for row in setting_rows(f"{block}.{name}", field):
+            table.add_row(*map(escape, row))
     return table
 
 
-def _rows(key: str, field: FieldInfo) -> Iterator[tuple[str, str, str]]:
-    """Yield one row a setting; a block within a block gives its own settings."""
+def setting_rows(key: str, field: FieldInfo) -> Iterator[tuple[str, str, str]]:
+    """Yield (key, default, description), one row a setting; a block within a block gives its own settings."""
     default = None if field.is_required() else field.get_default(call_default_factory=True)
     if isinstance(default, BaseModel):
         for name, inner in type(default).model_fields.items():
-            yield from _rows(f"{key}.{name}", inner)
+            yield from setting_rows(f"{key}.{name}", inner)
         return
     description = (field.description or "").replace("\n", " ")
     yield key, "(needed)" if field.is_required() else shown(default), description

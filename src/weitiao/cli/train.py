@@ -96,7 +96,8 @@ def _check(run_file: Path | None, flags: dict[str, Any], overrides: tuple[str, .
     from ..recipe.recipe import read_recipe
 
     recipe = read_recipe(run_file, _blocks(flags), list(overrides))
-    preflight(recipe)
+    ready = preflight(recipe)
+    click.echo("\n".join(ready.data.summary.lines()), err=True)
     click.echo(recipe.as_yaml(), nl=False)
 
 

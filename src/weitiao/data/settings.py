@@ -32,7 +32,7 @@ class SourceSettings(Settings):
     rows: list[Columns] | None = None
     """Rows given from Python in place of a path."""
     format: str = "auto"
-    """The format of the rows (`weitiao formats` lists them); auto goes by the names of the columns."""
+    """The format of the rows; auto goes by the names of the columns."""
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """How many times an epoch sees each row; 0.5 is every second row, 2 is each row twice."""
     split: str = "train"

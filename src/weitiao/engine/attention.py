@@ -45,12 +45,11 @@ def packed_attention(
     asked = [name for name in NOT_DONE_HERE if kwargs.get(name) is not None]
     if asked:
         raise ValueError(f"packs have no attention with {', '.join(asked)}")
-    bounds = kwargs["cu_seq_lens_q"].tolist()
+    lengths = [end - start for start, end in pairwise(kwargs["cu_seq_lens_q"].tolist())]
     window = kwargs.get("sliding_window")
-    pieces = [
-        _causal(query_BHTD, key_BHTD, value_BHTD, slice(start, end), dropout, scaling, window)
-        for start, end in pairwise(bounds)
-    ]
+    # One split, whose backward pass is one cat; slices would each fill a gradient of the whole pack.
+    splits = (torch.split(whole, lengths, dim=2) for whole in (query_BHTD, key_BHTD, value_BHTD))
+    pieces = [_causal(q, k, v, dropout, scaling, window) for q, k, v in zip(*splits, strict=True)]
     output_BHTD = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=2)
     return output_BHTD.transpose(1, 2).contiguous(), None
 
@@ -59,13 +58,12 @@ def _causal(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    span: slice,
     dropout: float,
     scaling: float | None,
     window: int | None,
 ) -> Tensor:
     """Attend causally within one example; with a sliding window, to the last `window` tokens only."""
-    length = span.stop - span.start
+    length = query.shape[2]
     mask = None
     if window is not None and length > window:
         distance_Qk = torch.arange(length, device=query.device)[:, None] - torch.arange(
@@ -73,9 +71,9 @@ def _causal(
         )
         mask = (distance_Qk >= 0) & (distance_Qk < window)
     return scaled_dot_product_attention(
-        query[:, :, span],
-        key[:, :, span],
-        value[:, :, span],
+        query,
+        key,
+        value,
         attn_mask=mask,
         dropout_p=dropout,
         is_causal=mask is None,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from ..core.errors import Problem, SettingsError
+from ..core.errors import Problem, SettingsError, missing_extra
 from ..core.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class OptimizerSettings(Settings):
     loraplus_lr_ratio: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """LoRA+: the B matrices learn this many times faster (the paper suggests 16); https://arxiv.org/abs/2402.12354."""
 
+
+FROM_BITSANDBYTES = frozenset({"adamw_8bit", "paged_adamw_8bit", "lion"})
 
 Groups = list[dict[str, Any]]
 
@@ -105,10 +108,23 @@ OPTIMIZERS: Mapping[str, Callable[[Groups, OptimizerSettings, float], Optimizer]
 }
 
 
+def require_installed(settings: OptimizerSettings) -> None:
+    """Raise MissingExtraError where the chosen optimizer is bitsandbytes' and that is not installed."""
+    if settings.optimizer in FROM_BITSANDBYTES and find_spec("bitsandbytes") is None:
+        raise missing_extra("bitsandbytes", "quantization", f"train.optimizer={settings.optimizer}")
+
+
 def build_optimizer(
     parameters: Mapping[str, Parameter], fast: frozenset[str], settings: OptimizerSettings, lr: float
 ) -> Optimizer:
     """Build the optimizer over named parameters; raises SettingsError when LoRA+ is asked for and nothing is `fast`."""
+    require_fast(settings, fast)
+    groups = group_parameters(parameters, fast, settings, lr)
+    return OPTIMIZERS[settings.optimizer](groups, settings, lr)
+
+
+def require_fast(settings: OptimizerSettings, fast: frozenset[str]) -> None:
+    """Raise SettingsError where LoRA+ is asked for and no parameter is `fast`."""
     if settings.loraplus_lr_ratio and not fast:
         raise SettingsError(
             Problem(
@@ -118,8 +134,6 @@ def build_optimizer(
                 "leave train.loraplus_lr_ratio out",
             )
         )
-    groups = group_parameters(parameters, fast, settings, lr)
-    return OPTIMIZERS[settings.optimizer](groups, settings, lr)
 
 
 def group_parameters(

@@ -30,6 +30,10 @@ SchedulerName = Literal[
 ]
 
 
+FOLLOW_HELD_OUT: frozenset[SchedulerName] = frozenset({"reduce_lr_on_plateau", "greedy"})
+"""Schedules that move with the held-out loss."""
+
+
 class ScheduleSettings(Settings):
     """How the learning rate moves over a run."""
 

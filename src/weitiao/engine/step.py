@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from ..core.errors import NotFiniteError, Problem, ResourceError
 from ..data.conversation import Example
 from ..data.packs import cut_into_packs
+from ..methods._base import Attached
 from ..objectives._base import Objective
 from .forward import Forward
 from .precision import Precision
@@ -68,6 +69,7 @@ class StepResult:
 class Stepper:
     """Applies steps to the trained parameters; nothing that is not finite is ever applied."""
 
+    attached: Attached
     forward: Forward
     objective: Objective
     parameters: dict[str, Parameter]
@@ -97,6 +99,7 @@ class Stepper:
                 self.optimizer.zero_grad(set_to_none=True)
                 raise NotFiniteError(_not_finite(step, loss, norm, rows))
         self.optimizer.step()
+        self.attached.after_update(step)
         self.optimizer.zero_grad(set_to_none=True)
         self.scale.succeeded()
         return StepResult(loss, norm, sum(len(example.ids) for example in examples))
@@ -127,7 +130,15 @@ class Stepper:
             loss_sum = self.objective.loss(self.forward.outputs(pack)).sum
             (loss_sum * (self.scale.value / weight)).backward()  # type: ignore[no-untyped-call]
             total += float(loss_sum.detach())
-        return total / weight
+        return total / weight + self._penalty()
+
+    def _penalty(self) -> float:
+        """Add the gradients of what the method asks for besides the objective, and return it."""
+        penalty = self.attached.penalty()
+        if penalty is None:
+            return 0.0
+        (penalty * self.scale.value).backward()  # type: ignore[no-untyped-call]
+        return float(penalty.detach())
 
     def _norm_and_clip(self) -> float:
         """Return the gradients' norm, unscaled, and shorten them to `max_grad_norm`."""

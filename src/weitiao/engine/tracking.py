@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from ..core.errors import missing_extra
+from ..core.errors import MissingExtraError, missing_extra, raise_all
 from ..core.events import Event
 from ..core.settings import Settings
 
@@ -45,10 +45,10 @@ class TrackSettings(Settings):
     """Keep wandb and swanlab on this machine; false sends to their servers with the key in your environment."""
 
     def require_installed(self) -> None:
-        """Raise MissingExtraError where a chosen tracker's package is not installed."""
-        for tracker in self.to:
-            if find_spec(tracker) is None:
-                raise missing_extra(tracker, tracker, f"track.to: [{tracker}]")
+        """Raise MissingExtraError naming every chosen tracker whose package is not installed."""
+        missing = [tracker for tracker in self.to if find_spec(tracker) is None]
+        errors = [missing_extra(tracker, tracker, f"track.to: [{tracker}]") for tracker in missing]
+        raise_all(MissingExtraError, [problem for error in errors for problem in error.problems])
 
 
 def _tensorboard(settings: TrackSettings, name: str, folder: Path) -> GeneralTracker:
@@ -73,6 +73,7 @@ def _wandb(settings: TrackSettings, name: str, folder: Path) -> GeneralTracker:
 def _mlflow(settings: TrackSettings, name: str, folder: Path) -> GeneralTracker:
     import os
 
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
     import mlflow
     from accelerate.tracking import MLflowTracker
 
@@ -105,6 +106,9 @@ class Tracking:
         self._trackers: list[GeneralTracker] = []
         if not settings.to:
             return
+        from accelerate import PartialState
+
+        PartialState()  # accelerate's trackers log, and its logger asks for this first
         folder = root / "track"
         folder.mkdir(parents=True, exist_ok=True)
         for chosen in settings.to:

@@ -49,6 +49,7 @@ class Words:
     load: str
     next_steps: str
     chat: str
+    compare: str
     merge: str
     nothing_held_out: str
 
@@ -81,6 +82,7 @@ ENGLISH = Words(
     load="How to load it",
     next_steps="What next",
     chat="Talk to it, `/base` switches what was trained off",
+    compare="Compare its answers with those before training",
     merge="Make a plain model of it",
     nothing_held_out="No rows were held out, so there is no such number: set `data.held_out`.",
 )
@@ -112,6 +114,7 @@ CHINESE = Words(
     load="如何加载",
     next_steps="接下来",
     chat="与它对话，`/base` 关闭训练的部分",
+    compare="与训练前的回答对比",
     merge="合并成普通模型",
     nothing_held_out="没有留出数据，因此没有这项数字：请设置 `data.held_out`。",
 )
@@ -230,7 +233,8 @@ def _cost(facts: ReportFacts, words: Words) -> str:
 
 def _next(facts: ReportFacts, words: Words) -> str:
     commands = next_commands(facts.run)
-    lines = [f"- {words.chat}: `{commands['chat']}`", f"- {words.merge}: `{commands['merge']}`"]
+    labels = {"chat": words.chat, "compare": words.compare, "merge": words.merge}
+    lines = [f"- {label}: `{commands[name]}`" for name, label in labels.items()]
     return f"## {words.next_steps}\n\n" + "\n".join(lines)
 
 
@@ -241,5 +245,6 @@ def next_commands(run: str) -> dict[str, str]:
     quoted = shlex.quote(run)
     return {
         "chat": f"weitiao chat {quoted}",
+        "compare": f"weitiao chat {quoted} --both",
         "merge": f"weitiao merge {quoted} {shlex.quote(run + '-merged')}",
     }

@@ -22,6 +22,10 @@ class Attached(ABC):
 
     model: nn.Module
     """What is called forward and generates; the base itself or PEFT's wrapper around it."""
+    packs: bool = True
+    """Whether examples may go through the model end to end; False sends them through one at a time."""
+    virtual_tokens: int = 0
+    """How many tokens the method puts in front of each example, and so how far the logits are moved back."""
     saves_whole_model: bool = False
     """Whether `save` writes a plain model (the method changes the base's own weights) or an adapter."""
 
@@ -47,6 +51,16 @@ class Attached(ABC):
                     "a checkpoint of the same method with the same settings",
                 )
             )
+
+    def starts(self, total_steps: int) -> None:  # noqa: B027  (most methods need nothing)
+        """Be told, once before the first step, how many there will be; raises SettingsError where that does not fit."""
+
+    def penalty(self) -> Tensor | None:
+        """Return a scalar added once to each step's loss, with its graph; None where the method adds none."""
+        return None
+
+    def after_update(self, step: int) -> None:  # noqa: B027
+        """Act after the optimizer made step number `step` (from 0), while its gradients still stand."""
 
     def fast_parameters(self) -> frozenset[str]:
         """Return the names whose learning rate LoRA+ multiplies (none where the method has no B matrices)."""

@@ -8,7 +8,6 @@ from json import dumps
 from pathlib import Path
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 
 from ..core.events import EventLog
@@ -67,9 +66,11 @@ def _batches(examples: Sequence[Example], device: torch.device) -> Iterator[dict
         }
 
 
-def forward_for(model: nn.Module, precision: Precision, log: EventLog) -> Forward:
+def forward_for(attached: Attached, precision: Precision, log: EventLog) -> Forward:
     """Choose how examples go through a model, saying so where they cannot go through in packs."""
-    forward = choose_forward(model, precision)
+    if not attached.packs:
+        return Forward(attached.model, precision, packs=False)
+    forward = choose_forward(attached.model, precision)
     if not forward.packs:
         log.emit(
             "note", text="this architecture mixes examples laid end to end, so they go through one at a time"
@@ -91,9 +92,11 @@ def build_training(
     if settings.neftune_alpha:
         add_noise(base_of(attached.model).get_input_embeddings(), settings.neftune_alpha, forward.lengths)
     plan = StepPlan(data.train, settings.batch_size, settings.seed, settings.epochs, settings.steps)
+    attached.starts(plan.total_steps)
     parameters = attached.trainable()
     optimizer = build_optimizer(parameters, attached.fast_parameters(), settings, recipe.lr)
     stepper = Stepper(
+        attached=attached,
         forward=forward,
         objective=recipe.objective,
         parameters=parameters,

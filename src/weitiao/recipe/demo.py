@@ -59,7 +59,7 @@ def demo_recipe(
                 "held_out": 6,
             },
             "method": {"name": "lora", "r": 16, "alpha": 32, "target_modules": "all-linear"},
-            "train": {"epochs": 10, "batch_size": 8, "lr": 5e-4, "scheduler": "cosine", "warmup_ratio": 0.1},
+            "train": {"epochs": 7, "batch_size": 8, "lr": 6e-4, "scheduler": "cosine", "warmup_ratio": 0.1},
             "evaluate": {"questions": list(sample.questions), "generation": {"max_new_tokens": 48}},
             "out": str(out),
         }

@@ -6,12 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..core.errors import Problem, WeitiaoError
+from ..core.errors import Problem, SettingsError, WeitiaoError, raise_all
 from ..core.files import need_disk
 from ..core.run_folder import RunFolder
+from ..engine.optimizers import require_fast, require_installed
+from ..engine.schedules import FOLLOW_HELD_OUT
 from .recipe import Recipe
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from ..data.dataset import Prepared
     from ..data.reading import Checked
 
 OPTIMIZER_COPIES = 3
@@ -37,10 +42,19 @@ class _Findings:
             raise type(self.first)(*self.problems)
 
 
-def preflight(recipe: Recipe, new_folder: bool = True) -> Checked:
-    """Check folder, data files, model, method, schedule, trackers and disk together; return the rows that were read.
+@dataclass(frozen=True)
+class Ready:
+    """What a run needs besides the model, all of it checked."""
 
-    Raises the WeitiaoError of the first kind found, carrying the problems of every check.
+    data: Prepared
+    tokenizer: PreTrainedTokenizerBase
+
+
+def preflight(recipe: Recipe, new_folder: bool = True) -> Ready:
+    """Check folder, data, model, method, optimizer, schedule, trackers and disk together, and tokenise the data.
+
+    Nothing is written and no weights are loaded. Raises the WeitiaoError of the first kind found, carrying the
+    problems of every check.
     """
     from ..data.dataset import check_data
 
@@ -51,9 +65,22 @@ def preflight(recipe: Recipe, new_folder: bool = True) -> Checked:
     findings.run(lambda: read.append(check_data(recipe.data)))
     findings.run(lambda: _check_model(recipe))
     findings.run(lambda: _check_schedule(recipe))
+    findings.run(lambda: require_installed(recipe.train))
     findings.run(recipe.track.require_installed)
     findings.settle()
-    return read[0]
+    return _tokenise(recipe, read[0])
+
+
+def _tokenise(recipe: Recipe, read: Checked) -> Ready:
+    """Make examples of the rows; raises DataError, ModelError for the tokenizer, SettingsError for what needs rows."""
+    from ..data.dataset import prepare_data
+    from ..models.load import load_generation_config, load_tokenizer
+
+    tokenizer = load_tokenizer(recipe.model)
+    stops = load_generation_config(recipe.model)
+    data = prepare_data(read, recipe.data, tokenizer, recipe.train.seed, stops)
+    require_held_out(recipe, len(data.held_out))
+    return Ready(data, tokenizer)
 
 
 def _check_model(recipe: Recipe) -> None:
@@ -64,6 +91,7 @@ def _check_model(recipe: Recipe) -> None:
     model = load_weightless(recipe.model)
     recipe.method.check(model, load_config(recipe.model))
     planned = recipe.method.plan(model)
+    require_fast(recipe.train, planned.fast_parameters())
     trainable, everything = count_parameters(planned.model)
     checkpoint_bytes = 4 * trainable * OPTIMIZER_COPIES
     result_bytes = 4 * (everything if planned.saves_whole_model else trainable)
@@ -81,3 +109,26 @@ def _check_schedule(recipe: Recipe) -> None:
 
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.lr)
     build_schedule(optimizer, recipe.train, steps=recipe.train.steps or 100)
+
+
+def require_held_out(recipe: Recipe, held_out_rows: int) -> None:
+    """Raise SettingsError for settings that go by the held-out loss where no row is held out."""
+    train = recipe.train
+    asked = {
+        f"train.early_stopping_patience: {train.early_stopping_patience}": train.early_stopping_patience
+        is not None,
+        f"train.scheduler: {train.scheduler}": train.scheduler in FOLLOW_HELD_OUT,
+    }
+    raise_all(
+        SettingsError,
+        [
+            Problem(
+                "this goes by the held-out loss, and no row is held out",
+                got,
+                "held-out rows",
+                "data.held_out=10",
+            )
+            for got, is_asked in asked.items()
+            if is_asked and held_out_rows == 0
+        ],
+    )

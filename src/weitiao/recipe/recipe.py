@@ -103,12 +103,10 @@ def lay_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
     kept = dict(base)
     for key in DEFAULT_NAMES:
         old, new = base.get(key), over.get(key)
-        if (
-            isinstance(old, Mapping)
-            and isinstance(new, Mapping)
-            and new.get("name", old.get("name")) != old.get("name")
-        ):
-            del kept[key]
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            name = old.get("name", DEFAULT_NAMES[key]["name"])
+            if new.get("name", name) != name:
+                del kept[key]
     return merge(kept, over)
 
 

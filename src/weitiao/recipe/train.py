@@ -11,48 +11,44 @@ from ..core.errors import Problem, RunFolderError, SettingsError, raise_all
 from ..core.events import Event, EventLog, Listener, read_events
 from ..core.files import write_atomic
 from ..core.run_folder import RunFolder
-from ..core.settings import merge, parse_overrides, read_yaml
-from .preflight import preflight
-from .recipe import Recipe, dotted, parse_recipe, spelt_out
+from ..core.settings import parse_overrides, read_yaml
+from .preflight import Ready, preflight
+from .recipe import Recipe, dotted, lay_over, parse_recipe, spelt_out
 from .run import Run
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from ..data.dataset import Prepared
-    from ..data.reading import Checked
     from ..engine.loop import Training
 
 
 def train(recipe: Recipe, listeners: Sequence[Listener] = ()) -> Run:
     """Train a recipe into its folder; raises WeitiaoError, before any model is loaded where it can."""
-    checked = preflight(recipe)
+    ready = preflight(recipe)
     folder = RunFolder(recipe.out)
     with folder.locked():
         folder.require_new()
         write_atomic(folder.run_yaml, recipe.as_yaml())
-        return _Session(recipe, folder, listeners).train(checked)
+        return _Session(recipe, folder, listeners).train(ready)
 
 
-def resume(root: Path, words: Sequence[str] = (), listeners: Sequence[Listener] = ()) -> Run:
+def resume(root: str | Path, words: Sequence[str] = (), listeners: Sequence[Listener] = ()) -> Run:
     """Go on with an interrupted run from its newest whole checkpoint; raises RunFolderError, SettingsError."""
-    folder = RunFolder(root)
+    folder = RunFolder(Path(root))
     folder.require_run()
     recipe = _changed(folder, words)
     if folder.report.is_file():
         what = "this run has finished: there is no step left to train"
         remedy = f"a new run that continues from it: model.adapter={folder.adapter}"
         raise RunFolderError(Problem(what, str(root), "a run that was interrupted", remedy))
-    checked = preflight(recipe, new_folder=False)
+    ready = preflight(recipe, new_folder=False)
     with folder.locked():
-        return _Session(recipe, folder, listeners).train(checked)
+        return _Session(recipe, folder, listeners).train(ready)
 
 
 def _changed(folder: RunFolder, words: Sequence[str]) -> Recipe:
     """Lay overrides over a run's own file; refuse every change that would make it another run."""
     old = parse_recipe(read_yaml(folder.run_yaml))
     changes = spelt_out(parse_overrides(list(words)))
-    new = parse_recipe(merge({**old.as_dict(), "out": str(folder.root)}, changes))
+    new = parse_recipe(lay_over({**old.as_dict(), "out": str(folder.root)}, changes))
     was, wanted = old.decides(), new.decides()
     changed = [key for key in {**was, **wanted} if wanted.get(key) != was.get(key)]
     raise_all(
@@ -78,33 +74,37 @@ class _Session:
     folder: RunFolder
     listeners: Sequence[Listener]
 
-    def train(self, checked: Checked) -> Run:
+    def train(self, ready: Ready) -> Run:
         from ..engine.tracking import Tracking
 
         earlier = list(read_events(self.folder.events))
         tracking = Tracking(self.recipe.track, self.folder.root, _plain(self.recipe))
         log = EventLog(self.folder.events, (*self.listeners, tracking))
         try:
-            return self._train(checked, log, earlier)
+            return self._train(ready, log, earlier)
         finally:
             tracking.close()
             log.close()
 
-    def _train(self, checked: Checked, log: EventLog, earlier: Sequence[Event]) -> Run:
+    def _train(self, ready: Ready, log: EventLog, earlier: Sequence[Event]) -> Run:
         from ..engine.forward import choose_forward
         from ..models.fingerprint import fingerprint
+        from ..models.load import load_model
         from .before_after import Comparison
         from .build import attach, build_training, forward_for, precision_for
         from .outcome import finish
 
-        model, tokenizer, data = self._load(checked, log)
+        data = ready.data
+        log.emit("data", summary=data.summary.as_dict(), lines=data.summary.lines())
+        log.emit("stage", text=f"loading {self.recipe.model.name}")
+        model = load_model(self.recipe.model)
         base, precision = fingerprint(model), precision_for(self.recipe.model, model)
-        comparison = Comparison(self.recipe, tokenizer, data)
+        comparison = Comparison(self.recipe, ready.tokenizer, data)
         continues = self.recipe.model.adapter is not None
         if not continues:
             comparison.look_before(choose_forward(model, precision), earlier, log)
         attached = attach(self.recipe, model, data, log)
-        forward = forward_for(attached.model, precision, log)
+        forward = forward_for(attached, precision, log)
         if continues:
             comparison.look_before(forward, earlier, log)
         training = build_training(self.recipe, self.folder, attached, data, forward, base, log)
@@ -112,22 +112,6 @@ class _Session:
         progress = training.run()
         comparison.look_after(forward, log)
         return finish(self.recipe, self.folder, attached, comparison, progress, log)
-
-    def _load(
-        self, checked: Checked, log: EventLog
-    ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Prepared]:
-        """Tokenise the data, then load the model: what is wrong with the data is known before the long part."""
-        from ..data.dataset import prepare_data
-        from ..models.load import load_generation_config, load_model, load_tokenizer
-
-        recipe = self.recipe
-        tokenizer = load_tokenizer(recipe.model)
-        data = prepare_data(
-            checked, recipe.data, tokenizer, recipe.train.seed, load_generation_config(recipe.model)
-        )
-        log.emit("data", summary=data.summary.as_dict(), lines=data.summary.lines())
-        log.emit("stage", text=f"loading {recipe.model.name}")
-        return load_model(recipe.model), tokenizer, data
 
     def _resume(self, training: Training, log: EventLog) -> None:
         """Go back to the newest whole checkpoint, if there is one, saying which were passed over."""

@@ -26,7 +26,8 @@ class Alpaca(Format):
         fields = row.fields
         question = text_in(fields, "instruction")
         context = optional_text_in(fields, "input")
-        turns: list[tuple[Role, str]] = [("system", optional_text_in(fields, "system"))]
+        system = optional_text_in(fields, "system")
+        turns: list[tuple[Role, str]] = [("system", system)] if system.strip() else []
         for asked, answered in _history(row):
             turns += [("user", asked), ("assistant", answered)]
         turns.append(("user", "\n".join(part for part in (question, context) if part.strip())))

@@ -1,0 +1,214 @@
+"""Writes the documentation's tables from the code, between `<!-- generated: NAME -->` and `<!-- end -->`.
+
+    python docs/generate.py            write them
+    python docs/generate.py --check    write nothing; exit 1 where a page is not as the code is
+
+Chinese pages take the code's sentences from docs/zh/words.yaml; what is not there stays English.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from weitiao.cli._tables import setting_rows
+from weitiao.core.errors import EXIT_CODES
+from weitiao.core.settings import Settings
+from weitiao.data.formats import FORMATS
+from weitiao.data.settings import DataSettings, SourceSettings
+from weitiao.engine.checkpoint import CheckpointSettings
+from weitiao.engine.optimizers import OptimizerSettings
+from weitiao.engine.schedules import ScheduleSettings
+from weitiao.engine.settings import StepSettings
+from weitiao.engine.tracking import TrackSettings
+from weitiao.evaluation.answers import EvaluateSettings
+from weitiao.methods import METHODS
+from weitiao.models.settings import ModelSettings
+
+ROOT = Path(__file__).resolve().parents[1]
+WORDS = ROOT / "docs" / "zh" / "words.yaml"
+PLACE = re.compile(r"(<!-- generated: (?P<name>[\w. -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+Row = Sequence[str]
+Translate = Callable[[str], str]
+
+BLOCKS: Mapping[str, tuple[str, type[Settings]]] = {
+    "model": ("model", ModelSettings),
+    "data": ("data", DataSettings),
+    "source": ("data.sources", SourceSettings),
+    "steps": ("train", StepSettings),
+    "optimizer": ("train", OptimizerSettings),
+    "schedule": ("train", ScheduleSettings),
+    "checkpoints": ("train", CheckpointSettings),
+    "evaluate": ("evaluate", EvaluateSettings),
+    "track": ("track", TrackSettings),
+}
+"""What a page calls a table of settings -> the block they stand in, and their class."""
+
+CHINESE_LABELS: Mapping[str, str] = {
+    "setting": "设置",
+    "default": "默认值",
+    "what it does": "说明",
+    "(needed)": "（必填）",
+    "code": "退出码",
+    "meaning": "含义",
+    "method": "方法",
+    "what is trained": "训练什么",
+    "merges": "可合并",
+    "on 4 or 8 bits": "可用于 4/8 比特基座",
+    "lr": "学习率",
+    "when": "适用",
+    "format": "格式",
+    "columns": "列",
+    "a row": "一条数据",
+    "fact": "项目",
+    "formula": "公式",
+    "learning rate": "学习率",
+    "paper": "论文",
+    "yes": "是",
+    "no": "否",
+    "No settings of its own.": "没有自己的设置。",
+}
+"""What the tables here say themselves."""
+
+
+def settings_table(cls: type[Settings], block: str, translate: Translate) -> str:
+    """Return a block's settings with defaults and descriptions."""
+    rows = [
+        (f"`{key}`", default if default.startswith(("(", "-")) else f"`{default}`", description)
+        for name, field in cls.model_fields.items()
+        for key, default, description in setting_rows(f"{block}.{name}" if block else name, field)
+    ]
+    return table(("setting", "default", "what it does"), rows, translate)
+
+
+def exit_codes(translate: Translate) -> str:
+    """Return what each exit code means."""
+    rows = [(f"`{code}`", meaning) for code, meaning in EXIT_CODES.items()]
+    return table(("code", "meaning"), rows, translate)
+
+
+def methods(translate: Translate) -> str:
+    """Return every method in a row."""
+    rows = [
+        (f"`{name}`", m.trains, yes_or_no(m.merges), yes_or_no(m.on_quantized), f"{m.suggested_lr:g}", m.when)
+        for name, m in ((name, METHODS.load(name)) for name in METHODS.names())
+    ]
+    header = ("method", "what is trained", "merges", "on 4 or 8 bits", "lr", "when")
+    return table(header, rows, translate)
+
+
+def every_method(translate: Translate) -> str:
+    """Return the settings of every method under a heading of its own."""
+    parts = []
+    for name in METHODS.names():
+        method = METHODS.load(name)
+        settings = (
+            settings_table(method, "method", translate)
+            if method.model_fields
+            else f"{translate('No settings of its own.')}\n"
+        )
+        parts.append(f"### {name}\n\n{settings}")
+    return "\n".join(parts)
+
+
+def about(name: str, translate: Translate) -> str:
+    """Return what one method is, in facts."""
+    method = METHODS.load(name)
+    rows = [
+        ("what is trained", method.trains),
+        ("formula", f"`{method.formula}`"),
+        ("when", method.when),
+        ("merges", yes_or_no(method.merges)),
+        ("on 4 or 8 bits", yes_or_no(method.on_quantized)),
+        ("learning rate", f"{method.suggested_lr:g}"),
+        ("paper", method.paper),
+    ]
+    return table(("fact", method.title), rows, translate)
+
+
+def formats(translate: Translate) -> str:
+    """Return every format of rows, with its columns and an example."""
+    loaded = {name: FORMATS.load(name) for name in FORMATS.names()}
+    rows = [
+        (f"`{name}`", ", ".join(f"`{column}`" for column in one.columns), f"`{one.example}`")
+        for name, one in loaded.items()
+    ]
+    return table(("format", "columns", "a row"), rows, translate)
+
+
+def yes_or_no(value: bool) -> str:
+    """Write a fact as a word."""
+    return "yes" if value else "no"
+
+
+def table(header: Row, rows: Sequence[Row], translate: Translate) -> str:
+    """Return a Markdown table, every cell translated."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(cell, map(translate, line))) + " |" for line in lines) + "\n"
+
+
+def cell(text: str) -> str:
+    """Write text so that it stays within its cell."""
+    return text.replace("|", "\\|")
+
+
+def generated(name: str, translate: Translate) -> str:
+    """Return the table a page asks for; raises KeyError for one there is none of."""
+    kind, _, subject = name.partition(" ")
+    if kind == "settings":
+        block, cls = BLOCKS[subject]
+        return settings_table(cls, block, translate)
+    if kind == "method":
+        return settings_table(METHODS.load(subject), "method", translate)
+    if kind == "about":
+        return about(subject, translate)
+    whole = {"methods": methods, "every-method": every_method, "formats": formats, "exit-codes": exit_codes}
+    return whole[kind](translate)
+
+
+class Chinese:
+    """The code's sentences in Chinese; remembers which it was asked for."""
+
+    def __init__(self) -> None:
+        self.words: dict[str, str] = yaml.safe_load(WORDS.read_text(encoding="utf-8"))
+        self.asked: set[str] = set()
+
+    def __call__(self, text: str) -> str:
+        """Return a sentence in Chinese, or as it is."""
+        self.asked.add(text)
+        return {**self.words, **CHINESE_LABELS}.get(text, text)
+
+
+def pages() -> Iterator[Path]:
+    """Yield every page of the documentation."""
+    yield from sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").rglob("*.md")])
+
+
+def current(page: Path, chinese: Translate) -> str:
+    """Return a page's text with its tables as the code is."""
+    relative = page.relative_to(ROOT)
+    translate = chinese if "zh" in relative.parts or ".zh" in relative.suffixes else str
+    text = page.read_text(encoding="utf-8")
+    return PLACE.sub(lambda found: found[1] + generated(found["name"], translate) + found[3], text)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write or check all pages; return 1 where a check found one that is not current."""
+    chinese, stale = Chinese(), []
+    for page in pages():
+        text = current(page, chinese)
+        if text != page.read_text(encoding="utf-8"):
+            stale.append(page.relative_to(ROOT).as_posix())
+            if "--check" not in arguments:
+                page.write_text(text, encoding="utf-8")
+    print("\n".join(stale) or "every table is as the code is")
+    return int(bool(stale) and "--check" in arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,247 @@
+"""Files appear whole or not at all; settings round-trip; events survive a torn line; a lock dies with its process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from pydantic import Field
+
+from weitiao.core.errors import (
+    EXIT_CODES,
+    Interrupted,
+    Problem,
+    RunFolderError,
+    SettingsError,
+    WeitiaoError,
+    nearest,
+    raise_all,
+    unknown_name,
+)
+from weitiao.core.events import EventLog, read_events, steps_that_count
+from weitiao.core.files import staged_folder, write_atomic, write_json
+from weitiao.core.registry import Registry
+from weitiao.core.run_folder import RunFolder
+from weitiao.core.settings import Settings, check_settings, merge, parse_overrides, parse_settings, to_yaml
+from weitiao.core.units import readable_bytes, readable_count, readable_seconds, readable_share
+
+
+def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"a": float("nan")})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+DYING = """
+import os, sys
+from pathlib import Path
+from weitiao.core.files import write_atomic
+left = [int(sys.argv[2])]
+def hook(event, arguments):
+    if event in ("open", "os.rename") and sys.argv[1] in str(arguments[0]):
+        left[0] -= 1
+        if left[0] == 0:
+            os._exit(77)
+sys.addaudithook(hook)
+write_atomic(Path(sys.argv[1]) / "a.txt", "new")
+"""
+
+
+def test_dying_inside_a_write_leaves_the_old_or_the_new(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    seen = set()
+    for operation in range(1, 10):
+        path.write_text("old")
+        done = subprocess.run([sys.executable, "-c", DYING, str(tmp_path), str(operation)], check=False)
+        seen.add(path.read_text())
+        if done.returncode == 0:
+            break
+        assert done.returncode == 77
+    assert seen == {"old", "new"}
+
+
+def test_a_staged_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), staged_folder(tmp_path / "a") as staging:
+        (staging / "half").write_text("x")
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+    with staged_folder(tmp_path / "a") as staging:
+        (staging / "whole").write_text("x")
+        assert not (tmp_path / "a").exists()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["whole"]
+
+
+def test_events_are_read_back_and_numbers_that_are_not_finite_by_name(tmp_path: Path) -> None:
+    heard: list[dict[str, object]] = []
+    log = EventLog(tmp_path / "events.jsonl", (heard.append,))
+    log.emit("step", step=1, loss=float("nan"), nested={"a": [float("inf"), 1.5]}, text="微调")
+    log.close()
+    (event,) = read_events(tmp_path / "events.jsonl")
+    assert (event["loss"], event["nested"], event["text"]) == ("nan", {"a": ["inf", 1.5]}, "微调")
+    assert heard[0]["step"] == 1
+
+
+@pytest.mark.parametrize("cut", [1, 2, 20, 30])
+def test_a_torn_last_line_is_ended_and_passed_over(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "events.jsonl"
+    for number in (1, 2):
+        log = EventLog(path)
+        log.emit("step", step=number, text="微调")
+        log.close()
+    path.write_bytes(path.read_bytes()[:-cut])
+    log = EventLog(path)
+    log.emit("step", step=3)
+    log.close()
+    assert [event["step"] for event in read_events(path)] == ([1, 2, 3] if cut == 1 else [1, 3])
+    assert list(read_events(tmp_path / "none.jsonl")) == []
+
+
+def test_steps_after_a_resume_replace_those_they_repeat() -> None:
+    told = [
+        ("step", 1, "a"),
+        ("step", 2, "a"),
+        ("step", 3, "a"),
+        ("resumed", 1, ""),
+        ("step", 2, "b"),
+        ("note", 0, ""),
+    ]
+    events = [{"event": kind, "step": step, "from": source} for kind, step, source in told]
+    assert [(e["step"], e["from"]) for e in steps_that_count(iter(events))] == [(1, "a"), (2, "b")]
+
+
+class Inner(Settings):
+    """Inner settings."""
+
+    known_elsewhere: ClassVar[Mapping[str, str]] = {"lora_r": "rank"}
+
+    rank: int = Field(default=8, ge=1)
+    """The rank."""
+
+
+class Outer(Settings):
+    """Outer settings."""
+
+    name: str
+    """The name."""
+    inner: Inner = Inner()
+    """What lies inside."""
+    share: float = 0.5
+    """A share."""
+
+
+def test_all_problems_at_once_with_the_place_the_value_and_what_to_try() -> None:
+    settings, problems = check_settings(
+        Outer, {"inner": {"lora_r": 4, "rank": 0, "rnk": 1}, "share": "x"}, "block"
+    )
+    assert settings is None
+    by_what = {problem.what.split(" cannot")[0]: problem for problem in problems}
+    assert set(by_what) == {
+        "block.name is missing",
+        "there is no setting block.inner.lora_r",
+        "there is no setting block.inner.rnk",
+        "block.inner.rank",
+        "block.share",
+    }
+    assert by_what["there is no setting block.inner.lora_r"].remedy == "block.inner.rank"
+    assert by_what["there is no setting block.inner.rnk"].remedy == "block.inner.rank"
+    assert by_what["block.inner.rank"].expected == "The rank."
+    assert by_what["block.share"].got == "block.share: 'x'"
+
+
+def test_settings_are_frozen_and_written_as_yaml() -> None:
+    settings = parse_settings(Outer, {"name": "微调", "share": 1e-5})
+    with pytest.raises(ValueError, match="frozen"):
+        settings.share = 1.0  # type: ignore[misc]
+    assert "name: 微调" in to_yaml(settings)
+    with pytest.raises(SettingsError):
+        parse_settings(Outer, {})
+
+
+def test_overrides_and_merging() -> None:
+    assert parse_overrides(["a.b=1e-5", "a.c=[1,2]", "d=text", "e=null", "f=x=y"]) == {
+        "a": {"b": 1e-5, "c": [1, 2]},
+        "d": "text",
+        "e": None,
+        "f": "x=y",
+    }
+    assert merge({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 9}, "d": {"e": 1}}) == {
+        "a": {"b": 9, "c": 2},
+        "d": {"e": 1},
+    }
+    with pytest.raises(SettingsError) as caught:
+        parse_overrides(["--train.lr=1", "noequals"])
+    assert [problem.remedy for problem in caught.value.problems] == ["train.lr=1", "noequals=VALUE"]
+
+
+def test_errors_carry_all_problems_and_a_documented_exit_code() -> None:
+    raise_all(WeitiaoError, [])
+    with pytest.raises(RunFolderError) as caught:
+        raise_all(RunFolderError, [Problem("a", "b", "c", "d"), Problem("second")])
+    assert str(caught.value) == "a\n  got       b\n  expected  c\n  try       d\n\nsecond"
+    codes = {cls.exit_code for cls in WeitiaoError.__subclasses__() if cls is not Interrupted}
+    assert codes | {0, 1, 130, 143} == set(EXIT_CODES)
+    assert len(codes) == len(WeitiaoError.__subclasses__()) - 1
+    assert nearest("Lroa", ["lora", "full"]) == ["lora"]
+    assert unknown_name("method", "xyz", ["b", "a"], "weitiao methods").remedy == "weitiao methods"
+
+
+def test_a_registry_lists_files_and_loads_the_one_class(tmp_path: Path) -> None:
+    objectives: Registry[object] = Registry(
+        "weitiao.objectives", "weitiao.objectives._base:Objective", "objective"
+    )
+    assert "sft" in objectives.names()
+    assert not any(name.startswith("_") for name in objectives.names())
+    assert objectives.load("sft").__name__ == "SupervisedFineTuning"
+    with pytest.raises(SettingsError, match="no objective called 'stf'"):
+        objectives.load("stf")
+    with pytest.raises(SettingsError):
+        objectives.load("_base")
+
+
+def test_a_run_folder_and_its_states(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.require_new()
+    assert not folder.root.exists(), "asking writes nothing"
+    for require in (folder.require_run, folder.require_result):
+        with pytest.raises(RunFolderError, match="no run lies"):
+            require()
+    with folder.locked():
+        folder.require_new()
+    write_atomic(folder.run_yaml, "model: a\n")
+    with pytest.raises(RunFolderError, match="--resume"):
+        folder.require_new()
+    with pytest.raises(RunFolderError, match="no result yet"):
+        folder.require_result()
+    folder.adapter.mkdir()
+    folder.require_result()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RunFolderError, match="is a file"):
+        RunFolder(tmp_path / "file").require_new()
+
+
+def test_core_imports_no_torch() -> None:
+    modules = sorted(path.stem for path in Path(str(sys.modules["weitiao.core"].__path__[0])).glob("*.py"))
+    script = f"import sys\nfor m in {modules!r}: __import__('weitiao.core.' + m)\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ})
+
+
+def test_numbers_as_people_read_them() -> None:
+    assert [readable_bytes(n) for n in (512, 1536, 3 << 30, 5 << 40)] == [
+        "512 B",
+        "1.5 KiB",
+        "3.0 GiB",
+        "5.0 TiB",
+    ]
+    assert [readable_count(n) for n in (999, 4_194_304, 6_742_609_920)] == ["999", "4.19M", "6.74B"]
+    assert [readable_seconds(n) for n in (0, 75, 4000)] == ["0:00", "1:15", "1:06:40"]
+    assert readable_share(1, 8) == "12.5000%"
+    assert readable_share(1, 0) == "0.0000%"

@@ -1,0 +1,140 @@
+"""Half precision on the CPU: it trains, an overflow halves the scale and redoes the step; held-out loss by hand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+import tiny_architectures as tiny
+from tiny_training import equal, largest_difference, last_state, make_examples, make_training, weights_of
+from weitiao.core.errors import NotFiniteError
+from weitiao.engine.checkpoint import newest_whole
+from weitiao.engine.forward import choose_forward
+from weitiao.engine.loop import Training
+from weitiao.engine.precision import Precision
+from weitiao.engine.step import LARGEST_SCALE, STEPS_TO_DOUBLE_SCALE, LossScale
+from weitiao.evaluation.held_out import measure_held_out
+from weitiao.objectives._base import LossSum, Outputs
+from weitiao.objectives.sft import SupervisedFineTuning
+
+EXAMPLES = make_examples(12, seed=4)
+
+
+def make(folder: Path, dtype: torch.dtype, **changes: Any) -> Training:  # noqa: ANN401
+    settings = {"steps": 3, "batch_size": 4, "lr": 1e-2, **changes}
+    return make_training(folder, EXAMPLES, model=tiny.make_model("llama").to(dtype), **settings)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_trains_near_fp32(dtype: torch.dtype, tmp_path: Path) -> None:
+    half, whole = make(tmp_path / "half", dtype, eps=1e-3), make(tmp_path / "whole", torch.float32, eps=1e-3)
+    start = weights_of(whole)
+    assert half.stepper.scale.value == (LARGEST_SCALE if dtype is torch.float16 else 1.0)
+    half.run()
+    whole.run()
+    assert all(p.dtype is torch.float32 for p in half.stepper.parameters.values())
+    moved = largest_difference(weights_of(whole), start)
+    assert largest_difference(weights_of(half), weights_of(whole)) < 0.2 * moved
+
+
+class OverflowsAbove(SupervisedFineTuning):
+    """An objective whose gradient overflows where the scaled loss's factor is above `largest`."""
+
+    largest: float
+
+    def loss(self, outputs: Outputs) -> LossSum:
+        sound = super().loss(outputs)
+        sound.sum.register_hook(lambda factor: factor * math.inf if float(factor) > self.largest else factor)
+        return sound
+
+
+def test_an_overflow_halves_the_scale_and_redoes_the_step(tmp_path: Path) -> None:
+    training = make(tmp_path / "a", torch.float16)
+    weight = sum(example.loss_weight for example in training.plan.batch(0))
+    training.stepper.objective = OverflowsAbove(largest=1000.0 / weight)
+    with training.stepper.forward.attention():
+        training.stepper.apply(training.plan.batch(0), 0)
+    assert training.stepper.scale.value == 512.0
+    expected = make(tmp_path / "b", torch.float16)
+    expected.stepper.scale.value = 512.0
+    with expected.stepper.forward.attention():
+        expected.stepper.apply(expected.plan.batch(0), 0)
+    assert equal(weights_of(training), weights_of(expected))
+
+
+def test_a_scale_of_one_is_tried_before_giving_up(tmp_path: Path) -> None:
+    training = make(tmp_path, torch.float16)
+    weight = sum(example.loss_weight for example in training.plan.batch(0))
+    training.stepper.objective = OverflowsAbove(largest=1.5 / weight)
+    with training.stepper.forward.attention():
+        training.stepper.apply(training.plan.batch(0), 0)
+        assert training.stepper.scale.value == 1.0
+        training.stepper.objective = OverflowsAbove(largest=0.0)
+        with pytest.raises(NotFiniteError):
+            training.stepper.apply(training.plan.batch(1), 1)
+
+
+def test_the_scale_rises_again_after_many_good_steps_and_never_above_the_largest() -> None:
+    scale = LossScale.for_precision(Precision(torch.float16))
+    for _ in range(20):
+        scale.halve()
+    assert scale.value == 1.0
+    for _ in range(STEPS_TO_DOUBLE_SCALE):
+        scale.succeeded()
+    assert scale.value == 2.0
+    for _ in range(20 * STEPS_TO_DOUBLE_SCALE):
+        scale.succeeded()
+    assert scale.value == LARGEST_SCALE
+    plain = LossScale.for_precision(Precision(None))
+    for _ in range(STEPS_TO_DOUBLE_SCALE):
+        plain.succeeded()
+    assert plain.value == 1.0
+    assert not plain.halve()
+
+
+def test_the_scale_and_its_count_are_resumed(tmp_path: Path) -> None:
+    def begin(folder: Path) -> Training:
+        training = make(folder, torch.float16, save_every=1, steps=2)
+        training.stepper.scale.value, training.stepper.scale.good_steps = 64.0, STEPS_TO_DOUBLE_SCALE - 2
+        return training
+
+    begin(tmp_path / "straight").run()
+    first = begin(tmp_path / "resumed")
+    first.plan.steps = 1
+    first.run()
+    path, _ = newest_whole(tmp_path / "resumed" / "checkpoints")
+    assert path is not None
+    resumed = make(tmp_path / "resumed", torch.float16, save_every=1, steps=2)
+    resumed.resume(path)
+    resumed.run()
+    assert resumed.stepper.scale.value == 128.0
+    tensors, state = last_state(tmp_path / "resumed")
+    assert state["progress"] == last_state(tmp_path / "straight")[1]["progress"]
+    assert tensors["optimizer.safetensors"] == last_state(tmp_path / "straight")[0]["optimizer.safetensors"]
+
+
+@pytest.mark.parametrize("pack_tokens", [8, 64, 1024])
+def test_the_held_out_loss_is_the_mean_over_trained_tokens(pack_tokens: int) -> None:
+    model = tiny.make_model("llama")
+    examples = make_examples(70, seed=9)  # more than are looked at together
+    total = weight = 0.0
+    with torch.no_grad():
+        for example in examples:
+            logits_TV = model(input_ids=torch.tensor([example.ids])).logits[0]
+            losses_T = functional.cross_entropy(
+                logits_TV[:-1].double(), torch.tensor(example.ids[1:]), reduction="none"
+            )
+            total += float((losses_T * torch.tensor(example.weights[1:])).sum())
+            weight += example.trained_tokens
+    forward = choose_forward(model, Precision())
+    model.train()
+    with forward.attention():
+        measured = measure_held_out(forward, SupervisedFineTuning(), examples, pack_tokens)
+    assert measured is not None
+    assert measured.loss == pytest.approx(total / weight, abs=1e-6)
+    assert model.training

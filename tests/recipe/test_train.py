@@ -1,0 +1,315 @@
+"""Whole runs on a tiny model: reproducing, resuming, signals, refusals, trackers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from filelock import FileLock
+
+import weitiao
+from tiny_training import Events, last_state
+from weitiao.core.errors import Interrupted, MissingExtraError, RunFolderError, SettingsError, WeitiaoError
+from weitiao.core.events import Event, Listener
+from weitiao.engine.checkpoint import list_checkpoints
+from weitiao.engine.settings import TrainSettings
+from weitiao.engine.signals import watch_signals
+from weitiao.methods import METHODS
+from weitiao.recipe.preflight import preflight
+from weitiao.recipe.recipe import parse_recipe, read_recipe
+from weitiao.recipe.train import resume, train
+
+ROWS = [{"instruction": f"What is {n}?", "output": f"It is {n}."} for n in range(14)]
+
+
+@pytest.fixture
+def recipe(tiny_model_folder: Path, tmp_path: Path) -> dict[str, Any]:
+    data = tmp_path / "rows.json"
+    data.write_text(json.dumps(ROWS), encoding="utf-8")
+    return {
+        "model": str(tiny_model_folder),
+        "data": {"sources": str(data), "held_out": 2},
+        "method": {"name": "lora", "r": 4, "dropout": 0.1},
+        "train": {"steps": 5, "batch_size": 3, "lr": 1e-3, "save_every": 2, "eval_every": 2},
+        "evaluate": {"question_count": 1, "generation": {"max_new_tokens": 2}},
+        "out": str(tmp_path / "run"),
+    }
+
+
+def adapter_of(root: Path) -> bytes:
+    return (root / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+def at_event(kind: str, number: int, act: Any) -> Listener:  # noqa: ANN401
+    """Return a listener that acts at the `number`-th event of a kind."""
+    seen = [0]
+
+    def listen(event: Event) -> None:
+        seen[0] += event["event"] == kind
+        if event["event"] == kind and seen[0] == number:
+            act()
+
+    return listen
+
+
+def send(number: signal.Signals) -> Any:  # noqa: ANN401
+    return lambda: os.kill(os.getpid(), number)
+
+
+def test_run_yaml_reproduces_the_run(recipe: dict[str, Any], tmp_path: Path) -> None:
+    first = train(parse_recipe(recipe))
+    again = train(read_recipe(tmp_path / "run" / "run.yaml", {"out": str(tmp_path / "again")}))
+    assert adapter_of(tmp_path / "again") == adapter_of(tmp_path / "run")
+    assert again.losses == first.losses
+    assert len(first.losses) == 5
+    assert set(first.held_out) == {"before", "after"}
+    other = train(parse_recipe({**recipe, "out": tmp_path / "seed", "train": {**recipe["train"], "seed": 1}}))
+    assert adapter_of(other.folder.root) != adapter_of(tmp_path / "run")
+
+
+def test_keywords_objects_and_a_run_file_give_the_same_run(recipe: dict[str, Any], tmp_path: Path) -> None:
+    train(parse_recipe(recipe))
+    blocks = {key: recipe[key] for key in ("model", "evaluate")}
+    keywords = weitiao.train(
+        **blocks,
+        data=recipe["data"]["sources"],
+        held_out=2,
+        r=4,
+        dropout=0.1,
+        out=tmp_path / "b",
+        **recipe["train"],
+    )
+    assert keywords.adapter_path == tmp_path / "b" / "adapter"
+    objects = weitiao.train(
+        **blocks,
+        data=recipe["data"],
+        method=METHODS.load("lora")(r=4, dropout=0.1),
+        train=TrainSettings(**recipe["train"]),
+        out=tmp_path / "c",
+    )
+    path = tmp_path / "file.yaml"
+    path.write_text(yaml.safe_dump({**recipe, "method": {"name": "lora", "r": 9}}), encoding="utf-8")
+    from_file = weitiao.train(path, out=tmp_path / "d", r=4, dropout=0.1)
+    for run in (keywords, objects, from_file):
+        assert adapter_of(run.folder.root) == adapter_of(tmp_path / "run"), run.folder.root
+
+
+def test_keywords_that_fit_nowhere_or_twice_are_all_named(recipe: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        weitiao.train(model="m", data="d", out="o", stepz=3, revision="a", nonsense=1)
+    whats = [problem.what for problem in caught.value.problems]
+    assert any("stepz" in what for what in whats)
+    assert any("nonsense" in what for what in whats)
+    assert next(p for p in caught.value.problems if "stepz" in p.what).remedy.startswith("steps")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("kind", "count"), [("step", 1), ("step", 3), ("step", 5), ("evaluated", 1)])
+def test_a_signal_saves_within_one_step_and_the_run_goes_on_exactly(
+    recipe: dict[str, Any], tmp_path: Path, number: signal.Signals, code: int, kind: str, count: int
+) -> None:
+    straight = train(parse_recipe({**recipe, "out": tmp_path / "straight"}))
+    heard = Events()
+    with pytest.raises(Interrupted) as caught:
+        train(parse_recipe(recipe), [heard, at_event(kind, count, send(number))])
+    assert caught.value.exit_code == code
+    root = tmp_path / "run"
+    assert f"--resume {root}" in caught.value.problems[0].remedy
+    stopped_at = heard.of("step")[-1]["step"]
+    assert stopped_at == (count if kind == "step" else 2)
+    assert list_checkpoints(root / "checkpoints")[0].name == f"step-{stopped_at:08d}"
+    assert not (root / "adapter").exists()
+    resumed = resume(root)
+    assert adapter_of(root) == adapter_of(tmp_path / "straight")
+    if stopped_at < 5:  # the last checkpoint of the other run knows the last look as well
+        assert last_state(root) == last_state(tmp_path / "straight")
+    assert resumed.losses == straight.losses
+
+
+def test_a_second_signal_ends_at_once() -> None:
+    with pytest.raises(KeyboardInterrupt), watch_signals() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.requested()
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("the second Ctrl-C was swallowed")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_resuming_with_other_settings_names_each_and_the_free_ones_pass(
+    recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    root = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        train(parse_recipe(recipe), [at_event("step", 2, send(signal.SIGTERM))])
+    with pytest.raises(SettingsError) as caught:
+        resume(root, ["train.lr=5e-4", "method.r=8", "data.max_length=99", "train.save_every=1"])
+    keys = {problem.what.split()[0] for problem in caught.value.problems}
+    assert keys == {"train.lr", "method.r", "data.max_length"}
+    assert all("--out" in problem.remedy for problem in caught.value.problems)
+    with pytest.raises(SettingsError, match=r"method\.name cannot change"):
+        resume(root, ["method=freeze"])
+    resume(root, ["train.save_every=1", "train.pack_tokens=4096", "evaluate.question_count=0"])
+    assert (root / "report.md").is_file()
+    with pytest.raises(RunFolderError, match="finished"):
+        resume(root)
+
+
+def test_resuming_on_changed_data_or_a_changed_base_is_refused(
+    recipe: dict[str, Any], tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    own = shutil.copytree(tiny_model_folder, tmp_path / "base")
+    recipe["model"] = str(own)
+    with pytest.raises(Interrupted):
+        train(parse_recipe(recipe), [at_event("step", 2, send(signal.SIGTERM))])
+    (tmp_path / "rows.json").write_text(json.dumps(ROWS[:-1]), encoding="utf-8")
+    with pytest.raises(RunFolderError, match="its data differ"):
+        resume(tmp_path / "run")
+    (tmp_path / "rows.json").write_text(json.dumps(ROWS), encoding="utf-8")
+    import tiny
+
+    shutil.rmtree(own)
+    tiny.save_tiny_model(own, seed=1)
+    with pytest.raises(RunFolderError, match="its base model differ"):
+        resume(tmp_path / "run")
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_said(recipe: dict[str, Any], tmp_path: Path) -> None:
+    train(parse_recipe({**recipe, "out": tmp_path / "straight"}))
+    root = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        train(parse_recipe(recipe), [at_event("step", 3, send(signal.SIGTERM))])
+    newest = list_checkpoints(root / "checkpoints")[0] / "trainable.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    heard = Events()
+    resume(root, (), [heard])
+    assert "step-00000003 is damaged: trainable.safetensors has" in heard.of("note")[0]["text"]
+    assert heard.of("resumed")[0]["step"] == 2
+    assert adapter_of(root) == adapter_of(tmp_path / "straight")
+
+
+def test_a_crash_before_the_first_checkpoint_begins_again(recipe: dict[str, Any], tmp_path: Path) -> None:
+    class Crash(Exception):
+        pass
+
+    def crash() -> None:
+        raise Crash
+
+    train(parse_recipe({**recipe, "out": tmp_path / "straight"}))
+    with pytest.raises(Crash):
+        train(parse_recipe(recipe), [at_event("step", 1, crash)])
+    assert list_checkpoints(tmp_path / "run" / "checkpoints") == []
+    resume(tmp_path / "run")
+    assert adapter_of(tmp_path / "run") == adapter_of(tmp_path / "straight")
+
+
+def test_a_folder_in_use_is_refused_and_left_as_it_is(recipe: dict[str, Any], tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    root.mkdir()
+    (root / "mine.txt").write_text("mine")
+    with pytest.raises(RunFolderError, match=r"in use"):
+        train(parse_recipe(recipe))
+    assert [path.name for path in root.iterdir()] == ["mine.txt"]
+    with pytest.raises(RunFolderError, match="no run lies"):
+        resume(root)
+    (root / "mine.txt").unlink()
+    (root / ".run.yaml.123.part").write_text("torn by a crash")
+    preflight(parse_recipe(recipe))
+
+
+def test_two_processes_on_one_folder(recipe: dict[str, Any], tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    root.mkdir()
+    script = f"""
+import sys
+from filelock import FileLock
+with FileLock({str(root / ".lock")!r}):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+    other = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline() == "held\n"
+    with pytest.raises(RunFolderError, match="another process"):
+        train(parse_recipe(recipe))
+    assert not (root / "run.yaml").exists()
+    other.kill()
+    other.wait()
+    with FileLock(root / ".lock", timeout=5):  # the lock died with its process
+        pass
+
+
+def test_preflight_finds_what_is_wrong_with_folder_data_model_and_training_together(
+    recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("mine")
+    recipe["data"]["sources"] = str(tmp_path / "rowz.json")
+    recipe["method"]["target_modules"] = ["no_such_proj"]
+    recipe["train"]["scheduler"] = "polynomial"
+    recipe["train"]["scheduler_args"] = {"nonsense": 1}
+    heard = Events()
+    with pytest.raises(WeitiaoError) as caught:
+        train(parse_recipe(recipe), [heard])
+    text = str(caught.value)
+    for part in ("in use", "rowz.json", "no_such_proj", "polynomial"):
+        assert part in text, part
+    assert isinstance(caught.value, RunFolderError)
+    assert not heard, "nothing was begun"
+
+
+def test_loraplus_on_a_method_without_b_matrices_is_refused_before_loading(recipe: dict[str, Any]) -> None:
+    recipe["method"] = "full"
+    recipe["train"]["loraplus_lr_ratio"] = 16
+    with pytest.raises(SettingsError, match="no B matrices"):
+        preflight(parse_recipe(recipe))
+
+
+@pytest.mark.parametrize("setting", [{"early_stopping_patience": 2}, {"scheduler": "reduce_lr_on_plateau"}])
+def test_what_follows_the_held_out_loss_needs_held_out_rows(
+    recipe: dict[str, Any], setting: dict[str, Any]
+) -> None:
+    recipe["train"] |= setting
+    recipe["data"]["held_out"] = 0.05  # of 14 rows: none
+    heard = Events()
+    with pytest.raises(SettingsError, match="no row is held out") as caught:
+        train(parse_recipe(recipe), [heard])
+    assert next(iter(setting)) in caught.value.problems[0].got
+    assert not heard, "before the model is loaded"
+
+
+def test_tensorboard_has_the_curves(recipe: dict[str, Any], tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = train(parse_recipe({**recipe, "track": {"to": ["tensorboard"]}}))
+    written = EventAccumulator(str(tmp_path / "run" / "track" / "tensorboard" / "run"))
+    written.Reload()
+    losses = [(scalar.step, scalar.value) for scalar in written.Scalars("train/loss")]
+    assert [step for step, _ in losses] == [1, 2, 3, 4, 5]
+    assert [value for _, value in losses] == pytest.approx(run.losses)
+    assert {"train/lr", "train/grad_norm", "train/cpu_percent", "train/memory_bytes"} <= set(
+        written.Tags()["scalars"]
+    )
+    assert [scalar.step for scalar in written.Scalars("held_out/loss")] == [2, 4, 5]
+
+
+def test_missing_tracker_packages_are_all_named_before_training(recipe: dict[str, Any]) -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("swanlab", "mlflow", "trackio", "wandb") if find_spec(name) is None]
+    assert len(missing) > 1, "the test environment has hardly any tracker"
+    heard = Events()
+    with pytest.raises(MissingExtraError) as caught:
+        train(parse_recipe({**recipe, "track": {"to": ["tensorboard", *missing]}}), [heard])
+    assert [p.remedy for p in caught.value.problems] == [f"pip install 'weitiao[{name}]'" for name in missing]
+    assert caught.value.exit_code == 7
+    assert not heard
