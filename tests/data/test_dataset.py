@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from template_zoo import talk, tokenizer
 
+from template_zoo import talk, tokenizer
 from weitiao.core.errors import DataError
 from weitiao.data.dataset import Prepared, fingerprint, load_data
 from weitiao.data.settings import DataSettings
@@ -124,3 +125,14 @@ def test_rows_the_chat_template_refuses_are_listed_or_counted() -> None:
     assert "not this one" in str(caught.value)
     made = load_data(DataSettings(sources=rows(11), skip_bad_rows=True), picky, 0)
     assert (made.summary.train, sum(made.summary.dropped.values())) == (9, 2)
+
+
+def test_the_summary_says_the_same_in_both_languages() -> None:
+    rows = [{"instruction": f"q{n}", "output": "an answer " * (1 if n else 90)} for n in range(6)] * 2
+    settings = DataSettings.model_validate({"sources": rows, "held_out": 1, "max_length": 40})
+    summary = load_data(settings, tokenizer("chatml"), seed=1).summary
+    numbers = [
+        [re.findall(r"\d+", line) for line in lines] for lines in (summary.lines(), summary.lines_zh())
+    ]
+    assert len(numbers[0]) == len(numbers[1]) >= 6
+    assert [sorted(line) for line in numbers[0]] == [sorted(line) for line in numbers[1]]

@@ -21,6 +21,7 @@ FACTS = ReportFacts(
     base="smollm2-135m",
     data=("my.json",),
     data_lines=("120 rows, 114 trained, 6 held out",),
+    data_lines_zh=("120 条，训练 114 条，留出 6 条",),
     method="lora",
     method_title="LoRA",
     method_settings={"r": 8, "alpha": 16},

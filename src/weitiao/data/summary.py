@@ -89,6 +89,26 @@ class Summary:
             lines.append(f"equal      {self.duplicates} rows are equal to another row")
         return lines + [f"note       {note}" for note in self.notes]
 
+    def lines_zh(self) -> list[str]:
+        """Return the same in Chinese; reasons and notes stay as the checks word them."""
+        formats = "、".join(f"{name} {count} 条" for name, count in self.formats.items())
+        lengths = "，".join(f"{name} {length}" for name, length in self.length_tokens.items())
+        trained = f"{readable_count(self.tokens)} 中训练 {readable_count(self.trained_tokens)}"
+        lines = [
+            f"数据：读入 {self.read} 条（{formats}），保留 {self.kept} 条",
+            f"样本：训练 {self.train} 条，留出 {self.held_out} 条，模板 {self.template}",
+            f"词元：每轮 {trained}（{readable_share(self.trained_tokens, self.tokens)}）",
+            f"长度（词元）：{lengths}",
+        ]
+        for reason, count in self.dropped.items():
+            lines.append(f"未用：{count} 条，{reason}（{'、'.join(self.dropped_places[reason])}）")
+        if self.cut:
+            how = f"略去前面的 {self.turns_left_out} 轮，缩短 {self.answers_shortened} 个回答"
+            lines.append(f"截短：{self.cut} 条，以适应 data.max_length（{how}）")
+        if self.duplicates:
+            lines.append(f"重复：{self.duplicates} 条与其他数据相同")
+        return lines + [f"说明：{note}" for note in self.notes]
+
 
 def dropped_counts(rows: Sequence[BadRow], shown: int = 3) -> tuple[dict[str, int], dict[str, list[str]]]:
     """Return how many rows each reason left out, and the first places of each."""

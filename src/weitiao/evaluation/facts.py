@@ -29,6 +29,8 @@ class ReportFacts:
     """Where the data came from, one text a source."""
     data_lines: Sequence[str]
     """The data's summary, a line each."""
+    data_lines_zh: Sequence[str]
+    """The same in Chinese."""
     method: str
     """The method's name."""
     method_title: str

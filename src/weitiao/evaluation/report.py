@@ -197,9 +197,8 @@ def _trained(facts: ReportFacts, words: Words) -> str:
 
 
 def _summary(facts: ReportFacts, words: Words) -> str:
-    if not facts.data_lines:
-        return ""
-    return f"## {words.summary}\n\n" + "\n".join(f"- {cell(line)}" for line in facts.data_lines)
+    lines = facts.data_lines_zh if words is CHINESE else facts.data_lines
+    return f"## {words.summary}\n\n" + "\n".join(f"- {cell(line)}" for line in lines) if lines else ""
 
 
 def _held_out(facts: ReportFacts, words: Words) -> str:

@@ -77,6 +77,7 @@ def _facts(
         base=recipe.model.name,
         data=[source.path or "Python rows" for source in recipe.data.sources],
         data_lines=comparison.data.summary.lines(),
+        data_lines_zh=comparison.data.summary.lines_zh(),
         method=recipe.method.name,
         method_title=recipe.method.title,
         method_settings=recipe.method.model_dump(mode="json"),
