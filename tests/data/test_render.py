@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from template_zoo import NAMES, talk, tokenizer
 
+from template_zoo import NAMES, talk, tokenizer
 from weitiao.data.conversation import Conversation
 from weitiao.data.render import Rendered, render_all
 from weitiao.data.summary import Counts

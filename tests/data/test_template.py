@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from template_zoo import NAMES, dicts, talk, tokenizer
 from transformers import GenerationConfig
 
+from template_zoo import NAMES, dicts, talk, tokenizer
 from weitiao.core.errors import ModelError
 from weitiao.data.conversation import Conversation, Message
 from weitiao.data.formats._base import RowError
