@@ -17,7 +17,14 @@ from filelock import FileLock
 
 import weitiao
 from tiny_training import Events, last_state
-from weitiao.core.errors import Interrupted, MissingExtraError, RunFolderError, SettingsError, WeitiaoError
+from weitiao.core.errors import (
+    Interrupted,
+    MissingExtraError,
+    ModelError,
+    RunFolderError,
+    SettingsError,
+    WeitiaoError,
+)
 from weitiao.core.events import Event, Listener
 from weitiao.engine.checkpoint import list_checkpoints
 from weitiao.engine.settings import TrainSettings
@@ -25,6 +32,7 @@ from weitiao.engine.signals import watch_signals
 from weitiao.methods import METHODS
 from weitiao.recipe.preflight import preflight
 from weitiao.recipe.recipe import parse_recipe, read_recipe
+from weitiao.recipe.run import open_run
 from weitiao.recipe.train import resume, train
 
 ROWS = [{"instruction": f"What is {n}?", "output": f"It is {n}."} for n in range(14)]
@@ -42,6 +50,11 @@ def recipe(tiny_model_folder: Path, tmp_path: Path) -> dict[str, Any]:
         "evaluate": {"question_count": 1, "generation": {"max_new_tokens": 2}},
         "out": str(tmp_path / "run"),
     }
+
+
+def begun(heard: list[Event]) -> list[Event]:
+    """Return what was told after the checks, which tell only that they go on."""
+    return [event for event in heard if event["event"] != "stage"]
 
 
 def adapter_of(root: Path) -> bytes:
@@ -264,7 +277,7 @@ def test_preflight_finds_what_is_wrong_with_folder_data_model_and_training_toget
     for part in ("in use", "rowz.json", "no_such_proj", "polynomial"):
         assert part in text, part
     assert isinstance(caught.value, RunFolderError)
-    assert not heard, "nothing was begun"
+    assert begun(heard) == [], "nothing was begun"
 
 
 def test_loraplus_on_a_method_without_b_matrices_is_refused_before_loading(recipe: dict[str, Any]) -> None:
@@ -284,7 +297,7 @@ def test_what_follows_the_held_out_loss_needs_held_out_rows(
     with pytest.raises(SettingsError, match="no row is held out") as caught:
         train(parse_recipe(recipe), [heard])
     assert next(iter(setting)) in caught.value.problems[0].got
-    assert not heard, "before the model is loaded"
+    assert begun(heard) == [], "before the model is loaded"
 
 
 def test_tensorboard_has_the_curves(recipe: dict[str, Any], tmp_path: Path) -> None:
@@ -312,4 +325,35 @@ def test_missing_tracker_packages_are_all_named_before_training(recipe: dict[str
         train(parse_recipe({**recipe, "track": {"to": ["tensorboard", *missing]}}), [heard])
     assert [p.remedy for p in caught.value.problems] == [f"pip install 'weitiao[{name}]'" for name in missing]
     assert caught.value.exit_code == 7
-    assert not heard
+    assert begun(heard) == []
+
+
+def test_an_early_failure_leaves_the_folder_free(recipe: dict[str, Any], tmp_path: Path) -> None:
+    def fail() -> None:
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        train(parse_recipe(recipe), [at_event("parameters", 1, fail)])
+    assert not (tmp_path / "run" / "run.yaml").exists()
+    assert train(parse_recipe(recipe)).adapter_path.is_dir()
+
+
+def test_a_run_is_opened_and_resumed_from_any_folder(
+    recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(recipe["model"])
+    monkeypatch.chdir(folder.parent)
+    name = folder.name
+    train(parse_recipe({**recipe, "model": name}))
+    monkeypatch.chdir("/")
+    assert open_run(tmp_path / "run").generate("question 1", max_new_tokens=2) is not None
+
+
+def test_an_adapter_to_continue_from_is_checked_before_the_model_is_loaded(recipe: dict[str, Any]) -> None:
+    heard: list[Event] = []
+    with pytest.raises(ModelError, match="no adapter"):
+        train(
+            parse_recipe({**recipe, "model": {"name": recipe["model"], "adapter": "/nowhere"}}),
+            [heard.append],
+        )
+    assert begun(heard) == []

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import threading
 from types import TracebackType
 
 import click
 
-from ..core.errors import WeitiaoError
+from ..core.errors import Problem, ResourceError, WeitiaoError
 from ._commands import commands
 from ._environment import prepare_environment
 
@@ -32,9 +33,25 @@ def run(arguments: list[str]) -> int:
 
         print_error(error)
         return error.exit_code
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        from ._errors import print_error
+
+        print_error(full := _disk_is_full(error))
+        return full.exit_code
     except (KeyboardInterrupt, click.Abort):
+        click.echo("stopped by Ctrl-C", err=True)
         return 130
     return result if isinstance(result, int) else 0
+
+
+def _disk_is_full(error: OSError) -> ResourceError:
+    """Say that the disk ran full, and that what was saved is safe."""
+    where = str(error.filename or "while writing")
+    return ResourceError(
+        Problem("the disk is full", where, "free space", "free some, then weitiao train --resume RUN")
+    )
 
 
 def _report_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -70,6 +70,13 @@ def need_disk(folder: Path, needed_bytes: int, purpose: str) -> None:
         )
 
 
+def _usual_mode() -> int:
+    """Return the mode that a plain `open` would give a new file."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
 @contextmanager
 def staged_folder(folder: Path) -> Iterator[Path]:
     """Yield a sibling folder to fill; it becomes `folder` by one rename once durable, or vanishes."""
@@ -80,7 +87,11 @@ def staged_folder(folder: Path) -> Iterator[Path]:
     try:
         yield staging
         for path in [*staging.rglob("*"), staging]:
-            sync_folder(path) if path.is_dir() else sync_file(path)
+            if path.is_dir():
+                sync_folder(path)
+            else:
+                path.chmod(_usual_mode())  # safetensors makes files that only their owner can read
+                sync_file(path)
         staging.replace(folder)
         sync_folder(folder.parent)
     finally:

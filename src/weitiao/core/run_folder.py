@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,10 +98,22 @@ class RunFolder:
                 )
             )
 
+    def clear(self) -> None:
+        """Remove what a run writes before its first checkpoint; nothing else is touched."""
+        for path in (self.run_yaml, self.events):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(self.root / "track", ignore_errors=True)
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder against a second process; the lock dies with its process. Raises RunFolderError."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            what = f"the output folder cannot be made: {error.strerror}"
+            raise RunFolderError(
+                Problem(what, str(self.root), "a folder you may write to", "--out RUN")
+            ) from error
         lock = FileLock(self.root / ".lock", timeout=0)
         try:
             lock.acquire()

@@ -169,17 +169,7 @@ def load_checkpoint(path: Path, identity: Mapping[str, str]) -> Snapshot:
         raise RunFolderError(
             Problem(f"the checkpoint is damaged: {damage}", str(path), "the files as written")
         )
-    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    other = [name for name, value in identity.items() if state["identity"].get(name) != value]
-    if other:
-        raise RunFolderError(
-            Problem(
-                f"the checkpoint belongs to another run: its {' and '.join(other)} differ",
-                str(path),
-                "the same run file, data and base model as when it was written",
-                "start a new run in another --out, or put the data and settings back",
-            )
-        )
+    state = require_identity(path, identity)
     tensors = load_file(path / "optimizer.safetensors")
     return Snapshot(
         step=state["step"],
@@ -190,6 +180,22 @@ def load_checkpoint(path: Path, identity: Mapping[str, str]) -> Snapshot:
         progress=state["progress"],
         identity=state["identity"],
     )
+
+
+def require_identity(path: Path, identity: Mapping[str, str]) -> dict[str, Any]:
+    """Return a whole checkpoint's state.json; raises RunFolderError where it belongs to another run."""
+    state: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    other = [name for name, value in identity.items() if state["identity"].get(name) != value]
+    if other:
+        raise RunFolderError(
+            Problem(
+                f"the checkpoint belongs to another run: its {' and '.join(other)} differ",
+                str(path),
+                "the same run file, data and base model as when it was written",
+                "start a new run in another --out, or put the data and settings back",
+            )
+        )
+    return state
 
 
 def prune(folder: Path, keep: int, step: int, protected: frozenset[int]) -> None:

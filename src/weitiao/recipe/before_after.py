@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from transformers import PreTrainedTokenizerBase
 
+from ..core.errors import NotFiniteError, Problem
 from ..core.events import Event, EventLog
 from ..data.dataset import Prepared
 from ..engine.forward import Forward
@@ -52,6 +54,16 @@ class Comparison:
             return
         log.emit("stage", text="measuring and asking the model before training")
         self.before = self._look(forward)
+        held_out = self.before.held_out
+        if held_out is not None and not math.isfinite(held_out.loss):
+            what = "the model gives no finite loss before any training: its weights or its precision are at fault"
+            problem = Problem(
+                what,
+                f"held-out loss {held_out.loss}",
+                "a finite loss",
+                "model.dtype=fp32, or the model downloaded anew",
+            )
+            raise NotFiniteError(problem)
         log.emit(
             "before",
             held_out=self.before.held_out.as_fields() if self.before.held_out else None,

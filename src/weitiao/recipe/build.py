@@ -28,6 +28,7 @@ from ..methods._base import Attached, count_parameters
 from ..models.fingerprint import Fingerprint
 from ..models.precision import torch_dtype
 from ..models.settings import ModelSettings
+from .identity import settings_and_data
 from .recipe import Recipe
 
 
@@ -134,8 +135,4 @@ def _look(stepper: Stepper, held_out: Sequence[Example]) -> HeldOutLoss:
 def _identity(recipe: Recipe, data: Prepared, base: Fingerprint) -> dict[str, str]:
     """Return what a checkpoint must agree in to be this run's: settings, data and base, each as a hash."""
     tensors = dumps([base.config, sorted(base.tensors.items())])
-    return {
-        "settings": sha256(dumps(recipe.decides(), sort_keys=True).encode()).hexdigest(),
-        "data": data.fingerprint,
-        "base model": sha256(tensors.encode()).hexdigest(),
-    }
+    return {**settings_and_data(recipe, data), "base model": sha256(tensors.encode()).hexdigest()}

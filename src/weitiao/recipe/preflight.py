@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import Problem, SettingsError, WeitiaoError, raise_all
@@ -90,7 +91,8 @@ def _check_model(recipe: Recipe) -> None:
 
     model = load_weightless(recipe.model)
     recipe.method.check(model, load_config(recipe.model))
-    planned = recipe.method.plan(model)
+    adapter = recipe.model.adapter
+    planned = recipe.method.continue_from(model, Path(adapter)) if adapter else recipe.method.plan(model)
     require_fast(recipe.train, planned.fast_parameters())
     trainable, everything = count_parameters(planned.model)
     checkpoint_bytes = 4 * trainable * OPTIMIZER_COPIES

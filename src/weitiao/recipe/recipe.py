@@ -25,6 +25,11 @@ S = TypeVar("S", bound=Settings)
 Checked = tuple[Settings | None, list[Problem]]
 
 
+def _absolute(path: str | None) -> str | None:
+    """Return a path that exists spelt out; what is none (a hub id, an alias) as it is."""
+    return path if path is None or not Path(path).exists() else str(Path(path).absolute())
+
+
 DECIDES_NOTHING = (
     "train.pack_tokens",
     "train.save_every",
@@ -70,6 +75,18 @@ class Recipe(Settings):
     def lr(self) -> float:
         """The peak learning rate: the one given, else the one that suits the method."""
         return self.train.lr or self.method.suggested_lr
+
+    def with_absolute_paths(self) -> Recipe:
+        """Return the recipe with every path that exists spelt out, so that its run works from any folder."""
+        sources = [source.model_copy(update={"path": _absolute(source.path)}) for source in self.data.sources]
+        data = {"sources": sources, "held_out_path": _absolute(self.data.held_out_path)}
+        model = {"name": _absolute(self.model.name), "adapter": _absolute(self.model.adapter)}
+        return self.model_copy(
+            update={
+                "data": self.data.model_copy(update=data),
+                "model": self.model.model_copy(update=model),
+            }
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the recipe as plain values, from which `parse_recipe` makes an equal one."""

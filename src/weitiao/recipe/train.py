@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from ..core.events import Event, EventLog, Listener, read_events
 from ..core.files import write_atomic
 from ..core.run_folder import RunFolder
 from ..core.settings import parse_overrides, read_yaml
+from .identity import settings_and_data
 from .preflight import Ready, preflight
 from .recipe import Recipe, dotted, lay_over, parse_recipe, spelt_out
 from .run import Run
@@ -22,12 +23,19 @@ if TYPE_CHECKING:
 
 def train(recipe: Recipe, listeners: Sequence[Listener] = ()) -> Run:
     """Train a recipe into its folder; raises WeitiaoError, before any model is loaded where it can."""
+    _say(listeners, "checking the settings, reading and tokenising the data")
+    recipe = recipe.with_absolute_paths()
     ready = preflight(recipe)
     folder = RunFolder(recipe.out)
     with folder.locked():
         folder.require_new()
         write_atomic(folder.run_yaml, recipe.as_yaml())
-        return _Session(recipe, folder, listeners).train(ready)
+        session = _Session(recipe, folder, listeners)
+        try:
+            return session.train(ready)
+        finally:
+            if not session.under_way:  # ended by an error or Ctrl-C with nothing worth resuming
+                folder.clear()
 
 
 def resume(root: str | Path, words: Sequence[str] = (), listeners: Sequence[Listener] = ()) -> Run:
@@ -39,9 +47,26 @@ def resume(root: str | Path, words: Sequence[str] = (), listeners: Sequence[List
         what = "this run has finished: there is no step left to train"
         remedy = f"a new run that continues from it: model.adapter={folder.adapter}"
         raise RunFolderError(Problem(what, str(root), "a run that was interrupted", remedy))
+    _say(listeners, "checking the settings, reading and tokenising the data")
     ready = preflight(recipe, new_folder=False)
     with folder.locked():
+        _require_same_run(folder, settings_and_data(recipe, ready.data))
         return _Session(recipe, folder, listeners).train(ready)
+
+
+def _say(listeners: Sequence[Listener], text: str) -> None:
+    """Tell the listeners what goes on before there is a folder to write events to."""
+    for listener in listeners:
+        listener({"event": "stage", "text": text})
+
+
+def _require_same_run(folder: RunFolder, identity: Mapping[str, str]) -> None:
+    """Raise RunFolderError, before any model is loaded, where the checkpoints were made from other data or settings."""
+    from ..engine.checkpoint import newest_whole, require_identity
+
+    path, _ = newest_whole(folder.checkpoints)
+    if path is not None:
+        require_identity(path, identity)
 
 
 def _changed(folder: RunFolder, words: Sequence[str]) -> Recipe:
@@ -73,6 +98,8 @@ class _Session:
     recipe: Recipe
     folder: RunFolder
     listeners: Sequence[Listener]
+    under_way: bool = False
+    """Whether steps were begun."""
 
     def train(self, ready: Ready) -> Run:
         from ..engine.tracking import Tracking
@@ -109,6 +136,7 @@ class _Session:
             comparison.look_before(forward, earlier, log)
         training = build_training(self.recipe, self.folder, attached, data, forward, base, log)
         self._resume(training, log)
+        self.under_way = True
         progress = training.run()
         comparison.look_after(forward, log)
         return finish(self.recipe, self.folder, attached, comparison, progress, log)
@@ -122,6 +150,8 @@ class _Session:
             log.emit("note", text=reason)
         if path is not None:
             training.resume(path)
+        elif passed_over:
+            log.emit("note", text="no checkpoint is whole, so the run starts from its beginning")
         log.emit(
             "started",
             step=training.progress.step,

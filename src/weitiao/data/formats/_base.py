@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -52,6 +53,9 @@ class Format(ABC):
         """Turn a row into a conversation; raises RowError with the reason."""
 
 
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def kind_of(value: object) -> str:
     """Name a value's kind as a person who writes data knows it."""
     return KIND_NAMES.get(type(value), type(value).__name__)
@@ -65,6 +69,8 @@ def text_in(fields: Mapping[str, Any], name: str, owner: str = "") -> str:
     value = fields[name]
     if not isinstance(value, str):
         raise RowError(f"{owner}{name!r} is {kind_of(value)} where text was meant", _short(value))
+    if LONE_SURROGATE.search(value):
+        raise RowError(f"{owner}{name!r} holds half a character (a lone surrogate)", ascii(_short(value)))
     return value
 
 
