@@ -69,7 +69,7 @@ def test_the_conversation_is_remembered_until_it_is_reset(chat: Chat, opened: Op
     chat.take("/reset")
     chat.take("And?")
     assert said(chat).endswith(visible(truth(opened, "And?")) + "\n")
-    assert len(chat.turns) == 2
+    assert len(chat.turns[Voice.TRAINED]) == 2
 
 
 def test_base_switches_the_adapter_off_and_on(chat: Chat, opened: Opened) -> None:
@@ -77,7 +77,8 @@ def test_base_switches_the_adapter_off_and_on(chat: Chat, opened: Opened) -> Non
     for base in (True, False):
         chat.take("/base")
         said(chat)
-        chat.turns.clear()
+        chat.take("/reset")
+        said(chat)
         chat.take("Hi")
         assert said(chat) == visible(truth(opened, "Hi", base=base)) + "\n"
 
@@ -89,7 +90,9 @@ def test_both_answers_stand_under_each_other_or_side_by_side(opened: Opened) -> 
     narrow.take("Hi")
     text = said(narrow)
     assert text.index("[before training]") < text.index("[after training]")
-    assert narrow.turns[1].content == truth(opened, "Hi").strip(), "the trained answer is the one remembered"
+    for voice in Voice:  # each goes on from what it said itself
+        own = truth(opened, "Hi", base=voice is Voice.BASE).strip()
+        assert [turn.content for turn in narrow.turns[voice]] == ["Hi", own]
     wide = Chat(opened, SETTINGS, Console(file=io.StringIO(), width=120, force_terminal=True, _environ={}))
     wide.take("/both")
     said(wide)
@@ -123,7 +126,7 @@ def test_settings_change_and_what_does_not_fit_is_refused(chat: Chat) -> None:
 def test_system_message_help_and_exit(chat: Chat, opened: Opened) -> None:
     chat.take("Hi")
     chat.take("/system Be brief.")
-    assert chat.turns == []
+    assert not any(chat.turns.values())
     said(chat)
     chat.take("Hi")
     messages = [Message("system", "Be brief."), Message("user", "Hi")]
@@ -186,7 +189,7 @@ def test_an_answer_cannot_drive_the_terminal() -> None:
 def test_too_long_a_question_is_said_and_forgotten(chat: Chat) -> None:
     chat.take("x" * 3000)
     assert "longer than the model's context" in said(chat)
-    assert chat.turns == []
+    assert not any(chat.turns.values())
 
 
 def test_questions_come_through_a_pipe(trained: Path, opened: Opened) -> None:

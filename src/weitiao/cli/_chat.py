@@ -42,7 +42,8 @@ class Chat:
     console: Console
     voices: tuple[Voice, ...] = (Voice.TRAINED,)
     system: str = ""
-    turns: list[Message] = field(default_factory=list)
+    turns: dict[Voice, list[Message]] = field(default_factory=lambda: {voice: [] for voice in Voice})
+    """What each voice was asked and said; neither reads the other's words, or it would speak with them."""
     ended: bool = False
 
     def __post_init__(self) -> None:
@@ -79,8 +80,6 @@ class Chat:
 
     def _answer(self, question: str) -> None:
         """Answer, and keep question and answer; Ctrl-C keeps what was said until then."""
-        system = [Message("system", self.system)] if self.system else []
-        messages = [*system, *self.turns, Message("user", question)]
         answers = [Growing() for _ in self.voices]
         try:
             if (
@@ -88,31 +87,35 @@ class Chat:
                 and self.console.is_terminal
                 and self.console.width >= SIDE_BY_SIDE_COLUMNS
             ):
-                self._side_by_side(messages, answers)
+                self._side_by_side(question, answers)
             else:
-                self._one_after_another(messages, answers)
+                self._one_after_another(question, answers)
         except KeyboardInterrupt:
             self._say("\n(stopped)", "dim")
-        # The conversation goes on from what the trained model said, where both did.
-        kept = answers[self.voices.index(Voice.TRAINED) if Voice.TRAINED in self.voices else 0].text.strip()
-        if kept:
-            self.turns += [Message("user", question), Message("assistant", kept)]
+        for voice, answer in zip(self.voices, answers, strict=True):
+            if kept := answer.text.strip():
+                self.turns[voice] += [Message("user", question), Message("assistant", kept)]
 
-    def _one_after_another(self, messages: Sequence[Message], answers: Sequence[Growing]) -> None:
+    def _messages(self, voice: Voice, question: str) -> list[Message]:
+        """Return a voice's own conversation up to the question."""
+        system = [Message("system", self.system)] if self.system else []
+        return [*system, *self.turns[voice], Message("user", question)]
+
+    def _one_after_another(self, question: str, answers: Sequence[Growing]) -> None:
         for voice, answer in zip(self.voices, answers, strict=True):
             if len(self.voices) > 1:
                 self._say(f"[{voice.value}]", "bold")
             # Closing ends generation at once when Ctrl-C comes while a piece is printed.
-            with closing(self._pieces(voice, messages)) as pieces:
+            with closing(self._pieces(voice, self._messages(voice, question))) as pieces:
                 for piece in pieces:
                     answer.text += piece
                     self.console.out(visible(piece), end="", highlight=False)
             self.console.out("")
 
-    def _side_by_side(self, messages: Sequence[Message], answers: Sequence[Growing]) -> None:
+    def _side_by_side(self, question: str, answers: Sequence[Growing]) -> None:
         with Live(console=self.console, auto_refresh=False, vertical_overflow="visible") as live:
             for voice, answer in zip(self.voices, answers, strict=True):
-                with closing(self._pieces(voice, messages)) as pieces:
+                with closing(self._pieces(voice, self._messages(voice, question))) as pieces:
                     for piece in pieces:
                         answer.text += piece
                         live.update(self._columns(answers), refresh=True)
@@ -138,7 +141,8 @@ class Chat:
         yield answers[0] if len(answers) == 1 else numbered
 
     def _reset(self, _: str) -> None:
-        self.turns.clear()
+        for turns in self.turns.values():
+            turns.clear()
         self._say("(the conversation begins anew)", "dim")
 
     def _base(self, _: str) -> None:

@@ -51,7 +51,8 @@ def command(run: str, both: bool, system: str, **options: Any) -> None:  # noqa:
 def _lines(chat: Chat) -> Iterator[str]:
     """Yield what is typed, or the lines of a pipe, which are shown before their answers."""
     if not sys.stdin.isatty():
-        for line in sys.stdin:
+        for typed in sys.stdin.buffer:
+            line = typed.decode("utf-8", errors="replace")
             if line.strip():
                 chat.console.out(f"> {line.rstrip()}", highlight=False)
             yield line
