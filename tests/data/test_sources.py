@@ -159,3 +159,14 @@ def test_rows_that_share_a_line_have_places_of_their_own(tmp_path: Path) -> None
     )
     rows = read_source(SourceSettings(path=str(file))).rows
     assert [row.place for row in rows] == [f"{file}:1", f"{file}:1:39"]
+
+
+def test_json_nested_too_deeply_is_said_with_its_place(tmp_path: Path) -> None:
+    for name in ("deep.json", "deep.jsonl"):
+        file = tmp_path / name
+        file.write_text("[" * 100_000 + "]" * 100_000, encoding="utf-8")
+        try:
+            problems = [row.reason + row.detail for row in read_source(SourceSettings(path=str(file))).bad]
+        except DataError as error:
+            problems = [str(error)]
+        assert any("nested too deeply" in problem for problem in problems), problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -30,4 +31,4 @@ def command(run: str, out: Path) -> None:
     console.print(
         f"{merged.out} ({readable_bytes(merged.size_bytes)}, {merged.dtype})", markup=False, soft_wrap=True
     )
-    console.print(f"next: weitiao chat {merged.out}", markup=False, soft_wrap=True)
+    console.print(f"next: weitiao chat {shlex.quote(str(merged.out))}", markup=False, soft_wrap=True)

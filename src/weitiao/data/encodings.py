@@ -4,6 +4,7 @@ convert."""
 from __future__ import annotations
 
 import codecs
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,7 @@ def _not_unicode(content: bytes, codec: str, error: UnicodeDecodeError, path: Pa
     if likely is None:
         return Problem(f"{path} is not text in {codec.upper()}", got, "text in UTF-8")
     converted = path.with_name(f"{path.stem}.utf8{path.suffix}")
-    command = f"iconv -f {likely.iconv} -t UTF-8 {path} > {converted}"
+    command = f"iconv -f {likely.iconv} -t UTF-8 {shlex.quote(str(path))} > {shlex.quote(str(converted))}"
     return Problem(f"{path} is not in UTF-8; it looks like {likely.title}", got, "text in UTF-8", command)
 
 

@@ -47,7 +47,9 @@ def jsonl_rows(text: str, source: str) -> Rows:
         if not line.strip():
             continue
         try:
-            _add(rows, json.loads(line), source, number)
+            value, end = _decode(line, _skip_space(line, 0))
+            _require_end(line, end)
+            _add(rows, value, source, number)
         except json.JSONDecodeError as error:
             detail = f"column {error.colno}: {error.msg}\n{excerpt(line, error.colno)}"
             rows.bad.append(BadRow(f"{source}:{number}", "the line is not JSON", detail))
@@ -81,6 +83,14 @@ def _skip_space(text: str, index: int) -> int:
     return found.end() if found else index
 
 
+def _decode(text: str, at: int) -> tuple[Any, int]:
+    """Read one value; raises JSONDecodeError, for nesting too deep as well."""
+    try:
+        return _DECODER.raw_decode(text, at)
+    except RecursionError as error:
+        raise json.JSONDecodeError("It is nested too deeply", text, at) from error
+
+
 def _elements(text: str, start: int) -> tuple[list[Placed], int]:
     """Read the list that begins at `start`; return its elements and the index behind it."""
     found: list[Placed] = []
@@ -88,7 +98,7 @@ def _elements(text: str, start: int) -> tuple[list[Placed], int]:
     if text[at : at + 1] == "]":
         return found, at + 1
     while True:
-        value, end = _DECODER.raw_decode(text, at)
+        value, end = _decode(text, at)
         found.append((value, at))
         at = _skip_space(text, end)
         mark = text[at : at + 1]
@@ -101,7 +111,7 @@ def _elements(text: str, start: int) -> tuple[list[Placed], int]:
 
 def _object_or_lines(text: str, start: int, source: str) -> Rows:
     """Read an object: alone it holds the list, followed by another it is the first line of JSON lines."""
-    whole, end = _DECODER.raw_decode(text, start)
+    whole, end = _decode(text, start)
     following = _skip_space(text, end)
     if text[following : following + 1] == "{":
         rows = jsonl_rows(text, source)
@@ -133,11 +143,11 @@ def _list_of(text: str, start: int, wanted: str) -> list[Placed]:
     """Return the placed elements of the list under a key of the (valid) object that begins at `start`."""
     at = _skip_space(text, start + 1)
     while True:
-        key, end = _DECODER.raw_decode(text, at)
+        key, end = _decode(text, at)
         value_at = _skip_space(text, _skip_space(text, end) + 1)
         if key == wanted and text[value_at] == "[":
             return _elements(text, value_at)[0]
-        _, end = _DECODER.raw_decode(text, value_at)
+        _, end = _decode(text, value_at)
         at = _skip_space(text, _skip_space(text, end) + 1)
 
 

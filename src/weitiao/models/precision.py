@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..core.errors import missing_extra
+from ..core.errors import ModelError, Problem, missing_extra
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +27,16 @@ def device_for(device_map: str) -> str | dict[str, str]:
         return {"": "cpu"}
     # Every rank of a distributed run holds a whole model, each on its own device.
     return {"": f"{accelerator.type}:{os.environ.get('LOCAL_RANK', '0')}"}
+
+
+def require_device(device_map: str) -> None:
+    """Raise ModelError where a CUDA device is asked for and this machine or this torch has none."""
+    import torch
+
+    if device_map.startswith("cuda") and not torch.cuda.is_available():
+        what = "no CUDA device can be used: there is none, or this torch was built without CUDA"
+        got = f"model.device_map: {device_map}, torch {torch.__version__}"
+        raise ModelError(Problem(what, got, "auto or cpu", "model.device_map=auto"))
 
 
 def torch_dtype(precision: Precision, device_map: str = "auto") -> torch.dtype:

@@ -88,7 +88,9 @@ def _check_model(recipe: Recipe) -> None:
     """Attach the method to a model without weights, and compare what it will write with the free disk."""
     from ..methods._base import count_parameters
     from ..models.load import load_config, load_weightless
+    from ..models.precision import require_device
 
+    require_device(recipe.model.device_map)
     model = load_weightless(recipe.model)
     recipe.method.check(model, load_config(recipe.model))
     adapter = recipe.model.adapter
