@@ -7,68 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch.nn import functional
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import tiny_architectures as tiny
+from tiny_packs import MODELS, gradients, make, plain_loss_sum
 from tiny_training import make_examples, make_training
-from weitiao.data.conversation import Example
 from weitiao.data.packs import make_pack
 from weitiao.engine.forward import choose_forward
 from weitiao.engine.precision import Precision
 
-LONG_ROPE = {
-    "rope_type": "longrope",
-    "rope_theta": 10000.0,
-    "short_factor": [1.0] * 4,
-    "long_factor": [3.0] * 4,
-    "original_max_position_embeddings": 12,
-}
-
-MODELS: dict[str, tuple[str, dict[str, Any], bool]] = {
-    "llama": ("llama", {}, True),
-    "qwen2": ("qwen2", {}, True),
-    "qwen3": ("qwen3", {}, True),
-    "gpt2": ("gpt2", {}, True),
-    "opt": ("opt", {}, True),
-    "gemma": ("gemma", {}, True),
-    "phi3": ("phi3", {}, True),
-    "mistral, window shorter than a sample": ("mistral", {"sliding_window": 5}, True),
-    "gemma2, window and capped scores": (
-        "gemma2",
-        {"sliding_window": 5, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0},
-        False,
-    ),
-    "gemma2, capped scores hardly felt": ("gemma2", {}, False),
-    "phi3, positions scaled by the longest": (
-        "phi3",
-        {"rope_parameters": LONG_ROPE, "original_max_position_embeddings": 12},
-        False,
-    ),
-    "bloom": ("bloom", {}, False),
-}
-"""Architecture, changes of its config, and whether its examples go through in packs."""
-
 every_model = pytest.mark.parametrize("label", MODELS)
-
-
-def make(label: str) -> PreTrainedModel:
-    architecture, changes, _ = MODELS[label]
-    return tiny.make_model(architecture, **changes)
-
-
-def plain_loss_sum(model: torch.nn.Module, example: Example) -> torch.Tensor:
-    """Return the summed loss of one example by transformers and torch alone."""
-    logits_TV = model(input_ids=torch.tensor([example.ids]), use_cache=False).logits[0].float()
-    losses_T = functional.cross_entropy(logits_TV[:-1], torch.tensor(example.ids[1:]), reduction="none")
-    return (losses_T * torch.tensor(example.weights[1:])).sum()
-
-
-def gradients(parameters: dict[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
-    found = {name: p.grad.clone() for name, p in parameters.items() if p.grad is not None}
-    for parameter in parameters.values():
-        parameter.grad = None
-    return found
 
 
 @every_model
@@ -107,7 +55,7 @@ def test_another_sample_in_the_pack_changes_no_bit(label: str) -> None:
     )
     with torch.no_grad(), forward.attention():
         with_first, with_other = (
-            forward.outputs(make_pack([one, second])).logits_KV for one in (first, other)
+            forward.outputs(make_pack([one, second])).logits_PV for one in (first, other)
         )
     own = second.trained_tokens
     assert torch.equal(with_first[-own:], with_other[-own:])
@@ -144,7 +92,7 @@ def test_a_model_with_a_state_is_not_packed(architecture: str, weight_noise: flo
     with torch.no_grad(), forward.attention():
         found = forward.outputs(make_pack(examples))
         for example, logits_KV in zip(
-            examples, found.logits_KV.split([e.trained_tokens for e in examples]), strict=True
+            examples, found.logits_PV.split([e.trained_tokens for e in examples]), strict=True
         ):
             plain_TV = model(input_ids=torch.tensor([example.ids]), use_cache=False).logits[0]
             wanted = [t for t, weight in enumerate(example.weights[1:]) if weight]

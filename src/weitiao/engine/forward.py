@@ -1,23 +1,26 @@
 """From a pack to the logits at its trained positions: packed where the model allows it, else one example at a time.
 
-Shapes: T tokens of a pack, K trained positions, V vocabulary.
+Shapes: T tokens of a pack, K trained targets, P positions that predict them, V vocabulary.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..data.conversation import Example
-from ..data.packs import Pack, make_pack
+from ..data.packs import Pack, cut_into_packs, make_pack
+from ..data.prefix_tree import SHORTEST_SHARED
 from ..objectives._base import Outputs
-from .attention import attention_of_packs
+from .attention import LAYOUT, attention_of_packs
+from .layout import Layout
 from .precision import Precision
 
 FP32_TOLERANCE = 1e-4
@@ -38,6 +41,8 @@ class Forward:
     precision: Precision
     packs: bool = True
     """Whether examples go through end to end (True) or one at a time."""
+    shares: bool = True
+    """Whether what examples of a pack have in common at their beginning goes through once."""
     _keeps_logits: bool = field(init=False)
     _lengths: tuple[int, ...] = field(init=False, default=())
 
@@ -45,8 +50,12 @@ class Forward:
         """Read off the model what its forward takes."""
         self._keeps_logits = "logits_to_keep" in inspect.signature(base_of(self.model).forward).parameters
 
+    def cut(self, examples: Sequence[Example], pack_tokens: int) -> list[Pack]:
+        """Return examples in packs of at most `pack_tokens` tokens, such as this forward takes."""
+        return cut_into_packs(examples, pack_tokens, self.packs and self.shares)
+
     def lengths(self) -> Tensor:
-        """Return, for each of the T tokens going through now, the length of its example."""
+        """Return, for each of the T tokens going through now, the length of its example; only without sharing."""
         sizes = torch.tensor(self._lengths)
         return sizes.repeat_interleave(sizes)
 
@@ -68,63 +77,78 @@ class Forward:
             yield
 
     def outputs(self, pack: Pack) -> Outputs:
-        """Return logits (K, V), targets (K,) and weights (K,) of a pack; call inside `attention()`."""
-        if self.packs:
-            logits_KV = self._logits(pack)
-        else:
-            logits_KV = torch.cat([self._logits(make_pack([example])) for example in pack.examples])
-        return Outputs(
-            logits_KV=logits_KV,
-            targets_K=torch.from_numpy(pack.targets_K).to(logits_KV.device),
-            weights_K=torch.from_numpy(pack.weights_K).to(logits_KV.device),
+        """Return logits (P, V), and rows, targets and weights (K,), of a pack; call inside `attention()`."""
+        if not self.packs:
+            return _end_to_end([self._one_pack(make_pack([example])) for example in pack.examples])
+        return self._one_pack(pack)
+
+    def _one_pack(self, pack: Pack) -> Outputs:
+        logits_PV = self._logits(pack)
+        rows_K, targets_K, weights_K = (
+            torch.from_numpy(part).to(logits_PV.device)
+            for part in (pack.rows_K, pack.targets_K, pack.weights_K)
         )
+        return Outputs(logits_PV, rows_K, targets_K, weights_K)
 
     def _logits(self, pack: Pack) -> Tensor:
         self._lengths = tuple(len(example.ids) for example in pack.examples)
-        kept_K = torch.from_numpy(pack.kept_K).to(self.device)
+        # Counted from the end: a method may put virtual tokens in front, and none while it is switched off.
+        kept_P = torch.from_numpy(pack.kept_P - len(pack.ids_T)).to(self.device)
         arguments: dict[str, object] = {
             "input_ids": torch.from_numpy(pack.ids_T)[None].to(self.device),
             "use_cache": False,
         }
         if self.packs:
             bounds = torch.tensor(pack.starts, dtype=torch.int32, device=self.device)
+            # The bounds are for layers other than attention that know transformers' own padding-free arguments.
             arguments |= {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds}
             arguments |= {"max_length_q": pack.longest, "max_length_k": pack.longest}
             arguments["position_ids"] = torch.from_numpy(pack.positions_T)[None].to(self.device)
+            arguments[LAYOUT] = Layout.of(pack)
         if self._keeps_logits:
-            arguments["logits_to_keep"] = kept_K
+            arguments["logits_to_keep"] = kept_P
         with self.precision.autocast(self.device):
             logits: Tensor = self.model(**arguments).logits[0]
-        return logits if self._keeps_logits else logits[kept_K]
+        return logits if self._keeps_logits else logits[kept_P]
+
+
+def _end_to_end(parts: Sequence[Outputs]) -> Outputs:
+    """Return several outputs as one."""
+    before = [0, *accumulate(len(part.logits_PV) for part in parts)]
+    return Outputs(
+        logits_PV=torch.cat([part.logits_PV for part in parts]),
+        rows_K=torch.cat([part.rows_K + rows for part, rows in zip(parts, before, strict=False)]),
+        targets_K=torch.cat([part.targets_K for part in parts]),
+        weights_K=torch.cat([part.weights_K for part in parts]),
+    )
 
 
 def choose_forward(model: nn.Module, precision: Precision) -> Forward:
     """Return a packed forward where a probe shows that the model keeps examples apart, else one example at a time.
 
-    Two short examples are run in one pack and alone. A model whose attention does not take part, or that carries a
+    Short examples are run in one pack and alone. A model whose attention does not take part, or that carries a
     state from token to token (convolutions, recurrences), gives other logits in a pack; one whose attention does more
-    (sinks, capped scores) is refused by the packs' attention.
+    (sinks, capped scores) is refused by the packs' attention. What examples have in common is shared where the same
+    is found of examples that begin alike.
     """
-    forward = Forward(model, precision)
     base = base_of(model)
+    chosen = Forward(model, precision, packs=False, shares=False)
     takes_attention = base._supports_attention_backend and base._can_set_attn_implementation()
     if not takes_attention or _depends_on_length(base):
-        return Forward(model, precision, packs=False)
-    vocabulary = base.get_input_embeddings().weight.shape[0]
-    first, second = (_probe_example(n, vocabulary) for n in (5, 7))
+        return chosen
     was_training = model.training
     model.eval()
     try:
-        packs = _same(
-            _probe(forward, [first, second]),
-            _probe(Forward(model, precision, packs=False), [first, second]),
-            _tolerance(base, precision),
-        )
-    except (TypeError, ValueError, KeyError):  # the model's forward does not pass the pack's bounds on
-        packs = False
+        for shares in (False, True):
+            forward = Forward(model, precision, shares=shares)
+            if not _same(_probe(forward, shares), _probe(chosen, shares), _tolerance(base, precision)):
+                break
+            chosen = forward
+    except (TypeError, ValueError, KeyError):  # the model's forward does not pass the pack's layout on
+        pass
     finally:
         model.train(was_training)
-    return Forward(model, precision, packs=packs)
+    return chosen
 
 
 def _depends_on_length(base: PreTrainedModel) -> bool:
@@ -142,15 +166,22 @@ def _tolerance(base: PreTrainedModel, precision: Precision) -> float:
     return FP32_TOLERANCE if exact else HALF_TOLERANCE
 
 
-def _probe_example(length: int, vocabulary: int) -> Example:
-    ids = tuple((7919 * (i + length)) % vocabulary for i in range(length))
-    return Example(ids=ids, weights=(1.0,) * length, place="<probe>")
-
-
 @torch.no_grad()
-def _probe(forward: Forward, examples: list[Example]) -> Tensor:
+def _probe(forward: Forward, alike: bool) -> Tensor:
+    """Return the logits (K, V) for two short examples; where they begin `alike`, for what follows."""
+    vocabulary = base_of(forward.model).get_input_embeddings().weight.shape[0]
+    first, second = (_probe_ids(n, vocabulary) for n in (5, 7))
+    header = _probe_ids(SHORTEST_SHARED, vocabulary) if alike else ()
+    examples = [
+        Example(header + ids, (0.0,) * len(header) + (1.0,) * len(ids), "<probe>") for ids in (first, second)
+    ]
     with forward.attention():
-        return forward.outputs(make_pack(examples)).logits_KV.float()
+        outputs = forward.outputs(make_pack(examples, forward.shares))
+    return outputs.logits_PV[outputs.rows_K].float()
+
+
+def _probe_ids(length: int, vocabulary: int) -> tuple[int, ...]:
+    return tuple((7919 * (i + length)) % vocabulary for i in range(length))
 
 
 def _same(packed_KV: Tensor, alone_KV: Tensor, tolerance: float) -> bool:

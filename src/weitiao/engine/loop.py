@@ -135,7 +135,8 @@ class Training:
         self.log.emit("evaluated", step=step, loss=loss, perplexity=math.exp(min(loss, 700)))
         if follows_held_out_loss(self.schedule):
             self.schedule.step(loss)  # type: ignore[arg-type]
-        self._compare_with_best(loss)
+        if self.attached.settled:
+            self._compare_with_best(loss)
 
     def _look_is_due(self, step: int) -> bool:
         """Tell whether a look is due after `step` steps: by the settings, and always at the end."""
@@ -214,7 +215,7 @@ class Training:
                 parameter.copy_(snapshot.trainable[name])
 
     def _take_best(self) -> None:
-        """Put back the weights with the lowest held-out loss; where their checkpoint is damaged, say so and stay."""
+        """Put back the state with the lowest held-out loss; where their checkpoint is damaged, say so and stay."""
         best = self.progress.best_step
         if not self.settings.keep_best or best is None or best == self.progress.step:
             return
@@ -225,5 +226,7 @@ class Training:
                 "note", text=f"{path.name}, the best one, is damaged ({damage}): the result is the last step"
             )
             return
-        self._put_weights(load_checkpoint(path, self.identity))
+        snapshot = load_checkpoint(path, self.identity)
+        self._put_weights(snapshot)
+        self.attached.load_checkpoint_state(dict(snapshot.extra))
         self.log.emit("note", text=f"the result is step {best}, whose held-out loss is the lowest")

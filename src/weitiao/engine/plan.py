@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from ..core.errors import DataError, Problem
 from ..data.conversation import Example
 from ..data.mixture import epoch_order
+from ..data.store import draws_of
+from .settings import TrainSettings
 
 
 @dataclass
@@ -24,11 +26,13 @@ class StepPlan:
     """Total steps; left out, what `epochs` comes to."""
     _starts: list[int] = field(default_factory=lambda: [0], repr=False)
     """The first step of each epoch seen so far, and of the one after."""
+    _draws: list[float] = field(default_factory=list, repr=False)
     _cached: tuple[int, list[int]] = field(default=(-1, []), repr=False)
 
     def __post_init__(self) -> None:
         """Raise DataError where an epoch may see no example at all."""
-        seen = sum(example.draws for example in self.examples)
+        self._draws = draws_of(self.examples)
+        seen = sum(self._draws)
         if seen < 1:
             raise DataError(
                 Problem(
@@ -39,11 +43,15 @@ class StepPlan:
                 )
             )
 
+    @classmethod
+    def of(cls, examples: Sequence[Example], train: TrainSettings) -> StepPlan:
+        """Return the plan of a run with these settings."""
+        return cls(examples, train.batch_size, train.seed, train.epochs, train.steps)
+
     def order(self, epoch: int) -> list[int]:
         """Return the epoch's examples by index, in the order they are seen."""
         if self._cached[0] != epoch:
-            draws = [example.draws for example in self.examples]
-            self._cached = (epoch, epoch_order(draws, self.seed, epoch))
+            self._cached = (epoch, epoch_order(self._draws, self.seed, epoch))
         return self._cached[1]
 
     def steps_in(self, epoch: int) -> int:

@@ -13,7 +13,6 @@ from torch.optim import Optimizer
 
 from ..core.errors import NotFiniteError, Problem, ResourceError
 from ..data.conversation import Example
-from ..data.packs import cut_into_packs
 from ..methods._base import Attached
 from ..objectives._base import Objective
 from .forward import Forward
@@ -126,7 +125,7 @@ class Stepper:
         seed_step(self.seed, step)
         weight = sum(example.loss_weight for example in examples)
         total = 0.0
-        for pack in cut_into_packs(examples, self.pack_tokens):
+        for pack in self.forward.cut(examples, self.pack_tokens):
             loss_sum = self.objective.loss(self.forward.outputs(pack)).sum
             (loss_sum * (self.scale.value / weight)).backward()  # type: ignore[no-untyped-call]
             total += float(loss_sum.detach())

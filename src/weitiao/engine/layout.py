@@ -1,0 +1,143 @@
+"""Who sees whom in a pack: the form in which attention needs it, made once a pack and read by every block.
+
+Shapes: T rows of a pack, n rows a method puts in front of it, Q queries, k keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..data.packs import Interval, Pack, Segment
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The segments of a pack, in rows of its keys."""
+
+    segments: tuple[Segment, ...]
+    """From left to right; whatever a segment sees stands before it."""
+    _masks: dict[object, Tensor] = field(default_factory=dict, compare=False, repr=False)
+    _block_masks: dict[object, BlockMask] = field(default_factory=dict, compare=False, repr=False)
+    _moved: dict[tuple[int, int], Layout] = field(default_factory=dict, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, pack: Pack) -> Layout:
+        """Return the layout of a pack."""
+        return cls(pack.segments)
+
+    @cached_property
+    def end(self) -> int:
+        """The row after the last."""
+        return self.segments[-1].end
+
+    @cached_property
+    def rows(self) -> list[int]:
+        """How many rows each segment has to itself."""
+        return [segment.end - segment.start for segment in self.segments]
+
+    @cached_property
+    def shares(self) -> bool:
+        """Whether any segment sees rows outside itself."""
+        return any(segment.context for segment in self.segments)
+
+    @cached_property
+    def pieces(self) -> tuple[list[int], list[list[int]]]:
+        """Return the lengths of pieces the keys fall into, and for each segment the pieces it sees, in order."""
+        seen = [_joined([*segment.context, (segment.start, segment.end)]) for segment in self.segments]
+        cuts = sorted({0, *(bound for intervals in seen for interval in intervals for bound in interval)})
+        number = {cut: index for index, cut in enumerate(cuts)}
+        lengths = [end - start for start, end in pairwise(cuts)]
+        return lengths, [
+            [piece for start, end in intervals for piece in range(number[start], number[end])]
+            for intervals in seen
+        ]
+
+    def behind(self, keys: int, queries: int) -> Layout:
+        """Return the layout with `keys` rows in front that every example sees; `queries` of them also look.
+
+        A method's virtual tokens are rows like any other; the keys and values of a prefix ask nothing themselves.
+        """
+        if not keys:
+            return self
+        if (keys, queries) not in self._moved:
+            front = ((0, keys),)
+            moved = tuple(
+                Segment(s.start + keys, s.end + keys, (*front, *((a + keys, b + keys) for a, b in s.context)))
+                for s in self.segments
+            )
+            own = (Segment(0, keys),) if queries else ()
+            self._moved[keys, queries] = Layout(own + moved)
+        return self._moved[keys, queries]
+
+    def mask(self, segment: Segment, window: int | None, device: torch.device) -> Tensor | None:
+        """Return (Q, k), True where a segment's query sees a key; None where plain causal attention says the same.
+
+        A key is seen from itself on, in a sliding window by `window` tokens.
+        """
+        context = sum(end - start for start, end in segment.context)
+        own = segment.end - segment.start
+        if not context and (window is None or own <= window):
+            return None
+        name = (own, context, window, device)
+        if name not in self._masks:
+            queries_Q1 = torch.arange(context, context + own, device=device)[:, None]
+            distance_Qk = queries_Q1 - torch.arange(context + own, device=device)
+            mask_Qk = distance_Qk >= 0
+            self._masks[name] = mask_Qk if window is None else mask_Qk & (distance_Qk < window)
+        return self._masks[name]
+
+    def mask_function(
+        self, keys: int, queries: int, window: int | None, device: torch.device
+    ) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+        """Return whether query q sees key k, as FlexAttention asks it, over all `keys` and `queries` of a pack.
+
+        Depth first, the rows below a row are those after it, up to where its last descendant ends.
+        """
+        until_k = torch.arange(keys)
+        positions_k = torch.zeros(keys, dtype=torch.long)
+        for segment in self.segments:
+            at = 0
+            for start, end in (*segment.context, (segment.start, segment.end)):
+                until_k[start:end] = segment.end
+                positions_k[start:end] = torch.arange(at, at + end - start)
+                at += end - start
+        until_k, positions_k = until_k.to(device), positions_k.to(device)
+        ahead = keys - queries  # keys that have no query of their own
+
+        def sees(_: Tensor, __: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            row = query + ahead
+            seen = (key <= row) & (row < until_k[key])
+            return seen if window is None else seen & (positions_k[row] - positions_k[key] < window)
+
+        return sees
+
+    def block_mask(self, keys: int, queries: int, window: int | None, device: torch.device) -> BlockMask:
+        """Return what `mask_function` says in the form FlexAttention reads, for any batch and head."""
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        name = (keys, queries, window, device)
+        if name not in self._block_masks:
+            sees = self.mask_function(keys, queries, window, device)
+            self._block_masks[name] = create_block_mask(sees, None, None, queries, keys, device=device)
+        return self._block_masks[name]
+
+
+def _joined(intervals: Sequence[Interval]) -> list[Interval]:
+    """Return the intervals with those made one that follow each other."""
+    joined = [intervals[0]]
+    for start, end in intervals[1:]:
+        if joined[-1][1] == start:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return joined

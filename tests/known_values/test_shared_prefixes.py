@@ -1,0 +1,341 @@
+"""Examples that begin alike, in one tree, against the plain forward of each alone: losses, gradients, no leak."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tiny_architectures as tiny
+from tiny_packs import MODELS, gradients, make, plain_loss_sum
+from tiny_training import make_examples, make_training
+from weitiao.data.conversation import Example
+from weitiao.data.packs import Pack, cut_into_packs, make_pack
+from weitiao.data.prefix_tree import SHORTEST_SHARED, find_branches
+from weitiao.engine.attention import LAYOUT, packed_attention
+from weitiao.engine.forward import Forward, choose_forward
+from weitiao.engine.layout import Layout
+from weitiao.engine.loop import Training
+from weitiao.engine.precision import Precision
+
+SHARING = [label for label, (_, _, packs) in MODELS.items() if packs]
+LONG = SHORTEST_SHARED + 1
+EVERYTHING = 10_000
+"""A budget that holds a whole step."""
+
+
+def ids(length: int, seed: int) -> tuple[int, ...]:
+    return make_examples(1, seed=seed, shortest=length, longest=length)[0].ids
+
+
+def example(*parts: tuple[int, ...], trained_from: int = 1) -> Example:
+    whole = sum(parts, ())
+    return Example(
+        whole, tuple(float(t >= trained_from) for t in range(len(whole))), f"rows.json:{len(whole)}"
+    )
+
+
+def tree(depth: int, trained_from: int = 5) -> list[Example]:
+    """Return examples that go apart at `depth` places, three ways each, one of them deeper; and one by itself."""
+    trunk, examples = (), []
+    for level in range(depth):
+        trunk += ids(LONG + level, 10 * level)
+        examples += [example(trunk, (branch, 5 + branch, 7), trained_from=trained_from) for branch in (3, 9)]
+    last = example(trunk, (30, 31, 32, 33), trained_from=trained_from)
+    return [*examples, last, example(trunk[:-2], trained_from=2), last, example(ids(6, 99))]
+
+
+def with_method(method: str | dict[str, Any], label: str, rows: Sequence[Example], folder: Path) -> Training:
+    training = make_training(folder, rows, method=method, model=make(label), pack_tokens=EVERYTHING)
+    with torch.no_grad():  # so that LoRA's B is not zero, and the gradient of A neither
+        for parameter in training.stepper.parameters.values():
+            parameter += 0.05 * torch.ones_like(parameter)
+    return training
+
+
+def by_hand(training: Training, rows: Sequence[Example]) -> tuple[float, dict[str, torch.Tensor]]:
+    """Return loss and gradients of the plain forward of one example after the other."""
+    sums = [plain_loss_sum(training.attached.model, row) for row in rows]
+    loss = torch.stack(sums).sum() / sum(row.loss_weight for row in rows)
+    loss.backward()
+    return float(loss.detach()), gradients(training.stepper.parameters)
+
+
+def assert_equals_by_hand(training: Training, rows: Sequence[Example], rtol: float = 1e-5) -> None:
+    expected_loss, expected = by_hand(training, rows)
+    with training.stepper.forward.attention():
+        assert training.stepper._gradients(rows, 0) == pytest.approx(expected_loss, abs=1e-5)
+    found = gradients(training.stepper.parameters)
+    assert found.keys() == expected.keys()
+    for name in found:
+        torch.testing.assert_close(found[name], expected[name], atol=1e-5, rtol=rtol, msg=name)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+@pytest.mark.parametrize("method", [{"name": "lora", "r": 4}, "full"], ids=["lora", "full"])
+@pytest.mark.parametrize("label", SHARING)
+def test_a_tree_is_the_plain_forward_of_its_samples(
+    label: str, method: str | dict[str, Any], depth: int, tmp_path: Path
+) -> None:
+    rows = tree(depth)
+    training = with_method(method, label, rows, tmp_path)
+    forward = training.stepper.forward
+    assert forward.shares
+    (pack,) = forward.cut(rows, EVERYTHING)
+    assert len(pack.ids_T) < sum(len(row.ids) for row in rows)
+    assert len(pack.kept_P) < len(
+        pack.targets_K
+    )  # one position predicts the first tokens of several branches
+    assert_equals_by_hand(training, rows)
+
+
+@pytest.mark.parametrize(
+    ("label", "method"),
+    [
+        *product(("llama", "gpt2", "opt"), ("prompt_tuning", "p_tuning", "prefix_tuning", "p_tuning_v2")),
+        *product(("qwen2", "gemma", "phi3"), ("prompt_tuning", "p_tuning_v2")),
+        ("mistral, window shorter than a sample", "prompt_tuning"),
+    ],
+)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_tree_behind_virtual_tokens(label: str, method: str, checkpointing: bool, tmp_path: Path) -> None:
+    """Each example alone goes through PEFT's own forward, which knows no packs."""
+    rows = tree(2)
+    training = make_training(
+        tmp_path, rows, method={"name": method, "num_virtual_tokens": 5}, model=make(label),
+        pack_tokens=EVERYTHING, gradient_checkpointing=checkpointing,
+    )  # fmt: skip
+    stepper = training.stepper
+    assert stepper.forward.shares
+    training.attached.model.train()
+    with stepper.forward.attention():
+        loss = stepper._gradients(rows, 0)
+    found = gradients(stepper.parameters)
+    stepper.forward = Forward(training.attached.model, Precision(), packs=False)
+    assert loss == pytest.approx(stepper._gradients(rows, 0), abs=1e-5)
+    for name, gradient in gradients(stepper.parameters).items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("label", SHARING)
+def test_another_branch_changes_no_bit(label: str) -> None:
+    forward = choose_forward(make(label), Precision())
+    header = ids(LONG, 1)
+    rest = [example(header, ids(7, 3)), example(header, ids(5, 4)[:-1]), example(ids(6, 5))]
+    packs = [make_pack([example(header, tail), *rest]) for tail in ((4, *ids(8, 6)), (50, *ids(8, 7)))]
+    own = slice(LONG + 9, None)
+    with torch.no_grad(), forward.attention():
+        one, other = (forward.outputs(pack).logits_PV for pack in packs)
+    kept = torch.from_numpy(packs[0].kept_P)
+    assert packs[0].shares
+    assert torch.equal(one[kept >= own.start], other[kept >= own.start])
+    assert torch.equal(one[kept < LONG], other[kept < LONG])
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("label", ["llama", "gpt2", "qwen2"])
+def test_budget_and_order_change_nothing(label: str, tmp_path: Path) -> None:
+    rows = [*tree(3), *tree(2)]
+    training = with_method({"name": "lora", "r": 4}, label, rows, tmp_path)
+    stepper = training.stepper
+
+    def found(order: Sequence[Example], budget: int) -> tuple[float, dict[str, torch.Tensor]]:
+        stepper.pack_tokens = budget
+        with stepper.forward.attention():
+            return stepper._gradients(order, 0), gradients(stepper.parameters)
+
+    loss, expected = found(rows, EVERYTHING)
+    for order, budget in ((rows[::-1], EVERYTHING), (rows, 60), (rows[::-1], 33), (rows, 1)):
+        other_loss, other = found(order, budget)
+        assert other_loss == pytest.approx(loss, abs=1e-6)
+        for name, gradient in other.items():
+            torch.testing.assert_close(gradient, expected[name], atol=1e-6, rtol=1e-6, msg=name)
+
+
+def grown(draw: st.DrawFn) -> list[Example]:
+    """Return examples each of which begins with some tokens of an earlier one."""
+    rows: list[Example] = []
+    for number in range(draw(st.integers(1, 8))):
+        trunk = draw(st.sampled_from([(), *(row.ids for row in rows)]))
+        kept = trunk[: draw(st.integers(min(len(trunk), SHORTEST_SHARED), len(trunk)) | st.just(0))]
+        own = tuple(draw(st.lists(st.integers(3, 12), min_size=0 if len(kept) > 1 else 2, max_size=14)))
+        whole = (*kept, *own)[:40]
+        weights = draw(st.lists(st.sampled_from([0.0, 1.0, 0.5]), min_size=len(whole), max_size=len(whole)))
+        rows.append(Example(whole, tuple(weights), f"rows.json:{number}"))
+    return rows
+
+
+trees = st.composite(grown)()
+
+
+def sees_by_definition(pack: Pack) -> torch.Tensor:
+    """Return (T, T): whether a row's token stands before another's, or is it, in an example."""
+    places: dict[tuple[int, ...], int] = {}
+    for segment in pack.segments:
+        rows = [row for interval in segment.context for row in range(*interval)]
+        for row in range(segment.start, segment.end):
+            rows.append(row)
+            places[tuple(int(i) for i in pack.ids_T[rows])] = row
+    sees = torch.zeros(len(pack.ids_T), len(pack.ids_T), dtype=torch.bool)
+    for row_of_prefix in pack.examples:
+        ids_of = row_of_prefix.ids
+        rows = [places[ids_of[: t + 1]] for t in range(len(ids_of))]
+        for t, row in enumerate(rows):
+            sees[row, rows[: t + 1]] = True
+    return sees
+
+
+@settings(max_examples=150, deadline=None)
+@given(trees)
+def test_what_a_pack_holds(rows: list[Example]) -> None:
+    """Every example can be read off the tree, its targets weigh what they weigh, and nothing stands there twice."""
+    pack = make_pack(rows)
+    assert sorted(e.ids for e in pack.examples) == sorted(row.ids for row in rows)
+    assert len(pack.ids_T) <= len(make_pack(rows, share=False).ids_T)
+    assert pack.weights_K.sum() == pytest.approx(sum(row.loss_weight for row in rows))
+    assert sum(end - start for start, end in zip(pack.starts, pack.starts[1:], strict=False)) == len(
+        pack.ids_T
+    )
+    pairs = list(zip(pack.rows_K.tolist(), pack.targets_K.tolist(), strict=True))
+    if len({row.ids[:SHORTEST_SHARED] for row in rows}) == 1 and all(len(r.ids) >= LONG for r in rows):
+        assert len(pairs) == len(set(pairs))
+        prefixes = {row.ids[: t + 1] for row in rows for t in range(len(row.ids))}
+        assert len(pack.ids_T) == len(prefixes)
+
+
+@settings(max_examples=150, deadline=None)
+@given(trees, st.sampled_from([None, 3, 10]), st.sampled_from([(0, 0), (4, 0), (4, 4)]))
+def test_the_block_mask_and_the_segments_say_what_the_tree_does(
+    rows: list[Example], window: int | None, front: tuple[int, int]
+) -> None:
+    pack, (keys_in_front, queries_in_front) = make_pack([row for row in rows if len(row.ids) > 1]), front
+    total = len(pack.ids_T)
+    layout = Layout.of(pack).behind(keys_in_front, queries_in_front)
+    wanted = torch.zeros(total + keys_in_front, total + keys_in_front, dtype=torch.bool)
+    if not any(len(row.ids) < SHORTEST_SHARED for row in rows) and len({r.ids[:8] for r in rows}) == 1:
+        torch.testing.assert_close(sees_by_definition(pack), _dense(Layout.of(pack), None))
+    positions = torch.cat([torch.arange(keys_in_front), torch.from_numpy(pack.positions_T) + keys_in_front])
+    wanted[keys_in_front:, keys_in_front:] = _dense(Layout.of(pack), None)
+    wanted[:, :keys_in_front] = positions[:, None] >= positions[None, :keys_in_front]
+    if window is not None:
+        wanted &= positions[:, None] - positions < window
+    wanted = wanted[keys_in_front - queries_in_front :]
+    torch.testing.assert_close(_dense(layout, window)[keys_in_front - queries_in_front :], wanted)
+    queries = total + queries_in_front
+    sees = layout.mask_function(total + keys_in_front, queries, window, torch.device("cpu"))
+    zero = torch.zeros(())
+    found = sees(zero, zero, torch.arange(queries)[:, None], torch.arange(total + keys_in_front)[None])
+    torch.testing.assert_close(found, wanted)
+
+
+def _dense(layout: Layout, window: int | None) -> torch.Tensor:
+    """Return (end, end) of what the segments' own masks say."""
+    dense = torch.zeros(layout.end, layout.end, dtype=torch.bool)
+    for segment in layout.segments:
+        columns = [row for part in (*segment.context, (segment.start, segment.end)) for row in range(*part)]
+        own = segment.end - segment.start
+        mask = layout.mask(segment, window, torch.device("cpu"))
+        dense[segment.start : segment.end, columns] = (
+            torch.ones(own, own).tril() > 0 if mask is None else mask
+        )
+    return dense
+
+
+@settings(max_examples=60, deadline=None)
+@given(trees, st.sampled_from([None, 4]), st.sampled_from([1, 2]))
+def test_attention_is_that_of_a_dense_mask(rows: list[Example], window: int | None, groups: int) -> None:
+    pack = make_pack(rows)
+    total = len(pack.ids_T)
+    generator = torch.Generator().manual_seed(total)
+    query, key, value = (
+        torch.randn(1, heads, total, 8, generator=generator) for heads in (2, 2 // groups, 2 // groups)
+    )
+    layout = Layout.of(pack)
+    found, _ = packed_attention(
+        torch.nn.Identity(), query, key, value, None, sliding_window=window, **{LAYOUT: layout}
+    )
+    sees = layout.mask_function(total, total, window, torch.device("cpu"))
+    zero = torch.zeros(())
+    mask = sees(zero, zero, torch.arange(total)[:, None], torch.arange(total)[None])
+    wanted = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, enable_gqa=True
+    )
+    torch.testing.assert_close(found, wanted.transpose(1, 2), atol=1e-5, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Training:
+    return with_method("full", "llama", tree(1), tmp_path_factory.mktemp("full"))
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=trees, budget=st.sampled_from([1, 30, 60, EVERYTHING]))
+def test_random_trees_give_the_gradients_of_separate_samples(
+    full: Training, rows: list[Example], budget: int
+) -> None:
+    trained = [row for row in rows if row.trained_tokens]
+    if trained:
+        full.stepper.pack_tokens = budget
+        assert_equals_by_hand(full, trained, rtol=1e-4)
+
+
+@settings(max_examples=100, deadline=None)
+@given(trees, st.integers(1, 80))
+def test_packs_keep_to_their_budget_and_lose_no_example(rows: list[Example], budget: int) -> None:
+    packs = cut_into_packs(rows, budget)
+    trained = [row for row in rows if row.trained_tokens]
+    assert sorted(e.ids for pack in packs for e in pack.examples) == sorted(row.ids for row in trained)
+    for pack in packs:
+        assert len(pack.ids_T) <= budget or len(pack.segments) == 1
+    assert len(packs) <= len(cut_into_packs(rows, budget, share=False)) + len(packs) // 2
+
+
+def test_a_system_prompt_stands_once_and_its_rows_go_into_one_pack() -> None:
+    system = ids(30, 1)
+    rows = [example(system, ids(10, 2 + n), trained_from=32) for n in range(8)]
+    others = [example(ids(40, 20 + n)) for n in range(2)]
+    (together, apart) = cut_into_packs([*others[:1], *rows, *others[1:]], 30 + 8 * 10)
+    assert together.examples == tuple(rows)
+    assert len(together.ids_T) == 30 + 8 * 10
+    assert apart.examples == tuple(others)
+
+
+def test_branches_come_deepest_first_so_that_all_below_a_row_follows_it() -> None:
+    trunk = ids(30, 1)
+    leaving = [example(trunk[:at], (70 + at, 5, 6)) for at in (12, 20, 20, 12)]
+    leaving[2] = example(trunk[:20], (99, 5, 6))
+    pack = make_pack([example(trunk), *leaving])
+    assert [segment.context for segment in pack.segments] == [(), *[((0, n),) for n in (20, 20, 12)]]
+    assert pack.examples[1:3] == (leaving[1], leaving[2])
+    assert {pack.examples[3], pack.examples[4]} == {leaving[0], leaving[3]}  # the same row twice
+
+
+def test_what_little_is_shared_is_not_worth_a_branch() -> None:
+    header = ids(SHORTEST_SHARED - 1, 1)
+    assert all(b.parent is None for b in find_branches([example(header, (3,)), example(header, (4,))]))
+    longer = (*header, 20)
+    assert [b.parent for b in find_branches([example(longer, (3,)), example(longer, (4,))])] == [None, 0]
+
+
+def test_noise_on_embeddings_is_drawn_for_each_example(tmp_path: Path) -> None:
+    rows = tree(2)
+    training = make_training(tmp_path, rows, neftune_alpha=5.0)
+    assert training.stepper.forward.packs
+    assert not training.stepper.forward.shares
+    assert not any(pack.shares for pack in training.stepper.forward.cut(rows, EVERYTHING))
+
+
+def test_a_tree_on_a_model_that_takes_one_example_at_a_time() -> None:
+    """Whoever shares by hand gets the same from it."""
+    forward = choose_forward(tiny.make_model("bloom"), Precision())
+    assert not forward.shares
+    with torch.no_grad(), forward.attention():
+        found, wanted = (forward.outputs(make_pack(tree(2), share=share)) for share in (True, False))
+    assert len(found.targets_K) == len(wanted.targets_K)
+    assert float(found.weights_K.sum()) == float(wanted.weights_K.sum())
