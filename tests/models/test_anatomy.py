@@ -6,8 +6,9 @@ import pytest
 from transformers import PretrainedConfig
 
 import tiny_architectures as tiny
+import tiny_kinds as kinds
 from weitiao.core.errors import ModelError
-from weitiao.models.anatomy import anatomy, is_inside
+from weitiao.models.anatomy import anatomy, is_inside, task_type
 from weitiao.models.load import weightless
 
 LLAMA = {
@@ -83,6 +84,48 @@ def test_a_weightless_model_has_the_same_parts(architecture: str) -> None:
     assert anatomy(weightless(tiny.make_config(architecture))) == anatomy(tiny.make_model(architecture))
 
 
+def test_a_classifier_has_no_head_onto_the_vocabulary() -> None:
+    llama, bert = (anatomy(kinds.make_model(f"{name} classifier")) for name in ("llama", "bert"))
+    assert (llama.head, llama.classifier, llama.tied) == (None, "score", False)
+    assert (bert.head, bert.classifier, bert.depth) == (None, "classifier", 3)
+    assert bert.attention[:4] == tuple(
+        f"bert.encoder.layer.0.attention.{name}"
+        for name in ("self.query", "self.key", "self.value", "output.dense")
+    )
+    assert anatomy(tiny.make_model("llama")).classifier is None
+
+
+def test_an_encoder_and_its_decoder() -> None:
+    parts = anatomy(kinds.make_model("t5"))
+    assert parts.stacks == tuple(
+        tuple(f"{half}.block.{n}" for n in range(3)) for half in ("encoder", "decoder")
+    )
+    assert (len(parts.blocks), parts.depth, parts.head) == (6, 3, "lm_head")
+    assert len(parts.attention) == 3 * 4 + 3 * 8
+    assert {path.rpartition(".")[2] for path in parts.mlp} == {"wi", "wo"}
+    assert [parts.block_of(f"{half}.block.2.layer.0") for half in ("encoder", "decoder")] == [2, 2]
+
+
+def test_a_state_space_model() -> None:
+    parts = anatomy(kinds.make_model("mamba"))
+    assert parts.attention == ()
+    assert parts.projections == tuple(f"backbone.layers.{n}.mixer.in_proj" for n in range(3))
+    assert {path.rpartition(".")[2] for path in parts.unreachable} == {"x_proj", "dt_proj", "out_proj"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "task"),
+    [
+        ("llama classifier", "SEQ_CLS"),
+        ("bert classifier", "SEQ_CLS"),
+        ("t5", "SEQ_2_SEQ_LM"),
+        ("mamba", "CAUSAL_LM"),
+    ],
+)
+def test_what_a_model_is_for(kind: str, task: str) -> None:
+    assert task_type(kinds.make_model(kind)) == task
+
+
 def test_paths_are_compared_by_segments() -> None:
     assert is_inside("model.layers.1.mlp", "model.layers.1")
     assert is_inside("model.layers.1", "model.layers.1")
@@ -99,5 +142,5 @@ def test_a_model_without_blocks_is_refused() -> None:
             super().__init__(PretrainedConfig())
             self.linear = nn.Linear(2, 2)
 
-    with pytest.raises(ModelError, match="no decoder blocks"):
+    with pytest.raises(ModelError, match="no row of equal blocks"):
         anatomy(Flat())

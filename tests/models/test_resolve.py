@@ -106,6 +106,21 @@ def test_an_unknown_architecture_and_an_encoder(tmp_path: Path) -> None:
         load_weightless(write_config(tmp_path / "b", model_type="t5"))
 
 
+@pytest.mark.parametrize(
+    ("model_type", "architecture"),
+    [
+        ("llama", "LlamaForSequenceClassification"),
+        ("bert", "BertForMaskedLM"),
+        ("t5", "T5ForConditionalGeneration"),
+    ],
+)
+def test_a_model_saved_for_another_task_is_named(tmp_path: Path, model_type: str, architecture: str) -> None:
+    """transformers would load its body and make up the head."""
+    with pytest.raises(ModelError, match=rf"does not continue text(.|\n)*{architecture}"):
+        load_config(write_config(tmp_path, model_type=model_type, architectures=[architecture]))
+    load_config(write_config(tmp_path, model_type="llama", architectures=["LlamaForCausalLM"]))
+
+
 def test_damaged_weights(tmp_path: Path) -> None:
     settings = write_config(tmp_path)
     weights = tmp_path / "model.safetensors"

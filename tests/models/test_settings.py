@@ -56,7 +56,10 @@ def test_other_tools_names_are_answered_with_ours(key: str, ours: str) -> None:
         ({"name": "m", "dtype": "fp8"}, "fp32"),
         ({"name": "m", "quantization": "gptq"}, "nf4"),
         ({"name": "m", "double_quantization": True}, "double_quantization needs"),
-        ({"name": "m", "quantization": "int8", "compute_dtype": "fp32"}, "compute_dtype needs"),
+        (
+            {"name": "m", "quantization": "int8", "compute_dtype": "fp32"},
+            "compute_dtype is that of 4-bit layers",
+        ),
     ],
 )
 def test_what_cannot_be(raw: dict[str, object], reason: str) -> None:

@@ -242,3 +242,14 @@ def test_every_field_says_what_it_is() -> None:
     assert all(field.description for field in Recipe.model_fields.values())
     assert all(field.description for field in TrainSettings.model_fields.values())
     assert yaml.safe_load(parse_recipe(LEAST).as_yaml())["train"]["batch_size"] == 8
+
+
+def test_a_setting_of_sources_reaches_each_of_them(tmp_path: Path) -> None:
+    """What error messages say to type works, however the sources were given."""
+    given: list[Any] = ["a.json", ["a.json", "b.json"], [{"path": "a.json"}, {"path": "b.json", "weight": 2}]]
+    for sources in given:
+        recipe = read_recipe(
+            None, {"data": sources, "model": "m"}, ["data.sources.encoding=gb18030", "out=x"]
+        )
+        assert {source.encoding for source in recipe.data.sources} == {"gb18030"}
+        assert recipe.data.sources[0].path == "a.json"

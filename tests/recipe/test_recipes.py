@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from weitiao.data.dataset import check_data
+from weitiao.methods import METHODS
+from weitiao.methods._base import count_parameters
+from weitiao.models.load import load_config, load_weightless
 from weitiao.recipe.recipe import Recipe, parse_recipe, read_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,12 +30,23 @@ def test_a_recipe_is_read_and_written_back_equal(path: Path) -> None:
     assert recipe.out == Path("runs") / path.stem
 
 
+@pytest.mark.parametrize("name", METHODS.names())
+def test_every_method_has_a_recipe_that_its_model_takes(name: str) -> None:
+    recipe = recipe_of(ROOT / "recipes" / f"{name}.yaml")
+    assert recipe.method.name == name
+    assert recipe.train.lr
+    model = load_weightless(recipe.model)
+    recipe.method.check(model, load_config(recipe.model))
+    assert count_parameters(recipe.method.plan(model).model)[0]
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_its_data_is_there_and_can_be_trained_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     checked = check_data(recipe_of(path).data)
-    assert checked.conversations
-    assert not checked.notes  # a placeholder that nothing fills would be noted
+    assert checked.store.rows
+    assert not checked.tally.notes
+    assert not checked.tally.unfilled
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -45,4 +59,5 @@ def test_it_says_how_to_start_it(path: Path) -> None:
 def test_qlora_is_settings_of_lora() -> None:
     recipe = recipe_of(ROOT / "recipes" / "qlora.yaml")
     assert (recipe.method.name, recipe.model.quantization) == ("lora", "nf4")
+    assert recipe.model.double_quantization
     assert recipe.train.optimizer == "paged_adamw_8bit" and recipe.train.gradient_checkpointing

@@ -18,6 +18,7 @@ from filelock import FileLock
 import weitiao
 from tiny_training import Events, last_state
 from weitiao.core.errors import (
+    DataError,
     Interrupted,
     MissingExtraError,
     ModelError,
@@ -357,3 +358,52 @@ def test_an_adapter_to_continue_from_is_checked_before_the_model_is_loaded(recip
             [heard.append],
         )
     assert begun(heard) == []
+
+
+@pytest.mark.parametrize(("method", "beside"), [("lora", 0), ("prompt_tuning", 460), ("prefix_tuning", 460)])
+def test_rows_longer_than_the_context_leaves_are_refused_before_loading(
+    recipe: dict[str, Any], method: str, beside: int
+) -> None:
+    """A soft prompt or a prefix stands in the context too; the tiny model has 512 positions."""
+    text = "It is warm. " * 12
+    recipe["data"] = {"sources": [{"instruction": "How?", "output": text}] * 3, "held_out": 0}
+    recipe["method"] = {"name": method, "num_virtual_tokens": beside} if beside else method
+    if beside:
+        with pytest.raises(DataError, match="does not fit the model's context") as caught:
+            preflight(parse_recipe(recipe))
+        problem = caught.value.problems[0]
+        assert "460 of its 512 positions are taken by virtual tokens" in problem.what
+        longest = int(problem.got.partition(" ")[0])
+        assert problem.remedy == f"method.num_virtual_tokens={512 - longest} or data.max_length=52"
+    else:
+        preflight(parse_recipe(recipe))
+
+
+@pytest.mark.parametrize(
+    ("method", "steps", "what"),
+    [
+        ({"name": "adalora", "tinit": 3, "tfinal": 2}, 5, "none are left"),
+        ("diff_pruning", 1, "steps with gates"),
+    ],
+)
+def test_steps_that_do_not_fit_are_refused_before_loading(
+    recipe: dict[str, Any], method: str | dict[str, Any], steps: int, what: str
+) -> None:
+    heard: list[Event] = []
+    changed = {**recipe, "method": method, "train": {**recipe["train"], "steps": steps}}
+    with pytest.raises(SettingsError, match=what):
+        train(parse_recipe(changed), [heard.append])
+    assert begun(heard) == []
+    assert not any("loading" in event.get("text", "") for event in heard)
+    assert not Path(recipe["out"]).exists()
+
+
+def test_a_classifier_is_refused_before_loading(recipe: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "classifier"
+    shutil.copytree(recipe["model"], folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["architectures"] = ["LlamaForSequenceClassification"]
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"does not continue text(.|\n)*LlamaForSequenceClassification"):
+        train(parse_recipe({**recipe, "model": str(folder)}))
+    assert not Path(recipe["out"]).exists()

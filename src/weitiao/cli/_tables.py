@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from ..core.settings import LEFT_OUT
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -59,7 +61,14 @@ def setting_rows(key: str, field: FieldInfo) -> Iterator[tuple[str, str, str]]:
             yield from setting_rows(f"{key}.{name}", inner)
         return
     description = (field.description or "").replace("\n", " ")
-    yield key, "(needed)" if field.is_required() else shown(default), description
+    yield key, "(needed)" if field.is_required() else _default(default, field), description
+
+
+def _default(value: Any, field: FieldInfo) -> str:  # noqa: ANN401  (any default)
+    """Write a field's default, or what leaving it out comes to where it says so."""
+    extra = field.json_schema_extra
+    meaning = extra.get(LEFT_OUT) if value is None and isinstance(extra, dict) else None
+    return str(meaning) if meaning else shown(value)
 
 
 def shown(value: Any) -> str:  # noqa: ANN401  (any default)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+from collections.abc import Mapping
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
-from .errors import SettingsError, unknown_name
+from .errors import Problem, SettingsError, unknown_name
 
 T = TypeVar("T")
 
@@ -21,9 +22,23 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """The components of one package: each module without a leading underscore holds one class derived from `base`."""
 
-    def __init__(self, package: str, base: str, kind: str) -> None:
-        """Name the package, the base class as `module:Class`, and what a person calls such a component."""
+    def __init__(
+        self,
+        package: str,
+        base: str,
+        kind: str,
+        families: Mapping[str, str] | None = None,
+        known_elsewhere: Mapping[str, tuple[str, str]] | None = None,
+    ) -> None:
+        """Name the package, the base class as `module:Class`, and what a person calls such a component.
+
+        `families` holds prefixes and, as `module:function`, who makes the class of a name such as `prefix:member`.
+        `known_elsewhere` holds names that people bring along (small letters, digits and +), what is meant by them here,
+        and what to type.
+        """
         self.package, self.base, self.kind = package, base, kind
+        self.families = families or {}
+        self.known_elsewhere = known_elsewhere or {}
 
     @cached_property
     def _files(self) -> dict[str, Path]:
@@ -32,6 +47,13 @@ class Registry(Generic[T]):
             raise ModuleNotFoundError(self.package)
         folder = Path(next(iter(spec.submodule_search_locations)))
         return {p.stem: p for p in sorted(folder.glob("*.py")) if not p.stem.startswith("_")}
+
+    @staticmethod
+    def _module_file(module: str) -> Path:
+        spec = find_spec(module)
+        if spec is None or spec.origin is None:
+            raise ModuleNotFoundError(module)
+        return Path(spec.origin)
 
     def names(self) -> list[str]:
         """Return every component's name, sorted; imports nothing."""
@@ -44,21 +66,41 @@ class Registry(Generic[T]):
 
     def path(self, name: str) -> Path:
         """Return a component's file; raises SettingsError with the nearest spelling for an unknown name."""
+        prefix, _, member = name.partition(":")
+        if member and prefix in self.families:
+            return self._module_file(self.families[prefix].partition(":")[0])
         if name not in self._files:
-            raise SettingsError(unknown_name(self.kind, name, self._files, f"weitiao {self.kind}s"))
+            raise SettingsError(self._unknown(name))
         return self._files[name]
+
+    def _unknown(self, name: str) -> Problem:
+        """Describe a name that no file has: what it is called here, else the nearest spellings."""
+        problem = unknown_name(self.kind, name, self._files, f"weitiao {self.kind}s")
+        plain = "".join(letter for letter in name.lower() if letter.isalnum() or letter == "+")
+        if plain not in self.known_elsewhere:
+            return problem
+        meaning, remedy = self.known_elsewhere[plain]
+        return Problem(f"{problem.what}: {meaning}", name, problem.expected, remedy)
 
     def load(self, name: str) -> type[T]:
         """Import one component's file and return its class; raises SettingsError for an unknown name."""
         self.path(name)
+        prefix, _, member = name.partition(":")
+        if member:
+            return cast(type[T], _named(self.families[prefix])(member.lower()))
         module = importlib.import_module(f"{self.package}.{name}")
-        base_module, _, base_name = self.base.partition(":")
-        base = getattr(importlib.import_module(base_module), base_name)
+        base = _named(self.base)
         own = [
             member
             for member in vars(module).values()
             if inspect.isclass(member) and issubclass(member, base) and member.__module__ == module.__name__
         ]
         if len(own) != 1:
-            raise TypeError(f"{module.__file__} must define exactly one {base_name}, found {len(own)}")
+            raise TypeError(f"{module.__file__} must define exactly one {base.__name__}, found {len(own)}")
         return cast(type[T], own[0])
+
+
+def _named(place: str) -> Any:  # noqa: ANN401  (a class or a function)
+    """Return what `module:name` names."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)

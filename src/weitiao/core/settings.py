@@ -7,11 +7,28 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import Problem, SettingsError, nearest, raise_all
 
 S = TypeVar("S", bound="Settings")
+
+
+class Unfit(ValueError):
+    """Why a validator refuses a value, with what would have been right and what to type."""
+
+    def __init__(self, reason: str, expected: str = "", remedy: str = "") -> None:
+        super().__init__(reason)
+        self.expected, self.remedy = expected, remedy
+
+
+def left_out(meaning: str, **limits: Any) -> Any:  # noqa: ANN401  (what pydantic's Field takes and gives)
+    """Return a field whose default is None, and what None comes to: `20`, or in brackets where it takes words."""
+    return Field(default=None, json_schema_extra={LEFT_OUT: meaning}, **limits)
+
+
+LEFT_OUT = "left_out"
+"""Where a field keeps what it comes to when it is left out."""
 
 
 class Settings(BaseModel):
@@ -50,7 +67,10 @@ def _problem(cls: type[Settings], details: dict[str, Any], path: str) -> Problem
     if details["type"] == "missing":
         return Problem(f"{key} is missing", expected=_describe(cls, location), remedy=f"{key}=...")
     reason = details["msg"].removeprefix("Value error, ")
-    return Problem(f"{key} cannot be used: {reason}", got, _describe(cls, location))
+    what, cause = f"{key} cannot be used: {reason}", details.get("ctx", {}).get("error")
+    if isinstance(cause, Unfit):
+        return Problem(what, got, cause.expected or _describe(cls, location), cause.remedy)
+    return Problem(what, got, _describe(cls, location))
 
 
 def _owner(cls: type[Settings], location: Sequence[str]) -> type[BaseModel]:
@@ -136,12 +156,22 @@ def _as_override(word: str) -> str:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay nested settings over others; a mapping merges key by key, anything else replaces."""
+    """Lay nested settings over others: a mapping merges key by key, also into each mapping of a list (so that
+    data.sources.encoding=gb18030 means every source); anything else replaces."""
     merged = dict(base)
     for key, value in over.items():
-        old = merged.get(key)
-        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        merged[key] = _merged(merged.get(key), value)
     return merged
+
+
+def _merged(old: object, value: object) -> object:
+    if not isinstance(value, Mapping):
+        return value
+    if isinstance(old, Mapping):
+        return merge(old, value)
+    if isinstance(old, list) and old and all(isinstance(one, Mapping) for one in old):
+        return [merge(one, value) for one in old]
+    return value
 
 
 def to_yaml(settings: BaseModel) -> str:

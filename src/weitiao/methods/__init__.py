@@ -5,8 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..core.registry import Registry
+from ._elsewhere import KNOWN_ELSEWHERE
+from ._notes import drop_note_on_kernels
 
 if TYPE_CHECKING:
     from ._base import Method
 
-METHODS: Registry[Method] = Registry("weitiao.methods", "weitiao.methods._base:Method", "method")
+METHODS: Registry[Method] = Registry(
+    "weitiao.methods",
+    "weitiao.methods._base:Method",
+    "method",
+    families={"peft": "weitiao.methods._peft_any:method_of"},
+    known_elsewhere=KNOWN_ELSEWHERE,
+)
+
+drop_note_on_kernels()

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from ..core.errors import ModelError, Problem, RunFolderError
+from ..core.errors import ModelError, Problem, RunFolderError, raise_all
 from ..core.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.nn import Parameter
     from transformers import PretrainedConfig, PreTrainedModel
+
+FAMILIES = ("low rank", "own weights", "scales and biases", "rotations", "prompts", "small networks")
+"""The kinds of methods there are, in the order they are listed."""
 
 
 class Attached(ABC):
@@ -26,6 +29,8 @@ class Attached(ABC):
     """Whether examples may go through the model end to end; False sends them through one at a time."""
     virtual_tokens: int = 0
     """How many tokens the method puts in front of each example, and so how far the logits are moved back."""
+    context_tokens: int = 0
+    """How many positions of the model's context the method takes from every text."""
     saves_whole_model: bool = False
     """Whether `save` writes a plain model (the method changes the base's own weights) or an adapter."""
 
@@ -51,6 +56,11 @@ class Attached(ABC):
                     "a checkpoint of the same method with the same settings",
                 )
             )
+
+    @property
+    def settled(self) -> bool:
+        """Whether what trains has its final form; until then no look at the held-out loss counts as the best."""
+        return True
 
     def starts(self, total_steps: int) -> None:  # noqa: B027  (most methods need nothing)
         """Be told, once before the first step, how many there will be; raises SettingsError where that does not fit."""
@@ -92,12 +102,29 @@ class Method(Settings, ABC):
     """What it computes, in one line of text."""
     trains: ClassVar[str]
     """What is trained, in a few words, for the table of methods."""
-    merges: ClassVar[bool] = True
-    """Whether what was trained folds into the base's weights."""
+    family: ClassVar[str]
+    """The kind of method it is, one of FAMILIES."""
+    share: ClassVar[str]
+    """The share of the parameters that trains with default settings (or `example`) on the shape of Llama-3.1-8B, such
+    as 0.042 %, and in a few words what else is to be said of it."""
+    inference_cost: ClassVar[str]
+    """What it costs more than the base once trained, in a few words."""
+    memory: ClassVar[str]
+    """What training needs beside the base and 16 bytes a trained number (fp32, its gradient, AdamW), in a few words."""
+    drawing: ClassVar[str]
+    """What is trained and where it sits, drawn in text: 12 lines of 72 columns at most."""
+    merges: ClassVar[bool | None] = True
+    """Whether what was trained folds into the base's weights; None where that shows only on merging."""
+    starts_as_base: ClassVar[bool] = True
+    """Whether the model answers as the base before the first step."""
     when: ClassVar[str] = ""
     """When to choose it, in one sentence."""
     on_quantized: ClassVar[bool] = True
     """Whether it trains on a base held in 4 or 8 bits."""
+    on_transposed: ClassVar[bool] = True
+    """Whether it adapts Conv1D layers (GPT-2), which hold their weights transposed."""
+    example: ClassVar[Mapping[str, object]] = {}
+    """Values, to be shown and tested with, for the settings that have no default."""
     suggested_lr: ClassVar[float] = 2e-4
     """The peak learning rate (AdamW) to begin with."""
 
@@ -126,9 +153,19 @@ class Method(Settings, ABC):
             )
         )
 
+    def problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
+        """Return everything that keeps the method from this model; shapes suffice, weights are not looked at."""
+        return []
+
     def check(self, model: PreTrainedModel, config: PretrainedConfig) -> None:
-        """Raise ModelError, before any weights are loaded, where the method cannot apply to this weightless
-        model."""
+        """Raise ModelError with every problem at once, before any weights are loaded; one that lies in the
+        architecture names the methods that do apply."""
+        from ._others import naming_others
+
+        raise_all(ModelError, naming_others(self.problems(model, config), model, config))
+
+    def check_steps(self, total_steps: int, continues: bool = False) -> None:
+        """Raise SettingsError where a run of so many steps does not fit; `continues` from a saved adapter."""
 
     def prepare(self, model: nn.Module, batches: Iterator[dict[str, object]]) -> None:
         """Do what needs data before training (data-driven initialisation); most methods need nothing.

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from ..core.errors import ModelError, NotFiniteError, Problem, nearest
+from ..core.errors import NotFiniteError, Problem, nearest
 from ..models.anatomy import linear_classes
 
 if TYPE_CHECKING:
@@ -67,14 +67,18 @@ def module_table(model: nn.Module) -> str:
     return "some of: " + ", ".join(shown)
 
 
-def refuse_quantized(name: str, quantization: str, able: Iterable[str]) -> None:
-    """Raise ModelError where a method that changes the base's own weights meets a base held in few bits."""
-    if quantization != "none":
-        raise ModelError(
-            Problem(
-                f"{name} trains the model's own weights, and those held in {quantization} cannot be trained",
-                f"method: {name}, model.quantization: {quantization}",
-                "quantization: none, or a method that adds its own: " + ", ".join(able),
-                "model.quantization=none",
-            )
+def quantization_problems(name: str, quantization: str) -> list[Problem]:
+    """Return a problem where a method that trains the model's own weights meets a base held in few bits."""
+    from . import METHODS
+
+    if quantization == "none":
+        return []
+    able = [other for other in METHODS.names() if METHODS.load(other).on_quantized]
+    return [
+        Problem(
+            f"{name} trains the model's own weights, and those held in {quantization} cannot be trained",
+            f"method: {name}, model.quantization: {quantization}",
+            "quantization: none, or a method that adds its own: " + ", ".join(able),
+            "model.quantization=none",
         )
+    ]

@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import ModelError, Problem, raise_all
 from ..models.dequantize import dequantized, restore_transposed
-from ..models.load import weightless
+from ..models.load import weightless_like
 from ..models.precision import quantization_of
 from ._base import Attached, Method
+from ._bridge import register, require_mergeable, shares_on_merging
 from ._checks import refuse_not_finite
+from ._notes import renamed_in_transformers
 from ._swap import swapped
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
     from torch import Tensor
     from torch.nn import Parameter
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
 ADAPTER = "default"
 CONFIG_FILE = "adapter_config.json"
@@ -42,6 +44,11 @@ class PeftAttached(Attached):
         self.model = model
         self.originals = originals
         """The base's own parameters that are changed, and what they held: put back by `disabled`."""
+        if self.config.is_prompt_learning:
+            self.context_tokens = int(self.config.num_virtual_tokens)
+            # A prefix lives in the attention and takes no place among the logits.
+            is_prefix = self.config.to_dict()["peft_type"] == "PREFIX_TUNING"
+            self.virtual_tokens = 0 if is_prefix else self.context_tokens
         for parameter in self.trainable().values():
             parameter.data = parameter.data.to(torch.float32)
 
@@ -99,22 +106,56 @@ class PeftAttached(Attached):
         A quantised base is dequantised first and then merged into; merging into the quantised weights would
         round the adapter away. That is exact for 4 bits; int8 layers round their inputs as well, which a
         merged model does not, so there the two differ by that rounding. Raises ModelError where the method
-        has no merged form.
+        has no merged form, with PEFT's reason where only PEFT knows it.
         """
+        require_mergeable(self.model)
+        if self.config.is_adaption_prompt or self.config.is_prompt_learning:
+            raise ModelError(_beside_the_weights(self.config))
         quantized = quantization_of(self.model.get_base_model().config) != "none"
         wrapped = self._on_dequantized_base() if quantized else self.model
         _untie_targets(wrapped)
-        merged: PreTrainedModel = wrapped.merge_and_unload(safe_merge=True)
+        try:
+            merged: PreTrainedModel = wrapped.merge_and_unload(safe_merge=True)
+        except (ValueError, NotImplementedError) as error:
+            kind = _kind(self.config)
+            what, beside = f"{kind} cannot be merged into this model", "keep the adapter beside the base"
+            raise ModelError(
+                refused_by_peft(what, error, "a method that merges, such as lora", beside)
+            ) from error
         restore_transposed(merged)
         return merged
 
+    @renamed_in_transformers()
     def _on_dequantized_base(self) -> PeftModel:
         from peft import get_peft_model, set_peft_model_state_dict
 
         state, config = self.saved_form()
+        base = self.model.get_base_model()
+        # Marks that outlast the dequantising, and by which (IA)3 refuses even to be taken off.
+        base.is_loaded_in_4bit = base.is_loaded_in_8bit = False
         wrapped = get_peft_model(dequantized(self.model.unload()), config)
         set_peft_model_state_dict(wrapped, state)
         return wrapped.eval()
+
+
+def _kind(config: PeftConfig) -> str:
+    """Return PEFT's name of a method in small letters; an enum's member and a plain string give the same."""
+    return str.lower(config.to_dict()["peft_type"])
+
+
+def refused_by_peft(what: str, error: Exception, expected: str = "", remedy: str = "") -> Problem:
+    """Describe what PEFT refused, with the first lines of its own words."""
+    first_lines = "\n".join(line.strip() for line in str(error).splitlines()[:3])
+    return Problem(f"PEFT says that {what}", first_lines, expected, remedy)
+
+
+def _beside_the_weights(config: PeftConfig) -> Problem:
+    return Problem(
+        "virtual tokens stand beside the model's weights and fold into none of them",
+        _kind(config),
+        "a method that changes weights, such as lora",
+        "keep the adapter beside the base: chat, evaluation and plain peft load it as it is",
+    )
 
 
 def _untie_targets(model: PeftModel) -> None:
@@ -126,7 +167,7 @@ def _untie_targets(model: PeftModel) -> None:
     for _, parameter in model.named_parameters(remove_duplicate=False):
         owners[id(parameter)] = owners.get(id(parameter), 0) + 1
     for module in model.modules():
-        if isinstance(module, BaseTunerLayer):
+        if isinstance(module, BaseTunerLayer) and not shares_on_merging(module):
             base = module.get_base_layer()
             if owners.get(id(base.weight), 0) > 1:
                 base.weight = Parameter(base.weight.detach().clone(), requires_grad=False)
@@ -139,29 +180,27 @@ class PeftMethod(Method):
     def peft_config(self, model: PreTrainedModel) -> PeftConfig:
         """Return PEFT's settings for this method on this model."""
 
-    def problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
-        """Return everything that keeps the method from this model; shapes suffice, weights are not looked
-        at."""
-        return []
-
-    def check(self, model: PreTrainedModel, config: PretrainedConfig) -> None:
-        """Raise ModelError with every problem at once."""
-        raise_all(ModelError, self.problems(model, config))
-
     def attach(self, model: PreTrainedModel) -> PeftAttached:
         """Put a new adapter on a model; raises ModelError where it cannot apply."""
-        from peft import get_peft_model
-
         self.check(model, model.config)
         config = self.peft_config(model)
         originals = _trained_biases(model, config)
-        return self.attached(get_peft_model(model, config), originals)
+        return self.attached(self.wrapped(model, config), originals)
 
     def plan(self, model: PreTrainedModel) -> PeftAttached:
         """Put a new adapter on a weightless model; initial values that need the weights are left out."""
+        return PeftAttached(self.wrapped(model, self.peft_config(model)), [])
+
+    @renamed_in_transformers()
+    def wrapped(self, model: PreTrainedModel, config: PeftConfig) -> PeftModel:
+        """Return PEFT's model around a base; raises ModelError where PEFT refuses."""
         from peft import get_peft_model
 
-        return PeftAttached(get_peft_model(model, self.peft_config(model)), [])
+        try:
+            return get_peft_model(model, config)
+        except (ValueError, NotImplementedError) as error:
+            what = f"{self.name} cannot be put on this model with these settings"
+            raise ModelError(refused_by_peft(what, error)) from error
 
     def attached(self, model: PeftModel, originals: list[tuple[Parameter, Tensor]]) -> PeftAttached:
         """Finish a fresh adapter; a method with initial values of its own gives them here."""
@@ -187,8 +226,14 @@ class PeftMethod(Method):
                 f"method.{self.known_elsewhere.get(key, key)}={_plain(have[key])}",
             )
             for key in sorted(have)
-            if key not in NOT_COMPARED and _plain(want.get(key)) != _plain(have[key])
+            if key not in _not_compared(wanted) and _plain(want.get(key)) != _plain(have[key])
         ]
+
+
+def _not_compared(wanted: PeftConfig) -> frozenset[str]:
+    """Return the settings that may differ; where a head is trained beside, PEFT adds to modules_to_save itself."""
+    adds_head = wanted.to_dict()["task_type"] in HEAD_TASKS
+    return NOT_COMPARED | {"modules_to_save"} if adds_head else NOT_COMPARED
 
 
 def saved_config(folder: Path) -> PeftConfig:
@@ -208,22 +253,20 @@ def saved_config(folder: Path) -> PeftConfig:
                 " or ".join(nested),
             )
         )
+    register()
     return PeftConfig.from_pretrained(str(folder))
 
 
 def load_adapter(model: PreTrainedModel, folder: Path, trainable: bool = False) -> PeftAttached:
     """Put a saved PEFT adapter on its base; raises ModelError where it was made for a model of another
     shape."""
-    from peft import PeftModel
-
-    originals = _trained_biases(model, saved_config(folder))
+    config = saved_config(folder)
+    originals = _trained_biases(model, config)
     try:
         with warnings.catch_warnings():
             # Missing keys are PEFT's warning; here they are an error, raised below with their names.
             warnings.filterwarnings("ignore", message="Found missing adapter keys")
-            wrapped = PeftModel.from_pretrained(
-                model, str(folder), adapter_name=ADAPTER, is_trainable=trainable
-            )
+            wrapped = _from_folder(model, config, folder, trainable)
     except (RuntimeError, ValueError) as error:
         first_lines = "\n".join(line.strip() for line in str(error).splitlines()[:3])
         raise ModelError(_does_not_fit(folder, first_lines)) from error
@@ -232,6 +275,17 @@ def load_adapter(model: PreTrainedModel, folder: Path, trainable: bool = False) 
     attached = PeftAttached(wrapped, originals)
     _require_same_names(attached, folder)
     return attached
+
+
+@renamed_in_transformers()
+def _from_folder(model: PreTrainedModel, config: PeftConfig, folder: Path, trainable: bool) -> PeftModel:
+    from peft import PeftModel
+
+    if config.is_prompt_learning:
+        from ._peft_prompt import load_prompt
+
+        return load_prompt(model, config, folder, trainable)
+    return PeftModel.from_pretrained(model, str(folder), adapter_name=ADAPTER, is_trainable=trainable)
 
 
 def _trained_biases(model: PreTrainedModel, config: PeftConfig) -> list[tuple[Parameter, Tensor]]:
@@ -262,13 +316,16 @@ NOT_COMPARED = frozenset({
     "init_lora_weights", "runtime_config", "eva_config", "target_modules", "fan_in_fan_out",
 })  # fmt: skip
 """What says where an adapter comes from or how it began; the modules are compared one by one."""
+HEAD_TASKS = frozenset({"SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"})
+"""The tasks, by PEFT's names, whose head is trained whole beside the adapter."""
 
 
+@renamed_in_transformers()
 def _other_modules(model: PreTrainedModel, wanted: PeftConfig, folder: Path) -> list[Problem]:
     """Return a problem where a saved adapter sits on other modules than the settings choose."""
     from peft import get_peft_model
 
-    chosen = set(PeftAttached(get_peft_model(weightless(model.config), wanted), []).state())
+    chosen = set(PeftAttached(get_peft_model(weightless_like(model), wanted), []).state())
     stored = _stored_names(folder)
     if chosen == stored:
         return []

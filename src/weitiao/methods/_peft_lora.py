@@ -13,7 +13,7 @@ from peft.tuners.lora import LoraLayer
 from transformers.pytorch_utils import Conv1D
 
 from ..models.anatomy import transposed_paths
-from ..models.load import weightless
+from ..models.load import weightless_like
 from ..models.stored import StoredWeights
 from . import _initial
 from ._peft import ADAPTER, PeftAttached
@@ -74,7 +74,7 @@ class LoraAttached(PeftAttached):
         from peft.utils.integrations import dequantize_module_weight
 
         model = self.model.get_base_model()
-        stored, transposed = StoredWeights(model), transposed_paths(weightless(model.config))
+        stored, transposed = StoredWeights(model), transposed_paths(weightless_like(model))
         for path, layer in self._layers():
             base = layer.get_base_layer()
             # The head is never quantised, so it lost nothing.

@@ -1,34 +1,64 @@
-"""Some of the model's own blocks, usually the last ones, while the rest stays frozen."""
+"""Some of the model's own blocks, usually the last ones, while the rest stays frozen.
+
+Each chosen weight gets a trained copy in fp32 that takes its place, and the base's own stays as it is: to be switched
+back to, to be shared by several adapters. That costs 4 bytes a trained parameter beside the 12 of gradient and AdamW.
+The file holds the copies themselves, and `weitiao merge` makes a plain model of base and file.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
-from ..core.errors import ModelError, Problem, raise_all
-from ..models.anatomy import Anatomy, anatomy, is_inside
-from ._weights import WeightsMethod
+from ..core.errors import Problem
+from ..core.lists import Numbers
+from ..core.settings import Unfit, left_out
+from ..models.anatomy import Anatomy, anatomy, head_to_save, is_inside, task_type
+from ..models.precision import quantization_of
+from ._checks import quantization_problems
+from ._peft import PeftMethod
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
+    from ._freeze_layers import FreezeConfig
+
 DEFAULT_LAST_N = 2
 
+DRAWING = """\
+    tokens
+    │
+    embeddings          frozen  ┐
+    block 1             frozen  │  nothing is computed backwards here,
+    ..                  frozen  │  and no activations are kept
+    block L - n         frozen  ┘
+    │
+    block L - n + 1     trained ┐
+    ..                  trained │  the last n blocks
+    block L             trained ┘
+    │
+    norm, head          frozen, by choice trained"""
 
-class Freeze(WeightsMethod):
+
+class Freeze(PeftMethod):
     """Which of the model's own parts train."""
 
     title: ClassVar[str] = "Freeze (partial fine-tuning)"
     paper: ClassVar[str] = "https://arxiv.org/abs/1911.03090"
     formula: ClassVar[str] = "W <- W - lr * dL/dW for the W of the chosen parts"
     trains: ClassVar[str] = "the weights of the chosen blocks"
+    family: ClassVar[str] = "own weights"
+    share: ClassVar[str] = "5.4 %"
+    inference_cost: ClassVar[str] = "none once merged"
+    memory: ClassVar[str] = "medium: a copy of what trains, few activations"
+    drawing: ClassVar[str] = DRAWING
     when: ClassVar[str] = (
         "Fast and light on memory: nothing is computed backwards below the lowest trained block."
     )
     suggested_lr: ClassVar[float] = 5e-5
-    keeps_originals: ClassVar[bool] = True
+    on_quantized: ClassVar[bool] = False
 
     known_elsewhere: ClassVar[Mapping[str, str]] = {
         "freeze_trainable_layers": "last_n",
@@ -38,10 +68,12 @@ class Freeze(WeightsMethod):
         "layers": "blocks",
     }
 
-    last_n: int | None = Field(default=None, ge=0)
-    """How many of the last blocks train; 2 where neither this nor `blocks` is given."""
-    blocks: list[int] | None = None
-    """The numbers of the blocks that train, instead of `last_n`: the first is 0, the last is -1."""
+    last_n: int | None = left_out("2", ge=0)
+    """How many of the last blocks train; 2 where neither this nor `first_n` nor `blocks` is given."""
+    first_n: int | None = left_out("0", ge=0)
+    """How many of the first blocks train, alone or beside `last_n`."""
+    blocks: Numbers | None = None
+    """The numbers of the blocks that train (0,1 or 0-3), instead of both: the first is 0, the last is -1."""
     embeddings: bool = False
     """Train the embeddings too; where the head shares their weights, it trains with them."""
     head: bool = False
@@ -58,22 +90,47 @@ class Freeze(WeightsMethod):
 
     @model_validator(mode="after")
     def _check_choice(self) -> Freeze:
-        if self.last_n is not None and self.blocks is not None:
-            raise ValueError("last_n and blocks both say which blocks train; choose one")
-        if not (self._last_n or self.blocks or self.embeddings or self.head or self.norms != "none"):
-            raise ValueError("nothing is left to train")
+        if self.blocks is not None and not (self.last_n is None and self.first_n is None):
+            raise Unfit(
+                "blocks says which blocks train, and so do last_n and first_n",
+                "blocks, or last_n and first_n",
+                "leave method.blocks out",
+            )
+        some_blocks = self._last_n or self.first_n or self.blocks
+        if not (some_blocks or self.embeddings or self.head or self.norms != "none"):
+            raise Unfit(
+                "nothing is left to train",
+                "some blocks, embeddings, head or norms",
+                f"method.last_n={DEFAULT_LAST_N}" if self.blocks is None else "method.blocks=-2,-1",
+            )
         return self
 
     @property
     def _last_n(self) -> int:
         """How many of the last blocks train, as it was given or by default."""
-        return (0 if self.blocks is not None else DEFAULT_LAST_N) if self.last_n is None else self.last_n
+        chosen_otherwise = self.blocks is not None or self.first_n is not None
+        return (0 if chosen_otherwise else DEFAULT_LAST_N) if self.last_n is None else self.last_n
 
-    def check(self, model: PreTrainedModel, config: PretrainedConfig) -> None:
-        """Raise ModelError for blocks there are not, and for a head that shares its weights."""
-        super().check(model, config)
+    def peft_config(self, model: PreTrainedModel) -> FreezeConfig:
+        """Return PEFT's settings, with every module that holds chosen weights by its path."""
+        from ._bridge import register
+        from ._freeze_layers import FreezeConfig
+
+        register()
+        return FreezeConfig(
+            target_modules=_holders(model, self._parts(anatomy(model))),
+            modules_to_save=head_to_save(model) or None,
+            task_type=task_type(model),
+        )
+
+    def problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
+        """Return a problem for a base in few bits, blocks there are not, and a head that shares its weights."""
         parts = anatomy(model)
-        raise_all(ModelError, self._block_problems(len(parts.blocks)) + self._head_problems(parts))
+        return [
+            *quantization_problems(self.name, quantization_of(config)),
+            *self._block_problems(parts.depth),
+            *self._head_problems(parts),
+        ]
 
     def _block_problems(self, count: int) -> list[Problem]:
         wrong = [n for n in self.blocks or [] if not -count <= n < count]
@@ -83,11 +140,12 @@ class Freeze(WeightsMethod):
             problems.append(
                 Problem("method.blocks names blocks this model does not have", got, f"0 to {count - 1}")
             )
-        if self._last_n > count:
-            what = "method.last_n is more than the blocks there are"
-            problems.append(
-                Problem(what, f"last_n: {self._last_n}", f"up to {count}", f"method.last_n={count}")
-            )
+        for name, wanted in (("last_n", self._last_n), ("first_n", self.first_n or 0)):
+            if wanted > count:
+                what = f"method.{name} is more than the blocks there are"
+                problems.append(
+                    Problem(what, f"{name}: {wanted}", f"up to {count}", f"method.{name}={count}")
+                )
         return problems
 
     def _head_problems(self, parts: Anatomy) -> list[Problem]:
@@ -96,18 +154,34 @@ class Freeze(WeightsMethod):
         what = "this model's head and token embeddings are one matrix, so the head cannot train alone"
         return [Problem(what, "head: true, embeddings: false", "both, or neither", "method.embeddings=true")]
 
-    def trained_names(self, model: PreTrainedModel) -> set[str]:
-        """Return the names of the chosen parts' parameters, by whole path segments."""
-        parts = self._parts(anatomy(model))
-        return {name for name, _ in model.named_parameters() if any(is_inside(name, part) for part in parts)}
+    def _numbers(self, count: int) -> set[int]:
+        """Return the numbers of the chosen blocks in a row of so many."""
+        if self.blocks is not None:
+            return {n % count for n in self.blocks}
+        return {*range(self.first_n or 0), *range(count - self._last_n, count)}
 
     def _parts(self, parts: Anatomy) -> list[str]:
-        """Return the paths of the chosen modules."""
-        count = len(parts.blocks)
-        numbers = range(count - self._last_n, count) if self.blocks is None else self.blocks
-        chosen = [parts.blocks[n] for n in numbers]
+        """Return the paths of the chosen modules; a head that shares the embeddings' weights comes with them.
+
+        Where there are an encoder and a decoder, blocks are chosen in both.
+        """
+        chosen = [stack[n] for stack in parts.stacks for n in self._numbers(len(stack))]
         chosen += parts.embeddings if self.embeddings else ()
-        chosen += (parts.head,) if self.head else ()
+        chosen += (parts.head,) if parts.head and (self.head or (self.embeddings and parts.tied)) else ()
         chosen += parts.outer_norms if self.norms != "none" else ()
         chosen += parts.block_norms if self.norms == "all" else ()
         return chosen
+
+
+def _holders(model: PreTrainedModel, parts: list[str]) -> list[str]:
+    """Return the outermost modules within some parts that hold parameters of their own, in the model's order."""
+    found: list[str] = []
+    for path, module in model.named_modules():
+        holds = next(module.parameters(recurse=False), None) is not None
+        if (
+            holds
+            and any(is_inside(path, part) for part in parts)
+            and not (found and is_inside(path, found[-1]))
+        ):
+            found.append(path)
+    return found

@@ -2,25 +2,91 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from ._weights import WeightsMethod
+from ..core.errors import ModelError, Problem
+from ..models.precision import quantization_of
+from ._base import Attached, Method
+from ._checks import quantization_problems, refuse_not_finite
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
+
+DRAWING = """\
+    tokens
+    │
+    embeddings        trained
+    │
+    block 1           trained
+    ..                trained
+    block L           trained
+    │
+    norm, head        trained
+    │
+    logits"""
 
 
-class Full(WeightsMethod):
+class FullAttached(Attached):
+    """A model of which every weight trains."""
+
+    model: PreTrainedModel
+    saves_whole_model = True
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        """Train every parameter, in fp32; weights that two layers share count once."""
+        import torch
+
+        self.model = model
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+            parameter.data = parameter.data.to(torch.float32)
+
+    def save(self, folder: Path) -> None:
+        """Write the whole model, as safetensors that plain transformers loads; raises NotFiniteError, then
+        nothing is."""
+        refuse_not_finite({name: p.detach() for name, p in self.trainable().items()}, "the model")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model.save_pretrained(folder)
+
+    def disabled(self) -> AbstractContextManager[None]:
+        """Refuse: no second copy of all weights is kept; raises ModelError."""
+        raise ModelError(
+            Problem(
+                "the base's own weights were trained and no second copy of all of them is kept",
+                type(self.model).__name__,
+                "the base as a model of its own",
+                "load the base beside it",
+            )
+        )
+
+    def merge(self) -> PreTrainedModel:
+        """Return the model itself: there is nothing beside its weights."""
+        return self.model
+
+
+class Full(Method):
     """Full fine-tuning; it has no settings of its own."""
 
     title: ClassVar[str] = "Full fine-tuning"
     paper: ClassVar[str] = "https://arxiv.org/abs/1801.06146"
     formula: ClassVar[str] = "W <- W - lr * dL/dW for every W"
     trains: ClassVar[str] = "every weight"
+    family: ClassVar[str] = "own weights"
+    share: ClassVar[str] = "100 %"
+    inference_cost: ClassVar[str] = "none"
+    memory: ClassVar[str] = "very high: 16 bytes a weight"
+    drawing: ClassVar[str] = DRAWING
     when: ClassVar[str] = "Much data, a large change of behaviour, and memory for 16 bytes a parameter."
     suggested_lr: ClassVar[float] = 2e-5
-    keeps_originals: ClassVar[bool] = False
+    on_quantized: ClassVar[bool] = False
 
-    def trained_names(self, model: PreTrainedModel) -> set[str]:
-        """Return the names of all parameters; weights that two layers share count once."""
-        return {name for name, _ in model.named_parameters()}
+    def problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
+        """Return a problem where the base is quantised."""
+        return quantization_problems(self.name, quantization_of(config))
+
+    def attach(self, model: PreTrainedModel) -> FullAttached:
+        """Set every parameter to train; raises ModelError where the base is quantised."""
+        self.check(model, model.config)
+        return FullAttached(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,42 +10,60 @@ from ..core.errors import ModelError, Problem
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 ATTENTION_SEGMENTS = frozenset({"attn", "self_attn", "attention", "self_attention", "linear_attn"})
-"""What architectures call the attention of a block; a child whose class name ends in Attention counts as
+"""What architectures call the attention of a block; a module whose class name ends in Attention counts as
 well."""
+READ_WITHOUT_CALL = frozenset({"x_proj", "dt_proj", "out_proj"})
+"""Layers of a state-space mixer whose weights its kernels read without calling the layer (transformers'
+`MambaMixer.forward`): what is put on such a layer takes no part and gets no gradient."""
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The paths of a decoder's parts, in the model's order."""
+    """The paths of a model's parts, in the model's order."""
 
-    blocks: tuple[str, ...]
-    """The decoder blocks, first to last."""
+    stacks: tuple[tuple[str, ...], ...]
+    """The rows of blocks, each first to last: one, or an encoder's and its decoder's."""
     attention: tuple[str, ...]
     """The linear projections of the blocks' attention."""
     mlp: tuple[str, ...]
     """The linear projections of the blocks outside attention."""
+    unreachable: tuple[str, ...]
+    """The linear projections of the blocks that an adapter cannot change, as nothing calls them."""
     block_norms: tuple[str, ...]
     """The normalisation layers inside blocks."""
     outer_norms: tuple[str, ...]
     """The normalisation layers outside blocks: the last one, and for some models one on the embeddings."""
     embeddings: tuple[str, ...]
     """The embeddings outside blocks: tokens first, then positions where they are learnt."""
-    head: str
-    """The output projection."""
+    head: str | None
+    """The output projection onto the vocabulary; None where the model has none."""
+    classifier: str | None
+    """What stands in its place in a model that classifies."""
     tied: bool
     """Whether the head's weights are the token embeddings'."""
 
     @property
+    def blocks(self) -> tuple[str, ...]:
+        """Every block; those of an encoder before those of its decoder."""
+        return tuple(block for stack in self.stacks for block in stack)
+
+    @property
+    def depth(self) -> int:
+        """How many blocks there are in a row, in the shortest where there are two."""
+        return min(len(stack) for stack in self.stacks)
+
+    @property
     def projections(self) -> tuple[str, ...]:
-        """Every linear projection inside the blocks."""
+        """Every linear projection inside the blocks that an adapter can change."""
         return self.attention + self.mlp
 
     def block_of(self, path: str) -> int | None:
-        """Return the index of the block a module lies in, None where it lies outside."""
-        return next((n for n, block in enumerate(self.blocks) if is_inside(path, block)), None)
+        """Return the index of the block a module lies in, counted in its own row, None where it lies outside."""
+        numbered = ((n, block) for stack in self.stacks for n, block in enumerate(stack))
+        return next((n for n, block in numbered if is_inside(path, block)), None)
 
 
 def is_inside(path: str, ancestor: str) -> bool:
@@ -54,33 +73,61 @@ def is_inside(path: str, ancestor: str) -> bool:
 
 
 def anatomy(model: PreTrainedModel) -> Anatomy:
-    """Return where the parts of a causal language model are; raises ModelError where no row of equal blocks
-    is found.
+    """Return where the parts of a language model are; raises ModelError where no row of equal blocks is
+    found.
 
     Works on weightless and on quantised models; a model that a method is attached to already is not one of
     them.
     """
     from torch import nn
 
-    stack = _block_stack(model)
-    blocks = tuple(f"{stack}.{n}" for n in range(len(model.get_submodule(stack))))
+    stacks = _block_stacks(model)
     linears = [path for path, module in model.named_modules() if isinstance(module, linear_classes())]
-    inner = [path for path in linears if is_inside(path, stack)]
-    attention = tuple(path for path in inner if _is_attention(model, stack, path))
+    every = [path for path in linears if _is_in_any(path, stacks)]
+    unreachable = tuple(path for path in every if _is_read_without_call(model, path))
+    inner = [path for path in every if path not in set(unreachable)]
+    attention = tuple(path for path in inner if _is_attention(model, stacks, path))
     norms = [path for path, module in model.named_modules() if type(module).__name__.endswith("Norm")]
     tokens, head = model.get_input_embeddings(), model.get_output_embeddings()
     tables = [path for path, module in model.named_modules() if isinstance(module, nn.Embedding)]
-    outer_tables = [path for path in tables if not is_inside(path, stack)]
+    outer_tables = [path for path in tables if not _is_in_any(path, stacks)]
     return Anatomy(
-        blocks=blocks,
+        stacks=tuple(
+            tuple(f"{stack}.{n}" for n in range(len(model.get_submodule(stack)))) for stack in stacks
+        ),
         attention=attention,
         mlp=tuple(path for path in inner if path not in set(attention)),
-        block_norms=tuple(path for path in norms if is_inside(path, stack)),
-        outer_norms=tuple(path for path in norms if not is_inside(path, stack)),
+        unreachable=unreachable,
+        block_norms=tuple(path for path in norms if _is_in_any(path, stacks)),
+        outer_norms=tuple(path for path in norms if not _is_in_any(path, stacks)),
         embeddings=tuple(sorted(outer_tables, key=lambda path: model.get_submodule(path) is not tokens)),
-        head=_path_of(model, head),
-        tied=head.weight is tokens.weight,
+        head=None if head is None else _path_of(model, head),
+        classifier=_classifier(model) if head is None else None,
+        tied=head is not None and head.weight is tokens.weight,
     )
+
+
+def task_type(model: PreTrainedModel) -> str | None:
+    """Return what a model is for, under PEFT's names, by its class: CAUSAL_LM, SEQ_2_SEQ_LM, SEQ_CLS, TOKEN_CLS or
+    QUESTION_ANS; None for another task."""
+    from transformers.models.auto import modeling_auto as auto
+
+    tables = {
+        "SEQ_CLS": auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+        "TOKEN_CLS": auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+        "QUESTION_ANS": auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
+    }
+    classes = {kind.__name__ for kind in type(model).__mro__}
+    found = next((task for task, table in tables.items() if classes & set(table.values())), None)
+    if found or not model.can_generate():
+        return found
+    return "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"
+
+
+def head_to_save(model: PreTrainedModel) -> list[str]:
+    """Return the name of the head that a model which classifies trains whole beside an adapter, as PEFT does."""
+    head = anatomy(model).classifier
+    return [] if head is None else [head]
 
 
 def linear_classes() -> tuple[type[nn.Module], ...]:
@@ -99,9 +146,18 @@ def transposed_paths(model: nn.Module) -> set[str]:
     return {path for path, module in model.named_modules() if isinstance(module, Conv1D)}
 
 
-def _block_stack(model: nn.Module) -> str:
-    """Return the path of the decoder blocks: the row of modules of one class that holds the most
-    parameters."""
+def _block_stacks(model: PreTrainedModel) -> tuple[str, ...]:
+    """Return the paths of the rows of blocks: one, or an encoder's and its decoder's."""
+    if not model.config.is_encoder_decoder:
+        return (_largest_row(model),)
+    halves = {half: _path_of(model, half) for half in (model.get_encoder(), model.get_decoder())}
+    return tuple(
+        f"{path}.{_largest_row(half)}" if path else _largest_row(half) for half, path in halves.items()
+    )
+
+
+def _largest_row(model: nn.Module) -> str:
+    """Return the path of the row of modules of one class that holds the most parameters."""
     from torch import nn
 
     rows: dict[str, int] = {
@@ -112,7 +168,7 @@ def _block_stack(model: nn.Module) -> str:
     if not rows:
         raise ModelError(
             Problem(
-                "no decoder blocks were found in this model",
+                "no row of equal blocks was found in this model",
                 type(model).__name__,
                 "a list of blocks of one class",
             )
@@ -120,14 +176,52 @@ def _block_stack(model: nn.Module) -> str:
     return max(rows, key=rows.__getitem__)
 
 
-def _is_attention(model: nn.Module, stack: str, path: str) -> bool:
+def _is_in_any(path: str, ancestors: Iterable[str]) -> bool:
+    return any(is_inside(path, ancestor) for ancestor in ancestors)
+
+
+def _is_attention(model: nn.Module, stacks: Iterable[str], path: str) -> bool:
     """Whether a linear layer sits in the attention of its block: judged by the block's own child it sits
-    in."""
-    number, child, *_ = path.removeprefix(f"{stack}.").split(".")
-    kind = type(model.get_submodule(f"{stack}.{number}.{child}")).__name__
-    return child in ATTENTION_SEGMENTS or kind.endswith("Attention")
+    in, or in T5, whose blocks hold a list, by the list's."""
+    from torch import nn
+
+    stack = next(stack for stack in stacks if is_inside(path, stack))
+    number, *segments = path.removeprefix(f"{stack}.").split(".")
+    place = f"{stack}.{number}"
+    for segment in segments:
+        place = f"{place}.{segment}"
+        child = model.get_submodule(place)
+        if not isinstance(child, nn.ModuleList) and not segment.isdigit():
+            return segment in ATTENTION_SEGMENTS or type(child).__name__.endswith("Attention")
+        if type(child).__name__.endswith("Attention"):
+            return True
+    return False
+
+
+def _is_read_without_call(model: nn.Module, path: str) -> bool:
+    """Whether a linear layer of a state-space mixer is one whose weights its kernels read themselves."""
+    parent, _, name = path.rpartition(".")
+    mixer = model.get_submodule(parent)
+    own = {parameter for parameter, _ in mixer.named_parameters(recurse=False)}
+    return name in READ_WITHOUT_CALL and type(mixer).__name__.endswith("Mixer") and "A_log" in own
+
+
+def _classifier(model: PreTrainedModel) -> str | None:
+    """Return the path of the one part with parameters that stands beside the model's body."""
+    beside = [
+        name
+        for name, child in model.named_children()
+        if name != model.base_model_prefix and next(child.parameters(), None) is not None
+    ]
+    return beside[0] if len(beside) == 1 else None
 
 
 def _path_of(model: nn.Module, wanted: nn.Module) -> str:
     paths: dict[nn.Module, str] = {module: path for path, module in model.named_modules()}
     return paths[wanted]
+
+
+def context_tokens(config: PretrainedConfig) -> int | None:
+    """Return the most tokens a model has positions for, None where its config names no limit."""
+    limit = config.get_text_config().to_dict().get("max_position_embeddings")
+    return int(limit) if limit else None

@@ -3,14 +3,13 @@ loads."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from ..core.errors import ModelError, Problem
-from ..core.files import need_disk, sha256_of, staged_folder
+from ..core.files import cache_home, need_disk, sha256_of, staged_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -19,11 +18,6 @@ FORMAT_VERSION = 1
 """Raise it when what is written into the cache changes, so that older entries are made anew."""
 
 MAGIC = b"GGUF"
-
-
-def cache_home() -> Path:
-    """Return the folder for what weitiao makes once and keeps: $WEITIAO_HOME, or ~/.cache/weitiao."""
-    return Path(os.environ.get("WEITIAO_HOME") or Path.home() / ".cache" / "weitiao")
 
 
 def folder_of(gguf: Path) -> Path:

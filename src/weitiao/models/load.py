@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
 
 def load_config(settings: ModelSettings) -> PretrainedConfig:
-    """Load a model's config, with the quantisation asked for written into it; raises ModelError."""
+    """Load a model's config, with the quantisation asked for written into it; raises ModelError, also for a model
+    of another task than continuing text."""
     where = resolve(settings)
     config = _config(settings, where)
+    _require_causal(config)
     asked = quantization_config(settings)
     if asked is not None:
         if quantization_of(config) != "none":
@@ -100,13 +102,43 @@ def weightless(config: PretrainedConfig, trust_remote_code: bool = False) -> Pre
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     except (ValueError, KeyError) as error:
-        raise ModelError(
-            Problem(
-                "this model does not continue text, so it cannot be fine-tuned here",
-                f"model_type {config.model_type}, architectures {config.architectures}",
-                "a causal language model (...ForCausalLM)",
-            )
-        ) from error
+        raise ModelError(_not_causal(config)) from error
+
+
+def weightless_like(model: PreTrainedModel, config: PretrainedConfig | None = None) -> PreTrainedModel:
+    """Build a model of the same class, and of its config unless another is given, on device `meta`."""
+    import torch
+
+    with torch.device("meta"):
+        return type(model)(config or model.config)
+
+
+def _require_causal(config: PretrainedConfig) -> None:
+    """Raise ModelError where the weights were saved with the head of another task, such as classification."""
+    from transformers.models.auto import modeling_auto as auto
+
+    others = (
+        auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+        auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+        auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
+        auto.MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES,
+        auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+        auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    )
+    causal = set(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
+    other = {name for table in others for name in table.values() if isinstance(name, str)} - causal
+    saved = config.architectures or []
+    if saved and set(saved) <= other:
+        raise ModelError(_not_causal(config))
+
+
+def _not_causal(config: PretrainedConfig) -> Problem:
+    names = ", ".join(config.architectures or []) or "no class named"
+    return Problem(
+        "this model does not continue text, so it cannot be fine-tuned here",
+        f"{names} (model_type {config.model_type})",
+        "a causal language model (...ForCausalLM)",
+    )
 
 
 def load_model(settings: ModelSettings) -> PreTrainedModel:

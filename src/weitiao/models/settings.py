@@ -7,11 +7,12 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import field_validator, model_validator
 
-from ..core.settings import Settings
+from ..core.settings import Settings, Unfit
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Quantization = Literal["none", "nf4", "fp4", "int8"]
 
+FOUR_BITS = "quantization: nf4 or fp4"
 LONG_NAMES: dict[str, str] = {
     "float32": "fp32",
     "float": "fp32",
@@ -85,7 +86,7 @@ class ModelSettings(Settings):
     @classmethod
     def _refuse_an_empty_name(cls, name: str) -> str:
         if not name.strip():
-            raise ValueError("the name is empty")
+            raise Unfit("the name is empty", remedy="model.name=smollm2-135m")
         return name
 
     @model_validator(mode="after")
@@ -93,7 +94,9 @@ class ModelSettings(Settings):
         if self.quantization in ("nf4", "fp4"):
             return self
         if self.double_quantization:
-            raise ValueError("double_quantization needs quantization nf4 or fp4")
+            raise Unfit("double_quantization needs 4 bits", FOUR_BITS, "model.quantization=nf4")
         if self.compute_dtype != "auto":
-            raise ValueError("compute_dtype needs quantization nf4 or fp4; dtype sets the rest")
+            raise Unfit(
+                "compute_dtype is that of 4-bit layers", FOUR_BITS + ", or dtype", "model.quantization=nf4"
+            )
         return self

@@ -1,0 +1,61 @@
+"""Which other methods apply where one does not: for every refusal that lies in the model's architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ..core.errors import ModelError, Problem
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+FIRST_CHOICE = "lora"
+
+
+@dataclass(frozen=True)
+class DoesNotApply(Problem):
+    """A problem that lies in the model's architecture: no setting of the method mends it, another method does."""
+
+
+def no_place_for_head(name: str, model: PreTrainedModel) -> Problem:
+    """Say that PEFT's file of a method cannot hold the head that a model which classifies has to train beside it."""
+    what = f"{name} cannot train the head beside it, without which a model that classifies learns nothing"
+    return DoesNotApply(what, type(model).__name__, "a language model")
+
+
+def naming_others(
+    problems: Sequence[Problem], model: PreTrainedModel, config: PretrainedConfig
+) -> list[Problem]:
+    """Return problems with the methods that apply to the model written into those that lie in its architecture."""
+    if not any(isinstance(problem, DoesNotApply) for problem in problems):
+        return list(problems)
+    names = applicable(model, config)
+    first = FIRST_CHOICE if FIRST_CHOICE in names else next(iter(names), "")
+    others = "methods that apply to this model: " + ", ".join(names) if names else ""
+    return [_completed(p, others, first) if isinstance(p, DoesNotApply) else p for p in problems]
+
+
+def _completed(problem: Problem, others: str, first: str) -> Problem:
+    expected = "; ".join(part for part in (problem.expected, others) if part)
+    remedies = [part for part in (problem.remedy, f"method={first}" if first else "") if part]
+    return replace(problem, expected=expected, remedy=" or ".join(remedies))
+
+
+def applicable(model: PreTrainedModel, config: PretrainedConfig) -> list[str]:
+    """Return the names of the methods that find nothing against a weightless model, with default settings or their
+    `example`."""
+    from . import METHODS
+
+    return [name for name in METHODS.names() if _applies(name, model, config)]
+
+
+def _applies(name: str, model: PreTrainedModel, config: PretrainedConfig) -> bool:
+    from . import METHODS
+
+    kind = METHODS.load(name)
+    try:
+        return not kind(**kind.example).problems(model, config)
+    except ModelError:
+        return False

@@ -1,0 +1,275 @@
+"""Which layers an adapter sits on: what the settings say, read for one model, and what is wrong with it."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from ..core.errors import Problem
+from ..core.lists import read_numbers
+from ..core.settings import LEFT_OUT, Unfit
+from ..models.anatomy import anatomy, head_to_save, linear_classes, task_type, transposed_paths
+from ..models.precision import quantization_of
+from ._checks import missing_names, module_table, modules_fully_matching, modules_matching
+from ._others import DoesNotApply
+from ._peft import PeftMethod
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from torch import nn
+    from transformers import PretrainedConfig, PreTrainedModel
+
+PLAIN_NAMES = re.compile(r"[\w.]+(\s*,\s*[\w.]+)*")
+
+
+def read_targets(raw: Any) -> Any:  # noqa: ANN401  (whatever the run file holds)
+    """Take `q_proj,v_proj` for the list it means; what holds other signs is a regular expression."""
+    if not isinstance(raw, str) or raw in ("auto", "all-linear"):
+        return raw
+    return re.split(r"\s*,\s*", raw) if PLAIN_NAMES.fullmatch(raw) else raw
+
+
+def _check_targets(targets: list[str] | str) -> list[str] | str:
+    if not targets:
+        raise Unfit(
+            "it names no module", "auto, all-linear, names or a pattern", "method.target_modules=auto"
+        )
+    if isinstance(targets, str) and targets != "all-linear":
+        try:
+            re.compile(targets)
+        except re.error as error:
+            expected = "auto, all-linear, names with commas, or a regular expression"
+            raise Unfit(
+                f"it is no regular expression: {error}", expected, "method.target_modules=auto"
+            ) from error
+    return targets
+
+
+def _read_names(raw: Any) -> Any:  # noqa: ANN401
+    return re.split(r"\s*,\s*", raw) if isinstance(raw, str) else raw
+
+
+TargetModules = Annotated[
+    list[str] | str,
+    BeforeValidator(read_targets),
+    AfterValidator(_check_targets),
+    Field(
+        description="Which layers: auto (PEFT's choice for the architecture), all-linear, names (q_proj,v_proj) "
+        "or a regular\nexpression."
+    ),
+]
+ModuleNames = Annotated[
+    list[str],
+    BeforeValidator(_read_names),
+    Field(description="Modules trained whole beside the adapter, such as lm_head or embed_tokens."),
+]
+BlockNumbers = Annotated[
+    list[int] | None,
+    BeforeValidator(read_numbers),
+    Field(
+        description="Numbers of the blocks to adapt (0,1 or 0-3), the first is 0; left out, all of them.",
+        json_schema_extra={LEFT_OUT: "(all)"},
+    ),
+]
+
+
+class TargetedMethod(PeftMethod):
+    """A PEFT method on chosen layers. A derived class declares the three settings below among its own."""
+
+    if TYPE_CHECKING:  # declared without values, so that each class has its settings in its own order
+        target_modules: TargetModules
+        modules_to_save: ModuleNames
+        layers_to_transform: BlockNumbers
+
+    peft_type: ClassVar[str]
+    """The method's key in PEFT's tables."""
+    knows_blocks: ClassVar[bool] = True
+    """Whether PEFT's settings have `layers_to_transform`; without it the layers are named by their whole paths."""
+    adapted_kind: ClassVar[str] = "linear layer"
+    """What a target has to be, in words; `adapts` tells."""
+
+    @model_validator(mode="after")
+    def _check_layers(self) -> TargetedMethod:
+        if self.layers_to_transform is not None and self._pattern:
+            raise Unfit(
+                "layers_to_transform goes with names, not with a regular expression, which can say it itself",
+                "names, or a regular expression with the blocks' numbers in it",
+                "method.target_modules=auto or leave layers_to_transform out",
+            )
+        return self
+
+    @property
+    def _pattern(self) -> str:
+        """The regular expression, where `target_modules` is one."""
+        is_pattern = isinstance(self.target_modules, str) and self.target_modules not in (
+            "auto",
+            "all-linear",
+        )
+        return str(self.target_modules) if is_pattern else ""
+
+    def own_targets(self, model: PreTrainedModel) -> list[str] | str:
+        """Return PEFT's choice for an architecture; for one it does not know, the attention's projections, and where
+        there is no attention those of the blocks."""
+        known = self.known_targets().get(model.config.model_type)
+        parts = anatomy(model)
+        return known or last_names(parts.attention or parts.projections)
+
+    def known_targets(self) -> Mapping[str, list[str] | str]:
+        """Return PEFT's table of architectures and the modules this method adapts in them."""
+        from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
+
+        table: Mapping[str, list[str] | str] = PEFT_TYPE_TO_TUNER_MAPPING[
+            self.peft_type
+        ].target_module_mapping
+        return table
+
+    def targets(self, model: PreTrainedModel) -> list[str] | str:
+        """Return the chosen layers for PEFT: last names, whole paths or a regular expression."""
+        chosen = self.own_targets(model) if self.target_modules == "auto" else self.target_modules
+        if chosen == "all-linear" and anatomy(model).unreachable:
+            chosen = last_names(anatomy(model).projections)
+        if self.layers_to_transform is None:
+            return chosen
+        paths = paths_of(model, chosen)
+        if not self.knows_blocks:
+            wanted = set(self.layers_to_transform)
+            return [path for path in paths if anatomy(model).block_of(path) in wanted]
+        return last_names(paths) if isinstance(chosen, str) else chosen
+
+    def paths(self, model: PreTrainedModel) -> list[str]:
+        """Return the paths of every layer that will be adapted, whichever block."""
+        return paths_of(model, self.targets(model))
+
+    def placement(self, model: PreTrainedModel) -> dict[str, Any]:
+        """Return the arguments that PEFT's settings of every such method take."""
+        blocks = {"layers_to_transform": self.layers_to_transform} if self.knows_blocks else {}
+        return {
+            "target_modules": self.targets(model),
+            "modules_to_save": [*self.modules_to_save, *head_to_save(model)] or None,
+            "task_type": task_type(model),
+        } | blocks
+
+    def problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
+        """Return every name that matches nothing, every block there is not, and what the method cannot adapt."""
+        found = self._target_problems(model) + missing_names(
+            model, "method.modules_to_save", self.modules_to_save
+        )
+        found += self._layer_problems(model) + self._base_problems(quantization_of(config))
+        return found or self._transposed_problems(model) or self.shape_problems(model, config)
+
+    def shape_problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
+        """Return what is wrong with the settings on the layers that were found; most methods fit any."""
+        return []
+
+    def _target_problems(self, model: PreTrainedModel) -> list[Problem]:
+        targets = self.targets(model)
+        if targets == "all-linear":
+            return []
+        if not targets:
+            what = f"{self.name} finds no {self.adapted_kind} to sit on in this architecture's blocks"
+            return [DoesNotApply(what, type(model).__name__)]
+        if isinstance(targets, list):
+            missing = missing_names(model, "method.target_modules", targets)
+            return missing or self._not_adaptable(model, paths_of(model, targets))
+        paths = modules_fully_matching(model, targets)
+        if not paths:
+            what = "method.target_modules is a regular expression that matches no module from end to end"
+            example = next(iter(anatomy(model).projections), "model.layers.0")
+            return [Problem(what, targets, module_table(model), f"a pattern for paths such as {example}")]
+        return self._not_adaptable(model, paths)
+
+    def _layer_problems(self, model: PreTrainedModel) -> list[Problem]:
+        count = anatomy(model).depth
+        wrong = [n for n in self.layers_to_transform or [] if not 0 <= n < count]
+        if not wrong:
+            return []
+        what = "method.layers_to_transform names blocks this model does not have"
+        return [Problem(what, ", ".join(map(str, wrong)), f"0 to {count - 1}")]
+
+    def _base_problems(self, quantization: str) -> list[Problem]:
+        """Return a problem where the base is held in few bits and the method needs its numbers."""
+        if self.on_quantized or quantization == "none":
+            return []
+        from . import METHODS
+
+        able = [name for name in METHODS.names() if METHODS.load(name).on_quantized]
+        what = f"{self.name} computes with whole weights, which a base held in {quantization} does not have"
+        got = f"method: {self.name}, model.quantization: {quantization}"
+        expected = "quantization: none, or a method that leaves the weights packed: " + ", ".join(able)
+        return [Problem(what, got, expected, "model.quantization=none")]
+
+    def _transposed_problems(self, model: PreTrainedModel) -> list[Problem]:
+        """Return a problem where the method reads weights as out x in and the layers hold in x out."""
+        if self.on_transposed:
+            return []
+        transposed = transposed_paths(model) & set(self.paths(model))
+        if not transposed:
+            return []
+        what = f"{self.name} cannot adapt Conv1D layers, which hold their weights transposed"
+        got = f"{', '.join(last_names(transposed))} (Conv1D) in a {model.config.model_type} model"
+        return [DoesNotApply(what, got, "linear layers")]
+
+    def adapts(self, module: nn.Module) -> bool:
+        """Whether a module is of the kind the method adapts."""
+        return isinstance(module, linear_classes())
+
+    def choice(self, model: PreTrainedModel) -> str:
+        """Return the modules there are to choose from, in words."""
+        return module_table(model)
+
+    def _not_adaptable(self, model: PreTrainedModel, paths: list[str]) -> list[Problem]:
+        """Return a problem where a name means something else than a layer the method adapts."""
+        modules = {path.rpartition(".")[2]: model.get_submodule(path) for path in paths}
+        unreachable = last_names(set(paths) & set(anatomy(model).unreachable))
+        if unreachable:
+            what = "method.target_modules names layers whose weights this architecture reads without calling them"
+            expected = "some of " + ", ".join(last_names(anatomy(model).projections))
+            return [Problem(what, ", ".join(unreachable), expected, "method.target_modules=all-linear")]
+        what = f"method.target_modules names a module that is no {self.adapted_kind}"
+        return [
+            Problem(what, f"{name} ({type(module).__name__})", self.choice(model))
+            for name, module in modules.items()
+            if not self.adapts(module)
+        ]
+
+    @abstractmethod
+    def peft_config(self, model: PreTrainedModel) -> PeftConfig:
+        """Return PEFT's settings for this method on this model."""
+
+
+def last_names(paths: Iterable[str]) -> list[str]:
+    """Return the last segments of some paths, sorted, each once."""
+    return sorted({path.rpartition(".")[2] for path in paths})
+
+
+def paths_of(model: PreTrainedModel, targets: list[str] | str) -> list[str]:
+    """Return the paths that `targets` means on a model, in no particular order."""
+    if targets == "all-linear":
+        return list(anatomy(model).projections)
+    if isinstance(targets, list):
+        return [path for name in targets for path in modules_matching(model, name)]
+    return modules_fully_matching(model, targets)
+
+
+def shapes(model: nn.Module, paths: list[str]) -> dict[str, tuple[int, int]]:
+    """Return (in, out) of linear layers, by path; a weight packed into few bits counts as what it stands for."""
+    from torch import nn
+
+    sizes, transposed = {}, transposed_paths(model)
+    for path in paths:
+        layer = model.get_submodule(path)
+        if isinstance(layer, nn.Linear):
+            sizes[path] = (layer.in_features, layer.out_features)
+        elif path in transposed:
+            inputs, outputs = layer.get_parameter("weight").shape
+            sizes[path] = (inputs, outputs)
+    return sizes
+
+
+def holds_transposed(model: nn.Module) -> bool:
+    """Whether the model's layers are Conv1D, which hold in x out."""
+    return bool(transposed_paths(model))

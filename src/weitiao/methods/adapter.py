@@ -1,0 +1,181 @@
+"""A small two-layer network behind each sublayer of each block; the model itself stays as it is.
+
+Where they sit: Houlsby puts two into a block, one on what attention's output projection returns and one on what the
+last projection of the feed-forward returns; Pfeiffer only the latter; both before the residual sum. A parallel adapter
+reads what the feed-forward reads and adds to what it returns. The papers' BERT normalises after the residual sum; where
+a model normalises before the sublayer (Llama, GPT-2), the adapter's result reaches the residual stream unnormalised.
+Where a model also normalises what a sublayer returns (Gemma 2, OLMo 2), the adapter sits before that norm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from ..core.errors import Problem
+from ..core.settings import Unfit, left_out
+from ..models.anatomy import Anatomy, anatomy, head_to_save, is_inside, task_type
+from ._others import DoesNotApply
+from ._peft import PeftMethod
+from ._targets import shapes
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PretrainedConfig, PreTrainedModel
+
+    from ._adapter_layers import AdapterConfig
+
+DEFAULT_REDUCTION = 16
+
+DRAWING = """\
+    each block:
+    x ─┬─ attention ─ ADAPTER ─ + ─┬─ feed-forward ─ ADAPTER ─ + ─ y
+       └────────────────────────┘  └───────────────────────────┘
+    attention, feed-forward and norms    frozen
+
+    ADAPTER, of size m:
+    h ─┬─ W_down ─ f ─ W_up ─ + ─        W_down   m x d   trained
+       └──────────────────────┘          W_up     d x m   trained,
+                                                  begins at 0"""
+
+
+class Adapter(PeftMethod):
+    """Where the bottlenecks sit and how wide they are."""
+
+    title: ClassVar[str] = "Bottleneck adapter"
+    paper: ClassVar[str] = "https://arxiv.org/abs/1902.00751"
+    formula: ClassVar[str] = "y = h + s (W_up f(W_down h + b_down) + b_up)"
+    trains: ClassVar[str] = "W_down (m x d), W_up (d x m) and biases in each block: 2md + d + m an adapter"
+    family: ClassVar[str] = "small networks"
+    share: ClassVar[str] = "1.7 %"
+    inference_cost: ClassVar[str] = "two small networks a block"
+    memory: ClassVar[str] = "medium: its numbers are many"
+    drawing: ClassVar[str] = DRAWING
+    merges: ClassVar[bool] = False
+    when: ClassVar[str] = (
+        "When LoRA's linear change is not enough and a little slower generation is no matter."
+    )
+    suggested_lr: ClassVar[float] = 1e-3
+
+    known_elsewhere: ClassVar[Mapping[str, str]] = {
+        "bottleneck_size": "size",
+        "adapter_size": "size",
+        "non_linearity": "activation",
+        "use_parallel_adapter": "placement",
+        "adapter_type": "placement",
+        "ln_after": "train_norms",
+        "scale": "scaling",
+    }
+
+    placement: Literal["houlsby", "pfeiffer", "parallel"] = "houlsby"
+    """Where the adapters sit: two in each block (houlsby, https://arxiv.org/abs/1902.00751), one after the
+    feed-forward (pfeiffer, https://arxiv.org/abs/2005.00247), or one beside it (parallel,
+    https://arxiv.org/abs/2110.04366)."""
+    size: int | None = left_out("(the width / reduction_factor)", ge=1)
+    """Width m of the bottleneck, instead of `reduction_factor`."""
+    reduction_factor: float | None = left_out("16", ge=1, allow_inf_nan=False)
+    """The model's width divided by the bottleneck's; 16 where neither this nor `size` is given."""
+    activation: Literal["gelu", "relu", "silu", "tanh"] = "gelu"
+    """The non-linear function f in the middle."""
+    scaling: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Strength s: what the adapter adds is multiplied by it; the paper on parallel adapters uses 4."""
+    up_std: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Standard deviation of W_up's first values: 0 begins exactly as the base; Houlsby's paper has 0.01."""
+    train_norms: bool = False
+    """Train the normalisation layers too, as Houlsby's paper does."""
+
+    @model_validator(mode="after")
+    def _check_size(self) -> Adapter:
+        if self.size is not None and self.reduction_factor is not None:
+            reason = "size and reduction_factor both say how wide the bottleneck is"
+            raise Unfit(reason, "one of them", "leave method.reduction_factor out")
+        return self
+
+    def peft_config(self, model: PreTrainedModel) -> AdapterConfig:
+        """Return PEFT's settings, with every chosen module by its path."""
+        from ._adapter_layers import AdapterConfig
+        from ._bridge import register
+
+        register()
+        parts = anatomy(model)
+        norms = [*parts.block_norms, *parts.outer_norms]
+        width = _width(model)
+        return AdapterConfig(
+            target_modules=self._places(model, parts)[0],
+            modules_to_save=[*(norms if self.train_norms else ()), *head_to_save(model)] or None,
+            width=width,
+            size=self.size or max(1, int(width / (self.reduction_factor or DEFAULT_REDUCTION))),
+            activation=self.activation,
+            scaling=self.scaling,
+            up_std=self.up_std,
+            parallel=self.placement == "parallel",
+            task_type=task_type(model),
+        )
+
+    def problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
+        """Return a problem where a block lacks the place an adapter is to sit."""
+        return self._places(model, anatomy(model))[1]
+
+    def _places(self, model: PreTrainedModel, parts: Anatomy) -> tuple[list[str], list[Problem]]:
+        """Return the paths of the modules that adapters sit on, and what stands against it."""
+        places: list[str] = []
+        for block in parts.blocks:
+            attention = [path for path in parts.attention if is_inside(path, block)]
+            mlp = [path for path in parts.mlp if is_inside(path, block)]
+            if self.placement == "parallel":
+                found = [_whole_module(model, block, mlp)]
+            else:
+                chosen = [attention, mlp] if self.placement == "houlsby" else [mlp]
+                found = [_last_onto(model, paths, _width(model)) for paths in chosen]
+            if None in found or _has_experts(model.get_submodule(block)):
+                return [], [self._no_place(model, block)]
+            places += [path for path in found if path is not None]
+        return places, []
+
+    def _no_place(self, model: PreTrainedModel, block: str) -> Problem:
+        needs = {
+            "houlsby": "one attention and one feed-forward, each with a last projection onto the model's width",
+            "pfeiffer": "one feed-forward with a last projection onto the model's width",
+            "parallel": "one feed-forward that is a module of its own; with houlsby or pfeiffer it need not be",
+        }
+        return DoesNotApply(
+            f"adapters ({self.placement}) find no place in this architecture's blocks",
+            f"{type(model).__name__}, {block}",
+            needs[self.placement],
+            "method.placement=pfeiffer" if self.placement == "parallel" else "",
+        )
+
+
+def _width(model: PreTrainedModel) -> int:
+    """Return d, the width of the model's residual stream."""
+    return int(model.config.get_text_config().hidden_size)
+
+
+def _last_onto(model: nn.Module, paths: list[str], width: int) -> str | None:
+    """Return the last of some layers whose output is as wide as the model."""
+    fitting = [path for path, (_, out) in shapes(model, paths).items() if out == width]
+    return fitting[-1] if fitting else None
+
+
+def _whole_module(model: nn.Module, block: str, paths: list[str]) -> str | None:
+    """Return the one child of a block that holds all of some layers and is none of them itself, nor a list."""
+    from torch import nn
+
+    children = {f"{block}.{path.removeprefix(f'{block}.').partition('.')[0]}" for path in paths}
+    if len(children) != 1 or children & set(paths):
+        return None
+    child = children.pop()
+    return None if isinstance(model.get_submodule(child), nn.ModuleList) else child
+
+
+def _has_experts(block: nn.Module) -> bool:
+    """Whether a block chooses among several feed-forwards: a list of equal modules, or weights with a third axis."""
+    from torch import nn
+
+    lists = any(
+        isinstance(module, nn.ModuleList) and len(module) > len({type(child) for child in module})
+        for module in block.modules()
+    )
+    return lists or any(parameter.dim() == 3 for parameter in block.parameters())

@@ -1,0 +1,87 @@
+"""The normalisation layers train, as copies beside the model's own; everything else stays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field, field_validator
+
+from ..core.settings import Unfit
+from ..models.anatomy import anatomy
+from ._targets import BlockNumbers, ModuleNames, TargetedMethod, TargetModules, last_names
+
+if TYPE_CHECKING:
+    from peft import LNTuningConfig
+    from torch import nn
+    from transformers import PreTrainedModel
+
+DRAWING = """\
+    x  (d)
+    │
+    normalise            to length, or to mean 0 and deviation 1
+    │
+    * g   d              trained, begins as the base's
+    + b   d              trained likewise, where the model has one
+    │
+    attention, or feed-forward, or head    frozen"""
+
+
+class LnTuning(TargetedMethod):
+    """The settings of tuning normalisation layers, under PEFT's names."""
+
+    title: ClassVar[str] = "LayerNorm tuning"
+    paper: ClassVar[str] = "https://arxiv.org/abs/2312.11420"
+    formula: ClassVar[str] = "y = g * normalised(x) + b, g and b trained"
+    trains: ClassVar[str] = "the weights (and biases) of the chosen normalisation layers"
+    family: ClassVar[str] = "scales and biases"
+    share: ClassVar[str] = "0.0033 %"
+    inference_cost: ClassVar[str] = "none"
+    memory: ClassVar[str] = "low"
+    drawing: ClassVar[str] = DRAWING
+    when: ClassVar[str] = (
+        "The style of answers is to change and little else: 266,240 numbers train on Llama-3.1-8B."
+    )
+    suggested_lr: ClassVar[float] = 5e-3
+    peft_type: ClassVar[str] = "LN_TUNING"
+    knows_blocks: ClassVar[bool] = False
+    adapted_kind: ClassVar[str] = "normalisation layer"
+    known_elsewhere: ClassVar[Mapping[str, str]] = {
+        "target": "target_modules",
+        "layers": "layers_to_transform",
+    }
+
+    target_modules: TargetModules = "auto"
+    modules_to_save: ModuleNames = Field(default=[])
+    layers_to_transform: BlockNumbers = None
+
+    @field_validator("target_modules")
+    @classmethod
+    def _check_kind(cls, targets: list[str] | str) -> list[str] | str:
+        if targets == "all-linear":
+            reason = "normalisation layers are not linear ones"
+            raise Unfit(reason, "auto (all there are), names or a pattern", "method.target_modules=auto")
+        return targets
+
+    def own_targets(self, model: PreTrainedModel) -> list[str] | str:
+        """Return every normalisation layer (PEFT's table leaves some out, in Qwen2 half of them)."""
+        return last_names(_norms(model))
+
+    def adapts(self, module: nn.Module) -> bool:
+        """Whether a module is a normalisation layer, by its class's name as `anatomy` finds them."""
+        return type(module).__name__.endswith("Norm")
+
+    def choice(self, model: PreTrainedModel) -> str:
+        """Return the names of the normalisation layers there are."""
+        return "some of: " + ", ".join(last_names(_norms(model)))
+
+    def peft_config(self, model: PreTrainedModel) -> LNTuningConfig:
+        """Return PEFT's settings."""
+        from peft import LNTuningConfig
+
+        return LNTuningConfig(**self.placement(model))
+
+
+def _norms(model: PreTrainedModel) -> tuple[str, ...]:
+    parts = anatomy(model)
+    return parts.block_norms + parts.outer_norms

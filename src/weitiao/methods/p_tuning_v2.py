@@ -1,0 +1,69 @@
+"""Trained keys and values in the attention of every block, without any network that makes them: deep prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from ._prompt import BegunMethod
+
+if TYPE_CHECKING:
+    from peft import PrefixTuningConfig
+    from transformers import PreTrainedModel
+
+    from ._peft_prompt import PromptModel
+
+DRAWING = """\
+    each of the L blocks:
+               x
+     ┌─────────┼─────────┐
+    W_q       W_k       W_v               frozen
+     │         │         │
+     Q    [P_k ; K] [P_v ; V]             P_k, P_v   n tokens, trained,
+                                          with no network behind
+     └─────────┼─────────┘
+           attention                      frozen
+               │
+    feed-forward                          frozen"""
+
+
+class PTuningV2(BegunMethod):
+    """How long the prefix is, and as what it begins.
+
+    From the start attention sees its keys and values, so the model does not begin as the base.
+    """
+
+    title: ClassVar[str] = "P-tuning v2"
+    paper: ClassVar[str] = "https://arxiv.org/abs/2110.07602"
+    formula: ClassVar[str] = (
+        "attention(Q, [P_k ; K], [P_v ; V]) in each of L blocks, P trained as it is (2 L n d)"
+    )
+    trains: ClassVar[str] = "n keys and values in every block"
+    family: ClassVar[str] = "prompts"
+    share: ClassVar[str] = "0.016 %"
+    inference_cost: ClassVar[str] = "20 tokens more in the cache"
+    memory: ClassVar[str] = "very low"
+    drawing: ClassVar[str] = DRAWING
+    when: ClassVar[str] = (
+        "Deep prompts without the network of prefix tuning: for understanding tasks and small models too."
+    )
+    starts_as_base: ClassVar[bool] = False
+    suggested_lr: ClassVar[float] = 1e-2
+    per_block: ClassVar[bool] = True
+
+    known_elsewhere: ClassVar[Mapping[str, str]] = {
+        "pre_seq_len": "num_virtual_tokens",
+        "prefix_length": "num_virtual_tokens",
+    }
+
+    def peft_config(self, model: PreTrainedModel) -> PrefixTuningConfig:
+        """Return PEFT's settings: those of prefix tuning without its projection."""
+        from .prefix_tuning import PrefixTuning
+
+        return PrefixTuning(num_virtual_tokens=self.count(model)).peft_config(model)
+
+    def begin(self, model: PromptModel) -> None:
+        """Take the first keys and values from what the base itself computes for words."""
+        from ._peft_prompt import begin_prefix
+
+        begin_prefix(model, self.start, self.text_ids(model.get_base_model()))

@@ -1,0 +1,154 @@
+"""What every method promises about use: half precision, switching adapters, resuming, going on, generating."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+import tiny
+import tiny_architectures
+from tiny_methods import every_method, every_pair, logits, make, train
+from tiny_training import equal, last_state, make_examples, make_training, weights_of
+from weitiao.core.errors import ModelError
+from weitiao.data.conversation import Message
+from weitiao.data.template import choose_template
+from weitiao.engine.checkpoint import list_checkpoints
+from weitiao.engine.loop import Training
+from weitiao.engine.precision import Precision
+from weitiao.evaluation.generate import generate
+from weitiao.evaluation.settings import GenerationSettings
+from weitiao.methods import METHODS
+from weitiao.methods._base import Attached
+from weitiao.methods._peft import load_adapter
+
+STEPS, STOPPED_AFTER = 12, (8, 10)
+"""AdaLoRA warms up, allots and settles within these; diff pruning prunes after the ninth."""
+
+
+def attach(name: str, architecture: str = "llama", seed: int = 0) -> Attached:
+    torch.manual_seed(seed)
+    return make(name).attach(tiny_architectures.make_model(architecture))
+
+
+@every_pair
+def test_it_trains_under_bf16_autocast(name: str, architecture: str) -> None:
+    for base in (
+        tiny_architectures.make_model(architecture),
+        tiny_architectures.make_model(architecture).bfloat16(),
+    ):
+        attached = make(name).attach(base)
+        with Precision(torch.bfloat16).autocast(torch.device("cpu")):
+            train(attached)
+        gradients = [p.grad for p in attached.trainable().values()]
+        assert all(g is not None and g.dtype is torch.float32 and g.isfinite().all() for g in gradients)
+
+
+@every_method
+def test_two_adapters_live_on_one_base_and_switch(name: str, tmp_path: Path) -> None:
+    wanted = []
+    for seed in (1, 2):
+        attached = attach(name, seed=seed)
+        train(attached, steps=seed)
+        attached.save(tmp_path / str(seed))
+        wanted.append(logits(attached.model))
+    if attached.saves_whole_model:
+        return
+    assert not torch.equal(*wanted)
+    both = load_adapter(tiny_architectures.make_model("llama"), tmp_path / "1")
+    both.model.load_adapter(str(tmp_path / "2"), "second")
+    for adapter, expected in (("second", wanted[1]), ("default", wanted[0])):
+        both.model.set_adapter(adapter)
+        assert torch.equal(logits(both.model), expected)
+    with both.disabled():
+        assert torch.equal(logits(both.model), logits(tiny_architectures.make_model("llama")))
+
+
+@every_method
+def test_a_saved_adapter_is_trained_further(name: str, tmp_path: Path) -> None:
+    attached = attach(name)
+    train(attached)
+    attached.save(tmp_path / "first")
+    wanted = logits(attached.model)
+    base = tiny_architectures.make_model("llama")
+    try:
+        again = make(name).continue_from(base, tmp_path / "first")
+    except ModelError as refusal:
+        assert "expected" in str(refusal)
+        assert attached.saves_whole_model or name in CANNOT_GO_ON
+        return
+    assert torch.equal(logits(again.model), wanted)
+    train(again)
+    again.save(tmp_path / "second")
+    loaded = load_adapter(tiny_architectures.make_model("llama"), tmp_path / "second").model
+    assert torch.equal(logits(loaded), logits(again.model))
+
+
+CANNOT_GO_ON = {"p_tuning"}
+"""Their encoders are not saved with what they made."""
+
+
+def training(name: str, folder: Path) -> Training:
+    method = {"name": name, **METHODS.load(name).example}
+    settings = {"lr": 1e-2, "steps": STEPS, "batch_size": 3, "save_every": 1, "keep_checkpoints": STEPS}
+    return make_training(folder, make_examples(9, seed=2), method=method, **settings)
+
+
+@every_method
+def test_a_resumed_run_is_bit_exact(name: str, tmp_path: Path) -> None:
+    straight = training(name, tmp_path / "straight")
+    straight.run()
+    saved = {
+        int(path.name.partition("-")[2]): path
+        for path in list_checkpoints(tmp_path / "straight" / "checkpoints")
+    }
+    for step in STOPPED_AFTER:
+        resumed = training(name, tmp_path / f"from-{step}")
+        resumed.resume(saved[step])
+        assert resumed.progress.step == step
+        resumed.run()
+        assert equal(weights_of(resumed), weights_of(straight))
+        assert last_state(tmp_path / f"from-{step}") == last_state(tmp_path / "straight")
+
+
+def greedy_without_cache(attached: Attached, row_1T: torch.Tensor, count: int) -> list[int]:
+    seen = row_1T
+    for _ in range(count):
+        seen = torch.cat([seen, logits(attached.model, seen)[:, -1].argmax(-1)[None]], 1)
+    return seen[0, row_1T.shape[1] :].tolist()
+
+
+@every_pair
+def test_padded_batches_with_the_cache_equal_single_rows_without(name: str, architecture: str) -> None:
+    attached = attach(name, architecture)
+    train(attached)
+    rows = [tiny_architectures.ids(rows=1), tiny_architectures.ids(rows=1, length=4, seed=1)]
+    expected = [greedy_without_cache(attached, row, 5) for row in rows]
+    width = rows[0].shape[1]
+    padded_BT = torch.zeros(2, width, dtype=torch.long)
+    mask_BT = torch.zeros_like(padded_BT)
+    for number, row in enumerate(rows):
+        padded_BT[number, width - row.shape[1] :] = row[0]
+        mask_BT[number, width - row.shape[1] :] = 1
+    # No token ends a row early: every id is as good as another here.
+    no_end = {"eos_token_id": -1, "pad_token_id": 0}
+    given = attached.model.generate(
+        input_ids=padded_BT, attention_mask=mask_BT, max_new_tokens=5, do_sample=False, **no_end
+    )
+    assert given[:, width:].tolist() == expected
+
+
+@every_method
+def test_answers_are_determined_by_the_seed(name: str, chatml_tokenizer: PreTrainedTokenizerFast) -> None:
+    torch.manual_seed(0)
+    model = make(name).attach(tiny.make_llama(seed=3)).model
+    template = choose_template(chatml_tokenizer)
+    asked = [[Message("user", text)] for text in ("Hi", "What is LoRA, and what does it add?", "你是谁？")]
+    for changes in ({}, {"num_beams": 2}, {"temperature": 1.0, "seed": 4}):
+        settings = GenerationSettings(**{"max_new_tokens": 8, **changes})
+        together = generate(model, chatml_tokenizer, template, asked, settings)
+        assert generate(model, chatml_tokenizer, template, asked, settings) == together
+        if "temperature" not in changes:
+            alone = [generate(model, chatml_tokenizer, template, [one], settings)[0] for one in asked]
+            assert alone == together

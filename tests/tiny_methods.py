@@ -1,0 +1,58 @@
+"""Every method on tiny models: what the contracts over the registry share."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import tiny_architectures as tiny
+from weitiao.methods import METHODS
+from weitiao.methods._base import Attached, Method
+
+ARCHITECTURES = ("llama", "qwen2", "gpt2", "opt", "gemma", "bloom")
+
+every_method = pytest.mark.parametrize("name", METHODS.names())
+
+
+def make(name: str) -> Method:
+    method = METHODS.load(name)
+    return method(**method.example)
+
+
+REFUSED = {
+    **{
+        (name, "gpt2"): r"Conv1D(.|\n)*lora"
+        for name in METHODS.names()
+        if not METHODS.load(name).on_transposed
+    },
+    **{("llama_adapter", other): "gpt2, llama, mistral" for other in ("qwen2", "opt", "gemma", "bloom")},
+}
+"""What a method says where it does not take an architecture."""
+PAIRS = [(name, a) for name in METHODS.names() for a in ARCHITECTURES if (name, a) not in REFUSED]
+every_pair = pytest.mark.parametrize(("name", "architecture"), PAIRS)
+UNMERGED = {("bitfit", "qwen2"), ("bitfit", "gemma")}
+"""Where a method that merges elsewhere has no merged form: no plain model has these biases."""
+
+
+def logits(model: torch.nn.Module, ids: torch.Tensor | None = None) -> torch.Tensor:
+    model.eval()
+    with torch.no_grad():
+        return model(tiny.ids() if ids is None else ids).logits
+
+
+def own_logits(attached: Attached) -> torch.Tensor:
+    """Return the logits of the text's own tokens, behind any virtual ones."""
+    return logits(attached.model)[:, attached.virtual_tokens :]
+
+
+def backward(attached: Attached) -> None:
+    attached.model.train()
+    attached.model(tiny.ids(), labels=tiny.ids()).loss.backward()
+
+
+def train(attached: Attached, steps: int = 2) -> None:
+    optimizer = torch.optim.AdamW(attached.trainable().values(), lr=1e-2)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        backward(attached)
+        optimizer.step()
