@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
@@ -14,11 +14,19 @@ SHORT = st.text("ab你", min_size=1, max_size=3)
 
 
 @given(st.lists(st.text("ab你", max_size=4), max_size=8), st.lists(SHORT, max_size=3))
+@example(["你a", "a"], ["a", "你aa"])  # the later one is complete first
+@example(["你aa"], ["aa", "你aa"])
 @settings(deadline=None)
 def test_pieces_are_cut_as_the_whole_is(pieces: list[str], stops: list[str]) -> None:
     cutter = StopCutter(stops)
     shown = "".join(cutter.push(piece) for piece in pieces) + cutter.rest()
     assert shown == cut_at("".join(pieces), stops)
+
+
+def test_the_stop_text_that_is_complete_first_ends_the_answer() -> None:
+    assert cut_at("one two", ["two", "e"]) == "on"
+    assert cut_at("你aa", ["a", "你aa"]) == "你"
+    assert cut_at("你aa", ["aa", "你aa"]) == ""
 
 
 def test_what_may_become_a_stop_text_is_kept_back() -> None:

@@ -14,9 +14,9 @@ UNFINISHED = "\ufffd"
 
 
 def cut_at(text: str, stops: Sequence[str]) -> str:
-    """Return the text up to the first stop text in it."""
-    found = [at for at in (text.find(stop) for stop in stops) if at >= 0]
-    return text[: min(found)] if found else text
+    """Return the text up to the stop text that is complete first, which is where writing stops."""
+    found = [(at + len(stop), at) for stop in stops if (at := text.find(stop)) >= 0]
+    return text[: min(found)[1]] if found else text
 
 
 def kept_back(text: str, stops: Sequence[str]) -> int:
