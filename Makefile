@@ -4,11 +4,11 @@ PYTHON ?= python3
 JOBS ?= 2
 PIP = .venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test lint bench
+.PHONY: help demo test lint bench bench-methods
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile | expand -t 20
 
 demo: .venv/.installed  ## fine-tune a small chat model on this computer and see its answers before and after
 	.venv/bin/weitiao demo
@@ -23,6 +23,9 @@ lint: .venv/.installed-dev  ## style and types only
 
 bench: .venv/.installed-dev  ## speed and memory beside plain peft + transformers, into benchmarks/results
 	.venv/bin/python benchmarks/first_run.py
+
+bench-methods: .venv/.installed-dev  ## every method's recipe on the same data, into benchmarks/METHODS.md; takes hours
+	.venv/bin/python benchmarks/methods.py
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "weitiao needs Python 3.11 or newer: make PYTHON=...")'

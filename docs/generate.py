@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -18,7 +18,9 @@ import yaml
 from weitiao.cli._tables import setting_rows
 from weitiao.core.errors import EXIT_CODES
 from weitiao.core.settings import Settings
+from weitiao.data.checks import CHECKS
 from weitiao.data.formats import FORMATS
+from weitiao.data.readers import READERS
 from weitiao.data.settings import DataSettings, SourceSettings
 from weitiao.engine.checkpoint import CheckpointSettings
 from weitiao.engine.optimizers import OptimizerSettings
@@ -28,6 +30,7 @@ from weitiao.engine.tracking import TrackSettings
 from weitiao.evaluation.answers import EvaluateSettings
 from weitiao.methods import METHODS
 from weitiao.models.settings import ModelSettings
+from weitiao.objectives import OBJECTIVES
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = ROOT / "docs" / "zh" / "words.yaml"
@@ -59,12 +62,21 @@ CHINESE_LABELS: Mapping[str, str] = {
     "method": "方法",
     "what is trained": "训练什么",
     "merges": "可合并",
+    "share": "训练参数占比",
+    "inference cost": "推理额外开销",
+    "memory": "训练显存",
     "on 4 or 8 bits": "可用于 4/8 比特基座",
     "lr": "学习率",
     "when": "适用",
     "format": "格式",
     "columns": "列",
     "a row": "一条数据",
+    "what it is": "是什么",
+    "trained today": "目前可训练",
+    "files": "文件",
+    "what becomes rows": "怎样成为数据",
+    "check": "检查",
+    "what it looks for": "查什么",
     "fact": "项目",
     "formula": "公式",
     "learning rate": "学习率",
@@ -95,11 +107,15 @@ def exit_codes(translate: Translate) -> str:
 def methods(translate: Translate) -> str:
     """Return every method in a row."""
     rows = [
-        (f"`{name}`", m.trains, yes_or_no(m.merges), yes_or_no(m.on_quantized), f"{m.suggested_lr:g}", m.when)
+        (
+            f"`{name}`",
+            *(m.trains, m.share, yes_or_no(m.merges), m.inference_cost, m.memory),
+            *(yes_or_no(m.on_quantized), f"{m.suggested_lr:g}", m.when),
+        )
         for name, m in ((name, METHODS.load(name)) for name in METHODS.names())
     ]
-    header = ("method", "what is trained", "merges", "on 4 or 8 bits", "lr", "when")
-    return table(header, rows, translate)
+    facts = ("what is trained", "share", "merges", "inference cost", "memory", "on 4 or 8 bits", "lr", "when")
+    return table(("method", *facts), rows, translate)
 
 
 def every_method(translate: Translate) -> str:
@@ -121,9 +137,12 @@ def about(name: str, translate: Translate) -> str:
     method = METHODS.load(name)
     rows = [
         ("what is trained", method.trains),
+        ("share", method.share),
         ("formula", f"`{method.formula}`"),
         ("when", method.when),
         ("merges", yes_or_no(method.merges)),
+        ("inference cost", method.inference_cost),
+        ("memory", method.memory),
         ("on 4 or 8 bits", yes_or_no(method.on_quantized)),
         ("learning rate", f"{method.suggested_lr:g}"),
         ("paper", method.paper),
@@ -131,14 +150,42 @@ def about(name: str, translate: Translate) -> str:
     return table(("fact", method.title), rows, translate)
 
 
+def drawing(name: str, translate: Translate) -> str:
+    """Return the drawing of one method, which is the same in every language."""
+    return f"```text\n{METHODS.load(name).drawing}\n```\n"
+
+
 def formats(translate: Translate) -> str:
-    """Return every format of rows, with its columns and an example."""
-    loaded = {name: FORMATS.load(name) for name in FORMATS.names()}
+    """Return every format of rows, with an example."""
+    rows = [(f"`{name}`", f"`{FORMATS.load(name).example}`") for name in FORMATS.names()]
+    return table(("format", "a row"), rows, translate)
+
+
+def formats_columns(translate: Translate) -> str:
+    """Return what every format is, the columns it reads, and whether some objective trains it."""
+    trained = frozenset().union(*(OBJECTIVES.load(name).forms for name in OBJECTIVES.names()))
     rows = [
-        (f"`{name}`", ", ".join(f"`{column}`" for column in one.columns), f"`{one.example}`")
-        for name, one in loaded.items()
+        (f"`{name}`", FORMATS.summary(name), backquoted(one.columns), yes_or_no(one.form in trained))
+        for name, one in ((name, FORMATS.load(name)) for name in FORMATS.names())
     ]
-    return table(("format", "columns", "a row"), rows, translate)
+    return table(("format", "what it is", "columns", "trained today"), rows, translate)
+
+
+def readers(translate: Translate) -> str:
+    """Return every kind of file that can be read."""
+    rows = [(backquoted(READERS.load(name).suffixes), READERS.summary(name)) for name in READERS.names()]
+    return table(("files", "what becomes rows"), rows, translate)
+
+
+def checks(translate: Translate) -> str:
+    """Return every check of the data, by the name that settings give it."""
+    rows = [(f"`{name}`", CHECKS.summary(name)) for name in CHECKS.names()]
+    return table(("check", "what it looks for"), rows, translate)
+
+
+def backquoted(names: Iterable[str]) -> str:
+    """Write names as code."""
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def yes_or_no(value: bool) -> str:
@@ -157,18 +204,30 @@ def cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
+WHOLE: Mapping[str, Callable[[Translate], str]] = {
+    "methods": methods,
+    "every-method": every_method,
+    "formats": formats,
+    "formats-columns": formats_columns,
+    "readers": readers,
+    "checks": checks,
+    "exit-codes": exit_codes,
+}
+"""Tables of everything of a kind."""
+
+
 def generated(name: str, translate: Translate) -> str:
-    """Return the table a page asks for; raises KeyError for one there is none of."""
+    """Return the table or drawing a page asks for; raises KeyError for one there is none of."""
     kind, _, subject = name.partition(" ")
     if kind == "settings":
         block, cls = BLOCKS[subject]
         return settings_table(cls, block, translate)
     if kind == "method":
         return settings_table(METHODS.load(subject), "method", translate)
-    if kind == "about":
-        return about(subject, translate)
-    whole = {"methods": methods, "every-method": every_method, "formats": formats, "exit-codes": exit_codes}
-    return whole[kind](translate)
+    of_a_method = {"about": about, "drawing": drawing}
+    if kind in of_a_method:
+        return of_a_method[kind](subject, translate)
+    return WHOLE[kind](translate)
 
 
 class Chinese:

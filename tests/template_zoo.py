@@ -19,6 +19,7 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerFast
 
 import tiny
+from real_templates import REAL
 from weitiao.data.conversation import Conversation, Message
 
 if TYPE_CHECKING:
@@ -136,10 +137,22 @@ def tokenizer(name: str) -> PreTrainedTokenizerFast:
             return _made(_blanks_as_signs(["<s>", "</s>"]), ZEPHYR, "</s>", "<s>", True)
         case "instruction":
             return _made(_bytes(["<s>", "</s>"]), None, "</s>", "<s>", True)
-    raise KeyError(name)
+    own = REAL[name]
+    made = _bytes(own.specials)
+    made.add_tokens([AddedToken(tag, special=False) for tag in ("<think>", "</think>", "<tool_call>")])
+    return _made(made, own.source, own.end, own.begin, own.begin is not None)
 
 
-NAMES = ("chatml", "llama2", "llama3", "no_system", "drops_thinking", "begin_not_in_template", "instruction")
+FIRST_NAMES = (
+    "chatml",
+    "llama2",
+    "llama3",
+    "no_system",
+    "drops_thinking",
+    "begin_not_in_template",
+    "instruction",
+)
+NAMES = (*FIRST_NAMES, *REAL)
 
 
 def talk(*contents: str, system: str = "", weight: float = 1.0) -> Conversation:

@@ -13,7 +13,7 @@ import tiny_architectures as tiny
 from weitiao.core.events import Event, EventLog, Listener
 from weitiao.core.run_folder import RunFolder
 from weitiao.data.conversation import Example
-from weitiao.data.dataset import Prepared, fingerprint
+from weitiao.data.dataset import Prepared
 from weitiao.engine.checkpoint import list_checkpoints
 from weitiao.engine.loop import Training
 from weitiao.models.fingerprint import fingerprint as fingerprint_of_base
@@ -60,10 +60,9 @@ def make_training(
         list(examples),
         list(held_out),
         [],
-        [],
         cast("Template", None),
         cast("Summary", None),
-        fingerprint(examples, held_out),
+        str(hash((*examples, None, *held_out))),
     )
     log = EventLog(None, listeners)
     base_print, precision = fingerprint_of_base(base), precision_for(recipe.model, base)

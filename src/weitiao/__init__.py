@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .methods._bridge import register as register
     from .recipe.api import train as train
     from .recipe.recipe import Recipe as Recipe
     from .recipe.run import Run as Run
@@ -26,10 +27,11 @@ _HOMES = {
     "Run": "weitiao.recipe.run",
     "open_run": "weitiao.recipe.run",
     "resume": "weitiao.recipe.train",
+    "register": "weitiao.methods._bridge",
 }
 """Where each public name lives; it is imported when first used, so that `import weitiao` is quick."""
 
-__all__ = ["Recipe", "Run", "__version__", "open_run", "resume", "train"]
+__all__ = ["Recipe", "Run", "__version__", "open_run", "register", "resume", "train"]
 
 
 def __getattr__(name: str) -> object:

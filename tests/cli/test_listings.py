@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 
+from pages import ROOT
 from weitiao.cli import run
 from weitiao.methods import METHODS
 from weitiao.models import gguf
 from weitiao.models.aliases import ALIASES
+from weitiao.recipe.recipe import read_recipe
 
 
 def shown_by(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -17,25 +20,109 @@ def shown_by(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return capsys.readouterr().out
 
 
-def test_methods_are_one_table(capsys: pytest.CaptureFixture[str]) -> None:
+def on_one_line(text: str) -> str:
+    """Return a text with its line breaks, and the spaces that follow them, as single spaces."""
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("columns", [80, 100, 139, 140, 200])
+def test_methods_are_one_table(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
     shown = shown_by(capsys, "methods")
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= columns
+    starts = [line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "]
+    assert sorted(starts) == METHODS.names()
+    words = "what is trained" in shown
+    assert words is (columns >= 140)
     for name in METHODS.names():
-        assert METHODS.load(name).paper.removeprefix("https://") in shown
-        assert f"\n{name} " in shown
-    assert max(map(len, shown.splitlines())) <= 80
+        method = METHODS.load(name)
+        row = next(line for line in lines if line.startswith(f"  {name} "))
+        assert ("yes" if method.merges else "no") in row.split()
+        assert method.share.split(",")[0].split("(")[0].strip() in row
+        assert method.paper.removeprefix("https://") in shown
+
+
+@pytest.mark.parametrize("columns", [30, 80])
+def test_a_narrow_list_says_it_all(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    shown = on_one_line(shown_by(capsys, "methods"))
+    for name in METHODS.names():
+        method = METHODS.load(name)
+        assert f"Trains {method.trains}. {method.when} {method.paper.removeprefix('https://')}" in shown
+
+
+def test_a_list_is_coloured_on_a_terminal_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "\x1b" not in shown_by(capsys, "methods")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b[1m  lora" in shown_by(capsys, "methods")
 
 
 @pytest.mark.parametrize("name", METHODS.names())
 def test_one_method_is_explained_with_its_settings(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     shown = shown_by(capsys, "methods", name)
     method = METHODS.load(name)
-    for words in (
-        method.title,
-        method.paper,
-        method.formula,
-        *(f"method.{field}" for field in method.model_fields),
-    ):
-        assert words in shown, words
+    assert method.drawing in shown
+    told = on_one_line(shown)
+    facts = (method.formula, method.trains, method.when, method.share, method.inference_cost, method.memory)
+    for words in (method.title, method.paper, METHODS.summary(name), *facts):
+        assert on_one_line(words) in told, words
+    assert all(f"method.{field}" in shown for field in method.model_fields)
+    assert max(len(line) for line in shown.splitlines() if not line.startswith("  weitiao ")) <= 80
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+def test_the_runs_an_explanation_shows_are_ones_that_work(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = shown_by(capsys, "methods", name)
+    flags, recipe = (shlex.split(line) for line in shown.splitlines() if line.startswith("  weitiao "))
+    typed = dict(zip(flags[2:10:2], flags[3:10:2], strict=True))
+    method = METHODS.load(name)
+    blocks = {
+        "model": {"name": typed["--model"]},
+        "data": {"sources": [typed["--data"]]},
+        "method": {"name": typed["--method"]},
+        "out": typed["--out"],
+    }
+    assert read_recipe(None, blocks, flags[10:]).method == method(**method.example)
+    assert (ROOT / typed["--data"]).is_file()
+    assert read_recipe(ROOT / recipe[2], {}).method.name == name
+
+
+def test_an_unknown_method_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["methods", "lroa"]) == 2
+    assert "lora" in capsys.readouterr().err
+
+
+def test_a_name_known_elsewhere_is_answered_with_what_to_type(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["methods", "qlora"]) == 2
+    told = capsys.readouterr().err
+    assert "recipes/qlora.yaml" in told and "--method lora model.quantization=nf4" in told
+
+
+def test_one_of_pefts_own_says_what_it_is_and_leaves_merging_open(capsys: pytest.CaptureFixture[str]) -> None:
+    told = on_one_line(shown_by(capsys, "methods", "peft:boft"))
+    assert "orthogonal" in told and "merges into the base: PEFT decides" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("prompt_tuning", "method.num_virtual_tokens 20"),
+        ("prompt_tuning", "method.init vocabulary"),
+        ("freeze", "method.last_n 2"),
+        ("lora", "method.layers_to_transform (all)"),
+    ],
+)
+def test_a_default_that_is_computed_is_shown(name: str, row: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert row in on_one_line(shown_by(capsys, "methods", name))
 
 
 def test_settings_are_listed_by_block(capsys: pytest.CaptureFixture[str]) -> None:

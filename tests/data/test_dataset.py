@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from template_zoo import talk, tokenizer
 from weitiao.core.errors import DataError
-from weitiao.data.dataset import Prepared, fingerprint, load_data
+from weitiao.data.checks._row_text import text_of
+from weitiao.data.conversation import Conversation
+from weitiao.data.dataset import Prepared, load_data
 from weitiao.data.settings import DataSettings
-from weitiao.data.split import split_held_out
+from weitiao.data.split import KEY_BYTES, choose_held_out, content_key
 
 
 def rows(count: int, **more: str) -> list[dict[str, str]]:
@@ -30,18 +34,30 @@ def load(data: Any, seed: int = 0, name: str = "chatml", **settings: Any) -> Pre
     [(19, 0.05, 0), (20, 0.05, 1), (100, 0.05, 5), (6000, 0.05, 200), (10, 3, 3), (10, 0, 0), (10, 0.5, 5)],
 )
 def test_size_of_the_held_out_part(count: int, held_out: float, expected: int) -> None:
-    train, measured = split_held_out([talk(str(n), "a") for n in range(count)], held_out, seed=0)
-    assert (len(train), len(measured)) == (count - expected, expected)
+    assert sum(split([talk(str(n), "a") for n in range(count)], held_out)) == expected
+
+
+def split(talks: Sequence[Conversation], held_out: float, seed: int = 0) -> list[bool]:
+    """Tell of each conversation whether it is held out."""
+    keys = np.frombuffer(b"".join(content_key(text_of(one)) for one in talks), np.uint8).reshape(
+        -1, KEY_BYTES
+    )
+    return choose_held_out(keys, np.ones(len(talks), bool), held_out, seed).tolist()
 
 
 def test_split_is_by_content_and_seed_and_keeps_copies_together() -> None:
     several = [talk(str(n // 3), "a") for n in range(60)]
-    train, measured = split_held_out(several, 0.2, seed=1)
-    assert not {one.messages for one in train} & {one.messages for one in measured}
-    assert len(measured) == 12
-    again = split_held_out(several[::-1], 0.2, seed=1)[1]
-    assert {one.messages for one in again} == {one.messages for one in measured}
-    assert split_held_out(several, 0.2, seed=2)[1] != measured
+    away = split(several, 0.2, seed=1)
+    assert sum(away) == 12
+    assert all(away[n] == away[3 * (n // 3)] for n in range(60))
+    assert split(several[::-1], 0.2, seed=1)[::-1] == away
+    assert split(several, 0.2, seed=2) != away
+
+
+def test_rows_that_differ_in_case_and_blanks_stay_together() -> None:
+    several = [talk(f"{'Q' if n % 2 else 'q'}  {n // 2}\n", "An answer") for n in range(40)]
+    away = split(several, 0.3)
+    assert all(away[n] == away[n + 1] for n in range(0, 40, 2))
 
 
 def test_holding_out_everything_is_refused() -> None:
@@ -53,9 +69,9 @@ def test_holding_out_everything_is_refused() -> None:
 def test_prepared_holds_both_sides_with_their_conversations() -> None:
     made = load(rows(40), held_out=4)
     assert (len(made.train), len(made.held_out)) == (36, 4)
-    assert [one.place for one in made.train_conversations] == [e.place for e in made.train]
+    assert [e.place for e in made.train] == sorted({e.place for e in made.train}, key=lambda p: int(p[9:]))
     assert [one.place for one in made.held_out_conversations] == [e.place for e in made.held_out]
-    assert made.draws == [1.0] * 36
+    assert [e.draws for e in made.train] == [1.0] * 36
 
 
 def test_file_of_its_own_is_held_out_whole(tmp_path: Path) -> None:
@@ -76,10 +92,9 @@ def test_fingerprint_changes_with_ids_weights_draws_and_order() -> None:
         load(rows(5), template="instruction"),
     ]
     assert len({base, *(made.fingerprint for made in changed)}) == 6
-    example = load(rows(1)).train[0]
-    from dataclasses import replace
-
-    assert fingerprint([example]) != fingerprint([replace(example, weights=(1.0,) * len(example.weights))])
+    one_weighed = [{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": w}]}
+                   for w in (1, 0.5)]  # fmt: skip
+    assert len({load([row], held_out=0).fingerprint for row in one_weighed}) == 2
 
 
 def test_summary_counts_what_became_of_every_row() -> None:
@@ -108,7 +123,8 @@ def test_nothing_left_to_train_on_is_refused() -> None:
 
 def test_folded_system_is_noted() -> None:
     made = load(rows(3, system="Be kind."), name="no_system")
-    assert any("no system message" in note for note in made.summary.notes)
+    assert made.gate is not None
+    assert any("no place for a system text" in finding.what for finding in made.gate.findings)
 
 
 def test_rows_the_chat_template_refuses_are_listed_or_counted() -> None:

@@ -2,14 +2,53 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from weitiao.data.conversation import Row
+from weitiao.data.conversation import Conversation, Message, Row
 from weitiao.data.formats import FORMATS
 from weitiao.data.formats._base import RowError
+from weitiao.data.forms import FORMS, form_to_plain, kind_of_form, parts
 
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 9),
+    st.floats(),
+    st.sampled_from(
+        [
+            "",
+            "a",
+            "A",
+            "1",
+            "true",
+            " ",
+            "\ud800",
+            "[1]",
+            '{"a": 1}',
+            "[",
+            "Human: x",
+            "\n\nHuman: a\n\nAssistant: b",
+        ]
+    ),
+)
+KEYS = st.sampled_from(
+    ["role", "content", "from", "value", "text", "label", "type", "start", "end", "tool_calls", "function", "name",
+     "arguments", "weight", "en", "zh"]
+)  # fmt: skip
+ROLES = st.sampled_from(["user", "assistant", "system", "tool", "function_call", "gpt", "human", "x"])
+TURNS = st.lists(st.fixed_dictionaries({"role": ROLES, "content": SCALARS}), max_size=3)
+ANYTHING = st.recursive(
+    SCALARS | TURNS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=6,
+)
+"""What JSON may hold, with a leaning to what formats look for."""
 QA = [("user", "q"), ("assistant", "a")]
 
 
@@ -25,19 +64,64 @@ def messages(*turns: tuple[str, Any]) -> dict[str, Any]:
     return {"messages": [{"role": role, "content": content} for role, content in turns]}
 
 
+CALL = {"id": "7", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
+MEANT = {"id": "7", "type": "function", "function": {"name": "f", "arguments": {"x": 1}}}
+
+
+def calling(calls: Any, *more: tuple[str, str]) -> dict[str, Any]:  # noqa: ANN401  (also what is no list)
+    """Return a row whose answer calls tools."""
+    turn = {"role": "assistant", "content": None, "tool_calls": calls}
+    return {"messages": [{"role": "user", "content": "q"}, turn, *messages(*more)["messages"]]}
+
+
+def weighted(weight: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return a row whose answer has a weight."""
+    return {
+        "messages": [
+            {"role": "user", "content": "q"},
+            {"role": "assistant", "content": "a", "weight": weight},
+        ]
+    }
+
+
 @pytest.mark.parametrize("name", FORMATS.names())
 def test_contract_of_every_format(name: str) -> None:
-    import json
-
     form = FORMATS.load(name)()
     example = json.loads(form.example)
+    row = Row(example, "x", 1)
     assert form.claims(set(example))
-    assert not form.claims({"text"})
-    assert form.required <= set(form.columns)
-    assert form.parse(Row(example, "x", 1)).messages[-1].role == "assistant"
+    assert form.claims_rows([row])
+    assert not form.claims({"foo"})
+    assert {column for way in form.ways for column in way} <= set(form.columns)
+    assert len(set(form.columns)) == len(form.columns)
+    assert isinstance(form.parse(row), FORMS[form.form])
+    assert kind_of_form(form.parse(row)) == form.form
+    assert form.parse(Row({**example, "task": "a"}, "x", 1)).task == "a"
     assert FORMATS.summary(name).endswith(".")
+    assert form.reason(form.claimed(set(example))).startswith("it has ")
     with pytest.raises(RowError, match="missing"):
         form.parse(Row({}, "x", 1))
+
+
+@pytest.mark.parametrize("name", FORMATS.names())
+@given(data=st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_whatever_stands_in_a_row_it_is_read_or_given_a_reason(name: str, data: st.DataObject) -> None:
+    form = FORMATS.load(name)()
+    drawn = st.dictionaries(st.sampled_from(form.columns), ANYTHING)
+    fields = (
+        {**json.loads(form.example), **data.draw(drawn)} if data.draw(st.booleans()) else data.draw(drawn)
+    )
+    sample = [Row(fields, "x", 1)]
+    form.claims_rows(sample)
+    try:
+        made = form.parse(sample[0])
+    except RowError as error:
+        assert error.reason
+    else:
+        json.dumps(form_to_plain(made), ensure_ascii=False).encode()
+        assert copy.deepcopy(made) == made
+        assert parts(made)
 
 
 def test_alpaca() -> None:
@@ -64,6 +148,92 @@ def test_sharegpt_takes_role_synonyms_and_a_system_column() -> None:
     assert parse("sharegpt", row) == [("system", "s"), *QA]
 
 
+def test_prompt_and_completion_as_text_and_as_messages() -> None:
+    assert parse("prompt_completion", {"prompt": "q", "completion": "a"}) == QA
+    talk = messages(("user", "q"), ("assistant", "a"), ("user", "r"), ("assistant", "b"))["messages"]
+    both = turns_of("prompt_completion", {"prompt": talk[:3], "completion": talk[3:], "system": "s"})
+    assert [message.content for message in both] == ["s", "q", "a", "r", "b"]
+    assert [message.weight for message in both] == [None, None, 0.0, None, None]
+    weighted_too = turns_of("prompt_completion", {"prompt": "q", "completion": "a", "weight": "0.25"})
+    assert [message.weight for message in weighted_too] == [None, 0.25]
+
+
+def test_question_and_answer() -> None:
+    assert parse("question_answer", {"question": "q", "answer": "a"}) == QA
+    squad = {"question": "q", "context": "c", "answers": {"text": ["a", "A"], "answer_start": [0, 0]}}
+    assert parse("question_answer", squad) == [("user", "c\n\nq"), ("assistant", "a")]
+    assert parse("question_answer", {"question": "q", "answers": '["a", "b"]', "passage": None}) == QA
+
+
+def test_instruction_and_response_under_other_names() -> None:
+    dolly = {"instruction": "q", "context": "c", "response": "a", "history": [["x", "y"]]}
+    assert parse("instruction_response", dolly) == [
+        ("user", "x"), ("assistant", "y"), ("user", "c\n\nq"), ("assistant", "a")
+    ]  # fmt: skip
+    orca = {"system_prompt": "s", "question": "q", "response": "a"}
+    assert parse("instruction_response", orca) == [("system", "s"), *QA]
+    assert parse("instruction_response", {"input": "q", "output": "a"}) == QA
+
+
+def turns_of(form: str, fields: dict[str, Any]) -> tuple[Message, ...]:
+    """Return a row's messages, whole."""
+    made = FORMATS.load(form)().parse(Row(fields, "f.json", 7))
+    assert isinstance(made, Conversation)
+    return made.messages
+
+
+def test_tool_calls_and_results_are_kept_as_templates_read_them() -> None:
+    row = calling([CALL], ("tool", "3"), ("assistant", "It is 3."))
+    row["messages"][2] |= {"tool_call_id": "7", "name": "f"}
+    row["tools"] = '[{"name": "f", "parameters": {}}]'
+    asked, call, result, answer = turns_of("messages", row)
+    assert (call.content, call.extra) == ("", {"tool_calls": [MEANT]})
+    assert (result.role, result.content, result.extra) == ("tool", "3", {"tool_call_id": "7", "name": "f"})
+    assert (asked.extra, answer.extra) == ({}, {})
+    made = FORMATS.load("messages")().parse(Row(row, "x", 1))
+    assert made.tools == ({"type": "function", "function": {"name": "f", "parameters": {}}},)
+    assert turns_of("messages", calling([CALL]))[-1].extra["tool_calls"] == [MEANT]
+    old = {"role": "assistant", "content": "", "function_call": {"name": "f", "arguments": '{"x": 1}'}}
+    (_, called) = turns_of("messages", {"messages": [{"role": "user", "content": "q"}, old]})
+    assert called.extra["tool_calls"][0]["function"] == MEANT["function"]
+
+
+def test_sharegpt_calls_and_observations() -> None:
+    said = [
+        ("human", "q"), ("function_call", '{"name": "f", "arguments": {"x": 1}}'), ("observation", "3"), ("gpt",
+         "a")
+    ]  # fmt: skip
+    row = {"conversations": [{"from": who, "value": text} for who, text in said], "tools": '[{"name": "f"}]'}
+    _, call, result, _ = turns_of("sharegpt", row)
+    assert call.extra == {"tool_calls": [{"type": "function", "function": MEANT["function"]}]}
+    assert (call.role, result.role, result.content) == ("assistant", "tool", "3")
+
+
+def test_sharegpt_with_the_keys_of_messages_and_the_other_way() -> None:
+    assert parse("sharegpt", {"conversations": messages(*QA)["messages"]}) == QA
+    row = {"messages": [{"from": "用户", "value": "q"}, {"from": "助手", "value": "a"}]}
+    assert parse("messages", row) == QA
+
+
+def test_reasoning_weights_and_train_flags() -> None:
+    row = {
+        "messages": [
+            {"role": "user", "content": "q", "weight": None, "name": "Li"},
+            {"role": "assistant", "content": "a", "train": False, "reasoning_content": "hm"},
+            {"role": "user", "content": "r", "tool_calls": None},
+            {"role": "assistant", "content": "b", "weight": 0.5},
+            {"role": "user", "content": "s"},
+            {"role": "assistant", "content": "c", "weight": True, "thinking": "ok"},
+        ]
+    }
+    made = turns_of("messages", row)
+    assert [message.weight for message in made] == [None, 0.0, None, 0.5, None, 1.0]
+    assert [dict(m.extra) for m in made if m.extra] == [
+        {"name": "Li"}, {"reasoning_content": "hm"}, {"reasoning_content": "ok"}
+    ]  # fmt: skip
+    assert len(set(made)) == 6
+
+
 @pytest.mark.parametrize(
     ("form", "fields", "reason"),
     [
@@ -86,19 +256,68 @@ def test_sharegpt_takes_role_synonyms_and_a_system_column() -> None:
         ("messages", messages(("assistant", "a"), ("user", "q")), "out of order"),
         ("messages", messages(("user", "q"), *QA), "out of order"),
         ("messages", messages(*QA, ("assistant", "a")), "out of order"),
-        ("messages", messages(("system", "s"), ("system", "s"), *QA), "two system messages"),
+        ("messages", messages(("system", "s"), ("system", "t"), *QA), "two system messages"),
         ("messages", messages(("user", "q"), ("system", "s"), ("assistant", "a")), "out of order"),
         ("messages", messages(("wizard", "q"), ("assistant", "a")), "the role 'wizard' is unknown"),
-        ("messages", messages(("tool", "q"), ("assistant", "a")), "calls tools"),
-        ("messages", {"messages": [{"role": "assistant", "content": "", "tool_calls": [1]}]}, "calls tools"),
+        ("messages", messages(("user", "q"), *QA), "out of order: two questions in a row"),
+        ("messages", messages(*QA, ("assistant", "a")), "out of order: two answers in a row"),
+        ("messages", messages(("assistant", "a")), "out of order: it begins with an answer"),
+        ("messages", messages(("tool", "q"), ("assistant", "a")),
+         "out of order: it begins with a tool's result"),
+        ("messages", messages(*QA, ("tool", "t"), ("assistant", "a")),
+         "out of order: a tool's result without a call"),
+        ("messages", messages(("user", "q"), ("tool", "t"), ("assistant", "a")),
+         "a tool's result without a call"),
+        ("messages", {"messages": [{"role": "assistant", "content": "", "tool_calls": [1]}]},
+         "a call of a tool is a number"),
+        ("messages", calling([{"function": {"arguments": {}}}]), "a call of a tool has no 'name'"),
+        ("messages", calling([{"function": {"name": "f", "arguments": "{"}}]), "not a JSON object"),
+        ("messages", calling([{"function": {"name": "f", "arguments": "x"}}]),
+         "a call's 'arguments' is text, not an object"),
+        ("messages", calling([CALL], ("user", "q"), ("assistant", "a")), "a call without its result"),
+        ("messages", calling([CALL], ("assistant", "a")), "a call without its result"),
+        ("messages", calling([CALL], ("tool", "t"), ("user", "q"), ("assistant", "a")),
+         "result without an answer"),
+        ("messages", calling([CALL], ("tool", "t")), "ends with a tool's result"),
+        ("messages", calling("x"), "'tool_calls' is text where a list"),
+        ("messages", {"messages": [{**messages(*QA)["messages"][0], "tool_calls": [CALL]}]},
+         "not the assistant's calls"),
+        ("messages", {**messages(*QA), "tools": [1]}, "a tool in 'tools' is a number"),
+        ("messages", {**messages(*QA), "tools": [{}]}, "a tool in 'tools' has no 'name'"),
+        ("messages", {**messages(*QA), "tools": "[{"}, "not a JSON list"),
+        ("messages", weighted(-1), "'weight' is below 0"),
+        ("messages", weighted(float("nan")), "no finite number"),
+        ("messages", weighted("much"), "no finite number"),
+        ("messages", weighted(0), "no answer of it is trained"),
+        ("messages", messages(("user", "q\ud800"), ("assistant", "a")), "a lone surrogate"),
+        ("messages", {**messages(("system", "s"), *QA), "system": "t"}, "two system messages"),
+        ("messages", {**messages(*QA), "task": []}, "'task' is a list"),
         ("messages", messages(("user", [{"type": "image_url"}]), ("assistant", "a")), "images"),
         ("messages", messages(("user", ["q"]), ("assistant", "a")), "a part of a turn's 'content' is text"),
         ("messages", messages(("user", 1), ("assistant", "a")), "a turn's 'content' is a number"),
         ("sharegpt", {"conversations": [{"from": "human", "value": None}]}, "a turn's 'value' is null"),
-        ("sharegpt", {"conversations": [{"role": "user", "content": "q"}]}, "'role' and 'content'"),
+        ("messages", calling([{"function": {"name": "f\ud800"}}]), "a call of a tool holds half a character"),
+        ("prompt_completion", {"prompt": "q", "completion": "a", "weight": 0}, "no answer of it is trained"),
+        ("prompt_completion", {"prompt": "q"}, "'completion' is missing"),
+        ("question_answer", {"question": "", "context": "c", "answer": "a"}, "a question is empty"),
+        ("question_answer", {"question": "q", "answers": {"text": []}}, "'answers' is an empty list"),
+        ("question_answer", {"question": "q", "answers": [1]}, "the first of 'answers' is a number"),
+        ("instruction_response", {"prompt": "q"}, "'response' or 'answer' or"),
+        ("sharegpt", {"conversations": [{"from": "human"}]}, "a turn has no 'value'"),
+        ("sharegpt", {"conversations": [{"from": "human", "value": "q"}, {"from": "function_call", "value": "f()"}]},
+         "a call of a tool is text"),
     ],
 )  # fmt: skip
 def test_bad_rows_have_their_reason(form: str, fields: dict[str, Any], reason: str) -> None:
     with pytest.raises(RowError) as caught:
         parse(form, fields)
     assert reason in caught.value.reason
+
+
+def test_a_system_message_said_twice_is_kept_once() -> None:
+    twice = messages(("system", "s"), ("system", "s"), *QA)
+    beside = {**messages(("system", "s"), *QA), "system": "s"}
+    for fields in (twice, beside):
+        made = FORMATS.load("messages")().parse(Row(fields, "x.json", 1))
+        assert isinstance(made, Conversation)
+        assert [message.role for message in made.messages].count("system") == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,32 @@ from pydantic import ValidationError
 
 from weitiao.core.errors import DataError
 from weitiao.core.settings import check_settings, to_yaml
-from weitiao.data.reading import Checked, check_data
+from weitiao.data.conversation import Conversation
+from weitiao.data.dataset import check_data
 from weitiao.data.settings import DataSettings
 
 GOOD = {"instruction": "q", "output": "a"}
 
 
+@dataclass
+class Checked:
+    """What checking gave, in plain lists."""
+
+    conversations: list[Conversation]
+    read: int
+    bad: list[str]
+    formats: dict[str, int]
+    notes: list[str]
+
+
 def check(data: Any, **settings: Any) -> Checked:  # noqa: ANN401  (whatever a person may write)
     """Check data given in any form."""
-    return check_data(DataSettings(sources=data, **settings))
+    gate = check_data(DataSettings(sources=data, **settings))
+    forms = [gate.store.form(row) for row in range(gate.store.rows)]
+    talks = [form for form in forms if isinstance(form, Conversation)]
+    bad = [one["reason"] for one in gate.tally.bad]
+    notes = [*gate.tally.notes, *(f"data.fill.{name}=" for name in gate.tally.unfilled)]
+    return Checked(talks, gate.tally.read, bad, dict(gate.tally.formats), notes)
 
 
 def problems(data: Any, **settings: Any) -> list[str]:  # noqa: ANN401
@@ -76,15 +94,15 @@ def test_all_problems_of_all_sources_come_at_once(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text(
         json.dumps([GOOD, {"instruction": "q"}, {"instruction": "q"}, {**GOOD, "output": 1}])
     )
-    (tmp_path / "odd.json").write_text(json.dumps([{"question": "q", "answer": "a"}]))
+    (tmp_path / "odd.json").write_text(json.dumps([{"ask": "q", "tell": "a"}]))
     names = ("gbk.json", "bad.json", "odd.json", "none.json")
     found = problems([str(tmp_path / name) for name in names], held_out_path=str(tmp_path / "none.csv"))
     assert len(found) == 6
-    assert "GBK" in found[0]
-    assert found[1].startswith("2 of 4 rows cannot be used: 'output' is missing")
-    assert "bad.json:1" in found[1]
-    assert found[2].startswith("1 of 4 rows cannot be used: 'output' is a number")
-    assert "answer, question" in found[3]
+    assert found[0].startswith("2 of 4 rows cannot be used: 'output' is missing")
+    assert "bad.json:1" in found[0]
+    assert found[1].startswith("1 of 4 rows cannot be used: 'output' is a number")
+    assert "GBK" in found[2]
+    assert "ask, tell" in found[3]
     assert "alpaca: instruction, output" in found[3]
     assert "data.columns.instruction=" in found[3]
     assert "none.json" in found[4]

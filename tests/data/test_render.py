@@ -8,17 +8,18 @@ from hypothesis import strategies as st
 
 from template_zoo import NAMES, talk, tokenizer
 from weitiao.data.conversation import Conversation
-from weitiao.data.render import Rendered, render_all
-from weitiao.data.summary import Counts
+from weitiao.data.render import RenderedRow, render_chunk
+from weitiao.data.settings import DataSettings
 from weitiao.data.template import choose_template
 
 WORDS = st.text("ab 是\n", min_size=1, max_size=40).map(lambda text: f"x{text}y")
 
 
-def render(one: Conversation, name: str, max_length: int, overlong: str) -> tuple[Rendered, Counts]:
+def render(one: Conversation, name: str, max_length: int, overlong: str) -> RenderedRow:
     """Render one conversation under a policy."""
-    counts = Counts()
-    return render_all([one], choose_template(tokenizer(name)), max_length, overlong, counts), counts  # type: ignore[arg-type]
+    settings = DataSettings(sources="rows.json", max_length=max_length, overlong=overlong)
+    (row,) = render_chunk([one], choose_template(tokenizer(name)), settings)
+    return row
 
 
 @settings(max_examples=200, deadline=None)
@@ -34,8 +35,8 @@ def test_what_is_kept_is_whole_where_it_must_be(
 ) -> None:
     one = talk(*(text for turn in turns for text in turn), system=system)
     template = choose_template(tokenizer(name))
-    result, counts = render(one, name, max_length, overlong)
-    assert len(result.examples) + len(counts.dropped) == len(template.render(one))
+    result = render(one, name, max_length, overlong)
+    assert len(result.examples) + len(result.lost) == len(template.render(one))
     for example in result.examples:
         assert len(example.ids) <= max_length
         assert example.trained_tokens >= 2, "a token of the answer and the one that ends it"
@@ -45,7 +46,9 @@ def test_what_is_kept_is_whole_where_it_must_be(
         head = one.messages[: 1 if system else 0]
         spoken = one.messages[len(head) :]
         prompts = [
-            template.prompt((*head, *spoken[begin : begin + 1])).ids for begin in range(0, len(spoken), 2)
+            template.prompt((*head, *spoken[begin:end])).ids
+            for begin in range(0, len(spoken), 2)
+            for end in range(begin + 1, len(spoken), 2)
         ]
         start = next(i for i, weight in enumerate(example.weights) if weight > 0)
         assert example.ids[:start] in prompts
@@ -54,41 +57,40 @@ def test_what_is_kept_is_whole_where_it_must_be(
 
 
 def test_drop_leaves_out_and_counts() -> None:
-    result, counts = render(talk("q", "long " * 50), "chatml", 40, "drop")
+    result = render(talk("q", "long " * 50), "chatml", 40, "drop")
     assert not result.examples
-    assert not result.conversations
-    assert "longer than 40 tokens" in counts.dropped[0].reason
-    assert counts.dropped[0].place == "talk:1"
+    assert "longer than 40 tokens" in result.lost[0].reason
+    assert result.lost[0].place == "talk:1"
 
 
 def test_cut_leaves_out_early_exchanges_before_it_shortens_an_answer() -> None:
     one = talk("first question", "first answer", "second question", "second answer", system="sys")
     template = choose_template(tokenizer("chatml"))
     later = template.render(talk("second question", "second answer", system="sys"))[0]
-    result, counts = render(one, "chatml", len(later.ids), "cut")
+    result = render(one, "chatml", len(later.ids), "cut")
     assert result.examples[0].ids == later.ids
-    assert (counts.cut, counts.turns_left_out, counts.answers_shortened) == (1, 2, 0)
-    result, counts = render(one, "chatml", len(later.ids) - 3, "cut")
+    assert (result.cut, result.turns_left_out, result.answers_shortened) == (1, 2, 0)
+    result = render(one, "chatml", len(later.ids) - 3, "cut")
     assert result.examples[0].ids == (*later.ids[:-4], later.ids[-1])
-    assert (counts.cut, counts.turns_left_out, counts.answers_shortened) == (1, 2, 1)
+    assert (result.cut, result.turns_left_out, result.answers_shortened) == (1, 2, 1)
 
 
 @pytest.mark.parametrize("spare", [0, 1, 2])
 def test_question_that_leaves_no_room_is_left_out(spare: int) -> None:
     one = talk("question", "an answer")
     prompt = choose_template(tokenizer("chatml")).prompt(one.messages[:1])
-    result, counts = render(one, "chatml", len(prompt.ids) + spare, "cut")
+    result = render(one, "chatml", len(prompt.ids) + spare, "cut")
     assert len(result.examples) == (1 if spare == 2 else 0)
     if spare < 2:
-        assert "leaves no room" in counts.dropped[0].reason
-        assert (counts.cut, counts.answers_shortened) == (0, 0)
+        assert "leaves no room" in result.lost[0].reason
+        assert (result.cut, result.answers_shortened) == (0, 0)
 
 
 def test_answers_of_their_own_are_cut_each_by_itself() -> None:
     one = talk("1+1?", "<think>" + "hm " * 40 + "</think>2", "2+2?", "<think>hm</think>4")
-    result, counts = render(one, "drops_thinking", 60, "cut")
+    result = render(one, "drops_thinking", 60, "cut")
     assert [len(example.ids) <= 60 for example in result.examples] == [True, True]
-    assert (counts.cut, counts.answers_shortened) == (1, 1)
+    assert (result.cut, result.answers_shortened) == (1, 1)
     assert result.examples[1] == choose_template(tokenizer("drops_thinking")).render(one)[1]
 
 
@@ -96,16 +98,16 @@ def test_cut_leaves_out_no_more_exchanges_than_it_must() -> None:
     texts = [f"{role} {number}" for number in range(4) for role in ("question", "answer")]
     template = choose_template(tokenizer("chatml"))
     wanted = template.render(talk(*texts[4:]))[0]
-    result, counts = render(talk(*texts), "chatml", len(wanted.ids) + 1, "cut")
+    result = render(talk(*texts), "chatml", len(wanted.ids) + 1, "cut")
     assert result.examples[0].ids == wanted.ids
-    assert counts.turns_left_out == 4
+    assert result.turns_left_out == 4
 
 
 def test_answer_of_its_own_trains_no_earlier_answer_again_when_cut() -> None:
     one = talk("q", "zero", "q", "one", "q", "<think>hm</think>" + "two " * 20, "q", "three")
     own, template = tokenizer("drops_thinking"), choose_template(tokenizer("drops_thinking"))
     third = template.render(one)[2]
-    result, _ = render(one, "drops_thinking", len(third.ids) - 1, "cut")
+    result = render(one, "drops_thinking", len(third.ids) - 1, "cut")
     cut = next(e for e in result.examples if "two" in own.decode(e.ids) and "three" not in own.decode(e.ids))
     trained = own.decode([i for i, weight in zip(cut.ids, cut.weights, strict=True) if weight > 0])
     assert "one" in own.decode(cut.ids)

@@ -104,7 +104,9 @@ def test_csv_rows_with_another_number_of_cells_are_bad(tmp_path: Path) -> None:
         ("3", "1 cells"),
         ("4", "3 cells"),
     ]
-    assert "not a table" in problem(tmp_path / "b.csv", 'a,b\n"1"x,2\n').what
+    quoted = read(tmp_path / "b.csv", 'a,b\n"1"x,2\n3,4\n')
+    assert [row.line for row in quoted.rows] == [3]
+    assert "quotes" in quoted.bad[0].reason
 
 
 def test_parquet_rows_are_numbered(tmp_path: Path) -> None:

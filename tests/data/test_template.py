@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+
 import pytest
 from transformers import GenerationConfig
 
@@ -14,7 +17,9 @@ from weitiao.data.template import Template, choose_template, stop_token_ids
 TWO = talk("Who are you?", "I am a small model.", "And what is LoRA?", "Two thin matrices.")
 WITH_SYSTEM = talk("你是谁？", "一个小模型。", system="Answer briefly.")
 ODD = talk(" 1  2", "3\n\n", "\n", " 4")
-CHAT_NAMES = [name for name in NAMES if name != "instruction"]
+# Qwen3 writes an empty thought into the last answer only, so each answer is an example of its own there.
+STABLE = [name for name in NAMES if name != "qwen3"]
+CHAT_NAMES = [name for name in STABLE if name != "instruction"]
 # A template without BOS gets the one its tokenizer adds; transformers' own tokenised form has none there.
 SAME_AS_TRANSFORMERS = [name for name in CHAT_NAMES if name != "begin_not_in_template"]
 
@@ -37,7 +42,7 @@ def test_ids_are_those_transformers_gives_the_whole_text(name: str, one: Convers
 @pytest.mark.parametrize("one", [talk("Hi", "Hello!"), TWO, WITH_SYSTEM], ids=["one", "two", "system"])
 def test_prompts_are_those_transformers_gives(name: str, one: Conversation) -> None:
     messages = one.messages[:-1]
-    if name == "no_system" and messages[0].role == "system":
+    if not template_of(name).takes_system and messages[0].role == "system":
         messages = (Message("user", f"{messages[0].content}\n\n{messages[1].content}"),)
     whole = tokenizer(name).apply_chat_template(
         dicts(messages), add_generation_prompt=True, return_dict=False
@@ -49,7 +54,7 @@ def test_prompts_are_those_transformers_gives(name: str, one: Conversation) -> N
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", STABLE)
 @pytest.mark.parametrize("one", [TWO, WITH_SYSTEM, ODD], ids=["two", "system", "odd blanks"])
 def test_context_of_every_answer_equals_the_prompt_of_serving(name: str, one: Conversation) -> None:
     template = template_of(name)
@@ -61,15 +66,13 @@ def test_context_of_every_answer_equals_the_prompt_of_serving(name: str, one: Co
         assert example.ids[:start] == template.prompt(one.messages[:answer]).ids
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", STABLE)
 def test_trained_is_each_answer_with_its_end_token_and_nothing_else(name: str) -> None:
     template, own = template_of(name), tokenizer(name)
     (example,) = template.render(TWO)
     trained = own.decode([i for i, weight in zip(example.ids, example.weights, strict=True) if weight > 0])
-    assert (
-        trained.split() == f"I am a small model. {own.eos_token} Two thin matrices. {own.eos_token}".split()
-        or (trained == f"I am a small model.{own.eos_token}Two thin matrices.{own.eos_token}")
-    )
+    expected = f"I am a small model. {own.eos_token} Two thin matrices. {own.eos_token}"
+    assert "".join(trained.split()) == "".join(expected.split())
     assert example.ids[-1] in template.stop_ids
     assert example.weights[-1] == 1.0
 
@@ -82,7 +85,7 @@ def test_at_most_one_begin_token_opens_a_text(name: str) -> None:
         assert ids[1] != own.bos_token_id
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", STABLE)
 def test_control_tokens_in_content_are_plain_text(name: str) -> None:
     template, own = template_of(name), tokenizer(name)
     words = own.all_special_tokens
@@ -174,9 +177,44 @@ def test_end_of_turn_must_be_what_generation_stops_on() -> None:
 def test_answer_that_leaves_its_prompt_is_refused() -> None:
     import tiny
 
-    forced = tiny.CHATML.replace("'<|im_start|>assistant\n' }}", "'<|im_start|>assistant\n<think>\n' }}")
+    forced = tiny.CHATML.replace("'<|im_start|>assistant\n' }}", "'<|im_start|>assistant\nSure: ' }}")
     with pytest.raises(ModelError, match="writes an answer otherwise than behind its prompt"):
         choose_template(tiny.make_tokenizer(chat_template=forced))
+
+
+@pytest.mark.parametrize("name", ["deepseek_r1", "chatml", "drops_thinking"])
+@pytest.mark.parametrize(
+    ("answer", "generated"),
+    [
+        ("<think>\nhm\n</think>\n\nfour", "hm\n</think>\n\nfour"),
+        ("<think>hm</think>four", "hm</think>four"),
+        ("four", "\n</think>\n\nfour"),
+    ],
+)
+def test_answer_behind_a_prompt_that_opens_the_thought(name: str, answer: str, generated: str) -> None:
+    own = copy.deepcopy(tokenizer(name))
+    opened = str(own.chat_template)
+    for header in ("'<｜Assistant｜>'}}{% endif %}", "'<|im_start|>assistant\n' }}{% endif %}"):
+        opened = opened.replace(
+            header, header.replace("'}}", "<think>\n'}}").replace("' }}", "<think>\n' }}")
+        )
+    assert opened != own.chat_template
+    own.chat_template = opened
+    template = choose_template(own)
+    one = talk("1+1?", "two", "2+2?", answer)
+    last = template.render(one)[-1]
+    prompt = template.prompt(one.messages[:3])
+    assert prompt.text.endswith("<think>\n")
+    assert last.ids[: len(prompt.ids)] == prompt.ids, "what training sees is what serving sees"
+    assert not any(last.weights[: len(prompt.ids)])
+    assert own.decode(last.ids[len(prompt.ids) :]) == generated + own.eos_token
+    shaped = [talk(f"{n}+1?", answer) for n in range(4)]
+    assert [template.render(again) for again in shaped] == [
+        choose_template(own).render(again) for again in shaped
+    ]
+    beside = Message("assistant", "four", extra={"reasoning_content": "hm"})
+    thought = template.render(replace(one, messages=(one.messages[0], beside)))[-1]
+    assert own.decode(thought.ids).endswith("<think>\nhm\n</think>\n\nfour" + own.eos_token)
 
 
 def test_missing_template_or_end_token_is_refused() -> None:

@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from pages import ROOT, page, pages
 from weitiao.cli._commands import commands
 from weitiao.cli._options import given
+from weitiao.cli.check import read_settings
 from weitiao.core.errors import SettingsError
 from weitiao.core.settings import parse_settings
 from weitiao.evaluation.settings import GenerationSettings
@@ -53,6 +54,8 @@ def _check_values(name: str, values: dict[str, object]) -> None:
         parse_settings(
             GenerationSettings, {k: v for k, v in typed.items() if k in GenerationSettings.model_fields}
         )
+    elif name == "check":
+        read_settings([str(word) for word in typed["words"]], None)  # type: ignore[attr-defined]
     elif name == "methods" and "name" in typed:
         METHODS.path(str(typed["name"]))
     elif name == "settings" and "block" in typed:
@@ -114,6 +117,8 @@ def test_the_readme_opens_with_the_two_commands_and_how_to_do_without_make(readm
         "chat RUN --top-p 0.5",
         "merge RUN",
         "methods lroa",
+        "check my.json data.max_lenght=8",
+        "check my.json dta.max_length=8",
     ],
 )
 def test_the_check_sees_a_planted_fault(line: str) -> None:

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from pages import ROOT
+from weitiao.data.formats import FORMATS
 from weitiao.methods import METHODS
 
 
@@ -54,6 +55,13 @@ def test_a_table_follows_the_code(generate: ModuleType) -> None:
     lora = generate.generated("method lora", generate.Chinese())
     assert lora.splitlines()[0] == "| 设置 | 默认值 | 说明 |"
     assert "| `method.r` | `8` | 低秩矩阵的秩" in lora
+    drawing = generate.generated("drawing lora", generate.Chinese())
+    assert drawing == f"```text\n{METHODS.load('lora').drawing}\n```\n"
+    columns = generate.generated("formats-columns", generate.Chinese())
+    assert "`prompt`, `completion`" in columns and len(columns.splitlines()) == 2 + len(FORMATS.names())
+    assert next(line for line in columns.splitlines() if "`preference`" in line).endswith("| 否 |")
+    assert "| `.csv`, `.tsv` | " in generate.generated("readers", str)
+    assert "| `trained_stop` | 每个回答" in generate.generated("checks", generate.Chinese())
     with pytest.raises(KeyError):
         generate.generated("no-such-table", str)
 

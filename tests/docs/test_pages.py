@@ -5,21 +5,28 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from pages import ROOT, Page, page, pages, pairs
+from pages import FENCE, ROOT, Page, page, pages, pairs
 from weitiao.core.errors import SettingsError
 from weitiao.core.settings import read_yaml
 from weitiao.data.dataset import check_data
-from weitiao.data.settings import DataSettings
+from weitiao.data.dataset_info import expand_source
+from weitiao.data.formats import FORMATS
+from weitiao.data.forms import FORMS
+from weitiao.data.gate import open_data
+from weitiao.data.settings import DataSettings, SourceSettings
 from weitiao.methods import METHODS
 from weitiao.recipe.recipe import lay_over, parse_recipe, spelt_out
 
 NEEDED = {"model": "smollm2-135m", "data": "my.json", "out": "runs/x"}
 NAMES = [one.name for one in pages()]
+OVERVIEW = "docs/en/methods/README.md"
 
 
 def broken_links(one: Page) -> list[str]:
@@ -67,10 +74,32 @@ def test_every_python_block_is_python(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_json_block_is_data_that_can_be_trained_on(name: str) -> None:
+def test_every_json_block_is_data_that_can_be_used(name: str, tmp_path: Path) -> None:
     for text in page(name).code("json"):
-        rows = json.loads(text)
-        assert len(check_data(DataSettings(sources=rows)).conversations) == len(rows)
+        shown = json.loads(text)
+        if isinstance(shown, dict):
+            check_list_of_data_sets(shown, tmp_path)
+        else:
+            assert check_data(DataSettings(sources=shown), FORMS).store.rows == len(shown)
+
+
+def check_list_of_data_sets(entries: dict[str, Any], folder: Path) -> None:
+    """Read all that a dataset_info.json names, beside the sample data; raises DataError."""
+    for file in (ROOT / "examples").glob("*.json"):
+        shutil.copy(file, folder)
+    (folder / "dataset_info.json").write_text(json.dumps(entries), encoding="utf-8")
+    whole = SourceSettings(path=f"{folder / 'dataset_info.json'}:{','.join(entries)}")
+    assert len(expand_source(whole).sources) == len(entries)
+    check_data(DataSettings(sources=[whole]))
+
+
+@pytest.mark.parametrize("name", ["docs/en/data.md", "docs/zh/data.md"])
+def test_every_format_is_shown_with_rows_that_are_known_as_it(name: str) -> None:
+    sections = dict(re.findall(r"^### (\w+)\n(.*?)(?=^#)", page(name).text, re.MULTILINE | re.DOTALL))
+    assert sorted(sections) == FORMATS.names()
+    for wanted, text in sections.items():
+        (rows,) = (json.loads(block) for language, block in FENCE.findall(text) if language == "json")
+        assert [one["format"] for one in open_data(DataSettings(sources=rows)).tally.detected] == [wanted]
 
 
 @pytest.mark.parametrize(("english", "chinese"), pairs())
@@ -96,7 +125,14 @@ def test_no_chinese_page_stands_alone() -> None:
 
 
 def test_every_page_of_a_method_is_of_one_that_exists() -> None:
-    assert {path.stem for path in (ROOT / "docs" / "en" / "methods").glob("*.md")} <= set(METHODS.names())
+    recipes = {path.stem for path in (ROOT / "recipes").glob("*.yaml")}  # QLoRA is settings of LoRA
+    pages_there = {path.stem for path in (ROOT / "docs" / "en" / "methods").glob("*.md")}
+    assert pages_there <= {*METHODS.names(), *recipes, "README"}
+
+
+def test_every_method_has_a_page_that_the_overview_links_to() -> None:
+    linked = {(ROOT / "docs" / "en" / "methods" / link).resolve() for link in page(OVERVIEW).links()}
+    assert [name for name in METHODS.names() if ROOT / "docs/en/methods" / f"{name}.md" not in linked] == []
 
 
 def test_the_checks_see_planted_faults(tmp_path: Path) -> None:

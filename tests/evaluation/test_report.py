@@ -134,3 +134,13 @@ def test_questions_are_those_given_else_the_first_held_out() -> None:
     first, second = choose_questions([], held_out, 5)
     assert (first.text, first.reference, len(first.messages)) == ("2?", "2!", 3)
     assert before_after([second], ["b"], ["a"]) == [Answer("1?", "1!", "b", "a")]
+
+
+def test_an_adapter_that_peft_does_not_know_says_which_import_is_missing() -> None:
+    alone, with_weitiao = card(FACTS), card(replace(FACTS, method="bitfit", needs_weitiao=True))
+    assert "With peft alone" in alone
+    assert "import weitiao" not in alone
+    lines = "import weitiao\nfrom peft import AutoPeftModelForCausalLM\n\nweitiao.register()\nmodel = "
+    assert lines in with_weitiao
+    assert "KeyError: 'WEITIAO_...'" in with_weitiao
+    assert "pip install weitiao" in with_weitiao

@@ -46,6 +46,19 @@ def test_value_and_gradient_are_torchs(rows: int, vocabulary: int) -> None:
     torch.testing.assert_close(gradient, plain, rtol=1e-5, atol=1e-6)
 
 
+def test_a_row_may_have_several_targets() -> None:
+    """As before a branch of a tree: the row's loss for each of them, its gradients added up."""
+    logits, targets, weights = made(9, 61, torch.float32)
+    rows = torch.tensor([0, 0, 1, 4, 4, 4, 3, 2, 4])
+    few, repeated = logits[:5].clone().requires_grad_(), logits[:5].clone().requires_grad_()
+    value = cross_entropy_sum(few * 1.0, targets, weights, rows)
+    expected = (weights * functional.cross_entropy(repeated[rows], targets, reduction="none")).sum()
+    (0.37 * value).backward()
+    (0.37 * expected).backward()
+    torch.testing.assert_close(value, expected, rtol=VALUE_ROUNDING, atol=0)
+    torch.testing.assert_close(few.grad, repeated.grad, rtol=1e-5, atol=1e-6)
+
+
 def test_in_bf16_the_loss_is_exact_and_the_gradient_rounded_once() -> None:
     value, expected, gradient, plain = both_ways(*made(13, 1000, torch.bfloat16), scale=0.37)
     torch.testing.assert_close(value, expected, rtol=VALUE_ROUNDING, atol=0)

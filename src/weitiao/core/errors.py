@@ -123,7 +123,10 @@ def raise_all(error: type[WeitiaoError], problems: Sequence[Problem]) -> None:
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     """Return the known names spelt most like `name`, nearest first (case is ignored)."""
     by_lower = {k.lower(): k for k in known}
-    return [by_lower[m] for m in difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.6)]
+    close = difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.6)
+    # Letters that only changed places are the likeliest slip, which difflib's measure does not know.
+    close.sort(key=lambda known_name: sorted(known_name) != sorted(name.lower()))
+    return [by_lower[m] for m in close]
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], command: str = "") -> Problem:

@@ -96,3 +96,8 @@ def staged_folder(folder: Path) -> Iterator[Path]:
         sync_folder(folder.parent)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def cache_home() -> Path:
+    """Return the folder for what weitiao makes once and keeps: $WEITIAO_HOME, or ~/.cache/weitiao."""
+    return Path(os.environ.get("WEITIAO_HOME") or Path.home() / ".cache" / "weitiao")

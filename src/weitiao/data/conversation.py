@@ -1,7 +1,8 @@
-"""The forms data takes on its way: Row -> Conversation -> Example."""
+"""The forms data takes on its way: Row -> Conversation (or another form, see forms.py) -> Example."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -32,6 +33,10 @@ class Message:
 
     role: Role
     content: str
+    weight: float | None = None
+    """The loss weight of its tokens; left out, 1 for an answer that is trained and 0 for everything else."""
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """What chat templates read beside role and content: reasoning_content, tool_calls, tool_call_id, name."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,10 @@ class Conversation:
     """Where it comes from, as `file:line`."""
     weight: float = 1.0
     """How many times an epoch sees it; a fraction is a seeded share of the epochs' draws."""
+    tools: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
+    """The functions the assistant may call, as JSON schemas, for templates that show them."""
+    task: str = ""
+    """The task it belongs to, where the data has several."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,8 @@ class Example:
     """Where it comes from, as `file:line`."""
     draws: float = 1.0
     """How many times an epoch sees it."""
+    task: str = ""
+    """The task it belongs to, where the data has several."""
 
     def __post_init__(self) -> None:
         """Refuse ids and weights of different lengths with ValueError."""

@@ -1,151 +1,167 @@
-"""From settings to examples ready to train on: read, check, split, render, count."""
+"""Data ready to train on: what came through the gate; all that keeps it from being trained is raised at once."""
 
 from __future__ import annotations
 
 import hashlib
-import struct
-from array import array
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ..core.errors import DataError, Problem, raise_all
 from .bad_rows import problems_of
 from .conversation import Conversation, Example
-from .reading import Checked, check_data
-from .render import Rendered, render_all
+from .detect import load_formats
+from .forms import FORMS, AnyForm, parts
+from .gate import Gate, OnRows, kept_rows, open_data
 from .settings import DataSettings
-from .split import count_duplicates, split_held_out
-from .summary import Counts, Summary, dropped_counts, epoch_tokens, length_quantiles
-from .template import Template, choose_template
+from .store import StoredExamples, StoredForms
+from .summary import Summary, summary_of
+from .template import Template
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-__all__ = ["Prepared", "check_data", "fingerprint", "load_data", "prepare_data"]
+CONVERSATIONS = ("conversation", "text", "pair")
+"""The forms that are trained as they are read, without an objective of their own."""
+ASKED_FROM = 1000
 
 
 @dataclass(frozen=True)
 class Prepared:
     """Data ready to train on."""
 
-    train: list[Example]
-    held_out: list[Example]
-    train_conversations: list[Conversation]
-    """The conversations behind `train`, in its order."""
-    held_out_conversations: list[Conversation]
-    """The conversations behind `held_out`, in its order."""
+    train: Sequence[Example]
+    held_out: Sequence[Example]
+    held_out_conversations: Sequence[Conversation]
+    """The conversations behind the first rows of `held_out`, in its order, to ask questions from."""
     template: Template
     summary: Summary
     fingerprint: str
     """sha256 of all examples, in order, as hex; a run is resumed only on data with the same."""
-
-    @property
-    def draws(self) -> list[float]:
-        """How many times an epoch sees each example of `train`, for `mixture.epoch_order`."""
-        return [example.draws for example in self.train]
+    gate: Gate | None = None
+    """What the gate found; it holds the examples."""
 
 
 def load_data(
     settings: DataSettings,
     tokenizer: PreTrainedTokenizerBase,
-    seed: int,
+    seed: int = 0,
     generation_config: GenerationConfig | None = None,
+    forms: Collection[str] = CONVERSATIONS,
+    on_rows: OnRows | None = None,
 ) -> Prepared:
-    """Read, split and render the data; raises DataError with all problems at once, ModelError for the
-    tokenizer."""
-    return prepare_data(check_data(settings), settings, tokenizer, seed, generation_config)
+    """Bring data through the gate; raises DataError with all that is wrong, ModelError for the tokenizer.
+
+    `forms` are what the objective trains; rows that mean something else are refused.
+    """
+    gate = open_data(settings, tokenizer, seed, generation_config, on_rows)
+    require_trainable(gate, forms)
+    return prepared(gate)
 
 
-def prepare_data(
-    checked: Checked,
-    settings: DataSettings,
-    tokenizer: PreTrainedTokenizerBase,
-    seed: int,
-    generation_config: GenerationConfig | None = None,
-) -> Prepared:
-    """Split and render what `check_data` returned; raises DataError, and ModelError for the tokenizer."""
-    if settings.held_out_path is None:
-        train, held_out = split_held_out(checked.conversations, settings.held_out, seed)
-    else:
-        train, held_out = checked.conversations, checked.held_out
-    template = choose_template(tokenizer, settings.template, generation_config)
-    counts = Counts(dropped=list(checked.bad))
-    sides = [
-        render_all(side, template, settings.max_length, settings.overlong, counts)
-        for side in (train, held_out)
+def check_data(settings: DataSettings, forms: Collection[str] = CONVERSATIONS) -> Gate:
+    """Check everything that needs no tokenizer; raises DataError with all problems of all sources."""
+    gate = open_data(settings)
+    require_trainable(gate, forms)
+    return gate
+
+
+def require_trainable(gate: Gate, forms: Collection[str]) -> None:
+    """Raise DataError with everything that keeps the data from being trained on."""
+    problems = [*_bad_rows(gate), *gate.problems, *_other_forms(gate, forms), *_errors(gate)]
+    if not problems and not kept_rows(gate.store, gate.template is not None).any():
+        problems.append(_nothing_left(gate))
+    raise_all(DataError, problems)
+
+
+def _bad_rows(gate: Gate) -> list[Problem]:
+    if gate.settings.skip_bad_rows:
+        return []
+    names = list(gate.tally.formats) or [one["format"] for one in gate.tally.detected]
+    expected = " or ".join(load_formats()[name].example for name in dict.fromkeys(names))
+    return problems_of(gate.tally.bad_rows, expected, gate.tally.read)
+
+
+def _other_forms(gate: Gate, forms: Collection[str]) -> list[Problem]:
+    """Describe rows that mean something the objective does not train."""
+    return [
+        Problem(
+            f"these rows are of the form {kind!r}, which this objective does not train",
+            f"{count} of {gate.tally.read} rows ({', '.join(gate.tally.formats)})",
+            "rows of the form " + ", ".join(name for name in FORMS if name in forms),
+        )
+        for kind, count in gate.tally.forms.items()
+        if kind not in forms
     ]
-    _settle_refused(sides, settings, counts, len(train) + len(held_out))
-    trained, measured = sides
-    if not any(example.trained_tokens for example in trained.examples):
-        raise DataError(_nothing_left(counts, settings))
-    return Prepared(
-        trained.examples,
-        measured.examples,
-        trained.conversations,
-        measured.conversations,
-        template,
-        _summary(checked, trained, measured, template, counts),
-        fingerprint(trained.examples, measured.examples),
-    )
 
 
-def fingerprint(*sides: Sequence[Example]) -> str:
-    """Return the sha256 of examples' ids, weights, draws and order, as hex."""
-    digest = hashlib.sha256()
-    for examples in sides:
-        digest.update(struct.pack("<q", len(examples)))
-        for example in examples:
-            digest.update(struct.pack("<qd", len(example.ids), example.draws))
-            digest.update(array("q", example.ids).tobytes())
-            digest.update(array("d", example.weights).tobytes())
-    return digest.hexdigest()
+def _errors(gate: Gate) -> list[Problem]:
+    """Describe what the checks call errors, without those that a person accepts."""
+    return [
+        Problem(
+            finding.what,
+            "\n".join([f"{finding.count} rows", *finding.places]),
+            "",
+            f"{finding.fix}, or data.accept={finding.check}",
+        )
+        for finding in gate.findings
+        if finding.severity == "error" and finding.check not in gate.settings.accept
+    ]
 
 
-def _settle_refused(sides: Sequence[Rendered], settings: DataSettings, counts: Counts, read: int) -> None:
-    """Count rows the chat template refuses, or raise DataError with all of them."""
-    refused = [row for side in sides for row in side.refused]
-    if settings.skip_bad_rows:
-        counts.dropped += refused
-    else:
-        raise_all(DataError, problems_of(refused, "turns that the model's chat template takes", read))
-
-
-def _nothing_left(counts: Counts, settings: DataSettings) -> Problem:
-    reasons, _ = dropped_counts(counts.dropped)
+def _nothing_left(gate: Gate) -> Problem:
+    settings, reasons = gate.settings, gate.tally.dropped_counts()
     got = "; ".join(f"{count} rows: {reason}" for reason, count in reasons.items()) or "no rows"
+    if not gate.tally.dropped:
+        return Problem("no row of the data can be used", got, "at least one row")
     remedy = f"a larger data.max_length (it is {settings.max_length})"
     if settings.overlong == "drop":
         remedy += ", or data.overlong=cut"
     return Problem("no token of the data is left to train on", got, "at least one row that is kept", remedy)
 
 
-def _summary(
-    checked: Checked, trained: Rendered, measured: Rendered, template: Template, counts: Counts
-) -> Summary:
-    everything = [*trained.examples, *measured.examples]
-    tokens, trained_tokens = epoch_tokens(trained.examples)
-    dropped, places = dropped_counts(counts.dropped)
-    notes = list(checked.notes)
-    if not template.takes_system and any(one.messages[0].role == "system" for one in checked.conversations):
-        notes.append(
-            "the chat template has no system message; the system text stands before the first question"
-        )
-    return Summary(
-        read=checked.read,
-        kept=len(trained.conversations) + len(measured.conversations),
-        train=len(trained.examples),
-        held_out=len(measured.examples),
-        dropped=dropped,
-        dropped_places=places,
-        cut=counts.cut,
-        turns_left_out=counts.turns_left_out,
-        answers_shortened=counts.answers_shortened,
-        duplicates=count_duplicates(checked.conversations),
-        formats=dict(checked.formats),
-        template=template.kind,
-        tokens=tokens,
-        trained_tokens=trained_tokens,
-        length_tokens=length_quantiles(everything),
-        notes=notes,
+def prepared(gate: Gate) -> Prepared:
+    """Return what can be trained on of data that came through the gate with a template; ValueError without one."""
+    if gate.template is None:
+        raise ValueError("the data was looked at without a tokenizer")
+    rows = gate.store.arrays["example_rows"]
+    away = gate.held_out[rows]
+    train, held_out = np.flatnonzero(~away), np.flatnonzero(away)
+    held_rows = np.unique(rows[held_out])
+    return Prepared(
+        StoredExamples(gate.store, train),
+        StoredExamples(gate.store, held_out),
+        _conversations(StoredForms(gate.store, held_rows[:ASKED_FROM])),
+        gate.template,
+        summary_of(gate, train, held_out),
+        _fingerprint(gate, train, held_out),
+        gate,
     )
+
+
+def _conversations(forms: Iterable[AnyForm]) -> list[Conversation]:
+    """Return what can be asked: the first part of each form, where that is a conversation."""
+    first = (parts(form)[0][1] for form in forms)
+    return [one for one in first if isinstance(one, Conversation)]
+
+
+DECIDES = (
+    "ids",
+    "example_starts",
+    "span_lengths",
+    "span_weights",
+    "span_starts",
+    "row_draws",
+    "example_rows",
+)
+
+
+def _fingerprint(gate: Gate, *sides: np.ndarray) -> str:
+    """Return the sha256 of all examples' ids, weights and draws, and of which are trained and which held out."""
+    digest = hashlib.sha256()
+    for values in [*(gate.store.arrays[name] for name in DECIDES), *sides]:
+        digest.update(b"%d:" % len(values))
+        digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()

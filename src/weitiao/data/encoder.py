@@ -8,13 +8,18 @@ characters it stands for.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import chain
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .conversation import Message
+from .words import WordCache, cuts_at_blanks
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 PRIVATE_USE = range(0xE000, 0xF900)
@@ -25,14 +30,13 @@ ANCHORS = ("", "\n", "\t", "0")
 PROBES = ("weitiao", " weitiao", "微调", "\n", "1", "- weitiao")
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """A stretch of rendered text that is encoded by itself."""
 
     text: str
     begins: bool = False
     """Whether it begins the text, where the tokenizer may put its begin token."""
-    marks: Mapping[str, str] = field(default_factory=dict)
+    marks: Mapping[str, str] = MappingProxyType({})
     """Mark -> the control token it stands for."""
 
 
@@ -58,11 +62,18 @@ class ControlTokens:
         self._assistant = any_of(special)
         self._others = any_of(special | written)
 
-    def mark(self, messages: Sequence[Message]) -> tuple[list[Message], dict[str, str]]:
-        """Replace control tokens in content by marks; return the messages and mark -> control token."""
-        if not any(self._of(message).search(message.content) for message in messages):
-            return list(messages), {}
-        free = _unused_marks("".join(message.content for message in messages))
+    def mark(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> tuple[list[Message], list[Any], dict[str, str]]:
+        """Replace control tokens in all that a person wrote by marks; return messages, tools, and mark -> control
+        token."""
+        if not tools and not any(
+            message.extra or self._of(message).search(message.content) for message in messages
+        ):
+            return list(messages), [], {}
+        everything = [message.content for message in messages]
+        everything += texts_in([*(message.extra for message in messages), *tools])
+        free = _unused_marks("".join(everything))
         mark_of: dict[str, str] = {}
 
         def replaced(found: re.Match[str]) -> str:
@@ -70,8 +81,14 @@ class ControlTokens:
                 mark_of[found[0]] = next(free)
             return mark_of[found[0]]
 
-        marked = [replace(m, content=self._of(m).sub(replaced, m.content)) for m in messages]
-        return marked, {mark: token for token, mark in mark_of.items()}
+        marked = []
+        for message in messages:
+            change = partial(self._of(message).sub, replaced)
+            marked.append(
+                replace(message, content=change(message.content), extra=_each_text(message.extra, change))
+            )
+        described = [_each_text(tool, partial(self._others.sub, replaced)) for tool in tools]
+        return marked, described, {mark: token for token, mark in mark_of.items()}
 
     def _of(self, message: Message) -> re.Pattern[str]:
         return self._assistant if message.role == "assistant" else self._others
@@ -83,64 +100,148 @@ def any_of(strings: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
 
+def texts_in(value: Any) -> Iterator[str]:  # noqa: ANN401  (JSON)
+    """Yield every text in a JSON value, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from value
+        yield from texts_in([*value.values()])
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from texts_in(one)
+
+
+def _each_text(value: Any, change: Callable[[str], str]) -> Any:  # noqa: ANN401  (JSON)
+    """Return a JSON value with each text in it changed, keys included."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {change(key): _each_text(one, change) for key, one in value.items()}
+    return [_each_text(one, change) for one in value] if isinstance(value, list | tuple) else value
+
+
 def _unused_marks(text: str) -> Iterator[str]:
     return (chr(code) for code in PRIVATE_USE if chr(code) not in text)
 
 
 class Encoder:
-    """Encodes segments, many at once."""
+    """Encodes segments, many at once, equal ones once."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
+        self._backend = _backend_of(tokenizer)
         # One object per id instead of one per token keeps a data set's memory at a pointer a token.
         self._shared_ids = list(range(1 + max(tokenizer.get_vocab().values())))
-        self._plain_text: dict[str, list[int]] = {}
+        self._plain_text: dict[str, tuple[int, ...]] = {}
+        self._words: WordCache | None = None
         self._anchor = next((anchor for anchor in ANCHORS if self._is_transparent(anchor)), "")
         self._anchor_ids = self._raw([self._anchor])[0] if self._anchor else []
-        self._begin_ids = self._begin()
+        self._begin_ids = tuple(self._begin())
+        if self._backend is not None and not self._anchor and cuts_at_blanks(self._backend):
+            self._words = WordCache(self._raw_shared)
 
-    def encode(self, segments: Sequence[Segment]) -> list[list[int]]:
+    def encode(self, segments: Sequence[Segment]) -> list[tuple[int, ...]]:
         """Return each segment's ids; a segment that begins the text has exactly one begin token if any is
         used."""
-        pieces = [list(_pieces(segment)) for segment in segments]
-        inner = [text for own in pieces for text, kind in own if kind == "inner"]
-        first = [text for own in pieces for text, kind in own if kind == "first"]
-        encoded = {"inner": iter(self._inner(inner)), "first": iter(self._raw(first))}
-        return [self._joined(segment, own, encoded) for segment, own in zip(segments, pieces, strict=True)]
+        pieces = [list(_pieces(segment)) if segment.marks else None for segment in segments]
+        inner, first = set(), set()
+        for segment, own in zip(segments, pieces, strict=True):
+            for text, kind in own or ((segment.text, "first" if segment.begins else "inner"),):
+                if kind == "inner":
+                    inner.add(text)
+                elif kind == "first":
+                    first.add(text)
+        ids_of = {"inner": self._table(self._inner, inner), "first": self._table(self._firsts, first)}
+        return [self._joined(segment, own, ids_of) for segment, own in zip(segments, pieces, strict=True)]
+
+    def _table(
+        self, encode: Callable[[list[str]], Sequence[Sequence[int]]], texts: set[str]
+    ) -> dict[str, tuple[int, ...]]:
+        listed = [*texts]
+        return dict(zip(listed, map(tuple, encode(listed)), strict=True))
 
     def _joined(
-        self, segment: Segment, pieces: list[tuple[str, str]], encoded: Mapping[str, Iterator[list[int]]]
-    ) -> list[int]:
-        """Join a segment's pieces, taking each kind's ids in the order in which they were encoded."""
-        ids: list[int] = []
-        for text, kind in pieces:
-            ids += self._as_plain_text(text) if kind == "control" else next(encoded[kind])
+        self,
+        segment: Segment,
+        pieces: list[tuple[str, str]] | None,
+        ids_of: Mapping[str, Mapping[str, tuple[int, ...]]],
+    ) -> tuple[int, ...]:
+        """Join a segment's pieces."""
+        if pieces is None:
+            ids = ids_of["first" if segment.begins else "inner"][segment.text]
+        else:
+            ids = tuple(
+                chain.from_iterable(
+                    self._as_plain_text(text) if kind == "control" else ids_of[kind][text]
+                    for text, kind in pieces
+                )
+            )
         begin = self._begin_ids
-        if segment.begins and begin and ids[: len(begin)] != begin:
-            ids = begin + ids
-        return list(map(self._shared_ids.__getitem__, ids))
+        return begin + ids if segment.begins and begin and ids[: len(begin)] != begin else ids
 
-    def _inner(self, texts: list[str]) -> list[list[int]]:
+    def last_characters(self, segment: Segment) -> list[int]:
+        """Return for each id of a segment the index in its text of the last character it stands for."""
+        ends: list[int] = []
+        at = 0
+        for text, kind in _pieces(segment):
+            if kind == "control":
+                ends += [at] * len(self._as_plain_text(text))
+                at += 1
+                continue
+            ends += [at + end for end in self._ends(text, kind)]
+            at += len(text)
+        return [0] * (len(self.encode([segment])[0]) - len(ends)) + ends
+
+    def _ends(self, text: str, kind: str) -> list[int]:
+        """Return the last character of each token, by the tokenizer's own offsets."""
+        anchor = self._anchor if kind == "inner" else ""
+        if self._backend is None:
+            return self._ends_by_prefix(text, kind)
+        encoding = self._backend.encode(anchor + text, add_special_tokens=False)
+        ends = [max(0, end - 1 - len(anchor)) for _, end in encoding.offsets]
+        count = len((self._inner if kind == "inner" else self._firsts)([text])[0])
+        return ends[len(ends) - count :]
+
+    def _ends_by_prefix(self, text: str, kind: str) -> list[int]:
+        """The same for a tokenizer without offsets: a token stands where the text that precedes it is encoded."""
+        encode = self._inner if kind == "inner" else self._firsts
+        lengths = [len(ids) for ids in encode([text[: n + 1] for n in range(len(text))])]
+        count = lengths[-1] if lengths else 0
+        return [next(n for n, length in enumerate(lengths) if length > k) for k in range(count)]
+
+    def _firsts(self, texts: list[str]) -> Sequence[Sequence[int]]:
+        """Encode texts that begin a text."""
+        return self._words.encode(texts) if self._words else self._raw_shared(texts)
+
+    def _inner(self, texts: list[str]) -> Sequence[Sequence[int]]:
         """Encode texts as the continuation of others, without what the tokenizer puts before a text."""
         if not self._anchor:
-            return self._raw(texts)
+            return self._firsts(texts)
         taken_off = len(self._anchor_ids)
-        encoded = self._raw([self._anchor + text for text in texts])
+        encoded = self._raw_shared([self._anchor + text for text in texts])
         return [
             ids[taken_off:] if ids[:taken_off] == self._anchor_ids else self._raw([text])[0]
             for ids, text in zip(encoded, texts, strict=True)
         ]
 
-    def _as_plain_text(self, control: str) -> list[int]:
+    def _as_plain_text(self, control: str) -> tuple[int, ...]:
         """Encode a control token's characters as text; cut in two it can match no token, special or added."""
         if control not in self._plain_text:
             halves = self._inner([control[:1], control[1:]]) if len(control) > 1 else [self._split(control)]
-            self._plain_text[control] = [i for half in halves for i in half]
+            self._plain_text[control] = tuple(chain.from_iterable(halves))
         return self._plain_text[control]
+
+    def _raw_shared(self, texts: list[str]) -> list[list[int]]:
+        return [[*map(self._shared_ids.__getitem__, ids)] for ids in self._raw(texts)]
 
     def _raw(self, texts: list[str]) -> list[list[int]]:
         if not texts:
             return []
+        backend = self._backend
+        # What others set on the same tokenizer, transformers sets back at the next call of it.
+        if backend and not (backend.padding or backend.truncation or backend.encode_special_tokens):
+            return [one.ids for one in backend.encode_batch_fast(texts, add_special_tokens=False)]
         encoded = self._tokenizer(
             texts,
             add_special_tokens=False,
@@ -170,6 +271,16 @@ class Encoder:
         full = list(self._tokenizer("weitiao")["input_ids"])
         starts = [k for k in range(len(full) - len(plain) + 1) if full[k : k + len(plain)] == plain]
         return full[: starts[0]] if starts else []
+
+
+def _backend_of(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
+    """Return what encodes in Rust, or None for a tokenizer written in Python or set to encode otherwise."""
+    from transformers import PreTrainedTokenizerFast
+
+    if isinstance(tokenizer, PreTrainedTokenizerFast) and not tokenizer.split_special_tokens:
+        backend: Tokenizer = tokenizer.backend_tokenizer
+        return backend
+    return None
 
 
 def _pieces(segment: Segment) -> Iterator[tuple[str, str]]:

@@ -1,141 +1,232 @@
-"""Conversations to examples, with the policy for rows that are longer than `max_length`.
+"""What rows mean to examples, with the policy for rows that are longer than `max_length`.
 
 `drop` leaves them out. `cut` leaves out the earliest exchanges (the system message stays), then shortens the
 last answer from its end. A question, the assistant's header and the token that ends an answer are never cut;
-what cannot be kept so is left out and counted.
+what cannot be kept so is left out and counted. Plain text is cut into pieces, and loses nothing.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
 
 from .bad_rows import BadRow
 from .conversation import Conversation, Example, Message
 from .formats._base import RowError
-from .summary import Counts
+from .forms import AnyForm, Text, parts
+from .layout import Masks
 from .template import Template
 
-BATCH_ROWS = 512
+if TYPE_CHECKING:
+    from .settings import DataSettings
+
+NOTHING_TRAINED = "no token of it is trained (the weights of its messages are 0)"
+TOO_LONG = "longer than {max_length} tokens (data.max_length)"
+NO_ROOM = "the question leaves no room for an answer in {max_length} tokens"
+REASONS = {
+    NOTHING_TRAINED: "没有一个词元参与训练（各轮的 weight 都是 0）",
+    TOO_LONG: "超过 {max_length} 个词元（data.max_length）",
+    NO_ROOM: "问题占满了 {max_length} 个词元，回答放不下",
+}
+"""Why rows are left out, in English and Chinese."""
 
 
 @dataclass
-class Rendered:
-    """Examples, and the conversations that gave at least one."""
+class RenderedRow:
+    """What one row became."""
 
     examples: list[Example] = field(default_factory=list)
-    conversations: list[Conversation] = field(default_factory=list)
-    refused: list[BadRow] = field(default_factory=list)
-    """Rows the template itself refuses."""
+    parts: list[str] = field(default_factory=list)
+    """For each example the part of the row that it is (see forms.parts)."""
+    refused: RowError | None = None
+    """Why the template itself refuses the row."""
+    lost: list[BadRow] = field(default_factory=list)
+    """For each example left out, why."""
+    lost_tokens: int = 0
+    """How many tokens the longest of them had, 0 where that was not counted."""
+    cut: int = 0
+    """How many of its examples were made shorter."""
+    cut_tokens: int = 0
+    """How many tokens they lost by it."""
+    turns_left_out: int = 0
+    """Questions and answers they lost from their beginning."""
+    answers_shortened: int = 0
+    """Answers that lost their end (never the token that ends them)."""
+
+    @property
+    def dropped(self) -> str:
+        """Why the row was left out, the same words for every row with this reason; nothing where it is kept."""
+        return self.lost[0].reason if self.lost and not self.examples else ""
 
 
-def render_all(
-    conversations: Sequence[Conversation],
-    template: Template,
-    max_length: int,
-    overlong: Literal["drop", "cut"],
-    counts: Counts,
-) -> Rendered:
-    """Render conversations in order; what is left out or shortened is added to `counts`."""
-    result = Rendered()
-    for start in range(0, len(conversations), BATCH_ROWS):
-        batch = conversations[start : start + BATCH_ROWS]
-        for one, rendered in zip(batch, template.render_many(batch), strict=True):
-            if isinstance(rendered, RowError):
-                result.refused.append(BadRow(one.place, rendered.reason, rendered.detail))
-                continue
-            kept = list(_kept(one, rendered, template, max_length, overlong, counts))
-            result.examples += kept
-            if kept:
-                result.conversations.append(one)
-    return result
+@dataclass(frozen=True)
+class _Policy:
+    template: Template
+    max_length: int
+    overlong: Literal["drop", "cut"]
+    masks: Masks
 
 
-def _kept(
-    one: Conversation,
-    examples: Sequence[Example],
-    template: Template,
-    max_length: int,
-    overlong: Literal["drop", "cut"],
-    counts: Counts,
-) -> Iterator[Example]:
-    """Yield the examples of one conversation that fit, as they are or cut."""
-    parts = _parts(one, len(examples))
-    for part, example in zip(parts, examples, strict=True):
-        if len(example.ids) <= max_length:
-            yield example
-        elif overlong == "drop":
-            detail = f"{len(example.ids)} tokens"
-            counts.dropped.append(
-                BadRow(one.place, f"longer than {max_length} tokens (data.max_length)", detail)
-            )
+def masks_of(settings: DataSettings) -> Masks:
+    """Return which tokens are trained, as the settings say it."""
+    return Masks(settings.train_on, settings.reasoning)
+
+
+def render_chunk(forms: Sequence[AnyForm], template: Template, settings: DataSettings) -> list[RenderedRow]:
+    """Render some rows, in order and in one call of the tokenizer, by the policy of the settings."""
+    policy = _Policy(template, settings.max_length, settings.overlong, masks_of(settings))
+    split = [parts(form) for form in forms]
+    given = [part for own in split for _, part in own]
+    rendered = iter(zip(given, policy.template.render_many(given, policy.masks), strict=True))
+    rows = []
+    for own in split:
+        row = RenderedRow()
+        for name, _ in own:
+            part, examples = next(rendered)
+            _take(row, name, part, examples, policy)
+        rows.append(_whole(row, len(own)))
+    return rows
+
+
+def _take(
+    row: RenderedRow,
+    name: str,
+    part: Conversation | Text,
+    examples: list[Example] | RowError,
+    policy: _Policy,
+) -> None:
+    """Add one part of a row to it."""
+    if isinstance(examples, RowError):
+        row.refused = row.refused or examples
+        return
+    if not examples:
+        row.lost.append(BadRow(part.place, NOTHING_TRAINED))
+        return
+    if isinstance(part, Text):
+        kept = [piece for example in examples for piece in _pieces(example, policy.max_length)]
+    else:
+        kept = _fitting(row, part, examples, policy)
+    row.examples += kept
+    row.parts += [name] * len(kept)
+
+
+def _whole(row: RenderedRow, count: int) -> RenderedRow:
+    """Keep nothing of a row that has several parts and lost one, or one of which is refused: a preference needs
+    both its answers."""
+    if row.refused is not None or (count > 1 and row.lost):
+        row.examples, row.parts = [], []
+    return row
+
+
+def _pieces(example: Example, max_length: int) -> list[Example]:
+    """Cut a text's tokens into as few pieces as fit, of nearly the same length."""
+    total = len(example.ids)
+    if total <= max_length:
+        return [example]
+    count = -(-total // max_length)
+    ends = [total * number // count for number in range(count + 1)]
+    return [
+        replace(example, ids=example.ids[start:end], weights=example.weights[start:end])
+        for start, end in pairwise(ends)
+    ]
+
+
+def _fitting(
+    row: RenderedRow, one: Conversation, examples: Sequence[Example], policy: _Policy
+) -> list[Example]:
+    """Return the examples of one conversation that fit, as they are or cut."""
+    if all(len(example.ids) <= policy.max_length for example in examples):
+        return list(examples)
+    kept = []
+    for part, example in zip(_beginnings(one, len(examples), policy), examples, strict=True):
+        if len(example.ids) <= policy.max_length:
+            kept.append(example)
+        elif policy.overlong == "drop":
+            reason = TOO_LONG.format(max_length=policy.max_length)
+            row.lost_tokens = max(row.lost_tokens, len(example.ids))
+            row.lost.append(BadRow(one.place, reason, f"{len(example.ids)} tokens"))
         else:
             # A conversation that became one example trains every answer, one of several only its last.
-            render = template.render_last if len(examples) > 1 else _render_one(template)
-            shortened = _shorten(part, render, max_length, counts)
-            if shortened:
-                yield shortened
+            masks = policy.masks if len(examples) == 1 else replace(policy.masks, train_on="last")
+            kept += _shorten(row, part, example, replace(policy, masks=masks))
+    return kept
 
 
-def _parts(one: Conversation, count: int) -> list[Conversation]:
-    """Return the conversation for each of its examples: itself, or its beginning up to each answer."""
+def _beginnings(one: Conversation, count: int, policy: _Policy) -> list[Conversation]:
+    """Return the conversation for each of its examples: itself, or its beginning up to each trained answer."""
     if count == 1:
         return [one]
-    answered = [index for index, message in enumerate(one.messages) if message.role == "assistant"]
+    answered = [
+        index
+        for index, message in enumerate(one.messages)
+        if message.role == "assistant" and message.weight != 0
+    ]
     return [replace(one, messages=one.messages[: index + 1]) for index in answered]
 
 
-def _render_one(template: Template) -> Callable[[Conversation], Example]:
-    return lambda conversation: template.render(conversation)[-1]
-
-
-def _shorten(
-    one: Conversation, render: Callable[[Conversation], Example], max_length: int, counts: Counts
-) -> Example | None:
-    """Cut a conversation to `max_length` tokens by the policy; None, and counted, where nothing to train
+def _shorten(row: RenderedRow, one: Conversation, whole: Example, policy: _Policy) -> list[Example]:
+    """Cut a conversation to `max_length` tokens by the policy; nothing, and counted, where nothing to train
     would remain."""
     system, exchanges = _exchanges(one.messages)
 
-    def without(earliest: int) -> Example:
+    def without(earliest: int) -> Example | None:
         kept = [message for exchange in exchanges[earliest:] for message in exchange]
-        return render(replace(one, messages=(*system, *kept)))
+        rendered = policy.template.render(replace(one, messages=(*system, *kept)), policy.masks)
+        return rendered[-1] if rendered else None
 
-    last = len(exchanges) - 1
-    earliest = bisect_left(range(last), True, key=lambda k: len(without(k).ids) <= max_length)
-    example = without(earliest)
-    if len(example.ids) > max_length:
-        shortened = _shorten_answer(example, max_length)
-        if shortened is None:
-            counts.dropped.append(
-                BadRow(one.place, f"the question leaves no room for an answer in {max_length} tokens")
-            )
-            return None
-        example = shortened
-        counts.answers_shortened += 1
-    counts.cut += 1
-    counts.turns_left_out += sum(len(exchange) for exchange in exchanges[:earliest])
-    return example
+    earliest, example = _latest_start(without, len(exchanges), policy.max_length)
+    shortened = False
+    if example is not None and len(example.ids) > policy.max_length:
+        example, shortened = _shorten_answer(example, policy.max_length), True
+    if example is None:
+        reason = NO_ROOM.format(max_length=policy.max_length)
+        row.lost_tokens = max(row.lost_tokens, len(whole.ids))
+        row.lost.append(BadRow(one.place, reason))
+        return []
+    row.cut += 1
+    row.cut_tokens += len(whole.ids) - len(example.ids)
+    row.answers_shortened += shortened
+    row.turns_left_out += sum(len(exchange) for exchange in exchanges[:earliest])
+    return [example]
+
+
+def _latest_start(
+    without: Callable[[int], Example | None], exchanges: int, max_length: int
+) -> tuple[int, Example | None]:
+    """Find how few of the earliest exchanges must go for the rest to fit, at the most all but the last."""
+
+    def fits(earliest: int) -> bool:
+        example = without(earliest)
+        return example is None or len(example.ids) <= max_length
+
+    earliest = bisect_left(range(exchanges - 1), True, key=fits)
+    return earliest, without(earliest)
 
 
 def _exchanges(messages: Sequence[Message]) -> tuple[Sequence[Message], list[list[Message]]]:
     """Split messages into the system message (or none) and exchanges, each from a question through its
-    answer."""
+    answers."""
     spoken = 1 if messages[0].role == "system" else 0
     exchanges: list[list[Message]] = []
     for message in messages[spoken:]:
-        if message.role == "user":
+        if message.role == "user" or not exchanges:
             exchanges.append([])
         exchanges[-1].append(message)
     return messages[:spoken], exchanges
 
 
 def _shorten_answer(example: Example, max_length: int) -> Example | None:
-    """Take tokens off the end of an example's only answer, before its last token, the one that ends it."""
-    answer_from = next(index for index, weight in enumerate(example.weights) if weight > 0)
+    """Take tokens off the end of an example's last answer, before its last token, the one that ends it.
+
+    None where that would reach into the question, or leave no trained token but the one that ends the answer.
+    """
+    ids, weights = example.ids, example.weights
+    last = len(weights) - 1
+    answer_from = next((at + 1 for at in range(last, -1, -1) if not weights[at]), 0)
     kept = max_length - 1
     if kept <= answer_from:
         return None
-    ids, weights = example.ids, example.weights
     return replace(example, ids=(*ids[:kept], ids[-1]), weights=(*weights[:kept], weights[-1]))

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from encodings import aliases
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
 from ..core.errors import nearest
 from ..core.settings import Settings
+from .checks import CHECKS
 from .formats import FORMATS
+from .python_rows import records
 
 Columns = dict[str, Any]
+
+TAGS = ("role", "content", "user", "assistant", "system", "observation", "function")
+"""What `tags` may rename: the keys of a turn, and the roles."""
 
 
 class SourceSettings(Settings):
@@ -24,26 +30,75 @@ class SourceSettings(Settings):
         "dataset": "path",
         "name": "subset",
         "formatting": "format",
+        "num_samples": "take",
+        "max_samples": "take",
+        "sheet_name": "sheet",
     }
 
     path: str | None = None
-    """A .json, .jsonl, .csv, .tsv or .parquet file, a folder of them, or a data set of the hub as
-    owner/name."""
-    rows: list[Columns] | None = None
-    """Rows given from Python in place of a path."""
+    """A .json, .jsonl, .csv, .tsv, .parquet, .arrow, .xlsx, .txt or .md file (text also as .gz or .zst), a folder
+    of them, a data set of the hub as owner/name or of ModelScope as modelscope:owner/name, or an entry of
+    LLaMA-Factory's list as FOLDER/dataset_info.json:NAME."""
+    rows: Any = None
+    """Rows given from Python in place of a path: a list or generator of dicts, a datasets.Dataset, a DataFrame."""
     format: str = "auto"
     """The format of the rows; auto goes by the names of the columns."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """The name of a column here -> its name in this source, before those of data.columns."""
+    tags: dict[str, str] = Field(default_factory=dict)
+    """How this source writes turns, where not as usual: role, content, user, assistant, system, observation or
+    function -> the word it has for it."""
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    """How many times an epoch sees each row; 0.5 is every second row, 2 is each row twice."""
+    """How many times an epoch sees each row; 0.5 is every second row, 2 is each row twice. Sources are otherwise
+    put one behind the other."""
+    take: int | None = Field(default=None, ge=1)
+    """Use only so many rows of this source, drawn with the seed; for mixing sources by numbers of rows."""
     split: str = "train"
-    """The split to read of a data set of the hub."""
+    """The split to read of a data set of the hub, or of a folder whose files are named after splits."""
     subset: str | None = None
-    """The subset (configuration) to read of a data set of the hub."""
+    """The subset (configuration) to read of a data set of the hub; of a folder with LLaMA-Factory's
+    dataset_info.json the NAME in it."""
+    sheet: str | None = None
+    """The sheet to read of an .xlsx file; the first where it is left out."""
+    encoding: str = "auto"
+    """The encoding of text files: auto reads UTF-8, UTF-16 and UTF-32; others by name, such as gb18030 or big5."""
 
     @field_validator("path", mode="before")
     @classmethod
     def _path_as_text(cls, path: object) -> object:
         return str(path) if isinstance(path, Path) else path
+
+    @field_validator("rows", mode="before")
+    @classmethod
+    def _rows_as_given(cls, rows: object) -> object:
+        """Keep whatever gives rows again and again; a generator, which gives them once, is read here."""
+        if isinstance(rows, str | bytes | Mapping) or not (rows is None or isinstance(rows, Iterable)):
+            raise ValueError(f"rows are a list of dicts, a Dataset or a DataFrame, not {type(rows).__name__}")
+        return list(rows) if isinstance(rows, Iterator) else rows
+
+    @field_serializer("rows", when_used="json-unless-none")
+    def _rows_as_list(self, rows: Iterable[object]) -> list[Any]:
+        return [dict(row) if isinstance(row, Mapping) else row for row in records(rows)]
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, name: str) -> str:
+        if name != "auto":
+            try:
+                "".encode(name)
+            except LookupError as error:
+                near = nearest(name, aliases.aliases)
+                hint = f"; did you mean {' or '.join(near)}?" if near else ""
+                raise ValueError(f"there is no encoding of text {name!r}{hint}") from error
+        return name
+
+    @field_validator("tags")
+    @classmethod
+    def _known_tags(cls, tags: dict[str, str]) -> dict[str, str]:
+        unknown = sorted(set(tags) - set(TAGS))
+        if unknown:
+            raise ValueError(f"there is no tag {', '.join(unknown)}, only {', '.join(TAGS)}")
+        return tags
 
     @field_validator("format")
     @classmethod
@@ -62,6 +117,13 @@ class SourceSettings(Settings):
         return self
 
 
+def _as_source(item: object) -> object:
+    """Take a path or an object that gives rows for a source."""
+    if isinstance(item, str | Path):
+        return {"path": item}
+    return {"rows": item} if isinstance(item, Iterable) and not isinstance(item, Mapping | Settings) else item
+
+
 class DataSettings(Settings):
     """What is trained on."""
 
@@ -77,6 +139,8 @@ class DataSettings(Settings):
         "datasets": "sources",
         "path": "sources",
         "chat_template": "template",
+        "mask_history": "train_on",
+        "train_on_prompt": "train_on",
         "eval_dataset": "held_out_path",
     }
 
@@ -96,10 +160,18 @@ class DataSettings(Settings):
     template: Literal["auto", "chat", "instruction"] = "auto"
     """How turns become text: the tokenizer's chat template, or `### Instruction:` and `### Response:` for
     bases that have none; auto takes the chat template where there is one."""
+    train_on: Literal["all", "last", "answers"] = "answers"
+    """Which tokens are trained: those of every answer, of the last answer only, or all. A message's own weight goes
+    before it."""
+    reasoning: Literal["keep", "drop", "mask"] = "keep"
+    """What becomes of an answer's reasoning (`<think>`): keep trains it, drop takes it out of the text, mask leaves it
+    there as context that is not trained."""
     fill: dict[str, str] = Field(default_factory=dict)
     """What replaces {{name}} in all text, by name."""
     columns: dict[str, str] = Field(default_factory=dict)
     """The name of a column here -> its name in the data, such as instruction: question."""
+    accept: list[str] = Field(default_factory=list)
+    """Checks of `weitiao check` whose errors do not keep a run from starting, by name."""
     skip_bad_rows: bool = False
     """Leave out and count rows that cannot be used, where otherwise the run is refused with a list of
     them."""
@@ -108,7 +180,8 @@ class DataSettings(Settings):
     @classmethod
     def _short_form(cls, value: object) -> object:
         """Take a path, a list of paths or sources, or a list of rows for the whole block."""
-        return {"sources": value} if isinstance(value, str | Path | list | tuple) else value
+        whole = isinstance(value, Mapping | Settings) or value is None
+        return value if whole else {"sources": value}
 
     @field_validator("sources", mode="before")
     @classmethod
@@ -116,7 +189,22 @@ class DataSettings(Settings):
         listed = list(value) if isinstance(value, list | tuple) else [value]
         if listed and all(isinstance(item, dict) and not {"path", "rows"} & set(item) for item in listed):
             return [{"rows": listed}]
-        return [{"path": item} if isinstance(item, str | Path) else item for item in listed]
+        return [_as_source(item) for item in listed]
+
+    @field_validator("accept")
+    @classmethod
+    def _known_checks(cls, names: list[str]) -> list[str]:
+        unknown = [name for name in names if name not in CHECKS.names()]
+        if unknown:
+            near = nearest(unknown[0], CHECKS.names())
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise ValueError(f"there is no check {unknown[0]!r}, only {', '.join(CHECKS.names())}{hint}")
+        return names
+
+    @field_validator("accept", mode="before")
+    @classmethod
+    def _one_or_several(cls, names: object) -> object:
+        return names.split(",") if isinstance(names, str) else names
 
     @field_validator("held_out")
     @classmethod

@@ -1,187 +1,132 @@
-"""Sources to rows: json, jsonl, csv, tsv, parquet, folders of them, data sets of the hub, and lists from
+"""Sources to streams of rows: files, folders of them, data sets of a hub, LLaMA-Factory's lists, and objects from
 Python."""
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-from collections.abc import Callable, Mapping, Sequence
+import random
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from ..core.errors import DataError, Problem, nearest
+from ..core.errors import DataError, Problem, raise_all
 from .bad_rows import BadRow
 from .conversation import Row
-from .encodings import read_text
-from .json_rows import json_rows, jsonl_rows
-from .rows import Rows
+from .dataset_info import expand_source
+from .files import MODELSCOPE, is_hub_id, read_file
+from .folders import read_folder
+from .hubs import read_hub, read_modelscope
+from .python_rows import python_rows
+from .rows import Found, Rows, Stream
+from .settings import SourceSettings
+from .tags import with_usual_tags
+from .text_files import reading
 
-if TYPE_CHECKING:
-    from .settings import SourceSettings
+__all__ = ["Stream", "expand_source", "open_source", "read_source"]
 
-PYTHON_SOURCE = "<python>"
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-DELIMITERS = ",;\t|"
+
+def open_source(source: SourceSettings, seed: int = 0) -> Stream:
+    """Open a source as a stream of rows, `source.take` of them drawn with the seed; raises DataError.
+
+    A source that names several data sets of a list (`expand_source`) gives them one behind the other.
+    """
+    with reading(Path(_name(source))):
+        expanded = expand_source(source)
+        streams = [_open_one(one, seed) for one in expanded.sources]
+    if len(streams) == 1:
+        (only,) = streams
+        return Stream(only.name, only.source, only.begin, expanded.notes)
+    return Stream(_name(source), source, partial(_one_behind_the_other, streams), expanded.notes)
 
 
 def read_source(source: SourceSettings) -> Rows:
     """Read all rows of a source; raises DataError where it is missing, empty or cannot be read."""
-    if source.rows is not None:
-        rows = Rows([Row(dict(fields), PYTHON_SOURCE, n) for n, fields in enumerate(source.rows, start=1)])
-        name = "the list of rows"
-    else:
-        name = str(source.path)
-        path = Path(name).expanduser()
-        if path.is_dir():
-            rows = _read_folder(path)
-        elif path.is_file() or not _is_hub_id(name):
-            rows = _read_file(path)
+    stream, rows = open_source(source), Rows()
+    for one in stream:
+        if isinstance(one, Row):
+            rows.rows.append(one)
         else:
-            rows = _read_hub(name, source.subset, source.split)
-    if not rows.read:
-        raise DataError(Problem(f"{name} holds no rows", "0 rows", "at least one row"))
+            rows.bad.append(one)
+    rows.notes += stream.notes
     return rows
 
 
-def _is_hub_id(name: str) -> bool:
-    return (
-        bool(HUB_ID.fullmatch(name))
-        and Path(name).suffix.lower() not in READERS
-        and not Path(name).parent.is_dir()
-    )
+def _open_one(source: SourceSettings, seed: int) -> Stream:
+    """Open one source, what it names already looked up; raises DataError where it is not there."""
+    begin = partial(_rows, source)
+    if source.path is not None and not source.path.startswith(MODELSCOPE) and not is_hub_id(source.path):
+        _require_there(source)
+    return Stream(_name(source), source, partial(_drawn, source, seed, begin) if source.take else begin)
 
 
-def _read_folder(folder: Path) -> Rows:
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in READERS and p.is_file())
-    if not files:
-        raise DataError(Problem("no data file lies in this folder", str(folder), f"a file {_extensions()}"))
-    rows = Rows()
-    for file in files:
-        rows.extend(_read_file(file))
-    rows.notes.append(f"{folder}: read {', '.join(p.name for p in files)}")
-    return rows
+def _require_there(source: SourceSettings) -> None:
+    """Raise DataError for a file or folder that cannot be opened, before anything is read."""
+    path = Path(str(source.path)).expanduser()
+    if not path.is_dir():
+        read_file(path, source, [])
 
 
-def _read_file(path: Path) -> Rows:
-    if not path.is_file():
-        raise DataError(_missing(path))
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        remedy = "convert it to one of these; JSON lines is the simplest"
-        raise DataError(
-            Problem("this kind of file cannot be read", str(path), f"a file {_extensions()}", remedy)
-        )
-    if not path.stat().st_size:
-        raise DataError(Problem(f"{path} is empty", "0 bytes", "at least one row"))
-    return reader(path)
+def _name(source: SourceSettings) -> str:
+    return "the list of rows" if source.path is None else source.path
 
 
-def _missing(path: Path) -> Problem:
-    """Describe a file that is not there, with the name most like it in its folder."""
-    folder = path.parent
-    if not folder.is_dir():
-        return Problem(
-            "the data file is not there", str(path), "a file that exists", f"the folder {folder} is missing"
-        )
-    similar = nearest(path.name, [p.name for p in folder.iterdir() if p.suffix.lower() in READERS])
-    expected = "a file that exists, or a data set of the hub as owner/name"
-    return Problem(
-        "the data file is not there", str(path), expected, " or ".join(str(folder / s) for s in similar)
-    )
+def _rows(source: SourceSettings, notes: list[str]) -> Found:
+    """Read a source from its beginning; raises DataError."""
+    rows = _untranslated(source, notes)
+    return with_usual_tags(rows, source.tags) if source.tags else rows
 
 
-def _extensions() -> str:
-    return "ending in " + ", ".join(READERS)
+def _untranslated(source: SourceSettings, notes: list[str]) -> Found:
+    if source.path is None:
+        return python_rows(source.rows)
+    path = Path(source.path).expanduser()
+    if source.path.startswith(MODELSCOPE):
+        return read_modelscope(source, notes)
+    if path.is_dir():
+        return read_folder(path, source, notes)
+    return read_hub(source) if is_hub_id(source.path) else read_file(path, source, notes)
 
 
-def _read_json(path: Path) -> Rows:
-    return json_rows(_filled(read_text(path), path), str(path))
+def _one_behind_the_other(streams: list[Stream], notes: list[str]) -> Found:
+    """Read several sources; raises DataError with the problems of all of them."""
+    problems: list[Problem] = []
+    for stream in streams:
+        try:
+            yield from stream
+        except DataError as error:
+            problems += error.problems
+        notes += stream.notes
+    raise_all(DataError, problems)
 
 
-def _read_jsonl(path: Path) -> Rows:
-    return jsonl_rows(_filled(read_text(path), path), str(path))
+def _drawn(source: SourceSettings, seed: int, begin: partial[Found], notes: list[str]) -> Found:
+    """Yield so many rows drawn without order, in the order of the source, and every row that cannot be used.
 
+    Reservoir sampling (Vitter 1985, https://doi.org/10.1145/3147.3165): memory grows with `take` alone.
+    """
+    wanted = source.take or 0
+    usable = 0
 
-def _filled(text: str, path: Path) -> str:
-    if not text.strip():
-        raise DataError(Problem(f"{path} is empty", "only white space", "at least one row"))
-    return text
-
-
-def _read_csv(path: Path) -> Rows:
-    text = _filled(read_text(path), path)
-    header = text.partition("\n")[0]
-    return _table(text, max(DELIMITERS, key=header.count), str(path))
-
-
-def _read_tsv(path: Path) -> Rows:
-    return _table(_filled(read_text(path), path), "\t", str(path))
-
-
-def _table(text: str, delimiter: str, source: str) -> Rows:
-    """Read a table with a header; rows with too few or too many cells become bad rows. Raises DataError."""
-    rows = Rows()
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    begins = 1
-    try:
-        header = [name.strip() for name in next(lines)]
-        for cells in lines:
-            line, begins = begins + 1, lines.line_num
-            if not any(cells):
-                continue
-            if len(cells) == len(header):
-                rows.rows.append(Row(dict(zip(header, cells, strict=True)), source, line))
+    def good(rows: Found, bad: list[BadRow]) -> Iterator[tuple[int, Row]]:
+        nonlocal usable
+        for one in rows:
+            if isinstance(one, BadRow):
+                bad.append(one)
             else:
-                rows.bad.append(
-                    BadRow(f"{source}:{line}", f"it has not {len(header)} cells", f"{len(cells)} cells")
-                )
-    except csv.Error as error:
-        got = f"{source}:{lines.line_num}: {error}"
-        remedy = (
-            'cells with a separator, a quote or a line break stand in quotes; a quote within is doubled ("")'
-        )
-        raise DataError(Problem(f"{source} is not a table that can be read", got, remedy=remedy)) from error
-    return rows
+                usable += 1
+                yield usable, one
 
-
-def _read_parquet(path: Path) -> Rows:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        fields = parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowException as error:
-        raise DataError(Problem(f"{path} is not a parquet file that can be read", str(error))) from error
-    return _numbered(fields, str(path))
-
-
-def _read_hub(name: str, subset: str | None, split: str) -> Rows:
-    """Read one split of a data set of the hub; raises DataError where it cannot be had."""
-    import datasets
-    from datasets.exceptions import DatasetsError
-
-    try:
-        loaded = datasets.load_dataset(name, subset, split=split)
-    except (DatasetsError, OSError, ValueError) as error:
-        expected = "a file that exists, or a data set of the hub that can be reached"
-        remedy = (
-            "check the name, data.sources.split and .subset, and the connection (HF_ENDPOINT names a mirror)"
-        )
-        raise DataError(
-            Problem(f"the data set {name} cannot be had", str(error), expected, remedy)
-        ) from error
-    return _numbered(list(loaded), name)
-
-
-def _numbered(fields: Sequence[Mapping[str, Any]], source: str) -> Rows:
-    return Rows([Row(dict(one), source, number) for number, one in enumerate(fields, start=1)])
-
-
-READERS: dict[str, Callable[[Path], Rows]] = {
-    ".json": _read_json,
-    ".jsonl": _read_jsonl,
-    ".csv": _read_csv,
-    ".tsv": _read_tsv,
-    ".parquet": _read_parquet,
-}
+    bad: list[BadRow] = []
+    rows = good(begin(notes), bad)
+    kept = list(islice(rows, wanted))
+    draw = random.Random(seed)
+    for number, row in rows:
+        place = draw.randrange(number)
+        if place < wanted:
+            kept[place] = number, row
+    taken = (
+        f"took {wanted} of its {usable} rows" if usable > wanted else f"has {usable} rows, and all were taken"
+    )
+    notes.append(f"{_name(source)}: {taken}")
+    yield from bad
+    yield from (row for _, row in sorted(kept, key=lambda one: one[0]))

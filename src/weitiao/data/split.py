@@ -3,54 +3,47 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..core.errors import DataError, Problem
-from .conversation import Conversation
+from .checks._row_text import RowText
 
 MOST_BY_SHARE = 200
+KEY_BYTES = 16
 
 
-def split_held_out(
-    conversations: Sequence[Conversation], held_out: float, seed: int
-) -> tuple[list[Conversation], list[Conversation]]:
-    """Return (train, held out), both in the order given; raises DataError where nothing would be left to
-    train on.
+def choose_held_out(
+    keys_R16: NDArray[np.uint8], usable_R: NDArray[np.bool_], held_out: float, seed: int
+) -> NDArray[np.bool_]:
+    """Return which of R rows are kept away; raises DataError where nothing would be left to train on.
 
-    `held_out` below 1 is a share of the rows (rounded down, at most 200), from 1 on a number of rows. Rows
-    equal to each other go together, so the number may be exceeded by copies.
+    `held_out` below 1 is a share of the usable rows (rounded down, at most 200), from 1 on a number of rows. Rows
+    whose content keys are equal go together, so the number may be exceeded by copies.
     """
-    wanted = int(held_out) if held_out >= 1 else min(MOST_BY_SHARE, int(held_out * len(conversations) + 1e-9))
-    keys = [content_key(one, seed) for one in conversations]
-    copies: dict[bytes, int] = {}
-    for key in keys:
-        copies[key] = copies.get(key, 0) + 1
-    chosen: set[bytes] = set()
-    count = 0
-    for key in sorted(copies):
-        if count >= wanted:
-            break
-        chosen.add(key)
-        count += copies[key]
-    if conversations and len(chosen) == len(copies):
-        got = f"data.held_out={held_out:g} of {len(conversations)} rows, {len(copies)} of them different"
+    usable = np.flatnonzero(usable_R)
+    wanted = int(held_out) if held_out >= 1 else min(MOST_BY_SHARE, int(held_out * len(usable) + 1e-9))
+    chosen = np.zeros(len(usable_R), dtype=bool)
+    if not wanted or not len(usable):
+        return chosen
+    keys = np.ascontiguousarray(keys_R16[usable]).view(f"V{KEY_BYTES}").ravel()
+    unique, kind_of, copies = np.unique(keys, return_inverse=True, return_counts=True)
+    order = sorted(range(len(unique)), key=lambda kind: _seeded(unique[kind].tobytes(), seed))
+    taken = int(np.searchsorted(np.cumsum(copies[order]), wanted)) + 1
+    if taken >= len(unique):
+        got = f"data.held_out={held_out:g} of {len(usable)} rows, {len(unique)} of them different"
         raise DataError(
             Problem("nothing would be left to train on", got, "fewer rows held out", "data.held_out=0")
         )
-    train = [one for one, key in zip(conversations, keys, strict=True) if key not in chosen]
-    return train, [one for one, key in zip(conversations, keys, strict=True) if key in chosen]
+    chosen[usable] = np.isin(kind_of, order[:taken])
+    return chosen
 
 
-def content_key(one: Conversation, seed: int) -> bytes:
-    """Return a hash of a conversation's turns and a seed; place and weight do not enter."""
-    digest = hashlib.blake2b(str(seed).encode(), digest_size=16)
-    for message in one.messages:
-        digest.update(
-            f"\0{message.role}\0{len(message.content)}\0{message.content}".encode("utf-8", "surrogatepass")
-        )
-    return digest.digest()
+def _seeded(key: bytes, seed: int) -> bytes:
+    return hashlib.blake2b(key, key=str(seed).encode(), digest_size=KEY_BYTES).digest()
 
 
-def count_duplicates(conversations: Sequence[Conversation]) -> int:
-    """Return how many rows repeat an earlier one."""
-    return len(conversations) - len({content_key(one, 0) for one in conversations})
+def content_key(text: RowText) -> bytes:
+    """Return what rows that say the same have in common; case, blanks, punctuation, width and system do not enter."""
+    return text.fingerprint.normal.to_bytes(KEY_BYTES, "little")

@@ -3,29 +3,19 @@ report."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..core.units import readable_count, readable_share
-from .bad_rows import BadRow, by_reason
-from .conversation import Example
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .gate import Gate
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
-
-
-@dataclass
-class Counts:
-    """What rendering left out or shortened."""
-
-    dropped: list[BadRow] = field(default_factory=list)
-    """Rows left out, with the reason."""
-    cut: int = 0
-    """Rows kept after they were made shorter."""
-    turns_left_out: int = 0
-    """Questions and answers that such rows lost from their beginning."""
-    answers_shortened: int = 0
-    """Answers that lost their end (never the token that ends them)."""
 
 
 @dataclass(frozen=True)
@@ -110,27 +100,55 @@ class Summary:
         return lines + [f"说明：{note}" for note in self.notes]
 
 
-def dropped_counts(rows: Sequence[BadRow], shown: int = 3) -> tuple[dict[str, int], dict[str, list[str]]]:
-    """Return how many rows each reason left out, and the first places of each."""
-    groups = by_reason(rows)
-    places = {reason: [row.place for row in group[:shown]] for reason, group in groups.items()}
-    return {reason: len(group) for reason, group in groups.items()}, places
-
-
-def epoch_tokens(examples: Sequence[Example]) -> tuple[int, int]:
-    """Return the tokens an epoch passes through and those it trains on, each example as often as it is
-    drawn."""
-    passed = sum(len(example.ids) * example.draws for example in examples)
-    trained = sum(example.trained_tokens * example.draws for example in examples)
-    return round(passed), round(trained)
-
-
-def length_quantiles(examples: Sequence[Example]) -> dict[str, int]:
-    """Return quantiles of the lengths in tokens (nearest rank)."""
-    lengths = sorted(len(example.ids) for example in examples)
-    last = len(lengths) - 1
-    return (
-        {("max" if q == 1 else f"p{round(100 * q)}"): lengths[round(q * last)] for q in QUANTILES}
-        if lengths
-        else {}
+def summary_of(gate: Gate, train_E: NDArray[np.int64], held_out_E: NDArray[np.int64]) -> Summary:
+    """Return the numbers of data that came through the gate; the arrays are the examples' numbers in the store."""
+    store, tally = gate.store, gate.tally
+    draws = store.arrays["row_draws"][store.arrays["example_rows"][train_E]]
+    kept = len(np.unique(store.arrays["example_rows"]))
+    return Summary(
+        read=tally.read,
+        kept=kept,
+        train=len(train_E),
+        held_out=len(held_out_E),
+        dropped=tally.dropped_counts(),
+        dropped_places=tally.dropped_places(),
+        cut=tally.cut,
+        turns_left_out=tally.turns_left_out,
+        answers_shortened=tally.answers_shortened,
+        duplicates=_duplicates(gate),
+        formats=dict(tally.formats),
+        template=gate.template.kind if gate.template else "",
+        tokens=round(float((store.lengths_E[train_E] * draws).sum())),
+        trained_tokens=round(float((store.trained_E[train_E] * draws).sum())),
+        length_tokens=length_quantiles(store.lengths_E),
+        notes=[*tally.notes, *_notes(gate)],
     )
+
+
+def _duplicates(gate: Gate) -> int:
+    """Return how many usable rows repeat an earlier one."""
+    usable = np.diff(gate.store.arrays["form_starts"]) > 0
+    keys = gate.store.arrays["row_keys"][usable]
+    return len(keys) - len(np.unique(keys, axis=0)) if len(keys) else 0
+
+
+def _notes(gate: Gate) -> list[str]:
+    """Return what a person should know of placeholders that stay, and of what the checks warn of."""
+    placeholders = [
+        f"{{{{{name}}}}} stands {count} times in the text as it is; fill it with data.fill.{name}=..."
+        for name, count in gate.tally.unfilled.items()
+    ]
+    return placeholders + [
+        f"{finding.what} ({finding.count} rows: {', '.join(finding.places[:2])}); see weitiao check"
+        for finding in gate.findings
+        if finding.severity == "warning"
+    ]
+
+
+def length_quantiles(lengths_E: NDArray[np.int64]) -> dict[str, int]:
+    """Return quantiles of the lengths in tokens (nearest rank)."""
+    if not len(lengths_E):
+        return {}
+    ordered = np.sort(lengths_E)
+    last = len(ordered) - 1
+    return {("max" if q == 1 else f"p{round(100 * q)}"): int(ordered[round(q * last)]) for q in QUANTILES}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import chain, repeat
-from typing import TYPE_CHECKING, Literal, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..core.errors import ModelError, Problem
 from .conversation import Conversation, Example, Message, Prompt
 from .encoder import ControlTokens, Encoder, Segment, any_of
 from .formats._base import RowError
+from .forms import Text
+from .layout import ANSWERS, Layout, Masks, Renderer, Span, variables, without_reasoning
+from .plans import Plans
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
@@ -24,7 +27,7 @@ PROBE = (Message("user", QUESTION), Message("assistant", ANSWER))
 class Writer(Protocol):
     """Turns messages into text."""
 
-    def write(self, messages: Sequence[Message], *, asks: bool) -> str:
+    def write(self, messages: Sequence[Message], tools: Sequence[Any], *, asks: bool) -> str:
         """Return the text; with `asks` it ends where an answer begins. Raises RowError where it refuses
         them."""
 
@@ -35,16 +38,22 @@ class ChatWriter:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
 
-    def write(self, messages: Sequence[Message], *, asks: bool) -> str:
+    def write(self, messages: Sequence[Message], tools: Sequence[Any] = (), *, asks: bool) -> str:
         """Return the template's text; raises RowError with the template's own words."""
-        import jinja2
+        from .sandbox import REFUSALS, compiled
 
-        turns = [{"role": message.role, "content": message.content} for message in messages]
+        source = self._tokenizer.get_chat_template(tools=list(tools) or None)
+        given = {
+            **self._tokenizer.special_tokens_map,
+            "messages": variables(messages),
+            "tools": list(tools) or None,
+            "documents": None,
+            "add_generation_prompt": asks,
+        }
         try:
-            text = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=asks)
-        except jinja2.TemplateError as error:
-            raise RowError("the chat template refuses it", str(error)) from error
-        return str(text)
+            return compiled(source).render(given)
+        except REFUSALS as error:
+            raise RowError("the chat template refuses it", str(error) or type(error).__name__) from error
 
 
 class InstructionWriter:
@@ -58,32 +67,16 @@ class InstructionWriter:
     def __init__(self, end: str) -> None:
         self._end = end
 
-    def write(self, messages: Sequence[Message], *, asks: bool) -> str:
+    def write(self, messages: Sequence[Message], tools: Sequence[Any] = (), *, asks: bool) -> str:
         """Return system, then turns under their headings, with blank lines between."""
         parts = {
             "system": "{}",
             "user": "### Instruction:\n{}",
-            "assistant": "### Response:\n{}" + self._end.replace("{", "{{").replace("}", "}}"),
+            "assistant": "### Response:\n{}" + self._end,
+            "tool": "### Result:\n{}",
         }
-        texts = [parts[message.role].format(message.content) for message in messages]
+        texts = [_between(parts[message.role], message.content) for message in messages]
         return "\n\n".join([*texts, "### Response:\n"] if asks else texts)
-
-
-@dataclass(frozen=True)
-class _Turn:
-    """One assistant turn rendered as the last: text up to and with its end token, and where its answer
-    begins."""
-
-    text: str
-    answer_from: int
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Text cut into segments with a loss weight each."""
-
-    segments: list[Segment]
-    weights: list[float]
 
 
 class Template:
@@ -102,112 +95,165 @@ class Template:
         )
         self._control = ControlTokens(tokenizer, self._stops)
         self._encoder = Encoder(tokenizer)
+        self._renderer = Renderer(self._write, self._stop)
+        self._plans: dict[Masks, Plans] = {}
+        self._tokenizer = tokenizer
         self.takes_system = self._writes_system()
         self._check()
 
-    def prompt(self, messages: Sequence[Message]) -> Prompt:
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Carry it to another process as what it was made of."""
+        return Template, (self._tokenizer, self.kind, set(self.stop_ids))
+
+    def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Prompt:
         """Return the ids to generate the next answer from; raises RowError where the template refuses the
         messages."""
-        marked, marks = self._prepared(messages)
-        text = self._writer.write(marked, asks=True)
-        borders = _borders(text, self._turns(marked))
-        layout = _cut(text, [(*border, 0.0) for border in borders], marks)
+        marked, described, marks = self._prepared(messages, tools)
+        renderer = self._with_tools(self._renderer, described)
+        text = renderer.write(marked, True)
+        layout = renderer.prompt(text, renderer.turns(marked))
         for mark, token in marks.items():
             text = text.replace(mark, token)
-        return Prompt(tuple(chain.from_iterable(self._encoder.encode(layout.segments))), text)
+        ids = self._encoder.encode(_segments(layout, marks))
+        return Prompt(tuple(chain.from_iterable(ids)), text)
 
-    def render(self, conversation: Conversation) -> list[Example]:
+    def render(self, conversation: Conversation, masks: Masks = ANSWERS) -> list[Example]:
         """Return one example that trains every answer, or one an answer where the template changes earlier
         turns.
 
         Raises RowError where the template refuses the conversation.
         """
-        (rendered,) = self.render_many([conversation])
+        (rendered,) = self.render_many([conversation], masks)
         if isinstance(rendered, RowError):
             raise rendered
         return rendered
 
-    def render_many(self, conversations: Sequence[Conversation]) -> list[list[Example] | RowError]:
+    def render_many(
+        self, given: Sequence[Conversation | Text], masks: Masks = ANSWERS
+    ) -> list[list[Example] | RowError]:
         """Render many at once, which encodes much faster; a conversation the template refuses gives its
-        RowError."""
-        return self._examples(conversations, [self._layouts_or_error(one) for one in conversations])
+        RowError, one that trains nothing an empty list."""
+        laid = [self._layouts_or_error(one, masks) for one in given]
+        return self._examples(given, laid)
 
-    def render_last(self, conversation: Conversation) -> Example:
+    def render_last(self, conversation: Conversation, masks: Masks = ANSWERS) -> Example:
         """Return one example that trains the last answer only; raises RowError as `render`."""
-        marked, marks = self._prepared(conversation.messages)
-        (rendered,) = self._examples([conversation], [[_last_answer(self._turns(marked), marks)]])
-        if isinstance(rendered, RowError):
-            raise rendered
-        return rendered[0]
+        (example,) = self.render(conversation, replace(masks, train_on="last"))
+        return example
 
-    def _layouts_or_error(self, conversation: Conversation) -> list[_Layout] | RowError:
+    def _layouts_or_error(
+        self, one: Conversation | Text, masks: Masks
+    ) -> tuple[list[Layout], dict[str, str]] | RowError:
         try:
-            marked, marks = self._prepared(conversation.messages)
-            turns = self._turns(marked)
+            return self._text_layout(one) if isinstance(one, Text) else self._layouts(one, masks)
         except RowError as error:
             return error
-        last = turns[-1]
-        if all(last.text.startswith(turn.text) for turn in turns):
-            return [_cut(last.text, [(turn.answer_from, len(turn.text), 1.0) for turn in turns], marks)]
-        return [_last_answer(turns[: number + 1], marks) for number in range(len(turns))]
+
+    def _layouts(self, one: Conversation, masks: Masks) -> tuple[list[Layout], dict[str, str]]:
+        messages: Sequence[Message] = one.messages
+        if masks.reasoning == "drop":
+            messages = [without_reasoning(message) for message in messages]
+        marked, tools, marks = self._prepared(messages, one.tools)
+        if masks not in self._plans:
+            self._plans[masks] = Plans(replace(self._renderer, masks=masks), self._stops)
+        if not tools:
+            return self._plans[masks].layouts(marked), marks
+        renderer = self._with_tools(replace(self._renderer, masks=masks), tools)
+        return renderer.layouts(marked), marks
+
+    def _text_layout(self, one: Text) -> tuple[list[Layout], dict[str, str]]:
+        (message,), _, marks = self._control.mark([Message("user", one.text)])
+        return [Layout((message.content,), (1.0,))], marks
 
     def _examples(
-        self, conversations: Sequence[Conversation], layouts: Sequence[list[_Layout] | RowError]
+        self,
+        given: Sequence[Conversation | Text],
+        laid: Sequence[tuple[list[Layout], dict[str, str]] | RowError],
     ) -> list[list[Example] | RowError]:
-        """Encode all segments of all layouts in one call."""
-        given = [layout for one in layouts if isinstance(one, list) for layout in one]
-        encoded = iter(self._encoder.encode([segment for layout in given for segment in layout.segments]))
+        """Encode all pieces of all layouts in one call."""
+        segments = [
+            segment
+            for one in laid
+            if not isinstance(one, RowError)
+            for layout in one[0]
+            for segment in _segments(layout, one[1])
+        ]
+        encoded = iter(zip(segments, self._encoder.encode(segments), strict=True))
         rendered: list[list[Example] | RowError] = []
-        for conversation, own in zip(conversations, layouts, strict=True):
+        for one, own in zip(given, laid, strict=True):
             if isinstance(own, RowError):
                 rendered.append(own)
                 continue
-            examples = []
-            for layout in own:
-                parts = [(next(encoded), weight) for weight in layout.weights]
-                ids = tuple(chain.from_iterable(part for part, _ in parts))
-                weights = tuple(chain.from_iterable(repeat(weight, len(part)) for part, weight in parts))
-                examples.append(Example(ids, weights, conversation.place, conversation.weight))
-            rendered.append(examples)
+            end = self._end if isinstance(one, Text) else ()
+            examples = [
+                self._example(one, layout, islice(encoded, len(layout.texts)), end) for layout in own[0]
+            ]
+            rendered.append([example for example in examples if any(example.weights[1:])])
         return rendered
 
-    def _prepared(self, messages: Sequence[Message]) -> tuple[list[Message], dict[str, str]]:
+    def _example(
+        self,
+        one: Conversation | Text,
+        layout: Layout,
+        encoded: Iterable[tuple[Segment, tuple[int, ...]]],
+        end: tuple[int, ...],
+    ) -> Example:
+        ids: tuple[int, ...] = ()
+        weights: tuple[float, ...] = ()
+        at = 0
+        for (segment, own), weight in zip(encoded, layout.weights, strict=True):
+            ids += own
+            inside = [span for span in layout.overlays if span[0] < at + len(segment.text) and at < span[1]]
+            if inside:
+                weights += self._overlaid(segment, at, weight, inside)
+            else:
+                weights += (weight,) * len(own)
+            at += len(segment.text)
+        return Example(ids + end, weights + (1.0,) * len(end), one.place, one.weight, one.task)
+
+    def _overlaid(self, segment: Segment, at: int, weight: float, spans: Sequence[Span]) -> tuple[float, ...]:
+        """Weigh each token by the stretch in which its last character lies."""
+        return tuple(
+            next((own for start, end, own in reversed(spans) if start <= at + last < end), weight)
+            for last in self._encoder.last_characters(segment)
+        )
+
+    @property
+    def _end(self) -> tuple[int, ...]:
+        """The token that ends a text."""
+        own = self._tokenizer.eos_token_id
+        return (own if isinstance(own, int) else min(self.stop_ids),)
+
+    def _write(self, messages: Sequence[Message], asks: bool) -> str:
+        return self._writer.write(messages, (), asks=asks)
+
+    def _with_tools(self, renderer: Renderer, tools: Sequence[Any]) -> Renderer:
+        if not tools:
+            return renderer
+        return replace(renderer, write=lambda messages, asks: self._writer.write(messages, tools, asks=asks))
+
+    def _prepared(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]
+    ) -> tuple[list[Message], list[Any], dict[str, str]]:
         """Put the system text before the first question where the template takes none, and mark control
         tokens."""
         if messages and messages[0].role == "system" and not self.takes_system:
             system, *rest = messages
             folded = (
-                Message("user", f"{system.content}\n\n{rest[0].content}")
+                replace(rest[0], content=f"{system.content}\n\n{rest[0].content}")
                 if rest
                 else Message("user", system.content)
             )
             messages = [folded, *rest[1:]]
-        return self._control.mark(messages)
-
-    def _turns(self, messages: Sequence[Message]) -> list[_Turn]:
-        """Render each assistant turn as the last one; raises RowError where the template refuses one."""
-        answered = [index for index, message in enumerate(messages) if message.role == "assistant"]
-        return [self._turn(messages[: index + 1]) for index in answered]
-
-    def _turn(self, messages: Sequence[Message]) -> _Turn:
-        prompt = self._writer.write(messages[:-1], asks=True)
-        text = self._writer.write(messages, asks=False)
-        if not text.startswith(prompt):
-            raise RowError(
-                "the chat template writes an answer otherwise than behind its prompt",
-                _difference(prompt, text),
-            )
-        end = self._stop.search(text, len(prompt))
-        if end is None:
-            raise RowError(
-                "the chat template ends an answer with no token that generation stops on", text[len(prompt) :]
-            )
-        return _Turn(text[: end.end()], len(prompt))
+        return self._control.mark(messages, tools)
 
     def _writes_system(self) -> bool:
-        """Whether the template has a place for a system message; some refuse it, some pass over it."""
+        """Whether the template has a place for a system message; some refuse it, some pass over it, and
+        Mistral's moves it on with every question."""
+        system = Message("system", SYSTEM)
         try:
-            return SYSTEM in self._writer.write([Message("system", SYSTEM), *PROBE[:1]], asks=True)
+            prompt = self._write([system, *PROBE[:1]], True)
+            return SYSTEM in prompt and self._write([system, *PROBE], False).startswith(prompt)
         except RowError:
             return False
 
@@ -286,36 +332,11 @@ def stop_token_ids(
     return {int(i) for i in [*listed, tokenizer.eos_token_id] if i is not None}
 
 
-def _last_answer(turns: Sequence[_Turn], marks: dict[str, str]) -> _Layout:
-    """Lay out the last of some turns with only its answer trained, and its context as a prompt has it."""
-    *earlier, last = turns
-    context = [(start, end, 0.0) for start, end in _borders(last.text[: last.answer_from], earlier)]
-    return _cut(last.text, [*context, (last.answer_from, len(last.text), 1.0)], marks)
+def _segments(layout: Layout, marks: Mapping[str, str]) -> list[Segment]:
+    return [Segment(text, not number, marks) for number, text in enumerate(layout.texts)]
 
 
-def _borders(text: str, turns: Sequence[_Turn]) -> list[tuple[int, int]]:
-    """Return where the answers begin and end of those turns that stand in `text` as they were generated."""
-    return [(turn.answer_from, len(turn.text)) for turn in turns if text.startswith(turn.text)]
-
-
-def _cut(text: str, spans: Sequence[tuple[int, int, float]], marks: dict[str, str]) -> _Layout:
-    """Cut text at (start, end, weight) spans; what lies between weighs nothing."""
-    segments: list[Segment] = []
-    weights: list[float] = []
-    at = 0
-    for start, end, weight in [*spans, (len(text), len(text), 0.0)]:
-        for piece, piece_weight in ((text[at:start], 0.0), (text[start:end], weight)):
-            if piece:
-                segments.append(Segment(piece, not segments, marks))
-                weights.append(piece_weight)
-        at = end
-    return _Layout(segments, weights)
-
-
-def _difference(prompt: str, text: str, width: int = 40) -> str:
-    """Show where a text leaves the prompt it should begin with."""
-    at = next(
-        (i for i, (a, b) in enumerate(zip(prompt, text, strict=False)) if a != b), min(len(prompt), len(text))
-    )
-    shown = slice(max(0, at - width), at + width)
-    return f"prompt …{prompt[shown]!r}, answered …{text[shown]!r}"
+def _between(form: str, content: str) -> str:
+    """Put a content into a form; contents that are traced stay so."""
+    before, _, after = form.partition("{}")
+    return before + content + after

@@ -28,13 +28,23 @@ def card(facts: ReportFacts) -> str:
         f"- **Trained parameters:** {parameters_text(facts)}\n"
         f"- **Steps:** {facts.steps}",
         _scores(facts),
-        f"## Load it\n\nWith {loader} alone, PATH being this folder:",
+        f"## Load it\n\n{_needs(facts, loader)}, PATH being this folder:",
         f"```python\n{loading_code(facts, 'PATH')}\n```",
         "With weitiao:",
         f"```sh\nweitiao chat PATH\n{'weitiao merge PATH OUT' if facts.is_adapter else ''}".rstrip()
         + "\n```",
     ]
     return f"---\n{_metadata(facts)}---\n\n" + "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _needs(facts: ReportFacts, loader: str) -> str:
+    """Return what has to be installed to load the result, and what is said where it is not."""
+    if not facts.needs_weitiao:
+        return f"With {loader} alone"
+    return (
+        f"{loader} alone does not know this method and stops with `KeyError: 'WEITIAO_...'`: what is missing is "
+        f"`import weitiao` (`pip install weitiao`). With it"
+    )
 
 
 def _metadata(facts: ReportFacts) -> str:

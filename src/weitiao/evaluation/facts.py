@@ -48,6 +48,8 @@ class ReportFacts:
     """Where the adapter or the whole model lies, from the run's folder."""
     is_adapter: bool
     """Whether the result is an adapter in PEFT's format, not a whole model."""
+    needs_weitiao: bool = False
+    """Whether PEFT loads the adapter only where weitiao makes the method known to it."""
     before: Scores | None = None
     after: Scores | None = None
     losses: Sequence[tuple[int, float]] = ()

@@ -20,6 +20,8 @@ from transformers.generation.streamers import BaseStreamer
 
 from ..core.errors import DataError, Problem
 from ..engine.forward import base_of
+from ..methods._peft_prompt import PromptModel
+from ..models.anatomy import context_tokens
 from .cutting import PieceDecoder, StopCutter, cut_at, decoded
 from .settings import GenerationSettings
 
@@ -230,10 +232,11 @@ def _generation_config(
 
 def _longest_answer(model: nn.Module, prompts: Sequence[Prompt], settings: GenerationSettings) -> int:
     """Return how many tokens an answer may have; raises DataError where a prompt leaves no room."""
-    context = context_tokens(model)
+    context = context_tokens(base_of(model).config)
     prompt_tokens = max((len(prompt.ids) for prompt in prompts), default=0)
     if context is None:
         return settings.max_new_tokens
+    context -= model.virtual_tokens if isinstance(model, PromptModel) else 0
     if prompt_tokens >= context:
         raise DataError(
             Problem(
@@ -244,12 +247,6 @@ def _longest_answer(model: nn.Module, prompts: Sequence[Prompt], settings: Gener
             )
         )
     return min(settings.max_new_tokens, context - prompt_tokens)
-
-
-def context_tokens(model: nn.Module) -> int | None:
-    """Return the most tokens the model has positions for, None where its config names no limit."""
-    limit = base_of(model).config.get_text_config().to_dict().get("max_position_embeddings")
-    return int(limit) if limit else None
 
 
 @contextmanager

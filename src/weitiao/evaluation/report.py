@@ -177,12 +177,16 @@ def scores_table(before: Scores, after: Scores, words: Words) -> str:
 
 
 def loading_code(facts: ReportFacts, path: str = "") -> str:
-    """Return the Python lines that load the result without weitiao, from `path` or where the run put it."""
+    """Return the Python lines that load the result, from `path` or where the run put it.
+
+    They import weitiao only where PEFT does not know the method without it.
+    """
     kind, package = (
         ("AutoPeftModelForCausalLM", "peft") if facts.is_adapter else ("AutoModelForCausalLM", "transformers")
     )
     where = path or (Path(facts.run) / facts.result).as_posix()
-    return f"from {package} import {kind}\n\nmodel = {kind}.from_pretrained({where!r})"
+    first, known = ("import weitiao\n", "weitiao.register()\n") if facts.needs_weitiao else ("", "")
+    return f"{first}from {package} import {kind}\n\n{known}model = {kind}.from_pretrained({where!r})"
 
 
 def _trained(facts: ReportFacts, words: Words) -> str:

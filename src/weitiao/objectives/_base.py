@@ -15,9 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the model gave at the K trained positions of a pack, over a vocabulary of V."""
+    """What the model gave for the K trained targets of a pack, at P positions, over a vocabulary of V.
 
-    logits_KV: Tensor
+    P is less than K where examples that begin alike go on differently: one position then predicts several targets.
+    """
+
+    logits_PV: Tensor
+    rows_K: Tensor
+    """Which of the P positions predicts each target."""
     targets_K: Tensor
     weights_K: Tensor
 
@@ -39,6 +44,8 @@ class Objective(Settings, ABC):
 
     title: ClassVar[str]
     """The name as papers write it."""
+    forms: ClassVar[frozenset[str]]
+    """What the rows it trains mean (data.forms.FORMS)."""
 
     @property
     def name(self) -> str:

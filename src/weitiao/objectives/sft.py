@@ -16,10 +16,11 @@ class SupervisedFineTuning(Objective):
     """Cross-entropy at the trained tokens."""
 
     title: ClassVar[str] = "Supervised fine-tuning (SFT)"
+    forms: ClassVar[frozenset[str]] = frozenset({"conversation", "text", "pair"})
 
     def loss(self, outputs: Outputs) -> LossSum:
         """Return the weighted sum of the trained tokens' negative log-likelihoods, in nats."""
         from ._cross_entropy import cross_entropy_sum
 
-        total = cross_entropy_sum(outputs.logits_KV, outputs.targets_K, outputs.weights_K)
+        total = cross_entropy_sum(outputs.logits_PV, outputs.targets_K, outputs.weights_K, outputs.rows_K)
         return LossSum(sum=total, weight=float(outputs.weights_K.sum()))

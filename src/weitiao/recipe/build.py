@@ -91,8 +91,11 @@ def build_training(
     """Put the engine's parts together; raises SettingsError for an optimizer or schedule that does not fit."""
     settings = recipe.train
     if settings.neftune_alpha:
+        forward.shares = (
+            False  # its noise is drawn for each example, at a size that depends on the example's length
+        )
         add_noise(base_of(attached.model).get_input_embeddings(), settings.neftune_alpha, forward.lengths)
-    plan = StepPlan(data.train, settings.batch_size, settings.seed, settings.epochs, settings.steps)
+    plan = StepPlan.of(data.train, settings)
     attached.starts(plan.total_steps)
     parameters = attached.trainable()
     optimizer = build_optimizer(parameters, attached.fast_parameters(), settings, recipe.lr)

@@ -18,6 +18,7 @@ from ..evaluation.facts import ReportFacts, Scores
 from ..evaluation.held_out import HeldOut
 from ..evaluation.report import write_report
 from ..methods._base import Attached, count_parameters
+from ..methods._bridge import needs_registering
 from ..models.load import hub_id_of
 from .before_after import Comparison
 from .recipe import Recipe
@@ -89,6 +90,7 @@ def _facts(
         peak_memory_bytes=peak_memory_bytes(),
         result=(folder.model if attached.saves_whole_model else folder.adapter).name,
         is_adapter=not attached.saves_whole_model,
+        needs_weitiao=needs_registering(attached),
         before=_scores(comparison.before.held_out if comparison.before else None),
         after=_scores(comparison.after.held_out if comparison.after else None),
         losses=[(event["step"], event["loss"]) for event in steps_that_count(iter(events))],

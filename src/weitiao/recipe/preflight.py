@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.errors import Problem, SettingsError, WeitiaoError, raise_all
+from ..core.errors import DataError, ModelError, Problem, SettingsError, WeitiaoError, raise_all
 from ..core.files import need_disk
 from ..core.run_folder import RunFolder
 from ..engine.optimizers import require_fast, require_installed
+from ..engine.plan import StepPlan
 from ..engine.schedules import FOLLOW_HELD_OUT
 from .recipe import Recipe
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from ..data.dataset import Prepared
-    from ..data.reading import Checked
 
 OPTIMIZER_COPIES = 3
 """A checkpoint holds the trained parameters and, at most, two moments of each, in fp32."""
@@ -44,6 +44,16 @@ class _Findings:
 
 
 @dataclass(frozen=True)
+class _Room:
+    """The positions there are for a text."""
+
+    context: int | None
+    """Those of the model, None where its config names no limit."""
+    virtual: int
+    """Those that the method's virtual tokens take."""
+
+
+@dataclass(frozen=True)
 class Ready:
     """What a run needs besides the model, all of it checked."""
 
@@ -57,36 +67,68 @@ def preflight(recipe: Recipe, new_folder: bool = True) -> Ready:
     Nothing is written and no weights are loaded. Raises the WeitiaoError of the first kind found, carrying the
     problems of every check.
     """
-    from ..data.dataset import check_data
-
     findings = _Findings()
-    read: list[Checked] = []
+    ready: list[Ready] = []
+    room: list[_Room] = []
     if new_folder:
         findings.run(RunFolder(recipe.out).require_new)
-    findings.run(lambda: read.append(check_data(recipe.data)))
-    findings.run(lambda: _check_model(recipe))
+    findings.run(lambda: room.append(_check_model(recipe)))
+    findings.run(lambda: ready.append(_tokenise(recipe, bool(room))))
     findings.run(lambda: _check_schedule(recipe))
     findings.run(lambda: require_installed(recipe.train))
     findings.run(recipe.track.require_installed)
     findings.settle()
-    return _tokenise(recipe, read[0])
+    require_held_out(recipe, len(ready[0].data.held_out))
+    _require_room(ready[0].data, room[0])
+    steps = StepPlan.of(ready[0].data.train, recipe.train).total_steps
+    recipe.method.check_steps(steps, continues=recipe.model.adapter is not None)
+    return ready[0]
 
 
-def _tokenise(recipe: Recipe, read: Checked) -> Ready:
-    """Make examples of the rows; raises DataError, ModelError for the tokenizer, SettingsError for what needs rows."""
-    from ..data.dataset import prepare_data
+def _tokenise(recipe: Recipe, model_is_there: bool) -> Ready:
+    """Bring the data through the gate; without a model, as far as that goes. Raises DataError, ModelError."""
+    from ..data.dataset import check_data, load_data
     from ..models.load import load_generation_config, load_tokenizer
 
+    forms = recipe.objective.forms
+    if not model_is_there:
+        check_data(recipe.data, forms)
+        raise ModelError  # what is wrong with the model is said already
     tokenizer = load_tokenizer(recipe.model)
     stops = load_generation_config(recipe.model)
-    data = prepare_data(read, recipe.data, tokenizer, recipe.train.seed, stops)
-    require_held_out(recipe, len(data.held_out))
-    return Ready(data, tokenizer)
+    return Ready(load_data(recipe.data, tokenizer, recipe.train.seed, stops, forms), tokenizer)
 
 
-def _check_model(recipe: Recipe) -> None:
-    """Attach the method to a model without weights, and compare what it will write with the free disk."""
+def _require_room(data: Prepared, room: _Room) -> None:
+    """Raise DataError where an example is longer than what the model's context leaves beside the method's tokens."""
+    longest = data.summary.length_tokens["max"]
+    if room.context is None or longest + room.virtual <= room.context:
+        return
+    left = room.context - room.virtual
+    taken = (
+        f"; {room.virtual} of its {room.context} positions are taken by virtual tokens"
+        if room.virtual
+        else ""
+    )
+    fitting = room.context - longest
+    fewer = [f"method.num_virtual_tokens={fitting}"] if room.virtual and fitting > 0 else []
+    raise DataError(
+        Problem(
+            f"the longest row does not fit the model's context{taken}",
+            f"{longest} tokens",
+            f"up to {left} tokens",
+            " or ".join([*fewer, f"data.max_length={left}"]),
+        )
+    )
+
+
+def _check_model(recipe: Recipe) -> _Room:
+    """Attach the method to a model without weights, and compare what it will write with the free disk.
+
+    Returns how much of the model's context there is for texts.
+    """
     from ..methods._base import count_parameters
+    from ..models.anatomy import context_tokens
     from ..models.load import load_config, load_weightless
     from ..models.precision import require_device
 
@@ -103,6 +145,7 @@ def _check_model(recipe: Recipe) -> None:
     need_disk(
         recipe.out.absolute(), kept * checkpoint_bytes + result_bytes, "this run's checkpoints and result"
     )
+    return _Room(context_tokens(model.config), planned.context_tokens)
 
 
 def _check_schedule(recipe: Recipe) -> None:

@@ -131,7 +131,7 @@ def read_recipe(path: Path | None, overrides: Mapping[str, Any], words: list[str
     """Read a run file, lay flags and then dotted words over it, and check it all; raises SettingsError."""
     raw = read_yaml(path) if path else {}
     return parse_recipe(
-        lay_over(lay_over(spelt_out(raw), overrides), spelt_out(parse_overrides(words or [])))
+        lay_over(lay_over(spelt_out(raw), spelt_out(overrides)), spelt_out(parse_overrides(words or [])))
     )
 
 
@@ -154,10 +154,22 @@ def parse_recipe(raw: Mapping[str, Any]) -> Recipe:
 def spelt_out(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Turn the short forms `model: NAME`, `method: lora` into blocks, so that overrides can be laid over them."""
     short = {"model": "name", "method": "name", "objective": "name", "data": "sources"}
-    return {
+    blocks = {
         key: {short[key]: value} if key in short and not isinstance(value, Mapping | Settings) else value
         for key, value in raw.items()
     }
+    data = blocks.get("data")
+    if isinstance(data, Mapping) and "sources" in data:
+        blocks["data"] = {**data, "sources": _paths_spelt_out(data["sources"])}
+    return blocks
+
+
+def _paths_spelt_out(sources: Any) -> Any:  # noqa: ANN401  (whatever the run file holds)
+    """Turn paths into sources, so that overrides such as data.sources.encoding reach each of them."""
+    listed = sources if isinstance(sources, list | tuple) else [sources]
+    if any(isinstance(one, str | Path) for one in listed):
+        return [{"path": str(one)} if isinstance(one, str | Path) else one for one in listed]
+    return sources
 
 
 def _plain_block(cls: type[Settings], path: str) -> Callable[[Any], Checked]:

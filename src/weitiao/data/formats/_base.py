@@ -1,14 +1,17 @@
-"""What a format is: which columns it claims, and how one of its rows becomes a conversation."""
+"""What a format is: which columns it claims, and how one of its rows becomes a form; and how fields are read."""
 
 from __future__ import annotations
 
 import json
-import re
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
 from typing import Any, ClassVar
 
-from ..conversation import Conversation, Message, Role, Row
+from ..conversation import Row
+from ..forms import AnyForm
 
 KIND_NAMES: Mapping[type, str] = {
     type(None): "null",
@@ -20,6 +23,9 @@ KIND_NAMES: Mapping[type, str] = {
     str: "text",
 }
 
+EVERY_FORMAT_READS = ("task",)
+"""Columns that mean the same in every format."""
+
 
 class RowError(Exception):
     """One row cannot be used; `reason` is the same for all rows with this fault, `detail` is this row's
@@ -29,31 +35,85 @@ class RowError(Exception):
         self.reason, self.detail = reason, detail
         super().__init__(f"{reason} ({detail})" if detail else reason)
 
+    def __reduce__(self) -> tuple[type[RowError], tuple[str, str]]:
+        """Keep the detail on the way from another process."""
+        return type(self), (self.reason, self.detail)
+
 
 class Format(ABC):
     """One form of row; each file in this folder derives one class."""
 
+    form: ClassVar[str]
+    """What its rows become: a key of `forms.FORMS`."""
     columns: ClassVar[tuple[str, ...]]
-    """Every column it reads."""
-    required: ClassVar[frozenset[str]]
-    """The columns without which a row is not of this format."""
+    """Every column it reads, beside those that every format reads."""
+    ways: ClassVar[tuple[frozenset[str], ...]]
+    """Sets of columns, each of which makes data this format's; of those that fit, the first counts."""
+    rank: ClassVar[int] = 1
+    """Of the formats that claim, only the highest rank stands: 2 for columns nobody has by chance, 0 for a last
+    resort."""
     example: ClassVar[str]
     """A row as it should look, for error messages and the docs."""
 
-    def claims(self, columns: set[str]) -> bool:
-        """Whether data with these columns has this format."""
-        return self.required <= columns
+    def claimed(self, columns: set[str]) -> frozenset[str]:
+        """Return the columns by which it claims data that has `columns`; none where it does not."""
+        return next((way for way in self.ways if way <= columns), frozenset())
 
-    def reason(self) -> str:
+    def claims(self, columns: set[str]) -> bool:
+        """Whether data with these columns can have this format."""
+        return bool(self.claimed(columns))
+
+    def claims_rows(self, sample: Sequence[Row]) -> bool:
+        """Whether what stands in the columns is what this format reads; asked only where the columns fit."""
+        return True
+
+    def reason(self, claimed: Iterable[str]) -> str:
         """Say by what it claims data, in a few words."""
-        return "it has " + " and ".join(c for c in self.columns if c in self.required)
+        *first, last = self._in_order(claimed)
+        return "it has " + (f"{', '.join(first)} and {last}" if first else last)
+
+    def reason_zh(self, claimed: Iterable[str]) -> str:
+        """Say the same in Chinese."""
+        return "有 " + "、".join(self._in_order(claimed)) + " 列"
+
+    def _in_order(self, claimed: Iterable[str]) -> list[str]:
+        return sorted(claimed, key=self.columns.index)
+
+    def parse(self, row: Row) -> AnyForm:
+        """Turn a row into a form, with its task; raises RowError with the reason."""
+        form, task = self.read(row), row.fields.get("task")
+        if task is None or task == "":
+            return form
+        if isinstance(task, bool) or not isinstance(task, str | int):
+            raise RowError(f"'task' is {kind_of(task)} where a name was meant", shortened(task))
+        return replace(form, task=str(task))
 
     @abstractmethod
-    def parse(self, row: Row) -> Conversation:
-        """Turn a row into a conversation; raises RowError with the reason."""
+    def read(self, row: Row) -> AnyForm:
+        """Turn a row into a form without its task; raises RowError with the reason."""
 
 
-LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+def each_of(*groups: Iterable[str]) -> tuple[frozenset[str], ...]:
+    """Return `ways` that take one column of every group, in the groups' order."""
+    return tuple(frozenset(way) for way in product(*groups))
+
+
+def first_of(names: Iterable[str], fields: Mapping[str, Any]) -> str:
+    """Return the first name whose field is there and not null; nothing where none is."""
+    return next((name for name in names if fields.get(name) is not None), "")
+
+
+def needed(names: Sequence[str], fields: Mapping[str, Any]) -> str:
+    """Return the first name whose field is there; raises RowError where none is."""
+    found = first_of(names, fields) or next((name for name in names if name in fields), "")
+    if not found:
+        raise missing(" or ".join(map(repr, names)), fields)
+    return found
+
+
+def missing(what: str, fields: Mapping[str, Any]) -> RowError:
+    """Return the error for a field that is not there."""
+    return RowError(f"{what} is missing", "it has " + (", ".join(map(repr, fields)) or "nothing"))
 
 
 def kind_of(value: object) -> str:
@@ -65,12 +125,21 @@ def text_in(fields: Mapping[str, Any], name: str, owner: str = "") -> str:
     """Return a text field; raises RowError where it is missing or something else. `owner` goes before the
     name."""
     if name not in fields:
-        raise RowError(f"{owner}{name!r} is missing", "it has " + (", ".join(map(repr, fields)) or "nothing"))
-    value = fields[name]
+        raise missing(f"{owner}{name!r}", fields)
+    return text_of(fields[name], f"{owner}{name!r}")
+
+
+def text_of(value: object, what: str) -> str:
+    """Return a value that is whole text; raises RowError, which calls it `what`."""
     if not isinstance(value, str):
-        raise RowError(f"{owner}{name!r} is {kind_of(value)} where text was meant", _short(value))
-    if LONE_SURROGATE.search(value):
-        raise RowError(f"{owner}{name!r} holds half a character (a lone surrogate)", ascii(_short(value)))
+        raise RowError(f"{what} is {kind_of(value)} where text was meant", shortened(value))
+    if not value.isascii():
+        try:
+            value.encode()  # the fastest way to ask for lone surrogates
+        except UnicodeEncodeError as error:
+            raise RowError(
+                f"{what} holds half a character (a lone surrogate)", ascii(shortened(value))
+            ) from error
     return value
 
 
@@ -80,74 +149,61 @@ def optional_text_in(fields: Mapping[str, Any], name: str) -> str:
     return "" if fields.get(name) is None else text_in(fields, name)
 
 
+def filled_text_in(fields: Mapping[str, Any], name: str) -> str:
+    """Return a text field that is more than blanks; raises RowError."""
+    text = text_in(fields, name)
+    if not text.strip():
+        raise RowError(f"{name!r} is empty")
+    return text
+
+
 def list_in(fields: Mapping[str, Any], name: str) -> list[Any]:
     """Return a list field, also from JSON text (a CSV cell); raises RowError where it is missing or something
     else."""
     if name not in fields:
-        raise RowError(f"{name!r} is missing", "it has " + (", ".join(map(repr, fields)) or "nothing"))
-    value = fields[name]
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise RowError(f"{name!r} is text that is not a JSON list", str(error)) from error
+        raise missing(repr(name), fields)
+    value = unpacked(fields[name], name)
     if not isinstance(value, list):
-        raise RowError(f"{name!r} is {kind_of(value)} where a list was meant", _short(value))
+        raise RowError(f"{name!r} is {kind_of(value)} where a list was meant", shortened(value))
     return value
 
 
-def turns_in(row: Row, column: str, role_key: str, text_key: str) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return (role as written, turn) of a column of turns; raises RowError for a turn that is none."""
-    turns: list[tuple[str, Mapping[str, Any]]] = []
-    for number, turn in enumerate(list_in(row.fields, column), start=1):
-        if not isinstance(turn, dict):
-            raise RowError(f"a turn in {column!r} is {kind_of(turn)}, not an object", f"turn {number}")
-        turns.append((text_in(turn, role_key, "a turn's "), turn))
-        if text_key not in turn:
-            raise RowError(f"a turn has no {text_key!r}", f"turn {number} has {', '.join(map(repr, turn))}")
-    return turns
+def unpacked(value: object, name: str) -> Any:  # noqa: ANN401  (what the data holds)
+    """Return a value, a list or object that was written as JSON text read; raises RowError for broken JSON."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+        return value
+    try:
+        return json.loads(value)
+    except (json.JSONDecodeError, RecursionError) as error:
+        kind = "list" if value.lstrip().startswith("[") else "object"
+        raise RowError(f"{name!r} is text that is not a JSON {kind}", str(error)) from error
 
 
-def role_of(name: str, synonyms: Mapping[str, Role]) -> Role:
-    """Return the role a name means; raises RowError for one that is unknown or cannot be trained on yet."""
-    role = synonyms.get(name.strip().lower())
-    if role is None:
-        raise RowError(f"the role {name!r} is unknown", "known are " + ", ".join(synonyms))
-    if role == "tool":
-        raise RowError("it calls tools, which cannot be trained on yet", f"role {name!r}")
-    return role
+def number_of(value: object, what: str) -> float:
+    """Return a finite number, also one written as text; raises RowError, which calls it `what`."""
+    try:
+        number = (
+            math.nan if isinstance(value, bool) or not isinstance(value, str | int | float) else float(value)
+        )
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise RowError(f"{what} is no finite number", shortened(value))
+    return number
 
 
-def conversation(turns: Sequence[tuple[Role, str]], row: Row) -> Conversation:
-    """Make a conversation of turns; raises RowError where their order or an empty turn makes it
-    untrainable."""
-    _check_order([role for role, _ in turns])
-    for number, (role, text) in enumerate(turns, start=1):
-        if role != "system" and not text.strip():
-            raise RowError(
-                "an answer is empty" if role == "assistant" else "a question is empty", f"turn {number}"
-            )
-    kept = [Message(role, text) for role, text in turns if role != "system" or text.strip()]
-    return Conversation(tuple(kept), row.place)
+TRUTH: Mapping[object, bool] = {1: True, 0: False, "true": True, "false": False, "1": True, "0": False}
 
 
-def _check_order(roles: Sequence[Role]) -> None:
-    """Raise RowError unless the turns are: at most one system, then user and assistant by turns, assistant
-    last."""
-    if roles.count("system") > 1:
-        raise RowError("it has two system messages")
-    if "assistant" not in roles:
-        raise RowError("it has no answer (no assistant turn)")
-    spoken = roles[1:] if roles[0] == "system" else roles
-    for position, role in enumerate(spoken):
-        wanted = ("user", "assistant")[position % 2]
-        if role != wanted:
-            number = 1 + position + len(roles) - len(spoken)
-            raise RowError("its turns are out of order", f"turn {number} is {role}, where {wanted} was due")
-    if roles[-1] != "assistant":
-        raise RowError("it ends with a question", "the last turn must be the assistant's")
+def truth_of(value: object, what: str) -> bool:
+    """Return true or false, also from 0, 1 and their words; raises RowError, which calls it `what`."""
+    plain = value.strip().lower() if isinstance(value, str) else value
+    if not isinstance(plain, str | int | float) or plain not in TRUTH:
+        raise RowError(f"{what} is neither true nor false", shortened(value))
+    return TRUTH[plain]
 
 
-def _short(value: object, limit: int = 60) -> str:
-    text = repr(value)
+def shortened(value: object, limit: int = 60) -> str:
+    """Write a value so that it fits into a message."""
+    text = repr(value[: 2 * limit]) if isinstance(value, str) else repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"

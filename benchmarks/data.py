@@ -1,0 +1,267 @@
+"""Rows to ready examples (ids and masks) beside datasets.map and LLaMA-Factory: rows/s and the peak of memory.
+
+    python benchmarks/data.py [--data FILE] [--rows 200000] [--repeats 3] [--work FOLDER]
+
+The rows of an Alpaca file (left out: those of examples/) are repeated, once as they are and once each made different by
+a number before its question, since repeated rows profit from what is remembered. Every run is a process of its own
+with a cache of its own; the sides alternate; medians are reported. LLaMA-Factory is installed into an environment of
+its own below --work the first time, which takes minutes. Needs Linux (memory figures).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Iterator
+from datetime import date
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from methods import machine
+
+HERE = Path(__file__).resolve().parent
+RESULTS, PAGE = HERE / "results" / "data.json", HERE / "DATA.md"
+PEER = ("torch==2.13.0", "llamafactory==0.9.5")
+NEED_CUDA = ("torchvision", "torchaudio")
+"""Their wheels load CUDA's libraries, which a CPU's torch does not bring; LLaMA-Factory imports the second always."""
+STAND_IN = '"""Stands in for the real one, of which text needs nothing."""\n'
+COLD, WARM = "weitiao, first run", "weitiao, from its cache"
+FACTORY = "LLaMA-Factory"
+SIDES: dict[str, tuple[str, dict[str, Any]]] = {
+    COLD: ("_data_weitiao.py", {"from_cache": False}),
+    WARM: ("_data_weitiao.py", {"from_cache": True}),
+    "datasets.map, row by row": ("_data_datasets.py", {"batched": False}),
+    "datasets.map, batched": ("_data_datasets.py", {"batched": True}),
+    FACTORY: ("_data_llamafactory.py", {}),
+}
+"""What each run starts, and what it is told beside the common task. WARM follows COLD and shares its cache."""
+KINDS = {"repeated": False, "different": True}
+LOOKED_EVERY_SECONDS = 0.5
+MIB = 2**20
+
+Measured = dict[str, Any]
+
+
+def rows_of(path: Path | None) -> list[dict[str, str]]:
+    """Return the rows of an Alpaca file, or all such rows of examples/."""
+    files = [path] if path else sorted((HERE.parent / "examples").glob("*.json"))
+    rows = [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))]
+    return [
+        {"instruction": row["instruction"], "input": row.get("input") or "", "output": row["output"]}
+        for row in rows
+        if "instruction" in row
+    ]
+
+
+def write_rows(path: Path, rows: list[dict[str, str]], count: int, different: bool) -> None:
+    """Write so many rows as JSON lines."""
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(count):
+            row = rows[number % len(rows)]
+            if different:
+                row = {**row, "instruction": f"({number}) {row['instruction']}"}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def peer_python(work: Path) -> Path:
+    """Return the interpreter of LLaMA-Factory's environment, which is made where it is not there."""
+    folder = work / "llamafactory"
+    python = folder / "bin" / "python"
+    if not (folder / "done").is_file():
+        venv.create(folder, with_pip=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PEER], check=True)
+        subprocess.run([str(python), "-m", "pip", "uninstall", "--quiet", "--yes", *NEED_CUDA], check=True)
+        (site,) = folder.glob("lib/python*/site-packages")
+        (site / "torchaudio.py").write_text(STAND_IN, encoding="utf-8")
+        (folder / "done").touch()
+    return python
+
+
+def peer_versions(python: Path) -> str:
+    """Return what decides the speed of LLaMA-Factory's environment, with versions."""
+    names = ("llamafactory", "transformers", "datasets", "tokenizers", "torch")
+    code = f"from importlib.metadata import version\nprint(', '.join(n + ' ' + version(n) for n in {names}))"
+    return subprocess.run(
+        [str(python), "-c", code], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def run_side(side: str, task: Measured, python: Path, home: Path) -> Measured:
+    """Make one run in a process of its own; returns what it measured, with the peak of its process tree."""
+    script, own = SIDES[side]
+    environment = {
+        **os.environ,
+        "WEITIAO_HOME": str(home),
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / name for name in ("task.json", "result.json", "said.txt")]
+        paths[0].write_text(json.dumps({**task, **own, "folder": folder}), encoding="utf-8")
+        command = [str(python), str(HERE / script), str(paths[0]), str(paths[1])]
+        with paths[2].open("w", encoding="utf-8") as said:
+            process = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
+            peak = 0
+            while process.poll() is None:
+                peak = max(peak, tree_bytes(process.pid))
+                time.sleep(LOOKED_EVERY_SECONDS)
+        if process.returncode:
+            raise SystemExit(f"{side}: {paths[2].read_text(encoding='utf-8')[-3000:]}")
+        measured: Measured = json.loads(paths[1].read_text(encoding="utf-8"))
+    return {**measured, "peak_bytes": peak, "rows_per_second": measured["rows"] / measured["seconds"]}
+
+
+def tree_bytes(root: int) -> int:
+    """Return the memory of a process and all below it, pages they share counted once (the sum of their PSS)."""
+    total, waiting = 0, [root]
+    while waiting:
+        own = Path("/proc") / str(waiting.pop())
+        try:
+            rollup = (own / "smaps_rollup").read_text(encoding="ascii")
+            children = [(task / "children").read_text(encoding="ascii") for task in (own / "task").iterdir()]
+        except OSError:  # it has ended meanwhile
+            continue
+        total += next(
+            (1024 * int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")), 0
+        )
+        waiting += [int(child) for listed in children for child in listed.split()]
+    return total
+
+
+def measure(options: argparse.Namespace, folder: Path, python: Path) -> Measured:
+    """Make all runs, the sides alternating; returns the medians by kind of rows and side."""
+    rows = rows_of(options.data)
+    runs: dict[tuple[str, str], list[Measured]] = {}
+    for kind, different in KINDS.items():
+        write_rows(folder / f"{kind}.jsonl", rows, options.rows, different)
+    for repeat, kind in product(range(options.repeats), KINDS):
+        task = {
+            "data": str(folder / f"{kind}.jsonl"),
+            "model": str(model_folder()),
+            "processes": options.processes,
+            "max_length": options.max_length,
+        }
+        home = folder / f"home-{repeat}-{kind}"
+        for side in SIDES:
+            used = python if side == FACTORY else Path(sys.executable)
+            measured = run_side(side, task, used, home)
+            runs.setdefault((kind, side), []).append(measured)
+            print(f"{kind:10} {side:26} {measured['rows_per_second']:10,.0f} rows/s", flush=True)
+    return {kind: {side: medians(runs[kind, side]) for side in SIDES} for kind in KINDS}
+
+
+def medians(runs: list[Measured]) -> Measured:
+    """Return the median of each number."""
+    return {name: median(run[name] for run in runs) for name in runs[0]}
+
+
+def model_folder() -> Path:
+    """Return the folder with the tokenizer that all sides use."""
+    from weitiao.models.resolve import resolve
+    from weitiao.models.settings import ModelSettings
+
+    return resolve(ModelSettings(name="smollm2-135m")).path
+
+
+def report_of(options: argparse.Namespace, measured: Measured, python: Path) -> Measured:
+    """Return everything that DATA.md is written from."""
+    return {
+        "date": date.today().isoformat(),
+        "command": " ".join(["python benchmarks/data.py", *shown_words(options)]),
+        "machine": machine(),
+        "versions": {name: version(name) for name in ("weitiao", "transformers", "tokenizers", "datasets")},
+        "peer_versions": peer_versions(python),
+        "different_rows": len(rows_of(options.data)),
+        "rows": options.rows,
+        "repeats": options.repeats,
+        "processes": options.processes,
+        "measured": measured,
+    }
+
+
+def shown_words(options: argparse.Namespace) -> Iterator[str]:
+    """Yield the command line without folders."""
+    if options.data:
+        yield f"--data {options.data.name}"
+    yield f"--rows {options.rows} --repeats {options.repeats}"
+
+
+def page(report: Measured) -> str:
+    """Write DATA.md."""
+    versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
+    lines = [
+        "# Rows to ready examples",
+        "",
+        f"{report['date']}; {report['machine']}; {versions}; in an environment of its own: {report['peer_versions']} "
+        "(without torchvision, and with an empty torchaudio: their wheels need CUDA, and text needs nothing of them). "
+        f"`{report['command']}`",
+        "",
+        f"{report['rows']:,} rows made of {report['different_rows']:,}, from a JSON lines file to ids and masks that "
+        f"training can read, tokenizer of SmolLM2-135M, {report['processes']} processes, median of {report['repeats']} "
+        "runs; imports and loading the tokenizer are not timed. weitiao does more in this time than the others: all "
+        "its checks of the data, duplicates among them. Memory is the peak of the whole process tree (PSS); CPU is "
+        "the time of all its processes, which other work on the machine disturbs less than rows/s.",
+    ]
+    for kind, sides in report["measured"].items():
+        lines += [
+            "",
+            f"## {'The rows repeated' if kind == 'repeated' else 'Each row different'}",
+            "",
+            *table(sides),
+        ]
+    return "\n".join([*lines, ""])
+
+
+def table(sides: Measured) -> Iterator[str]:
+    """Yield one table."""
+    yield "| side | rows/s | weitiao's first run is | CPU us a row | weitiao needs | tokens a row | peak memory |"
+    yield "|---|---:|---:|---:|---:|---:|---:|"
+    ours, ours_cpu = (sides[COLD][name] for name in ("rows_per_second", "cpu_seconds"))
+    for side, own in sides.items():
+        yield (
+            f"| {side} | {own['rows_per_second']:,.0f} | {ours / own['rows_per_second']:.2f}x "
+            f"| {1e6 * own['cpu_seconds'] / own['rows']:.0f} | {ours_cpu / own['cpu_seconds']:.2f}x "
+            f"| {own['tokens'] / own['rows']:.1f} | {own['peak_bytes'] / MIB:,.0f} MiB |"
+        )
+
+
+def parse_options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="an Alpaca file; left out: the rows of examples/")
+    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=2, help="of the peers; weitiao takes all cores")
+    parser.add_argument("--max-length", type=int, default=2048)
+    parser.add_argument("--work", type=Path, help="where LLaMA-Factory is kept; left out: in weitiao's cache")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Make the runs and write the tables."""
+    from weitiao.core.files import cache_home
+
+    options = parse_options()
+    python = peer_python(options.work or cache_home() / "benchmarks")
+    model_folder()  # the alias is unpacked once, before homes of their own
+    with tempfile.TemporaryDirectory() as folder:
+        report = report_of(options, measure(options, Path(folder), python), python)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(page(report), encoding="utf-8")
+    print(page(report))
+
+
+if __name__ == "__main__":
+    main()

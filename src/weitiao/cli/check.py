@@ -1,0 +1,245 @@
+"""Look at data before it is trained on: what is in it, what is wrong with it, which tokens are trained."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..core.errors import DataError, Problem, SettingsError, nearest, raise_all
+from ..data.gate_words import LANGUAGES, Language, say
+from ..models.settings import ModelSettings
+from ._commands import Command
+from ._options import help_of
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+    from ..data.coloured import Sample, Samples
+    from ..data.gate import Gate
+    from ..data.overview import Overview
+    from ..data.settings import DataSettings
+
+EPILOG = """
+\b
+Examples:
+  weitiao check my.json
+  weitiao check my.json more.jsonl --model smollm2-135m --html report.html
+  weitiao check run.yaml data.max_length=2048
+  weitiao check my.json --model smollm2-135m --row my.json:12
+
+Exits with 0 where no error stands, with 3 where one does.
+"""
+TYPICAL_TOKENS = 400
+"""So many tokens are drawn of a sample nobody asked for; one that was asked for is drawn whole."""
+QUIET_SECONDS, TERMINAL_SECONDS, PLAIN_SECONDS = 2.0, 0.2, 10.0
+"""How long nothing is said of the progress, and how often something is."""
+
+
+@click.command(cls=Command, epilog=EPILOG)
+@click.argument("words", nargs=-1, metavar="DATA... | RUN.yaml [KEY=VALUE]...")
+@click.option("--model", metavar="MODEL", help=help_of(ModelSettings, "name"))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Write the report as one page.")
+@click.option("--force", is_flag=True, help="Let --html replace a file that is no such page.")
+@click.option(
+    "--sample",
+    "numbers",
+    metavar="N",
+    type=int,
+    multiple=True,
+    help="Show the row of this number, the first is 0. May be repeated.",
+)
+@click.option("--row", "places", metavar="FILE:LINE", multiple=True, help="Show the row that begins there.")
+@click.option(
+    "--skip-bad-rows",
+    is_flag=True,
+    help="Leave out and count rows that cannot be used (data.skip_bad_rows=true).",
+)
+@click.option("--lang", type=click.Choice(LANGUAGES), help="Language of the report.  [from LANG]")
+def command(
+    words: tuple[str, ...],
+    model: str | None,
+    as_json: bool,
+    html: Path | None,
+    force: bool,
+    numbers: tuple[int, ...],
+    places: tuple[str, ...],
+    skip_bad_rows: bool,
+    lang: Language | None,
+) -> int:
+    """Show what is in your data, what will be trained on, and what is wrong with it.
+
+    DATA are files, folders or data sets of the hub, or a run file, whose data and model are taken. With a model
+    it also shows lengths, masks and coloured tokens.
+    """
+    from ..data.coloured import Samples
+    from ..data.gate import open_data
+    from ..data.overview import overview
+    from ..data.page import MOST_TOKENS, page, require_free, rows_to_show, write_page
+
+    if html is not None:
+        require_free(html, force)
+    language = lang or language_of(os.environ)
+    typed = (*words, "data.skip_bad_rows=true") if skip_bad_rows else words
+    data, from_model, seed = read_settings(typed, model)
+    tokenizer, stops = _load(from_model)
+    progress = Progress(language, sys.stderr.isatty())
+    gate = open_data(data, tokenizer, seed, stops, progress)
+    progress.end()
+    view, samples = overview(gate), Samples(gate, tokenizer)
+    rows = _asked(samples, numbers, places)
+    if html is not None:
+        shown = sorted({*rows, *rows_to_show(view, samples)})
+        write_page(html, page(gate, view, [samples.sample(row, MOST_TOKENS) for row in shown], language))
+        click.echo(say(language, "page_written", path=html), err=True)
+    asked = [samples.sample(row) for row in rows]
+    if as_json:
+        written = json.dumps(_plain(gate, view, asked), ensure_ascii=False, indent=2)
+        # Half a surrogate pair, which JSON can hold, has no UTF-8.
+        click.echo(written.encode("utf-8", "backslashreplace"))
+    else:
+        from ._gate import GatePrinter
+        from ._tables import make_console
+
+        drawn = asked or [samples.sample(row, TYPICAL_TOKENS) for row in samples.typical()]
+        GatePrinter(make_console(), language).print(gate, view, drawn)
+    return DataError.exit_code if view.verdict == "error" else 0
+
+
+def language_of(environment: Mapping[str, str]) -> Language:
+    """Return the language a person's locale asks for."""
+    named = (environment.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
+    return "zh" if next(filter(None, named), "").lower().startswith("zh") else "en"
+
+
+def read_settings(words: Sequence[str], model: str | None) -> tuple[DataSettings, ModelSettings | None, int]:
+    """Return data, model and seed from a run file, paths and overrides; raises SettingsError with all problems."""
+    from ..core.settings import check_settings, merge, parse_overrides, read_yaml
+    from ..data.settings import DataSettings
+    from ..engine.settings import TrainSettings
+    from ..recipe.recipe import spelt_out
+
+    paths, overrides = _sorted_out(words)
+    run_file = Path(paths[0]) if paths and paths[0].endswith((".yaml", ".yml")) else None
+    blocks = spelt_out(read_yaml(run_file) if run_file else {})
+    if given := paths[1:] if run_file else paths:
+        blocks = merge(blocks, {"data": {"sources": list(given)}})
+    if model is not None:
+        blocks = merge(blocks, {"model": {"name": model}})
+    typed = spelt_out(parse_overrides(overrides))
+    problems = _unknown_overrides(typed, DataSettings)
+    blocks = merge(blocks, typed)
+    if "data" not in blocks:
+        what = "no data is named"
+        raise SettingsError(
+            Problem(what, expected="a file, a folder or a run file", remedy="weitiao check my.json")
+        )
+    data, found = check_settings(DataSettings, blocks["data"], "data")
+    problems += found
+    wanted, found = (
+        check_settings(ModelSettings, blocks["model"], "model") if "model" in blocks else (None, [])
+    )
+    seed = _seed(blocks.get("train"), TrainSettings().seed)
+    raise_all(SettingsError, [*problems, *found])
+    if data is None:
+        raise ValueError("settings without a problem are there")
+    return data, wanted, seed
+
+
+def _sorted_out(words: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Tell paths from overrides: `=` makes an override, unless a file of that name is there."""
+    overrides = [word for word in words if "=" in word and not Path(word).exists()]
+    return [word for word in words if word not in overrides], overrides
+
+
+def _unknown_overrides(typed: Mapping[str, Any], data: type[DataSettings]) -> list[Problem]:
+    """Describe overrides of something a check does not read."""
+    known = {"data", "model", "train"}
+    problems = []
+    for key, value in typed.items():
+        if key not in known:
+            homes = [f"data.{name}" for name in nearest(key, data.model_fields)]
+            remedy = " or ".join(f"{home}={value}" for home in homes)
+            problems.append(Problem(f"there is no block {key}", f"{key}={value}", "data.KEY=VALUE", remedy))
+    return problems
+
+
+def _seed(train: object, default: int) -> int:
+    seed = train.get("seed", default) if isinstance(train, Mapping) else default
+    return seed if isinstance(seed, int) else default
+
+
+def _load(model: ModelSettings | None) -> tuple[PreTrainedTokenizerBase | None, GenerationConfig | None]:
+    """Load the tokenizer and what says where generation stops; nothing without a model."""
+    if model is None:
+        return None, None
+    from ..models.load import load_generation_config, load_tokenizer
+
+    return load_tokenizer(model), load_generation_config(model)
+
+
+def _asked(samples: Samples, numbers: Iterable[int], places: Iterable[str]) -> list[int]:
+    """Return the rows asked for by number and by place; raises DataError with all that are not there."""
+    rows: list[int] = []
+    problems: list[Problem] = []
+    for look_up in (
+        *(partial(samples.known, number) for number in numbers),
+        *(partial(samples.row_at, place) for place in places),
+    ):
+        try:
+            rows.append(look_up())
+        except DataError as error:
+            problems += error.problems
+    raise_all(DataError, problems)
+    return rows
+
+
+def _plain(gate: Gate, view: Overview, samples: Iterable[Sample]) -> dict[str, Any]:
+    """Return the report as plain values."""
+    return {
+        **gate.as_dict(),
+        "verdict": view.verdict,
+        "findings": [finding.as_dict() for finding in view.findings],
+        "samples": [asdict(sample) for sample in samples],
+    }
+
+
+class Progress:
+    """Says on stderr how many rows were checked, where it takes long enough to ask."""
+
+    def __init__(
+        self, language: Language, terminal: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._language, self._terminal, self._clock = language, terminal, clock
+        self._started = self._said = clock()
+
+    def __call__(self, rows: int) -> None:
+        """Say it, not too often."""
+        now = self._clock()
+        passed = now - self._started
+        if passed < QUIET_SECONDS or now - self._said < (
+            TERMINAL_SECONDS if self._terminal else PLAIN_SECONDS
+        ):
+            return
+        self._said = now
+        line = say(self._language, "progress", rows=f"{rows:,}", speed=f"{rows / passed:,.0f}")
+        click.echo(
+            f"\r{line}\033[K" if self._terminal else line,
+            err=True,
+            nl=not self._terminal,
+            color=self._terminal,
+        )
+
+    def end(self) -> None:
+        """Take the line away."""
+        if self._terminal and self._said != self._started:
+            click.echo("\r\033[K", err=True, nl=False, color=True)

@@ -1,0 +1,160 @@
+"""A row's texts, taken apart once for all checks: who says what, what is asked, and what is to be learnt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ..conversation import Conversation, Message
+from ..forms import (
+    AnyForm,
+    Choice,
+    Labelled,
+    Pair,
+    Preference,
+    Scored,
+    Tagged,
+    Text,
+    Turns,
+    Unpaired,
+)
+from ._sketch import hash_of, normal_codes, sketch_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class RowText:
+    """The texts of one row."""
+
+    turns: Turns
+    """All of them, each once; a text without roles stands as a user's."""
+    asked: str
+    """What stands before the last answer, without system texts."""
+    said: str
+    """The last answer, or label, in all versions the row has."""
+    mark: str = ""
+    """What else tells two rows apart."""
+    wanted: tuple[str, ...] = ()
+    """The answers to be learnt as a way to speak: not rejected ones, not labels, not tool calls."""
+    one_answer: bool = False
+    """Whether equal questions call for equal answers, as they do not where answers are compared."""
+
+    @cached_property
+    def asked_codes(self) -> NDArray[np.uint32]:
+        """The normalised characters of what is asked (N,)."""
+        return normal_codes(self.asked)
+
+    @cached_property
+    def said_codes(self) -> NDArray[np.uint32]:
+        """The normalised characters of the answer (N,)."""
+        return normal_codes(self.said)
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """What tells whether the row is equal or alike to another."""
+        import numpy as np
+
+        system = "\n".join(turn.content for turn in self.turns if turn.role == "system")
+        exact = _hash_of_text("\0".join((system, self.asked, self.said, self.mark)))
+        asked, said = self.asked_codes, self.said_codes
+        parts = (asked.tobytes(), b"\xff", said.tobytes(), self.mark.encode("utf-8", "surrogatepass"))
+        # Texts of signs only have no normalised characters, so they are told apart as they are.
+        normal = hash_of(b"\0".join(parts)) if len(asked) or len(said) else exact
+        question = hash_of(asked.tobytes()) if len(asked) else _hash_of_text(self.asked)
+        # Under another system text a question is another one.
+        under = _hash_of_text(f"{system}\0{question}") if system else question
+        answer = hash_of(said.tobytes()) if len(said) else _hash_of_text(self.said)
+        return Fingerprint(exact, normal, question, under, answer, sketch_of(np.concatenate((asked, said))))
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Hashes of a row's whole text as it is and normalised, of its question (alone
+    and with its system text) and answer normalised, and its sketch."""
+
+    exact: int
+    normal: int
+    asked: int
+    asked_under_system: int
+    said: int
+    sketch: bytes
+
+
+def _hash_of_text(text: str) -> int:
+    return hash_of(text.encode("utf-8", "surrogatepass"))
+
+
+def text_of(form: AnyForm) -> RowText:
+    """Take a row apart."""
+    match form:
+        case Conversation():
+            return _conversation(form)
+        case Preference():
+            turns = (*form.prompt, *form.chosen, *form.rejected)
+            said = _written((*form.chosen, *form.rejected))
+            return RowText(turns, _asked(form.prompt), said, wanted=_spoken(form.chosen))
+        case Unpaired():
+            wanted = _spoken(form.completion) if form.label else ()
+            turns = (*form.prompt, *form.completion)
+            return RowText(turns, _asked(form.prompt), _written(form.completion), str(form.label), wanted)
+        case Scored():
+            answers = tuple(message for turns in form.completions for message in turns)
+            mark = " ".join(map(str, form.scores))
+            return RowText((*form.prompt, *answers), _asked(form.prompt), _written(answers), mark)
+    return _plain(form)
+
+
+def _plain(form: Text | Choice | Labelled | Tagged | Pair) -> RowText:
+    match form:
+        case Text():
+            return RowText((Message("user", form.text),), "", form.text)
+        case Choice():
+            answers = tuple(Message("assistant", text) for text in form.choices)
+            asked = "\n".join((_asked(form.prompt), *sorted(form.choices)))
+            said = form.choices[form.correct]
+            return RowText((*form.prompt, *answers), asked, said, one_answer=True)
+        case Labelled():
+            turns = tuple(Message("user", text) for text in (form.text, form.second) if text)
+            asked = f"{form.text}\n{form.second}" if form.second else form.text
+            return RowText(turns, asked, ", ".join(form.labels), one_answer=True)
+        case Tagged():
+            asked = " ".join(form.tokens)
+            return RowText((Message("user", asked),), asked, "", " ".join(form.tags))
+        case Pair():
+            turns = (Message("user", form.source), Message("assistant", form.target))
+            return RowText(turns, form.source, form.target)
+
+
+def _conversation(form: Conversation) -> RowText:
+    messages = form.messages
+    *before, last = messages
+    trained = tuple(message for message in messages if message.role == "assistant" and message.weight != 0)
+    return RowText(messages, _asked(before), _written((last,)), wanted=_spoken(trained), one_answer=True)
+
+
+def _asked(messages: Iterable[Message]) -> str:
+    return _written(message for message in messages if message.role != "system")
+
+
+def _written(messages: Iterable[Message]) -> str:
+    """Join what messages say, tool calls included."""
+    return "\n".join(
+        f"{message.content}{json.dumps(message.extra, sort_keys=True, default=str)}"
+        if message.extra
+        else message.content
+        for message in messages
+    )
+
+
+def _spoken(messages: Iterable[Message]) -> tuple[str, ...]:
+    return tuple(
+        message.content
+        for message in messages
+        if message.role == "assistant" and not message.extra.get("tool_calls")
+    )

@@ -1,0 +1,107 @@
+"""Hashes and sketches of texts: equal ones for equal texts, alike ones for texts that are alike.
+
+A sketch is one permutation hashing (https://proceedings.neurips.cc/paper/2012/hash/eaa32c96f620053cf442ad32258076b9-Abstract.html)
+of the set of a text's character 4-grams with the filling of empty bins by rotation
+(https://proceedings.mlr.press/v32/shrivastava14.html): 32 bins of 8 bits. The share of equal bins estimates the
+sets' Jaccard similarity J with a standard error of sqrt(J (1 - J) / 32).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Iterator
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+PLANE = 0x10000
+MEANING = frozenset("+*/%=<>^#$@&|~°√×÷±")
+"""Signs that other than punctuation change what is said: 3+5 is not 3*5."""
+SHINGLE = 4
+BINS = 32
+BIN_BITS = 5
+LEAST_SHINGLES = 30
+"""A shorter text says too little to be like another."""
+FACTORS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5)
+
+
+def codes_of(text: str) -> NDArray[np.uint32]:
+    """Return the code points of a text (N,)."""
+    import numpy as np
+
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+
+
+def normal_codes(text: str) -> NDArray[np.uint32]:
+    """Return the code points of a text (N,) without case, blanks, punctuation and differences of width."""
+    codes = codes_of(text)
+    if len(codes) and int(codes.max()) >= PLANE:
+        table = _normal_table()
+        plain = codes < PLANE
+        mapped = codes.copy()
+        mapped[plain] = table[codes[plain]]
+    else:
+        mapped = _normal_table()[codes]
+    kept: NDArray[np.uint32] = mapped[mapped > 0]
+    return kept
+
+
+@cache
+def _normal_table() -> NDArray[np.uint32]:
+    import numpy as np
+
+    return np.fromiter(_normal_forms(), dtype=np.uint32, count=PLANE)
+
+
+def _normal_forms() -> Iterator[int]:
+    """Yield for each code point the one it counts as; 0 for those that do not count."""
+    for code in range(PLANE):
+        whole = unicodedata.normalize("NFKC", chr(code)).casefold()
+        one = whole if len(whole) == 1 else chr(code)
+        passed_over = unicodedata.category(one)[0] in "PZCM" and one not in MEANING
+        yield 0 if passed_over and not 0xD800 <= code < 0xF900 else ord(one)
+
+
+def hash_of(content: bytes) -> int:
+    """Return 8 bytes of hash as a number below 2**64, the same in every process."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+
+
+def sketch_of(codes: NDArray[np.uint32]) -> bytes:
+    """Return the sketch of normalised characters; zeros for a text too short to be compared."""
+    import numpy as np
+
+    if len(codes) < LEAST_SHINGLES + SHINGLE - 1:
+        return bytes(BINS)
+    wide = codes.astype(np.uint64)
+    count = len(wide) - SHINGLE + 1
+    mixed = wide[:count] * np.uint64(FACTORS[0])
+    for offset in range(1, SHINGLE):
+        mixed += wide[offset : offset + count] * np.uint64(FACTORS[offset])
+    mixed ^= mixed >> np.uint64(29)
+    mixed *= np.uint64(FACTORS[1])
+    hashes = (mixed >> np.uint64(32)).astype(np.uint32)
+    hashes.sort()
+    return _filled(hashes)
+
+
+def _filled(hashes: NDArray[np.uint32]) -> bytes:
+    """Return the lowest byte of each bin's smallest hash; an empty bin takes that of the next one that is not."""
+    import numpy as np
+
+    begins = hashes.searchsorted(_bin_begins())
+    # An empty bin's beginning is the next full bin's already; behind the last comes the first.
+    begins[begins == len(hashes)] = 0
+    low = (hashes[begins] & np.uint32(0xFF)).astype(np.uint8)
+    return low.tobytes()
+
+
+@cache
+def _bin_begins() -> NDArray[np.uint32]:
+    import numpy as np
+
+    return (np.arange(BINS, dtype=np.uint64) << np.uint64(32 - BIN_BITS)).astype(np.uint32)

@@ -1,0 +1,206 @@
+"""Answers that teach what nobody wants: empty, refused, repeated, cut off, or with another tool's headings in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, ClassVar
+
+from ..forms import Choice, Labelled, Pair, Tagged
+from ._base import Finding, Hits, Outcome, RowFacts
+from ._kinds import REMEMBERED, Kind, KindsCheck, Values, around, excerpt, gravest_first
+
+SORRY = r"(?:(?:I['’]m |I am )?(?:very |so )?sorry,? (?:but )?)?"
+MODEL = r"(?:but )?as an? (?:AI|artificial intelligence|(?:large )?language model)\b"
+UNABLE = r"I (?:can(?:no|['’])t|am (?:not able|unable)|do(?: not|n['’]t) have)"
+NO_HELP = (
+    r"I (?:cannot|can['’]t|am (?:not able|unable) to) "
+    r"(?:help|assist|provide|answer|fulfil|comply|create|generate|do that)"
+)
+REFUSAL = re.compile(
+    rf"\s*{SORRY}(?:{MODEL}.{{0,80}}?\b{UNABLE}|{NO_HELP})"
+    r"|\s*(?:很)?(?:抱歉|对不起)[，,。 ]*(?:但)?(?:作为.{0,20}[，,])?我(?:无法|不能|没有办法)"
+    r"|\s*作为(?:一个|一名)?(?:AI|人工智能|大?语言模型).{0,20}?我(?:无法|不能|没有)",
+    re.IGNORECASE | re.DOTALL,
+)
+MARKUP = re.compile(
+    r"###? ?(?:Response|Instruction|Input|Human|Assistant|User)\b ?:|\[/?INST\]|<<SYS>>"
+    r"|<\|(?:im_start|im_end|eot_id|endoftext|user|assistant)\|>|^(?:Human|Assistant|USER|ASSISTANT): ?",
+    re.MULTILINE,
+)
+LOOP_CHARACTERS, LOOP_END, LOOP_TIMES = 600, 4, 5
+LOOP = re.compile(r"(.{4,80}?)\1{4,}", re.DOTALL)
+MARKUP_SIGNS = ("##", "[", "<", "Human:", "Assistant:", "USER:", "ASSISTANT:")
+LEAST_FINISHED = 0.8
+"""The share of longer answers with a final sign from which one without it is cut off."""
+LONG_CHARACTERS = 300
+SAME_LEAST, SAME_SHARE = 5, 0.02
+
+
+class Answers(KindsCheck):
+    """Reads every answer that is learnt as a way to speak."""
+
+    kinds: ClassVar[Mapping[str, Kind]] = {
+        "empty": Kind(
+            "error",
+            "answers are empty",
+            "有回答是空的",
+            "leave these rows out, or fill in the answer",
+            "删去这些行，或补上回答",
+        ),
+        "loop": Kind(
+            "warning",
+            "answers repeat one phrase over and over",
+            "有回答反复重复同一段话",
+            "leave these rows out: a model that learns loops never stops",
+            "删去这些行：学了循环的模型停不下来",
+        ),
+        "markup": Kind(
+            "warning",
+            "answers hold headings or tokens of another prompt format",
+            "有回答里残留别的提示格式的标题或词元",
+            "take them out of the answers; the template writes its own",
+            "从回答中删去；模板会写自己的",
+        ),
+        "refusal": Kind(
+            "warning",
+            "answers refuse",
+            "有回答是拒答",
+            "leave them out, unless refusing is what the model should learn here",
+            "删去，除非正是要教模型在此拒答",
+        ),
+        "one_word": Kind(
+            "note",
+            "answers are one word",
+            "有回答只有一个词",
+            "right for labels and short facts; a model trained on many of them grows terse",
+            "标签与简短事实无妨；多了会让模型惜字如金",
+        ),
+        "echo": Kind(
+            "warning",
+            "answers are equal to their question",
+            "有回答与问题相同",
+            "leave these rows out, or write the answer",
+            "删去这些行，或写上真正的回答",
+        ),
+        "same": Kind(
+            "warning",
+            "one answer is given to many different questions",
+            "许多不同的问题得到同一个回答",
+            "keep a few of these rows, or write answers of their own",
+            "只留几条，或各写各的回答",
+        ),
+        "cut_off": Kind(
+            "note",
+            "long answers end in the middle of a sentence",
+            "有长回答在句子中间断开",
+            "finish or leave out these answers: the model learns to stop there",
+            "补全或删去：模型会学着停在半句",
+        ),
+    }
+
+    def observe(self, row: RowFacts) -> None:
+        """Read a row's answers."""
+        if isinstance(row.form, Choice | Labelled | Tagged):
+            return
+        text = row.text
+        for answer in text.wanted if not isinstance(row.form, Pair) else (text.said,):
+            self._read(row, answer)
+        if (
+            text.wanted
+            and len(text.said_codes) > 3
+            and text.asked_codes.tobytes() == text.said_codes.tobytes()
+        ):
+            self.hit("echo", row, excerpt(text.said))
+
+    def _read(self, row: RowFacts, answer: str) -> None:
+        stripped = answer.strip()
+        self.counts["answers"] += 1
+        if not stripped:
+            self.hit("empty", row)
+            return
+        # Chinese writes no blanks: four characters are about a word.
+        longest = 30 if stripped.isascii() else 4
+        if len(stripped) <= longest and len(stripped.split()) == 1:
+            self.counts["one_word"] += 1
+            self.hit("one_word", row, stripped)
+        if _refuses(stripped):
+            self.hit("refusal", row, excerpt(stripped))
+        if any(map(answer.__contains__, MARKUP_SIGNS)) and (found := MARKUP.search(answer)):
+            self.hit("markup", row, around(answer, *found.span()))
+        if repeated := _loop_in(stripped):
+            self.hit("loop", row, excerpt(repeated))
+        if len(stripped) >= LONG_CHARACTERS:
+            self._look_at_end(row, stripped)
+        if len(stripped) > 20:
+            self.value("answers", stripped)
+            self.value("questions", row.text.asked)
+            self.hits.setdefault("_rows", Hits()).numbers.append(row.number)
+
+    def _look_at_end(self, row: RowFacts, stripped: str) -> None:
+        last_line = stripped.rsplit("\n", 1)[-1]
+        # Lists, code and tables end without a final sign.
+        is_prose = len(last_line) >= 60 or "\n" not in stripped
+        if not is_prose:
+            return
+        self.counts["long"] += 1
+        is_word = not stripped.rsplit(None, 1)[-1].startswith(("#", "http", "www.", "@"))
+        if is_word and (stripped[-1].isalnum() or stripped[-1] in ",，、"):
+            self.hit("cut_off", row, "…" + excerpt(stripped[-60:]))
+
+    def findings(self, outcome: Outcome) -> list[Finding]:
+        """Say what was found; answers are cut off only where most others end as sentences do."""
+        unfinished = len(self.hits.get("cut_off", ()))
+        kinds = [kind for kind in self.kinds if kind not in ("same", "cut_off")]
+        if unfinished <= (1 - LEAST_FINISHED) * self.counts["long"]:
+            kinds.append("cut_off")
+        found = self.found(kinds, outcome.rows)
+        same = self._same_answers(outcome)
+        return gravest_first(
+            [*found, self.kinds["same"].finding(self.name, same, outcome.rows)] if len(same) else found
+        )
+
+    def _same_answers(self, outcome: Outcome) -> Hits:
+        """Return the rows whose answer is given again and again."""
+        import numpy as np
+
+        hits = Hits()
+        values = self.values.get("answers", Values())
+        frequent = [
+            (key, words, count)
+            for key, words, count in values.counted()
+            if count >= max(SAME_LEAST, SAME_SHARE * outcome.rows)
+        ]
+        questions = self.values.get("questions", Values()).hashes
+        keys = np.frombuffer(values.hashes, dtype=np.uint64)
+        rows = np.frombuffer(self.hits["_rows"].numbers if frequent else b"", dtype=np.int64)
+        for key, words, count in frequent:
+            own_answers = keys == np.uint64(key)
+            if len(np.unique(np.frombuffer(questions, dtype=np.uint64)[own_answers])) < SAME_LEAST:
+                continue
+            own = rows[own_answers]
+            hits.numbers.extend(own.tolist())
+            hits.details.append(f"{outcome.places[int(own[0])]}: {count} x {words}")
+        hits.details = hits.details[:5]
+        return hits
+
+    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+        """Return how many answers were read, and how many are one word."""
+        return {"answers": self.counts["answers"], "one_word": self.counts["one_word"]}
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _refuses(text: str) -> bool:
+    return REFUSAL.match(text) is not None
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _loop_in(text: str) -> str:
+    """Return what an answer repeats at its end, five times in a row and over a hundred characters, or ''."""
+    end = text[-LOOP_CHARACTERS:]
+    if len(end) < 100 or end.count(end[-LOOP_END:]) < LOOP_TIMES:
+        return ""
+    found = LOOP.search(end)
+    whole = found is not None and len(found[0]) >= 100 and sum(map(str.isalpha, set(found[1]))) > 1
+    return found[1] if found is not None and whole else ""

@@ -1,0 +1,175 @@
+"""Labels, right choices, preferences and scores: how they are spread, and whether they say anything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ..forms import Choice, Labelled, Preference, Scored, Tagged, Unpaired
+from ._base import Finding, Hits, Outcome, RowFacts
+from ._kinds import Kind, KindsCheck, Values, gravest_first
+
+RARE, FREQUENT = 0.01, 0.9
+LEAST_ROWS = 200
+"""From so many rows on, shares of classes say something."""
+LONGER = 0.75
+SHOWN = 50
+LABELS, POSITIONS = "labels", "positions"
+
+
+class Balance(KindsCheck):
+    """Counts labels, and looks at each preference."""
+
+    kinds: ClassVar[Mapping[str, Kind]] = {
+        "equal_pair": Kind(
+            "error",
+            "the chosen answer is equal to the rejected one",
+            "被选中的回答与被拒绝的相同",
+            "leave these pairs out: they prefer nothing",
+            "删去这些对：它们没有偏好",
+        ),
+        "ties": Kind(
+            "warning",
+            "all answers of a row have the same score",
+            "一行的所有回答得分相同",
+            "leave these rows out: they prefer nothing",
+            "删去这些行：它们没有偏好",
+        ),
+        "rare": Kind(
+            "warning",
+            "a class stands in less than 1 % of the rows: ",
+            "有类别不到 1 % 的行：",
+            "add rows of it, or raise the weight of a source that has it",
+            "补充这一类的数据，或调高含有它的来源的 weight",
+        ),
+        "frequent": Kind(
+            "warning",
+            "a class stands in more than 90 % of the rows, so that always naming it looks like success: ",
+            "有类别占了 90 % 以上的行，总答它也像是成功：",
+            "add rows of the other classes, or lower the weight of a source that has this one",
+            "补充其他类别的数据，或调低该来源的 weight",
+        ),
+        "position": Kind(
+            "warning",
+            "the right choice nearly always stands at the same position: ",
+            "正确选项几乎总在同一位置：",
+            "shuffle the choices",
+            "打乱选项的次序",
+        ),
+        "longer": Kind(
+            "note",
+            "the chosen answer is longer than the rejected one in most pairs, so length itself is learnt",
+            "多数对里被选中的回答更长，长度本身会被学到",
+            "an objective that takes length out of account, or pairs of like length",
+            "选用不看长度的目标，或长度相近的对",
+        ),
+    }
+
+    def observe(self, row: RowFacts) -> None:
+        """Count what a row is labelled with."""
+        match row.form:
+            case Labelled(labels=labels):
+                self._labels(row, labels)
+            case Tagged(tags=tags):
+                self._labels(row, sorted({tag.partition("-")[2] or tag for tag in tags}))
+            case Unpaired(label=label):
+                self._labels(row, [str(label).lower()])
+            case Choice(correct=correct):
+                self.value(POSITIONS, str(correct + 1))
+                self.hits.setdefault(f"_{POSITIONS}", Hits()).numbers.append(row.number)
+            case Preference():
+                self._pair(row, row.form)
+            case Scored(scores=scores):
+                self.counts["scored"] += 1
+                if len(scores) > 1 and len(set(scores)) == 1:
+                    self.hit("ties", row, f"{scores[0]:g}")
+
+    def _labels(self, row: RowFacts, labels: Any) -> None:  # noqa: ANN401  (any sequence of names)
+        self.counts["labelled"] += 1
+        self.counts["tagged"] += isinstance(row.form, Tagged)
+        for label in labels:
+            self.value(LABELS, label)
+            self.hits.setdefault(f"_{LABELS}", Hits()).numbers.append(row.number)
+
+    def _pair(self, row: RowFacts, form: Preference) -> None:
+        self.counts["pairs"] += 1
+        chosen, rejected = ([message.content for message in turns] for turns in (form.chosen, form.rejected))
+        if chosen == rejected and [m.extra for m in form.chosen] == [m.extra for m in form.rejected]:
+            self.hit("equal_pair", row)
+        longer = sum(map(len, chosen)) - sum(map(len, rejected))
+        self.counts["longer"] += longer > 0
+        self.counts["shorter"] += longer < 0
+
+    def findings(self, outcome: Outcome) -> list[Finding]:
+        """Say what was found."""
+        found = self.found(("equal_pair", "ties"), outcome.rows)
+        of = self.counts["labelled"]
+        classes = self._classes(LABELS)
+        rare = [name for name, count in classes.items() if count < RARE * of]
+        # Of many classes each is rare; so is every word's label but "outside" among tags.
+        if of >= LEAST_ROWS and not self.counts["tagged"] and len(classes) <= 0.5 / RARE:
+            found += [self._of_class("rare", name, LABELS, outcome) for name in rare]
+            found += [
+                self._of_class("frequent", name, LABELS, outcome)
+                for name, count in classes.items()
+                if count > FREQUENT * of
+            ]
+        positions = self._classes(POSITIONS)
+        for name, count in positions.items():
+            if sum(positions.values()) >= LEAST_ROWS and count > FREQUENT * sum(positions.values()):
+                found.append(self._of_class("position", name, POSITIONS, outcome))
+        if self.counts["pairs"] >= LEAST_ROWS and self.counts["longer"] > LONGER * self.counts["pairs"]:
+            found.append(self._longer())
+        return gravest_first(found)
+
+    def _longer(self) -> Finding:
+        kind = self.kinds["longer"]
+        count, of = self.counts["longer"], self.counts["pairs"]
+        return Finding(
+            self.name,
+            kind.severity,
+            kind.what,
+            kind.what_zh,
+            count,
+            count / of,
+            fix=kind.fix,
+            fix_zh=kind.fix_zh,
+        )
+
+    def _of_class(self, kind: str, label: str, table: str, outcome: Outcome) -> Finding:
+        """Name the rows of one class."""
+        import numpy as np
+
+        values = self.values[table]
+        key = next(key for key, words, _ in values.counted() if words == label)
+        rows = np.frombuffer(self.hits[f"_{table}"].numbers, dtype=np.int64)
+        own = rows[np.frombuffer(values.hashes, dtype=np.uint64) == np.uint64(key)]
+        hits = Hits()
+        hits.numbers.extend(own.tolist())
+        hits.details = [outcome.places[int(row)] for row in own[:5]]
+        of = self.counts["labelled"] if table == LABELS else len(values.hashes)
+        return self.kinds[kind].finding(self.name, hits, of, label)
+
+    def _classes(self, table: str) -> dict[str, int]:
+        return {
+            words or f"#{key:x}": count for key, words, count in self.values.get(table, Values()).counted()
+        }
+
+    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+        """Return rows by label with their entropy in bits, positions of right choices, and lengths of pairs."""
+        labels, positions = self._classes(LABELS), self._classes(POSITIONS)
+        return {
+            "rows_by_label": dict(list(labels.items())[:SHOWN]),
+            "labels": len(labels),
+            "label_entropy_bits": _entropy_bits(labels),
+            "right_choices_by_position": positions,
+            "pairs": self.counts["pairs"],
+            "chosen_longer": self.counts["longer"],
+            "chosen_shorter": self.counts["shorter"],
+        }
+
+
+def _entropy_bits(counts: Mapping[str, int]) -> float:
+    total = sum(counts.values())
+    return -sum(count / total * math.log2(count / total) for count in counts.values()) + 0.0

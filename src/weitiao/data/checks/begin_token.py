@@ -1,0 +1,81 @@
+"""Whether every text begins with exactly one begin token, where the tokenizer uses one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from ..conversation import Conversation, Message
+from ..forms import Text
+from ._base import GateContext, RowFacts
+from ._kinds import Kind, KindsCheck
+
+
+class BeginToken(KindsCheck):
+    """Looks at the first two tokens, and for a begin token that the data wrote itself."""
+
+    needs_tokens: ClassVar[bool] = True
+    kinds: ClassVar[Mapping[str, Kind]] = {
+        "double": Kind(
+            "error",
+            "texts begin with two begin tokens",
+            "有文本以两个起始词元开头",
+            "take the begin token out of the tokenizer's chat template, which the tokenizer adds itself",
+            "从分词器的对话模板里去掉起始词元，分词器会自己加上",
+        ),
+        "inside": Kind(
+            "error",
+            "texts hold a second begin token, which the template writes but once",
+            "有文本中间还有一个起始词元，而模板只写一次",
+            "data.template=instruction, or mend the chat template, which writes it there for some rows",
+            "设 data.template=instruction，或修正在某些数据里又写一次的对话模板",
+        ),
+        "missing": Kind(
+            "error",
+            "texts lack the begin token that the tokenizer puts before every text",
+            "有文本缺少分词器会加在最前的起始词元",
+            "a chat template that begins with bos_token, or data.template=instruction",
+            "使用以 bos_token 开头的对话模板，或设 data.template=instruction",
+        ),
+        "written": Kind(
+            "warning",
+            "texts of the data begin with the begin token's characters, as if it were already added",
+            "有数据的文本自己以起始词元的字样开头，像是已经加过",
+            "take these characters out of the data; the begin token is added by the template",
+            "从数据中去掉这些字符；起始词元由模板加上",
+        ),
+    }
+
+    def __init__(self, context: GateContext) -> None:
+        super().__init__(context)
+        tokenizer = context.tokenizer
+        self._bos_id = None if tokenizer is None else tokenizer.bos_token_id
+        self._bos = "" if tokenizer is None or tokenizer.bos_token is None else str(tokenizer.bos_token)
+        first = [] if tokenizer is None else list(tokenizer("a")["input_ids"])[:1]
+        self._is_once = self._bos_id is not None and self._writes_once(self._bos_id)
+        self._is_added = self._bos_id is not None and first == [self._bos_id]
+
+    def observe(self, row: RowFacts) -> None:
+        """Look at where each example and each text begins."""
+        bos = self._bos_id
+        if bos is None:
+            return
+        # A long text is cut into pieces, of which only the first begins it.
+        begun = row.examples[:1] if isinstance(row.form, Text) else row.examples
+        for example in begun:
+            if example.ids[:2] == (bos, bos):
+                self.hit("double", row)
+            elif self._is_once and bos in example.ids[1:]:
+                self.hit("inside", row, f"token {example.ids.index(bos, 1) + 1}")
+            if self._is_added and example.ids[:1] != (bos,):
+                self.hit("missing", row)
+        if any(turn.content.lstrip().startswith(self._bos) for turn in row.text.turns):
+            self.hit("written", row, self._bos)
+
+    def _writes_once(self, bos_id: int) -> bool:
+        """Whether the template writes the begin token once a conversation, and no answer ends in it."""
+        template = self.context.template
+        if template is None or bos_id in template.stop_ids:
+            return False
+        turns = (Message("user", "a"), Message("assistant", "b")) * 2
+        return all(one.ids.count(bos_id) <= 1 for one in template.render(Conversation(turns, "probe")))

@@ -1,0 +1,69 @@
+"""Control tokens written inside content, which are encoded as text, in training as in serving."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from ..conversation import Conversation
+from ..encoder import ControlTokens, texts_in
+from ..forms import Preference, Scored, Unpaired
+from ._base import GateContext, Outcome, RowFacts
+from ._kinds import Kind, KindsCheck, around, most_first
+
+WITH_TOOLS = Conversation | Preference | Unpaired | Scored
+Marked = tuple[object, object, Mapping[str, str]]
+
+
+class ControlTokensInContent(KindsCheck):
+    """Looks for the characters of control tokens, by role."""
+
+    needs_tokens: ClassVar[bool] = True
+    kinds: ClassVar[Mapping[str, Kind]] = {
+        "content": Kind(
+            "warning",
+            "content holds the characters of control tokens; they are encoded as text, never as control tokens",
+            "内容里有控制词元的字样；它们按普通文字编码，绝不会成为控制词元",
+            "take them out where they are left over from another template; keep them where the text is about them",
+            "若是别的模板残留，请删去；若文本就是在讲它们，可以保留",
+        )
+    }
+
+    def __init__(self, context: GateContext) -> None:
+        super().__init__(context)
+        tokenizer, template = context.tokenizer, context.template
+        if tokenizer is None or template is None:
+            return
+        stops = [str(token) for token in tokenizer.convert_ids_to_tokens(sorted(template.stop_ids)) if token]
+        self._control = ControlTokens(tokenizer, stops)
+        added = [token.content for token in tokenizer.added_tokens_decoder.values()]
+        self._firsts = sorted(
+            {token.strip()[:1] for token in (*added, *tokenizer.all_special_tokens, *stops)}
+        )
+
+    def observe(self, row: RowFacts) -> None:
+        """Look at every turn that holds a character any control token begins with."""
+        for turn in row.text.turns:
+            self._look(row, turn.role, turn.content, self._control.mark, [turn])
+            for name, value in turn.extra.items():
+                self._look(row, f"{turn.role} {name}", "\n".join(texts_in(value)), self._control.mark, [turn])
+        if isinstance(row.form, WITH_TOOLS) and row.form.tools:
+            self._look(
+                row, "tools", "\n".join(texts_in(row.form.tools)), self._control.mark, [], row.form.tools
+            )
+
+    def _look(
+        self, row: RowFacts, where: str, text: str, mark: Callable[..., Marked], *given: Sequence[object]
+    ) -> None:
+        """Look at a text; what holds it is marked only where a character in it begins a control token."""
+        if not any(first in text for first in self._firsts):
+            return
+        *_, marks = mark(*given)
+        for token in marks.values():
+            if (at := text.find(token)) >= 0:
+                self.counts[f"{where} {token}"] += 1
+                self.hit("content", row, f"{where} {around(text, at, at + len(token))}")
+
+    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+        """Return texts by role (and what stands beside the text) and token."""
+        return {"turns_by_role_and_token": most_first(self.counts)}

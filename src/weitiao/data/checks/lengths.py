@@ -1,0 +1,146 @@
+"""How long rows are in tokens, what is trained of them, and what was left out or cut."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ..render import REASONS
+from ._base import Check, Finding, GateContext, Hits, Outcome, RowFacts
+from ._kinds import Kind, gravest_first
+
+BINS = 20
+QUANTILES = {"p5": 0.05, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
+LEFT_OUT = Kind(
+    "warning",
+    "rows are left out: ",
+    "有数据未被使用：",
+    "a higher data.max_length, data.overlong=cut, or shorter rows",
+    "调高 data.max_length，或设 data.overlong=cut，或缩短这些行",
+)
+CUT = Kind(
+    "warning",
+    "rows lose their earliest turns or the end of an answer to fit data.max_length",
+    "有数据为适应 data.max_length 失去最早的对话或回答的结尾",
+    "a higher data.max_length where memory allows it (weitiao plan), or shorter rows",
+    "内存允许时调高 data.max_length（见 weitiao plan），或缩短这些行",
+)
+NOTHING_TRAINED = Kind(
+    "error",
+    "rows train no token at all",
+    "有数据没有一个参与训练的词元",
+    "give an assistant turn a weight above 0, or data.train_on=answers",
+    "让某个 assistant 轮的 weight 大于 0，或设 data.train_on=answers",
+)
+
+
+class Lengths(Check):
+    """Measures examples and counts rows that were left out or cut."""
+
+    needs_tokens: ClassVar[bool] = True
+
+    def __init__(self, context: GateContext) -> None:
+        super().__init__(context)
+        self.tokens, self.trained = array("i"), array("i")
+        self.left_out = array("i")
+        """Tokens of each row that was left out."""
+        self.dropped: dict[str, Hits] = {}
+        self.cut, self.untrained = Hits(), Hits()
+
+    def observe(self, row: RowFacts) -> None:
+        """Measure a row's examples."""
+        for example in row.examples:
+            weights = example.weights
+            # The first token has nothing before it to predict it from.
+            trained = len(weights) - weights.count(0.0) - (bool(weights) and weights[0] > 0)
+            self.tokens.append(len(weights))
+            self.trained.append(trained)
+            if not trained and (not self.untrained.numbers or self.untrained.numbers[-1] != row.number):
+                self.untrained.add(row)
+        if row.tokens:
+            self.left_out.append(row.tokens)
+        if row.dropped:
+            self.dropped.setdefault(row.dropped, Hits()).add(row)
+        if row.cut_tokens:
+            self.cut.add(row, f"{row.cut_tokens} tokens")
+
+    def state(self) -> Any:  # noqa: ANN401
+        """Return lengths and rows."""
+        return self.tokens, self.trained, self.left_out, self.dropped, self.cut, self.untrained
+
+    def merge(self, state: Any) -> None:  # noqa: ANN401
+        """Add a later chunk's."""
+        tokens, trained, left_out, dropped, cut, untrained = state
+        self.tokens.extend(tokens)
+        self.trained.extend(trained)
+        self.left_out.extend(left_out)
+        for reason, hits in dropped.items():
+            self.dropped.setdefault(reason, Hits()).extend(hits)
+        self.cut.extend(cut)
+        self.untrained.extend(untrained)
+
+    def findings(self, outcome: Outcome) -> list[Finding]:
+        """Name what was left out, by reason, and what was cut."""
+        found = [
+            LEFT_OUT.finding(self.name, hits, outcome.rows, reason, self._in_chinese(reason))
+            for reason, hits in self.dropped.items()
+        ]
+        if len(self.cut):
+            found.append(CUT.finding(self.name, self.cut, outcome.rows))
+        if len(self.untrained):
+            found.append(NOTHING_TRAINED.finding(self.name, self.untrained, outcome.rows))
+        return gravest_first(found)
+
+    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+        """Return the histogram in tokens, quantiles, and the share of trained tokens in all and by example."""
+        import numpy as np
+
+        tokens, trained, left_out = (
+            np.frombuffer(values, dtype=np.int32) for values in (self.tokens, self.trained, self.left_out)
+        )
+        limit = self.context.settings.max_length
+        longest = max(limit, int(tokens.max(initial=0)), int(left_out.max(initial=0)))
+        left_out_counts, edges = np.histogram(left_out, bins=BINS, range=(0, longest))
+        histogram = {
+            "histogram_edges": [float(edge) for edge in edges],
+            "histogram_left_out": left_out_counts.tolist(),
+        }
+        if not len(tokens):
+            return {
+                "max_length": limit,
+                "examples": 0,
+                "dropped": self._dropped_counts(),
+                "cut": len(self.cut),
+                **histogram,
+            }
+        shares = trained / np.maximum(tokens, 1)
+        return {
+            "max_length": limit,
+            "examples": len(tokens),
+            "tokens": int(tokens.sum(dtype=np.int64)),
+            "trained_tokens": int(trained.sum(dtype=np.int64)),
+            "trained_share": float(trained.sum(dtype=np.int64) / max(1, tokens.sum(dtype=np.int64))),
+            "trained_share_by_example": _quantiles(shares),
+            "length_quantiles": _quantiles(tokens),
+            **histogram,
+            "histogram_counts": np.histogram(tokens, bins=BINS, range=(0, longest))[0].tolist(),
+            "dropped": self._dropped_counts(),
+            "cut": len(self.cut),
+        }
+
+    def _in_chinese(self, reason: str) -> str:
+        """Say a reason in Chinese."""
+        limit = self.context.settings.max_length
+        said = {english.format(max_length=limit): chinese for english, chinese in REASONS.items()}
+        return said[reason].format(max_length=limit) if reason in said else reason
+
+    def _dropped_counts(self) -> dict[str, int]:
+        return {reason: len(hits) for reason, hits in self.dropped.items()}
+
+
+def _quantiles(values: Any) -> dict[str, float]:  # noqa: ANN401  (any array of numbers)
+    import numpy as np
+
+    ordered = np.sort(values)
+    return {name: float(ordered[round(q * (len(ordered) - 1))]) for name, q in QUANTILES.items()}

@@ -1,0 +1,111 @@
+"""What was to be filled in and was not, and what should not be in training data at all: keys and personal data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar
+
+from ._base import Outcome, RowFacts
+from ._kinds import REMEMBERED, Kind, KindsCheck, around, excerpt, most_first
+
+TRIGGERS = (
+    *("{{", "[INSERT", "[YOUR", "[Your ", "[Insert ", "TODO:", "FIXME:", "orem ipsum"),
+    *("your_api_key", "YOUR_API_KEY", "<YOUR_", "[插入", "【插入", "[在此"),
+)
+PLACEHOLDER = re.compile(
+    r"\{\{\s*\w+\s*\}\}|\[(?:INSERT|Insert|YOUR|Your) [^\]\n]{1,40}\]|\b(?:TODO|FIXME):|[Ll]orem ipsum|"
+    r"your_api_key|YOUR_API_KEY|<YOUR_\w+>|[\[【](?:插入|在此)[^\]】\n]{1,30}[\]】]"
+)
+SECRET = re.compile(
+    r"\b(?:sk-(?:proj-)?[A-Za-z0-9_-]{20,}|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|hf_[A-Za-z]{30,}|xox[abpr]-[\w-]{10,}"
+    r"|AIza[\w-]{35})(?![\w-])|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+)
+SECRET_SIGNS = ("sk-", "AKIA", "gh", "hf_", "xox", "AIza", "PRIVATE KEY")
+EMAIL = re.compile(
+    r"\b[\w.+-]{1,64}@(?!example\.|test\.|email\.|domain\.)[A-Za-z0-9-]{1,63}\.[A-Za-z]{2,10}\b"
+)
+NUMBER = re.compile(r"(?<![\d.])(?:1[3-9]\d{9}|[1-9]\d{5}(?:19|20)\d{2}[01]\d[0-3]\d\d{3}[\dXx])(?![\d.])")
+DIGITS = re.compile("[1-9][0-9]{10}")
+
+
+class Placeholders(KindsCheck):
+    """Reads every turn."""
+
+    kinds: ClassVar[Mapping[str, Kind]] = {
+        "secret": Kind(
+            "warning",
+            "texts hold what looks like a secret key or token",
+            "文本里有像密钥或令牌的内容",
+            "take it out and revoke it: a model can repeat what it was trained on",
+            "请删去并作废：模型会复述训练过的内容",
+        ),
+        "placeholder": Kind(
+            "warning",
+            "placeholders stand in the text that nobody filled in",
+            "文本里有没填的占位符",
+            "data.fill.NAME=VALUE for {{NAME}}; write out or leave out the others",
+            "对 {{NAME}} 用 data.fill.NAME=值；其余请写全或删去",
+        ),
+        "personal": Kind(
+            "note",
+            "texts hold mail addresses, mobile phone or identity numbers",
+            "文本里有邮箱、手机号或身份证号",
+            "replace those of real people",
+            "真实人物的请替换",
+        ),
+    }
+
+    def observe(self, row: RowFacts) -> None:
+        """Read each turn of a row."""
+        for turn in row.text.turns:
+            seen = _signs_in(turn.content)
+            if seen is None:
+                continue
+            if seen.placeholder:
+                self.counts[f"placeholder {excerpt(seen.placeholder)}"] += 1
+                self.hit("placeholder", row, seen.around)
+            if seen.secret:
+                self.hit("secret", row, seen.secret)
+            self.counts["mail_addresses"] += seen.mails
+            self.counts["phone_or_identity_numbers"] += seen.numbers
+            if seen.mails or seen.numbers:
+                self.hit("personal", row)
+
+    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+        """Return turns by placeholder, and how many addresses and numbers there are."""
+        prefix = "placeholder "
+        names = {name.removeprefix(prefix): n for name, n in self.counts.items() if name.startswith(prefix)}
+        return {
+            "turns_by_placeholder": most_first(names),
+            "mail_addresses": self.counts["mail_addresses"],
+            "phone_or_identity_numbers": self.counts["phone_or_identity_numbers"],
+        }
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What one text holds."""
+
+    placeholder: str
+    around: str
+    """The placeholder with what stands beside it."""
+    secret: str
+    """The beginning of a key; the key itself is not repeated in a report."""
+    mails: int
+    numbers: int
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _signs_in(text: str) -> Signs | None:
+    """Return what a text holds, None where that is nothing."""
+    left = PLACEHOLDER.search(text) if any(map(text.__contains__, TRIGGERS)) else None
+    key = SECRET.search(text) if any(map(text.__contains__, SECRET_SIGNS)) else None
+    mails = len(EMAIL.findall(text)) if "@" in text else 0
+    numbers = len(NUMBER.findall(text)) if DIGITS.search(text) else 0
+    if not (left or key or mails or numbers):
+        return None
+    beside = around(text, *left.span()) if left else ""
+    return Signs(left[0] if left else "", beside, f"{key[0][:6]}…" if key else "", mails, numbers)

@@ -1,0 +1,82 @@
+"""Thoughts in answers: <think> blocks that are unclosed, empty, or only there in some rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ._base import Finding, Outcome, RowFacts
+from ._kinds import Kind, KindsCheck, excerpt
+
+OPEN, CLOSE = "<think>", "</think>"
+EMPTY = re.compile(r"<think>\s*</think>")
+
+
+class Reasoning(KindsCheck):
+    """Looks at answers with thoughts."""
+
+    kinds: ClassVar[Mapping[str, Kind]] = {
+        "unclosed": Kind(
+            "error",
+            "thoughts are opened and never closed, or closed without being opened",
+            "有思考块没有结束，或没有开始就结束",
+            "write <think> and </think> around each thought",
+            "在每段思考两端写上 <think> 与 </think>",
+        ),
+        "nothing_said": Kind(
+            "warning",
+            "answers end with their thought and say nothing after it",
+            "有回答只有思考，之后什么也没说",
+            "write the answer behind </think>",
+            "在 </think> 之后写上回答",
+        ),
+        "empty": Kind(
+            "note",
+            "thoughts are empty",
+            "有思考块是空的",
+            "right for answers without thinking; otherwise write the thought, or data.reasoning=drop",
+            "若正要不思考就回答则无妨；否则写上思考，或设 data.reasoning=drop",
+        ),
+        "some": Kind(
+            "note",
+            "some answers have thoughts and others have none",
+            "一部分回答有思考，另一部分没有",
+            "right for a model that thinks on demand; otherwise data.reasoning=drop",
+            "若模型按需思考则无妨；否则设 data.reasoning=drop",
+        ),
+    }
+
+    def observe(self, row: RowFacts) -> None:
+        """Look at each assistant turn."""
+        thinks = False
+        answers = [turn for turn in row.text.turns if turn.role == "assistant"]
+        for turn in answers:
+            thinks = thinks or bool(turn.extra.get("reasoning_content"))
+            if OPEN in turn.content or CLOSE in turn.content:
+                thinks = True
+                self._look(row, turn.content)
+        self.counts["with_answers"] += bool(answers)
+        if thinks:
+            self.hit("some", row)
+
+    def _look(self, row: RowFacts, answer: str) -> None:
+        opened, closed = answer.count(OPEN), answer.count(CLOSE)
+        starts = answer.lstrip().startswith(OPEN)
+        # A text about these words may name one of them; a thought stands first.
+        if (starts and opened != closed) or opened == 0:
+            self.hit("unclosed", row, excerpt(answer))
+        elif closed and not answer.rpartition(CLOSE)[2].strip():
+            self.hit("nothing_said", row, excerpt(answer))
+        if EMPTY.search(answer):
+            self.counts["empty"] += 1
+            self.hit("empty", row)
+
+    def findings(self, outcome: Outcome) -> list[Finding]:
+        """Say what was found."""
+        mixed = len(self.hits.get("some", ())) < self.counts["with_answers"]
+        return self.found(["unclosed", "nothing_said", "empty", *(["some"] if mixed else [])], outcome.rows)
+
+    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+        """Return rows with thoughts, and answers with an empty one."""
+        return {"rows_with_thoughts": len(self.hits.get("some", ())), "empty_thoughts": self.counts["empty"]}

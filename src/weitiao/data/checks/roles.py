@@ -1,0 +1,90 @@
+"""Who speaks: roles, turns a conversation, system texts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ..conversation import Conversation
+from ._base import Finding, Outcome, RowFacts
+from ._kinds import Kind, KindsCheck, Values, most_first
+
+MOST_TURNS = 50
+SHOWN_SYSTEMS = 10
+
+
+class Roles(KindsCheck):
+    """Counts roles, turns and system texts."""
+
+    kinds: ClassVar[Mapping[str, Kind]] = {
+        "no_question": Kind(
+            "warning",
+            "conversations have no question",
+            "有对话没有提问",
+            "put the question into a user turn, or use plain text (data.sources.format=text)",
+            "把问题写成 user 轮，或用纯文本格式",
+        ),
+        "empty_system": Kind(
+            "note",
+            "system texts are empty",
+            "有系统提示是空的",
+            "leave the system turn out where it says nothing",
+            "没有内容的 system 轮请删去",
+        ),
+        "unplaced_system": Kind(
+            "note",
+            "this model's template has no place for a system text, so it stands before the first question",
+            "这个模型的模板没有系统提示的位置，因此它写在第一个问题之前",
+            "nothing to do: serving does the same",
+            "无需处理：服务时也是如此",
+        ),
+    }
+
+    def observe(self, row: RowFacts) -> None:
+        """Count who speaks in a conversation."""
+        if not isinstance(row.form, Conversation):
+            return
+        messages = row.form.messages
+        self.counts["conversations"] += 1
+        for message in messages:
+            self.counts[f"role {message.role}"] += 1
+        answers = sum(message.role == "assistant" for message in messages)
+        self.counts[f"turns {min(answers, MOST_TURNS)}"] += 1
+        if not any(message.role in ("user", "tool") for message in messages):
+            self.hit("no_question", row)
+        if messages and messages[0].role == "system":
+            self._system(row, messages[0].content)
+
+    def _system(self, row: RowFacts, text: str) -> None:
+        self.value("systems", text)
+        if not text.strip():
+            self.hit("empty_system", row)
+        elif self.context.template is not None and not self.context.template.takes_system:
+            self.hit("unplaced_system", row)
+
+    def findings(self, outcome: Outcome) -> list[Finding]:
+        """Say what was found."""
+        return self.found(self.kinds, max(1, self.counts["conversations"]))
+
+    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+        """Return turns by role, conversations by their number of answers, and the most frequent system texts."""
+        tables: dict[str, Counter[str]] = {"role": Counter(), "turns": Counter()}
+        for name, count in self.counts.items():
+            table, _, key = name.partition(" ")
+            if key:
+                tables[table][key] = count
+        systems = self.values.get("systems", Values())
+        counted = systems.counted()
+        return {
+            "conversations": self.counts["conversations"],
+            "turns_by_role": most_first(tables["role"]),
+            "conversations_by_answers": {
+                key: tables["turns"][key] for key in sorted(tables["turns"], key=int)
+            },
+            "with_system": len(systems.hashes),
+            "different_systems": len(counted),
+            "most_frequent_systems": [
+                {"text": text, "rows": count} for _, text, count in counted[:SHOWN_SYSTEMS]
+            ],
+        }

@@ -1,0 +1,106 @@
+"""Whether training sees token by token what serving will: the prompt's ids, and the answer as it was written."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ..conversation import Conversation, Example, Message
+from ..formats._base import RowError
+from ..forms import parts
+from ._base import Outcome, RowFacts
+from ._kinds import Kind, KindsCheck, excerpt
+
+ALL_BELOW = 500
+"""Rows before this one are all compared, later ones by a seeded draw."""
+ONE_IN = 32
+SPREAD = 2654435761
+
+
+class SameAsServing(KindsCheck):
+    """Asks the template for each answer's prompt and compares it with the example."""
+
+    needs_tokens: ClassVar[bool] = True
+    kinds: ClassVar[Mapping[str, Kind]] = {
+        "prompt": Kind(
+            "error",
+            "training sees other tokens before an answer than serving will",
+            "训练时回答之前的词元与服务时不同",
+            "data.template=instruction, or the model's own chat template; weitiao chat then uses the same",
+            "设 data.template=instruction，或用模型自带的对话模板；weitiao chat 会用同一个",
+        ),
+        "answer": Kind(
+            "warning",
+            "an answer's tokens do not decode to what was written",
+            "回答的词元解码后与原文不同",
+            "write these characters otherwise: the tokenizer does not know them",
+            "换一种写法：分词器不认识这些字符",
+        ),
+    }
+
+    def observe(self, row: RowFacts) -> None:
+        """Compare a row that was kept whole."""
+        if self.context.template is None or not row.examples or row.cut_tokens or not _is_drawn(row.number):
+            return
+        compared = False
+        for _, part in parts(row.form):
+            if isinstance(part, Conversation) and not _is_special(part):
+                compared = self._compare(row, part) or compared
+        self.counts["compared"] += compared
+
+    def _compare(self, row: RowFacts, talk: Conversation) -> bool:
+        """Compare one conversation; returns whether it could be."""
+        template, tokenizer = self.context.template, self.context.tokenizer
+        if template is None or tokenizer is None:
+            return False
+        last = len(talk.messages) - 1
+        try:
+            prompt = template.prompt(talk.messages[:last]).ids
+        except RowError:
+            return False
+        own = [example for example in row.examples if example.ids[: len(prompt)] == prompt]
+        if not own:
+            self.hit("prompt", row, _first_difference(row.examples[-1], prompt))
+            return True
+        wanted = _comparable(talk.messages[last].content)
+        said = [_comparable(tokenizer.decode(self._answer(example, len(prompt)))) for example in own]
+        # Where a prompt opens the thought, an answer without one closes it first.
+        said = [text.removeprefix("</think>") for text in said]
+        if wanted not in said:
+            self.hit("answer", row, excerpt(said[0]))
+        return True
+
+    def _answer(self, example: Example, start: int) -> list[int]:
+        """Return the ids from `start` to before the last stop token."""
+        stops = self.context.template.stop_ids if self.context.template else frozenset()
+        ids = list(example.ids[start:])
+        end = next((at for at in range(len(ids) - 1, -1, -1) if ids[at] in stops), len(ids))
+        return ids[:end]
+
+    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+        """Return how many rows were compared, and of how many."""
+        return {"rows_compared": self.counts["compared"], "rows": outcome.rows}
+
+
+def _is_drawn(number: int) -> bool:
+    return number < ALL_BELOW or (number * SPREAD >> 16) % ONE_IN == 0
+
+
+def _is_special(talk: Conversation) -> bool:
+    """Whether settings may change what is written: thoughts, tool calls, weights of single turns."""
+    return bool(talk.tools) or any(_has_more(message) for message in talk.messages)
+
+
+def _has_more(message: Message) -> bool:
+    return bool(message.extra) or message.weight is not None or "<think>" in message.content
+
+
+def _comparable(text: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", text).split())
+
+
+def _first_difference(example: Example, prompt: tuple[int, ...]) -> str:
+    pairs = zip(example.ids, prompt, strict=False)
+    at = next((n for n, (one, other) in enumerate(pairs) if one != other), min(len(example.ids), len(prompt)))
+    return f"token {at + 1}: trained {example.ids[at : at + 3]}, served {prompt[at : at + 3]}"

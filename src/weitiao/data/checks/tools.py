@@ -1,0 +1,91 @@
+"""Calls of functions: without a result, of functions nobody described, or with arguments that are no JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from ..conversation import Conversation, Message
+from ._base import Outcome, RowFacts
+from ._kinds import Kind, KindsCheck, excerpt, most_first
+
+
+class Tools(KindsCheck):
+    """Looks at conversations with calls."""
+
+    kinds: ClassVar[Mapping[str, Kind]] = {
+        "arguments": Kind(
+            "error",
+            "calls have arguments that are not a JSON object",
+            "有函数调用的参数不是 JSON 对象",
+            'write arguments as an object: {"city": "Paris"}',
+            '把参数写成对象：{"city": "Paris"}',
+        ),
+        "unknown": Kind(
+            "warning",
+            "calls name functions that the row's tools do not describe",
+            "有调用的函数不在该行的 tools 里",
+            "describe the function in tools, or mend its name",
+            "在 tools 里描述该函数，或改正名字",
+        ),
+        "no_result": Kind(
+            "warning",
+            "calls are answered without a result of the function",
+            "有函数调用没有结果就继续回答",
+            "put a tool turn with the result behind each call",
+            "在每个调用之后放一个带结果的 tool 轮",
+        ),
+    }
+
+    def observe(self, row: RowFacts) -> None:
+        """Look at each call."""
+        if not isinstance(row.form, Conversation):
+            return
+        self.counts["with_tools"] += bool(row.form.tools)
+        known = {excerpt(str(_function(tool).get("name"))) for tool in row.form.tools}
+        messages = row.form.messages
+        for place, message in enumerate(messages):
+            calls = list(_calls(message))
+            for call in calls:
+                self._look(row, call, known)
+            following = messages[place + 1].role if place + 1 < len(messages) else ""
+            # Where a row ends with its call, calling is what it teaches.
+            if calls and following not in ("tool", ""):
+                self.hit("no_result", row, excerpt(str(calls[0].get("name"))))
+
+    def _look(self, row: RowFacts, call: Mapping[str, Any], known: set[str]) -> None:
+        name = excerpt(str(call.get("name")))
+        self.counts[f"calls {name}"] += 1
+        if known and name not in known:
+            self.hit("unknown", row, name)
+        if not _is_object(call.get("arguments", {})):
+            self.hit("arguments", row, f"{name}({excerpt(str(call.get('arguments')))})")
+
+    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+        """Return rows that describe tools, and calls by function."""
+        calls = {
+            name.partition(" ")[2]: count for name, count in self.counts.items() if name.startswith("calls ")
+        }
+        return {"rows_with_tools": self.counts["with_tools"], "calls_by_function": most_first(calls)}
+
+
+def _calls(message: Message) -> Iterator[Mapping[str, Any]]:
+    listed = message.extra.get("tool_calls")
+    for call in listed if isinstance(listed, list | tuple) else ():
+        if isinstance(call, Mapping):
+            yield _function(call)
+
+
+def _function(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    inner = tool.get("function")
+    return inner if isinstance(inner, Mapping) else tool
+
+
+def _is_object(arguments: object) -> bool:
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except (ValueError, RecursionError):
+            return False
+    return isinstance(arguments, Mapping)

@@ -1,0 +1,73 @@
+"""Whether every answer ends in a token that generation stops on, with weight: else the model learns never to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import chain, pairwise
+from typing import Any, ClassVar
+
+from ..conversation import Conversation, Example
+from ..forms import Labelled, Tagged, Text
+from ._base import Outcome, RowFacts
+from ._kinds import Kind, KindsCheck
+
+
+class TrainedStop(KindsCheck):
+    """Looks at the end of each stretch of trained tokens."""
+
+    needs_tokens: ClassVar[bool] = True
+    kinds: ClassVar[Mapping[str, Kind]] = {
+        "no_stop": Kind(
+            "error",
+            "answers end in a token that generation does not stop on",
+            "有回答的结尾不是让生成停止的词元",
+            "make the token that ends a turn the tokenizer's eos_token (or the generation config's eos_token_id), "
+            "or data.template=instruction",
+            "把结束一轮的词元设为分词器的 eos_token（或生成配置的 eos_token_id），或设 data.template=instruction",
+        ),
+        "untrained": Kind(
+            "error",
+            "answers are trained without the token that ends them",
+            "有回答参与训练，但结束它的词元不参与",
+            "data.train_on=answers, and no message weight that ends before the turn does",
+            "设 data.train_on=answers，且不要让 weight 在一轮结束之前归零",
+        ),
+    }
+
+    def observe(self, row: RowFacts) -> None:
+        """Look at each example's answers; plain text has none."""
+        if isinstance(row.form, Text | Labelled | Tagged) or self.context.template is None:
+            return
+        stops = self.context.template.stop_ids
+        for example in row.examples:
+            ends = _trained_ends(example.weights)
+            if ends and ends[-1] == len(example.ids) - 1 and example.ids[-1] not in stops:
+                self.hit("no_stop", row, f"it ends in the id {example.ids[-1]}")
+            bad = next((end for end in ends if example.ids[end] not in stops), None)
+            if bad is None:
+                self.counts["answers"] += len(ends)
+            elif bad != len(example.ids) - 1 and not self._goes_on(row, example, bad):
+                self.hit("untrained", row, f"token {bad + 1} of {len(example.ids)}")
+
+    def _goes_on(self, row: RowFacts, example: Example, end: int) -> bool:
+        """Whether an answer's weight is only interrupted, by a thought that is kept as context."""
+        form = row.form
+        return (
+            isinstance(form, Conversation)
+            and any("<think>" in message.content or message.extra for message in form.messages)
+            and any(weight > 0 for weight in example.weights[end + 1 :])
+        )
+
+    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+        """Return how many answers end in a trained stop token."""
+        return {"answers_with_trained_stop": self.counts["answers"]}
+
+
+def _trained_ends(weights: tuple[float, ...]) -> list[int]:
+    """Return the index of the last token of each stretch with weight."""
+    count = len(weights) - weights.count(0.0)
+    if count and not weights[-count:].count(0.0):
+        return [len(weights) - 1]
+    positions = [place for place, weight in enumerate(weights) if weight > 0]
+    ends = [before for before, after in pairwise(positions) if after != before + 1]
+    return [*chain(ends, positions[-1:])]

@@ -1,0 +1,244 @@
+"""Which format rows have, and why: by their columns, by what stands in them, and where both fit several, by asking."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from functools import cache
+
+from ..core.errors import DataError, Problem, nearest
+from .conversation import Row
+from .formats import FORMATS
+from .formats._base import EVERY_FORMAT_READS, Format
+
+LAST_RESORT = "data.columns.instruction=QUESTION data.columns.output=ANSWER"
+SHOWN_PROPOSALS = 2
+NOT_PLAIN = re.compile(r"[\s'$`&|;()<>*?!#\\]")
+"""What a shell would not take as it stands."""
+SURELY_MEANT, PERHAPS_MEANT = 0.8, 0.7
+"""How alike two spellings are (0 to 1) where one is a slip in the other, where the format is known and where not."""
+DOUBT_APART = 0.1
+"""A proposal this much more doubtful than the best is not worth showing."""
+Meant = Mapping[str, tuple[str, float]]
+"""Our column -> theirs that may be meant, and how doubtful it is (0 to 1)."""
+
+SYNONYMS: Mapping[str, str] = {
+    "instruction": "指令 问题 提问 任务 题目 用户输入 instruct task_description user_input",
+    "input": "输入 补充 上下文",
+    "output": "输出 回答 答案 回复 答复 ai_output model_output",
+    "system": "系统 系统提示 系统提示词 system_message sys",
+    "history": "历史 对话历史",
+    "question": "问题 提问 题目 问 q",
+    "answer": "答案 回答 正确答案 答 a solution",
+    "prompt": "提示 提示词",
+    "completion": "续写 补全",
+    "response": "回应 回复 assistant_response",
+    "context": "上下文 背景 材料 文章",
+    "messages": "消息 对话 dialog chat turns",
+    "conversations": "会话",
+    "text": "文本 正文 文字 sentence_text body",
+    "content": "内容",
+    "label": "标签 类别 分类 class category",
+    "labels": "多标签 classes categories",
+    "chosen": "优选 更好 较好 好回答 preferred better winner",
+    "rejected": "拒绝 较差 更差 差回答 dispreferred worse loser",
+    "choices": "选项 候选",
+    "options": "选项",
+    "source": "原文 源文 源语言",
+    "target": "译文 目标 目标语言",
+    "article": "文章 原文",
+    "summary": "摘要 总结 概要",
+    "premise": "前提",
+    "hypothesis": "假设",
+    "tokens": "词 分词 字",
+    "tags": "标注 词性",
+    "entities": "实体",
+    "reward": "奖励 得分",
+    "rewards": "奖励",
+    "task": "任务类型",
+}
+"""A column's name -> what others call it, in English and Chinese."""
+
+
+@dataclass(frozen=True)
+class Detected:
+    """The format of some rows, and how it was found."""
+
+    format: str
+    """Its name."""
+    reason: str
+    """Why, in one sentence."""
+    reason_zh: str
+    proposals: tuple[str, ...] = ()
+    """Settings to type where another column seems to be one that the format reads."""
+
+
+@cache
+def load_formats() -> Mapping[str, Format]:
+    """Return every format, by name."""
+    return {name: FORMATS.load(name)() for name in FORMATS.names()}
+
+
+def known_columns() -> set[str]:
+    """Return every column that some format reads."""
+    return {column for one in load_formats().values() for column in one.columns} | set(EVERY_FORMAT_READS)
+
+
+def detect(
+    columns: set[str], sample: Sequence[Row], wanted: str = "auto", mapping: Mapping[str, str] | None = None
+) -> Detected:
+    """Find the format of rows that have `columns`, as their file names them; raises DataError where none or several
+    fit.
+
+    `sample` is their first rows, as read; `wanted` a format a person named, or auto; `mapping` is `data.columns`.
+    """
+    renamed = [rename(row, mapping or {}) for row in sample]
+    named = set(rename(Row(dict.fromkeys(columns), "", 1), mapping or {}).fields)
+    formats = load_formats()
+    if wanted != "auto":
+        proposals = _proposals({wanted: formats[wanted]}, named)
+        missed = formats[wanted].claims(named)
+        reason = f"{wanted}, because data.sources names it"
+        return Detected(wanted, reason, f"{wanted}：由 data.sources 指定", () if missed else proposals)
+    claims = _claims(formats, named, renamed)
+    standing = _standing(formats, claims)
+    if len(standing) != 1:
+        raise DataError(_asking(sample, named, {name: claims[name] for name in standing}))
+    (name,) = standing
+    others = [other for other in claims if other != name]
+    reason, reason_zh = _because(formats[name], claims[name], others, mapping or {})
+    return Detected(name, f"{name}, because {reason}", f"{name}：{reason_zh}", _slips(formats[name], named))
+
+
+def _because(
+    one: Format, claimed: frozenset[str], others: Sequence[str], mapping: Mapping[str, str]
+) -> tuple[str, str]:
+    """Say by what a format claims, what it was preferred to and what a person mapped, in English and Chinese."""
+    used = [(ours, theirs) for ours, theirs in mapping.items() if ours in claimed]
+    reason = one.reason(claimed) + "".join(f", {ours} being its {theirs!r}" for ours, theirs in used)
+    reason_zh = one.reason_zh(claimed) + "".join(f"，{ours} 即“{theirs}”" for ours, theirs in used)
+    if others:
+        reason += f" (which says more than {' or '.join(others)})"
+        reason_zh += f"（比 {'、'.join(others)} 更具体）"
+    return reason, reason_zh
+
+
+def rename(row: Row, mapping: Mapping[str, str]) -> Row:
+    """Give a row's columns the names used here; a column that is not there stays missing."""
+    if not mapping:
+        return row
+    theirs = {their: our for our, their in mapping.items()}
+    # Where a column takes a name, the column that has this name already makes way for it.
+    taken = {our for our, their in mapping.items() if their in row.fields}
+    kept = {name: value for name, value in row.fields.items() if name in theirs or name not in taken}
+    return replace(row, fields={theirs.get(name, name): value for name, value in kept.items()})
+
+
+def _claims(
+    formats: Mapping[str, Format], columns: set[str], sample: Sequence[Row]
+) -> dict[str, frozenset[str]]:
+    claimed = {name: one.claimed(columns) for name, one in formats.items()}
+    return {name: by for name, by in claimed.items() if by and formats[name].claims_rows(sample)}
+
+
+def _standing(formats: Mapping[str, Format], claims: Mapping[str, frozenset[str]]) -> list[str]:
+    """Return the claims of highest rank that no other claim explains more columns than."""
+    highest = max((formats[name].rank for name in claims), default=0)
+    best = {name: by for name, by in claims.items() if formats[name].rank == highest}
+    return [name for name, by in best.items() if not any(by < other for other in best.values())]
+
+
+def _asking(sample: Sequence[Row], columns: set[str], claims: Mapping[str, frozenset[str]]) -> Problem:
+    """Describe columns that fit no format or several, with what each format wants and what to write."""
+    formats, got = load_formats(), ", ".join(sorted(columns))
+    name = sample[0].source if sample else "the data"
+    asked = formats if not claims else {name: formats[name] for name in claims}
+    expected = "\n".join(
+        f"{n}: {', '.join(sorted(one.claimed(set(json.loads(one.example)))))}, as in {one.example}"
+        for n, one in asked.items()
+    )
+    if claims:
+        reasons = "; ".join(f"{n}: {formats[n].reason(by)}" for n, by in claims.items())
+        remedy = " or ".join(f"format: {n}" for n in claims) + ", under the source in data.sources"
+        what = f"the rows of {name} fit more than one format ({reasons})"
+        return Problem(what, got, expected, remedy)
+    proposals = _proposals(formats, columns)[:SHOWN_PROPOSALS]
+    remedy = " or ".join(proposals) if proposals else f"name your columns, such as {LAST_RESORT}"
+    return Problem(f"the columns of {name} fit no format", got, expected, remedy)
+
+
+def _proposals(formats: Mapping[str, Format], columns: set[str]) -> tuple[str, ...]:
+    """Return mappings that would complete a format, the surest first, each about columns of its own."""
+    found: list[tuple[float, int, str, Meant]] = []
+    for name, one in formats.items():
+        ways = [(matched, len(way)) for way in one.ways if (matched := _completed(way, columns))]
+        if ways:
+            matched, size = min(ways, key=lambda way: (_doubt(way[0]), -way[1]))
+            found.append((_doubt(matched), -one.rank * size, name, matched))
+    found.sort(key=lambda proposal: proposal[:3])
+    typed: list[str] = []
+    spoken_for: list[set[str]] = []
+    for doubt, _, name, matched in found:
+        theirs = {column for column, _ in matched.values()}
+        if doubt <= found[0][0] + DOUBT_APART and not any(theirs <= others for others in spoken_for):
+            order = formats[name].columns.index
+            typed.append(" ".join(_typed(ours, matched[ours][0]) for ours in sorted(matched, key=order)))
+            spoken_for.append(theirs)
+    return tuple(typed)
+
+
+def _doubt(matched: Meant) -> float:
+    return max(doubt for _, doubt in matched.values())
+
+
+def _typed(ours: str, theirs: str) -> str:
+    """Write a mapping as it is typed into a shell."""
+    setting = f"data.columns.{ours}={theirs}"
+    return f'"{setting}"' if NOT_PLAIN.search(setting) else setting
+
+
+def _completed(way: frozenset[str], columns: set[str]) -> Meant:
+    """Return, for each column a way misses, the one that may be meant and the doubt; nothing where one has none."""
+    matched: dict[str, tuple[str, float]] = {}
+    free = columns - way
+    for ours in sorted(way - columns):
+        theirs, doubt = _meant(ours, free)
+        if not theirs:
+            return {}
+        matched[ours] = (theirs, doubt)
+        free = free - {theirs}
+    return matched
+
+
+def _meant(ours: str, columns: set[str]) -> tuple[str, float]:
+    """Return the column that may be `ours` and how doubtful it is (0 to 1); nothing where none is like it."""
+    plain = {_plain(theirs): theirs for theirs in sorted(columns)}
+    if ours.lower() in plain:
+        return plain[ours.lower()], 0.0
+    for synonym in SYNONYMS.get(ours, "").split():
+        if synonym in plain:
+            return plain[synonym], 0.1
+    for near in nearest(ours, plain, count=1):
+        alike = SequenceMatcher(None, ours, near).ratio()
+        if alike >= PERHAPS_MEANT and plain[near] not in known_columns():
+            return plain[near], 1 - alike
+    return "", 1.0
+
+
+def _plain(name: str) -> str:
+    """Return a column's name without what differs from file to file: case, blanks, marks, its byte order mark."""
+    return name.strip().strip("\ufeff\"'：:*").strip().lower().replace(" ", "_").replace("-", "_")
+
+
+def _slips(one: Format, columns: set[str]) -> tuple[str, ...]:
+    """Return mappings for columns that the format reads, is not given, and that another seems to be."""
+    free = columns - known_columns()
+    meant = {ours: _meant(ours, free) for ours in (*one.columns, *EVERY_FORMAT_READS) if ours not in columns}
+    return tuple(
+        _typed(ours, theirs)
+        for ours, (theirs, doubt) in meant.items()
+        if theirs and doubt <= 1 - SURELY_MEANT
+    )

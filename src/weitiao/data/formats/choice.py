@@ -1,0 +1,95 @@
+"""A question with several answers, one of which is right (rank classification).
+
+The choices stand in a list, in columns A, B, C, D (C-Eval), or in ARC's {"text": [...], "label": [...]}; the right one
+is an index from 0 (MMLU, https://arxiv.org/abs/2009.03300), a letter, or the text itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from ..conversation import Message, Row
+from ..forms import Choice
+from ._base import Format, RowError, each_of, first_of, missing, needed, shortened, text_in, text_of, unpacked
+from ._prompts import context_and
+from ._turns import with_system
+
+LETTERS = "ABCDEFGHIJ"
+QUESTIONS = ("question", "ctx", "prompt")
+LISTS = ("choices", "options", "endings")
+RIGHT = ("answer", "answerKey", "label")
+CONTEXTS = ("context", "passage", "article")
+
+
+class Choices(Format):
+    """The right answer is found by its index from 0, its letter or its text."""
+
+    form: ClassVar[str] = "choice"
+    columns: ClassVar[tuple[str, ...]] = (
+        *QUESTIONS,
+        *LISTS,
+        *LETTERS,
+        *RIGHT,
+        *CONTEXTS,
+        "system",
+        "system_prompt",
+    )
+    ways: ClassVar[tuple[frozenset[str], ...]] = (
+        *each_of(QUESTIONS, LISTS, RIGHT),
+        *(way | {"A", "B"} for way in each_of(QUESTIONS, RIGHT)),
+    )
+    example: ClassVar[str] = (
+        '{"question": "Which one is a metal?", "choices": ["iron", "salt", "oak"], "answer": "A"}'
+    )
+
+    def read(self, row: Row) -> Choice:
+        """Turn a row into a question, its choices and the right one's index; raises RowError."""
+        fields = row.fields
+        question = text_in(fields, needed(QUESTIONS, fields))
+        if not question.strip():
+            raise RowError("a question is empty")
+        choices, labels = _choices(fields)
+        right = needed(RIGHT, fields)
+        asked = context_and(fields, CONTEXTS, question)
+        prompt = with_system(fields, [Message("user", asked)])
+        correct = _index(fields[right], choices, labels)
+        return Choice(row.place, prompt=tuple(prompt), choices=tuple(choices), correct=correct)
+
+
+def _choices(fields: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Return the choices, two or more, and what each is called; raises RowError."""
+    name = first_of(LISTS, fields)
+    found = (
+        unpacked(fields[name], name) if name else [fields[c] for c in LETTERS if fields.get(c) is not None]
+    )
+    labels: Sequence[object] = LETTERS
+    if isinstance(found, dict):
+        labels, found = found.get("label", ()), found.get("text")
+    if not name and not found:
+        raise missing(" or ".join(map(repr, LISTS)) + " or the columns 'A', 'B', ...", fields)
+    if not isinstance(found, list) or not isinstance(labels, list | str):
+        raise RowError(f"{name!r} is no list of choices", shortened(found))
+    choices = [text_of(choice, "a choice") for choice in found]
+    if not all(choice.strip() for choice in choices):
+        raise RowError("a choice is empty")
+    if len(choices) < 2 or len(set(choices)) < len(choices):
+        raise RowError("there are fewer than two different choices, or two are the same", shortened(choices))
+    return choices, [str(label) for label in labels[: len(choices)]]
+
+
+def _index(answer: object, choices: Sequence[str], labels: Sequence[str]) -> int:
+    """Return the index of the right choice; raises RowError."""
+    if isinstance(answer, float) and answer.is_integer():
+        answer = int(answer)
+    if isinstance(answer, int) and not isinstance(answer, bool):
+        if not 0 <= answer < len(choices):
+            expected = f"{answer}, where the first of {len(choices)} is 0"
+            raise RowError("the right answer's index is not among the choices", expected)
+        return answer
+    written = text_of(answer, "the right answer").strip()
+    for names in (choices, labels, [name.lower() for name in labels], [str(n) for n in range(len(choices))]):
+        plain = [name.strip() for name in names]
+        if written in plain:
+            return plain.index(written)
+    raise RowError("the right answer is none of the choices", f"{shortened(answer)} of {shortened(choices)}")

@@ -1,0 +1,86 @@
+"""Labelled text: a text, or a pair of texts, with a label or (multi-label) a list of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from ..conversation import Row
+from ..forms import Labelled
+from ._base import (
+    Format,
+    RowError,
+    each_of,
+    filled_text_in,
+    first_of,
+    kind_of,
+    missing,
+    needed,
+    shortened,
+    text_of,
+    unpacked,
+)
+
+PAIRS = (("premise", "hypothesis"), ("sentence1", "sentence2"), ("question1", "question2"))
+TEXTS = ("text", "sentence")
+LABELS = ("label", "labels")
+
+
+class LabelledText(Format):
+    """A label is a word or a whole number; a list of them makes the data multi-label."""
+
+    form: ClassVar[str] = "labelled"
+    columns: ClassVar[tuple[str, ...]] = (*TEXTS, *(name for pair in PAIRS for name in pair), *LABELS)
+    ways: ClassVar[tuple[frozenset[str], ...]] = (
+        *(way | set(pair) for pair in PAIRS for way in each_of(LABELS)),
+        *each_of(TEXTS, LABELS),
+    )
+    example: ClassVar[str] = '{"text": "The soup was wonderful.", "label": "positive"}'
+
+    def claims_rows(self, sample: Sequence[Row]) -> bool:
+        """Whether the labels are words or numbers, or lists of them, in some row."""
+        values = [unpacked_or_none(row.fields.get(name)) for row in sample for name in LABELS]
+        return any(
+            _is_label(value) or (isinstance(value, list) and all(map(_is_label, value))) for value in values
+        )
+
+    def read(self, row: Row) -> Labelled:
+        """Turn a row into its text or texts and labels; raises RowError."""
+        fields = row.fields
+        pair = next((pair for pair in PAIRS if pair[0] in fields), None)
+        text = filled_text_in(fields, pair[0] if pair else needed(TEXTS, fields))
+        second = filled_text_in(fields, pair[1]) if pair else ""
+        name = first_of(LABELS, fields)
+        if not name:
+            raise missing(" or ".join(map(repr, LABELS)), fields)
+        value = unpacked(fields[name], name) if name == "labels" else fields[name]
+        several = isinstance(value, list)
+        labels = tuple(_label(one, name) for one in (value if isinstance(value, list) else [value]))
+        if len(set(labels)) < len(labels):
+            raise RowError(f"{name!r} names a label twice", shortened(value))
+        return Labelled(row.place, text=text, second=second, labels=labels, multi=several)
+
+
+def unpacked_or_none(value: object) -> object:
+    """Return a list that may be written as JSON text, None where that text is broken."""
+    try:
+        return unpacked(value, "")
+    except RowError:
+        return None
+
+
+def _is_label(value: object) -> bool:
+    return isinstance(value, str | int) or (isinstance(value, float) and value.is_integer())
+
+
+def _label(value: object, name: str) -> str:
+    """Return a label as text; raises RowError for what is no name of a class."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not _is_label(value):
+        raise RowError(f"{name!r} is {kind_of(value)} that is no label", shortened(value))
+    if not str(value).strip():
+        raise RowError(f"{name!r} is empty")
+    return text_of(str(value).strip(), repr(name))

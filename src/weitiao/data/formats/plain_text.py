@@ -1,0 +1,30 @@
+"""Plain text, every token of which is learnt (continued pretraining)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from ..conversation import Row
+from ..forms import Text
+from ._base import Format, filled_text_in, needed
+
+NAMES = ("text", "content")
+
+
+class PlainText(Format):
+    """Every token is learnt; one row is one document."""
+
+    form: ClassVar[str] = "text"
+    columns: ClassVar[tuple[str, ...]] = NAMES
+    ways: ClassVar[tuple[frozenset[str], ...]] = tuple(frozenset({name}) for name in NAMES)
+    rank: ClassVar[int] = 0
+    example: ClassVar[str] = '{"text": "Ginger is a flowering plant whose root is used as a spice."}'
+
+    def claims_rows(self, sample: Sequence[Row]) -> bool:
+        """Whether the column holds text in some row."""
+        return any(isinstance(row.fields.get(name), str) for row in sample for name in NAMES)
+
+    def read(self, row: Row) -> Text:
+        """Take the text as it is; raises RowError where it is empty."""
+        return Text(row.place, text=filled_text_in(row.fields, needed(NAMES, row.fields)))

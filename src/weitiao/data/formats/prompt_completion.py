@@ -1,0 +1,44 @@
+"""Prompt and completion, both as text or both as messages.
+
+As OpenAI's older fine-tuning and TRL write it (https://huggingface.co/docs/trl/dataset_formats); `weight` is the loss
+weight of the completion's tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+from ..conversation import Conversation, Row
+from ._base import Format
+from ._prompts import said_in
+from ._turns import conversation, tools_in, weight_of, with_system
+
+
+class PromptCompletion(Format):
+    """The completion is the answer; every assistant message in it is trained, none of those in the prompt."""
+
+    form: ClassVar[str] = "conversation"
+    columns: ClassVar[tuple[str, ...]] = (
+        "prompt",
+        "completion",
+        "weight",
+        "system",
+        "system_prompt",
+        "tools",
+    )
+    ways: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"prompt", "completion"}),)
+    example: ClassVar[str] = '{"prompt": "The capital of France is", "completion": "Paris."}'
+
+    def read(self, row: Row) -> Conversation:
+        """Turn a row into a conversation whose earlier answers are context; raises RowError."""
+        fields = row.fields
+        prompt = [
+            replace(message, weight=0.0) if message.role == "assistant" else message
+            for message in said_in(fields, "prompt", "user")
+        ]
+        answer = said_in(fields, "completion", "assistant")
+        if fields.get("weight") is not None:
+            weight = weight_of(fields["weight"], "'weight'")
+            answer = [replace(message, weight=weight) for message in answer]
+        return conversation(with_system(fields, [*prompt, *answer]), row, tools_in(fields))

@@ -1,0 +1,69 @@
+"""One answer and whether it is wanted, for KTO (https://arxiv.org/abs/2402.01306).
+
+`label` as TRL has it, `kto_tag` as LLaMA-Factory adds it to its Alpaca and ShareGPT rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from ..conversation import Message, Row
+from ..forms import Unpaired
+from ._base import Format, RowError, each_of, first_of, missing, needed, truth_of
+from ._prompts import (
+    ASKING,
+    PROMPTS,
+    TALKS,
+    answered,
+    last_answer,
+    one_question,
+    said_in,
+)
+from ._turns import TOOLS, messages_in, tools_in, with_system
+
+ANSWERS = ("completion", "response", "output", "answer")
+LABELS = ("kto_tag", "label")
+
+
+class KTO(Format):
+    """The label says whether the answer is wanted: true or false, 1 or 0."""
+
+    form: ClassVar[str] = "unpaired"
+    columns: ClassVar[tuple[str, ...]] = (*ASKING, *ANSWERS, *LABELS, *TOOLS)
+    ways: ClassVar[tuple[frozenset[str], ...]] = (
+        *each_of(PROMPTS, ANSWERS, ("kto_tag",)),
+        *each_of(TALKS, ("kto_tag",)),
+        *each_of(("prompt",), ("completion", "response"), ("label",)),
+    )
+    example: ClassVar[str] = '{"prompt": "Is water wet?", "completion": "No idea.", "label": false}'
+
+    def claims_rows(self, sample: Sequence[Row]) -> bool:
+        """Whether every label says true or false."""
+        return all(_says_truth(row) for row in sample)
+
+    def read(self, row: Row) -> Unpaired:
+        """Turn a row into a prompt, an answer and whether it is wanted; raises RowError."""
+        name = first_of(LABELS, row.fields)
+        if not name:
+            raise missing(" or ".join(map(repr, reversed(LABELS))), row.fields)
+        label = truth_of(row.fields[name], repr(name))
+        prompt, completion = _exchange(row)
+        return Unpaired(
+            row.place, prompt=prompt, completion=completion, label=label, tools=tools_in(row.fields)
+        )
+
+
+def _exchange(row: Row) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
+    talk = first_of(TALKS, row.fields)
+    if not talk:
+        return one_question(row, said_in(row.fields, needed(ANSWERS, row.fields), "assistant"))
+    return answered(*last_answer(with_system(row.fields, messages_in(row.fields, talk))))
+
+
+def _says_truth(row: Row) -> bool:
+    name = first_of(LABELS, row.fields)
+    try:
+        return not name or truth_of(row.fields[name], name) in (True, False)
+    except RowError:
+        return False

@@ -1,0 +1,60 @@
+"""Data sets of the Hugging Face hub and of ModelScope."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import DataError, Problem, missing_extra
+from .conversation import Row
+from .files import MODELSCOPE
+from .folders import read_folder
+from .rows import Found
+from .settings import SourceSettings
+
+REMEDY = "check the name, data.sources.split and .subset, and the connection (HF_ENDPOINT names a mirror)"
+
+
+def read_hub(source: SourceSettings) -> Found:
+    """Yield the rows of one split of a data set of the hub, as they arrive; raises DataError where it cannot be had."""
+    from datasets.exceptions import DatasetsError
+
+    name = str(source.path)
+    try:
+        for number, fields in enumerate(_records(name, source.subset, source.split), start=1):
+            yield Row(dict(fields), name, number)
+    except (DatasetsError, OSError, ValueError) as error:
+        expected = "a file that exists, or a data set of the hub that can be reached"
+        problem = Problem(f"the data set {name} cannot be had", str(error), expected, REMEDY)
+        raise DataError(problem) from error
+
+
+def _records(name: str, subset: str | None, split: str) -> Iterator[Mapping[str, Any]]:
+    """Stream a data set; one that cannot be streamed, or only lies in the cache, is loaded (memory-mapped)."""
+    import datasets
+
+    try:
+        streamed = iter(datasets.load_dataset(name, subset, split=split, streaming=True))
+        first = next(streamed, None)
+    except (OSError, NotImplementedError):
+        yield from datasets.load_dataset(name, subset, split=split)
+        return
+    yield from chain([first] if first is not None else [], streamed)
+
+
+def read_modelscope(source: SourceSettings, notes: list[str]) -> Found:
+    """Yield the rows of a data set of ModelScope, its files downloaded as they are; raises DataError,
+    MissingExtraError."""
+    name = str(source.path).removeprefix(MODELSCOPE)
+    try:
+        from modelscope.hub.snapshot_download import dataset_snapshot_download
+    except ImportError as error:
+        raise missing_extra("modelscope", "modelscope", f"the data set {name} of ModelScope") from error
+    try:
+        folder = Path(dataset_snapshot_download(name))
+    except (OSError, ValueError) as error:
+        expected = "owner/name of a data set of ModelScope that can be reached"
+        raise DataError(Problem(f"the data set {name} cannot be had", str(error), expected)) from error
+    return read_folder(folder / source.subset if source.subset else folder, source, notes)

@@ -1,0 +1,156 @@
+"""What the gate's report shows, in numbers: for the terminal and the page alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise, takewhile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .checks._base import SHOWN_PLACES, Finding
+from .checks._kinds import GRAVEST_FIRST, LISTED_ROWS
+from .gate import Gate, Verdict, kept_rows
+from .gate_words import WORDS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LENGTH_BINS, SHARE_BINS = 12, 10
+FAR = 1.6
+"""A limit beyond so many times the longest example is named beside the picture, not drawn in it."""
+
+
+@dataclass(frozen=True)
+class Bin:
+    """One bar of a histogram."""
+
+    start: float
+    end: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The gate in numbers."""
+
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+    """The gravest first, then those of most rows."""
+    read: int
+    kept: int
+    trained_on: int
+    held_out: int
+    left_out: int
+    unusable: int
+    cut: int
+    examples: int
+    tokens: int
+    trained_tokens: int
+    max_length: int
+    longest: int
+    lengths: tuple[Bin, ...]
+    """Examples by length in tokens, those too long to be used included."""
+    shares: tuple[Bin, ...]
+    """Examples by share of trained tokens, 0 to 1."""
+    folder: str
+    """What all sources' paths begin with, up to a separator; it is left out where places are shown."""
+
+    @property
+    def trained_share(self) -> float:
+        """The share of trained tokens, 0 to 1."""
+        return self.trained_tokens / max(1, self.tokens)
+
+    def short(self, text: str) -> str:
+        """Return a place, or a text with places, without the folder that all sources share."""
+        return text.replace(self.folder, "") if self.folder else text
+
+    def count_of(self, severity: str) -> int:
+        """Return how many findings have a severity."""
+        return sum(finding.severity == severity for finding in self.findings)
+
+
+def overview(gate: Gate) -> Overview:
+    """Return a gate's numbers."""
+    lengths_E, trained_E = gate.store.lengths_E, gate.store.trained_E
+    kept, held_out = int(kept_rows(gate.store, gate.template is not None).sum()), int(gate.held_out.sum())
+    met = np.concatenate((lengths_E, np.array(gate.tally.left_out_tokens, np.int64)))
+    longest = int(met.max(initial=0))
+    limit = gate.settings.max_length
+    reach = limit if limit <= FAR * longest else longest
+    tally = gate.tally
+    findings = sorted([*gate.findings, *unusable_rows(gate)], key=_gravest)
+    return Overview(
+        verdict="error" if gate.problems else _verdict(findings),
+        findings=tuple(findings),
+        read=tally.read,
+        kept=kept,
+        trained_on=kept - held_out,
+        held_out=held_out,
+        left_out=sum(len(hits["numbers"]) for hits in tally.dropped.values()),
+        unusable=len(tally.bad),
+        cut=tally.cut,
+        examples=len(lengths_E),
+        tokens=int(lengths_E.sum()),
+        trained_tokens=int(trained_E.sum()),
+        max_length=limit,
+        longest=longest,
+        lengths=_bins(met, LENGTH_BINS, max(reach, 1)),
+        shares=_bins(trained_E / np.maximum(lengths_E, 1), SHARE_BINS, 1.0),
+        folder=_shared_folder(gate.store.sources),
+    )
+
+
+def unusable_rows(gate: Gate) -> list[Finding]:
+    """Return a finding for each reason why rows cannot be used; with `skip_bad_rows` these are warnings."""
+    by_reason: dict[str, list[dict[str, Any]]] = {}
+    for bad in gate.tally.bad:
+        by_reason.setdefault(bad["reason"], []).append(bad)
+    skipped = gate.settings.skip_bad_rows
+    (what, what_zh), (fix, fix_zh) = WORDS["unusable_rows"], WORDS["unusable_fix"]
+    return [
+        Finding(
+            check="reading",
+            severity="warning" if skipped else "error",
+            what=what + reason,
+            what_zh=what_zh + reason,
+            count=len(rows),
+            share=len(rows) / max(1, gate.tally.read),
+            places=tuple(_place(bad) for bad in rows[:SHOWN_PLACES]),
+            rows=tuple(bad["number"] for bad in rows[:LISTED_ROWS]),
+            fix=fix,
+            fix_zh=fix_zh,
+        )
+        for reason, rows in by_reason.items()
+    ]
+
+
+def _place(bad: dict[str, Any]) -> str:
+    return ": ".join(filter(None, (bad["place"], bad["detail"])))
+
+
+def _verdict(findings: Sequence[Finding]) -> Verdict:
+    found = {finding.severity for finding in findings}
+    return "error" if "error" in found else "warning" if "warning" in found else "ok"
+
+
+def _gravest(finding: Finding) -> tuple[int, int]:
+    return GRAVEST_FIRST.index(finding.severity), -finding.count
+
+
+def _shared_folder(sources: Sequence[str]) -> str:
+    """Return what paths begin with in common, up to the last separator; nothing where that is only the root."""
+    # What the first and the last in order begin with in common, all between them begin with too.
+    ends = zip(min(sources, default=""), max(sources, default=""), strict=False)
+    equal = takewhile(lambda pair: pair[0] == pair[1], ends)
+    shared = "".join(character for character, _ in equal)
+    folder = shared[: max(shared.rfind("/"), shared.rfind("\\")) + 1]
+    return folder if len(folder) > 1 else ""
+
+
+def _bins(values: NDArray[Any], count: int, reach: float) -> tuple[Bin, ...]:
+    """Count values between 0 and `reach`."""
+    counts, edges = np.histogram(values, bins=count, range=(0, reach))
+    spans = pairwise(edges.tolist())
+    return tuple(Bin(a, b, int(n)) for (a, b), n in zip(spans, counts, strict=True)) if counts.any() else ()

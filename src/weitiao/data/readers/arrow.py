@@ -1,0 +1,56 @@
+"""Arrow and Feather files, and the shards of a data set that `datasets` saved; read batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+from ...core.errors import DataError, Problem
+from ..conversation import Row
+from ..rows import Found
+from ..text_files import reading
+from ._base import DataFile, Reader
+
+if TYPE_CHECKING:
+    import pyarrow
+
+FILE_MARK = b"ARROW1"
+BATCH_ROWS = 1000
+
+
+class Arrow(Reader):
+    """A row has no line; it is numbered from 1."""
+
+    suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".feather", ".ipc")
+    compressible: ClassVar[bool] = False
+
+    def read(self, file: DataFile) -> Found:
+        """Yield the rows of a file; raises DataError."""
+        import pyarrow
+
+        self.refuse_disguise(file)
+        number = 0
+        try:
+            with reading(file.path), pyarrow.memory_map(str(file.path)) as content:
+                for batch in _batches(content):
+                    for at in range(0, batch.num_rows, BATCH_ROWS):
+                        for fields in batch.slice(at, BATCH_ROWS).to_pylist():
+                            number += 1
+                            yield Row(fields, file.name, number)
+        except pyarrow.ArrowException as error:
+            got = f"{file.name}, behind row {number}: {error}"
+            raise DataError(Problem(f"{file.name} is not an arrow file that can be read", got)) from error
+
+
+def _batches(content: pyarrow.MemoryMappedFile) -> Iterator[pyarrow.RecordBatch]:
+    """Yield the batches of an arrow file, or of an arrow stream, as `datasets` writes it."""
+    import pyarrow
+
+    is_file = content.read(len(FILE_MARK)) == FILE_MARK
+    content.seek(0)
+    if not is_file:
+        yield from pyarrow.ipc.open_stream(content)
+        return
+    opened = pyarrow.ipc.open_file(content)
+    for number in range(opened.num_record_batches):
+        yield opened.get_batch(number)

@@ -1,0 +1,386 @@
+"""Chat templates run within bounds: what a stranger wrote can neither reach the machine nor keep it busy.
+
+The environment is the one transformers gives chat templates (utils/chat_template_utils.py: sandboxed and immutable,
+trimmed blocks, `raise_exception`, `strftime_now`, `tojson`, `{% generation %}`), so a template writes the same text in
+both; a test holds that. Beyond it, every loop, macro, call and filter looks at the clock, and what would be large is
+refused before it is made. It needs no signal and no thread of its own, so it works wherever it is called from.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextvars import ContextVar
+from datetime import datetime
+from functools import cache, wraps
+from types import BuiltinMethodType
+from typing import Any
+
+import jinja2
+from jinja2 import nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
+from jinja2.visitor import NodeTransformer
+
+from .tracing import Traced, Untraceable, is_traced, plain
+
+MOST_SECONDS = 0.4
+"""Of processor time, for one text."""
+MOST_CHARACTERS = 50_000_000
+MOST_POWER = 1_000
+WIDE = re.compile(r"\d{5}|%[^a-zA-Z%]*\*")
+"""A format such as `%99999d` or `%*d`."""
+COPYING = {
+    *("trim", "default", "d", "string", "first", "last", "list", "length", "count"),
+    *("select", "reject", "selectattr", "rejectattr", "map"),
+}
+"""Filters that may be given a stand-in for a content (see tracing.py): they copy it, or use only what it notes."""
+
+_ends_at: ContextVar[float] = ContextVar("ends_at", default=float("inf"))
+
+
+class TooCostly(jinja2.TemplateError):
+    """A template goes past its bounds."""
+
+
+REFUSALS = (
+    jinja2.TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What a template can end in: its own refusal, or a fault of it such as adding text to nothing."""
+
+
+class Compiled:
+    """A template that can be rendered within bounds."""
+
+    def __init__(self, source: str) -> None:
+        """Raises one of `REFUSALS` where the source is no template."""
+        self.environment = BoundedEnvironment()
+        token = _ends_at.set(time.thread_time() + MOST_SECONDS)
+        try:
+            tree = _Watched().visit(self.environment.parse(source))
+            code = self.environment.compile(tree)
+        finally:
+            _ends_at.reset(token)
+        self._template = jinja2.Template.from_code(
+            self.environment, code, self.environment.make_globals(None)
+        )
+
+    def render(self, variables: Mapping[str, Any]) -> str:
+        """Return the text; raises one of `REFUSALS`, TooCostly after `MOST_SECONDS`."""
+        token = _ends_at.set(time.thread_time() + MOST_SECONDS)
+        try:
+            return plain(self._template.render(variables))
+        finally:
+            _ends_at.reset(token)
+
+
+@cache
+def compiled(source: str) -> Compiled:
+    """Return a template compiled once; raises one of `REFUSALS`."""
+    return Compiled(source)
+
+
+class BoundedEnvironment(ImmutableSandboxedEnvironment):
+    """transformers' environment for chat templates, with a clock and bounds on sizes."""
+
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
+
+    def __init__(self) -> None:
+        super().__init__(
+            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols], optimized=False
+        )
+        self.globals |= {
+            "raise_exception": _refuse,
+            "strftime_now": _now,
+            "namespace": _Namespace,
+            "dict": _Dict(),
+        }
+        del self.globals["lipsum"]
+        self.tests["in"] = _is_in
+        self.filters |= {"tojson": _tojson, "join": _join, "sum": _sum}
+        self.filters = {name: _bounded(name, one) for name, one in self.filters.items()}
+
+    @staticmethod
+    def concat(pieces: Iterable[str]) -> str:
+        """Join what a template or a block wrote."""
+        kept: list[str] = []
+        size = 0
+        for piece in pieces:
+            size += str.__len__(piece)
+            _within(size)
+            kept.append(piece)
+        text = "".join(kept)
+        traced = next((piece for piece in kept if isinstance(piece, Traced)), None)
+        return text if traced is None else Traced(text, traced.trace)
+
+    def tick(self) -> str:
+        """Look at the clock; raises TooCostly when the time is over."""
+        _tick()
+        return ""
+
+    def joined(self, *values: object) -> str:
+        """Join values as text, what `~` does."""
+        return self.concat(str(value) for value in values)
+
+    def holds(self, container: Any, item: object) -> bool:  # noqa: ANN401  (whatever a template has)
+        """Tell whether a container holds an item, what `in` does."""
+        return _is_in(item, container)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ANN401
+        """Apply an operator whose result could be large."""
+        if operator == "+":
+            if isinstance(left, str | list | tuple):
+                _within(_size(left) + _size(right))
+        elif operator == "*":
+            _within(_size(left) * _times(right) + _size(right) * _times(left))
+            _within_digits(left, right)
+        elif operator == "**":
+            _within_power(left, right)
+        elif isinstance(left, str):
+            _no_stand_in("%", (left, right))
+            _within_format(left)
+        return super().call_binop(context, operator, left, right)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:  # noqa: ANN401
+        """Return `str.format` made safe, and bounded."""
+        made = super().wrap_str_format(value)
+        if made is None:
+            return None
+
+        def within(*args: Any, **kwargs: Any) -> str:  # noqa: ANN401
+            _no_stand_in("format", (*args, *kwargs.values()))
+            _within_arguments("format", (value.__self__, *args, *kwargs.values()))
+            return made(*args, **kwargs)
+
+        return within
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Call what a template calls."""
+        _tick()
+        if isinstance(__obj, BuiltinMethodType):
+            args = _listed(args)
+            # Jinja adds the loop's own variables under a name with an underscore.
+            given = (*args, *(value for name, value in kwargs.items() if not name.startswith("_")))
+            _within_arguments(__obj.__name__, (__obj.__self__, *given))
+            _no_stand_in(__obj.__name__, given)
+        elif __obj in (_refuse, _now):
+            _no_stand_in("a call", args)
+        return super().call(__context, __obj, *args, **kwargs)
+
+
+class _Generation(Extension):
+    """`{% generation %}`, which says what the assistant writes; here it only lets its body through."""
+
+    tags = {"generation"}  # noqa: RUF012  (as Extension declares it)
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("written"), [], [], body).set_lineno(line)
+
+    def written(self, caller: Callable[[], str]) -> str:
+        return caller()
+
+
+class _Watched(NodeTransformer):
+    """Puts a look at the clock into every loop and macro, and what Jinja compiles to bare Python under our names."""
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        self.generic_visit(node)
+        node.body.insert(0, _call_of("tick", [], node, nodes.ExprStmt))
+        if node.test is not None:
+            clock = nodes.Not(_call_of("tick", [], node)).set_lineno(node.lineno)
+            node.test = nodes.And(clock, node.test).set_lineno(node.lineno)
+        return node
+
+    def visit_Macro(self, node: nodes.Macro) -> nodes.Node:
+        self.generic_visit(node)
+        node.body.insert(0, _call_of("tick", [], node, nodes.ExprStmt))
+        return node
+
+    visit_CallBlock = visit_Macro
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        self.generic_visit(node)
+        joined: nodes.Node = _call_of("joined", node.nodes, node)
+        return joined
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
+        self.generic_visit(node)
+        if len(node.ops) != 1 or node.ops[0].op not in ("in", "notin"):
+            return node
+        held: nodes.Expr = _call_of("holds", [node.ops[0].expr, node.expr], node)
+        return nodes.Not(held).set_lineno(node.lineno) if node.ops[0].op == "notin" else held
+
+
+def _call_of(
+    name: str, arguments: list[nodes.Expr], at: nodes.Node, around: type[nodes.Node] | None = None
+) -> Any:  # noqa: ANN401  (an expression, or the statement around it)
+    call = nodes.Call(nodes.EnvironmentAttribute(name), arguments, [], None, None)
+    made = around(call) if around else call
+    return made.set_lineno(at.lineno)
+
+
+class _Namespace(Namespace):
+    """Jinja's namespace without names that begin with an underscore."""
+
+    def __init__(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        for name in dict(*args[1:], **kwargs):
+            _no_underscore(name)
+        Namespace.__init__(*args, **kwargs)
+
+    def __setitem__(self, name: str, value: Any) -> None:  # noqa: ANN401
+        _no_underscore(name)
+        super().__setitem__(name, value)
+
+
+class _Dict:
+    """The two ways in which templates make a dict."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:  # noqa: ANN401
+        return dict(*args, **kwargs)
+
+    def fromkeys(self, keys: Iterable[Any], value: object = None) -> dict[Any, Any]:
+        return dict.fromkeys(keys, value)
+
+
+def _no_underscore(name: object) -> None:
+    if str(name).startswith("_"):
+        raise jinja2.exceptions.SecurityError(f"{name!r} begins with an underscore")
+
+
+def _refuse(message: str) -> None:
+    raise jinja2.TemplateError(message)
+
+
+def _now(form: str) -> str:
+    return datetime.now().strftime(form)
+
+
+def _tojson(
+    value: Any,  # noqa: ANN401  (anything JSON takes)
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
+
+
+def _join(value: Iterable[Any], d: str = "", attribute: str | None = None) -> str:
+    texts: list[str] = []
+    size = 0
+    for one in value:
+        _tick()
+        texts.append(str(one if attribute is None else one[attribute]))
+        size += len(texts[-1]) + len(d)
+        _within(size)
+    return d.join(texts)
+
+
+def _sum(value: Iterable[Any], attribute: str | None = None, start: float = 0) -> float:
+    total = start
+    for one in value:
+        _tick()
+        number = one if attribute is None else one[attribute]
+        if not isinstance(number, int | float):
+            raise TypeError(f"{number!r} is no number")
+        total += number
+    return total
+
+
+def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a filter that looks at the clock and at its arguments' sizes first."""
+
+    @wraps(function)
+    def within(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        _tick()
+        args = _listed(args)
+        _within_arguments(name, (*args, *kwargs.values()))
+        if name not in COPYING:
+            _no_stand_in(name, (*args, *kwargs.values()))
+        return function(*args, **kwargs)
+
+    return within
+
+
+def _listed(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return arguments with what is still to be made made, so that it can be looked at."""
+    return tuple([*one] if isinstance(one, Iterator) else one for one in arguments)
+
+
+def _no_stand_in(name: str, values: Sequence[object]) -> None:
+    if any(map(is_traced, values)):
+        raise Untraceable(f"the template gives a content to {name}")
+
+
+def _is_in(item: object, container: Any) -> bool:  # noqa: ANN401  (whatever a template has)
+    if isinstance(container, str) and not isinstance(container, Traced):
+        _no_stand_in("in", (item,))
+    return item in container
+
+
+def _tick() -> None:
+    if time.thread_time() > _ends_at.get():
+        raise TooCostly(f"it writes for longer than {MOST_SECONDS} seconds")
+
+
+def _within(characters: int) -> None:
+    if characters > MOST_CHARACTERS:
+        raise TooCostly(f"it makes more than {MOST_CHARACTERS} characters at once")
+
+
+def _within_arguments(name: str, values: Sequence[object]) -> None:
+    """Bound what a method or filter of Python's could make of its arguments."""
+    texts = [value for value in values if isinstance(value, str)]
+    if not texts:
+        return
+    numbers = (abs(value) for value in values if isinstance(value, int))
+    _within(max(map(_size, texts)) * max(1, *numbers, 1))
+    if name == "replace" and len(texts) > 2:
+        _within(_size(texts[0]) + (texts[0].count(texts[1]) + 1) * _size(texts[2]))
+    elif name == "join" and isinstance(values[-1], Sequence):
+        _within(sum(map(_size, values[-1])) + len(values[-1]) * _size(texts[0]))
+    elif name in ("format", "format_map"):
+        _within_format(texts[0])
+    elif name == "translate":
+        raise TooCostly("it translates character by character")
+
+
+def _within_format(text: str) -> None:
+    if WIDE.search(text):
+        raise TooCostly("it asks for a very wide field")
+
+
+def _size(value: object) -> int:
+    if isinstance(value, str):
+        return str.__len__(value)
+    return len(value) if isinstance(value, Sized) else 0
+
+
+def _times(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _within_digits(left: object, right: object) -> None:
+    if isinstance(left, int) and isinstance(right, int):
+        _within((left.bit_length() + right.bit_length()) * MOST_POWER)
+
+
+def _within_power(left: object, right: object) -> None:
+    if isinstance(left, int) and isinstance(right, int):
+        _within(left.bit_length() * abs(right) * MOST_POWER)

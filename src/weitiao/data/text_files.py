@@ -1,0 +1,127 @@
+"""Text files, read as a stream: plain or compressed (.gz, .zst), in any encoding of Unicode, others by name.
+
+What cannot be read ends in a DataError that names the file, the line and the byte.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
+
+from ..core.errors import DataError, Problem
+from .disguises import disguise
+from .encodings import codec_of, not_in_encoding
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+COMPRESSED = (".gz", ".zst")
+HEAD_BYTES = 1 << 16
+BLOCK_BYTES = 1 << 20
+
+
+class _Zstandard(io.RawIOBase):
+    """A zstandard file's content; pyarrow, which is there anyway, holds the codec."""
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow
+
+        self._content = pyarrow.input_stream(str(path), compression="zstd")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer)
+        content = self._content.read(len(view))
+        view[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._content.close()
+        super().close()
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """Open a file, or the content of a .gz or .zst file; raises OSError, EOFError or zlib.error here or later."""
+    if path.suffix.lower() == ".gz":
+        return cast(BinaryIO, gzip.open(path))
+    if path.suffix.lower() == ".zst":
+        return io.BufferedReader(_Zstandard(path), BLOCK_BYTES)
+    return path.open("rb")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what the system or a compressed file says into DataError."""
+    try:
+        yield
+    except PermissionError as error:
+        raise DataError(
+            Problem(f"{path} may not be read", str(error), "a file you may read", f"chmod u+r '{path}'")
+        ) from error
+    except (OSError, EOFError, zlib.error) as error:
+        remedy = "it is damaged or was cut off: copy or download it again"
+        raise DataError(Problem(f"{path} cannot be read to its end", str(error), remedy=remedy)) from error
+
+
+@contextmanager
+def open_text(
+    path: Path, encoding: str = "auto", newline: str | None = None, suffixes: tuple[str, ...] = ()
+) -> Iterator[TextIO]:
+    r"""Open a text file to be read piece by piece; raises DataError here, and while it is read, for what is no text.
+
+    `newline` is open()'s: None makes every line end `\n`. A file whose content shows that it is another kind than
+    `suffixes` is refused.
+    """
+    with reading(path), open_bytes(path) as content:
+        head = content.read(HEAD_BYTES)
+        found = disguise(head, suffixes)
+        if found is not None:
+            raise DataError(found.problem(path))
+        codec = codec_of(head) if encoding == "auto" else encoding
+        if not head.strip(codecs.BOM_UTF8 + b" \t\r\n\0"):
+            _refuse_blank(path, head, content)
+        with open_bytes(path) as again, io.TextIOWrapper(again, encoding=codec, newline=newline) as text:
+            try:
+                yield text
+            except UnicodeDecodeError as error:
+                raise DataError(_place_of_error(path, codec, error, asked=encoding != "auto")) from error
+
+
+def _refuse_blank(path: Path, head: bytes, content: BinaryIO) -> None:
+    """Raise DataError where a file holds nothing but white space."""
+    if not head:
+        raise DataError(Problem(f"{path} is empty", "0 bytes", "at least one row"))
+    while block := content.read(BLOCK_BYTES):
+        if block.strip(b" \t\r\n\0"):
+            return
+    raise DataError(Problem(f"{path} is empty", "only white space", "at least one row"))
+
+
+def _place_of_error(path: Path, codec: str, error: UnicodeDecodeError, asked: bool) -> Problem:
+    """Read a file once more to say in which line, and at which byte, it stops being text in `codec`."""
+    decoder = codecs.getincrementaldecoder(codec)()
+    read_bytes, line = 0, 1
+    with open_bytes(path) as content:
+        while True:
+            block = content.read(BLOCK_BYTES)
+            read_bytes += len(block)
+            try:
+                line += decoder.decode(block, final=not block).count("\n")
+            except UnicodeDecodeError as again:
+                # The decoder may have kept the beginning of a character of the block before.
+                kept = read_bytes - len(again.object)
+                good = again.object[: again.start].decode(codec, errors="replace")
+                line += good.count("\n")
+                rest = again.object + content.read(BLOCK_BYTES)
+                return not_in_encoding(path, codec, line, kept + again.start, rest, again.start, asked)
+            if not block:
+                return Problem(f"{path} changed while it was read", str(error))

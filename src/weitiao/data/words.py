@@ -1,0 +1,126 @@
+"""Encoding word by word, each word once: several times faster than the tokenizer itself, with the same ids.
+
+Byte-level tokenizers (GPT-2's kind: Qwen, Llama 3, SmolLM, DeepSeek, GLM) cut text before they merge; a single blank
+between two other characters always begins a new piece, so ids on its two sides do not depend on each other. Whether
+that holds is asked of the tokenizer's own pre-tokenizer; where it does not, this is not used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from itertools import chain, product
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+CUT = re.compile(r"(?<=\S) (?=\S)")
+MOST_WORDS = 200_000
+LONGEST_WORD = 64
+"""Characters; longer ones (Chinese sentences, addresses) do not come again and are not kept."""
+SIDES = (
+    "a",
+    "Z",
+    "é",
+    "是",
+    "か",
+    "ة",
+    "1",
+    "٣",
+    "½",
+    ".",
+    "'",
+    "(",
+    "'s",
+    '"',
+    "。",
+    "，",
+    "-",
+    "_",
+    "<",
+    "😀",
+    "e\u0301",
+)
+"""One of each kind of character that patterns tell apart."""
+HARMLESS = {"NFC"}
+"""Normalizers that join nothing with a blank."""
+
+
+class WordCache:
+    """Ids by word, for texts that stand within others or begin them alike."""
+
+    def __init__(self, encode: Callable[[list[str]], list[list[int]]]) -> None:
+        """Take what encodes whole texts."""
+        self._encode = encode
+        self._first: dict[str, tuple[int, ...]] = {}
+        self._spaced: dict[str, tuple[int, ...]] = {}
+
+    def encode(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """Return each text's ids."""
+        cut = [CUT.split(text) for text in texts]
+        spaced = self._known(self._spaced, set(chain.from_iterable(words[1:] for words in cut)), " ")
+        first = self._known(self._first, {words[0] for words in cut}, "")
+        return [
+            (*first[words[0]], *chain.from_iterable(map(spaced.__getitem__, words[1:])))
+            if len(words) > 1
+            else first[words[0]]
+            for words in cut
+        ]
+
+    def _known(
+        self, kept: dict[str, tuple[int, ...]], words: set[str], before: str
+    ) -> dict[str, tuple[int, ...]]:
+        """Return a table with at least these words, and keep the short ones for later."""
+        # A set minus the keys of a table would walk the whole table.
+        new = sorted(word for word in words if word not in kept)
+        if not new:
+            return kept
+        ids = self._encode([before + word for word in new])
+        fresh = {word: tuple(own) for word, own in zip(new, ids, strict=True)}
+        if len(kept) + len(fresh) > MOST_WORDS:
+            kept.clear()
+            fresh |= self._old(words, fresh, before)
+        kept |= {word: own for word, own in fresh.items() if len(word) <= LONGEST_WORD}
+        return {**kept, **fresh} if any(len(word) > LONGEST_WORD for word in new) else kept
+
+    def _old(
+        self, words: set[str], fresh: dict[str, tuple[int, ...]], before: str
+    ) -> dict[str, tuple[int, ...]]:
+        again = sorted(words - fresh.keys())
+        ids = self._encode([before + word for word in again])
+        return {word: tuple(own) for word, own in zip(again, ids, strict=True)}
+
+
+def cuts_at_blanks(tokenizer: Tokenizer) -> bool:
+    """Whether a single blank between two other characters always begins a piece of its own for this tokenizer."""
+    import json
+
+    described: dict[str, Any] = json.loads(tokenizer.to_str())
+    if tokenizer.pre_tokenizer is None or described["model"].get("dropout"):
+        return False
+    if not _kinds(described["normalizer"]) <= HARMLESS:
+        return False
+    for token in tokenizer.get_added_tokens_decoder().values():
+        if token.lstrip or token.rstrip or token.single_word or CUT.search(token.content):
+            return False
+    return all(
+        _begins_at(tokenizer, left * times, " " + right * again)
+        for left, right in product(SIDES, SIDES)
+        for times, again in ((1, 1), (3, 2))
+    )
+
+
+def _begins_at(tokenizer: Tokenizer, left: str, right: str) -> bool:
+    """Whether the pre-tokenizer begins a piece at `right`, and cuts both sides as it cuts them alone."""
+    cut = tokenizer.pre_tokenizer.pre_tokenize_str
+    together = [piece for piece, _ in cut(left + right)]
+    return together == [piece for side in (left, right) for piece, _ in cut(side)]
+
+
+def _kinds(normalizer: dict[str, Any] | None) -> set[str]:
+    if normalizer is None:
+        return set()
+    if normalizer["type"] == "Sequence":
+        return set().union(*map(_kinds, normalizer["normalizers"]))
+    return {normalizer["type"]}

@@ -1,0 +1,177 @@
+"""The format found by itself, with the reason; what two could claim is asked, what is close is proposed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from weitiao.core.errors import DataError
+from weitiao.data.conversation import Row
+from weitiao.data.detect import Detected, detect, known_columns, load_formats, rename
+from weitiao.data.formats import FORMATS
+
+TALK = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+TURNS = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+
+
+def found(row: dict[str, Any], wanted: str = "auto", **mapping: str) -> Detected:
+    """Detect the format of one row."""
+    return detect(set(row), [Row(row, "f.json", 1)], wanted, mapping)
+
+
+def columns(names: str) -> dict[str, Any]:
+    """Return a row with text in the columns."""
+    return dict.fromkeys(names.split(), "x")
+
+
+ROWS: list[tuple[str, dict[str, Any]]] = [
+    ("alpaca", columns("instruction input output")),
+    ("alpaca", columns("instruction input output text")),
+    ("alpaca", columns("instruction output system history id source")),
+    ("messages", {"messages": TALK, "tools": "[]", "source": "x", "score": 1}),
+    ("messages", {**columns("prompt prompt_id"), "messages": TALK}),
+    ("sharegpt", {"conversations": TURNS, "id": "1"}),
+    ("sharegpt", {"conversations": TALK}),
+    ("prompt_completion", columns("prompt completion")),
+    ("prompt_completion", {"prompt": TALK[:1], "completion": TALK[1:], "weight": 1}),
+    ("prompt_completion", {**columns("prompt completion"), "label": "travel"}),
+    ("instruction_response", columns("instruction context response category")),
+    ("instruction_response", columns("id system_prompt question response")),
+    ("instruction_response", columns("input output")),
+    ("instruction_response", columns("query response")),
+    ("question_answer", columns("question answer")),
+    ("question_answer", {**columns("id title context question"), "answers": {"text": ["x"], "answer_start": [0]}}),
+    ("plain_text", columns("text")),
+    ("plain_text", columns("title content url")),
+    ("plain_text", {"text": "x", "entities": ["a"]}),
+    ("preference", columns("prompt chosen rejected")),
+    ("preference", columns("chosen rejected")),
+    ("preference", columns("instruction input output chosen rejected")),
+    ("preference", {"prompt": "q", "prompt_id": "1", "messages": TALK, "chosen": TALK, "rejected": TALK}),
+    ("preference", {"conversations": TURNS[:1], "chosen": TURNS[1], "rejected": TURNS[1]}),
+    ("unpaired", {**columns("prompt completion"), "label": True}),
+    ("unpaired", {**columns("prompt completion"), "label": 0}),
+    ("unpaired", {**columns("instruction input output"), "kto_tag": True}),
+    ("unpaired", {"messages": TALK, "kto_tag": False}),
+    ("scored", {"prompt": "q", "completions": ["a"], "rewards": [1]}),
+    ("scored", {**columns("prompt response"), "reward": 0.5}),
+    ("choice", {**columns("question subject"), "choices": ["a", "b"], "answer": 0}),
+    ("choice", columns("id question A B C D answer explanation")),
+    ("choice", {"question": "q", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "A"}),
+    ("labelled", {"text": "x", "label": 1}),
+    ("labelled", columns("premise hypothesis label idx")),
+    ("labelled", {"text": "x", "labels": ["a"]}),
+    ("tagged", {"id": "1", "tokens": ["a"], "pos_tags": [1], "ner_tags": [1]}),
+    ("tagged", {"text": "a", "entities": [{"start": 0, "end": 1, "label": "X"}]}),
+    ("pair", {"translation": {"en": "a", "zh": "b"}}),
+    ("pair", columns("article highlights id")),
+    ("pair", columns("text summary title")),
+    ("messages", {"messages": TALK, "tokens": 12, "tags": ["a"], "task": "chat"}),
+    ("messages", {"messages": TALK, "tokens": [5, 7], "tags": ["a", "b"]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "row"), ROWS, ids=[f"{name} {' '.join(row)}" for name, row in ROWS])
+def test_format_is_found_by_itself(name: str, row: dict[str, Any]) -> None:
+    assert found(row).format == name
+
+
+@pytest.mark.parametrize("name", FORMATS.names())
+def test_every_format_finds_its_own_example_and_says_why(name: str) -> None:
+    made = found(json.loads(load_formats()[name].example))
+    assert (made.format, made.proposals) == (name, ())
+    assert made.reason.startswith(f"{name}, because it has ")
+    assert made.reason_zh.startswith(f"{name}：有 ")
+
+
+def test_the_reason_names_columns_rivals_and_mapping() -> None:
+    made = found(columns("问题 output text"), instruction="问题")
+    assert made.reason == (
+        "alpaca, because it has instruction and output, instruction being its '问题' (which says more than plain_text)"
+    )
+    assert made.reason_zh == "alpaca：有 instruction、output 列，instruction 即“问题”（比 plain_text 更具体）"
+
+
+def asked(row: dict[str, Any], wanted: str = "auto") -> str:
+    """Return the one problem detection ends in."""
+    with pytest.raises(DataError) as caught:
+        found(row, wanted)
+    (problem,) = caught.value.problems
+    return str(problem)
+
+
+@pytest.mark.parametrize(
+    ("row", "first", "second"),
+    [
+        ({**columns("instruction output"), "messages": TALK}, "alpaca", "messages"),
+        ({**columns("instruction output"), "conversations": TURNS}, "alpaca", "sharegpt"),
+        (columns("instruction output response"), "alpaca", "instruction_response"),
+        (columns("source target question answer"), "pair", "question_answer"),
+        ({"messages": TALK, "conversations": TURNS}, "messages", "sharegpt"),
+        ({"text": "x", "labels": ["a"], "tokens": ["x"]}, "labelled", "tagged"),
+    ],
+)
+def test_what_two_could_claim_is_asked(row: dict[str, Any], first: str, second: str) -> None:
+    text = asked(row)
+    assert "the rows of f.json fit more than one format" in text
+    assert f"format: {first} or format: {second}, under the source in data.sources" in text
+    assert found(row, second).format == second
+    assert "data.sources" in found(row, second).reason
+
+
+@pytest.mark.parametrize(
+    ("names", "typed"),
+    [
+        (("问题", "回答"), "data.columns.instruction=问题 data.columns.output=回答"),
+        (("问题", "output"), "data.columns.instruction=问题"),
+        (("instuction", "output"), "data.columns.instruction=instuction"),
+        (("Question ", "Answer"), '"data.columns.question=Question " data.columns.answer=Answer'),
+        (("Instruction", "Output"), "data.columns.instruction=Instruction data.columns.output=Output"),
+        (
+            ("问题", "选项", "答案"),
+            "data.columns.question=问题 data.columns.choices=选项 data.columns.answer=答案",
+        ),
+        (("文本",), "data.columns.text=文本"),
+        (("prompt", "better", "worse"), "data.columns.chosen=better data.columns.rejected=worse"),
+        (("Messages",), "data.columns.messages=Messages"),
+        (("dialog",), "data.columns.messages=dialog"),
+    ],
+)
+def test_near_names_are_proposed(names: tuple[str, ...], typed: str) -> None:
+    assert f"  try       {typed}\n" in asked(dict.fromkeys(names, "x")) + "\n"
+    settings = {
+        part.partition("=")[0]: part.partition("=")[2]
+        for part in typed.replace('"', "").replace("data.columns.", "\n").split("\n")[1:]
+    }
+    if len(names) > 1:
+        settings = {
+            ours: next(n for n in names if n.strip() == theirs.strip()) for ours, theirs in settings.items()
+        }
+        assert found(dict.fromkeys(names, "x"), **settings).format
+
+
+def test_strange_columns_are_shown_what_every_format_wants() -> None:
+    text = asked(columns("foo bar"))
+    assert "the columns of f.json fit no format" in text
+    assert all(f"{name}: " in text for name in FORMATS.names())
+    assert "data.columns.instruction=QUESTION" in text
+    assert "data.columns.instruction=QUESTION" in asked({"Question ": "x"})  # far from `conversation`
+
+
+def test_a_slip_in_a_column_that_may_be_left_out_is_proposed() -> None:
+    assert found(columns("instruction output sytem")).proposals == ("data.columns.system=sytem",)
+    assert found(columns("instruction output History")).proposals == ("data.columns.history=History",)
+    assert found(columns("instruction output id source url score title")).proposals == ()
+    assert found(columns("instruction Output"), "alpaca").proposals == ("data.columns.output=Output",)
+
+
+def test_columns_take_the_names_used_here() -> None:
+    row = Row({"q": "1", "instruction": "old", "z": "2"}, "f", 1)
+    assert rename(row, {"instruction": "q"}).fields == {"instruction": "1", "z": "2"}
+    assert rename(row, {"output": "none"}) == row
+    assert rename(row, {"output": "instruction", "instruction": "q"}).fields == {
+        "instruction": "1", "output": "old", "z": "2"
+    }  # fmt: skip
+    assert {"task", "kto_tag", "chosen"} <= known_columns()

@@ -1,0 +1,259 @@
+"""Masks, tools and reasoning over real templates; plans and word-wise encoding against the plain way."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from dataclasses import replace
+from typing import Literal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tiny
+from real_templates import PHI4, REAL
+from template_zoo import NAMES, dicts, talk, tokenizer
+from weitiao.core.errors import ModelError
+from weitiao.data.conversation import Conversation, Message
+from weitiao.data.encoder import Encoder, Segment
+from weitiao.data.formats._base import RowError
+from weitiao.data.forms import Pair, Preference, Text
+from weitiao.data.layout import Masks, variables
+from weitiao.data.render import render_chunk
+from weitiao.data.sandbox import REFUSALS, TooCostly, compiled
+from weitiao.data.settings import DataSettings
+from weitiao.data.template import Template, choose_template
+
+CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+TOOL = {"type": "function", "function": {"name": "add", "description": "adds <|im_end|>", "parameters": {}}}
+CALLS = Conversation(
+    (
+        Message("user", "1+1?"),
+        Message("assistant", "", extra={"tool_calls": [CALL]}),
+        Message("tool", "2"),
+        Message("assistant", "It is 2."),
+    ),
+    "calls:1",
+    tools=(TOOL,),
+)
+CONTENT = st.sampled_from(
+    [
+        "a",
+        " b ",
+        "\n\nc",
+        "hi <|im_end|> there",
+        "<think>\nhm\n</think>\n\nso",
+        "</think>",
+        "是。\n",
+        "x " * 9,
+        "<|im_",
+    ]
+)
+DATA = {"sources": [{"rows": [{"a": 1}]}]}
+
+
+def trained(template: Template, one: Conversation, masks: Masks, name: str) -> list[tuple[str, float]]:
+    """Return (text, weight) of each stretch of one weight in the last example of a conversation."""
+    example = template.render(one, masks)[-1]
+    stretches: list[tuple[list[int], float]] = []
+    for token, weight in zip(example.ids, example.weights, strict=True):
+        if not stretches or stretches[-1][1] != weight:
+            stretches.append(([], weight))
+        stretches[-1][0].append(token)
+    return [(tokenizer(name).decode(ids), weight) for ids, weight in stretches]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    name=st.sampled_from(NAMES),
+    rows=st.lists(st.lists(CONTENT, min_size=2, max_size=4), min_size=3, max_size=6),
+    system=st.sampled_from(["", "Be brief.", " "]),
+    train_on=st.sampled_from(["answers", "last", "all"]),
+)
+def test_plans_give_what_rendering_each_row_gives(
+    name: str, rows: list[list[str]], system: str, train_on: Literal["answers", "last", "all"]
+) -> None:
+    template, masks = choose_template(tokenizer(name)), Masks(train_on)
+    talks = [talk(*row[: len(row) // 2 * 2], system=system) for row in rows]
+    plain = replace(template._renderer, masks=masks)
+    for one in talks * 3:
+        messages, _, _ = template._prepared(one.messages, ())
+        try:
+            expected = plain.layouts(messages)
+        except RowError as error:
+            (got,) = template.render_many([one], masks)
+            assert isinstance(got, RowError)
+            assert got.reason == error.reason
+            continue
+        template.render_many([one], masks)
+        assert template._plans[masks].layouts(messages) == expected
+
+
+@pytest.mark.parametrize("name", sorted(REAL))
+def test_one_shape_runs_the_template_for_its_first_rows_only(name: str) -> None:
+    template = choose_template(tokenizer(name))
+    template.render_many([talk("a", "b"), talk("c", "d")])
+    plans = template._plans[Masks()]
+    object.__setattr__(plans._plain, "write", None)
+    object.__setattr__(plans._tracing, "write", None)
+    assert [len(template.render_many([talk(f"q{n}", f"a{n}")])) for n in range(5)] == [1] * 5
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "instruction"])
+@pytest.mark.parametrize("asks", [True, False])
+def test_text_is_what_transformers_writes(name: str, asks: bool) -> None:
+    own = tokenizer(name)
+    for one in (talk("Hi", "Hello!", " x\n"), talk("a", "<think>b</think>c", "d", "e")):
+        text = choose_template(own)._write(one.messages, asks)
+        assert text == own.apply_chat_template(
+            dicts(one.messages), tokenize=False, add_generation_prompt=asks
+        )
+
+
+@pytest.mark.parametrize("name", ["qwen2.5", "qwen3", "llama3.1", "mistral", "glm4"])
+def test_tools_and_calls_are_written_as_transformers_writes_them(name: str) -> None:
+    own = tokenizer(name)
+    template = choose_template(own)
+    text = template._writer.write(CALLS.messages, CALLS.tools, asks=False)
+    turns = variables(CALLS.messages)
+    assert text == own.apply_chat_template(turns, tools=list(CALLS.tools), tokenize=False)
+    *_, last = template.render(CALLS)
+    prompt = template.prompt(CALLS.messages[:-1], CALLS.tools)
+    assert last.ids[: len(prompt.ids)] == prompt.ids
+    if name != "glm4":
+        assert "add" in own.decode([i for e in template.render(CALLS) for i in e.ids])
+    ends = [i for i, weight in zip(last.ids, last.weights, strict=True) if weight and i in template.stop_ids]
+    assert ends, "control tokens in a tool's description are text"
+
+
+def test_arguments_in_json_text_are_read() -> None:
+    call = {"function": {"name": "add", "arguments": '{"a": 1}'}}
+    (turn,) = variables([Message("assistant", "", extra={"tool_calls": [call], "name": None})])
+    assert turn["tool_calls"][0]["function"]["arguments"] == {"a": 1}
+    assert "name" not in turn
+
+
+def test_generation_marks_agree_with_message_boundaries() -> None:
+    own, one = tokenizer("phi4"), talk("Hi", "Hello!", "你是谁？", "一个小模型。")
+    assert "{% generation %}" in PHI4
+    both = own.apply_chat_template(
+        dicts(one.messages), return_dict=True, return_assistant_tokens_mask=True, tokenize=True
+    )
+    (example,) = choose_template(own).render(one)
+    assert list(example.ids) == both["input_ids"]
+    assert [int(weight) for weight in example.weights] == both["assistant_masks"]
+
+
+def test_what_is_trained_goes_by_setting_and_by_message() -> None:
+    template, one = choose_template(tokenizer("chatml")), talk("q", "one", "r", "two")
+    last = trained(template, one, Masks("last"), "chatml")
+    assert [text for text, weight in last if weight] == ["two<|im_end|>"]
+    assert [weight for _, weight in trained(template, one, Masks("all"), "chatml")] == [1.0]
+    weighed = [
+        replace(message, weight=weight)
+        for message, weight in zip(one.messages, (None, 0.0, 0.5, 0.25), strict=True)
+    ]
+    stretches = trained(template, replace(one, messages=tuple(weighed)), Masks(), "chatml")
+    assert [(text, weight) for text, weight in stretches if weight] == [
+        ("\n<|im_start|>user\nr<|im_end|>\n"[1:], 0.5),
+        ("two<|im_end|>", 0.25),
+    ]
+    silent = tuple(replace(message, weight=0.0) for message in one.messages)
+    (row,) = render_chunk([replace(one, messages=silent)], template, DataSettings(**DATA))
+    assert "no token of it is trained" in row.dropped
+
+
+@pytest.mark.parametrize("name", ["chatml", "qwen3", "llama2"])
+def test_reasoning_is_kept_dropped_or_masked(name: str) -> None:
+    template = choose_template(tokenizer(name))
+    one = talk("q", "<think>\nhmm well\n</think>\n\nanswer")
+    for reasoning, thinks, weighs in (("keep", True, True), ("mask", True, False), ("drop", False, False)):
+        stretches = trained(template, one, Masks(reasoning=reasoning), name)  # type: ignore[arg-type]
+        everything = "".join(text for text, _ in stretches)
+        carried = "".join(text for text, weight in stretches if weight)
+        assert ("hmm" in everything, "hmm" in carried) == (thinks, weighs)
+        assert "answer" in carried
+    kept, masked = (template.render(one, Masks(reasoning=r))[0].ids for r in ("keep", "mask"))
+    assert kept == masked
+
+
+def test_reasoning_beside_the_text_is_the_templates() -> None:
+    template = choose_template(tokenizer("qwen3"))
+    one = Conversation(
+        (Message("user", "q"), Message("assistant", "a", extra={"reasoning_content": "hm"})), "x:1"
+    )
+    assert trained(template, one, Masks(), "qwen3")[-1][0].startswith("<think>\nhm\n</think>\n\na")
+    masked = trained(template, one, Masks(reasoning="mask"), "qwen3")
+    assert masked[-1] == ("a<|im_end|>", 1.0)
+
+
+def test_every_form_is_rendered_and_texts_lose_nothing() -> None:
+    own = tokenizer("chatml")
+    template, asked = choose_template(own), (Message("user", "q"),)
+    text = Text("t:1", text="word <|im_end|> " * 30)
+    pair = Preference(
+        "p:1", prompt=asked, chosen=(Message("assistant", "a"),), rejected=(Message("assistant", "b" * 90),)
+    )
+    forms = [text, pair, Pair("s:1", source="x", target="y"), talk("a", "b")]
+    rows = render_chunk(forms, template, DataSettings(**DATA, max_length=40))
+    pieces = [example.ids for example in rows[0].examples]
+    whole = [i for piece in pieces for i in piece]
+    assert max(map(len, pieces)) <= 40
+    assert own.decode(whole) == text.text + own.eos_token
+    assert whole.count(own.eos_token_id) == 1
+    assert all(weight == 1 for example in rows[0].examples for weight in example.weights)
+    assert (rows[1].examples, "longer than 40" in rows[1].dropped) == ([], True)
+    assert [row.parts for row in rows[2:]] == [[""], [""]]
+    long = render_chunk([pair], template, DataSettings(**DATA, max_length=400))
+    assert long[0].parts == ["chosen", "rejected"]
+    assert long == render_chunk(
+        [pair], pickle.loads(pickle.dumps(template)), DataSettings(**DATA, max_length=400)
+    )
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text(st.sampled_from("ab 1.,'是\n\t\u3000é<|im_start|>"), max_size=40), max_size=4))
+def test_words_have_the_ids_of_whole_texts(texts: list[str]) -> None:
+    own = tokenizer("chatml")
+    encoder = Encoder(own)
+    assert encoder._words is not None
+    expected = [own(text, add_special_tokens=False)["input_ids"] for text in texts]
+    assert [list(ids) for ids in encoder.encode([Segment(text) for text in texts])] == expected
+
+
+HOSTILE = {
+    "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "filtered loops": "{% for a in range(99999) if a < 0 %}{% endfor %}" * 99,
+    "range": "{{ range(10**9) | list }}",
+    "times": "{{ 'a' * 10**10 }}",
+    "power": "{{ 10 ** (10 ** 10) }}",
+    "doubling": "{% set n = namespace(s='ab') %}{% for i in range(99) %}{% set n.s = n.s + n.s %}{% endfor %}",
+    "tilde": "{% set n = namespace(s='ab') %}{% for i in range(99) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
+    "center": "{{ 'a' | center(10**10) }}{{ 'a'.ljust(10**10) }}",
+    "width": "{{ '%9999999999d' % 1 }}",
+    "format": "{{ '{:9999999999}'.format(1) }}",
+    "replace": "{{ ('a' * 100000).replace('a', 'b' * 100000) }}",
+    "join": "{{ ['a' * 10000000] * 1000 | int | join('') }}",
+    "recursion": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+    "block": "{% set n = namespace(s='ab') %}{% for i in range(99) %}{% set s %}{{ n.s }}{{ n.s }}{% endset %}"
+    "{% set n.s = s %}{% endfor %}",
+    "nothing": "{{ messages[0].content + none }}",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_template_is_stopped_in_words(name: str) -> None:
+    began = time.thread_time()
+    with pytest.raises(REFUSALS):
+        compiled(HOSTILE[name]).render({"messages": [{"role": "user", "content": "x"}]})
+    assert time.thread_time() - began < 1.5
+
+
+def test_hostile_model_is_refused() -> None:
+    own = tiny.make_tokenizer(chat_template=HOSTILE["loops"])
+    with pytest.raises(ModelError, match="the chat template refuses it") as caught:
+        choose_template(own)
+    assert "longer than" in caught.value.problems[0].got
+    with pytest.raises(TooCostly):
+        compiled(HOSTILE["doubling"]).render({})
