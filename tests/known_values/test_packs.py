@@ -55,7 +55,7 @@ def test_another_sample_in_the_pack_changes_no_bit(label: str) -> None:
     )
     with torch.no_grad(), forward.attention():
         with_first, with_other = (
-            forward.outputs(make_pack([one, second])).logits_PV for one in (first, other)
+            forward.outputs(make_pack([one, second])).logits_PV() for one in (first, other)
         )
     own = second.trained_tokens
     assert torch.equal(with_first[-own:], with_other[-own:])
@@ -92,7 +92,7 @@ def test_a_model_with_a_state_is_not_packed(architecture: str, weight_noise: flo
     with torch.no_grad(), forward.attention():
         found = forward.outputs(make_pack(examples))
         for example, logits_KV in zip(
-            examples, found.logits_PV.split([e.trained_tokens for e in examples]), strict=True
+            examples, found.logits_PV().split([e.trained_tokens for e in examples]), strict=True
         ):
             plain_TV = model(input_ids=torch.tensor([example.ids]), use_cache=False).logits[0]
             wanted = [t for t, weight in enumerate(example.weights[1:]) if weight]

@@ -131,7 +131,7 @@ def test_another_branch_changes_no_bit(label: str) -> None:
     packs = [make_pack([example(header, tail), *rest]) for tail in ((4, *ids(8, 6)), (50, *ids(8, 7)))]
     own = slice(LONG + 9, None)
     with torch.no_grad(), forward.attention():
-        one, other = (forward.outputs(pack).logits_PV for pack in packs)
+        one, other = (forward.outputs(pack).logits_PV() for pack in packs)
     kept = torch.from_numpy(packs[0].kept_P)
     assert packs[0].shares
     assert torch.equal(one[kept >= own.start], other[kept >= own.start])

@@ -1,14 +1,13 @@
-"""From a pack to the logits at its trained positions: packed where the model allows it, else one example at a time.
+"""From a pack to what the head reads at its trained positions: packed where the model allows it, else one by one.
 
 Shapes: T tokens of a pack, K trained targets, P positions that predict them, V vocabulary.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 import torch
@@ -18,8 +17,9 @@ from transformers import PreTrainedModel
 from ..data.conversation import Example
 from ..data.packs import Pack, cut_into_packs, make_pack
 from ..data.prefix_tree import SHORTEST_SHARED
-from ..objectives._base import Outputs
+from ..objectives._base import Head, Outputs
 from .attention import LAYOUT, attention_of_packs
+from .head import find_head, run_without_head, takes_positions, whole_logits
 from .layout import Layout
 from .precision import Precision
 
@@ -43,12 +43,15 @@ class Forward:
     """Whether examples go through end to end (True) or one at a time."""
     shares: bool = True
     """Whether what examples of a pack have in common at their beginning goes through once."""
-    _keeps_logits: bool = field(init=False)
+    head: Head | None = None
+    """What the objective applies where it needs logits; None where the model applies its own, at all positions."""
     _lengths: tuple[int, ...] = field(init=False, default=())
 
-    def __post_init__(self) -> None:
-        """Read off the model what its forward takes."""
-        self._keeps_logits = "logits_to_keep" in inspect.signature(base_of(self.model).forward).parameters
+    @classmethod
+    def on(cls, model: nn.Module, precision: Precision, packs: bool = True, shares: bool = True) -> Forward:
+        """Return the forward of a model whose head is looked for."""
+        forward = cls(model, precision, packs, shares)
+        return replace(forward, head=find_head(base_of(model), forward._run, precision))
 
     def cut(self, examples: Sequence[Example], pack_tokens: int) -> list[Pack]:
         """Return examples in packs of at most `pack_tokens` tokens, such as this forward takes."""
@@ -77,20 +80,22 @@ class Forward:
             yield
 
     def outputs(self, pack: Pack) -> Outputs:
-        """Return logits (P, V), and rows, targets and weights (K,), of a pack; call inside `attention()`."""
+        """Return hidden states (P, D), their head, and rows, targets and weights (K,); call inside `attention()`."""
         if not self.packs:
             return _end_to_end([self._one_pack(make_pack([example])) for example in pack.examples])
         return self._one_pack(pack)
 
     def _one_pack(self, pack: Pack) -> Outputs:
-        logits_PV = self._logits(pack)
+        hidden_PD = self._hidden(pack)
         rows_K, targets_K, weights_K = (
-            torch.from_numpy(part).to(logits_PV.device)
+            torch.from_numpy(part).to(hidden_PD.device)
             for part in (pack.rows_K, pack.targets_K, pack.weights_K)
         )
-        return Outputs(logits_PV, rows_K, targets_K, weights_K)
+        head = self.head or whole_logits(hidden_PD.shape[1])
+        return Outputs(hidden_PD, head, rows_K, targets_K, weights_K)
 
-    def _logits(self, pack: Pack) -> Tensor:
+    def _hidden(self, pack: Pack) -> Tensor:
+        """Return what goes into the head at the pack's P positions; where that is not known, what comes out."""
         self._lengths = tuple(len(example.ids) for example in pack.examples)
         # Counted from the end: a method may put virtual tokens in front, and none while it is switched off.
         kept_P = torch.from_numpy(pack.kept_P - len(pack.ids_T)).to(self.device)
@@ -105,18 +110,27 @@ class Forward:
             arguments |= {"max_length_q": pack.longest, "max_length_k": pack.longest}
             arguments["position_ids"] = torch.from_numpy(pack.positions_T)[None].to(self.device)
             arguments[LAYOUT] = Layout.of(pack)
-        if self._keeps_logits:
+        base = base_of(self.model)
+        keeps = takes_positions(base)
+        if keeps:
             arguments["logits_to_keep"] = kept_P
+        # squeeze, as indexing would fill a gradient of the whole a second time
+        found = run_without_head(base, self._run, arguments) if self.head else self._run(arguments).squeeze(0)
+        return found if keeps else found[kept_P]
+
+    def _run(self, arguments: dict[str, object]) -> Tensor:
+        """Return the model's own logits (1, P, V)."""
         with self.precision.autocast(self.device):
-            logits: Tensor = self.model(**arguments).logits[0]
-        return logits if self._keeps_logits else logits[kept_P]
+            logits: Tensor = self.model(**arguments).logits
+        return logits
 
 
 def _end_to_end(parts: Sequence[Outputs]) -> Outputs:
     """Return several outputs as one."""
-    before = [0, *accumulate(len(part.logits_PV) for part in parts)]
+    before = [0, *accumulate(len(part.hidden_PD) for part in parts)]
     return Outputs(
-        logits_PV=torch.cat([part.logits_PV for part in parts]),
+        hidden_PD=torch.cat([part.hidden_PD for part in parts]),
+        head=parts[0].head,
         rows_K=torch.cat([part.rows_K + rows for part, rows in zip(parts, before, strict=False)]),
         targets_K=torch.cat([part.targets_K for part in parts]),
         weights_K=torch.cat([part.weights_K for part in parts]),
@@ -132,7 +146,7 @@ def choose_forward(model: nn.Module, precision: Precision) -> Forward:
     is found of examples that begin alike.
     """
     base = base_of(model)
-    chosen = Forward(model, precision, packs=False, shares=False)
+    chosen = Forward.on(model, precision, packs=False, shares=False)
     takes_attention = base._supports_attention_backend and base._can_set_attn_implementation()
     if not takes_attention or _depends_on_length(base):
         return chosen
@@ -140,7 +154,7 @@ def choose_forward(model: nn.Module, precision: Precision) -> Forward:
     model.eval()
     try:
         for shares in (False, True):
-            forward = Forward(model, precision, shares=shares)
+            forward = replace(chosen, packs=True, shares=shares)
             if not _same(_probe(forward, shares), _probe(chosen, shares), _tolerance(base, precision)):
                 break
             chosen = forward
@@ -177,7 +191,7 @@ def _probe(forward: Forward, alike: bool) -> Tensor:
     ]
     with forward.attention():
         outputs = forward.outputs(make_pack(examples, forward.shares))
-    return outputs.logits_PV[outputs.rows_K].float()
+    return outputs.logits_PV()[outputs.rows_K].float()
 
 
 def _probe_ids(length: int, vocabulary: int) -> tuple[int, ...]:

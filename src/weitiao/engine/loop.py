@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from ..core.errors import NotFiniteError, Problem
 from ..core.events import EventLog
 from ..methods._base import Attached
+from .allocator import freed_memory_kept
 from .checkpoint import NAME, Snapshot, damage_of, load_checkpoint, prune, save_checkpoint
 from .monitor import Monitor
 from .plan import StepPlan
@@ -70,7 +71,7 @@ class Training:
     def run(self) -> Progress:
         """Train to the end, or raise Interrupted or NotFiniteError with the last good state saved."""
         total_steps = self.plan.total_steps
-        with self.stepper.forward.attention(), watch_signals() as stop:
+        with self.stepper.forward.attention(), freed_memory_kept(), watch_signals() as stop:
             self._look_if_due(stop)
             while self.progress.step < total_steps and not self._gave_up() and not stop.requested():
                 self._record(self._step(), total_steps)

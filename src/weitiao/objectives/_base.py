@@ -3,28 +3,50 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from ..core.settings import Settings
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
 @dataclass(frozen=True)
+class Head:
+    """What makes logits over a vocabulary of V of hidden states of width D."""
+
+    project: Callable[[Tensor], Tensor]
+    """(n, D) to (n, V)."""
+    vocabulary: int
+    """V."""
+    weight_VD: Tensor | None = None
+    """Set where `project` is factor * hidden @ weight.T and nothing else."""
+    factor: float = 1.0
+    compute: torch.dtype | None = None
+    """The type the matrix is multiplied in; None for its own."""
+
+
+@dataclass(frozen=True)
 class Outputs:
-    """What the model gave for the K trained targets of a pack, at P positions, over a vocabulary of V.
+    """What the model gave for the K trained targets of a pack, at P positions, before the head.
 
     P is less than K where examples that begin alike go on differently: one position then predicts several targets.
+    An objective applies the head where it needs it, a few rows at a time: the logits of a pack may be too large.
     """
 
-    logits_PV: Tensor
+    hidden_PD: Tensor
+    head: Head
     rows_K: Tensor
     """Which of the P positions predicts each target."""
     targets_K: Tensor
     weights_K: Tensor
+
+    def logits_PV(self) -> Tensor:
+        """Return all logits at once, for looking at a few positions."""
+        return self.head.project(self.hidden_PD)
 
 
 @dataclass(frozen=True)

@@ -1,70 +1,171 @@
-"""Cross-entropy whose backward pass reuses the logits' own memory.
+"""Cross-entropy that never makes the logits of a whole pack: the head and the loss work on a few rows at a time.
 
-Shapes: K targets, P rows of logits that predict them, V vocabulary; P = K where each row has one target. Plain
-`F.cross_entropy` keeps a float32 log-softmax and makes a gradient beside the logits: three times their memory. Here
-the gradient, softmax(logits) minus the one-hot target, is written over the logits in chunks of rows, so nothing of
-their size is ever added.
+Shapes: K targets, P rows of hidden states that predict them, D width, V vocabulary, n rows of a chunk. A pack of 8192
+tokens over a vocabulary of 152k would make 5 GB of logits in fp32 and as much of their gradient. Here the gradient of a
+chunk's hidden states, (softmax(logits) - one-hot target) @ W, is made as soon as its logits are, which are then
+overwritten by the next chunk's; the backward pass only multiplies it by the gradient of the loss.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from math import ceil
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 
-CHUNK_VALUES = 1 << 22
-"""How many logits are worked on at once: 16 MiB in float32."""
+from ._base import Head, Outputs
+
+CHUNK_VALUES = 1 << 24
+"""How many logits there are at once, 64 MiB in fp32: with fewer, reading a large head costs more than multiplying."""
 
 
-def cross_entropy_sum(
-    logits_PV: Tensor, targets_K: Tensor, weights_K: Tensor, rows_K: Tensor | None = None
-) -> Tensor:
+def cross_entropy_sum(outputs: Outputs) -> Tensor:
     """Return the scalar sum over k of weights_k * -log softmax(logits_row_k)[targets_k], in float32.
 
-    `rows_K` names the row of each target where one row has several; left out, they go in pairs. The backward pass
-    overwrites `logits_PV`; autograd raises RuntimeError where the operation that made them needs them unchanged.
+    A head that is one matrix is multiplied once forward and once backward, as ever. Any other head (with a bias, a cap,
+    an adapter on it) is computed a second time in the backward pass; so is one in fp16, whose gradients need the scale
+    of the loss.
     """
-    if rows_K is None:
-        rows_K = torch.arange(len(targets_K), device=targets_K.device)
-    return cast(Tensor, _CrossEntropySum.apply(logits_PV, targets_K, weights_K, rows_K))  # type: ignore[no-untyped-call]
+    head, rows, targets, weights = outputs.head, outputs.rows_K, outputs.targets_K, outputs.weights_K
+    if _dtype_of(head) not in (None, torch.float16):
+        made = _LinearCrossEntropySum.apply(  # type: ignore[no-untyped-call]
+            outputs.hidden_PD, head.weight_VD, head, rows, targets, weights
+        )
+        return cast(Tensor, made)
+    total = weights.new_zeros(())
+    for rows_slice, hidden_nD in _chunks(outputs.hidden_PD, head.vocabulary):
+        total = total + checkpoint(_chunk_sum, outputs, rows_slice, hidden_nD, use_reentrant=False)
+    return total
 
 
-def _row_chunks(logits_PV: Tensor) -> range:
-    """Return the first rows of chunks of about CHUNK_VALUES logits."""
-    rows = max(1, CHUNK_VALUES // max(1, logits_PV.shape[1]))
-    return range(0, logits_PV.shape[0], rows)
+def _chunks(hidden_PD: Tensor, vocabulary: int) -> Iterator[tuple[slice, Tensor]]:
+    """Yield equal pieces of the rows, each of at most CHUNK_VALUES logits."""
+    rows = len(hidden_PD)
+    if rows:
+        pieces = ceil(rows / max(1, CHUNK_VALUES // vocabulary))
+        start = 0
+        for piece in torch.split(hidden_PD, ceil(rows / pieces)):
+            yield slice(start, start + len(piece)), piece
+            start += len(piece)
 
 
-class _CrossEntropySum(torch.autograd.Function):
+def _targets_in(rows: slice, rows_K: Tensor) -> tuple[Tensor, Tensor]:
+    """Return for each target its row in a chunk, and 1 where it has one or 0; without asking the device anything."""
+    inside_K = (rows_K >= rows.start) & (rows_K < rows.stop)
+    return (rows_K - rows.start).clamp(0, rows.stop - rows.start - 1), inside_K
+
+
+def _chunk_sum(outputs: Outputs, rows: slice, hidden_nD: Tensor) -> Tensor:
+    """Return a chunk's part of the sum, as plain operations."""
+    log_probs_nV = outputs.head.project(hidden_nD).float().log_softmax(dim=-1)
+    row_K, inside_K = _targets_in(rows, outputs.rows_K)
+    return -(outputs.weights_K * inside_K * log_probs_nV[row_K, outputs.targets_K]).sum()
+
+
+def _dtype_of(head: Head) -> torch.dtype | None:
+    """Return the type the matrix is multiplied in, None for a head that is not one matrix."""
+    return None if head.weight_VD is None else head.compute or head.weight_VD.dtype
+
+
+class _LinearCrossEntropySum(torch.autograd.Function):
+    """The sum for logits = factor * hidden @ weight.T, with gradients made on the way."""
+
     @staticmethod
     def forward(
         ctx: Any,  # noqa: ANN401
-        logits_PV: Tensor,
+        hidden_PD: Tensor,
+        weight_VD: Tensor,
+        head: Head,
+        rows_K: Tensor,
         targets_K: Tensor,
         weights_K: Tensor,
-        rows_K: Tensor,
     ) -> Tensor:
-        starts = _row_chunks(logits_PV)
-        log_sums_P = torch.cat(
-            [logits_PV[s : s + starts.step].float().logsumexp(dim=-1) for s in starts]
-            or [weights_K.new_zeros(0)]
+        dtype = _dtype_of(head)
+        wants_hidden, wants_weight, *_ = ctx.needs_input_grad
+        work = _Work(
+            weight_VD.to(dtype), head.factor, rows_K, targets_K, weights_K, wants_hidden, wants_weight
         )
-        chosen_K = logits_PV[rows_K, targets_K].float()
-        ctx.save_for_backward(logits_PV, targets_K, weights_K, rows_K, log_sums_P)
-        return (weights_K * (log_sums_P[rows_K] - chosen_K)).sum()
+        total = weights_K.new_zeros(())
+        pieces_PD = []
+        for rows, hidden_nD in _chunks(hidden_PD, head.vocabulary):
+            total += work.add(rows, hidden_nD.to(dtype))
+            pieces_PD.append(work.hidden_gradient_nD)
+        gradient_PD = torch.cat(pieces_PD or [work.hidden_gradient_nD])
+        ctx.save_for_backward(gradient_PD, work.weight_gradient_VD)
+        ctx.dtypes = hidden_PD.dtype, weight_VD.dtype
+        return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401
-        logits_PV, targets_K, weights_K, rows_K, log_sums_P = ctx.saved_tensors
-        scale_K = grad * weights_K
-        scale_P1 = torch.zeros_like(log_sums_P).index_add_(0, rows_K, scale_K)[:, None]
-        starts = _row_chunks(logits_PV)
-        for s in starts:
-            rows = slice(s, s + starts.step)
-            gradient = logits_PV[rows].float().sub_(log_sums_P[rows, None]).exp_().mul_(scale_P1[rows])
-            logits_PV[rows] = gradient.to(logits_PV.dtype)
-        minus_K = -scale_K.to(logits_PV.dtype)
-        return logits_PV.index_put_((rows_K, targets_K), minus_K, accumulate=True), None, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        hidden_PD, weight_VD = ctx.saved_tensors
+        wants_hidden, wants_weight, *_ = ctx.needs_input_grad
+        return (
+            (grad * hidden_PD).to(ctx.dtypes[0]) if wants_hidden else None,
+            (grad * weight_VD).to(ctx.dtypes[1]) if wants_weight else None,
+            None,
+            None,
+            None,
+            None,
+        )
+
+
+class _Work:
+    """Goes through the chunks, one buffer of logits for all of them."""
+
+    def __init__(
+        self,
+        weight_VD: Tensor,
+        factor: float,
+        rows_K: Tensor,
+        targets_K: Tensor,
+        weights_K: Tensor,
+        wants_hidden: bool,
+        wants_weight: bool,
+    ) -> None:
+        self.weight_VD, self.factor = weight_VD, factor
+        self.rows_K, self.targets_K, self.weights_K = rows_K, targets_K, weights_K
+        self.wants_gradients = wants_hidden or wants_weight
+        self.hidden_gradient_nD = weight_VD.new_zeros(0, weight_VD.shape[1], dtype=torch.float32)
+        gradient_shape = weight_VD.shape if wants_weight else (0, 0)
+        self.weight_gradient_VD = weight_VD.new_zeros(gradient_shape, dtype=torch.float32)
+        self._logits_nV = weight_VD.new_empty(0, len(weight_VD))
+
+    def add(self, rows: slice, hidden_nD: Tensor) -> Tensor:
+        """Return a chunk's part of the sum and leave its gradients on the attributes."""
+        if len(self._logits_nV) < len(hidden_nD):
+            self._logits_nV = hidden_nD.new_empty(len(hidden_nD), len(self.weight_VD))
+        logits_nV = torch.mm(hidden_nD, self.weight_VD.t(), out=self._logits_nV[: len(hidden_nD)]).float()
+        if self.factor != 1:
+            logits_nV.mul_(self.factor)
+        row_K, inside_K = _targets_in(rows, self.rows_K)
+        weights_K = self.weights_K * inside_K
+        chosen_K = logits_nV[row_K, self.targets_K]
+        top_n1 = logits_nV.amax(dim=1, keepdim=True)
+        above_nV = logits_nV.sub_(top_n1).exp_()
+        sums_n = above_nV.sum(dim=1)
+        if self.wants_gradients:
+            self._gradients(hidden_nD, above_nV, sums_n, row_K, weights_K)
+        return (weights_K * ((top_n1[:, 0] + sums_n.log())[row_K] - chosen_K)).sum()
+
+    def _gradients(
+        self, hidden_nD: Tensor, above_nV: Tensor, sums_n: Tensor, row_K: Tensor, weights_K: Tensor
+    ) -> None:
+        """Make the gradients from exp(logits - top), which is overwritten.
+
+        With s the row's sum and w its weight, w * softmax - one-hot is w / s * (exp(..) - s / w * one-hot): the factor
+        w / s waits until the row is D numbers wide instead of V.
+        """
+        weight_n = torch.zeros_like(sums_n).index_add_(0, row_K, weights_K)
+        scale_n1 = (weight_n / sums_n)[:, None]
+        above_nV.index_put_((row_K, self.targets_K), -weights_K / scale_n1[row_K, 0], accumulate=True)
+        scale_n1 = scale_n1 * self.factor
+        if hidden_nD.dtype is not torch.float32:  # rounded as late as can be
+            above_nV, scale_n1 = above_nV.mul_(scale_n1).to(hidden_nD.dtype), torch.ones_like(scale_n1)
+        self.hidden_gradient_nD = torch.mm(above_nV, self.weight_VD).float().mul_(scale_n1)
+        if self.weight_gradient_VD.numel():
+            self.weight_gradient_VD.addmm_(above_nV.t().float(), hidden_nD.float() * scale_n1)

@@ -22,5 +22,4 @@ class SupervisedFineTuning(Objective):
         """Return the weighted sum of the trained tokens' negative log-likelihoods, in nats."""
         from ._cross_entropy import cross_entropy_sum
 
-        total = cross_entropy_sum(outputs.logits_PV, outputs.targets_K, outputs.weights_K, outputs.rows_K)
-        return LossSum(sum=total, weight=float(outputs.weights_K.sum()))
+        return LossSum(sum=cross_entropy_sum(outputs), weight=float(outputs.weights_K.sum()))

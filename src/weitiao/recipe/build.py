@@ -70,7 +70,7 @@ def _batches(examples: Sequence[Example], device: torch.device) -> Iterator[dict
 def forward_for(attached: Attached, precision: Precision, log: EventLog) -> Forward:
     """Choose how examples go through a model, saying so where they cannot go through in packs."""
     if not attached.packs:
-        return Forward(attached.model, precision, packs=False)
+        return Forward.on(attached.model, precision, packs=False, shares=False)
     forward = choose_forward(attached.model, precision)
     if not forward.packs:
         log.emit(
