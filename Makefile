@@ -21,8 +21,8 @@ lint: .venv/.installed-dev  ## style and types only
 	.venv/bin/python -m ruff format --check .
 	.venv/bin/python -m mypy
 
-bench: .venv/.installed-dev  ## speed and memory beside plain peft + transformers, into benchmarks/results
-	.venv/bin/python benchmarks/first_run.py
+bench: .venv/.installed-dev  ## speed and memory beside LLaMA-Factory, TRL and plain peft, into benchmarks/RESULTS.md; DATA=FILE
+	.venv/bin/python benchmarks/throughput.py $(if $(DATA),--data $(DATA))
 
 bench-methods: .venv/.installed-dev  ## every method's recipe on the same data, into benchmarks/METHODS.md; takes hours
 	.venv/bin/python benchmarks/methods.py

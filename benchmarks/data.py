@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
-import venv
 from collections.abc import Iterator
 from datetime import date
 from importlib.metadata import version
@@ -26,14 +24,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from _environments import LLAMA_FACTORY, Measured, environment_of, model_folder, versions_in
+
 from methods import machine
 
 HERE = Path(__file__).resolve().parent
 RESULTS, PAGE = HERE / "results" / "data.json", HERE / "DATA.md"
-PEER = ("torch==2.13.0", "llamafactory==0.9.5")
-NEED_CUDA = ("torchvision", "torchaudio")
-"""Their wheels load CUDA's libraries, which a CPU's torch does not bring; LLaMA-Factory imports the second always."""
-STAND_IN = '"""Stands in for the real one, of which text needs nothing."""\n'
 COLD, WARM = "weitiao, first run", "weitiao, from its cache"
 FACTORY = "LLaMA-Factory"
 SIDES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -47,8 +43,6 @@ SIDES: dict[str, tuple[str, dict[str, Any]]] = {
 KINDS = {"repeated": False, "different": True}
 LOOKED_EVERY_SECONDS = 0.5
 MIB = 2**20
-
-Measured = dict[str, Any]
 
 
 def rows_of(path: Path | None) -> list[dict[str, str]]:
@@ -72,38 +66,10 @@ def write_rows(path: Path, rows: list[dict[str, str]], count: int, different: bo
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def peer_python(work: Path) -> Path:
-    """Return the interpreter of LLaMA-Factory's environment, which is made where it is not there."""
-    folder = work / "llamafactory"
-    python = folder / "bin" / "python"
-    if not (folder / "done").is_file():
-        venv.create(folder, with_pip=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PEER], check=True)
-        subprocess.run([str(python), "-m", "pip", "uninstall", "--quiet", "--yes", *NEED_CUDA], check=True)
-        (site,) = folder.glob("lib/python*/site-packages")
-        (site / "torchaudio.py").write_text(STAND_IN, encoding="utf-8")
-        (folder / "done").touch()
-    return python
-
-
-def peer_versions(python: Path) -> str:
-    """Return what decides the speed of LLaMA-Factory's environment, with versions."""
-    names = ("llamafactory", "transformers", "datasets", "tokenizers", "torch")
-    code = f"from importlib.metadata import version\nprint(', '.join(n + ' ' + version(n) for n in {names}))"
-    return subprocess.run(
-        [str(python), "-c", code], check=True, capture_output=True, text=True
-    ).stdout.strip()
-
-
 def run_side(side: str, task: Measured, python: Path, home: Path) -> Measured:
     """Make one run in a process of its own; returns what it measured, with the peak of its process tree."""
     script, own = SIDES[side]
-    environment = {
-        **os.environ,
-        "WEITIAO_HOME": str(home),
-        "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
+    environment = environment_of(python, WEITIAO_HOME=str(home))
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / name for name in ("task.json", "result.json", "said.txt")]
         paths[0].write_text(json.dumps({**task, **own, "folder": folder}), encoding="utf-8")
@@ -164,14 +130,6 @@ def medians(runs: list[Measured]) -> Measured:
     return {name: median(run[name] for run in runs) for name in runs[0]}
 
 
-def model_folder() -> Path:
-    """Return the folder with the tokenizer that all sides use."""
-    from weitiao.models.resolve import resolve
-    from weitiao.models.settings import ModelSettings
-
-    return resolve(ModelSettings(name="smollm2-135m")).path
-
-
 def report_of(options: argparse.Namespace, measured: Measured, python: Path) -> Measured:
     """Return everything that DATA.md is written from."""
     return {
@@ -179,7 +137,7 @@ def report_of(options: argparse.Namespace, measured: Measured, python: Path) -> 
         "command": " ".join(["python benchmarks/data.py", *shown_words(options)]),
         "machine": machine(),
         "versions": {name: version(name) for name in ("weitiao", "transformers", "tokenizers", "datasets")},
-        "peer_versions": peer_versions(python),
+        "peer_versions": versions_in(python),
         "different_rows": len(rows_of(options.data)),
         "rows": options.rows,
         "repeats": options.repeats,
@@ -253,7 +211,7 @@ def main() -> None:
     from weitiao.core.files import cache_home
 
     options = parse_options()
-    python = peer_python(options.work or cache_home() / "benchmarks")
+    python = LLAMA_FACTORY.python(options.work or cache_home() / "benchmarks")
     model_folder()  # the alias is unpacked once, before homes of their own
     with tempfile.TemporaryDirectory() as folder:
         report = report_of(options, measure(options, Path(folder), python), python)
