@@ -15,6 +15,7 @@ from ..engine.forward import Forward
 from ..engine.memory import default_pack_tokens
 from ..evaluation.answers import Answer, Question, answer_questions, before_after, choose_questions
 from ..evaluation.held_out import HeldOut, measure_held_out
+from ..methods._base import Attached
 from .recipe import Recipe
 
 
@@ -24,7 +25,8 @@ class Look:
 
     held_out: HeldOut | None
     """None where nothing is held out."""
-    answers: list[str]
+    answers: list[str] | None
+    """None until the questions are asked."""
 
 
 @dataclass
@@ -45,15 +47,18 @@ class Comparison:
             evaluate.questions, self.data.held_out_conversations, evaluate.question_count
         )
 
-    def look_before(self, forward: Forward, earlier: Sequence[Event], log: EventLog) -> None:
-        """Look at the untrained model, or take what an interrupted process of this run saw."""
+    def look_before(self, forward: Forward, earlier: Sequence[Event], log: EventLog, ask: bool) -> None:
+        """Measure the untrained model, and ask it where that cannot wait; or take what an interrupted process saw.
+
+        An adapter can be switched off at the end, so its run need not begin with minutes of writing answers.
+        """
         seen = [event for event in earlier if event["event"] == "before"]
         if seen and seen[-1]["questions"] == [question.text for question in self.questions]:
-            held_out = seen[-1]["held_out"]
-            self.before = Look(HeldOut(held_out["loss"]) if held_out else None, list(seen[-1]["answers"]))
+            held_out, answers = seen[-1]["held_out"], seen[-1]["answers"]
+            self.before = Look(HeldOut(held_out["loss"]) if held_out else None, answers and list(answers))
             return
-        log.emit("stage", text="measuring and asking the model before training")
-        self.before = self._look(forward)
+        log.emit("stage", text=f"measuring {'and asking ' if ask else ''}the model before training")
+        self.before = Look(self._measure(forward), self._ask(forward) if ask else None)
         held_out = self.before.held_out
         if held_out is not None and not math.isfinite(held_out.loss):
             what = "the model gives no finite loss before any training: its weights or its precision are at fault"
@@ -71,28 +76,34 @@ class Comparison:
             answers=self.before.answers,
         )
 
-    def look_after(self, forward: Forward, log: EventLog) -> None:
+    def look_after(self, forward: Forward, attached: Attached, log: EventLog) -> None:
         """Look at the trained model, and report both answers side by side."""
         log.emit("stage", text="measuring and asking the model after training")
-        self.after = self._look(forward)
+        self.after = Look(self._measure(forward), self._ask(forward))
+        if self.before is not None and self.before.answers is None:
+            with attached.disabled():
+                self.before.answers = self._ask(forward)
         if self.questions:
             log.emit("answers", rows=[answer.as_fields() for answer in self.answers])
 
     @property
     def answers(self) -> list[Answer]:
         """The questions with both answers; raises ValueError before both looks were taken."""
-        if self.before is None or self.after is None:
+        before, after = (look.answers if look else None for look in (self.before, self.after))
+        if before is None or after is None:
             raise ValueError("both looks must be taken first")
-        return before_after(self.questions, self.before.answers, self.after.answers)
+        return before_after(self.questions, before, after)
 
-    def _look(self, forward: Forward) -> Look:
-        settings, held_out = self.recipe.evaluate.generation, None
-        if self.data.held_out:
-            pack_tokens = self.recipe.train.pack_tokens or default_pack_tokens(forward.device)
-            with forward.attention():
-                held_out = measure_held_out(forward, self.recipe.objective, self.data.held_out, pack_tokens)
+    def _measure(self, forward: Forward) -> HeldOut | None:
+        if not self.data.held_out:
+            return None
+        pack_tokens = self.recipe.train.pack_tokens or default_pack_tokens(forward.device)
+        with forward.attention():
+            return measure_held_out(forward, self.recipe.objective, self.data.held_out, pack_tokens)
+
+    def _ask(self, forward: Forward) -> list[str]:
+        settings = self.recipe.evaluate.generation
         with forward.precision.autocast(forward.device):
-            answers = answer_questions(
+            return answer_questions(
                 forward.model, self.tokenizer, self.data.template, self.questions, settings
             )
-        return Look(held_out, answers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,7 +115,6 @@ class _Session:
             log.close()
 
     def _train(self, ready: Ready, log: EventLog, earlier: Sequence[Event]) -> Run:
-        from ..engine.forward import choose_forward
         from ..models.fingerprint import fingerprint
         from ..models.load import load_model
         from .before_after import Comparison
@@ -127,18 +127,16 @@ class _Session:
         model = load_model(self.recipe.model)
         base, precision = fingerprint(model), precision_for(self.recipe.model, model)
         comparison = Comparison(self.recipe, ready.tokenizer, data)
-        continues = self.recipe.model.adapter is not None
-        if not continues:
-            comparison.look_before(choose_forward(model, precision), earlier, log)
         attached = attach(self.recipe, model, data, log)
         forward = forward_for(attached, precision, log)
-        if continues:
-            comparison.look_before(forward, earlier, log)
+        is_base = self.recipe.model.adapter is None and not attached.saves_whole_model
+        with attached.disabled() if is_base else nullcontext():
+            comparison.look_before(forward, earlier, log, ask=not is_base)
         training = build_training(self.recipe, self.folder, attached, data, forward, base, log)
         self._resume(training, log)
         self.under_way = True
         progress = training.run()
-        comparison.look_after(forward, log)
+        comparison.look_after(forward, attached, log)
         return finish(self.recipe, self.folder, attached, comparison, progress, log)
 
     def _resume(self, training: Training, log: EventLog) -> None:
