@@ -23,6 +23,7 @@ from weitiao.data.formats import FORMATS
 from weitiao.data.readers import READERS
 from weitiao.data.settings import DataSettings, SourceSettings
 from weitiao.engine.checkpoint import CheckpointSettings
+from weitiao.engine.kernels import KernelSettings
 from weitiao.engine.optimizers import OptimizerSettings
 from weitiao.engine.schedules import ScheduleSettings
 from weitiao.engine.settings import StepSettings
@@ -46,6 +47,7 @@ BLOCKS: Mapping[str, tuple[str, type[Settings]]] = {
     "steps": ("train", StepSettings),
     "optimizer": ("train", OptimizerSettings),
     "schedule": ("train", ScheduleSettings),
+    "kernels": ("train", KernelSettings),
     "checkpoints": ("train", CheckpointSettings),
     "evaluate": ("evaluate", EvaluateSettings),
     "track": ("track", TrackSettings),

@@ -22,6 +22,9 @@ Rows = NDArray[np.int64]
 Interval = tuple[int, int]
 """The first row, and the one after the last."""
 
+FILLER_ROWS = 128
+"""Rows of a filler segment at most: attention costs their square, and nothing reads them."""
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -50,6 +53,8 @@ class Pack:
     weights_K: NDArray[np.float32]
     """A target's weight, added up over the examples that share it."""
     examples: tuple[Example, ...]
+    filler: int = 0
+    """How many rows at the end belong to no example: they are seen by none, and nothing is predicted from them."""
 
     @property
     def starts(self) -> tuple[int, ...]:
@@ -67,11 +72,12 @@ class Pack:
         return any(segment.context for segment in self.segments)
 
 
-def make_pack(examples: Sequence[Example], share: bool = True) -> Pack:
+def make_pack(examples: Sequence[Example], share: bool = True, fill_to: int | None = None) -> Pack:
     """Lay examples end to end; the target of the last token of one is never the first of the next.
 
     With `share`, what examples have in common at their beginning stands once, and its targets weigh as much as in all
-    of them together. Whatever is drawn at random for a token (dropout) is then drawn once for all that share it.
+    of them together. Whatever is drawn at random for a token (dropout) is then drawn once for all that share it. With
+    `fill_to`, rows without meaning follow up to its next multiple, so that packs of different examples are as long.
     """
     branches = find_branches(examples) if share else _none_shared(examples)
     total = sum(len(examples[b.index].ids) - b.shared for b in branches)
@@ -94,18 +100,28 @@ def make_pack(examples: Sequence[Example], share: bool = True) -> Pack:
         weights_T[rows[1:]] += np.asarray(example.weights[1:], dtype=np.float32)
         if end > start:
             segments.append(Segment(start, end, tuple(_intervals(context))))
+    filler = -total % fill_to if fill_to else 0
     targets = np.flatnonzero(weights_T)
     kept_P, rows_K = np.unique(before_T[targets], return_inverse=True)
     return Pack(
-        ids_T=ids_T,
-        positions_T=positions_T,
-        segments=tuple(segments),
+        ids_T=np.pad(ids_T, (0, filler)),
+        positions_T=np.pad(
+            positions_T, (0, filler)
+        ),  # 0 is a position in every model, however short its context
+        segments=(*segments, *_filler_segments(total, total + filler)),
         kept_P=kept_P,
         rows_K=rows_K,
         targets_K=ids_T[targets],
         weights_K=weights_T[targets],
         examples=tuple(examples[branch.index] for branch in branches),
+        filler=filler,
     )
+
+
+def _filler_segments(start: int, end: int) -> Iterator[Segment]:
+    """Yield segments of at most FILLER_ROWS rows from `start` to `end`."""
+    for first in range(start, end, FILLER_ROWS):
+        yield Segment(first, min(first + FILLER_ROWS, end))
 
 
 def _none_shared(examples: Sequence[Example]) -> list[Branch]:
@@ -119,11 +135,14 @@ def _intervals(rows: Rows) -> Iterator[Interval]:
             yield int(run[0]), int(run[-1]) + 1
 
 
-def cut_into_packs(examples: Sequence[Example], pack_tokens: int, share: bool = True) -> list[Pack]:
+def cut_into_packs(
+    examples: Sequence[Example], pack_tokens: int, share: bool = True, fill: bool = False
+) -> list[Pack]:
     """Group a step's examples into packs of at most `pack_tokens` tokens, first fit decreasing.
 
     Examples that begin alike go into one pack as far as it holds them, and count without what they share. An example
-    longer than the budget gets a pack of its own; examples that train nothing are left out.
+    longer than the budget gets a pack of its own; examples that train nothing are left out. With `fill`, every pack
+    has `pack_tokens` rows, one of an example longer than that the next multiple.
     """
     trained = sorted((e for e in examples if e.trained_tokens), key=lambda e: -len(e.ids))
     bins: list[tuple[int, list[Example]]] = []
@@ -135,7 +154,7 @@ def cut_into_packs(examples: Sequence[Example], pack_tokens: int, share: bool = 
                 break
         else:
             bins.append((length, run))
-    return [make_pack(members, share) for _, members in bins]
+    return [make_pack(members, share, pack_tokens if fill else None) for _, members in bins]
 
 
 def _runs(examples: Sequence[Example], pack_tokens: int) -> list[tuple[int, list[Example]]]:

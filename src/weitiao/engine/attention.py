@@ -8,10 +8,11 @@ Shapes: B = 1 pack, H heads, T rows of the pack, D head size, k keys: T and what
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +23,6 @@ from transformers.modeling_utils import AttentionInterface
 
 from .layout import Layout
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 PACKED = "weitiao_packed"
 """The name of this attention in a model's configuration."""
 
@@ -34,7 +32,35 @@ LAYOUT = "weitiao_layout"
 NOT_DONE_HERE = ("softcap", "s_aux", "position_bias")
 """What some models ask of their attention and this one would leave out: capped scores, sinks, biases."""
 
+Capability = tuple[int, int]
+"""What a CUDA device can do, as NVIDIA numbers it: (8, 0) is Ampere."""
 
+FLASH_CAPABILITY: Capability = (8, 0)
+FLASH_HEAD_SIZE = 192
+"""Where FlashAttention runs, and up to which head size."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a model's attention, with the layout of what it is given."""
+
+    query_BHTD: Tensor
+    key_BHkD: Tensor
+    value_BHkD: Tensor
+    layout: Layout
+    scaling: float | None = None
+    window: int | None = None
+    """How many tokens a token sees, itself among them; None for all before it."""
+    dropout: float = 0.0
+
+    @property
+    def grouped(self) -> bool:
+        """Whether several heads of queries share one of keys and values."""
+        return self.query_BHTD.shape[1] != self.key_BHkD.shape[1]
+
+
+# Opaque to torch.compile: a layout is data of one pack, and a graph made for it would be made anew for each.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def packed_attention(
     module: nn.Module,
     query_BHTD: Tensor,
@@ -57,61 +83,87 @@ def packed_attention(
     queries, keys = query_BHTD.shape[2], key_BHkD.shape[2]
     layout = plain.behind(keys - plain.end, queries - plain.end)
     window = kwargs.get("sliding_window")
-    if query_BHTD.is_cuda and layout.shares and not dropout:
-        output_BHTD = _in_blocks(query_BHTD, key_BHkD, value_BHkD, scaling, layout, window)
-        return output_BHTD.transpose(1, 2).contiguous(), None
-    pieces = _by_segment(query_BHTD, key_BHkD, value_BHkD, dropout, scaling, layout, window)
-    return torch.cat([piece.transpose(1, 2) for piece in pieces], dim=1).contiguous(), None
+    call = Call(query_BHTD, key_BHkD, value_BHkD, layout, scaling, window, dropout)
+    return choose_backend(call, _capability(query_BHTD.device)).attend(call), None
 
 
-def _by_segment(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    dropout: float,
-    scaling: float | None,
-    layout: Layout,
-    window: int | None,
-) -> list[Tensor]:
-    """Attend segment by segment, each to its context and itself; returns (B, H, own rows, D) for each."""
-    lengths, seen = layout.pieces
-    # One split, whose backward pass is one cat; slices would each fill a gradient of the whole pack.
-    queries = torch.split(query, layout.rows, dim=2)
-    keys, values = (torch.split(whole, lengths, dim=2) for whole in (key, value))
-    outputs = []
-    for segment, own_query, numbers in zip(layout.segments, queries, seen, strict=True):
-        mask = layout.mask(segment, window, query.device)
-        output = scaled_dot_product_attention(
-            own_query,
-            _join(keys, numbers),
-            _join(values, numbers),
-            attn_mask=mask,
-            dropout_p=dropout,
-            is_causal=mask is None,
-            scale=scaling,
-            enable_gqa=query.shape[1] != key.shape[1],
-        )
-        outputs.append(output)
-    return outputs
+@cache
+def _capability(device: torch.device) -> Capability | None:
+    """Return a CUDA device's compute capability, None for any other device."""
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else None
 
 
-def _join(pieces: tuple[Tensor, ...], numbers: list[int]) -> Tensor:
-    return pieces[numbers[0]] if len(numbers) == 1 else torch.cat([pieces[n] for n in numbers], dim=2)
+def choose_backend(call: Call, capability: Capability | None) -> Backend:
+    """Return the first backend of the table that takes a call, on a CUDA device of `capability` or elsewhere."""
+    return next(backend for backend in BACKENDS if backend.takes(call, capability))
 
 
-def _in_blocks(
-    query: Tensor, key: Tensor, value: Tensor, scaling: float | None, layout: Layout, window: int | None
-) -> Tensor:
+def _varlen_takes(call: Call, capability: Capability | None) -> bool:
+    """Tell whether FlashAttention computes a call: Ampere or newer, 16 bits, and no context but the segment's own.
+
+    The head sizes are those whose backward pass torch has on every such card: sm86 and sm89 want less than 256.
+    """
+    size = call.query_BHTD.shape[3]
+    return (
+        capability is not None
+        and capability >= FLASH_CAPABILITY
+        and call.query_BHTD.dtype in (torch.bfloat16, torch.float16)
+        and size % 8 == 0
+        and size <= FLASH_HEAD_SIZE
+        and call.value_BHkD.shape[3] == size
+        and not call.layout.shares
+        and not call.dropout
+    )
+
+
+def varlen_arguments(call: Call) -> dict[str, Any]:
+    """Return what `torch.nn.attention.varlen.varlen_attn` is given for a call: (T, H, D) and where segments begin.
+
+    Its window counts the tokens to the left of one, ours that one too; (-1, 0) is plain causal attention.
+    """
+    query_THD, key_THD, value_THD = (
+        whole[0].transpose(0, 1) for whole in (call.query_BHTD, call.key_BHkD, call.value_BHkD)
+    )
+    bounds = call.layout.bounds(call.query_BHTD.device)
+    longest = max(call.layout.rows)
+    return {
+        "query": query_THD,
+        "key": key_THD,
+        "value": value_THD,
+        "cu_seq_q": bounds,
+        "cu_seq_k": bounds,
+        "max_q": longest,
+        "max_k": longest,
+        "scale": call.scaling,
+        "window_size": (-1 if call.window is None else call.window - 1, 0),
+        "enable_gqa": call.grouped,
+    }
+
+
+def _varlen(call: Call) -> Tensor:
+    """Attend with FlashAttention's kernel for sequences of different lengths: one launch for the whole pack."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    output_THD = varlen_attn(**varlen_arguments(call))
+    assert isinstance(output_THD, Tensor)  # a pair only where asked for more
+    return output_THD[None]
+
+
+def _flex_takes(call: Call, capability: Capability | None) -> bool:
+    return capability is not None and call.layout.shares and not call.dropout
+
+
+def _flex(call: Call) -> Tensor:
     """Attend with FlexAttention, which skips the blocks of 128 queries by 128 keys in which nothing is seen.
 
     For CUDA only: on the CPU it gives NaN where a row of a block sees nothing.
     """
-    block_mask = layout.block_mask(key.shape[2], query.shape[2], window, query.device)
-    grouped = query.shape[1] != key.shape[1]
-    output: Tensor = _compiled_flex_attention()(
-        query, key, value, block_mask=block_mask, scale=scaling, enable_gqa=grouped
+    query, key = call.query_BHTD, call.key_BHkD
+    block_mask = call.layout.block_mask(key.shape[2], query.shape[2], call.window, query.device)
+    output_BHTD: Tensor = _compiled_flex_attention()(
+        query, key, call.value_BHkD, block_mask=block_mask, scale=call.scaling, enable_gqa=call.grouped
     )
-    return output
+    return output_BHTD.transpose(1, 2).contiguous()
 
 
 @cache
@@ -120,6 +172,56 @@ def _compiled_flex_attention() -> Callable[..., Any]:
     from torch.nn.attention.flex_attention import flex_attention
 
     return torch.compile(flex_attention, dynamic=True)
+
+
+def _segments_take(call: Call, capability: Capability | None) -> bool:
+    return True
+
+
+def _segments(call: Call) -> Tensor:
+    """Attend segment by segment, each to its context and itself."""
+    layout = call.layout
+    lengths, seen = layout.pieces
+    # One split, whose backward pass is one cat; slices would each fill a gradient of the whole pack.
+    queries = torch.split(call.query_BHTD, layout.rows, dim=2)
+    keys, values = (torch.split(whole, lengths, dim=2) for whole in (call.key_BHkD, call.value_BHkD))
+    outputs = []
+    for segment, own_query, numbers in zip(layout.segments, queries, seen, strict=True):
+        mask = layout.mask(segment, call.window, own_query.device)
+        output = scaled_dot_product_attention(
+            own_query,
+            _join(keys, numbers),
+            _join(values, numbers),
+            attn_mask=mask,
+            dropout_p=call.dropout,
+            is_causal=mask is None,
+            scale=call.scaling,
+            enable_gqa=call.grouped,
+        )
+        outputs.append(output.transpose(1, 2))
+    return torch.cat(outputs, dim=1).contiguous()
+
+
+def _join(pieces: tuple[Tensor, ...], numbers: list[int]) -> Tensor:
+    return pieces[numbers[0]] if len(numbers) == 1 else torch.cat([pieces[n] for n in numbers], dim=2)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to compute the attention of a pack."""
+
+    name: str
+    takes: Callable[[Call, Capability | None], bool]
+    attend: Callable[[Call], Tensor]
+    """Returns (B, T, H, D)."""
+
+
+BACKENDS: tuple[Backend, ...] = (
+    Backend("varlen", _varlen_takes, _varlen),
+    Backend("flex", _flex_takes, _flex),
+    Backend("segments", _segments_take, _segments),
+)
+"""The ways to attend, the fastest first; the first that takes a call computes it."""
 
 
 def _no_mask(*_: object, **__: object) -> None:

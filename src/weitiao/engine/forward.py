@@ -19,9 +19,11 @@ from ..data.packs import Pack, cut_into_packs, make_pack
 from ..data.prefix_tree import SHORTEST_SHARED
 from ..objectives._base import Head, Outputs
 from .attention import LAYOUT, attention_of_packs
+from .compiled import compiled, parts_to_compile
 from .head import find_head, run_without_head, takes_positions, whole_logits
 from .layout import Layout
 from .precision import Precision
+from .prefetch import PackTensors, Prefetch
 
 FP32_TOLERANCE = 1e-4
 HALF_TOLERANCE = 1e-2
@@ -45,6 +47,9 @@ class Forward:
     """Whether what examples of a pack have in common at their beginning goes through once."""
     head: Head | None = None
     """What the objective applies where it needs logits; None where the model applies its own, at all positions."""
+    compiles: bool = False
+    """Whether blocks run compiled, over packs that are filled up so that all are as long."""
+    _prefetch: Prefetch = field(init=False, default_factory=Prefetch)
     _lengths: tuple[int, ...] = field(init=False, default=())
 
     @classmethod
@@ -55,10 +60,18 @@ class Forward:
 
     def cut(self, examples: Sequence[Example], pack_tokens: int) -> list[Pack]:
         """Return examples in packs of at most `pack_tokens` tokens, such as this forward takes."""
-        return cut_into_packs(examples, pack_tokens, self.packs and self.shares)
+        return cut_into_packs(examples, pack_tokens, self.packs and self.shares, self.packs and self.compiles)
+
+    def ahead(self, packs: Sequence[Pack]) -> Iterator[Pack]:
+        """Yield packs one by one, the tensors of the next already on their way to the device."""
+        # Without packs the tensors are those of single examples, made one by one.
+        return self._prefetch.ahead(packs, self.device) if self.packs else iter(packs)
 
     def lengths(self) -> Tensor:
-        """Return, for each of the T tokens going through now, the length of its example; only without sharing."""
+        """Return, for each of the T tokens going through now, the length of its example; only without sharing.
+
+        Filler counts as one more example.
+        """
         sizes = torch.tensor(self._lengths)
         return sizes.repeat_interleave(sizes)
 
@@ -76,7 +89,11 @@ class Forward:
     @contextmanager
     def attention(self) -> Iterator[None]:
         """Within the context the model's attention is the one packs need."""
-        with attention_of_packs(base_of(self.model)) if self.packs else nullcontext():
+        base = base_of(self.model)
+        with (
+            attention_of_packs(base) if self.packs else nullcontext(),
+            compiled(parts_to_compile(base)) if self.packs and self.compiles else nullcontext(),
+        ):
             yield
 
     def outputs(self, pack: Pack) -> Outputs:
@@ -86,30 +103,29 @@ class Forward:
         return self._one_pack(pack)
 
     def _one_pack(self, pack: Pack) -> Outputs:
-        hidden_PD = self._hidden(pack)
+        tensors = self._prefetch.tensors(pack, self.device)
+        hidden_PD = self._hidden(pack, tensors)
         rows_K, targets_K, weights_K = (
-            torch.from_numpy(part).to(hidden_PD.device)
-            for part in (pack.rows_K, pack.targets_K, pack.weights_K)
+            part.to(hidden_PD.device) for part in (tensors.rows_K, tensors.targets_K, tensors.weights_K)
         )
         head = self.head or whole_logits(hidden_PD.shape[1])
         return Outputs(hidden_PD, head, rows_K, targets_K, weights_K)
 
-    def _hidden(self, pack: Pack) -> Tensor:
+    def _hidden(self, pack: Pack, tensors: PackTensors) -> Tensor:
         """Return what goes into the head at the pack's P positions; where that is not known, what comes out."""
-        self._lengths = tuple(len(example.ids) for example in pack.examples)
-        # Counted from the end: a method may put virtual tokens in front, and none while it is switched off.
-        kept_P = torch.from_numpy(pack.kept_P - len(pack.ids_T)).to(self.device)
-        arguments: dict[str, object] = {
-            "input_ids": torch.from_numpy(pack.ids_T)[None].to(self.device),
-            "use_cache": False,
-        }
+        self._lengths = (*(len(example.ids) for example in pack.examples), pack.filler)
+        kept_P = tensors.kept_P
+        arguments: dict[str, object] = {"input_ids": tensors.ids_1T, "use_cache": False}
         if self.packs:
-            bounds = torch.tensor(pack.starts, dtype=torch.int32, device=self.device)
+            layout = Layout.of(pack)
+            bounds, longest = layout.bounds(self.device), pack.longest
+            if self.compiles:  # their shapes must not depend on the examples
+                bounds, longest = layout.padded_bounds(self.device), layout.end
             # The bounds are for layers other than attention that know transformers' own padding-free arguments.
             arguments |= {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds}
-            arguments |= {"max_length_q": pack.longest, "max_length_k": pack.longest}
-            arguments["position_ids"] = torch.from_numpy(pack.positions_T)[None].to(self.device)
-            arguments[LAYOUT] = Layout.of(pack)
+            arguments |= {"max_length_q": longest, "max_length_k": longest}
+            arguments["position_ids"] = tensors.positions_1T
+            arguments[LAYOUT] = layout
         base = base_of(self.model)
         keeps = takes_positions(base)
         if keeps:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..data.packs import Interval, Pack, Segment
 
@@ -28,6 +29,7 @@ class Layout:
     """From left to right; whatever a segment sees stands before it."""
     _masks: dict[object, Tensor] = field(default_factory=dict, compare=False, repr=False)
     _block_masks: dict[object, BlockMask] = field(default_factory=dict, compare=False, repr=False)
+    _bounds: dict[torch.device, Tensor] = field(default_factory=dict, compare=False, repr=False)
     _moved: dict[tuple[int, int], Layout] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -49,6 +51,18 @@ class Layout:
     def shares(self) -> bool:
         """Whether any segment sees rows outside itself."""
         return any(segment.context for segment in self.segments)
+
+    def bounds(self, device: torch.device) -> Tensor:
+        """Return where each segment begins, and the end: (S + 1,) of int32, as kernels of one launch a pack read it."""
+        if device not in self._bounds:
+            starts = [segment.start for segment in self.segments]
+            self._bounds[device] = torch.tensor([*starts, self.end], dtype=torch.int32, device=device)
+        return self._bounds[device]
+
+    def padded_bounds(self, device: torch.device) -> Tensor:
+        """Return `bounds` as (T + 1,), with empty segments at the end: as long for any T rows as there can be."""
+        bounds = self.bounds(device)
+        return functional.pad(bounds, (0, self.end + 1 - len(bounds)), value=self.end)
 
     @cached_property
     def pieces(self) -> tuple[list[int], list[list[int]]]:

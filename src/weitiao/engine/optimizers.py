@@ -35,8 +35,8 @@ class OptimizerSettings(Settings):
     lr: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Peak learning rate; left out, it is the one that suits the method (`weitiao methods NAME` shows it)."""
     optimizer: OptimizerName = "adamw"
-    """adamw, adamw_fused (one kernel), adafactor, lion, and adamw_8bit and paged_adamw_8bit, whose state takes a
-    quarter of the memory (bitsandbytes)."""
+    """adamw (on CUDA as one kernel), adamw_fused (one kernel on a CPU too), adafactor, lion, and adamw_8bit and
+    paged_adamw_8bit, whose state takes a quarter of the memory (bitsandbytes)."""
     weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Decoupled weight decay; biases and norms are left out of it."""
     betas: tuple[DecayRate, DecayRate] = (0.9, 0.999)
@@ -57,7 +57,13 @@ Groups = list[dict[str, Any]]
 def _adamw(groups: Groups, settings: OptimizerSettings, lr: float) -> Optimizer:
     from torch.optim import AdamW
 
-    return AdamW(groups, lr=lr, betas=settings.betas, eps=settings.eps)
+    # None leaves the choice to torch, which does not take the fused kernel by itself.
+    fused = True if _all_on_cuda(groups) else None
+    return AdamW(groups, lr=lr, betas=settings.betas, eps=settings.eps, fused=fused)
+
+
+def _all_on_cuda(groups: Groups) -> bool:
+    return all(parameter.is_cuda for group in groups for parameter in group["params"])
 
 
 def _adamw_fused(groups: Groups, settings: OptimizerSettings, lr: float) -> Optimizer:

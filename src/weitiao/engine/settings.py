@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from ..core.settings import Settings
 from .checkpoint import CheckpointSettings
+from .kernels import KernelSettings
 from .optimizers import OptimizerSettings
 from .schedules import ScheduleSettings
 
@@ -49,13 +50,14 @@ class StepSettings(Settings):
     """How much lower the held-out loss must be to count as a gain."""
 
 
-class TrainSettings(StepSettings, OptimizerSettings, ScheduleSettings, CheckpointSettings):
+class TrainSettings(StepSettings, OptimizerSettings, ScheduleSettings, KernelSettings, CheckpointSettings):
     """Everything under `train:`."""
 
     known_elsewhere: ClassVar[Mapping[str, str]] = {
         **StepSettings.known_elsewhere,
         **OptimizerSettings.known_elsewhere,
         **ScheduleSettings.known_elsewhere,
+        **KernelSettings.known_elsewhere,
         **CheckpointSettings.known_elsewhere,
     }
 

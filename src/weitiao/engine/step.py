@@ -125,7 +125,7 @@ class Stepper:
         seed_step(self.seed, step)
         weight = sum(example.loss_weight for example in examples)
         total = 0.0
-        for pack in self.forward.cut(examples, self.pack_tokens):
+        for pack in self.forward.ahead(self.forward.cut(examples, self.pack_tokens)):
             loss_sum = self.objective.loss(self.forward.outputs(pack)).sum
             (loss_sum * (self.scale.value / weight)).backward()  # type: ignore[no-untyped-call]
             total += float(loss_sum.detach())

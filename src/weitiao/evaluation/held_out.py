@@ -62,6 +62,6 @@ def _losses(
     forward: Forward, objective: Objective, examples: Sequence[Example], pack_tokens: int
 ) -> Iterator[tuple[float, float]]:
     for start in range(0, len(examples), EXAMPLES_AT_ONCE):
-        for pack in forward.cut(examples[start : start + EXAMPLES_AT_ONCE], pack_tokens):
+        for pack in forward.ahead(forward.cut(examples[start : start + EXAMPLES_AT_ONCE], pack_tokens)):
             loss_sum = objective.loss(forward.outputs(pack))
             yield float(loss_sum.sum), loss_sum.weight

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from ..core.errors import ModelError, Problem
-from ..models.anatomy import anatomy, head_to_save, task_type
+from ..models.anatomy import anatomy, checkpoints_activations, head_to_save, task_type
 from ._notes import renamed_in_transformers
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class PromptModel(SavesAsUsed, PeftModelForCausalLM):  # type: ignore[misc]  # p
 
     @property
     def _is_checkpointed(self) -> bool:
-        return bool(self.base_model.training and _checkpoints_activations(self.base_model))
+        return bool(self.base_model.training and checkpoints_activations(self.base_model))
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  (transformers' own arguments)
         """Generate as the base does, behind the virtual tokens; returns ids without them."""
@@ -180,12 +180,6 @@ class PromptModel(SavesAsUsed, PeftModelForCausalLM):  # type: ignore[misc]  # p
             yield
         finally:
             handle.remove()
-
-
-def _checkpoints_activations(model: PreTrainedModel) -> bool:
-    """Whether activation checkpointing is on, by the name that this transformers has for it (a new one since 5.23)."""
-    new_name = "is_activation_checkpointing" in dir(type(model))
-    return bool(model.is_activation_checkpointing if new_name else model.is_gradient_checkpointing)
 
 
 def wrapped(model: PreTrainedModel, config: PeftConfig) -> PeftModel:

@@ -221,6 +221,12 @@ def _path_of(model: nn.Module, wanted: nn.Module) -> str:
     return paths[wanted]
 
 
+def checkpoints_activations(model: PreTrainedModel) -> bool:
+    """Whether activation checkpointing is on, by the name that this transformers has for it (a new one since 5.23)."""
+    new_name = "is_activation_checkpointing" in dir(type(model))
+    return bool(model.is_activation_checkpointing if new_name else model.is_gradient_checkpointing)
+
+
 def context_tokens(config: PretrainedConfig) -> int | None:
     """Return the most tokens a model has positions for, None where its config names no limit."""
     limit = config.get_text_config().to_dict().get("max_position_embeddings")

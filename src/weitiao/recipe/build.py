@@ -15,6 +15,8 @@ from ..core.run_folder import RunFolder
 from ..data.conversation import Example
 from ..data.dataset import Prepared
 from ..engine.forward import Forward, base_of, choose_forward
+from ..engine.kernels import uses_liger
+from ..engine.liger import use_liger
 from ..engine.loop import HeldOutLoss, Training
 from ..engine.memory import default_pack_tokens
 from ..engine.noise import add_noise
@@ -37,6 +39,15 @@ def precision_for(settings: ModelSettings, model: PreTrainedModel) -> Precision:
     quantized = settings.quantization in ("nf4", "fp4")
     dtype = torch_dtype(settings.compute_dtype, settings.device_map) if quantized else model.dtype
     return Precision(dtype if dtype in (torch.bfloat16, torch.float16) else None)
+
+
+def choose_kernels(recipe: Recipe, model: PreTrainedModel, log: EventLog) -> None:
+    """Put a loaded model on the kernels that the recipe asks for, saying so where they are not transformers' own."""
+    if uses_liger(recipe.train, model.config, model.device):
+        use_liger(model)
+        log.emit(
+            "note", text="norms and MLPs run on Liger kernels (train.kernels=none: on transformers' own)"
+        )
 
 
 def attach(recipe: Recipe, model: PreTrainedModel, data: Prepared, log: EventLog) -> Attached:
@@ -95,6 +106,11 @@ def build_training(
             False  # its noise is drawn for each example, at a size that depends on the example's length
         )
         add_noise(base_of(attached.model).get_input_embeddings(), settings.neftune_alpha, forward.lengths)
+    forward.compiles = settings.compile
+    if settings.compile and not forward.packs:
+        log.emit(
+            "note", text="examples go through one at a time, each as long as it is, so nothing is compiled"
+        )
     plan = StepPlan.of(data.train, settings)
     attached.starts(plan.total_steps)
     parameters = attached.trainable()

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from ..core.errors import DataError, ModelError, Problem, SettingsError, WeitiaoError, raise_all
 from ..core.files import need_disk
 from ..core.run_folder import RunFolder
+from ..engine.kernels import require_kernels
 from ..engine.optimizers import require_fast, require_installed
 from ..engine.plan import StepPlan
 from ..engine.schedules import FOLLOW_HELD_OUT
 from .recipe import Recipe
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedTokenizerBase
 
     from ..data.dataset import Prepared
@@ -76,6 +78,7 @@ def preflight(recipe: Recipe, new_folder: bool = True) -> Ready:
     findings.run(lambda: ready.append(_tokenise(recipe, bool(room))))
     findings.run(lambda: _check_schedule(recipe))
     findings.run(lambda: require_installed(recipe.train))
+    findings.run(lambda: _check_compiler(recipe))
     findings.run(recipe.track.require_installed)
     findings.settle()
     require_held_out(recipe, len(ready[0].data.held_out))
@@ -138,6 +141,7 @@ def _check_model(recipe: Recipe) -> _Room:
     adapter = recipe.model.adapter
     planned = recipe.method.continue_from(model, Path(adapter)) if adapter else recipe.method.plan(model)
     require_fast(recipe.train, planned.fast_parameters())
+    require_kernels(recipe.train, model.config, _device_of(recipe))
     trainable, everything = count_parameters(planned.model)
     checkpoint_bytes = 4 * trainable * OPTIMIZER_COPIES
     result_bytes = 4 * (everything if planned.saves_whole_model else trainable)
@@ -146,6 +150,21 @@ def _check_model(recipe: Recipe) -> _Room:
         recipe.out.absolute(), kept * checkpoint_bytes + result_bytes, "this run's checkpoints and result"
     )
     return _Room(context_tokens(model.config), planned.context_tokens)
+
+
+def _device_of(recipe: Recipe) -> torch.device:
+    """Return the kind of device that the model's blocks will run on."""
+    import torch
+
+    on_gpu = recipe.model.device_map != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if on_gpu else "cpu")
+
+
+def _check_compiler(recipe: Recipe) -> None:
+    from ..engine.compiled import require_compiler
+
+    if recipe.train.compile:
+        require_compiler(_device_of(recipe))
 
 
 def _check_schedule(recipe: Recipe) -> None:

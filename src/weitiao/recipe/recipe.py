@@ -32,6 +32,8 @@ def _absolute(path: str | None) -> str | None:
 
 DECIDES_NOTHING = (
     "train.pack_tokens",
+    "train.kernels",
+    "train.compile",
     "train.save_every",
     "train.keep_checkpoints",
     "evaluate",

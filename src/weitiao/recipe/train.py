@@ -118,13 +118,14 @@ class _Session:
         from ..models.fingerprint import fingerprint
         from ..models.load import load_model
         from .before_after import Comparison
-        from .build import attach, build_training, forward_for, precision_for
+        from .build import attach, build_training, choose_kernels, forward_for, precision_for
         from .outcome import finish
 
         data = ready.data
         log.emit("data", summary=data.summary.as_dict(), lines=data.summary.lines())
         log.emit("stage", text=f"loading {self.recipe.model.name}")
         model = load_model(self.recipe.model)
+        choose_kernels(self.recipe, model, log)
         base, precision = fingerprint(model), precision_for(self.recipe.model, model)
         comparison = Comparison(self.recipe, ready.tokenizer, data)
         attached = attach(self.recipe, model, data, log)

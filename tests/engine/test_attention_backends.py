@@ -1,0 +1,186 @@
+"""Which attention computes a pack, and what FlashAttention is given for it, against what torch documents of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tiny_training import make_examples
+from weitiao.data.conversation import Example
+from weitiao.data.packs import Pack, make_pack
+from weitiao.engine.attention import (
+    BACKENDS,
+    LAYOUT,
+    Call,
+    choose_backend,
+    packed_attention,
+    varlen_arguments,
+)
+from weitiao.engine.layout import Layout
+
+AMPERE, TURING = (8, 0), (7, 5)
+
+
+def apart(count: int = 4) -> Pack:
+    return make_pack(make_examples(count, seed=3), share=False)
+
+
+def alike() -> Pack:
+    header = make_examples(1, shortest=20, longest=20)[0].ids
+    return make_pack([Example((*header, n, 5), (1.0,) * 22, "rows.json:1") for n in (3, 4)])
+
+
+def make_call(pack: Pack, size: int = 16, kv_heads: int = 2, seed: int = 0, **changes: Any) -> Call:  # noqa: ANN401
+    generator = torch.Generator().manual_seed(seed)
+    query, key, value = (
+        torch.randn(1, heads, len(pack.ids_T), size, generator=generator) for heads in (4, kv_heads, kv_heads)
+    )
+    return Call(query, key, value, Layout.of(pack), **changes)
+
+
+def in_bits(call: Call, dtype: torch.dtype) -> Call:
+    return Call(
+        *(whole.to(dtype) for whole in (call.query_BHTD, call.key_BHkD, call.value_BHkD)),
+        call.layout,
+        call.scaling,
+        call.window,
+        call.dropout,
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "dtype", "capability", "chosen"),
+    [
+        (make_call(apart()), torch.bfloat16, AMPERE, "varlen"),
+        (make_call(apart()), torch.float16, (9, 0), "varlen"),
+        (make_call(apart(), window=5), torch.bfloat16, AMPERE, "varlen"),
+        (make_call(apart()), torch.float32, AMPERE, "segments"),
+        (make_call(apart()), torch.float16, TURING, "segments"),
+        (make_call(apart()), torch.bfloat16, None, "segments"),
+        (make_call(apart(), dropout=0.1), torch.bfloat16, AMPERE, "segments"),
+        (make_call(apart(), size=20), torch.bfloat16, AMPERE, "segments"),
+        (make_call(apart(), size=256), torch.bfloat16, AMPERE, "segments"),
+        (make_call(alike()), torch.bfloat16, AMPERE, "flex"),
+        (make_call(alike()), torch.float32, TURING, "flex"),
+        (make_call(alike(), dropout=0.1), torch.bfloat16, AMPERE, "segments"),
+        (make_call(alike()), torch.float32, None, "segments"),
+    ],
+)
+def test_the_first_backend_that_takes_a_call(
+    call: Call, dtype: torch.dtype, capability: tuple[int, int] | None, chosen: str
+) -> None:
+    assert choose_backend(in_bits(call, dtype), capability).name == chosen
+
+
+def test_a_prefix_in_front_of_the_queries_is_a_context_that_varlen_does_not_take() -> None:
+    pack = apart()
+    call = in_bits(make_call(pack), torch.bfloat16)
+    behind = Call(call.query_BHTD, call.key_BHkD, call.value_BHkD, Layout.of(pack).behind(5, 0))
+    assert choose_backend(behind, AMPERE).name == "flex"
+
+
+def varlen_as_documented(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cu_seq_q: torch.Tensor,
+    cu_seq_k: torch.Tensor,
+    max_q: int,
+    max_k: int,
+    *,
+    scale: float | None,
+    window_size: tuple[int, int],
+    enable_gqa: bool,
+) -> torch.Tensor:
+    """Do what torch 2.13 documents of varlen_attn, by scores: query i sees the keys i - left to i + right."""
+    assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32
+    assert enable_gqa or query.shape[1] == key.shape[1]
+    key, value = (whole.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for whole in (key, value))
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    left, right = (10**9 if width < 0 else width for width in window_size)
+    output = torch.empty_like(query)
+    for start, end in zip(cu_seq_q.tolist(), cu_seq_q.tolist()[1:], strict=False):
+        assert end - start <= max_q == max_k
+        scores_Hqk = torch.einsum("qhd,khd->hqk", query[start:end], key[start:end]) * scale
+        ahead = torch.arange(end - start) - torch.arange(end - start)[:, None]
+        scores_Hqk = scores_Hqk.masked_fill(~((ahead <= right) & (-ahead <= left)), -torch.inf)
+        output[start:end] = torch.einsum("hqk,khd->qhd", scores_Hqk.softmax(-1), value[start:end])
+    return output
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    count=st.integers(1, 6),
+    kv_heads=st.sampled_from([1, 2, 4]),
+    window=st.sampled_from([None, 1, 3, 50]),
+    scaling=st.sampled_from([None, 0.3]),
+    fill_to=st.sampled_from([None, 100]),
+)
+def test_what_varlen_is_given_says_what_the_segments_do(
+    count: int, kv_heads: int, window: int | None, scaling: float | None, fill_to: int | None
+) -> None:
+    pack = make_pack(make_examples(count, seed=count), share=False, fill_to=fill_to)
+    call = make_call(pack, kv_heads=kv_heads, window=window, scaling=scaling)
+    found = varlen_as_documented(**varlen_arguments(call))[None]
+    wanted, _ = packed_attention(
+        torch.nn.Identity(), call.query_BHTD, call.key_BHkD, call.value_BHkD, None,
+        scaling=scaling, sliding_window=window, **{LAYOUT: call.layout},
+    )  # fmt: skip
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_the_arguments_are_those_that_the_installed_torch_takes() -> None:
+    """The kernel's own shape rules, on tensors without storage: (T, H, D) comes back, gradients reach all three."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    call = in_bits(make_call(apart()), torch.bfloat16)
+    moved = Call(
+        *(x.to("meta").requires_grad_() for x in (call.query_BHTD, call.key_BHkD, call.value_BHkD)),
+        call.layout,
+    )
+    output = varlen_attn(**varlen_arguments(moved))
+    assert output.shape == (len(apart().ids_T), 4, 16)
+    output.sum().backward()
+    assert moved.key_BHkD.grad is not None
+    assert moved.key_BHkD.grad.shape == moved.key_BHkD.shape
+
+
+def test_the_tensors_of_a_layout_are_made_once_a_pack() -> None:
+    pack, device = apart(), torch.device("cpu")
+    layout = Layout.of(pack)
+    assert layout.bounds(device) is layout.bounds(device)
+    assert layout.bounds(device).tolist() == list(pack.starts)
+    padded = layout.padded_bounds(device).tolist()
+    assert len(padded) == len(pack.ids_T) + 1
+    assert padded == [*pack.starts, *[len(pack.ids_T)] * (len(padded) - len(pack.starts))]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("window", [None, 1, 7])
+@pytest.mark.parametrize("pack", [apart(6), alike()], ids=["apart", "alike"])
+def test_on_cuda_every_backend_gives_what_the_segments_give(
+    pack: Pack, window: int | None, dtype: torch.dtype
+) -> None:
+    """Run only where there is a GPU; outputs and gradients, against per-segment SDPA in fp32."""
+    capability = torch.cuda.get_device_capability()
+    segments = next(backend for backend in BACKENDS if backend.name == "segments")
+
+    def computed(call: Call, attend: Any) -> list[torch.Tensor]:  # noqa: ANN401
+        leaves = [x.detach().requires_grad_() for x in (call.query_BHTD, call.key_BHkD, call.value_BHkD)]
+        output = attend(Call(*leaves, call.layout, call.scaling, call.window))
+        output.float().square().sum().backward()
+        return [output.detach().float(), *(leaf.grad.float() for leaf in leaves if leaf.grad is not None)]
+
+    half = in_bits(make_call(pack, window=window), dtype)
+    on_gpu = Call(
+        *(x.cuda() for x in (half.query_BHTD, half.key_BHkD, half.value_BHkD)), half.layout, None, window
+    )
+    exact = in_bits(on_gpu, torch.float32)
+    chosen = choose_backend(on_gpu, capability)
+    for found, wanted in zip(computed(on_gpu, chosen.attend), computed(exact, segments.attend), strict=True):
+        torch.testing.assert_close(found, wanted, atol=3e-2, rtol=3e-2)
