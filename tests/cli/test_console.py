@@ -34,6 +34,8 @@ def step(number: int) -> dict[str, Any]:
 EVENTS: list[dict[str, Any]] = [
     {"event": "data", "summary": {}, "lines": ["120 rows", "of [x] tokens"]},
     {"event": "parameters", "trainable": 460_800, "all": 134_975_808},
+    {"event": "stage", "text": "computing it once"},
+    *({"event": "progress", "done": n, "total": 9, "seconds_left": 9.0 - n} for n in range(3, 9, 3)),
     {"event": "started", "steps": 40, "step": 0, "out": "runs/mine"},
     *map(step, range(1, 40)),
     {"event": "evaluated", "step": 40, "loss": 1.5, "perplexity": 4.48},
@@ -52,6 +54,9 @@ EVENTS: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
+STARTED = next(event for event in EVENTS if event["event"] == "started")
+
+
 def shown(events: list[dict[str, Any]], *, width: int = 80, terminal: bool = False) -> str:
     file = io.StringIO()
     console = Console(file=file, width=width, force_terminal=terminal, highlight=False, _environ={})
@@ -64,6 +69,7 @@ def shown(events: list[dict[str, Any]], *, width: int = 80, terminal: bool = Fal
 def test_piped_output_has_no_control_codes_and_few_lines() -> None:
     text = shown(EVENTS)
     assert "\x1b" not in text and "\r" not in text
+    assert "33%  0:06 left" in text
     progress = [line for line in text.splitlines() if line.startswith("step ") and "/40" in line]
     assert [line.split()[1] for line in progress] == ["1/40", "40/40"]
     assert progress[0] == "step 1/40  loss 2.500  812 tok/s  0:41 left  2.0 GiB"
@@ -72,7 +78,7 @@ def test_piped_output_has_no_control_codes_and_few_lines() -> None:
 def test_progress_lines_come_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(100))
     monkeypatch.setattr(_console.time, "monotonic", lambda: float(next(clock)))
-    lines = [line for line in shown([EVENTS[2], *map(step, range(1, 21))]).splitlines() if "/40" in line]
+    lines = [line for line in shown([STARTED, *map(step, range(1, 21))]).splitlines() if "/40" in line]
     assert [line.split()[1] for line in lines] == ["1/40", "6/40", "11/40", "16/40"]
 
 
@@ -94,19 +100,20 @@ def test_everything_fits_the_width(width: int) -> None:
 def test_a_terminal_gets_a_bar_that_fits(width: int) -> None:
     text = shown(EVENTS, width=width, terminal=True)
     assert "\x1b" in text
+    assert "6/9" in text and "0:03 left" in text
     assert "40/40" in text and "812 tok/s" in text and "0:41 left" in text
 
 
 def test_a_loss_that_is_not_finite_is_shown_by_its_name() -> None:
-    assert "loss nan" in shown([EVENTS[2], {**step(1), "loss": float("nan")}])
-    assert "loss nan" in shown([EVENTS[2], {**step(1), "loss": "nan"}])
+    assert "loss nan" in shown([STARTED, {**step(1), "loss": float("nan")}])
+    assert "loss nan" in shown([STARTED, {**step(1), "loss": "nan"}])
 
 
 def test_the_terminal_is_given_back_when_a_run_fails() -> None:
     file = io.StringIO()
     console = Console(file=file, width=80, force_terminal=True, _environ={})
     with pytest.raises(ZeroDivisionError), run_console(console) as listener:
-        listener(EVENTS[2])
+        listener(STARTED)
         listener(step(1))
         raise ZeroDivisionError
     shown_last = file.getvalue()

@@ -32,6 +32,9 @@ class Steps(Protocol):
     def step(self, event: Event) -> None:
         """Show one step."""
 
+    def progress(self, event: Event) -> None:
+        """Show how far something before the steps is."""
+
     def stop(self) -> None:
         """Show no more."""
 
@@ -43,6 +46,7 @@ class RunConsole:
         self._console, self._steps = console, steps
         self._draw: Mapping[str, Callable[[Event], None]] = {
             "stage": self._stage,
+            "progress": self._steps.progress,
             "data": self._data,
             "parameters": self._parameters,
             "started": self._steps.start,
@@ -128,6 +132,8 @@ class LiveSteps:
 
     def start(self, event: Event) -> None:
         """Show the bar, beginning at the step a resumed run goes on from."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
         self._task = self._progress.add_task(
             "steps", total=event["steps"], completed=event["step"], numbers=""
         )
@@ -137,6 +143,13 @@ class LiveSteps:
         """Move the bar."""
         if self._task is not None:
             self._progress.update(self._task, completed=event["step"], numbers=_short_numbers(event))
+
+    def progress(self, event: Event) -> None:
+        """Move a bar of its own, which the steps' bar takes the place of."""
+        if self._task is None:
+            self._task = self._progress.add_task("", total=event["total"], numbers="")
+            self._progress.start()
+        self._progress.update(self._task, completed=event["done"], numbers=_time_left(event), refresh=True)
 
     def stop(self) -> None:
         """Leave the bar standing as it is."""
@@ -151,7 +164,8 @@ class PlainSteps:
         self._next_seconds = 0.0
 
     def start(self, event: Event) -> None:
-        """Say how many steps there are."""
+        """Say how many steps there are; the first of them is shown."""
+        self._next_seconds = 0.0
         self._print(f"{event['steps']} steps, written to {event['out']}")
 
     def step(self, event: Event) -> None:
@@ -160,6 +174,13 @@ class PlainSteps:
         if now_seconds >= self._next_seconds or event["step"] == event["steps"]:
             self._next_seconds = now_seconds + PLAIN_SECONDS
             self._print(f"step {event['step']}/{event['steps']}  {_short_numbers(event)}")
+
+    def progress(self, event: Event) -> None:
+        """Show a share and the time left, unless the last line is a moment ago."""
+        now_seconds = time.monotonic()
+        if now_seconds >= self._next_seconds:
+            self._next_seconds = now_seconds + PLAIN_SECONDS
+            self._print(f"{100 * event['done'] / event['total']:.0f}%  {_time_left(event)}")
 
     def stop(self) -> None:
         """Do nothing: a line is complete as it is."""
@@ -231,11 +252,15 @@ def _short_numbers(event: Event) -> str:
     parts = [
         f"loss {_number(event['loss'], 3)}",
         f"{event['tokens_per_second']:.0f} tok/s",
-        f"{readable_seconds(event['seconds_left'])} left",
+        _time_left(event),
         readable_bytes(event["memory_bytes"]),
     ]
     gpu_bytes = event.get("gpu_memory_bytes")
     return "  ".join([*parts, f"GPU {readable_bytes(gpu_bytes)}"] if gpu_bytes else parts)
+
+
+def _time_left(event: Event) -> str:
+    return f"{readable_seconds(event['seconds_left'])} left"
 
 
 def _number(value: Any, digits: int = 4) -> str:  # noqa: ANN401  (a number, or the name of one that is not finite)

@@ -45,6 +45,11 @@ class RunFolder:
         return self.root / "checkpoints"
 
     @property
+    def frozen_states(self) -> Path:
+        """What frozen blocks give, kept only while the run lasts."""
+        return self.root / "frozen_states.bin"
+
+    @property
     def report(self) -> Path:
         """The report with the answers before and after."""
         return self.root / "report.md"

@@ -53,6 +53,8 @@ class Pack:
     weights_K: NDArray[np.float32]
     """A target's weight, added up over the examples that share it."""
     examples: tuple[Example, ...]
+    rows: tuple[Rows, ...]
+    """For each of the examples, the rows its tokens stand at, first to last, shared ones included."""
     filler: int = 0
     """How many rows at the end belong to no example: they are seen by none, and nothing is predicted from them."""
 
@@ -115,6 +117,7 @@ def make_pack(examples: Sequence[Example], share: bool = True, fill_to: int | No
         weights_K=weights_T[targets],
         examples=tuple(examples[branch.index] for branch in branches),
         filler=filler,
+        rows=tuple(rows_of[branch.index] for branch in branches),
     )
 
 

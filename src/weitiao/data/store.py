@@ -298,6 +298,13 @@ def draws_of(examples: Sequence[Example]) -> list[float]:
     return examples.draws if isinstance(examples, StoredExamples) else [one.draws for one in examples]
 
 
+def tokens_in(examples: Sequence[Example]) -> int:
+    """Return the tokens of all examples together; of a store this reads none of them."""
+    if isinstance(examples, StoredExamples):
+        return int(examples.lengths.sum())
+    return sum(len(one.ids) for one in examples)
+
+
 @dataclass(frozen=True)
 class StoredForms(Sequence[AnyForm]):
     """The forms of some of a store's rows, in order; each is read when it is asked for."""

@@ -5,8 +5,8 @@ Shapes: T tokens of a pack, K trained targets, P positions that predict them, V 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
@@ -49,6 +49,8 @@ class Forward:
     """What the objective applies where it needs logits; None where the model applies its own, at all positions."""
     compiles: bool = False
     """Whether blocks run compiled, over packs that are filled up so that all are as long."""
+    replay: Callable[[Pack], AbstractContextManager[object]] = nullcontext
+    """The context a pack goes through the model in: where what frozen blocks give is stored, it takes their place."""
     _prefetch: Prefetch = field(init=False, default_factory=Prefetch)
     _lengths: tuple[int, ...] = field(init=False, default=())
 
@@ -130,8 +132,11 @@ class Forward:
         keeps = takes_positions(base)
         if keeps:
             arguments["logits_to_keep"] = kept_P
-        # squeeze, as indexing would fill a gradient of the whole a second time
-        found = run_without_head(base, self._run, arguments) if self.head else self._run(arguments).squeeze(0)
+        with self.replay(pack):
+            # squeeze, as indexing would fill a gradient of the whole a second time
+            found = (
+                run_without_head(base, self._run, arguments) if self.head else self._run(arguments).squeeze(0)
+            )
         return found if keeps else found[kept_P]
 
     def _run(self, arguments: dict[str, object]) -> Tensor:
@@ -171,7 +176,8 @@ def choose_forward(model: nn.Module, precision: Precision) -> Forward:
     try:
         for shares in (False, True):
             forward = replace(chosen, packs=True, shares=shares)
-            if not _same(_probe(forward, shares), _probe(chosen, shares), _tolerance(base, precision)):
+            examples = probe_examples(base, alike=shares)
+            if not same_logits(probe(forward, examples), probe(chosen, examples), tolerance(base, precision)):
                 break
             chosen = forward
     except (TypeError, ValueError, KeyError):  # the model's forward does not pass the pack's layout on
@@ -190,21 +196,25 @@ def _depends_on_length(base: PreTrainedModel) -> bool:
     return scaled or config.get("attention_chunk_size") is not None
 
 
-def _tolerance(base: PreTrainedModel, precision: Precision) -> float:
+def tolerance(base: PreTrainedModel, precision: Precision) -> float:
     """Return how far rounding may take logits apart: 8- and 16-bit numbers round more than fp32."""
     exact = precision.compute is None and all(p.dtype is torch.float32 for p in base.parameters())
     return FP32_TOLERANCE if exact else HALF_TOLERANCE
 
 
-@torch.no_grad()
-def _probe(forward: Forward, alike: bool) -> Tensor:
-    """Return the logits (K, V) for two short examples; where they begin `alike`, for what follows."""
-    vocabulary = base_of(forward.model).get_input_embeddings().weight.shape[0]
+def probe_examples(base: PreTrainedModel, alike: bool) -> list[Example]:
+    """Return two short examples; where they begin `alike`, only what follows is trained."""
+    vocabulary = base.get_input_embeddings().weight.shape[0]
     first, second = (_probe_ids(n, vocabulary) for n in (5, 7))
     header = _probe_ids(SHORTEST_SHARED, vocabulary) if alike else ()
-    examples = [
+    return [
         Example(header + ids, (0.0,) * len(header) + (1.0,) * len(ids), "<probe>") for ids in (first, second)
     ]
+
+
+@torch.no_grad()
+def probe(forward: Forward, examples: Sequence[Example]) -> Tensor:
+    """Return the logits (K, V) for some examples in one pack."""
     with forward.attention():
         outputs = forward.outputs(make_pack(examples, forward.shares))
     return outputs.logits_PV()[outputs.rows_K].float()
@@ -214,6 +224,7 @@ def _probe_ids(length: int, vocabulary: int) -> tuple[int, ...]:
     return tuple((7919 * (i + length)) % vocabulary for i in range(length))
 
 
-def _same(packed_KV: Tensor, alone_KV: Tensor, tolerance: float) -> bool:
-    spread = float(alone_KV.std()) or 1.0
-    return float((packed_KV - alone_KV).abs().max()) <= tolerance * spread
+def same_logits(found_KV: Tensor, wanted_KV: Tensor, most: float) -> bool:
+    """Tell whether two sets of logits differ by at most a share `most` of their spread."""
+    spread = float(wanted_KV.std()) or 1.0
+    return float((found_KV - wanted_KV).abs().max()) <= most * spread

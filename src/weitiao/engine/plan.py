@@ -67,6 +67,15 @@ class StepPlan:
         rest = math.ceil((self.epochs - whole) * self.steps_in(whole)) if self.epochs > whole else 0
         return sum(self.steps_in(epoch) for epoch in range(whole)) + rest
 
+    @property
+    def seen(self) -> int:
+        """Examples the whole run sees, each counted as often as it is seen."""
+        total = self.total_steps
+        last = self.epoch_of(total - 1)
+        in_last = (total - self._starts[last]) * self.batch_size
+        whole = sum(len(self.order(epoch)) for epoch in range(last))
+        return whole + min(in_last, len(self.order(last)))
+
     def epoch_of(self, step: int) -> int:
         """Return the epoch a step (counted from 0) lies in."""
         while self._starts[-1] <= step:

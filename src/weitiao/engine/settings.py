@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -38,6 +38,8 @@ class StepSettings(Settings):
     """Tokens that go through the model at once; left out, what suits the device. Changes speed and memory only."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: much less memory for about a third more time."""
+    frozen_cache: Literal["auto", "off"] = "auto"
+    """Compute what blocks below all that trains give once and keep it on disk while the run lasts, where it pays."""
     neftune_alpha: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Noise on the input embeddings, alpha / sqrt(length * width); https://arxiv.org/abs/2310.05914."""
     seed: int = Field(default=42, ge=0, lt=2**31)

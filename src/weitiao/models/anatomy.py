@@ -81,7 +81,7 @@ def anatomy(model: PreTrainedModel) -> Anatomy:
     """
     from torch import nn
 
-    stacks = _block_stacks(model)
+    stacks = block_stacks(model)
     linears = [path for path, module in model.named_modules() if isinstance(module, linear_classes())]
     every = [path for path in linears if _is_in_any(path, stacks)]
     unreachable = tuple(path for path in every if _is_read_without_call(model, path))
@@ -146,8 +146,11 @@ def transposed_paths(model: nn.Module) -> set[str]:
     return {path for path, module in model.named_modules() if isinstance(module, Conv1D)}
 
 
-def _block_stacks(model: PreTrainedModel) -> tuple[str, ...]:
-    """Return the paths of the rows of blocks: one, or an encoder's and its decoder's."""
+def block_stacks(model: PreTrainedModel) -> tuple[str, ...]:
+    """Return the paths of the rows of blocks: one, or an encoder's and its decoder's; raises ModelError for none.
+
+    It may be asked of a model that a method is attached to.
+    """
     if not model.config.is_encoder_decoder:
         return (_largest_row(model),)
     halves = {half: _path_of(model, half) for half in (model.get_encoder(), model.get_decoder())}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from json import dumps
 from pathlib import Path
@@ -15,6 +16,7 @@ from ..core.run_folder import RunFolder
 from ..data.conversation import Example
 from ..data.dataset import Prepared
 from ..engine.forward import Forward, base_of, choose_forward
+from ..engine.frozen import frozen_blocks_once
 from ..engine.kernels import uses_liger
 from ..engine.liger import use_liger
 from ..engine.loop import HeldOutLoss, Training
@@ -31,6 +33,7 @@ from ..models.fingerprint import Fingerprint
 from ..models.precision import torch_dtype
 from ..models.settings import ModelSettings
 from .identity import settings_and_data
+from .preflight import bytes_written
 from .recipe import Recipe
 
 
@@ -61,6 +64,8 @@ def attach(recipe: Recipe, model: PreTrainedModel, data: Prepared, log: EventLog
         recipe.method.prepare(attached.model, _batches(data.train, model.device))
     if recipe.train.gradient_checkpointing:
         base_of(attached.model).gradient_checkpointing_enable({"use_reentrant": False})
+        # Only re-entrant checkpoints need these; here they would take the backward pass through frozen blocks.
+        base_of(attached.model).disable_input_require_grads()
     trainable, everything = count_parameters(attached.model)
     log.emit("parameters", trainable=trainable, all=everything, percent=100 * trainable / everything)
     return attached
@@ -149,6 +154,28 @@ def _look(stepper: Stepper, held_out: Sequence[Example]) -> HeldOutLoss:
         return None if measured is None else measured.loss
 
     return look
+
+
+@contextmanager
+def frozen_once(folder: RunFolder, training: Training, data: Prepared, log: EventLog) -> Iterator[None]:
+    """Within the context, what frozen blocks give is computed once for all examples seen more often than that.
+
+    Held-out examples are looked at twice at least: at the end of training, and once more for the report. Methods that
+    put rows of their own in front of a pack's are left alone.
+    """
+    settings, attached, stepper = training.settings, training.attached, training.stepper
+    repeated = [
+        *([data.train] if training.plan.seen > len(data.train) else []),
+        *([data.held_out] if data.held_out else []),
+    ]
+    if settings.frozen_cache == "off" or attached.virtual_tokens or attached.context_tokens or not repeated:
+        yield
+        return
+    reserved_bytes = bytes_written(settings, attached)
+    with frozen_blocks_once(
+        stepper.forward, repeated, stepper.pack_tokens, folder.frozen_states, reserved_bytes, log
+    ):
+        yield
 
 
 def _identity(recipe: Recipe, data: Prepared, base: Fingerprint) -> dict[str, str]:

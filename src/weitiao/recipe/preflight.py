@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from ..data.dataset import Prepared
+    from ..engine.settings import TrainSettings
+    from ..methods._base import Attached
 
 OPTIMIZER_COPIES = 3
 """A checkpoint holds the trained parameters and, at most, two moments of each, in fp32."""
@@ -130,7 +132,6 @@ def _check_model(recipe: Recipe) -> _Room:
 
     Returns how much of the model's context there is for texts.
     """
-    from ..methods._base import count_parameters
     from ..models.anatomy import context_tokens
     from ..models.load import load_config, load_weightless
     from ..models.precision import require_device
@@ -142,12 +143,8 @@ def _check_model(recipe: Recipe) -> _Room:
     planned = recipe.method.continue_from(model, Path(adapter)) if adapter else recipe.method.plan(model)
     require_fast(recipe.train, planned.fast_parameters())
     require_kernels(recipe.train, model.config, _device_of(recipe))
-    trainable, everything = count_parameters(planned.model)
-    checkpoint_bytes = 4 * trainable * OPTIMIZER_COPIES
-    result_bytes = 4 * (everything if planned.saves_whole_model else trainable)
-    kept = recipe.train.keep_checkpoints + 1 + recipe.train.keep_best
     need_disk(
-        recipe.out.absolute(), kept * checkpoint_bytes + result_bytes, "this run's checkpoints and result"
+        recipe.out.absolute(), bytes_written(recipe.train, planned), "this run's checkpoints and result"
     )
     return _Room(context_tokens(model.config), planned.context_tokens)
 
@@ -165,6 +162,17 @@ def _check_compiler(recipe: Recipe) -> None:
 
     if recipe.train.compile:
         require_compiler(_device_of(recipe))
+
+
+def bytes_written(settings: TrainSettings, attached: Attached) -> int:
+    """Return what a run's checkpoints and its result take on the disk at most."""
+    from ..methods._base import count_parameters
+
+    trainable, everything = count_parameters(attached.model)
+    checkpoint_bytes = 4 * trainable * OPTIMIZER_COPIES
+    result_bytes = 4 * (everything if attached.saves_whole_model else trainable)
+    kept = settings.keep_checkpoints + 1 + settings.keep_best
+    return kept * checkpoint_bytes + result_bytes
 
 
 def _check_schedule(recipe: Recipe) -> None:

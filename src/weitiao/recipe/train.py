@@ -118,7 +118,7 @@ class _Session:
         from ..models.fingerprint import fingerprint
         from ..models.load import load_model
         from .before_after import Comparison
-        from .build import attach, build_training, choose_kernels, forward_for, precision_for
+        from .build import attach, build_training, choose_kernels, forward_for, frozen_once, precision_for
         from .outcome import finish
 
         data = ready.data
@@ -134,10 +134,12 @@ class _Session:
         with attached.disabled() if is_base else nullcontext():
             comparison.look_before(forward, earlier, log, ask=not is_base)
         training = build_training(self.recipe, self.folder, attached, data, forward, base, log)
-        self._resume(training, log)
-        self.under_way = True
-        progress = training.run()
-        comparison.look_after(forward, attached, log)
+        # Before the checkpoint is read, so that a resumed run stores what the uninterrupted one does.
+        with frozen_once(self.folder, training, data, log):
+            self._resume(training, log)
+            self.under_way = True
+            progress = training.run()
+            comparison.look_after(forward, attached, log)
         return finish(self.recipe, self.folder, attached, comparison, progress, log)
 
     def _resume(self, training: Training, log: EventLog) -> None:
