@@ -55,6 +55,7 @@ class RunConsole:
             "answers": self._answers,
             "checkpoint": self._pass_over,
             "resumed": self._resumed,
+            "memory": self._memory,
             "note": self._note,
             "finished": self._finished,
         }
@@ -95,6 +96,9 @@ class RunConsole:
 
     def _resumed(self, event: Event) -> None:
         self._print(Text(f"going on from step {event['step']}"))
+
+    def _memory(self, event: Event) -> None:
+        self._print(Text(event["text"]))
 
     def _note(self, event: Event) -> None:
         self._print(Text(f"note: {event['text']}"))

@@ -305,6 +305,13 @@ def tokens_in(examples: Sequence[Example]) -> int:
     return sum(len(one.ids) for one in examples)
 
 
+def longest_of(examples: Sequence[Example]) -> int:
+    """Return the tokens of the longest example; of a store this reads no tokens."""
+    if isinstance(examples, StoredExamples):
+        return int(examples.lengths.max())
+    return max(len(example.ids) for example in examples)
+
+
 @dataclass(frozen=True)
 class StoredForms(Sequence[AnyForm]):
     """The forms of some of a store's rows, in order; each is read when it is asked for."""

@@ -22,6 +22,7 @@ from .attention import LAYOUT, attention_of_packs
 from .compiled import compiled, parts_to_compile
 from .head import find_head, run_without_head, takes_positions, whole_logits
 from .layout import Layout
+from .offload import offloaded
 from .precision import Precision
 from .prefetch import PackTensors, Prefetch
 
@@ -49,6 +50,8 @@ class Forward:
     """What the objective applies where it needs logits; None where the model applies its own, at all positions."""
     compiles: bool = False
     """Whether blocks run compiled, over packs that are filled up so that all are as long."""
+    offloads: bool = False
+    """Whether activations lie in the CPU's memory until the backward pass."""
     replay: Callable[[Pack], AbstractContextManager[object]] = nullcontext
     """The context a pack goes through the model in: where what frozen blocks give is stored, it takes their place."""
     _prefetch: Prefetch = field(init=False, default_factory=Prefetch)
@@ -106,7 +109,8 @@ class Forward:
 
     def _one_pack(self, pack: Pack) -> Outputs:
         tensors = self._prefetch.tensors(pack, self.device)
-        hidden_PD = self._hidden(pack, tensors)
+        with offloaded(self.model) if self.offloads and torch.is_grad_enabled() else nullcontext():
+            hidden_PD = self._hidden(pack, tensors)
         rows_K, targets_K, weights_K = (
             part.to(hidden_PD.device) for part in (tensors.rows_K, tensors.targets_K, tensors.weights_K)
         )

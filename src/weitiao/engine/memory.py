@@ -1,14 +1,219 @@
-"""How many tokens go through the model at once, where nothing is said."""
+"""How many tokens go through the model at once: found before the first step, so that a run that starts goes on."""
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
 import torch
+from torch.nn import Parameter
+
+from ..core.errors import Problem, ResourceError
+from ..core.units import readable_bytes
+from ..data.conversation import Example
+from ..data.packs import make_pack
+from ..objectives._base import Objective
+from ..objectives._cross_entropy import CHUNK_VALUES
+from .forward import Forward, base_of
+from .free_memory import free_memory_bytes
+from .live_bytes import Growth, growth, run_counted
+from .optimizers import OptimizerName, state_bytes
+from .recompute import AUTO, TRIED_BY_AUTO, set_recompute
 
 PACK_TOKENS_CPU = 512
 """A CPU multiplies 512 rows as fast as 1024 or 2048 (measured on SmolLM2-135M); more only take memory."""
 PACK_TOKENS_GPU = 8192
 
+PROBED_TOKENS = (8, 16, 32)
+"""Sizes of the packs measured: small enough to fit, and together half the time of a pack of 512."""
+
+USED_SHARE = 0.85
+"""How much of the free memory is planned with; the rest is for what is not counted: the allocator's gaps, work space
+inside operations, other programs."""
+
+
+HEAD_BYTES = 16
+"""What one logit of a chunk takes at most: in fp32 itself, its logarithm, and the gradients of both."""
+
 
 def default_pack_tokens(device: torch.device) -> int:
-    """Return the token budget of a pack on a device."""
+    """Return the token budget of a pack on a device with memory enough."""
     return PACK_TOKENS_CPU if device.type == "cpu" else PACK_TOKENS_GPU
+
+
+IDLE_SHARE_CPU = 0.55
+"""What a CPU's allocator holds and cannot use, as a share of what lives without checkpointing: gaps between tensors
+that stay, 0.51 at most in SmolLM2-135M with packs of 128 to 1024 tokens and glibc. A GPU's gaps are small."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What packs take of the memory, what lies idle between tensors included."""
+
+    grows: Growth
+    plain: Growth
+    """That without checkpointing."""
+    idle_share: float
+    vocabulary: int | None
+    """That of a head applied in chunks, which `grows` leaves out; None where all logits are there at once."""
+
+    def peak_bytes(self, tokens: int, longest: int) -> int:
+        """Return the most that a pack of `tokens` tokens takes, whose longest example has `longest`."""
+        idle_bytes = self.idle_share * self.plain.peak_bytes(tokens, longest)
+        chunk_bytes = HEAD_BYTES * min(CHUNK_VALUES, tokens * (self.vocabulary or 0))
+        return self.grows.peak_bytes(tokens, longest) + int(idle_bytes) + chunk_bytes
+
+    def most_tokens(self, usable_bytes: float, longest: int, at_most: int) -> int:
+        """Return the tokens of the largest pack that takes no more; 0 where none does."""
+        sizes = range(1, at_most + 1)
+        return bisect_right(sizes, usable_bytes, key=lambda tokens: self.peak_bytes(tokens, longest))
+
+    def longest_row(self, usable_bytes: float, at_most: int) -> int:
+        """Return the tokens of the longest example that takes no more, in a pack of its own."""
+        sizes = range(1, at_most + 1)
+        return bisect_right(sizes, usable_bytes, key=lambda tokens: self.peak_bytes(tokens, tokens))
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What a run's packs were found to need."""
+
+    pack_tokens: int
+    recompute: str
+    """Which blocks are checkpointed: none, full or every-n."""
+    needed_bytes: int
+    """The most that a pack takes at once, besides weights, gradients and optimizer."""
+    free_bytes: float
+    """What may be used for it; infinite where that is not known."""
+    wanted_tokens: int
+    """What the budget would be with memory enough."""
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        text = f"packs of {self.pack_tokens} tokens"
+        if self.pack_tokens < self.wanted_tokens:
+            text += f" instead of {self.wanted_tokens}, for want of memory"
+        text += f": {readable_bytes(self.needed_bytes)} of activations"
+        if self.free_bytes < math.inf:
+            text += f", {readable_bytes(self.free_bytes)} free for them"
+        return text if self.recompute == "none" else f"{text}, activation checkpointing: {self.recompute}"
+
+
+def room_bytes(
+    forward: Forward,
+    parameters: Mapping[str, Parameter],
+    optimizer: OptimizerName,
+    free_bytes: float | None = None,
+) -> float:
+    """Return what gradients and optimizer will leave of the free memory; infinity where no one place is it.
+
+    `free_bytes` is what is free now; left out, it is looked up.
+    """
+    devices = {parameter.device for parameter in forward.model.parameters()}
+    if len(devices) > 1:
+        return math.inf  # which device keeps how much of the activations is not known
+    if free_bytes is None:
+        free_bytes = free_memory_bytes(forward.device)
+    gradients_bytes = sum(parameter.nbytes for parameter in parameters.values())
+    return free_bytes - gradients_bytes - state_bytes(parameters.values(), optimizer)
+
+
+def plan_memory(
+    forward: Forward,
+    objective: Objective,
+    parameters: Mapping[str, Parameter],
+    examples: tuple[Example, int],
+    recompute: str,
+    wanted_tokens: int,
+    free_bytes: float,
+) -> MemoryPlan:
+    """Choose the token budget, and under `auto` the activation checkpointing, and leave the latter switched on.
+
+    `examples` are one of those to be trained on and the length of the longest; `free_bytes` is what may live besides
+    weights, gradients and optimizer states. Raises ResourceError where the longest does not fit, ModelError for
+    checkpointing the architecture has not.
+    """
+    example, longest = examples
+    usable_bytes = USED_SHARE * free_bytes
+    idle_share = IDLE_SHARE_CPU if forward.device.type == "cpu" else 0.0
+    plain: Growth | None = None
+    for choice in _tried(forward, recompute):
+        # What lies idle on the CPU depends on what a pass makes, which checkpointing does not make less.
+        if plain is None and choice != "none" and forward.device.type == "cpu":
+            plain = measure(forward, objective, parameters, example)
+        set_recompute(base_of(forward.model), choice)
+        grows = measure(forward, objective, parameters, example)
+        plain = plain or grows
+        needs = Needs(grows, plain, idle_share, forward.head.vocabulary if forward.head else None)
+        if needs.peak_bytes(longest, longest) <= usable_bytes:
+            tokens = needs.most_tokens(usable_bytes, longest, wanted_tokens)
+            needed = needs.peak_bytes(max(tokens, longest), longest)
+            return MemoryPlan(tokens, choice, needed, usable_bytes, wanted_tokens)
+    may_do_more = recompute not in (AUTO, TRIED_BY_AUTO[-1])
+    raise ResourceError(_does_not_fit(longest, needs, usable_bytes, choice, may_do_more))
+
+
+def _tried(forward: Forward, recompute: str) -> Sequence[str]:
+    """Return the ways of checkpointing that may be chosen, from fast to small."""
+    if recompute != "auto":
+        return (recompute,)
+    return TRIED_BY_AUTO if base_of(forward.model).supports_gradient_checkpointing else TRIED_BY_AUTO[:1]
+
+
+def measure(
+    forward: Forward, objective: Objective, parameters: Mapping[str, Parameter], example: Example
+) -> Growth:
+    """Return how the bytes that live in a pack's forward and backward pass grow with its tokens.
+
+    A head applied in chunks is left out but for a few rows, as it does not grow; else every token counts as trained,
+    so no real pack takes more. Weights, gradients, the random state and the model's mode are as before afterwards.
+    """
+    model, device = forward.model, forward.device
+
+    def trained(size: int) -> int:
+        return size if forward.head is None else PROBED_TOKENS[0]
+
+    was_training = model.training
+    gradients = {name: parameter.grad for name, parameter in parameters.items()}
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices), forward.attention():
+        model.train()
+        # From its second pack on a step has all gradients; made here, they are no part of what a pack takes.
+        for parameter in parameters.values():
+            parameter.grad = torch.zeros_like(parameter)
+        passes = [
+            run_counted(partial(_pass, forward, objective, _cut_to(example, size, trained(size))), device)
+            for size in PROBED_TOKENS
+        ]
+    for name, parameter in parameters.items():
+        parameter.grad = gradients[name]
+    model.train(was_training)
+    return growth(PROBED_TOKENS, passes)
+
+
+def _cut_to(example: Example, size: int, trained: int) -> Example:
+    """Return `size` tokens of an example, repeated where it has fewer, the last of them trained."""
+    ids = (example.ids * math.ceil(size / len(example.ids)))[:size]
+    return replace(example, ids=ids, weights=(0.0,) * (size - trained) + (1.0,) * trained)
+
+
+def _pass(forward: Forward, objective: Objective, example: Example) -> None:
+    objective.loss(forward.outputs(make_pack([example]))).sum.backward()  # type: ignore[no-untyped-call]
+
+
+def _does_not_fit(
+    longest: int, needs: Needs, usable_bytes: float, recompute: str, may_do_more: bool
+) -> Problem:
+    shorter = needs.longest_row(usable_bytes, longest)
+    more = ["train.gradient_checkpointing=auto"] if may_do_more else []
+    tries = [*more, *([f"data.max_length={shorter}"] if shorter else []), "model.quantization=nf4"]
+    return Problem(
+        f"the longest row, {longest} tokens, does not fit into memory, forward and backward",
+        f"{readable_bytes(needs.peak_bytes(longest, longest))} needed, {readable_bytes(max(0, usable_bytes))} free "
+        f"(train.gradient_checkpointing: {recompute})",
+        "memory for the longest row",
+        " or ".join(tries),
+    )

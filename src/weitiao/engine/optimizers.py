@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -112,6 +112,31 @@ OPTIMIZERS: Mapping[str, Callable[[Groups, OptimizerSettings, float], Optimizer]
     "adafactor": _adafactor,
     "lion": _lion,
 }
+
+
+STATE_BYTES: Mapping[str, int] = {
+    "adamw": 8,
+    "adamw_fused": 8,
+    "adamw_8bit": 2,
+    "paged_adamw_8bit": 2,
+    "lion": 4,
+}
+"""What an optimizer keeps for each trained number."""
+
+
+def state_bytes(parameters: Iterable[Parameter], optimizer: OptimizerName) -> int:
+    """Return what an optimizer will keep for parameters that are trained in fp32, to a few percent."""
+    if optimizer == "adafactor":
+        return sum(_factored_bytes(parameter) for parameter in parameters)
+    return STATE_BYTES[optimizer] * sum(parameter.numel() for parameter in parameters)
+
+
+def _factored_bytes(parameter: Parameter) -> int:
+    """Return what Adafactor keeps: of a matrix only the means of rows and columns."""
+    numbers = parameter.numel()
+    if parameter.ndim < 2:
+        return 4 * numbers
+    return 4 * (numbers // parameter.shape[-1] + numbers // parameter.shape[-2])
 
 
 def require_installed(settings: OptimizerSettings) -> None:

@@ -11,6 +11,7 @@ from ..core.settings import Settings
 from .checkpoint import CheckpointSettings
 from .kernels import KernelSettings
 from .optimizers import OptimizerSettings
+from .recompute import Recompute
 from .schedules import ScheduleSettings
 
 
@@ -35,9 +36,14 @@ class StepSettings(Settings):
     steps: int | None = Field(default=None, ge=1)
     """Optimizer steps in all; set, it replaces epochs."""
     pack_tokens: int | None = Field(default=None, ge=1)
-    """Tokens that go through the model at once; left out, what suits the device. Changes speed and memory only."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: much less memory for about a third more time."""
+    """Tokens that go through the model at once, lowered where they do not fit; left out, what suits the device.
+    Changes speed and memory only."""
+    gradient_checkpointing: Recompute = "auto"
+    """Blocks whose activations are computed again in the backward pass, for less memory and up to a third more time:
+    none, full (all), every-2 (each second), every-3, ...; auto takes the first of none, every-2 and full in which
+    the longest row fits."""
+    offload_activations: bool = False
+    """Keep activations in the CPU's memory until the backward pass: less GPU memory, and slower."""
     frozen_cache: Literal["auto", "off"] = "auto"
     """Compute what blocks below all that trains give once and keep it on disk while the run lasts, where it pays."""
     neftune_alpha: float | None = Field(default=None, gt=0, allow_inf_nan=False)

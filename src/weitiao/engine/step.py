@@ -168,7 +168,7 @@ def _too_little_memory(longest: Example) -> Problem:
         "one row alone does not fit into the device's memory",
         f"{longest.place}, {len(longest.ids)} tokens",
         "memory for the longest row, forward and backward",
-        "a new run with train.gradient_checkpointing=true, a shorter data.max_length or model.quantization=nf4",
+        "a new run with train.gradient_checkpointing=full, a shorter data.max_length or model.quantization=nf4",
     )
 
 

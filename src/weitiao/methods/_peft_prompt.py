@@ -243,7 +243,7 @@ def _takes_no_cache(base: nn.Module) -> Problem:
         "this architecture's attention takes no cache by name, so a prefix cannot go with activation checkpointing",
         type(base).__name__,
         " or ".join(CACHE_NAMES),
-        "train.gradient_checkpointing=false",
+        "train.gradient_checkpointing=none",
     )
 
 

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from json import dumps
 from pathlib import Path
 
 import torch
+from torch.nn import Parameter
 from transformers import PreTrainedModel
 
 from ..core.events import EventLog
 from ..core.run_folder import RunFolder
 from ..data.conversation import Example
 from ..data.dataset import Prepared
+from ..data.store import longest_of
 from ..engine.forward import Forward, base_of, choose_forward
 from ..engine.frozen import frozen_blocks_once
 from ..engine.kernels import uses_liger
 from ..engine.liger import use_liger
 from ..engine.loop import HeldOutLoss, Training
-from ..engine.memory import default_pack_tokens
+from ..engine.memory import MemoryPlan, default_pack_tokens, plan_memory, room_bytes
 from ..engine.noise import add_noise
 from ..engine.optimizers import build_optimizer
 from ..engine.plan import StepPlan
@@ -62,10 +64,6 @@ def attach(recipe: Recipe, model: PreTrainedModel, data: Prepared, log: EventLog
     else:
         attached = recipe.method.attach(model)
         recipe.method.prepare(attached.model, _batches(data.train, model.device))
-    if recipe.train.gradient_checkpointing:
-        base_of(attached.model).gradient_checkpointing_enable({"use_reentrant": False})
-        # Only re-entrant checkpoints need these; here they would take the backward pass through frozen blocks.
-        base_of(attached.model).disable_input_require_grads()
     trainable, everything = count_parameters(attached.model)
     log.emit("parameters", trainable=trainable, all=everything, percent=100 * trainable / everything)
     return attached
@@ -103,22 +101,30 @@ def build_training(
     forward: Forward,
     base: Fingerprint,
     log: EventLog,
+    free_bytes: float | None = None,
 ) -> Training:
-    """Put the engine's parts together; raises SettingsError for an optimizer or schedule that does not fit."""
+    """Put the engine's parts together; raises SettingsError for an optimizer or schedule that does not fit,
+    ResourceError where the longest row does not fit into memory.
+
+    `free_bytes` is the memory to do with; left out, what is free on the model's device.
+    """
     settings = recipe.train
     if settings.neftune_alpha:
         forward.shares = (
             False  # its noise is drawn for each example, at a size that depends on the example's length
         )
         add_noise(base_of(attached.model).get_input_embeddings(), settings.neftune_alpha, forward.lengths)
-    forward.compiles = settings.compile
+    plan = StepPlan.of(data.train, settings)
+    attached.starts(plan.total_steps)
+    parameters = attached.trainable()
+    planned = _plan_memory(recipe, forward, parameters, data, log, free_bytes)
+    forward.compiles = (
+        settings.compile
+    )  # only now: packs of other sizes would each be compiled for the measurement
     if settings.compile and not forward.packs:
         log.emit(
             "note", text="examples go through one at a time, each as long as it is, so nothing is compiled"
         )
-    plan = StepPlan.of(data.train, settings)
-    attached.starts(plan.total_steps)
-    parameters = attached.trainable()
     optimizer = build_optimizer(parameters, attached.fast_parameters(), settings, recipe.lr)
     stepper = Stepper(
         attached=attached,
@@ -127,7 +133,7 @@ def build_training(
         parameters=parameters,
         optimizer=optimizer,
         max_grad_norm=settings.max_grad_norm,
-        pack_tokens=settings.pack_tokens or default_pack_tokens(forward.device),
+        pack_tokens=planned.pack_tokens,
         seed=settings.seed,
         scale=LossScale.for_precision(forward.precision),
     )
@@ -142,6 +148,36 @@ def build_training(
         identity=_identity(recipe, data, base),
         held_out_loss=_look(stepper, data.held_out) if data.held_out else None,
     )
+
+
+def _plan_memory(
+    recipe: Recipe,
+    forward: Forward,
+    parameters: Mapping[str, Parameter],
+    data: Prepared,
+    log: EventLog,
+    free_bytes: float | None,
+) -> MemoryPlan:
+    """Find a token budget that fits, switch on what it needs, and say what was chosen."""
+    settings = recipe.train
+    forward.offloads = settings.offload_activations
+    planned = plan_memory(
+        forward,
+        recipe.objective,
+        parameters,
+        (data.train[0], longest_of(data.train)),
+        settings.gradient_checkpointing,
+        settings.pack_tokens or default_pack_tokens(forward.device),
+        room_bytes(forward, parameters, settings.optimizer, free_bytes),
+    )
+    log.emit(
+        "memory",
+        text=str(planned),
+        pack_tokens=planned.pack_tokens,
+        gradient_checkpointing=planned.recompute,
+        activation_bytes=planned.needed_bytes,
+    )
+    return planned
 
 
 def _look(stepper: Stepper, held_out: Sequence[Example]) -> HeldOutLoss:

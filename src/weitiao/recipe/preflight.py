@@ -81,6 +81,7 @@ def preflight(recipe: Recipe, new_folder: bool = True) -> Ready:
     findings.run(lambda: _check_schedule(recipe))
     findings.run(lambda: require_installed(recipe.train))
     findings.run(lambda: _check_compiler(recipe))
+    findings.run(lambda: _require_gpu_to_offload(recipe))
     findings.run(recipe.track.require_installed)
     findings.settle()
     require_held_out(recipe, len(ready[0].data.held_out))
@@ -183,6 +184,21 @@ def _check_schedule(recipe: Recipe) -> None:
 
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.lr)
     build_schedule(optimizer, recipe.train, steps=recipe.train.steps or 100)
+
+
+def _require_gpu_to_offload(recipe: Recipe) -> None:
+    """Raise SettingsError where activations are to go to the CPU's memory and are there anyway."""
+    from ..models.precision import device_for
+
+    if recipe.train.offload_activations and device_for(recipe.model.device_map) in ("cpu", {"": "cpu"}):
+        raise SettingsError(
+            Problem(
+                "on a CPU activations are in its memory already, so there is nothing to offload",
+                f"train.offload_activations: true, model.device_map: {recipe.model.device_map}",
+                "a GPU",
+                "train.offload_activations=false, or train.gradient_checkpointing=full for less memory",
+            )
+        )
 
 
 def require_held_out(recipe: Recipe, held_out_rows: int) -> None:

@@ -1,0 +1,132 @@
+"""How many bytes live at every moment of a forward and backward pass, and how that grows with the tokens.
+
+Passes over packs of different sizes run the same operations. So each moment between two operations has a polynomial
+of its own, a + b * T + c * T * L with T tokens in the pack and L in its longest example (c: scores of an attention
+that keeps them), which three small packs determine exactly. The peak of a large pack is the largest of these at its
+size, wherever in the pass that lies: no pack of that size has to run.
+
+Shapes: M moments, 3 packs measured.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, UntypedStorage
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+Bytes = NDArray[np.float64]
+
+
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    """Counts, after each operation within it, the bytes of the storages made within it that are still alive.
+
+    What was there before (weights, gradients, ids) does not count, nor what an operation takes and gives back inside
+    itself.
+    """
+
+    def __init__(self, device_type: str) -> None:
+        """Count storages on devices of one type: cpu, cuda, ..."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.moments: list[tuple[object, int]] = []
+        """Each operation, and the bytes alive after it."""
+        self._device_type, self._alive, self._bytes = device_type, weakref.WeakSet[UntypedStorage](), 0
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> Any:  # noqa: ANN401  (whatever the operation gives)
+        """Run an operation and count what it made."""
+        given = {_storage(tensor) for tensor in tree_iter((args, kwargs)) if isinstance(tensor, Tensor)}
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_iter(made):
+            if isinstance(tensor, Tensor) and tensor.device.type == self._device_type:
+                self._count(_storage(tensor), given)
+        self.moments.append((func, self._bytes))
+        return made
+
+    def _count(self, storage: UntypedStorage, given: set[UntypedStorage]) -> None:
+        if storage in given or storage in self._alive:
+            return
+        self._alive.add(storage)
+        size_bytes = storage.nbytes()
+        self._bytes += size_bytes
+        weakref.finalize(storage, self._freed, size_bytes)
+
+    def _freed(self, size_bytes: int) -> None:
+        self._bytes -= size_bytes
+
+
+def _storage(tensor: Tensor) -> UntypedStorage:
+    return tensor.untyped_storage()
+
+
+@dataclass(frozen=True)
+class Growth:
+    """The bytes alive at each of M moments of a pass, as a + b * T + c * T * L."""
+
+    fixed_M: Bytes
+    per_token_M: Bytes
+    per_pair_M: Bytes
+    """Bytes for each pair of a token of the pack and one of its longest example."""
+
+    def peak_bytes(self, tokens: int, longest: int) -> int:
+        """Return the most bytes alive at once in a pack of `tokens` tokens, whose longest example has `longest`."""
+        slope_M = self.per_token_M + self.per_pair_M * longest
+        return int(np.max(self.fixed_M + slope_M * tokens))
+
+
+def growth(sizes: Sequence[int], passes: Sequence[LiveBytes]) -> Growth:
+    """Return how live bytes grow, from passes over one example of each of three sizes, in ascending order."""
+    live_M3 = _aligned([counted.moments for counted in passes])
+    (small, middle, large), (first, second, third) = sizes, live_M3.T
+    rise = (third - second) / (large - middle)
+    bend = (rise - (second - first) / (middle - small)) / (large - small)
+    # A moment that grows less and less (work in chunks) is taken to go on as it did last.
+    per_pair = np.maximum(bend, 0)
+    per_token = rise - per_pair * (large + middle)
+    return Growth(third - per_token * large - per_pair * large**2, per_token, per_pair)
+
+
+def _aligned(passes: Sequence[Sequence[tuple[object, int]]]) -> Bytes:
+    """Return the live bytes (M, 3) of moments that correspond to each other.
+
+    Where the passes part (a loop over chunks or over experts ran more often), the highest moments of what lies
+    between their common beginning and their common end correspond.
+    """
+    front = _alike(passes)
+    rest = [moments[front:] for moments in passes]
+    back = _alike([moments[::-1] for moments in rest])
+    begun = [[live for _, live in moments[:front]] for moments in passes]
+    between = [[live for _, live in moments[: len(moments) - back]] for moments in rest]
+    ended = [[live for _, live in moments[len(moments) - back :]] for moments in rest]
+    parts = [
+        [*first, max(middle, default=0), *last]
+        for first, middle, last in zip(begun, between, ended, strict=True)
+    ]
+    return np.array(parts, dtype=np.float64).T
+
+
+def _alike(passes: Sequence[Sequence[tuple[object, int]]]) -> int:
+    """Return how many first operations are the same in all passes."""
+    names = zip(*([operation for operation, _ in moments] for moments in passes), strict=False)
+    return sum(1 for _ in takewhile(lambda same: len(set(same)) == 1, names))
+
+
+def run_counted(run: Callable[[], None], device: torch.device) -> LiveBytes:
+    """Run something once and return what lived while it ran."""
+    counted = LiveBytes(device.type)
+    with counted:
+        run()
+    return counted
