@@ -47,7 +47,7 @@ def test_the_loss_of_both_sides_is_the_same() -> None:
     rows = gpu.make_rows(case)
     _, stepper = gpu.our_side(case, rows, device)
     with stepper.forward.attention():
-        ours = stepper._gradients(rows, 0)
+        ours = stepper._gradients(rows, 0).loss
     model = gpu.make_model(case, device)
     batch = gpu._padded(rows, device)
     plain = model(**batch, num_items_in_batch=(batch["labels"][:, 1:] != -100).sum()).loss

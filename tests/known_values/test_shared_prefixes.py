@@ -70,7 +70,7 @@ def by_hand(training: Training, rows: Sequence[Example]) -> tuple[float, dict[st
 def assert_equals_by_hand(training: Training, rows: Sequence[Example], rtol: float = 1e-5) -> None:
     expected_loss, expected = by_hand(training, rows)
     with training.stepper.forward.attention():
-        assert training.stepper._gradients(rows, 0) == pytest.approx(expected_loss, abs=1e-5)
+        assert training.stepper._gradients(rows, 0).loss == pytest.approx(expected_loss, abs=1e-5)
     found = gradients(training.stepper.parameters)
     assert found.keys() == expected.keys()
     for name in found:
@@ -115,10 +115,10 @@ def test_a_tree_behind_virtual_tokens(label: str, method: str, checkpointing: bo
     assert stepper.forward.shares
     training.attached.model.train()
     with stepper.forward.attention():
-        loss = stepper._gradients(rows, 0)
+        loss = stepper._gradients(rows, 0).loss
     found = gradients(stepper.parameters)
     stepper.forward = Forward(training.attached.model, Precision(), packs=False)
-    assert loss == pytest.approx(stepper._gradients(rows, 0), abs=1e-5)
+    assert loss == pytest.approx(stepper._gradients(rows, 0).loss, abs=1e-5)
     for name, gradient in gradients(stepper.parameters).items():
         torch.testing.assert_close(found[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
 
@@ -148,7 +148,7 @@ def test_budget_and_order_change_nothing(label: str, tmp_path: Path) -> None:
     def found(order: Sequence[Example], budget: int) -> tuple[float, dict[str, torch.Tensor]]:
         stepper.pack_tokens = budget
         with stepper.forward.attention():
-            return stepper._gradients(order, 0), gradients(stepper.parameters)
+            return stepper._gradients(order, 0).loss, gradients(stepper.parameters)
 
     loss, expected = found(rows, EVERYTHING)
     for order, budget in ((rows[::-1], EVERYTHING), (rows, 60), (rows[::-1], 33), (rows, 1)):

@@ -169,7 +169,7 @@ def test_the_engine_gives_the_loss_and_gradients_of_a_forward_by_hand(
     assert isinstance(attached, PeftAttached)
     attached.model.train()
     with stepper.forward.attention():
-        loss = stepper._gradients(examples, step=0)
+        loss = stepper._gradients(examples, step=0).loss
     given = {name: p.grad.clone() for name, p in stepper.parameters.items() if p.grad is not None}
     attached.model.eval()
     expected_loss, expected = by_hand(attached, examples)

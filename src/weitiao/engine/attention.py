@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import PreTrainedModel
-from transformers.masking_utils import AttentionMaskInterface
 from transformers.modeling_utils import AttentionInterface
 
 from .layout import Layout
@@ -224,12 +223,9 @@ BACKENDS: tuple[Backend, ...] = (
 """The ways to attend, the fastest first; the first that takes a call computes it."""
 
 
-def _no_mask(*_: object, **__: object) -> None:
-    """Make no mask: the layout says it all."""
-
-
+# No mask is registered with it: the layout says it all. transformers then leaves the making of masks out, and with it
+# a look at the positions for which the device would have to be waited for in every pack.
 AttentionInterface.register(PACKED, packed_attention)
-AttentionMaskInterface.register(PACKED, _no_mask)
 
 
 @contextmanager

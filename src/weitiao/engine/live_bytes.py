@@ -11,7 +11,7 @@ Shapes: M moments, 3 packs measured.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -48,11 +48,12 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
         kwargs: Mapping[str, object] | None = None,
     ) -> Any:  # noqa: ANN401  (whatever the operation gives)
         """Run an operation and count what it made."""
-        given = {_storage(tensor) for tensor in tree_iter((args, kwargs)) if isinstance(tensor, Tensor)}
+        given = {storage for tensor in _tensors((args, kwargs)) for storage in _storages(tensor)}
         made = func(*args, **(kwargs or {}))
-        for tensor in tree_iter(made):
-            if isinstance(tensor, Tensor) and tensor.device.type == self._device_type:
-                self._count(_storage(tensor), given)
+        for tensor in _tensors(made):
+            if tensor.device.type == self._device_type:
+                for storage in _storages(tensor):
+                    self._count(storage, given)
         self.moments.append((func, self._bytes))
         return made
 
@@ -68,8 +69,14 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
         self._bytes -= size_bytes
 
 
-def _storage(tensor: Tensor) -> UntypedStorage:
-    return tensor.untyped_storage()
+def _tensors(values: object) -> Iterator[Tensor]:
+    return (value for value in tree_iter(values) if isinstance(value, Tensor))
+
+
+def _storages(tensor: Tensor) -> list[UntypedStorage]:
+    """Return where a tensor's numbers lie; a sparse one has two places, its indices and its values."""
+    parts = [tensor._indices(), tensor._values()] if tensor.layout is torch.sparse_coo else [tensor]
+    return [part.untyped_storage() for part in parts]
 
 
 @dataclass(frozen=True)

@@ -69,17 +69,22 @@ class Training:
     _saved_step: int = -1
 
     def run(self) -> Progress:
-        """Train to the end, or raise Interrupted or NotFiniteError with the last good state saved."""
-        total_steps = self.plan.total_steps
+        """Train to the end, or raise Interrupted or NotFiniteError with the last good state saved.
+
+        Over several ranks a signal to any of them stops all after the same step.
+        """
+        total_steps, ranks = self.plan.total_steps, self.stepper.ranks
         with self.stepper.forward.attention(), freed_memory_kept(), watch_signals() as stop:
             self._look_if_due(stop)
-            while self.progress.step < total_steps and not self._gave_up() and not stop.requested():
+            while (
+                self.progress.step < total_steps and not self._gave_up() and not ranks.any(stop.requested())
+            ):
                 self._record(self._step(), total_steps)
                 self._look_if_due(stop)
                 if self._save_is_due():
                     self.save()
             self.save()
-            if stop.requested():
+            if ranks.any(stop.requested()):
                 raise stop.interrupted(str(self.checkpoints.parent))
         self._take_best()
         return self.progress
@@ -129,9 +134,11 @@ class Training:
         step = self.progress.step
         if self.held_out_loss is None or self.progress.looked_at == step or not self._look_is_due(step):
             return
-        loss = self.held_out_loss(stop.requested)
+        ranks = self.stepper.ranks
+        loss = self.held_out_loss(lambda: ranks.any(stop.requested()))
         if loss is None:
             return
+        loss = ranks.value_of_first(loss)
         self.progress.looked_at = step
         self.log.emit("evaluated", step=step, loss=loss, perplexity=math.exp(min(loss, 700)))
         if follows_held_out_loss(self.schedule):
@@ -168,12 +175,17 @@ class Training:
         )
 
     def save(self) -> None:
-        """Write a checkpoint of the state now, and delete those no longer kept."""
+        """Write a checkpoint of the state now, and delete those no longer kept; the first rank does it for all."""
         if self._saved_step == self.progress.step:
             return
         self.progress.loss_scale = self.stepper.scale.value
         self.progress.good_steps = self.stepper.scale.good_steps
         self.progress.pack_tokens = self.stepper.pack_tokens
+        if self.stepper.ranks.first:
+            self._write()
+        self._saved_step = self.progress.step
+
+    def _write(self) -> None:
         path = save_checkpoint(
             self.checkpoints,
             Snapshot(
@@ -193,7 +205,6 @@ class Training:
             self.progress.step,
             frozenset() if best is None else frozenset([best]),
         )
-        self._saved_step = self.progress.step
         self.log.emit("checkpoint", step=self.progress.step, path=str(path))
 
     def resume(self, path: Path) -> None:

@@ -1,23 +1,31 @@
-"""One optimizer step: gradients summed over packs, divided once, checked, applied."""
+"""One optimizer step: gradients summed over packs and ranks, divided once, checked, applied.
+
+All packs are put into the device's queue one after the other. Their losses and the norm of the gradients are read
+together, once a step, and before the update, since nothing that is not finite may reach the weights.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
+from torch import Tensor
 from torch.nn import Parameter
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from ..core.errors import NotFiniteError, Problem, ResourceError
 from ..data.conversation import Example
+from ..data.packs import Pack
 from ..methods._base import Attached
 from ..objectives._base import Objective
 from .forward import Forward
 from .precision import Precision
-from .randomness import seed_step
+from .randomness import NO_PACK, seed_step
+from .ranks import Ranks
 
 LARGEST_SCALE = 65536.0
 STEPS_TO_DOUBLE_SCALE = 2000
@@ -64,6 +72,24 @@ class StepResult:
     """Tokens that went through the model."""
 
 
+@dataclass(frozen=True)
+class Gradients:
+    """What was read of the gradients that stand on the parameters, summed over packs and ranks, not yet clipped."""
+
+    loss: float
+    """Summed loss over summed weight of the step, and the method's penalty."""
+    norm: float
+    norm_tensor: Tensor
+    """The norm on the device, to clip by without waiting again."""
+    fits: bool
+    """Whether memory sufficed on every rank; where it did not, nothing else here means anything."""
+
+    @property
+    def finite(self) -> bool:
+        """Whether neither loss nor norm is NaN or inf."""
+        return math.isfinite(self.loss) and math.isfinite(self.norm)
+
+
 @dataclass
 class Stepper:
     """Applies steps to the trained parameters; nothing that is not finite is ever applied."""
@@ -77,90 +103,126 @@ class Stepper:
     pack_tokens: int
     seed: int
     scale: LossScale
+    ranks: Ranks = field(default_factory=Ranks.alone)
+
+    def __post_init__(self) -> None:
+        """Begin with the same weights on every rank, as devices may round an initialisation differently, and with the
+        same packs, as devices may have more or less memory."""
+        self.pack_tokens = self.ranks.least(self.pack_tokens)
+        self.ranks.take_from_first(list(self.parameters.values()))
 
     def apply(self, examples: Sequence[Example], step: int) -> StepResult:
         """Make step number `step`; raises NotFiniteError, with the weights as before, where anything is not finite.
 
-        Too little memory halves the packs and redoes the step from unchanged weights with the same random draws, so
-        the result is that of a run that started with the smaller packs. Raises ResourceError where no pack can be
-        smaller.
+        Too little memory, on any rank, halves the packs and redoes the step from unchanged weights with the same
+        random draws, so the result is that of a run that started with the smaller packs. Raises ResourceError where
+        no pack can be smaller. The device is waited for once, and once more each time the step is redone.
         """
         while True:
-            loss = self._gradients_if_they_fit(examples, step)
-            if loss is None:
+            found = self._gradients(examples, step)
+            if not found.fits:
                 self._halve_packs(examples)
                 continue
-            norm = self._norm_and_clip()
-            if math.isfinite(loss) and math.isfinite(norm):
+            if found.finite:
                 break
-            if not (math.isfinite(loss) and self.scale.halve()):
+            if not (math.isfinite(found.loss) and self.scale.halve()):
                 rows = self._rows_not_finite(examples, step)
                 self.optimizer.zero_grad(set_to_none=True)
-                raise NotFiniteError(_not_finite(step, loss, norm, rows))
+                raise NotFiniteError(_not_finite(step, found.loss, found.norm, rows))
+        clip_grads_with_norm_(self._all_parameters, self.max_grad_norm or math.inf, found.norm_tensor)
         self.optimizer.step()
         self.attached.after_update(step)
         self.optimizer.zero_grad(set_to_none=True)
         self.scale.succeeded()
-        return StepResult(loss, norm, sum(len(example.ids) for example in examples))
+        return StepResult(found.loss, found.norm, sum(len(example.ids) for example in examples))
 
-    def _gradients_if_they_fit(self, examples: Sequence[Example], step: int) -> float | None:
-        """Return what `_gradients` does, or None where memory did not suffice."""
-        try:
-            return self._gradients(examples, step)
-        except torch.OutOfMemoryError:
-            return None
+    @property
+    def _all_parameters(self) -> list[Parameter]:
+        return list(self.parameters.values())
 
     def _halve_packs(self, examples: Sequence[Example]) -> None:
         """Halve the token budget of packs; raises ResourceError where every example is a pack of its own already."""
-        self.optimizer.zero_grad(set_to_none=True)
-        self.forward.free_memory()
         longest = max(examples, key=lambda example: len(example.ids))
-        if self.pack_tokens <= len(longest.ids):
+        budget = self.ranks.budget(examples, self.pack_tokens)
+        if budget <= len(longest.ids):
             raise ResourceError(_too_little_memory(longest))
-        self.pack_tokens //= 2
+        self.pack_tokens = budget // 2
 
-    def _gradients(self, examples: Sequence[Example], step: int) -> float:
-        """Leave the step's gradients on the parameters and return its loss."""
+    def _gradients(self, examples: Sequence[Example], step: int) -> Gradients:
+        """Leave the step's gradients on the parameters, and wait for the device, once, to tell what they are."""
         self.optimizer.zero_grad(set_to_none=True)
-        seed_step(self.seed, step)
         weight = sum(example.loss_weight for example in examples)
-        total = 0.0
-        for pack in self.forward.ahead(self.forward.cut(examples, self.pack_tokens)):
+        packs = self.forward.cut(examples, self.ranks.budget(examples, self.pack_tokens))
+        losses = self._losses_if_they_fit(packs, weight, step)
+        lacking = torch.full((1,), float(losses is None), device=self.forward.device)
+        if losses is None:
+            self.optimizer.zero_grad(set_to_none=True)
+            self.forward.free_memory()
+            # The other ranks wait for this one's part of the sums all the same, and learn from it that memory lacked.
+            losses = lacking.new_zeros(len(packs) + 1)
+        had_N = self.ranks.sum_gradients(self._all_parameters, [losses, lacking])
+        norm = self._norm()
+        on_device = (norm[None].to(lacking), lacking, losses, had_N)
+        sizes = [len(part) for part in on_device]
+        (norm_read,), (ranks_lacking,), (*sums, penalty), had = _split(torch.cat(on_device).tolist(), sizes)
+        for parameter, ranks_with_one in zip(self._all_parameters, had, strict=False):
+            if not ranks_with_one:  # an optimizer passes over what has none, and moves what has zeros
+                parameter.grad = None
+        return Gradients(sum(sums) / weight + penalty, norm_read, norm, ranks_lacking == 0)
+
+    def _losses_if_they_fit(self, packs: Sequence[Pack], weight: float, step: int) -> Tensor | None:
+        """Return what `_losses` does, or None where memory did not suffice."""
+        try:
+            return self._losses(packs, weight, step)
+        except torch.OutOfMemoryError:
+            return None
+
+    def _losses(self, packs: Sequence[Pack], weight: float, step: int) -> Tensor:
+        """Add the gradients of this rank's packs to the parameters; nothing is read from the device.
+
+        Returns the summed loss of each pack and, last, the penalty; zero where another rank counts it.
+        """
+        device = self.forward.device
+        losses = [torch.zeros((), device=device)] * (len(packs) + 1)
+        share = list(self.ranks.share(packs))
+        coming = self.forward.ahead([pack for _, pack in share])
+        for (index, _), pack in zip(share, coming, strict=True):
+            seed_step(self.seed, step, index)
             loss_sum = self.objective.loss(self.forward.outputs(pack)).sum
             (loss_sum * (self.scale.value / weight)).backward()  # type: ignore[no-untyped-call]
-            total += float(loss_sum.detach())
-        return total / weight + self._penalty()
-
-    def _penalty(self) -> float:
-        """Add the gradients of what the method asks for besides the objective, and return it."""
+            losses[index] = loss_sum.detach()
+        seed_step(self.seed, step, NO_PACK)
         penalty = self.attached.penalty()
-        if penalty is None:
-            return 0.0
-        (penalty * self.scale.value).backward()  # type: ignore[no-untyped-call]
-        return float(penalty.detach())
+        if penalty is not None and self.ranks.first:
+            (penalty * self.scale.value).backward()  # type: ignore[no-untyped-call]
+            losses[-1] = penalty.detach()
+        return torch.stack([loss.to(device, torch.float32) for loss in losses])
 
-    def _norm_and_clip(self) -> float:
-        """Return the gradients' norm, unscaled, and shorten them to `max_grad_norm`."""
-        parameters = list(self.parameters.values())
+    def _norm(self) -> Tensor:
+        """Return the gradients' norm, a scalar on the device, after taking the loss scale out of them."""
+        gradients = [p.grad for p in self._all_parameters if p.grad is not None]
         if self.scale.value != 1:
-            for parameter in parameters:
-                if parameter.grad is not None:
-                    parameter.grad.div_(self.scale.value)
-        return float(clip_grad_norm_(parameters, self.max_grad_norm or math.inf))
+            for gradient in gradients:
+                gradient.div_(self.scale.value)
+        return get_total_norm(gradients)
 
     def _rows_not_finite(self, examples: Sequence[Example], step: int) -> list[str]:
         """Return where the rows stand whose loss or gradients are not finite on their own."""
-        rows = []
-        for example in filter(lambda one: one.trained_tokens, examples):
-            if not math.isfinite(self._gradients([example], step)) or not math.isfinite(
-                self._norm_and_clip()
-            ):
-                rows.append(example.place)
-        return rows
+        rows = filter(lambda one: one.trained_tokens, examples)
+        return [row.place for row in rows if not self._gradients([row], step).finite]
 
     def weights_not_finite(self) -> list[str]:
-        """Return the names of parameters that hold a NaN or inf."""
+        """Return the names of parameters that hold a NaN or inf; one reduction and one read where none does."""
+        weights = [p.detach() for p in self._all_parameters]
+        if math.isfinite(float(get_total_norm(weights, math.inf))):
+            return []
         return [name for name, p in self.parameters.items() if not bool(torch.isfinite(p.detach()).all())]
+
+
+def _split(values: list[float], sizes: Sequence[int]) -> list[list[float]]:
+    """Return values cut into runs of the given lengths."""
+    ends = list(accumulate(sizes))
+    return [values[end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
 
 def _too_little_memory(longest: Example) -> Problem:

@@ -64,4 +64,4 @@ def _losses(
     for start in range(0, len(examples), EXAMPLES_AT_ONCE):
         for pack in forward.ahead(forward.cut(examples[start : start + EXAMPLES_AT_ONCE], pack_tokens)):
             loss_sum = objective.loss(forward.outputs(pack))
-            yield float(loss_sum.sum), loss_sum.weight
+            yield float(loss_sum.sum), float(loss_sum.weight)

@@ -55,8 +55,8 @@ class LossSum:
 
     sum: Tensor
     """Scalar, with its graph."""
-    weight: float
-    """What this part adds to the divisor."""
+    weight: float | Tensor
+    """What this part adds to the divisor; a scalar on the device where asking for it would mean waiting for it."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Further sums to report, divided like the loss."""
 

@@ -22,4 +22,4 @@ class SupervisedFineTuning(Objective):
         """Return the weighted sum of the trained tokens' negative log-likelihoods, in nats."""
         from ._cross_entropy import cross_entropy_sum
 
-        return LossSum(sum=cross_entropy_sum(outputs), weight=float(outputs.weights_K.sum()))
+        return LossSum(sum=cross_entropy_sum(outputs), weight=outputs.weights_K.sum())

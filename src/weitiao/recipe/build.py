@@ -27,6 +27,7 @@ from ..engine.noise import add_noise
 from ..engine.optimizers import build_optimizer
 from ..engine.plan import StepPlan
 from ..engine.precision import Precision
+from ..engine.ranks import Ranks
 from ..engine.schedules import build_schedule
 from ..engine.step import LossScale, Stepper
 from ..evaluation.held_out import measure_held_out
@@ -136,6 +137,7 @@ def build_training(
         pack_tokens=planned.pack_tokens,
         seed=settings.seed,
         scale=LossScale.for_precision(forward.precision),
+        ranks=Ranks.current(),
     )
     return Training(
         attached=attached,
@@ -143,7 +145,7 @@ def build_training(
         schedule=build_schedule(optimizer, settings, plan.total_steps),
         plan=plan,
         settings=settings,
-        log=log,
+        log=log if stepper.ranks.first else EventLog(None),
         checkpoints=folder.checkpoints,
         identity=_identity(recipe, data, base),
         held_out_loss=_look(stepper, data.held_out) if data.held_out else None,

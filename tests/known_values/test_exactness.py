@@ -1,0 +1,146 @@
+"""Methods on packs and trees: no sample reaches another; cutting, order and lack of memory change no step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tiny_training import equal, largest_difference, make_examples, make_training, weights_of
+from weitiao.data.conversation import Example
+from weitiao.data.packs import make_pack
+from weitiao.engine.loop import Training
+from weitiao.objectives._base import LossSum, Outputs
+from weitiao.objectives.sft import SupervisedFineTuning
+
+METHODS: dict[str, Any] = {
+    "lora": {"name": "lora", "r": 4},
+    "full": "full",
+    "prefix_tuning": {"name": "prefix_tuning", "num_virtual_tokens": 4},
+    "prompt_tuning": {"name": "prompt_tuning", "num_virtual_tokens": 4},
+}
+every_method = pytest.mark.parametrize("method", METHODS)
+HEADERS = make_examples(3, seed=5, shortest=12, longest=16)
+
+
+def behind(header: Example, row: Example) -> Example:
+    """Return a row that begins with a header, in which nothing is trained."""
+    return Example((*header.ids, *row.ids), (*[0.0] * len(header.ids), *row.weights), row.place)
+
+
+FLAT = make_examples(24, seed=3, shortest=8, longest=24)
+TREES = [behind(HEADERS[n % 3], row) for n, row in enumerate(FLAT)]
+
+
+def make(folder: Path, method: object, rows: list[Example], **changes: Any) -> Training:  # noqa: ANN401
+    # A large eps keeps Adam from blowing rounding up where a gradient is nearly zero: 1e-8 / (1e-8 + eps).
+    settings = {"lr": 1e-2, "eps": 1e-3, "batch_size": 8, "pack_tokens": 10_000, **changes}
+    return make_training(folder, rows, method=method, **settings)
+
+
+def move(training: Training) -> None:
+    """Move the weights, so that LoRA's B is not zero and what A and dropout do shows."""
+    with torch.no_grad():
+        for parameter in training.stepper.parameters.values():
+            parameter += 0.05
+
+
+def trained(training: Training, reverse: bool = False) -> dict[str, torch.Tensor]:
+    """Return the weights after three steps."""
+    training.attached.model.train()
+    with training.stepper.forward.attention():
+        for step in range(3):
+            batch = training.plan.batch(step)
+            training.stepper.apply(batch[::-1] if reverse else batch, step)
+    return weights_of(training)
+
+
+@every_method
+@pytest.mark.parametrize("rows", [FLAT, TREES], ids=["flat", "trees"])
+def test_budget_and_order_change_no_weight(method: str, rows: list[Example], tmp_path: Path) -> None:
+    whole = make(tmp_path, METHODS[method], rows)
+    assert whole.stepper.forward.shares
+    before, after = weights_of(whole), trained(whole)
+    assert largest_difference(after, before) > 1e-3
+    for budget, reverse in ((10_000, True), (60, False), (60, True), (1, False)):
+        training = make(tmp_path, METHODS[method], rows, pack_tokens=budget)
+        assert largest_difference(trained(training, reverse), after) < 1e-6, (budget, reverse)
+
+
+@every_method
+@pytest.mark.parametrize("shares", [False, True], ids=["flat", "trees"])
+def test_another_sample_changes_no_bit(method: str, shares: bool, tmp_path: Path) -> None:
+    training = make(tmp_path, METHODS[method], FLAT)
+    move(training)
+    forward, header = training.stepper.forward, HEADERS[0]
+    first, second = (make_examples(1, seed=s, shortest=10, longest=10)[0] for s in (1, 2))
+    other = Example(tuple((i + 7) % 50 + 3 for i in second.ids), second.weights, second.place)
+    if shares:
+        first, second, other = (behind(header, row) for row in (first, second, other))
+    packs = [make_pack([first, changed], shares) for changed in (second, other)]
+    assert packs[0].shares is shares
+    with torch.no_grad(), forward.attention():
+        outputs = [forward.outputs(pack) for pack in packs]
+    own = make_pack([first]).targets_K
+    assert outputs[0].targets_K[: len(own)].tolist() == own.tolist()
+    one, two = (output.logits_PV() for output in outputs)
+    rows = outputs[0].rows_K[: len(own)]
+    assert torch.equal(one[rows], two[rows])
+    assert not torch.equal(one, two)
+
+
+class SecondFails(SupervisedFineTuning):
+    """Runs out of memory once, in the second pack, when the first one's gradients and draws have been made."""
+
+    def loss(self, outputs: Outputs) -> LossSum:
+        CALLS.append(len(outputs.targets_K))
+        if len(CALLS) == 2:
+            raise torch.OutOfMemoryError("made up by a test")
+        return super().loss(outputs)
+
+
+CALLS: list[int] = []
+
+
+@pytest.mark.parametrize("rows", [FLAT, TREES], ids=["flat", "trees"])
+def test_a_step_redone_for_lack_of_memory_draws_what_a_smaller_budget_draws(
+    rows: list[Example], tmp_path: Path
+) -> None:
+    CALLS.clear()
+    dropout = {"name": "lora", "r": 4, "dropout": 0.3}
+    training = make(tmp_path, dropout, rows, pack_tokens=80)
+    training.stepper.objective = SecondFails()
+    redone = trained(training)
+    assert len(CALLS) > 2
+    assert training.stepper.pack_tokens == 40
+    assert equal(redone, trained(make(tmp_path, dropout, rows, pack_tokens=40)))
+    assert not equal(redone, trained(make(tmp_path, dropout, rows, pack_tokens=80)))
+
+
+def test_what_a_pack_draws_depends_on_no_other_pack(tmp_path: Path) -> None:
+    """So it is the same on whichever rank."""
+    training = make(tmp_path, {"name": "lora", "r": 4, "dropout": 0.5}, FLAT, pack_tokens=40)
+    stepper = training.stepper
+    move(training)
+    training.attached.model.train()
+    packs = stepper.forward.cut(training.plan.batch(0), 40)
+    assert len(packs) > 2
+
+    def losses(order: list[int]) -> dict[int, float]:
+        class Only(type(stepper.ranks)):  # type: ignore[misc]
+            def share(self, packs: Any) -> Any:  # noqa: ANN401
+                return [(index, packs[index]) for index in order]
+
+        stepper.ranks = Only()
+        with stepper.forward.attention():
+            found = stepper._losses(packs, 1.0, 0).tolist()
+        return {index: found[index] for index in order}
+
+    together = losses(list(range(len(packs))))
+    assert losses(list(range(len(packs)))[::-1]) == together
+    for index in range(len(packs)):
+        assert losses([index]) == {index: together[index]}
+    packs[1] = packs[0]
+    assert len(set(losses([0, 1]).values())) == 2, "two equal packs draw the same"
