@@ -190,6 +190,8 @@ def find_frozen_blocks(forward: Forward, log: EventLog) -> FrozenBlocks | None:
     if len(stacks) != 1:
         return None
     stack = cast("nn.ModuleList", base_of(forward.model).get_submodule(stacks[0]))
+    if any(parameter.requires_grad for parameter in stack[0].parameters()):
+        return None  # as with most adapters, which need no probe then
     first = _observe(forward, stack, training=True, seed=0)
     others = [_observe(forward, stack, training=training, seed=1) for training in (True, False)]
     untrained = _leading(len(stack), lambda n: n in first and not first[n].trains)
