@@ -6,7 +6,7 @@ from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ._base import RowFacts
+from ._base import Check, GateContext, RowFacts
 from ._sketch import BINS
 
 if TYPE_CHECKING:
@@ -145,3 +145,23 @@ def _joined(group_N: NDArray[np.int64], edges_2E: NDArray[np.int64]) -> NDArray[
         if (name_N == before).all():
             joined: NDArray[np.int64] = name_N[group_N]
             return joined
+
+
+class PrintsCheck(Check):
+    """A check that compares rows with each other, by their fingerprints."""
+
+    def __init__(self, context: GateContext) -> None:
+        super().__init__(context)
+        self.prints = Prints()
+
+    def observe(self, row: RowFacts) -> None:
+        """Take a row's fingerprint."""
+        self.prints.add(row)
+
+    def state(self) -> Any:  # noqa: ANN401
+        """Return the fingerprints."""
+        return self.prints
+
+    def merge(self, state: Any) -> None:  # noqa: ANN401
+        """Add a later chunk's."""
+        self.prints.extend(state)

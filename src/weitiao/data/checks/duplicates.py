@@ -6,9 +6,9 @@ from array import array
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ._base import SHOWN_PLACES, Check, Finding, GateContext, Hits, Outcome, RowFacts
+from ._base import SHOWN_PLACES, Finding, Hits, Outcome
 from ._kinds import Kind, gravest_first
-from ._prints import Prints, first_of_equals
+from ._prints import PrintsCheck, first_of_equals
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,24 +39,8 @@ KINDS = {
 }
 
 
-class Duplicates(Check):
+class Duplicates(PrintsCheck):
     """Finds rows that were there before."""
-
-    def __init__(self, context: GateContext) -> None:
-        super().__init__(context)
-        self.prints = Prints()
-
-    def observe(self, row: RowFacts) -> None:
-        """Take a row's fingerprint."""
-        self.prints.add(row)
-
-    def state(self) -> Any:  # noqa: ANN401
-        """Return the fingerprints."""
-        return self.prints
-
-    def merge(self, state: Any) -> None:  # noqa: ANN401
-        """Add a later chunk's."""
-        self.prints.extend(state)
 
     def findings(self, outcome: Outcome) -> list[Finding]:
         """Name copies, each at its mildest kind that holds for it."""
