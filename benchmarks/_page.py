@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from _environments import Measured
+from _peak_names import BY, LIBRARIES
 from _scenarios import AUTO, FREEZE_EPOCHS, OFF, TINY
 from _sides import FIRST_TOLERANCE, LATER_TOLERANCE, MIB
 from _tasks import BATCH_SIZE, MAX_LENGTH, TRAINED_LAST
@@ -123,7 +124,8 @@ def _peak(report: Measured) -> Iterator[str]:
         f"The fastest fp32 matrix product of this machine is {speeds[best] / GIGA:.1f} GFLOP/s ({best}). Of it the "
         "needed operations of the alpaca scenario reach the shares below. They are counted from the shapes of the "
         "model and the rows (benchmarks/_flops.py): no padding, attention within a row and backwards only, the head "
-        "at trained positions only, no gradient that nothing needs. Sharing is counted once or not at all, as said."
+        "at trained positions only, no gradient that nothing needs. Sharing is counted once or not at all, as said. "
+        "weitiao multiplies by MKL, as torch and so the peers do, on Intel's processors and by oneDNN on others."
     )
     yield ""
     yield "| side |" + "".join(f" GFLOP/s, {count} | share |" for count in counts)
@@ -132,9 +134,11 @@ def _peak(report: Measured) -> Iterator[str]:
         cells = "".join(f" {flops / GIGA:.1f} | {100 * flops / speeds[best]:.0f} % |" for flops in reached)
         yield f"| {side} |" + (cells or " not compared | |" + " | |" * (len(counts) - 1))
     yield ""
-    yield "| matrix product | GFLOP/s |"
-    yield "|---|---:|"
-    yield from (f"| {name} | {speed / GIGA:.1f} |" for name, speed in speeds.items())
+    yield "| matrix product, GFLOP/s | by MKL | by oneDNN |"
+    yield "|---|---:|---:|"
+    for product in dict.fromkeys(name.rpartition(BY)[0] for name in speeds):
+        mkl, onednn = (speeds[f"{product}{BY}{library}"] / GIGA for library in LIBRARIES)
+        yield f"| {product} | {mkl:.1f} | {onednn:.1f} |"
 
 
 def _linear(report: Measured) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,15 @@ def weitiao_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if "WEITIAO_HOME" not in os.environ:
         os.environ["WEITIAO_HOME"] = str(tmp_path_factory.mktemp("weitiao-home"))
     return Path(os.environ["WEITIAO_HOME"])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def products_as_in_a_run() -> Iterator[None]:
+    """Let matrix products come from where a run takes them: on some processors MKL's are not the same twice."""
+    from weitiao.engine.products import products_from
+
+    with products_from("auto"):
+        yield
 
 
 @pytest.fixture(scope="session")

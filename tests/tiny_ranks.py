@@ -21,6 +21,7 @@ from tiny_training import Events, make_examples, make_training, weights_of
 from weitiao.core.errors import Interrupted, NotFiniteError, ResourceError
 from weitiao.data.conversation import Example
 from weitiao.engine.loop import Training
+from weitiao.engine.products import products_from
 from weitiao.objectives._base import LossSum, Outputs
 from weitiao.objectives.sft import SupervisedFineTuning
 
@@ -84,7 +85,8 @@ def _rank(rank: int, world_size: int, job: Job, folder: Path, settings: dict[str
     distributed.init_process_group("gloo", rank=rank, world_size=world_size, **met)
     place = folder / f"rank-{rank}"
     place.mkdir()
-    training = job(rank, folder, **settings)
+    with products_from("auto"):
+        training = job(rank, folder, **settings)
     save_file(weights_of(training["training"]), place / "weights.safetensors")
     save_file(training["gradients"], place / "gradients.safetensors")
     (place / "told.json").write_text(json.dumps(training["told"]), encoding="utf-8")

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from weitiao.objectives._base import Head, Outputs
 from weitiao.objectives._cross_entropy import CHUNK_VALUES, cross_entropy_sum
+from weitiao.objectives._streamed_head import ROWS_AT_ONCE, WORDS_AT_ONCE
 
 VALUE_ROUNDING = 5e-6
 WIDTH = 6
@@ -96,6 +97,48 @@ def test_a_factor_on_the_logits_counts() -> None:
     torch.testing.assert_close(value, expected, rtol=VALUE_ROUNDING, atol=0)
     for ours, theirs in zip(gradients, plain, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=1e-5)
+
+
+STREAMED = [
+    (1, 2),
+    (5, 61),
+    (13, 1000),
+    (3, WORDS_AT_ONCE),
+    (3, WORDS_AT_ONCE + 1),
+    (9, 3 * WORDS_AT_ONCE - 1),
+]
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.25])
+@pytest.mark.parametrize(
+    ("rows", "vocabulary"),
+    [*STREAMED, (ROWS_AT_ONCE, 50), (ROWS_AT_ONCE + 1, 50), (2 * ROWS_AT_ONCE + 3, 50)],
+)
+def test_a_frozen_head_read_in_blocks_is_torchs(rows: int, vocabulary: int, factor: float) -> None:
+    made = Made(rows, vocabulary, several=3)
+    made.hidden_PD.data *= torch.linspace(1, 30, rows)[
+        :, None
+    ]  # the largest logit lies now in this block, now in that
+    made.layer.weight.requires_grad_(False)
+    value, hidden, _ = made.ours(made.one_matrix(factor))
+    made.layer.weight.requires_grad_()
+    expected, plain, _ = made.torchs(factor)
+    torch.testing.assert_close(value, expected, rtol=VALUE_ROUNDING, atol=0)
+    torch.testing.assert_close(hidden, plain, rtol=2e-5, atol=2e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            cross_entropy_sum(made.outputs(made.one_matrix(factor))), value, rtol=1e-6, atol=0
+        )
+
+
+def test_a_frozen_head_and_extreme_logits() -> None:
+    made = Made(2, 3)
+    made.hidden_PD.data = torch.tensor([[1e4] + [0.0] * 5, [3e37] + [0.0] * 5])
+    made.layer.weight.data = torch.tensor([[1.0] + [0.0] * 5, [-1.0] + [0.0] * 5, [0.0] * 6])
+    expected, plain, _ = made.torchs()
+    made.layer.weight.requires_grad_(False)
+    value, hidden, _ = made.ours(made.one_matrix())
+    torch.testing.assert_close((value, hidden), (expected, plain))
 
 
 @pytest.mark.parametrize("frozen", ["head", "hidden", "both"])

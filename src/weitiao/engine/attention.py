@@ -20,7 +20,10 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import PreTrainedModel
 from transformers.modeling_utils import AttentionInterface
 
+from ..data.packs import Segment
 from .layout import Layout
+from .product_attention import pays, product_attention, scratch_bytes
+from .products import onednn_in_use
 
 PACKED = "weitiao_packed"
 """The name of this attention in a model's configuration."""
@@ -186,19 +189,46 @@ def _segments(call: Call) -> Tensor:
     keys, values = (torch.split(whole, lengths, dim=2) for whole in (call.key_BHkD, call.value_BHkD))
     outputs = []
     for segment, own_query, numbers in zip(layout.segments, queries, seen, strict=True):
-        mask = layout.mask(segment, call.window, own_query.device)
-        output = scaled_dot_product_attention(
-            own_query,
-            _join(keys, numbers),
-            _join(values, numbers),
-            attn_mask=mask,
-            dropout_p=call.dropout,
-            is_causal=mask is None,
-            scale=call.scaling,
-            enable_gqa=call.grouped,
-        )
-        outputs.append(output.transpose(1, 2))
+        own = (own_query, _join(keys, numbers), _join(values, numbers))
+        outputs.append(_by_products(call, *own) if _pays(call, own_query) else _by_torch(call, segment, *own))
     return torch.cat(outputs, dim=1).contiguous()
+
+
+def _pays(call: Call, query_1HqD: Tensor) -> bool:
+    """Tell whether plain matrix products are faster for a segment than torch's attention."""
+    is_fp32 = query_1HqD.dtype is torch.float32 and query_1HqD.device.type == "cpu"
+    return is_fp32 and onednn_in_use() and not call.dropout and pays(query_1HqD[0], call.key_BHkD.shape[1])
+
+
+def attention_scratch_bytes(base: PreTrainedModel, longest: int) -> int:
+    """Return what attention over an example of `longest` tokens makes and frees again besides its output."""
+    if not (onednn_in_use() and base.device.type == "cpu" and base.dtype is torch.float32):
+        return 0
+    config = base.config.get_text_config().to_dict()
+    heads = config.get("num_attention_heads") or 1
+    return scratch_bytes(longest, heads // (config.get("num_key_value_heads") or heads))
+
+
+def _by_products(call: Call, query_1HqD: Tensor, key_1HkD: Tensor, value_1HkD: Tensor) -> Tensor:
+    attended = product_attention(query_1HqD[0], key_1HkD[0], value_1HkD[0], call.scaling, call.window)
+    return attended[None]
+
+
+def _by_torch(
+    call: Call, segment: Segment, query_1HqD: Tensor, key_1HkD: Tensor, value_1HkD: Tensor
+) -> Tensor:
+    mask = call.layout.mask(segment, call.window, query_1HqD.device)
+    output_1HqD = scaled_dot_product_attention(
+        query_1HqD,
+        key_1HkD,
+        value_1HkD,
+        attn_mask=mask,
+        dropout_p=call.dropout,
+        is_causal=mask is None,
+        scale=call.scaling,
+        enable_gqa=call.grouped,
+    )
+    return output_1HqD.transpose(1, 2)
 
 
 def _join(pieces: tuple[Tensor, ...], numbers: list[int]) -> Tensor:

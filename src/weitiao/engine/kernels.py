@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig
 
+Matmul = Literal["auto", "mkl", "onednn"]
+
 LIGER_KNOWS = frozenset({"llama", "mistral", "qwen2", "qwen3", "smollm3"})
 """The architectures (config.model_type) whose blocks are made of the norm and the MLP that engine/liger.py replaces."""
 
@@ -24,11 +26,15 @@ class KernelSettings(Settings):
         "use_liger_kernel": "kernels",
         "enable_liger_kernel": "kernels",
         "torch_compile": "compile",
+        "blas": "matmul",
     }
 
     kernels: Literal["auto", "liger", "none"] = "auto"
     """Fused norms and MLPs: liger (Liger kernels), none (transformers' own), auto (liger on CUDA where it is installed
     and knows the architecture)."""
+    matmul: Matmul = "auto"
+    """The library of fp32 matrix products on the CPU: mkl (torch's choice), onednn (in torch as well), auto (onednn on
+    x86 processors not made by Intel, on which MKL is slow and inexact)."""
     compile: bool = False
     """Compile the model's blocks (torch.compile), over packs that are all filled up to `pack_tokens`; the first step
     takes minutes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,6 +17,7 @@ from ..data.conversation import Example
 from ..data.packs import make_pack
 from ..objectives._base import Objective
 from ..objectives._cross_entropy import CHUNK_VALUES
+from .attention import attention_scratch_bytes
 from .forward import Forward, base_of
 from .free_memory import free_memory_bytes
 from .live_bytes import Growth, growth, run_counted
@@ -59,12 +60,15 @@ class Needs:
     idle_share: float
     vocabulary: int | None
     """That of a head applied in chunks, which `grows` leaves out; None where all logits are there at once."""
+    scratch_bytes: Callable[[int], int]
+    """What attention over an example of so many tokens takes for a moment, and over the short ones of `grows` not."""
 
     def peak_bytes(self, tokens: int, longest: int) -> int:
         """Return the most that a pack of `tokens` tokens takes, whose longest example has `longest`."""
         idle_bytes = self.idle_share * self.plain.peak_bytes(tokens, longest)
         chunk_bytes = HEAD_BYTES * min(CHUNK_VALUES, tokens * (self.vocabulary or 0))
-        return self.grows.peak_bytes(tokens, longest) + int(idle_bytes) + chunk_bytes
+        made_bytes = max(chunk_bytes, self.scratch_bytes(longest))  # never at the same time
+        return self.grows.peak_bytes(tokens, longest) + int(idle_bytes) + made_bytes
 
     def most_tokens(self, usable_bytes: float, longest: int, at_most: int) -> int:
         """Return the tokens of the largest pack that takes no more; 0 where none does."""
@@ -147,7 +151,10 @@ def plan_memory(
         set_recompute(base_of(forward.model), choice)
         grows = measure(forward, objective, parameters, example)
         plain = plain or grows
-        needs = Needs(grows, plain, idle_share, forward.head.vocabulary if forward.head else None)
+        vocabulary = forward.head.vocabulary if forward.head else None
+        needs = Needs(
+            grows, plain, idle_share, vocabulary, partial(attention_scratch_bytes, base_of(forward.model))
+        )
         if needs.peak_bytes(longest, longest) <= usable_bytes:
             tokens = needs.most_tokens(usable_bytes, longest, wanted_tokens)
             needed = needs.peak_bytes(max(tokens, longest), longest)

@@ -18,9 +18,13 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from ._base import Head, Outputs
+from ._streamed_head import Streamed
 
 CHUNK_VALUES = 1 << 24
 """How many logits there are at once, 64 MiB in fp32: with fewer, reading a large head costs more than multiplying."""
+
+WEIGHT_ROWS = 8192
+"""Rows of the matrix whose gradient is made at once, so that no second gradient of the whole stands beside the sum."""
 
 
 def cross_entropy_sum(outputs: Outputs) -> Tensor:
@@ -86,6 +90,13 @@ class _LinearCrossEntropySum(torch.autograd.Function):
     ) -> Tensor:
         dtype = _dtype_of(head)
         wants_hidden, wants_weight, *_ = ctx.needs_input_grad
+        ctx.dtypes = hidden_PD.dtype, weight_VD.dtype
+        is_fp32 = dtype is weight_VD.dtype is hidden_PD.dtype is torch.float32
+        if is_fp32 and not wants_weight and hidden_PD.device.type == "cpu":
+            streamed = Streamed(weight_VD, head.factor, targets_K, weights_K)
+            total, gradient_PD = streamed.sum_and_gradient(hidden_PD, rows_K, wants_hidden)
+            ctx.save_for_backward(gradient_PD, gradient_PD[:0])
+            return total
         work = _Work(
             weight_VD.to(dtype), head.factor, rows_K, targets_K, weights_K, wants_hidden, wants_weight
         )
@@ -96,7 +107,6 @@ class _LinearCrossEntropySum(torch.autograd.Function):
             pieces_PD.append(work.hidden_gradient_nD)
         gradient_PD = torch.cat(pieces_PD or [work.hidden_gradient_nD])
         ctx.save_for_backward(gradient_PD, work.weight_gradient_VD)
-        ctx.dtypes = hidden_PD.dtype, weight_VD.dtype
         return total
 
     @staticmethod
@@ -115,7 +125,7 @@ class _LinearCrossEntropySum(torch.autograd.Function):
 
 
 class _Work:
-    """Goes through the chunks, one buffer of logits for all of them."""
+    """Goes through the chunks, whose logits are gone before the next one's are made."""
 
     def __init__(
         self,
@@ -133,13 +143,10 @@ class _Work:
         self.hidden_gradient_nD = weight_VD.new_zeros(0, weight_VD.shape[1], dtype=torch.float32)
         gradient_shape = weight_VD.shape if wants_weight else (0, 0)
         self.weight_gradient_VD = weight_VD.new_zeros(gradient_shape, dtype=torch.float32)
-        self._logits_nV = weight_VD.new_empty(0, len(weight_VD))
 
     def add(self, rows: slice, hidden_nD: Tensor) -> Tensor:
         """Return a chunk's part of the sum and leave its gradients on the attributes."""
-        if len(self._logits_nV) < len(hidden_nD):
-            self._logits_nV = hidden_nD.new_empty(len(hidden_nD), len(self.weight_VD))
-        logits_nV = torch.mm(hidden_nD, self.weight_VD.t(), out=self._logits_nV[: len(hidden_nD)]).float()
+        logits_nV = torch.mm(hidden_nD, self.weight_VD.t()).float()
         if self.factor != 1:
             logits_nV.mul_(self.factor)
         row_K, inside_K = _targets_in(rows, self.rows_K)
@@ -168,4 +175,10 @@ class _Work:
             above_nV, scale_n1 = above_nV.mul_(scale_n1).to(hidden_nD.dtype), torch.ones_like(scale_n1)
         self.hidden_gradient_nD = torch.mm(above_nV, self.weight_VD).float().mul_(scale_n1)
         if self.weight_gradient_VD.numel():
-            self.weight_gradient_VD.addmm_(above_nV.t().float(), hidden_nD.float() * scale_n1)
+            scaled_nD = hidden_nD.float() * scale_n1
+            for rows_vD, columns_nv in zip(
+                torch.split(self.weight_gradient_VD, WEIGHT_ROWS),
+                torch.split(above_nV, WEIGHT_ROWS, dim=1),
+                strict=True,
+            ):
+                rows_vD.add_(torch.mm(columns_nv.t().float(), scaled_nD))

@@ -27,6 +27,7 @@ from ..engine.noise import add_noise
 from ..engine.optimizers import build_optimizer
 from ..engine.plan import StepPlan
 from ..engine.precision import Precision
+from ..engine.products import uses_onednn
 from ..engine.ranks import Ranks
 from ..engine.schedules import build_schedule
 from ..engine.step import LossScale, Stepper
@@ -54,6 +55,8 @@ def choose_kernels(recipe: Recipe, model: PreTrainedModel, log: EventLog) -> Non
         log.emit(
             "note", text="norms and MLPs run on Liger kernels (train.kernels=none: on transformers' own)"
         )
+    if model.device.type == "cpu" and uses_onednn(recipe.train.matmul):
+        log.emit("note", text="matrix products run on oneDNN (train.matmul=mkl: on MKL)")
 
 
 def attach(recipe: Recipe, model: PreTrainedModel, data: Prepared, log: EventLog) -> Attached:

@@ -133,11 +133,13 @@ def _check_model(recipe: Recipe) -> _Room:
 
     Returns how much of the model's context there is for texts.
     """
+    from ..engine.products import require_onednn
     from ..models.anatomy import context_tokens
     from ..models.load import load_config, load_weightless
     from ..models.precision import require_device
 
     require_device(recipe.model.device_map)
+    require_onednn(recipe.train.matmul)
     model = load_weightless(recipe.model)
     recipe.method.check(model, load_config(recipe.model))
     adapter = recipe.model.adapter

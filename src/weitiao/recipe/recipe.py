@@ -33,6 +33,7 @@ def _absolute(path: str | None) -> str | None:
 DECIDES_NOTHING = (
     "train.pack_tokens",
     "train.kernels",
+    "train.matmul",
     "train.compile",
     "train.save_every",
     "train.keep_checkpoints",

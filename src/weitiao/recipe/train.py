@@ -103,13 +103,15 @@ class _Session:
     """Whether steps were begun."""
 
     def train(self, ready: Ready) -> Run:
+        from ..engine.products import products_from
         from ..engine.tracking import Tracking
 
         earlier = list(read_events(self.folder.events))
         tracking = Tracking(self.recipe.track, self.folder.root, _plain(self.recipe))
         log = EventLog(self.folder.events, (*self.listeners, tracking))
         try:
-            return self._train(ready, log, earlier)
+            with products_from(self.recipe.train.matmul):
+                return self._train(ready, log, earlier)
         finally:
             tracking.close()
             log.close()
