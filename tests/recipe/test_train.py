@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from filelock import FileLock
+from safetensors.torch import load_file, save_file
 
 import weitiao
 from tiny_training import Events, last_state
@@ -22,6 +23,7 @@ from weitiao.core.errors import (
     Interrupted,
     MissingExtraError,
     ModelError,
+    NotFiniteError,
     RunFolderError,
     SettingsError,
     WeitiaoError,
@@ -30,7 +32,9 @@ from weitiao.core.events import Event, Listener
 from weitiao.engine.checkpoint import list_checkpoints
 from weitiao.engine.settings import TrainSettings
 from weitiao.engine.signals import watch_signals
+from weitiao.evaluation.held_out import measure_held_out
 from weitiao.methods import METHODS
+from weitiao.recipe import before_after, build
 from weitiao.recipe.preflight import preflight
 from weitiao.recipe.recipe import parse_recipe, read_recipe
 from weitiao.recipe.run import open_run
@@ -87,6 +91,68 @@ def test_run_yaml_reproduces_the_run(recipe: dict[str, Any], tmp_path: Path) -> 
     assert set(first.held_out) == {"before", "after"}
     other = train(parse_recipe({**recipe, "out": tmp_path / "seed", "train": {**recipe["train"], "seed": 1}}))
     assert adapter_of(other.folder.root) != adapter_of(tmp_path / "run")
+
+
+def test_the_base_is_measured_at_the_first_look_and_no_weights_twice(
+    recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps come first; the base's loss is that of the untrained model, and the last look's that of the result."""
+    measured = []
+
+    def counting(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
+        if len(arguments[2]) > 1:
+            measured.append(len(arguments[2]))
+        return measure_held_out(*arguments, **named)
+
+    for module in (before_after, build):
+        monkeypatch.setattr(module, "measure_held_out", counting)
+    heard = Events()
+    run = train(parse_recipe(recipe), [heard])
+    kinds = [event["event"] for event in heard]
+    looks = [kind for kind in kinds if kind in ("before", "evaluated")]
+    assert looks[:2] == ["before", "evaluated"]
+    assert kinds.index("step") < kinds.index("before")
+    assert len(measured) == len(looks)
+    assert run.held_out["after"]["loss"] == heard.of("evaluated")[-1]["loss"]
+    # Full training has nothing to switch off, so it measures before its first step: the same model, the same loss.
+    full = Events()
+    train(parse_recipe({**recipe, "method": {"name": "full"}, "out": tmp_path / "full"}), [full])
+    kinds = [event["event"] for event in full]
+    assert kinds.index("before") < kinds.index("step")
+    loss = heard.of("before")[0]["held_out"]["loss"]
+    assert full.of("before")[0]["held_out"]["loss"] == pytest.approx(loss, rel=1e-6)
+
+
+def test_stopped_while_the_base_is_measured_a_run_goes_on_and_measures_it(
+    recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(parse_recipe({**recipe, "out": tmp_path / "straight"}))
+
+    def stopped(*arguments: Any) -> Any:  # noqa: ANN401
+        if len(arguments[2]) > 1:  # not the look at one row, before the steps
+            os.kill(os.getpid(), signal.SIGTERM)
+        return measure_held_out(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(before_after, "measure_held_out", stopped)
+        train(parse_recipe(recipe))
+    heard = Events()
+    resume(tmp_path / "run", (), [heard])
+    assert len(heard.of("before")) == 1
+    assert adapter_of(tmp_path / "run") == adapter_of(tmp_path / "straight")
+
+
+def test_a_base_that_gives_no_finite_loss_is_refused_before_the_first_step(
+    recipe: dict[str, Any], tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    own = shutil.copytree(tiny_model_folder, tmp_path / "base")
+    weights = load_file(own / "model.safetensors")
+    weights["model.norm.weight"][0] = float("nan")
+    save_file(weights, own / "model.safetensors", {"format": "pt"})
+    heard = Events()
+    with pytest.raises(NotFiniteError, match="before any training"):
+        train(parse_recipe({**recipe, "model": str(own)}), [heard])
+    assert heard.of("started") == []
 
 
 def test_keywords_objects_and_a_run_file_give_the_same_run(recipe: dict[str, Any], tmp_path: Path) -> None:
@@ -245,6 +311,7 @@ def test_two_processes_on_one_folder(recipe: dict[str, Any], tmp_path: Path) -> 
     script = f"""
 import sys
 from filelock import FileLock
+from safetensors.torch import load_file, save_file
 with FileLock({str(root / ".lock")!r}):
     print("held", flush=True)
     sys.stdin.read()

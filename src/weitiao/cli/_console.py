@@ -51,6 +51,7 @@ class RunConsole:
             "parameters": self._parameters,
             "started": self._steps.start,
             "step": self._steps.step,
+            "before": self._before,
             "evaluated": self._evaluated,
             "answers": self._answers,
             "checkpoint": self._pass_over,
@@ -89,6 +90,11 @@ class RunConsole:
             _heading("trainable parameters / all / percent"),
             Text(f"{numbers}   ({readable_count(trainable)} of {readable_count(everything)})"),
         )
+
+    def _before(self, event: Event) -> None:
+        if event["held_out"]:
+            loss, perplexity = (_number(event["held_out"][name]) for name in ("loss", "perplexity"))
+            self._print(Text(f"before training: held-out loss {loss}, perplexity {perplexity}"))
 
     def _evaluated(self, event: Event) -> None:
         loss, perplexity = _number(event["loss"]), _number(event["perplexity"])

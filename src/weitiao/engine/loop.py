@@ -39,6 +39,8 @@ class Progress:
     tokens: int = 0
     looked_at: int = 0
     """The step of the last look at the held-out loss."""
+    looked_loss: float | None = None
+    """What that look found; None where it was not finite."""
     best_loss: float | None = None
     best_step: int | None = None
     looks_without_gain: int = 0
@@ -67,6 +69,15 @@ class Training:
     _recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=20))
     _monitor: Monitor = field(default_factory=Monitor)
     _saved_step: int = -1
+    _result_step: int | None = None
+    """The step whose weights the model holds in the end, where it is not the last."""
+
+    @property
+    def result_loss(self) -> float | None:
+        """The held-out loss of the weights that the model holds after `run`; None where nobody looked at them."""
+        if self._result_step is not None:
+            return self.progress.best_loss
+        return self.progress.looked_loss if self.progress.looked_at == self.progress.step else None
 
     def run(self) -> Progress:
         """Train to the end, or raise Interrupted or NotFiniteError with the last good state saved.
@@ -140,6 +151,7 @@ class Training:
             return
         loss = ranks.value_of_first(loss)
         self.progress.looked_at = step
+        self.progress.looked_loss = loss if math.isfinite(loss) else None  # a checkpoint has no number for it
         self.log.emit("evaluated", step=step, loss=loss, perplexity=math.exp(min(loss, 700)))
         if follows_held_out_loss(self.schedule):
             self.schedule.step(loss)  # type: ignore[arg-type]
@@ -241,4 +253,5 @@ class Training:
         snapshot = load_checkpoint(path, self.identity)
         self._put_weights(snapshot)
         self.attached.load_checkpoint_state(dict(snapshot.extra))
+        self._result_step = best
         self.log.emit("note", text=f"the result is step {best}, whose held-out loss is the lowest")

@@ -14,6 +14,8 @@ from ..objectives._base import Objective
 
 EXAMPLES_AT_ONCE = 64
 
+ShouldStop = Callable[[], bool]
+
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -32,7 +34,8 @@ class HeldOut:
         return {"loss": self.loss, "perplexity": self.perplexity}
 
 
-def _never() -> bool:
+def never() -> bool:
+    """Answer no to whether to stop."""
     return False
 
 
@@ -42,7 +45,7 @@ def measure_held_out(
     objective: Objective,
     examples: Sequence[Example],
     pack_tokens: int,
-    should_stop: Callable[[], bool] = _never,
+    should_stop: ShouldStop = never,
 ) -> HeldOut | None:
     """Return the held-out loss in evaluation mode, or None where `should_stop` said so between two packs."""
     was_training = forward.model.training

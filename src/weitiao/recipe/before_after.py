@@ -12,11 +12,15 @@ from ..core.errors import NotFiniteError, Problem
 from ..core.events import Event, EventLog
 from ..data.dataset import Prepared
 from ..engine.forward import Forward
+from ..engine.loop import HeldOutLoss
 from ..engine.memory import default_pack_tokens
 from ..evaluation.answers import Answer, Question, answer_questions, before_after, choose_questions
-from ..evaluation.held_out import HeldOut, measure_held_out
+from ..evaluation.held_out import HeldOut, ShouldStop, measure_held_out, never
 from ..methods._base import Attached
 from .recipe import Recipe
+
+FIRST_ROWS = 16
+"""Of which the shortest tells whether the model's loss is finite at all."""
 
 
 @dataclass
@@ -39,6 +43,8 @@ class Comparison:
     questions: list[Question] = field(init=False)
     before: Look | None = None
     after: Look | None = None
+    _waits: bool = field(init=False, default=False)
+    """Whether the look before training is put off."""
 
     def __post_init__(self) -> None:
         """Choose the questions."""
@@ -47,42 +53,80 @@ class Comparison:
             evaluate.questions, self.data.held_out_conversations, evaluate.question_count
         )
 
-    def look_before(self, forward: Forward, earlier: Sequence[Event], log: EventLog, ask: bool) -> None:
-        """Measure the untrained model, and ask it where that cannot wait; or take what an interrupted process saw.
+    def look_before(
+        self, forward: Forward, attached: Attached, earlier: Sequence[Event], log: EventLog
+    ) -> None:
+        """Look at the untrained model; an adapter, which can be switched off at any time, puts that off.
 
-        An adapter can be switched off at the end, so its run need not begin with minutes of writing answers.
+        Its run need not begin with minutes of measuring and answering: the base is measured when the held-out loss is
+        looked at for the first time, and asked at the end. What an interrupted process saw is taken from its events.
+        Raises NotFiniteError for a model that gives no finite loss.
         """
+        self._waits = self._is_base(attached)
+        self._take_earlier(earlier)
+        if self.before is None and not self._waits:
+            log.emit("stage", text="measuring and asking the model before training")
+            self._look_before(forward, log)
+        elif self.before is None:
+            with attached.disabled(), forward.attention():
+                shortest = min(self.data.train[:FIRST_ROWS], key=lambda example: len(example.ids))
+                _require_finite(measure_held_out(forward, self.recipe.objective, [shortest], 1))
+
+    def base_first(
+        self, look: HeldOutLoss | None, forward: Forward, attached: Attached, log: EventLog
+    ) -> HeldOutLoss | None:
+        """Return a look at the held-out loss that measures the base first, where that was put off."""
+        if look is None:
+            return None
+
+        def looked(should_stop: ShouldStop) -> float | None:
+            if self.before is None:
+                with attached.disabled():
+                    self._look_before(forward, log, should_stop)
+            return None if self.before is None else look(should_stop)
+
+        return looked
+
+    def _is_base(self, attached: Attached) -> bool:
+        """Tell whether the model with its method switched off is the model before training."""
+        return self.recipe.model.adapter is None and not attached.saves_whole_model
+
+    def _take_earlier(self, earlier: Sequence[Event]) -> None:
         seen = [event for event in earlier if event["event"] == "before"]
         if seen and seen[-1]["questions"] == [question.text for question in self.questions]:
             held_out, answers = seen[-1]["held_out"], seen[-1]["answers"]
             self.before = Look(HeldOut(held_out["loss"]) if held_out else None, answers and list(answers))
+
+    def _look_before(self, forward: Forward, log: EventLog, should_stop: ShouldStop = never) -> None:
+        """Measure the untrained model, and ask it where that cannot wait; `before` stays None where told to stop."""
+        held_out = self._measure(forward, should_stop)
+        if held_out is None and self.data.held_out:
             return
-        log.emit("stage", text=f"measuring {'and asking ' if ask else ''}the model before training")
-        self.before = Look(self._measure(forward), self._ask(forward) if ask else None)
-        held_out = self.before.held_out
-        if held_out is not None and not math.isfinite(held_out.loss):
-            what = "the model gives no finite loss before any training: its weights or its precision are at fault"
-            problem = Problem(
-                what,
-                f"held-out loss {held_out.loss}",
-                "a finite loss",
-                "model.dtype=fp32, or the model downloaded anew",
-            )
-            raise NotFiniteError(problem)
+        _require_finite(held_out)
+        self.before = Look(held_out, None if self._waits else self._ask(forward))
         log.emit(
             "before",
-            held_out=self.before.held_out.as_fields() if self.before.held_out else None,
+            held_out=held_out.as_fields() if held_out else None,
             questions=[question.text for question in self.questions],
             answers=self.before.answers,
         )
 
-    def look_after(self, forward: Forward, attached: Attached, log: EventLog) -> None:
-        """Look at the trained model, and report both answers side by side."""
-        log.emit("stage", text="measuring and asking the model after training")
-        self.after = Look(self._measure(forward), self._ask(forward))
-        if self.before is not None and self.before.answers is None:
+    def look_after(
+        self, forward: Forward, attached: Attached, log: EventLog, loss: float | None = None
+    ) -> None:
+        """Look at the trained model, and report both answers side by side.
+
+        `loss` is its held-out loss where that has been measured.
+        """
+        log.emit("stage", text="asking the model" if loss is not None else "measuring and asking the model")
+        held_out = self._measure(forward) if loss is None else HeldOut(loss)
+        self.after = Look(held_out, self._ask(forward))
+        if self._waits:
             with attached.disabled():
-                self.before.answers = self._ask(forward)
+                if self.before is None:
+                    self._look_before(forward, log)
+                if self.before is not None and self.before.answers is None:
+                    self.before.answers = self._ask(forward)
         if self.questions:
             log.emit("answers", rows=[answer.as_fields() for answer in self.answers])
 
@@ -94,12 +138,14 @@ class Comparison:
             raise ValueError("both looks must be taken first")
         return before_after(self.questions, before, after)
 
-    def _measure(self, forward: Forward) -> HeldOut | None:
+    def _measure(self, forward: Forward, should_stop: ShouldStop = never) -> HeldOut | None:
         if not self.data.held_out:
             return None
         pack_tokens = self.recipe.train.pack_tokens or default_pack_tokens(forward.device)
         with forward.attention():
-            return measure_held_out(forward, self.recipe.objective, self.data.held_out, pack_tokens)
+            return measure_held_out(
+                forward, self.recipe.objective, self.data.held_out, pack_tokens, should_stop
+            )
 
     def _ask(self, forward: Forward) -> list[str]:
         settings = self.recipe.evaluate.generation
@@ -107,3 +153,11 @@ class Comparison:
             return answer_questions(
                 forward.model, self.tokenizer, self.data.template, self.questions, settings
             )
+
+
+def _require_finite(held_out: HeldOut | None) -> None:
+    """Raise NotFiniteError where the untrained model's loss is not finite."""
+    if held_out is not None and not math.isfinite(held_out.loss):
+        what = "the model gives no finite loss before any training: its weights or its precision are at fault"
+        remedy = "model.dtype=fp32, or the model downloaded anew"
+        raise NotFiniteError(Problem(what, f"loss {held_out.loss}", "a finite loss", remedy))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -132,16 +131,15 @@ class _Session:
         comparison = Comparison(self.recipe, ready.tokenizer, data)
         attached = attach(self.recipe, model, data, log)
         forward = forward_for(attached, precision, log)
-        is_base = self.recipe.model.adapter is None and not attached.saves_whole_model
-        with attached.disabled() if is_base else nullcontext():
-            comparison.look_before(forward, earlier, log, ask=not is_base)
+        comparison.look_before(forward, attached, earlier, log)
         training = build_training(self.recipe, self.folder, attached, data, forward, base, log)
+        training.held_out_loss = comparison.base_first(training.held_out_loss, forward, attached, log)
         # Before the checkpoint is read, so that a resumed run stores what the uninterrupted one does.
         with frozen_once(self.folder, training, data, log):
             self._resume(training, log)
             self.under_way = True
             progress = training.run()
-            comparison.look_after(forward, attached, log)
+            comparison.look_after(forward, attached, log, training.result_loss)
         return finish(self.recipe, self.folder, attached, comparison, progress, log)
 
     def _resume(self, training: Training, log: EventLog) -> None:
