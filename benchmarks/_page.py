@@ -7,7 +7,7 @@ from pathlib import Path
 
 from _environments import Measured
 from _peak_names import BY, LIBRARIES
-from _scenarios import AUTO, FREEZE_EPOCHS, OFF, TINY
+from _scenarios import AUTO, FIRST, FREEZE_EPOCHS, OFF, TINY
 from _sides import FIRST_TOLERANCE, LATER_TOLERANCE, MIB
 from _tasks import BATCH_SIZE, MAX_LENGTH, TRAINED_LAST
 
@@ -163,7 +163,12 @@ def _linear(report: Measured) -> Iterator[str]:
 
 
 def _start(report: Measured) -> Iterator[str]:
-    yield f"`weitiao --help` answers after {report['help_seconds']:.2f} s."
+    begun, ended = (f"{report[f'{event}_seconds']:.1f} s" for event in FIRST)
+    yield (
+        f"`weitiao --help` answers after {report['help_seconds']:.2f} s. With `weitiao train --model smollm2-135m "
+        f"--data examples/identity_en.json` the first step begins {begun} after the command and ends after {ended} "
+        "(8 rows; the model and the rows are in the cache, imports are not)."
+    )
 
 
 SECTIONS: dict[str, tuple[str, Callable[[Measured], Iterator[str]]]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
-from _environments import HERE, Measured, model_folder, on_threads, run_child
+from _environments import HERE, Measured, environment_of, model_folder, on_threads, run_child
 from _sides import WEITIAO, Side, alternate, compare, environments_of, fastest, sides_for
 from _tasks import BATCH_SIZE, freezing, make_task, read_rows, with_adapter
 
@@ -190,14 +191,44 @@ def _train_tiny(folder: Path, model: Path, count: int, threads: int) -> Measured
 
 
 def start(options: argparse.Namespace, reports: Measured) -> Measured:
-    """How soon `weitiao --help` answers."""
-    command = [sys.executable, "-c", "from weitiao.cli import main; main()", "--help"]
+    """How soon `weitiao --help` answers, and a run on the alias begins and ends its first step."""
+    command = [sys.executable, "-c", "from weitiao.cli import main; main()"]
     seconds = []
     for _ in range(max(5, options.repeats)):
         started = time.perf_counter()
-        subprocess.run(command, capture_output=True, check=True)
+        subprocess.run([*command, "--help"], capture_output=True, check=True)
         seconds.append(time.perf_counter() - started)
-    return {"environments": environments_of([WEITIAO], options.work), "help_seconds": median(seconds)}
+    runs = [_first_step(command, options.threads) for _ in range(1 + max(3, options.repeats))]
+    return {
+        "environments": environments_of([WEITIAO], options.work),
+        "help_seconds": median(seconds),
+        # The first reads and keeps the data.
+        **{f"{event}_seconds": median(run[event] for run in runs[1:]) for event in FIRST},
+    }
+
+
+FIRST = ("started", "step")
+"""Events of a run: the first step begins, and has ended."""
+
+
+def _first_step(command: list[str], threads: int) -> dict[str, float]:
+    """Return after how many seconds of a command the first of each event came, for one short run on the alias."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        rows = str(EXAMPLES / "identity_en.json")
+        words = ["train", "--model", "smollm2-135m", "--data", rows, "--out", str(out), "train.steps=1"]
+        filled = [f"data.fill.{key}={value}" for key, value in FILL.items()]
+        begun = time.time()
+        environment = environment_of(Path(sys.executable), **on_threads(threads))
+        subprocess.run(
+            [*command, *words, *filled, "evaluate.question_count=0"],
+            capture_output=True,
+            check=True,
+            env=environment,
+        )
+        lines = (out / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    events = [json.loads(line) for line in lines]
+    return {kind: next(event["time"] for event in events if event["event"] == kind) - begun for kind in FIRST}
 
 
 SCENARIOS = {

@@ -7,7 +7,7 @@
     freeze    the last blocks' own weights, three epochs, with and without the cache of what is frozen below them
     peak      the machine's matrix products, and the share of them that the needed operations of alpaca reach
     linear    a tiny model on more and more rows: time a row and memory
-    start     how soon `weitiao --help` answers
+    start     how soon `weitiao --help` answers, and a run begins and ends its first step
 
 Every run is a process of its own; the sides alternate; medians are reported, and ratios with the range of the repeats,
 but only of sides that trained alike, loss by loss. LLaMA-Factory and TRL are installed into environments of their own
