@@ -13,6 +13,7 @@ and tried before it is relied on.
 
 from __future__ import annotations
 
+import os
 import platform
 import warnings
 from collections.abc import Callable, Iterator
@@ -32,6 +33,11 @@ from .kernels import Matmul
 INTEL = "GenuineIntel"
 X86 = ("x86_64", "amd64")
 CPU_INFO = Path("/proc/cpuinfo")
+
+# oneDNN keeps the code it made for the last 1024 shapes, nearly 1 MiB each, and every pack has shapes of its own: some 30
+# for its blocks, which all use them, and as many for attention. It is read when oneDNN is first called; whoever has set
+# it has their way. https://uxlfoundation.github.io/oneDNN/dev_guide_primitive_cache.html
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
 
 @cache
