@@ -34,9 +34,9 @@ INTEL = "GenuineIntel"
 X86 = ("x86_64", "amd64")
 CPU_INFO = Path("/proc/cpuinfo")
 
-# oneDNN keeps the code it made for the last 1024 shapes, nearly 1 MiB each, and every pack has shapes of its own: some 30
-# for its blocks, which all use them, and as many for attention. It is read when oneDNN is first called; whoever has set
-# it has their way. https://uxlfoundation.github.io/oneDNN/dev_guide_primitive_cache.html
+# oneDNN keeps the code it made for the last 1024 shapes, nearly 1 MiB each, and every pack has shapes of its own: some
+# 30 for its blocks, which all use them, and as many for attention. Read when oneDNN is first called; whoever has set it
+# has their way. https://uxlfoundation.github.io/oneDNN/dev_guide_primitive_cache.html
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
 
