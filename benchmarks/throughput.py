@@ -32,6 +32,7 @@ def command_of(options: argparse.Namespace) -> str:
     """Return the command line without folders."""
     words = [f"--data {options.data.name}", f"--repeats {options.repeats} --threads {options.threads}"]
     words += [f"--rows {options.rows}"] if options.rows else []
+    words += [f"--sides {' '.join(options.sides)}"] if options.sides else []
     words += ["--full"] if options.full else []
     return " ".join(["python benchmarks/throughput.py", f"--scenarios {' '.join(options.scenarios)}", *words])
 

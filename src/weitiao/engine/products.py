@@ -37,7 +37,11 @@ CPU_INFO = Path("/proc/cpuinfo")
 # oneDNN keeps the code it made for the last 1024 shapes, nearly 1 MiB each, and every pack has shapes of its own: some
 # 30 for its blocks, which all use them, and as many for attention. Read when oneDNN is first called; whoever has set it
 # has their way. https://uxlfoundation.github.io/oneDNN/dev_guide_primitive_cache.html
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+for _cache in (
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY",
+    "LRU_CACHE_CAPACITY",
+):  # the second is that of torch's own calls
+    os.environ.setdefault(_cache, "128")
 
 
 @cache
