@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from weitiao.core.errors import SettingsError
 from weitiao.engine import products
-from weitiao.engine.products import onednn_in_use, onednn_is_here, products_from, require_onednn, uses_onednn
+from weitiao.engine.products import onednn_is_here, products_from, require_onednn, uses_onednn
 
 needs_onednn = pytest.mark.skipif(not onednn_is_here(), reason="this torch has no oneDNN")
 ROWS, INNER, COLUMNS = 37, 64, 50
@@ -191,7 +191,3 @@ def test_the_makers_name_is_read_where_linux_tells_it(monkeypatch: pytest.Monkey
         assert products.processor_vendor.__wrapped__() == "AuthenticAMD"
         return
     assert products.processor_vendor() in products.CPU_INFO.read_text(encoding="utf-8", errors="replace")
-
-
-def test_in_use_tells_of_the_contexts() -> None:
-    assert not onednn_in_use() or onednn_is_here()

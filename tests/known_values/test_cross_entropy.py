@@ -116,9 +116,8 @@ STREAMED = [
 )
 def test_a_frozen_head_read_in_blocks_is_torchs(rows: int, vocabulary: int, factor: float) -> None:
     made = Made(rows, vocabulary, several=3)
-    made.hidden_PD.data *= torch.linspace(1, 30, rows)[
-        :, None
-    ]  # the largest logit lies now in this block, now in that
+    # The largest logit lies now in this block, now in that.
+    made.hidden_PD.data *= torch.linspace(1, 30, rows)[:, None]
     made.layer.weight.requires_grad_(False)
     value, hidden, _ = made.ours(made.one_matrix(factor))
     made.layer.weight.requires_grad_()

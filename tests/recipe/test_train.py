@@ -311,7 +311,6 @@ def test_two_processes_on_one_folder(recipe: dict[str, Any], tmp_path: Path) -> 
     script = f"""
 import sys
 from filelock import FileLock
-from safetensors.torch import load_file, save_file
 with FileLock({str(root / ".lock")!r}):
     print("held", flush=True)
     sys.stdin.read()
