@@ -131,6 +131,8 @@ def test_settings_are_listed_by_block(capsys: pytest.CaptureFixture[str]) -> Non
         assert key in everything
     train = shown_by(capsys, "settings", "train")
     assert "train.batch_size" in train and "model.name" not in train
+    said = " ".join(train.split())
+    assert "One of" in said and all(choice in said for choice in ("auto, off.", "cosine_with_restarts"))
 
 
 @pytest.mark.parametrize("name", ALIASES)

@@ -57,6 +57,15 @@ def test_a_dry_run_prints_the_whole_run_file_and_writes_nothing(
     assert not (tmp_path / "flag").exists()
 
 
+def test_frozen_cache_off_is_taken_from_the_command_line(
+    run_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["train", str(run_file), "--dry-run", "train.frozen_cache=off"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["train"]["frozen_cache"] == "off"
+    assert run(["train", str(run_file), "--dry-run", "train.frozen_cache=on"]) == 2
+    assert "train.frozen_cache=auto" in capsys.readouterr().err
+
+
 def test_data_may_be_given_several_times(
     tiny_model_folder: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

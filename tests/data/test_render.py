@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from template_zoo import NAMES, talk, tokenizer
 from weitiao.data.conversation import Conversation
-from weitiao.data.render import RenderedRow, render_chunk
+from weitiao.data.forms import Text
+from weitiao.data.render import REASONS, RenderedRow, render_chunk
 from weitiao.data.settings import DataSettings
 from weitiao.data.template import choose_template
 
@@ -84,6 +85,17 @@ def test_question_that_leaves_no_room_is_left_out(spare: int) -> None:
     if spare < 2:
         assert "leaves no room" in result.lost[0].reason
         assert (result.cut, result.answers_shortened) == (0, 0)
+
+
+def test_a_row_whose_only_token_is_its_first_is_left_out() -> None:
+    """Nothing comes before the first token, so it is never predicted."""
+    template = choose_template(tokenizer("chatml"))
+    one_token, two_tokens = Text("rows:1", text=""), Text("rows:2", text="a")
+    empty, whole = render_chunk([one_token, two_tokens], template, DataSettings(sources="rows.txt"))
+    assert not empty.examples
+    assert empty.dropped == "no token of it is trained (the tokenizer makes none of its text)"
+    assert empty.dropped in REASONS
+    assert [example.trained_tokens for example in whole.examples] == [1]
 
 
 def test_answers_of_their_own_are_cut_each_by_itself() -> None:

@@ -144,7 +144,7 @@ def test_words_of_the_command_line_reach_it() -> None:
         ({"name": "peft:c3a", "block_size": "many"}, r"block_size.*integer"),
         ({"name": "peft:c3a", "inference_mode": True}, r"no setting method\.inference_mode"),
         ({"name": "peft:hra", "layers_pattern": "layers"}, r"layers_to_transform"),
-        ({"name": "peft:glora", "config_A_B": "matrix"}, r"config_A_B.*'lora'"),
+        ({"name": "peft:glora", "config_A_B": "matrix"}, r"(?s)config_A_B.*expected  lora, vector"),
     ],
 )
 def test_what_cannot_be_is_refused_as_settings(method: dict[str, Any], reason: str) -> None:

@@ -262,6 +262,17 @@ REFUSED = {
 }
 
 
+WITH_BLOCKS = [n for n in METHODS.names() if "layers_to_transform" in METHODS.load(n).model_fields]
+
+
+@pytest.mark.parametrize("name", WITH_BLOCKS)
+def test_an_empty_list_of_blocks_is_refused(name: str) -> None:
+    """PEFT takes it for all blocks."""
+    with pytest.raises(SettingsError, match=r"layers_to_transform cannot be used: it names no block"):
+        parse_settings(METHODS.load(name), {"layers_to_transform": []}, "method")
+    assert parse_settings(METHODS.load(name), {"layers_to_transform": None}, "method")
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_settings_out_of_range_are_refused_without_a_model(case: str) -> None:
     settings, words = REFUSED[case]

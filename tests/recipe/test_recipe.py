@@ -151,6 +151,12 @@ def test_every_problem_of_every_block_is_found_at_once() -> None:
         ({"train": {"num_train_epochs": 4}}, "train.epochs"),
         ({"train": {"lr_scheduler_type": "linear"}}, "train.scheduler"),
         ({"train": {"save_total_limit": 2}}, "train.keep_checkpoints"),
+        ({"train": {"offload": True}}, "train.offload_activations"),
+        ({"train": {"activation_offloading": True}}, "train.offload_activations"),
+        ({"train": {"packing": True}}, "train.pack_tokens, the size of packs: they are always made"),
+        ({"train": {"neat_packing": True}}, "train.pack_tokens, the size of packs: they are always made"),
+        ({"train": {"scheduler": "cosin"}}, "train.scheduler=cosine"),
+        ({"packing": True}, "train.packing"),
         ({"method": {"name": "lora", "lora_alpha": 16}}, "method.alpha"),
         ({"method": {"name": "lora", "lora_dropout": 0.1}}, "method.dropout"),
         ({"model": {"name": "a", "torch_dtype": "bf16"}}, "model.dtype"),
@@ -202,6 +208,17 @@ def test_a_value_that_cannot_be_used(wrong: dict[str, Any]) -> None:
     found = problems_of({**LEAST, **wrong})
     key = next(iter(wrong))
     assert any(key in problem.what for problem in found), found
+
+
+@pytest.mark.parametrize("text", ["off", "'off'", "false", "no"])
+def test_frozen_cache_is_switched_off_in_a_file_and_by_a_word(text: str, tmp_path: Path) -> None:
+    """YAML reads off as false; what is written reads back."""
+    path = tmp_path / "run.yaml"
+    path.write_text(f"model: a\ndata: my.json\nout: o\ntrain: {{frozen_cache: {text}}}\n")
+    read, worded = read_recipe(path, {}), read_recipe(None, LEAST, [f"train.frozen_cache={text}"])
+    assert (read.train.frozen_cache, worded.train.frozen_cache) == ("off", "off")
+    path.write_text(worded.as_yaml(), encoding="utf-8")
+    assert read_recipe(path, {}).as_yaml() == worded.as_yaml()
 
 
 @pytest.mark.parametrize("word", ["train.lr", "=3", "--train.lr=3", "-r=3"])

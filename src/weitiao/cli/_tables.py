@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ..core.settings import LEFT_OUT
+from ..core.settings import LEFT_OUT, description_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,8 +60,7 @@ def setting_rows(key: str, field: FieldInfo) -> Iterator[tuple[str, str, str]]:
         for name, inner in type(default).model_fields.items():
             yield from setting_rows(f"{key}.{name}", inner)
         return
-    description = (field.description or "").replace("\n", " ")
-    yield key, "(needed)" if field.is_required() else _default(default, field), description
+    yield key, "(needed)" if field.is_required() else _default(default, field), description_of(field)
 
 
 def _default(value: Any, field: FieldInfo) -> str:  # noqa: ANN401  (any default)

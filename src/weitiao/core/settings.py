@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, Literal, TypeVar, cast, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from .errors import Problem, SettingsError, nearest, raise_all
 
@@ -66,6 +68,8 @@ def _problem(cls: type[Settings], details: dict[str, Any], path: str) -> Problem
         return _unknown_key(_owner(cls, location[:-1]), location[-1], key, got)
     if details["type"] == "missing":
         return Problem(f"{key} is missing", expected=_describe(cls, location), remedy=f"{key}=...")
+    if details["type"] == "literal_error":
+        return _no_such_choice(key, got, details)
     reason = details["msg"].removeprefix("Value error, ")
     what, cause = f"{key} cannot be used: {reason}", details.get("ctx", {}).get("error")
     if isinstance(cause, Unfit):
@@ -100,11 +104,35 @@ def _unknown_key(owner: type[BaseModel], key: str, full_key: str, got: str) -> P
     return Problem(f"there is no setting {full_key}", got, "one of " + ", ".join(known), remedy)
 
 
+def _no_such_choice(key: str, got: str, details: Mapping[str, Any]) -> Problem:
+    """Describe a value that is none of a setting's choices; the nearest spelling is what to try."""
+    listed: str = details["ctx"]["expected"]  # 'auto', 'liger' or 'none'
+    choices = re.findall(r"'([^']*)'", listed)
+    in_list = isinstance(details["loc"][-1], int)  # the other members of a list are not ours to drop
+    near = [name if in_list else f"{key}={name}" for name in nearest(str(details["input"]), choices)]
+    expected = listed.replace("'", "")
+    return Problem(f"{key} cannot be used: there is no such choice", got, expected, " or ".join(near))
+
+
+def choices_of(annotation: Any) -> list[str]:  # noqa: ANN401  (an annotation may be any object)
+    """Return the words that an annotation allows, those of unions and lists included."""
+    if get_origin(annotation) is Literal:
+        return [str(choice) for choice in get_args(annotation)]
+    return [choice for part in get_args(annotation) for choice in choices_of(part)]
+
+
+def description_of(field: FieldInfo) -> str:
+    """Return a field's description in one line, with the choices where it does not name them all."""
+    text, choices = (field.description or "").replace("\n", " "), choices_of(field.annotation)
+    named = all(re.search(rf"(?<!\w){re.escape(choice)}(?!\w)", text) for choice in choices)
+    return text if named else f"{text} One of {', '.join(choices)}."
+
+
 def _describe(cls: type[Settings], location: Sequence[str]) -> str:
     """Return the description written under the field at a location, if it has one."""
     owner = _owner(cls, location[:-1])
     field = owner.model_fields.get(location[-1]) if location else None
-    return (field.description or "").replace("\n", " ") if field else ""
+    return description_of(field) if field else ""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

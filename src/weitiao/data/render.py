@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from .settings import DataSettings
 
 NOTHING_TRAINED = "no token of it is trained (the weights of its messages are 0)"
+NO_TOKEN = "no token of it is trained (the tokenizer makes none of its text)"
 TOO_LONG = "longer than {max_length} tokens (data.max_length)"
 NO_ROOM = "the question leaves no room for an answer in {max_length} tokens"
 REASONS = {
     NOTHING_TRAINED: "没有一个词元参与训练（各轮的 weight 都是 0）",
+    NO_TOKEN: "没有一个词元参与训练（分词器没有从文本得到词元）",
     TOO_LONG: "超过 {max_length} 个词元（data.max_length）",
     NO_ROOM: "问题占满了 {max_length} 个词元，回答放不下",
 }
@@ -103,7 +105,7 @@ def _take(
         row.refused = row.refused or examples
         return
     if not examples:
-        row.lost.append(BadRow(part.place, NOTHING_TRAINED))
+        row.lost.append(BadRow(part.place, NO_TOKEN if isinstance(part, Text) else NOTHING_TRAINED))
         return
     if isinstance(part, Text):
         kept = [piece for example in examples for piece in _pieces(example, policy.max_length)]

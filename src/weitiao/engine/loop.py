@@ -219,8 +219,11 @@ class Training:
         )
         self.log.emit("checkpoint", step=self.progress.step, path=str(path))
 
-    def resume(self, path: Path) -> None:
-        """Go back to a checkpoint, bit by bit; raises RunFolderError where it is not this run's."""
+    def resume(self, path: Path, keeps_packs: bool = True) -> None:
+        """Go back to a checkpoint, bit by bit; raises RunFolderError where it is not this run's.
+
+        `keeps_packs` is whether packs stay no larger than the checkpoint's, which want of memory may have halved.
+        """
         snapshot = load_checkpoint(path, self.identity)
         self._put_weights(snapshot)
         self.attached.load_checkpoint_state(dict(snapshot.extra))
@@ -230,7 +233,8 @@ class Training:
         self.stepper.scale = replace(
             self.stepper.scale, value=self.progress.loss_scale, good_steps=self.progress.good_steps
         )
-        self.stepper.pack_tokens = min(self.stepper.pack_tokens, self.progress.pack_tokens)
+        if keeps_packs:
+            self.stepper.pack_tokens = min(self.stepper.pack_tokens, self.progress.pack_tokens)
         self.log.emit("resumed", step=snapshot.step, path=str(path))
 
     def _put_weights(self, snapshot: Snapshot) -> None:

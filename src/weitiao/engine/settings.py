@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from ..core.settings import Settings
+from ..core.settings import Settings, Unfit
 from .checkpoint import CheckpointSettings
 from .kernels import KernelSettings
 from .optimizers import OptimizerSettings
 from .recompute import Recompute
 from .schedules import ScheduleSettings
+
+PACKS_ALWAYS = "pack_tokens, the size of packs: they are always made, and rows in one never see each other"
+
+
+def _read_off(raw: object) -> object:
+    """Take false for off, which is what YAML makes of the bare word; refuse true, which it makes of on."""
+    if raw is True:
+        expected = "auto (used where it pays) or off"
+        raise Unfit("it cannot be switched on where it does not pay", expected, "train.frozen_cache=auto")
+    return "off" if raw is False else raw
+
+
+AutoOrOff = Annotated[Literal["auto", "off"], BeforeValidator(_read_off)]
 
 
 class StepSettings(Settings):
@@ -25,26 +38,34 @@ class StepSettings(Settings):
         "max_steps": "steps",
         "eval_steps": "eval_every",
         "activation_checkpointing": "gradient_checkpointing",
+        "offload": "offload_activations",
+        "activation_offloading": "offload_activations",
+        "activations_offloading": "offload_activations",
+        "packing": PACKS_ALWAYS,
+        "neat_packing": PACKS_ALWAYS,
+        "sample_packing": PACKS_ALWAYS,
+        "padding_free": PACKS_ALWAYS,
         "neftune_noise_alpha": "neftune_alpha",
         "early_stopping": "early_stopping_patience",
     }
 
     batch_size: int = Field(default=8, ge=1)
-    """Examples an optimizer step sees; how they are cut to fit memory changes no result."""
+    """Examples an optimizer step sees; how they are cut to fit memory changes no result but by rounding and draws of
+    dropout."""
     epochs: float = Field(default=3.0, gt=0, allow_inf_nan=False)
     """Passes over the data; a fraction is allowed."""
     steps: int | None = Field(default=None, ge=1)
     """Optimizer steps in all; set, it replaces epochs."""
     pack_tokens: int | None = Field(default=None, ge=1)
     """Tokens that go through the model at once, lowered where they do not fit; left out, what suits the device.
-    Changes speed and memory only."""
+    Changes speed and memory, and with dropout what is drawn."""
     gradient_checkpointing: Recompute = "auto"
-    """Blocks whose activations are computed again in the backward pass, for less memory and up to a third more time:
-    none, full (all), every-2 (each second), every-3, ...; auto takes the first of none, every-2 and full in which
-    the longest row fits."""
+    """What is computed again in the backward pass, for less memory: none, elementwise (what activations and norms
+    gave, at next to no cost), and for up to a third more time the blocks: full (all), every-2 (each second), every-3,
+    ...; auto takes the first of none (not on a CPU), elementwise, every-2 and full in which the longest row fits."""
     offload_activations: bool = False
     """Keep activations in the CPU's memory until the backward pass: less GPU memory, and slower."""
-    frozen_cache: Literal["auto", "off"] = "auto"
+    frozen_cache: AutoOrOff = "auto"
     """Compute what blocks below all that trains give once and keep it on disk while the run lasts, where it pays."""
     neftune_alpha: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Noise on the input embeddings, alpha / sqrt(length * width); https://arxiv.org/abs/2310.05914."""

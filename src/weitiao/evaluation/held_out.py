@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 
+from ..core.errors import DataError, Problem
 from ..data.conversation import Example
 from ..engine.forward import Forward
 from ..objectives._base import Objective
 
 EXAMPLES_AT_ONCE = 64
+PLACES_SHOWN = 3
+"""How many places an error names."""
 
 ShouldStop = Callable[[], bool]
 
@@ -47,7 +51,10 @@ def measure_held_out(
     pack_tokens: int,
     should_stop: ShouldStop = never,
 ) -> HeldOut | None:
-    """Return the held-out loss in evaluation mode, or None where `should_stop` said so between two packs."""
+    """Return the held-out loss in evaluation mode, or None where `should_stop` said so between two packs.
+
+    Raises DataError where no token of the examples is trained.
+    """
     was_training = forward.model.training
     forward.model.eval()
     total = weight = 0.0
@@ -58,7 +65,19 @@ def measure_held_out(
             total, weight = total + loss, weight + part
     finally:
         forward.model.train(was_training)
+    if not weight:
+        raise DataError(_nothing_to_measure(examples))
     return HeldOut(total / weight)
+
+
+def _nothing_to_measure(examples: Sequence[Example]) -> Problem:
+    places = ", ".join(example.place for example in islice(examples, PLACES_SHOWN))
+    return Problem(
+        "there is no loss to measure: no token of these examples is trained",
+        f"{len(examples)} examples, {places or 'none'}",
+        "at least one trained token behind the first, which nothing comes before",
+        "data.held_out=10, or another data.held_out_path",
+    )
 
 
 def _losses(

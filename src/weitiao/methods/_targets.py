@@ -53,6 +53,14 @@ def _read_names(raw: Any) -> Any:  # noqa: ANN401
     return re.split(r"\s*,\s*", raw) if isinstance(raw, str) else raw
 
 
+def _check_blocks(numbers: list[int] | None) -> list[int] | None:
+    """Refuse an empty list, which PEFT takes for all blocks."""
+    if numbers is not None and not numbers:
+        expected = "numbers of blocks (0,1 or 0-3), or null for all of them"
+        raise Unfit("it names no block", expected, "leave method.layers_to_transform out")
+    return numbers
+
+
 TargetModules = Annotated[
     list[str] | str,
     BeforeValidator(read_targets),
@@ -70,6 +78,7 @@ ModuleNames = Annotated[
 BlockNumbers = Annotated[
     list[int] | None,
     BeforeValidator(read_numbers),
+    AfterValidator(_check_blocks),
     Field(
         description="Numbers of the blocks to adapt (0,1 or 0-3), the first is 0; left out, all of them.",
         json_schema_extra={LEFT_OUT: "(all)"},

@@ -32,6 +32,9 @@ def _absolute(path: str | None) -> str | None:
 
 DECIDES_NOTHING = (
     "train.pack_tokens",
+    "train.gradient_checkpointing",
+    "train.offload_activations",
+    "train.frozen_cache",
     "train.kernels",
     "train.matmul",
     "train.compile",

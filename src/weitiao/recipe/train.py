@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import Problem, RunFolderError, SettingsError, raise_all
 from ..core.events import Event, EventLog, Listener, read_events
 from ..core.files import write_atomic
 from ..core.run_folder import RunFolder
 from ..core.settings import parse_overrides, read_yaml
+from ..engine.signals import sigterm_as_ctrl_c
 from .identity import settings_and_data
 from .preflight import Ready, preflight
 from .recipe import Recipe, dotted, lay_over, parse_recipe, spelt_out
@@ -27,7 +28,7 @@ def train(recipe: Recipe, listeners: Sequence[Listener] = ()) -> Run:
     recipe = recipe.with_absolute_paths()
     ready = preflight(recipe)
     folder = RunFolder(recipe.out)
-    with folder.locked():
+    with sigterm_as_ctrl_c(), folder.locked():
         folder.require_new()
         write_atomic(folder.run_yaml, recipe.as_yaml())
         session = _Session(recipe, folder, listeners)
@@ -42,16 +43,18 @@ def resume(root: str | Path, words: Sequence[str] = (), listeners: Sequence[List
     """Go on with an interrupted run from its newest whole checkpoint; raises RunFolderError, SettingsError."""
     folder = RunFolder(Path(root))
     folder.require_run()
-    recipe = _changed(folder, words)
+    changes = spelt_out(parse_overrides(list(words)))
+    recipe = _changed(folder, changes)
     if folder.report.is_file():
         what = "this run has finished: there is no step left to train"
         remedy = f"a new run that continues from it: model.adapter={folder.adapter}"
         raise RunFolderError(Problem(what, str(root), "a run that was interrupted", remedy))
     _say(listeners, "checking the settings, reading and tokenising the data")
     ready = preflight(recipe, new_folder=False)
-    with folder.locked():
+    with sigterm_as_ctrl_c(), folder.locked():
         _require_same_run(folder, settings_and_data(recipe, ready.data))
-        return _Session(recipe, folder, listeners).train(ready)
+        keeps_packs = "pack_tokens" not in changes.get("train", {})
+        return _Session(recipe, folder, listeners, keeps_packs).train(ready)
 
 
 def _say(listeners: Sequence[Listener], text: str) -> None:
@@ -69,10 +72,9 @@ def _require_same_run(folder: RunFolder, identity: Mapping[str, str]) -> None:
         require_identity(path, identity)
 
 
-def _changed(folder: RunFolder, words: Sequence[str]) -> Recipe:
+def _changed(folder: RunFolder, changes: Mapping[str, Any]) -> Recipe:
     """Lay overrides over a run's own file; refuse every change that would make it another run."""
     old = parse_recipe(read_yaml(folder.run_yaml))
-    changes = spelt_out(parse_overrides(list(words)))
     new = parse_recipe(lay_over({**old.as_dict(), "out": str(folder.root)}, changes))
     was, wanted = old.decides(), new.decides()
     changed = [key for key in {**was, **wanted} if wanted.get(key) != was.get(key)]
@@ -98,6 +100,8 @@ class _Session:
     recipe: Recipe
     folder: RunFolder
     listeners: Sequence[Listener]
+    keeps_packs: bool = True
+    """Whether a resumed run's packs stay as small as they were; not where somebody has just set their size."""
     under_way: bool = False
     """Whether steps were begun."""
 
@@ -150,7 +154,7 @@ class _Session:
         for reason in passed_over:
             log.emit("note", text=reason)
         if path is not None:
-            training.resume(path)
+            training.resume(path, self.keeps_packs)
         elif passed_over:
             log.emit("note", text="no checkpoint is whole, so the run starts from its beginning")
         log.emit(

@@ -1,0 +1,108 @@
+"""Choices: each can be typed as it is read, a wrong one is answered with all of them, and tables name them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic.fields import FieldInfo
+
+from weitiao.core.errors import Problem
+from weitiao.core.settings import (
+    Settings,
+    check_settings,
+    choices_of,
+    description_of,
+    parse_overrides,
+    to_yaml,
+)
+from weitiao.data.settings import DataSettings, SourceSettings
+from weitiao.engine.settings import TrainSettings
+from weitiao.engine.tracking import TrackSettings
+from weitiao.methods import METHODS
+from weitiao.models.settings import ModelSettings
+
+EVERY: list[type[Settings]] = [
+    *(TrainSettings, TrackSettings, DataSettings, SourceSettings, ModelSettings),
+    *(METHODS.load(name) for name in METHODS.names()),
+]
+CHOICES = [
+    (cls, name, choice)
+    for cls in EVERY
+    for name, field in cls.model_fields.items()
+    for choice in choices_of(field.annotation)
+]
+LISTED = {"to"}
+"""Settings that hold a list of their choices."""
+
+
+def problems_of(cls: type[Settings], **raw: Any) -> list[Problem]:  # noqa: ANN401
+    settings, problems = check_settings(cls, raw, "train")
+    assert settings is None
+    return problems
+
+
+def typed(name: str, text: str) -> object:
+    """Return what a word of the command line holds."""
+    return parse_overrides([f"{name}={text}"])[name]
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "choice"), CHOICES, ids=[f"{c.__name__}.{n}={v}" for c, n, v in CHOICES]
+)
+def test_every_choice_can_be_typed_as_it_is_written(cls: type[Settings], name: str, choice: str) -> None:
+    """YAML reads off, on, yes and no as truth values."""
+    _, problems = check_settings(cls, {name: typed(name, f"[{choice}]" if name in LISTED else choice)}, "")
+    own = [problem for problem in problems if problem.what.startswith(name)]
+    assert own == []
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"), [("off", "off"), ("'off'", "off"), ("no", "off"), ("false", "off"), ("auto", "auto")]
+)
+def test_frozen_cache_off_is_read_however_it_is_typed(text: str, meant: str) -> None:
+    settings = TrainSettings.model_validate({"frozen_cache": typed("frozen_cache", text)})
+    assert settings.frozen_cache == meant
+    again = parse_overrides([f"frozen_cache={settings.frozen_cache}"])
+    assert TrainSettings.model_validate(again) == settings
+    assert f"frozen_cache: {'auto' if meant == 'auto' else repr(meant)}\n" in to_yaml(settings)
+
+
+@pytest.mark.parametrize("text", ["on", "true", "yes"])
+def test_frozen_cache_cannot_be_forced(text: str) -> None:
+    (problem,) = problems_of(TrainSettings, frozen_cache=typed("frozen_cache", text))
+    assert "cannot be switched on" in problem.what
+    assert problem.expected == "auto (used where it pays) or off"
+    assert problem.remedy == "train.frozen_cache=auto"
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected", "remedy"),
+    [
+        ({"kernels": "ligre"}, "auto, liger or none", "train.kernels=liger"),
+        ({"kernels": False}, "auto, liger or none", ""),
+        ({"matmul": "onedn"}, "auto, mkl or onednn", "train.matmul=onednn"),
+        ({"frozen_cache": "of"}, "auto or off", "train.frozen_cache=off"),
+    ],
+    ids=str,
+)
+def test_a_wrong_choice_is_answered_with_all_of_them(raw: dict[str, Any], expected: str, remedy: str) -> None:
+    (problem,) = problems_of(TrainSettings, **raw)
+    assert (problem.expected, problem.remedy) == (expected, remedy)
+    assert "there is no such choice" in problem.what
+
+
+def test_a_wrong_choice_in_a_list_is_answered_with_all_of_them() -> None:
+    (problem,) = problems_of(TrackSettings, to=["wandb", "tensorbord"])
+    assert problem.expected == "tensorboard, trackio, wandb, mlflow or swanlab"
+    assert problem.remedy == "tensorboard"
+
+
+def test_a_description_names_every_choice_once() -> None:
+    field = TrainSettings.model_fields
+    assert description_of(field["frozen_cache"]).endswith("where it pays. One of auto, off.")
+    assert description_of(field["kernels"]) == (field["kernels"].description or "").replace("\n", " ")
+    assert description_of(FieldInfo(annotation=bool, description="One\nline.")) == "One line."
+    for cls in EVERY:
+        for one in cls.model_fields.values():
+            assert all(choice in description_of(one) for choice in choices_of(one.annotation))
