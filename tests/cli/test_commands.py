@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 import weitiao.cli
@@ -84,6 +85,30 @@ def test_ctrl_c_ends_in_130(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(commands, "main", interrupted)
     assert run(["methods"]) == 130
+
+
+@pytest.mark.parametrize("from_torch", [True, False])
+def test_want_of_memory_nobody_could_mend_ends_in_6(
+    from_torch: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def too_large(*_: object, **__: object) -> object:
+        return torch.empty(1 << 62, dtype=torch.uint8) if from_torch else bytearray(1 << 62)
+
+    monkeypatch.setattr(commands, "main", too_large)
+    assert run(["methods"]) == 6
+    shown = capsys.readouterr().err
+    assert shown.startswith("memory did not suffice\n")
+    assert ("DefaultCPUAllocator" in shown) == from_torch
+    assert "--resume RUN" in shown
+
+
+def test_another_runtime_error_stays_a_fault_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(commands, "main", broken)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        run(["methods"])
 
 
 def test_a_fault_of_our_own_shows_its_trace_and_asks_to_be_reported() -> None:

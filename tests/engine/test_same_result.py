@@ -170,3 +170,27 @@ def test_a_step_with_nothing_to_train_beside_rows_that_train(tmp_path: Path) -> 
     with pytest.raises(NotFiniteError) as caught, with_it.stepper.forward.attention():
         with_it.stepper.apply(with_it.plan.batch(0), 0)
     assert "rows.json:99" not in str(caught.value)
+
+
+def test_a_step_that_trains_nothing_changes_nothing(tmp_path: Path) -> None:
+    """Such rows are an error of the data, but one that may be accepted (data.accept=lengths)."""
+    silent = [Example((5, 6, 7), (9.0, 0.0, 0.0), f"rows.json:{n}") for n in (1, 2)]
+    training = make_training(tmp_path, silent, method="adalora", batch_size=2, steps=9, weight_decay=0.1)
+    before = weights_of(training)
+    with training.stepper.forward.attention():
+        result = training.stepper.apply(training.plan.batch(0), 0)
+    assert (result.loss, result.grad_norm, result.tokens) == (0.0, 0.0, 6)
+    assert equal(weights_of(training), before)
+    assert not training.stepper.optimizer.state
+
+
+def test_tokens_of_a_step_count_shared_and_untrained_ones_in_full(tmp_path: Path) -> None:
+    trunk = tuple(range(3, 23))
+    rows = [Example((*trunk, n, n), (0.0,) * 20 + (1.0, 1.0), f"rows.json:{n}") for n in (30, 31)]
+    silent = Example((5, 6, 7), (0.0,) * 3, "rows.json:99")
+    training = make_training(tmp_path, [*rows, silent], batch_size=3)
+    with training.stepper.forward.attention():
+        result = training.stepper.apply(training.plan.batch(0), 0)
+    packs = training.stepper.forward.cut([*rows, silent], training.stepper.pack_tokens)
+    assert sum(len(pack.ids_T) for pack in packs) == 24
+    assert result.tokens == 47

@@ -396,6 +396,31 @@ def test_a_disk_that_fills_up_meanwhile_is_a_note(tmp_path: Path) -> None:
     assert "No space left" in note["text"]
 
 
+def test_a_cpu_out_of_memory_is_a_note_and_another_error_is_not(tmp_path: Path) -> None:
+    log, training = Events(), make_run(tmp_path)
+    blocks = cast("FrozenBlocks", find_frozen_blocks(training.stepper.forward, EventLog(None))).stack
+    wrong: list[RuntimeError] = []
+
+    def fails(_block: object, inputs: tuple[torch.Tensor, ...]) -> None:
+        if inputs[0].shape[1] > 30:  # more than a probe
+            for error in wrong:
+                raise error
+            torch.empty(1 << 62, dtype=torch.uint8)
+
+    hook = blocks[0].register_forward_pre_hook(fails)
+    with kept(tmp_path, training, ROWS, HELD_OUT, log):
+        assert not isinstance(training.stepper.forward.replay, Replay)
+        assert not RunFolder(tmp_path).frozen_states.exists()
+        hook.remove()
+        training.run()
+    (note,) = log.of("note")
+    assert "too little memory" in note["text"]
+    blocks[0].register_forward_pre_hook(fails)
+    wrong.append(RuntimeError("shapes differ"))
+    with pytest.raises(RuntimeError, match="shapes differ"), kept(tmp_path, training, ROWS, HELD_OUT, log):
+        pass
+
+
 def test_a_whole_run_and_one_that_ends_in_an_error(tiny_model_folder: Path, tmp_path: Path) -> None:
     data = tmp_path / "rows.json"
     rows = [{"instruction": f"What is {n}?", "output": f"It is {n}."} for n in range(8)]

@@ -29,21 +29,43 @@ def run(arguments: list[str]) -> int:
         error.show()
         return error.exit_code
     except WeitiaoError as error:
-        from ._errors import print_error
-
-        print_error(error)
-        return error.exit_code
+        return _told(error)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        from ._errors import print_error
-
-        print_error(full := _disk_is_full(error))
-        return full.exit_code
+        return _told(_disk_is_full(error))
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        return _told(_memory_is_full(error))
     except (KeyboardInterrupt, click.Abort):
         click.echo("stopped by Ctrl-C", err=True)
         return 130
     return result if isinstance(result, int) else 0
+
+
+def _told(error: WeitiaoError) -> int:
+    """Print an error and return its exit code."""
+    from ._errors import print_error
+
+    print_error(error)
+    return error.exit_code
+
+
+def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    """Tell whether memory did not suffice; a process without torch has only Python's own word for that."""
+    if "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from ..engine.out_of_memory import is_out_of_memory
+
+    return is_out_of_memory(error)
+
+
+def _memory_is_full(error: MemoryError | RuntimeError) -> ResourceError:
+    """Say that memory ran out where nothing smaller could be tried, and that what was saved is safe."""
+    said = str(error).partition("\n")[0] or "an allocation failed"
+    remedy = "end other programs, then the same command, or weitiao train --resume RUN"
+    return ResourceError(Problem("memory did not suffice", said, "free memory", remedy))
 
 
 def _disk_is_full(error: OSError) -> ResourceError:

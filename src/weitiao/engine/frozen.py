@@ -31,7 +31,8 @@ from ..data.conversation import Example
 from ..data.packs import Pack, make_pack
 from ..data.store import tokens_in
 from ..models.anatomy import block_stacks
-from .forward import Forward, base_of, probe, probe_examples, same_logits, tolerance
+from .forward import Forward, base_of, computes_exactly, probe, probe_examples, same_logits
+from .out_of_memory import MAY_SAY_SO, is_out_of_memory
 
 EXAMPLES_AT_ONCE = 256
 """What goes through together, so that what many begin with is computed once for all of them."""
@@ -286,7 +287,7 @@ def _replays(forward: Forward, frozen: FrozenBlocks) -> bool:
             return False  # a later block asks for more than hidden states from those before
         finally:
             forward.replay = nullcontext
-    return same_logits(found_KV, wanted_KV, tolerance(base, forward.precision))
+    return same_logits(found_KV, wanted_KV, computes_exactly(base, forward.precision))
 
 
 @torch.no_grad()
@@ -370,8 +371,10 @@ def _kept(
     try:
         with _mode(forward.model, training=False):
             writer = _write(forward, frozen, examples, PACKS_IN_ONE * pack_tokens, file, log)
-    except (OSError, torch.OutOfMemoryError) as error:
-        why = "too little memory" if isinstance(error, torch.OutOfMemoryError) else str(error)
+    except (OSError, *MAY_SAY_SO) as error:
+        if not (isinstance(error, OSError) or is_out_of_memory(error)):
+            raise
+        why = str(error) if isinstance(error, OSError) else "too little memory"
         log.emit(
             "note", text=f"frozen blocks are computed in every step, as storing what they give failed: {why}"
         )

@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM: noted at once, obeyed at the end of the step, and the second one ends the process."""
+"""Ctrl-C and SIGTERM: noted at once and obeyed at the end of the step; a second one, or one outside the steps, at once.
+
+Ctrl-C is an exception and so cleans up on its way; what SIGTERM does by default is the end of the process. A run makes
+it an exception as well, or files of a run that was never saved would stay behind.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +33,33 @@ class StopRequest:
         number = signal.Signals(self.number or signal.SIGINT)
         what = f"{'Ctrl-C' if number is signal.SIGINT else number.name} stopped the run; it is saved"
         return Interrupted(Problem(what, remedy=f"weitiao train --resume {out}"), 128 + number)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM on its way up: like Ctrl-C it is no Exception, and so passes where other people's code catches those."""
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Within the context SIGTERM unwinds as Ctrl-C does and leaves it as Interrupted, exit code 143.
+
+    In another thread than the main one, or where the program around has its own handler, nothing is changed.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    except _Terminated as stop:
+        raise Interrupted(Problem("SIGTERM stopped the run"), 128 + signal.SIGTERM) from stop
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from ..data.packs import Pack
 from ..methods._base import Attached
 from ..objectives._base import Objective
 from .forward import Forward
+from .out_of_memory import MAY_SAY_SO, is_out_of_memory
 from .precision import Precision
 from .randomness import NO_PACK, seed_step
 from .ranks import Ranks
@@ -65,11 +66,12 @@ class StepResult:
     """What one applied step gave."""
 
     loss: float
-    """Summed loss over summed weight of the step."""
+    """Summed loss over summed weight of the step; 0 where nothing in it is trained."""
     grad_norm: float
     """Norm of all gradients before clipping."""
     tokens: int
-    """Tokens that went through the model."""
+    """Tokens of the step's examples, each in full: those that several share count for each of them, and those of rows
+    that train nothing count too, though fewer go through the model."""
 
 
 @dataclass(frozen=True)
@@ -103,12 +105,14 @@ class Stepper:
     pack_tokens: int
     seed: int
     scale: LossScale
+    longest_row: int = 0
+    """Tokens of the run's longest row, which packs that are filled up must hold for all to be as long."""
     ranks: Ranks = field(default_factory=Ranks.alone)
 
     def __post_init__(self) -> None:
         """Begin with the same weights on every rank, as devices may round an initialisation differently, and with the
         same packs, as devices may have more or less memory."""
-        self.pack_tokens = self.ranks.least(self.pack_tokens)
+        self.pack_tokens = max(self.ranks.least(self.pack_tokens), self._least_tokens)
         self.ranks.take_from_first(list(self.parameters.values()))
 
     def apply(self, examples: Sequence[Example], step: int) -> StepResult:
@@ -116,8 +120,12 @@ class Stepper:
 
         Too little memory, on any rank, halves the packs and redoes the step from unchanged weights with the same
         random draws, so the result is that of a run that started with the smaller packs. Raises ResourceError where
-        no pack can be smaller. The device is waited for once, and once more each time the step is redone.
+        no pack can be smaller. The device is waited for once, and once more each time the step is redone. A step whose
+        examples train nothing changes nothing.
         """
+        tokens = sum(len(example.ids) for example in examples)
+        if not any(example.trained_tokens for example in examples):
+            return StepResult(loss=0.0, grad_norm=0.0, tokens=tokens)
         while True:
             found = self._gradients(examples, step)
             if not found.fits:
@@ -134,25 +142,34 @@ class Stepper:
         self.attached.after_update(step)
         self.optimizer.zero_grad(set_to_none=True)
         self.scale.succeeded()
-        return StepResult(found.loss, found.norm, sum(len(example.ids) for example in examples))
+        return StepResult(found.loss, found.norm, tokens)
 
     @property
     def _all_parameters(self) -> list[Parameter]:
         return list(self.parameters.values())
 
+    @property
+    def _least_tokens(self) -> int:
+        """What the budget never falls below: where packs are filled up to it, one shape must do for every row."""
+        return self.longest_row if self.forward.packs and self.forward.compiles else 0
+
+    def _budget(self, examples: Sequence[Example]) -> int:
+        """Return the token budget of the packs that a step is cut into."""
+        return max(self.ranks.budget(examples, self.pack_tokens), self._least_tokens)
+
     def _halve_packs(self, examples: Sequence[Example]) -> None:
-        """Halve the token budget of packs; raises ResourceError where every example is a pack of its own already."""
-        longest = max(examples, key=lambda example: len(example.ids))
-        budget = self.ranks.budget(examples, self.pack_tokens)
-        if budget <= len(longest.ids):
+        """Halve the token budget of packs; raises ResourceError where no pack can be smaller."""
+        longest = max((one for one in examples if one.trained_tokens), key=lambda one: len(one.ids))
+        budget = self._budget(examples)
+        if budget <= max(len(longest.ids), self._least_tokens):
             raise ResourceError(_too_little_memory(longest))
-        self.pack_tokens = budget // 2
+        self.pack_tokens = max(budget // 2, self._least_tokens)
 
     def _gradients(self, examples: Sequence[Example], step: int) -> Gradients:
         """Leave the step's gradients on the parameters, and wait for the device, once, to tell what they are."""
         self.optimizer.zero_grad(set_to_none=True)
         weight = sum(example.loss_weight for example in examples)
-        packs = self.forward.cut(examples, self.ranks.budget(examples, self.pack_tokens))
+        packs = self.forward.cut(examples, self._budget(examples))
         losses = self._losses_if_they_fit(packs, weight, step)
         lacking = torch.full((1,), float(losses is None), device=self.forward.device)
         if losses is None:
@@ -174,7 +191,9 @@ class Stepper:
         """Return what `_losses` does, or None where memory did not suffice."""
         try:
             return self._losses(packs, weight, step)
-        except torch.OutOfMemoryError:
+        except MAY_SAY_SO as error:
+            if not is_out_of_memory(error):
+                raise
             return None
 
     def _losses(self, packs: Sequence[Pack], weight: float, step: int) -> Tensor:

@@ -55,7 +55,7 @@ def choose_kernels(recipe: Recipe, model: PreTrainedModel, log: EventLog) -> Non
         log.emit(
             "note", text="norms and MLPs run on Liger kernels (train.kernels=none: on transformers' own)"
         )
-    if model.device.type == "cpu" and uses_onednn(recipe.train.matmul):
+    if model.device.type == "cpu" and model.dtype is torch.float32 and uses_onednn(recipe.train.matmul):
         log.emit("note", text="matrix products run on oneDNN (train.matmul=mkl: on MKL)")
 
 
@@ -114,17 +114,15 @@ def build_training(
     """
     settings = recipe.train
     if settings.neftune_alpha:
-        forward.shares = (
-            False  # its noise is drawn for each example, at a size that depends on the example's length
-        )
+        # Its noise is drawn for each example, at a size that depends on the example's length.
+        forward.shares = False
         add_noise(base_of(attached.model).get_input_embeddings(), settings.neftune_alpha, forward.lengths)
     plan = StepPlan.of(data.train, settings)
     attached.starts(plan.total_steps)
     parameters = attached.trainable()
     planned = _plan_memory(recipe, forward, parameters, data, log, free_bytes)
-    forward.compiles = (
-        settings.compile
-    )  # only now: packs of other sizes would each be compiled for the measurement
+    # Only now: packs of other sizes would each be compiled for the measurement.
+    forward.compiles = settings.compile
     if settings.compile and not forward.packs:
         log.emit(
             "note", text="examples go through one at a time, each as long as it is, so nothing is compiled"
@@ -141,6 +139,7 @@ def build_training(
         seed=settings.seed,
         scale=LossScale.for_precision(forward.precision),
         ranks=Ranks.current(),
+        longest_row=longest_of(data.train),
     )
     return Training(
         attached=attached,
@@ -164,15 +163,18 @@ def _plan_memory(
     free_bytes: float | None,
 ) -> MemoryPlan:
     """Find a token budget that fits, switch on what it needs, and say what was chosen."""
-    settings = recipe.train
+    settings, longest = recipe.train, longest_of(data.train)
     forward.offloads = settings.offload_activations
+    wanted = settings.pack_tokens or default_pack_tokens(forward.device)
+    if settings.compile and forward.packs:  # all are filled up to one length, which must hold the longest row
+        wanted = max(wanted, longest)
     planned = plan_memory(
         forward,
         recipe.objective,
         parameters,
-        (data.train[0], longest_of(data.train)),
+        (data.train[0], longest),
         settings.gradient_checkpointing,
-        settings.pack_tokens or default_pack_tokens(forward.device),
+        wanted,
         room_bytes(forward, parameters, settings.optimizer, free_bytes),
     )
     log.emit(

@@ -1,0 +1,124 @@
+"""SIGTERM outside the steps ends a run as Ctrl-C does: nothing of a run that was never saved stays behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from weitiao.core.errors import Interrupted
+from weitiao.core.run_folder import RunFolder
+from weitiao.engine.signals import sigterm_as_ctrl_c, watch_signals
+from weitiao.recipe.recipe import parse_recipe
+from weitiao.recipe.train import train
+
+KILLED_WHILE_FILLING = """
+import os, signal, sys
+from pathlib import Path
+from weitiao.core.errors import WeitiaoError
+from weitiao.engine import frozen
+from weitiao.core.settings import read_yaml
+from weitiao.recipe.recipe import parse_recipe
+from weitiao.recipe.train import train
+
+frozen.SECONDS_BETWEEN_REPORTS = 0.0
+recipe = parse_recipe(read_yaml(Path(sys.argv[1])))
+
+def kill(event):
+    if event["event"] == "progress":
+        print(sorted(path.name for path in recipe.out.iterdir()), flush=True)
+        os.kill(os.getpid(), getattr(signal, sys.argv[2]))
+
+try:
+    train(recipe, [kill])
+except WeitiaoError as error:
+    print(error)
+    sys.exit(error.exit_code)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@pytest.fixture
+def recipe(tiny_model_folder: Path, tmp_path: Path) -> dict[str, Any]:
+    data = tmp_path / "rows.json"
+    rows = [{"instruction": f"What is {n}?", "output": f"It is {n}."} for n in range(8)]
+    data.write_text(json.dumps(rows), encoding="utf-8")
+    return {
+        "model": str(tiny_model_folder),
+        "data": {"sources": str(data), "held_out": 2},
+        "method": {"name": "freeze", "last_n": 1},
+        "train": {"epochs": 2, "batch_size": 3},
+        "evaluate": {"question_count": 0},
+        "out": str(tmp_path / "run"),
+    }
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_while_the_frozen_cache_is_filled(
+    name: str, code: int, recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    words = [sys.executable, "-c", KILLED_WHILE_FILLING, str(tmp_path / "run.yaml"), name]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == code, done.stderr
+    assert "frozen_states.bin" in done.stdout
+    assert ("SIGTERM stopped the run" in done.stdout) == (name == "SIGTERM")
+    assert {path.name for path in RunFolder(tmp_path / "run").root.iterdir()} <= {".lock"}
+    if name == "SIGTERM":
+        train(parse_recipe(recipe))  # the folder is not in use
+
+
+def test_it_unwinds_past_what_catches_errors_and_the_default_comes_back() -> None:
+    cleaned_up = []
+    with pytest.raises(Interrupted) as caught, sigterm_as_ctrl_c():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except Exception:  # noqa: BLE001  (as other people's code does)
+            raise AssertionError("caught on its way up") from None
+        finally:
+            cleaned_up.append(True)
+    assert cleaned_up
+    assert caught.value.exit_code == 143
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_second_one_during_the_steps_ends_at_once() -> None:
+    with pytest.raises(Interrupted) as caught, sigterm_as_ctrl_c(), watch_signals() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.requested()
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("the second SIGTERM was swallowed")
+    assert caught.value.exit_code == 143
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_handler_of_the_program_around_and_other_threads_are_left_alone() -> None:
+    def own(*_: object) -> None:
+        pass
+
+    before = signal.signal(signal.SIGTERM, own)
+    try:
+        with sigterm_as_ctrl_c():
+            assert signal.getsignal(signal.SIGTERM) is own
+        assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    found = []
+
+    def in_a_thread() -> None:
+        with sigterm_as_ctrl_c():
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=in_a_thread)
+    thread.start()
+    thread.join()
+    assert found == [before]
