@@ -7,6 +7,7 @@ print(run.generate("Who are you?"), run.adapter_path)
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from .recipe.train import resume as resume
 
 __version__ = version("weitiao")
+
+# Threads that wait for each other by spinning long are ten times slower as soon as another program wants a core, as a
+# browser does on a laptop; those that spin shortly and then sleep are not, and lose nothing otherwise. It is read when
+# torch is loaded, so torch imported before weitiao does not see it; whoever has set it has their way.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _HOMES = {
     "train": "weitiao.recipe.api",

@@ -11,10 +11,16 @@ import torch
 from torch.nn import functional
 
 import tiny_architectures as tiny
+from tiny import make_llama
 from tiny_training import equal, largest_difference, last_state, make_examples, make_training, weights_of
 from weitiao.core.errors import NotFiniteError
 from weitiao.engine.checkpoint import newest_whole
-from weitiao.engine.forward import choose_forward
+from weitiao.engine.forward import (
+    Forward,
+    choose_forward,
+    probe,
+    probe_examples,
+)
 from weitiao.engine.loop import Training
 from weitiao.engine.precision import Precision
 from weitiao.engine.step import LARGEST_SCALE, STEPS_TO_DOUBLE_SCALE, LossScale
@@ -138,3 +144,35 @@ def test_the_held_out_loss_is_the_mean_over_trained_tokens(pack_tokens: int) -> 
     assert measured is not None
     assert measured.loss == pytest.approx(total / weight, abs=1e-6)
     assert model.training
+
+
+def test_rounding_by_another_attention_is_no_leak() -> None:
+    """In bf16 a pack's attention and the model's own round apart, on a GPU always; here the model's is made eager."""
+    model = make_llama(hidden=128, layers=12)
+    with torch.no_grad():
+        for weight in (p for p in model.parameters() if p.dim() == 2):
+            weight.mul_(8)  # so that blocks do something and rounding adds up
+    model = model.to(torch.bfloat16)
+    model.set_attn_implementation("eager")
+    precision = Precision(torch.bfloat16)
+    forward = choose_forward(model, precision)
+    assert forward.packs
+    assert forward.shares
+    examples = probe_examples(model, alike=True)
+    packed, alone = probe(forward, examples), probe(Forward.on(model, precision, False, False), examples)
+    assert float((packed - alone).abs().max()) > 0.05 * float(alone.std())
+
+
+def test_a_leak_is_found_in_bf16() -> None:
+    """Neighbours that are hardly felt: a tenth of a value of the row before is added to each."""
+    model = make_llama(hidden=128, layers=12).to(torch.bfloat16)
+    assert choose_forward(model, Precision(torch.bfloat16)).packs
+
+    def leak(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> torch.Tensor:
+        rolled = output.roll(1, dims=1)
+        rolled[:, 0] = 0
+        return output + 0.1 * rolled
+
+    model.get_submodule("model.layers.3.self_attn.v_proj").register_forward_hook(leak)
+    forward = choose_forward(model, Precision(torch.bfloat16))
+    assert not forward.packs

@@ -7,8 +7,9 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from weitiao.engine import product_attention as module
-from weitiao.engine.product_attention import pays, product_attention
+from weitiao.engine.product_attention import ProductAttention, pays
 from weitiao.engine.products import onednn_is_here
+from weitiao.engine.segment_attention import Products, attend
 
 pytestmark = pytest.mark.skipif(not onednn_is_here(), reason="this torch has no oneDNN")
 
@@ -41,7 +42,8 @@ def test_it_is_torchs(
     exact = [tensor.detach().double().requires_grad_() for tensor in ours]
     weight = torch.randn(queries, heads, SIZE, generator=generator)
 
-    found = product_attention(*ours, scaling=0.3, window=window)
+    query, key, value = (tensor[None] for tensor in ours)
+    found = attend(Products(ProductAttention(0.3, window)), query, [key], [value])[0]
     distance = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
     mask = (distance >= 0) & (distance < (window or keys))
     query, key, value = (tensor[None] for tensor in exact)
@@ -59,7 +61,7 @@ def test_it_is_torchs(
 
 def test_values_may_be_wider_than_keys() -> None:
     query, key, value = torch.randn(4, 8, SIZE), torch.randn(2, 8, SIZE), torch.randn(2, 8, 24)
-    assert product_attention(query, key, value, None, None).shape == (8, 4, 24)
+    assert ProductAttention().forward(query, key, value).shape == (8, 4, 24)
 
 
 def test_short_segments_are_left_to_torch() -> None:

@@ -55,6 +55,40 @@ def test_products_are_those_of_float64(name: str, onednn: None) -> None:
     found = torch.addmm(added, a, b, beta=0.5, alpha=2)
     torch.testing.assert_close(found.double(), 0.5 * added + 2 * wanted, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(torch.addmm(added, a, b).double(), added + wanted, rtol=1e-5, atol=1e-5)
+    out = torch.empty(len(a), b.shape[1])
+    for given, summand in ((bias, bias), (added, added)):
+        torch.addmm(given, a, b, out=out)
+        torch.testing.assert_close(out.double(), summand + wanted, rtol=1e-5, atol=1e-5)
+    torch.mm(a, b, out=out)
+    torch.testing.assert_close(out.double(), wanted, rtol=1e-5, atol=1e-5)
+
+
+@needs_onednn
+def test_what_does_not_fit_is_refused_in_torchs_words(onednn: None) -> None:
+    a, b = _random(3, 4), _random(5, 6)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        torch.mm(a, b)
+    with pytest.raises(RuntimeError, match="must be a matrix"):
+        torch.mm(_random(2, 3, 4), _random(4, 5))
+    with pytest.raises(RuntimeError, match="batch"):
+        torch.bmm(_random(2, 3, 4), _random(1, 4, 5).expand(7, 4, 5))
+
+
+@needs_onednn
+def test_compiled_code_multiplies_by_onednn_too(onednn: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inductor has products write to a place of its own."""
+    calls: list[int] = []
+    real = products.multiply
+
+    def counted(*given: Tensor) -> Tensor:
+        calls.append(1)
+        return real(*given)
+
+    monkeypatch.setattr(products, "multiply", counted)
+    out = torch.empty(ROWS, COLUMNS)
+    torch.mm(_random(ROWS, INNER), _random(INNER, COLUMNS), out=out)
+    torch.addmm(_random(COLUMNS), _random(ROWS, INNER), _random(INNER, COLUMNS), out=out)
+    assert len(calls) == 2
 
 
 @needs_onednn

@@ -8,7 +8,7 @@ Shapes: B = 1 pack, H heads, T rows of the pack, D head size, k keys: T and what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -22,8 +22,9 @@ from transformers.modeling_utils import AttentionInterface
 
 from ..data.packs import Segment
 from .layout import Layout
-from .product_attention import pays, product_attention, scratch_bytes
+from .product_attention import ProductAttention, pays, scratch_bytes
 from .products import onednn_in_use
+from .segment_attention import Flash, Kernel, Products, attend
 
 PACKED = "weitiao_packed"
 """The name of this attention in a model's configuration."""
@@ -189,9 +190,23 @@ def _segments(call: Call) -> Tensor:
     keys, values = (torch.split(whole, lengths, dim=2) for whole in (call.key_BHkD, call.value_BHkD))
     outputs = []
     for segment, own_query, numbers in zip(layout.segments, queries, seen, strict=True):
-        own = (own_query, _join(keys, numbers), _join(values, numbers))
-        outputs.append(_by_products(call, *own) if _pays(call, own_query) else _by_torch(call, segment, *own))
+        seen_by_it = [[pieces[number] for number in numbers] for pieces in (keys, values)]
+        kernel = _kernel(call, segment, own_query)
+        outputs.append(
+            _by_torch(call, segment, own_query, *seen_by_it)
+            if kernel is None
+            else attend(kernel, own_query, *seen_by_it)
+        )
     return torch.cat(outputs, dim=1).contiguous()
+
+
+def _kernel(call: Call, segment: Segment, query_1HqD: Tensor) -> Kernel | None:
+    """Return what attends to keys in pieces; None where torch's attention takes them in one."""
+    if _pays(call, query_1HqD):
+        return Products(ProductAttention(call.scaling, call.window))
+    if segment.context and not call.dropout and Flash.takes(query_1HqD, call.value_BHkD):
+        return Flash(call.scaling, call.layout.bias(segment, call.window, query_1HqD))
+    return None
 
 
 def _pays(call: Call, query_1HqD: Tensor) -> bool:
@@ -201,23 +216,28 @@ def _pays(call: Call, query_1HqD: Tensor) -> bool:
 
 
 def attention_scratch_bytes(base: PreTrainedModel, longest: int) -> int:
-    """Return what attention over an example of `longest` tokens makes and frees again besides its output."""
-    if not (onednn_in_use() and base.device.type == "cpu" and base.dtype is torch.float32):
+    """Return what attention over an example of `longest` tokens makes and frees again besides its output.
+
+    On the CPU these are keys and values joined out of pieces, with their gradients, and the scores of a block.
+    """
+    if base.device.type != "cpu":
         return 0
     config = base.config.get_text_config().to_dict()
     heads = config.get("num_attention_heads") or 1
-    return scratch_bytes(longest, heads // (config.get("num_key_value_heads") or heads))
-
-
-def _by_products(call: Call, query_1HqD: Tensor, key_1HkD: Tensor, value_1HkD: Tensor) -> Tensor:
-    attended = product_attention(query_1HqD[0], key_1HkD[0], value_1HkD[0], call.scaling, call.window)
-    return attended[None]
+    groups = config.get("num_key_value_heads") or heads
+    size = config.get("head_dim") or (config.get("hidden_size") or 0) // heads
+    joined_bytes = int(4 * longest * groups * size * base.dtype.itemsize)
+    multiplies = onednn_in_use() and base.dtype is torch.float32
+    return joined_bytes + (scratch_bytes(longest, heads // groups) if multiplies else 0)
 
 
 def _by_torch(
-    call: Call, segment: Segment, query_1HqD: Tensor, key_1HkD: Tensor, value_1HkD: Tensor
+    call: Call, segment: Segment, query_1HqD: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]
 ) -> Tensor:
     mask = call.layout.mask(segment, call.window, query_1HqD.device)
+    key_1HkD, value_1HkD = (
+        part[0] if len(part) == 1 else torch.cat(tuple(part), dim=2) for part in (keys, values)
+    )
     output_1HqD = scaled_dot_product_attention(
         query_1HqD,
         key_1HkD,
@@ -229,10 +249,6 @@ def _by_torch(
         enable_gqa=call.grouped,
     )
     return output_1HqD.transpose(1, 2)
-
-
-def _join(pieces: tuple[Tensor, ...], numbers: list[int]) -> Tensor:
-    return pieces[numbers[0]] if len(numbers) == 1 else torch.cat([pieces[n] for n in numbers], dim=2)
 
 
 @dataclass(frozen=True)

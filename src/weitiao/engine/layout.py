@@ -110,6 +110,16 @@ class Layout:
             self._masks[name] = mask_Qk if window is None else mask_Qk & (distance_Qk < window)
         return self._masks[name]
 
+    def bias(self, segment: Segment, window: int | None, like: Tensor) -> Tensor | None:
+        """Return `mask` as what is added to scores: 0 where a key is seen and -inf elsewhere, in the type of `like`."""
+        mask_Qk = self.mask(segment, window, like.device)
+        if mask_Qk is None:
+            return None
+        name = (mask_Qk.shape, window, like.device, like.dtype)
+        if name not in self._masks:
+            self._masks[name] = torch.zeros_like(mask_Qk, dtype=like.dtype).masked_fill_(~mask_Qk, -torch.inf)
+        return self._masks[name]
+
     def mask_function(
         self, keys: int, queries: int, window: int | None, device: torch.device
     ) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:

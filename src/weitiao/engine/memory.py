@@ -15,14 +15,14 @@ from ..core.errors import Problem, ResourceError
 from ..core.units import readable_bytes
 from ..data.conversation import Example
 from ..data.packs import make_pack
-from ..objectives._base import Objective
-from ..objectives._cross_entropy import CHUNK_VALUES
+from ..objectives._base import Head, Objective
+from ..objectives._cross_entropy import logits_at_once
 from .attention import attention_scratch_bytes
 from .forward import Forward, base_of
 from .free_memory import free_memory_bytes
 from .live_bytes import Growth, growth, run_counted
 from .optimizers import OptimizerName, state_bytes
-from .recompute import AUTO, TRIED_BY_AUTO, set_recompute
+from .recompute import AUTO, TRIED_BY_AUTO, WITHOUT_BLOCKS, set_recompute, tried_by_auto
 
 PACK_TOKENS_CPU = 512
 """A CPU multiplies 512 rows as fast as 1024 or 2048 (measured on SmolLM2-135M); more only take memory."""
@@ -35,19 +35,17 @@ USED_SHARE = 0.85
 """How much of the free memory is planned with; the rest is for what is not counted: the allocator's gaps, work space
 inside operations, other programs."""
 
-
 HEAD_BYTES = 16
 """What one logit of a chunk takes at most: in fp32 itself, its logarithm, and the gradients of both."""
+
+IDLE_SHARES_CPU = {"none": 0.55, "elementwise": 0.85}
+"""What a CPU's allocator holds and cannot use, as a share of what lives without checkpointing: gaps between tensors
+that stay, and between fewer of them the gaps are as large. A GPU's gaps are small."""
 
 
 def default_pack_tokens(device: torch.device) -> int:
     """Return the token budget of a pack on a device with memory enough."""
     return PACK_TOKENS_CPU if device.type == "cpu" else PACK_TOKENS_GPU
-
-
-IDLE_SHARE_CPU = 0.55
-"""What a CPU's allocator holds and cannot use, as a share of what lives without checkpointing: gaps between tensors
-that stay, 0.51 at most in SmolLM2-135M with packs of 128 to 1024 tokens and glibc. A GPU's gaps are small."""
 
 
 @dataclass(frozen=True)
@@ -56,17 +54,17 @@ class Needs:
 
     grows: Growth
     plain: Growth
-    """That without checkpointing."""
+    """That of whole blocks, without checkpointing."""
     idle_share: float
-    vocabulary: int | None
-    """That of a head applied in chunks, which `grows` leaves out; None where all logits are there at once."""
+    head: Head | None
+    """That applied in chunks, which `grows` leaves out; None where all logits are there at once."""
     scratch_bytes: Callable[[int], int]
     """What attention over an example of so many tokens takes for a moment, and over the short ones of `grows` not."""
 
     def peak_bytes(self, tokens: int, longest: int) -> int:
         """Return the most that a pack of `tokens` tokens takes, whose longest example has `longest`."""
         idle_bytes = self.idle_share * self.plain.peak_bytes(tokens, longest)
-        chunk_bytes = HEAD_BYTES * min(CHUNK_VALUES, tokens * (self.vocabulary or 0))
+        chunk_bytes = HEAD_BYTES * logits_at_once(self.head, tokens) if self.head else 0
         made_bytes = max(chunk_bytes, self.scratch_bytes(longest))  # never at the same time
         return self.grows.peak_bytes(tokens, longest) + int(idle_bytes) + made_bytes
 
@@ -103,7 +101,11 @@ class MemoryPlan:
         text += f": {readable_bytes(self.needed_bytes)} of activations"
         if self.free_bytes < math.inf:
             text += f", {readable_bytes(self.free_bytes)} free for them"
-        return text if self.recompute == "none" else f"{text}, activation checkpointing: {self.recompute}"
+        return (
+            text
+            if self.recompute in WITHOUT_BLOCKS
+            else f"{text}, activation checkpointing: {self.recompute}"
+        )
 
 
 def room_bytes(
@@ -142,19 +144,19 @@ def plan_memory(
     """
     example, longest = examples
     usable_bytes = USED_SHARE * free_bytes
-    idle_share = IDLE_SHARE_CPU if forward.device.type == "cpu" else 0.0
     plain: Growth | None = None
     for choice in _tried(forward, recompute):
+        forward.remakes = choice != "none"
         # What lies idle on the CPU depends on what a pass makes, which checkpointing does not make less.
-        if plain is None and choice != "none" and forward.device.type == "cpu":
+        if plain is None and choice not in WITHOUT_BLOCKS and forward.device.type == "cpu":
             plain = measure(forward, objective, parameters, example)
         set_recompute(base_of(forward.model), choice)
         grows = measure(forward, objective, parameters, example)
-        plain = plain or grows
-        vocabulary = forward.head.vocabulary if forward.head else None
-        needs = Needs(
-            grows, plain, idle_share, vocabulary, partial(attention_scratch_bytes, base_of(forward.model))
-        )
+        if plain is None or choice in WITHOUT_BLOCKS:
+            plain = grows
+        idle_share = _idle_share(forward)
+        scratch_bytes = partial(attention_scratch_bytes, base_of(forward.model))
+        needs = Needs(grows, plain, idle_share, forward.head, scratch_bytes)
         if needs.peak_bytes(longest, longest) <= usable_bytes:
             tokens = needs.most_tokens(usable_bytes, longest, wanted_tokens)
             needed = needs.peak_bytes(max(tokens, longest), longest)
@@ -163,11 +165,20 @@ def plan_memory(
     raise ResourceError(_does_not_fit(longest, needs, usable_bytes, choice, may_do_more))
 
 
+def _idle_share(forward: Forward) -> float:
+    """Return what lies idle where blocks are not checkpointed, as a share of what lives."""
+    return (
+        IDLE_SHARES_CPU["elementwise" if forward.remakes else "none"] if forward.device.type == "cpu" else 0.0
+    )
+
+
 def _tried(forward: Forward, recompute: str) -> Sequence[str]:
     """Return the ways of checkpointing that may be chosen, from fast to small."""
     if recompute != "auto":
         return (recompute,)
-    return TRIED_BY_AUTO if base_of(forward.model).supports_gradient_checkpointing else TRIED_BY_AUTO[:1]
+    tried = tried_by_auto(forward.device.type)
+    has_checkpointing = base_of(forward.model).supports_gradient_checkpointing
+    return tried if has_checkpointing else [choice for choice in tried if choice in WITHOUT_BLOCKS]
 
 
 def measure(

@@ -12,13 +12,12 @@ are the queries' own, D head size; of a block: b queries, s keys that these see,
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from .products import multiply
 
@@ -45,62 +44,54 @@ def scratch_bytes(longest: int, each: int) -> int:
     return 3 * 4 * min(scores, each * longest**2)
 
 
-def product_attention(
-    query_HqD: Tensor, key_gkD: Tensor, value_gkD: Tensor, scaling: float | None, window: int | None
-) -> Tensor:
-    """Return (q, H, D): every query attends to the keys before its own and to that one, in fp32 on the CPU.
+@dataclass(frozen=True)
+class ProductAttention:
+    """Every query attends to the keys before its own and to that one, in fp32 on the CPU."""
 
-    `scaling` left out is D ** -0.5; a query sees no more than `window` keys.
-    """
-    factor = query_HqD.shape[2] ** -0.5 if scaling is None else scaling
-    attended: Tensor = _ProductAttention.apply(query_HqD, key_gkD, value_gkD, factor, window)  # type: ignore[no-untyped-call]
-    return attended
+    scaling: float | None = None
+    """What scores are multiplied by; left out, it is D ** -0.5."""
+    window: int | None = None
+    """How many keys a query sees at most."""
 
-
-class _ProductAttention(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,  # noqa: ANN401
-        query_HqD: Tensor,
-        key_gkD: Tensor,
-        value_gkD: Tensor,
-        scaling: float,
-        window: int | None,
-    ) -> Tensor:
-        ctx.save_for_backward(query_HqD, key_gkD, value_gkD)
-        ctx.others = scaling, window
+    def forward(self, query_HqD: Tensor, key_gkD: Tensor, value_gkD: Tensor) -> Tensor:
+        """Return (q, H, D)."""
         query_gqhD, key_gkD, value_gkD = _by_group(query_HqD, key_gkD), *_close(key_gkD, value_gkD)
-        groups, queries, each, _ = query_gqhD.shape
+        groups, queries, each, size = query_gqhD.shape
+        factor = self._factor(size)
         attended_qghD = query_HqD.new_empty(queries, groups, each, value_gkD.shape[2])
         for group, rows, seen in _blocks(query_gqhD, key_gkD):
-            share_rs = _shares(_rows(query_gqhD[group, rows] * scaling), key_gkD[group, :seen], each, window)
+            share_rs = _shares(
+                _rows(query_gqhD[group, rows] * factor), key_gkD[group, :seen], each, self.window
+            )
             attended_qghD[rows, group] = multiply(share_rs, value_gkD[group, :seen]).view(
                 -1, each, value_gkD.shape[2]
             )
         return attended_qghD.flatten(1, 2)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_qHD: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        query_HqD, key_gkD, value_gkD = ctx.saved_tensors
-        scaling, window = ctx.others
+    def backward(
+        self, grad_qHD: Tensor, query_HqD: Tensor, key_gkD: Tensor, value_gkD: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients of query, key and value."""
         query_gqhD, grad_gqhD = (_by_group(of, key_gkD) for of in (query_HqD, grad_qHD.transpose(0, 1)))
         key_gkD, value_gkD = _close(key_gkD, value_gkD)
-        each = query_gqhD.shape[2]
+        each, factor = query_gqhD.shape[2], self._factor(query_gqhD.shape[3])
         to_query_qghD = torch.empty_like(query_gqhD.transpose(0, 1), memory_format=torch.contiguous_format)
         to_key_gDk, to_value_gDk = (torch.zeros_like(of.mT) for of in (key_gkD, value_gkD))
         for group, rows, seen in _blocks(query_gqhD, key_gkD):
-            query_rD, grad_rD = _rows(query_gqhD[group, rows] * scaling), _rows(grad_gqhD[group, rows])
+            query_rD, grad_rD = _rows(query_gqhD[group, rows] * factor), _rows(grad_gqhD[group, rows])
             key_sD, value_sD = key_gkD[group, :seen], value_gkD[group, :seen]
-            share_rs = _shares(query_rD, key_sD, each, window)
+            share_rs = _shares(query_rD, key_sD, each, self.window)
             to_share_rs = multiply(grad_rD, value_sD.t())
             to_score_rs = torch._softmax_backward_data(to_share_rs, share_rs, -1, torch.float32)
-            to_query_rD = multiply(to_score_rs, key_sD).mul_(scaling)
+            to_query_rD = multiply(to_score_rs, key_sD).mul_(factor)
             to_query_qghD[rows, group] = to_query_rD.view(-1, each, to_query_rD.shape[1])
             # Of two operands the narrow one is transposed, which copies it.
             to_key_gDk[group, :, :seen] += multiply(query_rD.t(), to_score_rs)
             to_value_gDk[group, :, :seen] += multiply(grad_rD.t(), share_rs)
-        return to_query_qghD.flatten(1, 2).transpose(0, 1), to_key_gDk.mT, to_value_gDk.mT, None, None
+        return to_query_qghD.flatten(1, 2).transpose(0, 1), to_key_gDk.mT, to_value_gDk.mT
+
+    def _factor(self, size: int) -> float:
+        return size**-0.5 if self.scaling is None else self.scaling
 
 
 def _by_group(of_HqD: Tensor, key_gkD: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ another place in a page, so that no run can be repeated bit by bit. oneDNN comes
 torch keeps to MKL since oneDNN was "still not faster than MKL" for fp32, on Intel's processors
 (https://github.com/pytorch/pytorch/pull/91763); once it chooses by processor, this file goes.
 
-Within the context the CPU's kernels of aten::mm, addmm and bmm are others, registered by `torch.library` as any
+Within the context the CPU's kernels of aten::mm, addmm and bmm are others (compiled code calls the first two with a
+place for the result, `out`), registered by `torch.library` as any
 extension's are. The operation that calls oneDNN is the one torch.compile uses (torch 2.13), so it is looked for
 and tried before it is relied on.
 """
@@ -40,7 +41,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 for _cache in (
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY",
     "LRU_CACHE_CAPACITY",
-):  # the second is that of torch's own calls
+):  # the second: torch's own of its calls
     os.environ.setdefault(_cache, "128")
 
 
@@ -102,7 +103,9 @@ def linear_pointwise() -> Callable[..., Tensor]:
 
 
 def _takes(a: Tensor, b: Tensor) -> bool:
-    return a.dtype is b.dtype is torch.float32 and a.shape[1] > 0
+    """Tell whether two operands are fp32 matrices that fit; of all others torch says itself what is wrong."""
+    fits = a.dim() == b.dim() == 2 and a.shape[1] == b.shape[0] and a.shape[1] > 0
+    return fits and a.dtype is b.dtype is torch.float32
 
 
 def _batch_by_one(a: Tensor, b: Tensor) -> Tensor:
@@ -140,13 +143,38 @@ class _Override:
         return self._library is not None
 
 
-def _registered() -> Library:
-    mm, addmm, bmm = (get_kernel(f"aten::{name}", "CPU") for name in ("mm", "addmm", "bmm"))
+def _added_product(added: Tensor, a: Tensor, b: Tensor, beta: float, alpha: float) -> Tensor | None:
+    """Return added + a @ b, None for what oneDNN does not compute."""
+    if beta != 1 or alpha != 1 or added.dtype is not torch.float32 or not _takes(a, b):
+        return None
+    if added.dim() == 1 and len(added) == b.shape[1]:
+        return multiply(a, b, added)
+    return multiply(a, b).add_(added) if added.shape == (len(a), b.shape[1]) else None
+
+
+def _fits(out: Tensor, a: Tensor, b: Tensor) -> bool:
+    return out.dtype is torch.float32 and out.shape == (len(a), b.shape[1])
+
+
+def _kernels() -> dict[str, Callable[..., Any]]:
+    """Return the kernels by the operation they are of; what is not for oneDNN goes to the one there was."""
+    names = ("mm", "mm.out", "addmm", "addmm.out", "bmm")
+    mm, mm_out, addmm, addmm_out, bmm = (get_kernel(f"aten::{name}", "CPU").call_boxed for name in names)
 
     def our_mm(keys: DispatchKeySet, a: Tensor, b: Tensor) -> Any:  # noqa: ANN401
-        return multiply(a, b) if _takes(a, b) else mm.call_boxed(keys, a, b)
+        return multiply(a, b) if _takes(a, b) else mm(keys, a, b)
+
+    def our_mm_out(keys: DispatchKeySet, a: Tensor, b: Tensor, *, out: Tensor) -> Any:  # noqa: ANN401
+        takes = _takes(a, b) and _fits(out, a, b)
+        return out.copy_(multiply(a, b)) if takes else mm_out(keys, a, b, out=out)
 
     def our_addmm(
+        keys: DispatchKeySet, added: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1
+    ) -> Any:  # noqa: ANN401
+        made = _added_product(added, a, b, beta, alpha)
+        return addmm(keys, added, a, b, beta=beta, alpha=alpha) if made is None else made
+
+    def our_addmm_out(
         keys: DispatchKeySet,
         added: Tensor,
         a: Tensor,
@@ -154,28 +182,30 @@ def _registered() -> Library:
         *,
         beta: float = 1,
         alpha: float = 1,
+        out: Tensor,
     ) -> Any:  # noqa: ANN401
-        plain = beta == 1 and alpha == 1 and added.dtype is torch.float32 and _takes(a, b)
-        if plain and added.dim() == 1 and len(added) == b.shape[1]:
-            return multiply(a, b, added)
-        if plain and added.shape == (len(a), b.shape[1]):
-            return multiply(a, b).add_(added)
-        return addmm.call_boxed(keys, added, a, b, beta=beta, alpha=alpha)
+        made = _added_product(added, a, b, beta, alpha)
+        if made is None or not _fits(out, a, b):
+            return addmm_out(keys, added, a, b, beta=beta, alpha=alpha, out=out)
+        return out.copy_(made)
 
     def our_bmm(keys: DispatchKeySet, a: Tensor, b: Tensor) -> Any:  # noqa: ANN401
         # One matrix for the whole batch: torch takes mm for it where gradients are asked for, and this where none are.
-        if len(a) > 0 and _takes(a[0], b[0]):
+        if a.dim() == b.dim() == 3 and len(a) == len(b) > 0 and _takes(a[0], b[0]):
             if b.stride(0) == 0:
                 return _batch_by_one(a, b[0])
             if a.stride(0) == 0:
                 return _batch_by_one(b.mT, a[0].t()).mT.contiguous()
-        return bmm.call_boxed(keys, a, b)
+        return bmm(keys, a, b)
 
+    return dict(zip(names, (our_mm, our_mm_out, our_addmm, our_addmm_out, our_bmm), strict=True))
+
+
+def _registered() -> Library:
     library = Library("aten", "IMPL")  # type: ignore[no-untyped-call]
-    kernels: dict[str, Callable[..., Any]] = {"mm": our_mm, "addmm": our_addmm, "bmm": our_bmm}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "(?s).*Overriding a previously registered kernel", UserWarning)
-        for name, kernel in kernels.items():
+        for name, kernel in _kernels().items():
             library.impl(name, kernel, "CPU", with_keyset=True, allow_override=True)  # type: ignore[no-untyped-call]
     return library
 

@@ -1,6 +1,7 @@
 """Activation checkpointing: which decoder blocks compute their activations again in the backward pass.
 
-A block that does keeps its input only; Chen et al., https://arxiv.org/abs/1604.06174.
+A block that does keeps its input only; Chen et al., https://arxiv.org/abs/1604.06174. In the others what costs next to
+nothing is made again (engine/remake.py), unless nothing is to be.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 AUTO = "auto"
-NAMED = (AUTO, "none", "full")
+NAMED = (AUTO, "none", "elementwise", "full")
 EVERY = re.compile(r"every-([1-9]\d*)")
-CHOICES = "auto, none, full, or every-2, every-3, ..."
+CHOICES = "auto, none, elementwise, full, or every-2, every-3, ..."
 
 
 def _checked(value: object) -> object:
@@ -33,20 +34,29 @@ def _checked(value: object) -> object:
 
 
 Recompute = Annotated[str, BeforeValidator(_checked)]
-"""`auto`, `none`, `full`, or `every-n` with n from 2 on: each n-th block is checkpointed."""
+"""`auto`, `none`, `elementwise`, `full`, or `every-n` with n from 2 on: each n-th block is checkpointed."""
 
-TRIED_BY_AUTO = ("none", "every-2", "full")
+TRIED_BY_AUTO = ("none", "elementwise", "every-2", "full")
 """What `auto` tries, from fast to small."""
 
 
+WITHOUT_BLOCKS = ("none", "elementwise")
+"""The choices for which a model needs no checkpointing of its own."""
+
+
+def tried_by_auto(device_type: str) -> tuple[str, ...]:
+    """Return what `auto` tries on a device: a CPU loses no time by making elementwise operations' output again."""
+    return TRIED_BY_AUTO[1:] if device_type == "cpu" else TRIED_BY_AUTO
+
+
 def set_recompute(base: PreTrainedModel, choice: str) -> None:
-    """Have each n-th or all of the blocks checkpointed; `none` leaves a model as it was loaded.
+    """Have each n-th or all of the blocks checkpointed; `none` and `elementwise` leave a model as it was loaded.
 
     Raises ModelError for an architecture that has no way to do it.
     """
     from transformers.modeling_layers import GradientCheckpointingLayer
 
-    if choice == "none":
+    if choice in WITHOUT_BLOCKS:
         return
     if not base.supports_gradient_checkpointing:
         raise ModelError(_has_no_way(base, choice))

@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from ._base import Head, Outputs
-from ._streamed_head import Streamed
+from ._streamed_head import ROWS_AT_ONCE, WORDS_AT_ONCE, Streamed
 
 CHUNK_VALUES = 1 << 24
 """How many logits there are at once, 64 MiB in fp32: with fewer, reading a large head costs more than multiplying."""
@@ -75,6 +75,20 @@ def _dtype_of(head: Head) -> torch.dtype | None:
     return None if head.weight_VD is None else head.compute or head.weight_VD.dtype
 
 
+def _is_streamed(head: Head) -> bool:
+    """Tell whether a head is read in blocks of words: one fp32 matrix on the CPU that does not train."""
+    weight_VD = head.weight_VD
+    if weight_VD is None or weight_VD.requires_grad or weight_VD.device.type != "cpu":
+        return False
+    return _dtype_of(head) is weight_VD.dtype is torch.float32
+
+
+def logits_at_once(head: Head, tokens: int) -> int:
+    """Return how many logits of a pack of `tokens` tokens stand in memory at a time."""
+    most = ROWS_AT_ONCE * WORDS_AT_ONCE if _is_streamed(head) else CHUNK_VALUES
+    return min(most, tokens * head.vocabulary)
+
+
 class _LinearCrossEntropySum(torch.autograd.Function):
     """The sum for logits = factor * hidden @ weight.T, with gradients made on the way."""
 
@@ -91,8 +105,7 @@ class _LinearCrossEntropySum(torch.autograd.Function):
         dtype = _dtype_of(head)
         wants_hidden, wants_weight, *_ = ctx.needs_input_grad
         ctx.dtypes = hidden_PD.dtype, weight_VD.dtype
-        is_fp32 = dtype is weight_VD.dtype is hidden_PD.dtype is torch.float32
-        if is_fp32 and not wants_weight and hidden_PD.device.type == "cpu":
+        if _is_streamed(head) and hidden_PD.dtype is torch.float32:
             streamed = Streamed(weight_VD, head.factor, targets_K, weights_K)
             total, gradient_PD = streamed.sum_and_gradient(hidden_PD, rows_K, wants_hidden)
             ctx.save_for_backward(gradient_PD, gradient_PD[:0])
