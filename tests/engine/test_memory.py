@@ -249,11 +249,21 @@ def needed_for(folder: Path, tokens: int, choice: str) -> float:
 def test_plenty_of_memory_changes_nothing(tmp_path: Path) -> None:
     training, said = planned(tmp_path, 1e12)
     assert training.stepper.pack_tokens == PACK_TOKENS_CPU == said["pack_tokens"]
-    assert said["gradient_checkpointing"] == "elementwise"
+    assert said["gradient_checkpointing"] == "none"
     assert "packs of 512 tokens: " in said["text"]
 
 
-def test_packs_are_lowered_to_what_fits_before_anything_is_checkpointed(tmp_path: Path) -> None:
+def test_elementwise_output_is_made_again_before_packs_are_lowered(tmp_path: Path) -> None:
+    training, said = planned(tmp_path, needed_for(tmp_path, PACK_TOKENS_CPU, "elementwise"))
+    assert training.stepper.pack_tokens == PACK_TOKENS_CPU
+    assert said["gradient_checkpointing"] == "elementwise"
+    assert training.stepper.forward.remakes
+    training, said = planned(tmp_path / "more", needed_for(tmp_path, PACK_TOKENS_CPU, "none"))
+    assert said["gradient_checkpointing"] == "none"
+    assert not training.stepper.forward.remakes
+
+
+def test_packs_are_lowered_to_what_fits_before_blocks_are_checkpointed(tmp_path: Path) -> None:
     training, said = planned(tmp_path, needed_for(tmp_path, 200, "elementwise"))
     assert training.stepper.pack_tokens == 200
     assert said["gradient_checkpointing"] == "elementwise"

@@ -22,7 +22,7 @@ from .forward import Forward, base_of
 from .free_memory import free_memory_bytes
 from .live_bytes import Growth, growth, run_counted
 from .optimizers import OptimizerName, state_bytes
-from .recompute import AUTO, TRIED_BY_AUTO, WITHOUT_BLOCKS, set_recompute, tried_by_auto
+from .recompute import AUTO, TRIED_BY_AUTO, WITHOUT_BLOCKS, set_recompute
 
 PACK_TOKENS_CPU = 512
 """A CPU multiplies 512 rows as fast as 1024 or 2048 (measured on SmolLM2-135M); more only take memory."""
@@ -157,7 +157,9 @@ def plan_memory(
         idle_share = _idle_share(forward)
         scratch_bytes = partial(attention_scratch_bytes, base_of(forward.model))
         needs = Needs(grows, plain, idle_share, forward.head, scratch_bytes)
-        if needs.peak_bytes(longest, longest) <= usable_bytes:
+        # Smaller packs cost more time than making elementwise output again does.
+        whole = recompute == AUTO and choice == TRIED_BY_AUTO[0]
+        if needs.peak_bytes(max(longest, wanted_tokens) if whole else longest, longest) <= usable_bytes:
             tokens = needs.most_tokens(usable_bytes, longest, wanted_tokens)
             needed = needs.peak_bytes(max(tokens, longest), longest)
             return MemoryPlan(tokens, choice, needed, usable_bytes, wanted_tokens)
@@ -176,9 +178,7 @@ def _tried(forward: Forward, recompute: str) -> Sequence[str]:
     """Return the ways of checkpointing that may be chosen, from fast to small."""
     if recompute != "auto":
         return (recompute,)
-    tried = tried_by_auto(forward.device.type)
-    has_checkpointing = base_of(forward.model).supports_gradient_checkpointing
-    return tried if has_checkpointing else [choice for choice in tried if choice in WITHOUT_BLOCKS]
+    return TRIED_BY_AUTO if base_of(forward.model).supports_gradient_checkpointing else WITHOUT_BLOCKS
 
 
 def measure(

@@ -44,11 +44,6 @@ WITHOUT_BLOCKS = ("none", "elementwise")
 """The choices for which a model needs no checkpointing of its own."""
 
 
-def tried_by_auto(device_type: str) -> tuple[str, ...]:
-    """Return what `auto` tries on a device: a CPU loses no time by making elementwise operations' output again."""
-    return TRIED_BY_AUTO[1:] if device_type == "cpu" else TRIED_BY_AUTO
-
-
 def set_recompute(base: PreTrainedModel, choice: str) -> None:
     """Have each n-th or all of the blocks checkpointed; `none` and `elementwise` leave a model as it was loaded.
 

@@ -61,8 +61,9 @@ class StepSettings(Settings):
     Changes speed and memory, and with dropout what is drawn."""
     gradient_checkpointing: Recompute = "auto"
     """What is computed again in the backward pass, for less memory: none, elementwise (what activations and norms
-    gave, at next to no cost), and for up to a third more time the blocks: full (all), every-2 (each second), every-3,
-    ...; auto takes the first of none (not on a CPU), elementwise, every-2 and full in which the longest row fits."""
+    gave, for some 2 % more time), and for up to a third more the blocks: full (all), every-2 (each second), every-3,
+    ...; auto takes none where whole packs fit, else the first of elementwise, every-2 and full in which the longest row
+    does."""
     offload_activations: bool = False
     """Keep activations in the CPU's memory until the backward pass: less GPU memory, and slower."""
     frozen_cache: AutoOrOff = "auto"
