@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +70,22 @@ def test_the_check_of_the_weights_names_those_that_are_not_finite(
     assert stepper.weights_not_finite() == []
     stepper.parameters[last].data.view(-1)[-1] = value
     assert stepper.weights_not_finite() == [last]
+
+
+@pytest.mark.parametrize("name", ["layout", "prefetch"])
+def test_what_packs_bring_is_copied_without_waiting(name: str) -> None:
+    """Without a GPU a copy that waits cannot be seen, so the code is asked: numbers go there by `begin_copy` alone."""
+    source = Path(import_module(f"weitiao.engine.{name}").__file__ or "").read_text(encoding="utf-8")
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    moved = [
+        call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr in ("to", "cuda")
+    ]
+    made_there = [
+        call
+        for call in calls
+        if ast.unparse(call.func) in ("torch.tensor", "torch.from_numpy", "torch.as_tensor")
+        and any(keyword.arg == "device" for keyword in call.keywords)
+    ]
+    assert not moved
+    assert not made_there
+    assert "begin_copy(" in source

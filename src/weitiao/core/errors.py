@@ -109,8 +109,8 @@ EXIT_CODES: dict[int, str] = {
     6: "too little disk or memory",
     7: "an optional package is missing",
     10: "stopped on a NaN or inf; the last good state is saved",
-    130: "stopped by Ctrl-C; saved, resumable",
-    143: "stopped by SIGTERM; saved, resumable",
+    130: "stopped by Ctrl-C; steps are saved, resumable",
+    143: "stopped by SIGTERM; steps are saved, resumable",
 }
 
 

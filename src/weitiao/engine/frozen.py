@@ -31,6 +31,7 @@ from ..data.conversation import Example
 from ..data.packs import Pack, make_pack
 from ..data.store import tokens_in
 from ..models.anatomy import block_stacks
+from .copies import begin_copy
 from .forward import Forward, base_of, computes_exactly, probe, probe_examples, same_logits
 from .out_of_memory import MAY_SAY_SO, is_out_of_memory
 
@@ -61,7 +62,7 @@ class StandIn(nn.Module):
         """Return hidden states (1, T, D) in the form of the block's output."""
         hidden_1TD: Tensor = args[0] if args else kwargs["hidden_states"]
         if self.given_TD is not None:
-            hidden_1TD = self.given_TD[None].to(hidden_1TD.device)
+            hidden_1TD = begin_copy(self.given_TD[None], hidden_1TD.device)
         return hidden_1TD if self._parts is None else (hidden_1TD, *[None] * (self._parts - 1))
 
 

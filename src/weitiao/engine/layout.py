@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..data.packs import Interval, Pack, Segment
+from .copies import begin_copy
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
@@ -56,7 +57,7 @@ class Layout:
         """Return where each segment begins, and the end: (S + 1,) of int32, as kernels of one launch a pack read it."""
         if device not in self._bounds:
             starts = [segment.start for segment in self.segments]
-            self._bounds[device] = torch.tensor([*starts, self.end], dtype=torch.int32, device=device)
+            self._bounds[device] = begin_copy(torch.tensor([*starts, self.end], dtype=torch.int32), device)
         return self._bounds[device]
 
     def padded_bounds(self, device: torch.device) -> Tensor:
@@ -135,7 +136,7 @@ class Layout:
                 until_k[start:end] = segment.end
                 positions_k[start:end] = torch.arange(at, at + end - start)
                 at += end - start
-        until_k, positions_k = until_k.to(device), positions_k.to(device)
+        until_k, positions_k = begin_copy(until_k, device), begin_copy(positions_k, device)
         ahead = keys - queries  # keys that have no query of their own
 
         def sees(_: Tensor, __: Tensor, query: Tensor, key: Tensor) -> Tensor:

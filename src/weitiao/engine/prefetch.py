@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.packs import Pack, Rows
+from .copies import begin_copy
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,7 @@ class PackTensors:
         """Return a pack's tensors; on CUDA the copies are only begun, and whatever is computed after waits for them."""
 
         def put(numbers: Rows | NDArray[np.float32]) -> Tensor:
-            tensor = torch.from_numpy(numbers)
-            # From pinned memory alone does a copy not wait for what the device was given before.
-            return (
-                tensor.pin_memory().to(device, non_blocking=True)
-                if device.type == "cuda"
-                else tensor.to(device)
-            )
+            return begin_copy(torch.from_numpy(numbers), device)
 
         return cls(
             ids_1T=put(pack.ids_T)[None],
