@@ -72,7 +72,11 @@ def _beside_peers(options: argparse.Namespace, task: Measured) -> Measured:
 
 
 def _is_chosen(side: Side, words: Sequence[str]) -> bool:
-    return not words or any(word.lower() in side.name.lower() for word in words)
+    """Tell whether a side's name has one of the words in it, or is one that follows a "="."""
+    name = side.name.lower()
+    return not words or any(
+        name == word[1:].lower() if word.startswith("=") else word.lower() in name for word in words
+    )
 
 
 def freeze(options: argparse.Namespace, reports: Measured) -> Measured:

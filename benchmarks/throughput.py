@@ -46,7 +46,9 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
     parser.add_argument("--rows", type=int, help="rows of each scenario, the largest number of linear")
     parser.add_argument("--full", action="store_true", help="1,000 rows of --data instead of 200")
-    parser.add_argument("--sides", nargs="+", default=[], metavar="WORD", help="only peers with such a name")
+    parser.add_argument(
+        "--sides", nargs="+", default=[], metavar="WORD", help="only peers with such a name; =NAME: this one"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--work", type=Path, help="where environments are kept; left out: in weitiao's cache")
