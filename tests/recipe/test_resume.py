@@ -20,7 +20,6 @@ from weitiao.engine.checkpoint import list_checkpoints
 from weitiao.recipe.recipe import parse_recipe
 from weitiao.recipe.train import resume, train
 
-ROWS = [{"instruction": f"What is {n}?", "output": f"It is {n}."} for n in range(14)]
 STOPPED_AT, STEPS = 2, 5
 FREEZE = {"name": "freeze", "last_n": 1}
 LORA = {"name": "lora", "r": 4}
@@ -28,17 +27,8 @@ LORA = {"name": "lora", "r": 4}
 
 
 @pytest.fixture
-def recipe(tiny_model_folder: Path, tmp_path: Path) -> dict[str, Any]:
-    data = tmp_path / "rows.json"
-    data.write_text(json.dumps(ROWS), encoding="utf-8")
-    return {
-        "model": str(tiny_model_folder),
-        "data": {"sources": str(data), "held_out": 2},
-        "method": {"name": "lora", "r": 4, "dropout": 0.1},
-        "train": {"steps": STEPS, "batch_size": 3, "lr": 1e-3, "pack_tokens": 256},
-        "evaluate": {"question_count": 0},
-        "out": str(tmp_path / "run"),
-    }
+def recipe(recipe: dict[str, Any]) -> dict[str, Any]:
+    return {**recipe, "train": {**recipe["train"], "steps": STEPS, "pack_tokens": 256}}
 
 
 def interrupted(recipe: dict[str, Any]) -> Path:

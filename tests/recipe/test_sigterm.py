@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -48,17 +47,12 @@ except KeyboardInterrupt:
 
 
 @pytest.fixture
-def recipe(tiny_model_folder: Path, tmp_path: Path) -> dict[str, Any]:
-    data = tmp_path / "rows.json"
-    rows = [{"instruction": f"What is {n}?", "output": f"It is {n}."} for n in range(8)]
-    data.write_text(json.dumps(rows), encoding="utf-8")
+def recipe(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Two epochs above frozen blocks, whose cache is filled first."""
     return {
-        "model": str(tiny_model_folder),
-        "data": {"sources": str(data), "held_out": 2},
+        **recipe,
         "method": {"name": "freeze", "last_n": 1},
         "train": {"epochs": 2, "batch_size": 3},
-        "evaluate": {"question_count": 0},
-        "out": str(tmp_path / "run"),
     }
 
 

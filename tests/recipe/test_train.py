@@ -40,20 +40,14 @@ from weitiao.recipe.recipe import parse_recipe, read_recipe
 from weitiao.recipe.run import open_run
 from weitiao.recipe.train import resume, train
 
-ROWS = [{"instruction": f"What is {n}?", "output": f"It is {n}."} for n in range(14)]
-
 
 @pytest.fixture
-def recipe(tiny_model_folder: Path, tmp_path: Path) -> dict[str, Any]:
-    data = tmp_path / "rows.json"
-    data.write_text(json.dumps(ROWS), encoding="utf-8")
+def recipe(recipe: dict[str, Any]) -> dict[str, Any]:
+    """With looks, checkpoints and a question."""
     return {
-        "model": str(tiny_model_folder),
-        "data": {"sources": str(data), "held_out": 2},
-        "method": {"name": "lora", "r": 4, "dropout": 0.1},
-        "train": {"steps": 5, "batch_size": 3, "lr": 1e-3, "save_every": 2, "eval_every": 2},
+        **recipe,
+        "train": {**recipe["train"], "save_every": 2, "eval_every": 2},
         "evaluate": {"question_count": 1, "generation": {"max_new_tokens": 2}},
-        "out": str(tmp_path / "run"),
     }
 
 
@@ -243,16 +237,16 @@ def test_resuming_with_other_settings_names_each_and_the_free_ones_pass(
 
 
 def test_resuming_on_changed_data_or_a_changed_base_is_refused(
-    recipe: dict[str, Any], tmp_path: Path, tiny_model_folder: Path
+    recipe: dict[str, Any], tmp_path: Path, tiny_model_folder: Path, rows: list[dict[str, str]]
 ) -> None:
     own = shutil.copytree(tiny_model_folder, tmp_path / "base")
     recipe["model"] = str(own)
     with pytest.raises(Interrupted):
         train(parse_recipe(recipe), [at_event("step", 2, send(signal.SIGTERM))])
-    (tmp_path / "rows.json").write_text(json.dumps(ROWS[:-1]), encoding="utf-8")
+    (tmp_path / "rows.json").write_text(json.dumps(rows[:-1]), encoding="utf-8")
     with pytest.raises(RunFolderError, match="its data differ"):
         resume(tmp_path / "run")
-    (tmp_path / "rows.json").write_text(json.dumps(ROWS), encoding="utf-8")
+    (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
     import tiny
 
     shutil.rmtree(own)
