@@ -24,7 +24,7 @@ from ..data.packs import Segment
 from .layout import Layout
 from .product_attention import ProductAttention, pays, scratch_bytes
 from .products import onednn_in_use
-from .segment_attention import Flash, Kernel, Products, attend
+from .segment_attention import Flash, Kernel, Products, attend, joined
 
 PACKED = "weitiao_packed"
 """The name of this attention in a model's configuration."""
@@ -235,13 +235,10 @@ def _by_torch(
     call: Call, segment: Segment, query_1HqD: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]
 ) -> Tensor:
     mask = call.layout.mask(segment, call.window, query_1HqD.device)
-    key_1HkD, value_1HkD = (
-        part[0] if len(part) == 1 else torch.cat(tuple(part), dim=2) for part in (keys, values)
-    )
     output_1HqD = scaled_dot_product_attention(
         query_1HqD,
-        key_1HkD,
-        value_1HkD,
+        joined(keys),
+        joined(values),
         attn_mask=mask,
         dropout_p=call.dropout,
         is_causal=mask is None,

@@ -25,7 +25,8 @@ from .optimizers import OptimizerName, state_bytes
 from .recompute import AUTO, TRIED_BY_AUTO, WITHOUT_BLOCKS, set_recompute
 
 PACK_TOKENS_CPU = 512
-"""A CPU multiplies 512 rows as fast as 1024 or 2048 (measured on SmolLM2-135M); more only take memory."""
+"""An Intel Xeon multiplies 512 rows as fast as 1024 or 2048; an AMD Zen 5 makes a step of SmolLM2-135M 7 % faster in
+packs of 1024 and 10 % in packs of 2048, and the first take 1.8 times the memory."""
 PACK_TOKENS_GPU = 8192
 
 PROBED_TOKENS = (8, 16, 32)

@@ -109,7 +109,7 @@ def attend(kernel: Kernel, query_1HqD: Tensor, keys: Sequence[Tensor], values: S
 class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, kernel: Kernel, query_1HqD: Tensor, *pieces: Tensor) -> Tensor:  # noqa: ANN401
-        output_1qHD, *made = kernel.forward(query_1HqD, *_joined(pieces))
+        output_1qHD, *made = kernel.forward(query_1HqD, *_keys_and_values(pieces))
         ctx.kernel = kernel
         ctx.save_for_backward(query_1HqD, *pieces, *([output_1qHD, *made] if made else []))
         ctx.pieces = len(pieces)
@@ -120,17 +120,21 @@ class _Attend(torch.autograd.Function):
     def backward(ctx: Any, grad_1qHD: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         query_1HqD, *saved = ctx.saved_tensors
         pieces, made = saved[: ctx.pieces], saved[ctx.pieces :]
-        to_query, to_key, to_value = ctx.kernel.backward(grad_1qHD, query_1HqD, *_joined(pieces), *made)
+        to_query, to_key, to_value = ctx.kernel.backward(
+            grad_1qHD, query_1HqD, *_keys_and_values(pieces), *made
+        )
         lengths = [piece.shape[2] for piece in pieces[: ctx.pieces // 2]]
         # A gradient of a branch's own few keys that were a view would keep those of the whole header in memory.
         parts = (part.clone() for whole in (to_key, to_value) for part in whole.split(lengths, dim=2))
         return None, to_query, *parts
 
 
-def _joined(pieces: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def joined(pieces: Sequence[Tensor]) -> Tensor:
+    """Return pieces (1, g, ., D) as one, (1, g, k, D); a single one is not copied."""
+    return pieces[0] if len(pieces) == 1 else torch.cat(tuple(pieces), dim=2)
+
+
+def _keys_and_values(pieces: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Return keys and values whole, from the pieces of the one and then of the other."""
     half = len(pieces) // 2
-    key, value = (
-        part[0] if half == 1 else torch.cat(tuple(part), dim=2) for part in (pieces[:half], pieces[half:])
-    )
-    return key, value
+    return joined(pieces[:half]), joined(pieces[half:])
