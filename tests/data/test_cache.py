@@ -18,7 +18,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase, PreTrainedTo
 
 import tiny
 from weitiao.data import cache
-from weitiao.data.cache import LEFT_SECONDS, MAKING, SIZES_FILE, cached_or_made, code_version, entry_name
+from weitiao.data.cache import CONTENT_FILE, LEFT_SECONDS, MAKING, cached_or_made, code_version, entry_name
 from weitiao.data.dataset import load_data, prepared
 from weitiao.data.gate import Gate, open_data
 from weitiao.data.settings import DataSettings
@@ -187,14 +187,24 @@ def test_rows_of_python_are_not_kept(home: Path) -> None:
     assert not any(home.iterdir())
 
 
+def _flip_a_bit(path: Path) -> None:
+    """Change one bit in the middle of a file, which keeps its size and, as a fault of a disk does, its time."""
+    content, times = bytearray(path.read_bytes()), path.stat()
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
+    "a flipped bit in the tokens": lambda entry: _flip_a_bit(entry / "ids.bin"),
+    "a flipped bit in the findings": lambda entry: _flip_a_bit(entry / "gate.json"),
     "cut short": lambda entry: os.truncate(entry / "ids.bin", 8),
     "missing": lambda entry: (entry / "forms.jsonl").unlink(),
     "emptied": lambda entry: (entry / "gate.json").write_bytes(b""),
-    "no list of sizes": lambda entry: (entry / SIZES_FILE).unlink(),
-    "half a list of sizes": lambda entry: os.truncate(entry / SIZES_FILE, 9),
-    "an empty list of sizes": lambda entry: (entry / SIZES_FILE).write_text("{}"),
-    "another list of sizes": lambda entry: (entry / SIZES_FILE).write_text("[1]"),
+    "no list of hashes": lambda entry: (entry / CONTENT_FILE).unlink(),
+    "half a list of hashes": lambda entry: os.truncate(entry / CONTENT_FILE, 9),
+    "an empty list of hashes": lambda entry: (entry / CONTENT_FILE).write_text("{}"),
+    "another list of hashes": lambda entry: (entry / CONTENT_FILE).write_text("[1]"),
     "a file": lambda entry: (shutil.rmtree(entry), entry.write_text("x")),
 }
 
@@ -216,7 +226,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(file: Path, home: Path
             rows.write('{"instruction": "later", "output": "x"}\n')
 
     open_data(DataSettings(sources=[file]), tiny.make_tokenizer(), on_rows=change)
-    assert not any((entry / SIZES_FILE).is_file() for entry in home.iterdir())
+    assert not any((entry / CONTENT_FILE).is_file() for entry in home.iterdir())
     assert look(file).tally.read == 41
 
 
@@ -242,6 +252,56 @@ def test_two_at_once_both_have_it(home: Path) -> None:
         one.join(30)
     assert found == [b"x" * 99] * 2
     assert [entry.name for entry in home.iterdir()] == [name]
+
+
+MANY_AT_ONCE = """if True:
+    import sys
+    from weitiao.data.cache import cached_or_made
+
+    def make(folder):
+        (folder / "data.bin").write_bytes(b"x" * 99)
+        return True
+
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for turn in range(60):
+        kept, _ = cached_or_made(f"entry{turn}", make)
+        if (kept.path / "data.bin").read_bytes() != b"x" * 99:
+            sys.exit(f"{kept} is not what was made")
+"""
+
+
+def test_many_processes_that_fill_and_mend_the_same_entries_never_lose_one(home: Path) -> None:
+    for turn in range(0, 60, 2):  # each second entry is there already, and damaged
+        damaged = home / f"entry{turn}"
+        damaged.mkdir(parents=True)
+        (damaged / "data.bin").write_bytes(b"damaged")
+        (damaged / CONTENT_FILE).write_text('{"data.bin": "another hash"}')
+    around = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", MANY_AT_ONCE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=around,
+            text=True,
+        )
+        for _ in range(8)
+    ]
+    for one in started:
+        assert one.stdout is not None
+        assert one.stdout.readline() == "ready\n"
+    ended = []
+    for one in started:  # all of them together
+        assert one.stdin is not None
+        one.stdin.write("go\n")
+        one.stdin.flush()
+    for one in started:
+        _, problems = one.communicate(timeout=120)
+        ended.append((one.returncode, problems))
+    assert ended == [(0, "")] * len(started)
+    assert sorted(entry.name for entry in home.iterdir()) == sorted(f"entry{turn}" for turn in range(60))
 
 
 def test_what_killed_processes_left_goes_and_never_counts(file: Path, home: Path) -> None:
@@ -284,6 +344,9 @@ def test_an_entry_in_a_home_that_may_only_be_read_is_used(home: Path) -> None:
     modes = {one: one.stat().st_mode for one in (home, *above)}
     for one in above:
         one.chmod(modes[one] | 0o055)
+    if os.geteuid() == 0:
+        for one in (home / "entry", *(home / "entry").iterdir()):
+            os.chown(one, 65534, -1)
     home.chmod(0o555)
     (home / "entry").chmod(0o555)
     try:
@@ -295,15 +358,30 @@ def test_an_entry_in_a_home_that_may_only_be_read_is_used(home: Path) -> None:
     assert done.stdout.split() == ["True", "kept", "False"], done.stderr
 
 
-def test_the_entry_used_longest_ago_goes_first(home: Path) -> None:
-    def make(folder: Path) -> bool:
-        with (folder / "data.bin").open("wb") as large:
-            large.truncate(cache.MOST_BYTES // 2 - 4096)  # no byte of it takes room on the disk
-        return True
+def _half(folder: Path) -> bool:
+    (folder / "data.bin").write_bytes(b"x" * 100_000)
+    return True
 
+
+def test_the_entry_used_longest_ago_goes_first(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "MOST_BYTES", 250_000)
     for seconds, name in ((0, "a"), (10, "b")):
-        cached_or_made(name, make)
+        cached_or_made(name, _half)
         os.utime(home / name, (seconds, seconds + 10))
-    cached_or_made("a", make)  # now used later than b
-    cached_or_made("c", make)
+    cached_or_made("a", _half)  # now used later than b
+    cached_or_made("c", _half)
     assert sorted(entry.name for entry in home.iterdir()) == ["a", "c"]
+
+
+def test_what_was_just_used_stays_however_large(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "MOST_BYTES", 250_000)
+    for name in ("a", "b", "c"):
+        cached_or_made(name, _half)
+    assert sorted(entry.name for entry in home.iterdir()) == ["a", "b", "c"]
+
+
+def test_only_its_owner_may_read_an_entry(file: Path, home: Path) -> None:
+    look(file)
+    (entry,) = home.iterdir()
+    assert {one.stat().st_mode & 0o777 for one in (home, entry)} == {0o700}
+    assert {one.stat().st_mode & 0o777 for one in entry.iterdir()} == {0o600}

@@ -2,7 +2,11 @@
 
 The name of an entry is a hash of everything that decides what is in it: the files' content, the settings, the tokenizer
 with its template, the seed, and the code of this package. Whatever changes makes another name, so a stale entry is
-never used; entries beyond a total size go, the one used longest ago first.
+never used. An entry lists the sha256 of its files, so one whose bytes changed on the disk is made again. Entries
+beyond a total size go, the one used longest ago first.
+
+Several processes may fill and read the cache at once. Everything that puts an entry in place or takes one away holds
+the cache's lock while it looks and acts, and no entry that was used within the last hour is taken away.
 """
 
 from __future__ import annotations
@@ -13,8 +17,8 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -22,7 +26,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from ..core.files import cache_home, sync_file, sync_folder
+from filelock import FileLock
+
+from ..core.files import cache_home, sha256_of, sync_file, sync_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -33,8 +39,12 @@ LEFT_SECONDS = 3 * 24 * 3600
 MAKING = ".making-"
 DECIDING = ("jinja2", "numpy", "pyarrow", "tokenizers", "transformers")
 """Packages whose version decides what rows and tokens come out."""
-SIZES_FILE = "sizes.json"
-"""Written last: a folder that has it, and files of these sizes, is whole."""
+IN_USE_SECONDS = 3600
+"""An entry used within the last hour may be about to be read by another process."""
+CONTENT_FILE = "content.json"
+"""Written last: a folder that has it, and files of these hashes, is whole."""
+PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
+"""An entry quotes a person's rows, so only its owner may look into it."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,6 @@ def cached_or_made(name: str | None, make: Callable[[Path], bool]) -> tuple[Kept
     folder = Path(temporary.name)
     if make(folder) and name is not None and folder.parent == home and _keep(folder, home / name):
         temporary.cleanup()
-        _prune(home, keep=home / name)
         return Kept(home / name), False
     return Kept(folder, temporary), False
 
@@ -93,24 +102,24 @@ def cached_or_made(name: str | None, make: Callable[[Path], bool]) -> tuple[Kept
 def _writable(home: Path) -> Path | None:
     """Return the cache's folder, or None (the system's own temporary folder) where nothing can be written there."""
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
     except OSError:
         return None
     return home if os.access(home, os.W_OK) else None
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether an entry is as it was when it was made, by its files' names and sizes."""
+    """Whether an entry is as it was when it was made, by the names and the content of its files."""
     try:
-        wanted = json.loads((folder / SIZES_FILE).read_bytes())
-        return bool(wanted) and wanted == _sizes(folder)
+        wanted = json.loads((folder / CONTENT_FILE).read_bytes())
+        return bool(wanted) and wanted == _hashes(folder)
     except (OSError, ValueError):
         return False
 
 
-def _sizes(folder: Path) -> dict[str, int]:
-    """Return each file's size in bytes, without the file that lists them; raises OSError."""
-    return {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.name != SIZES_FILE}
+def _hashes(folder: Path) -> dict[str, str]:
+    """Return the sha256 of each file, without the file that lists them; raises OSError."""
+    return {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.name != CONTENT_FILE}
 
 
 def _keep(folder: Path, entry: Path) -> bool:
@@ -118,34 +127,58 @@ def _keep(folder: Path, entry: Path) -> bool:
 
     False where it could not be moved, so that it is used where it was made.
     """
-    (folder / SIZES_FILE).write_text(json.dumps(_sizes(folder)), encoding="utf-8")
+    (folder / CONTENT_FILE).write_text(json.dumps(_hashes(folder)), encoding="utf-8")
     for path in folder.iterdir():
+        path.chmod(PRIVATE_FILE)
         sync_file(path)
     sync_folder(folder)
-    if not _is_whole(entry):
-        shutil.rmtree(entry, ignore_errors=True)  # a damaged one
-        try:
-            folder.rename(entry)
-        except OSError:
-            return _is_whole(entry)
-        folder.mkdir()  # for TemporaryDirectory to take away
-    sync_folder(entry.parent)
+    try:
+        with _locked(entry.parent):
+            if not _is_whole(entry):
+                _take_away(entry)  # a damaged one
+                folder.rename(entry)
+                folder.mkdir()  # for TemporaryDirectory to take away
+            sync_folder(entry.parent)
+            _prune(entry.parent, keep=entry)
+    except OSError:
+        return _is_whole(entry)
     return True
+
+
+@contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    """Hold the cache against other processes and threads that put entries in place or take them away.
+
+    Raises OSError where the folder takes no lock.
+    """
+    with FileLock(home.with_name(f".{home.name}.lock")):
+        yield
+
+
+def _take_away(entry: Path) -> None:
+    """Remove an entry under the lock; it is renamed first, so that no reader ever finds half of one."""
+    gone = entry.with_name(f"{MAKING}{entry.name}-{os.getpid()}")
+    if entry.is_file():
+        entry.unlink()
+    elif entry.is_dir():
+        entry.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _prune(home: Path, keep: Path) -> None:
     """Take away what killed processes left, and the entries used longest ago, where all are too large."""
     entries: list[tuple[float, Path]] = []
+    now = time.time()
     for folder in home.iterdir():
         with suppress(OSError):  # another process took it away
             used = folder.stat().st_mtime
-            if (folder / SIZES_FILE).is_file() and not folder.name.startswith(MAKING):
+            if (folder / CONTENT_FILE).is_file() and not folder.name.startswith(MAKING):
                 entries.append((used, folder))
-            elif time.time() - used > LEFT_SECONDS:
+            elif folder.is_dir() and now - used > LEFT_SECONDS:
                 shutil.rmtree(folder, ignore_errors=True)
     total = 0
-    for _, entry in sorted(entries, reverse=True):
+    for used, entry in sorted(entries, reverse=True):
         with suppress(OSError):
-            total += sum(_sizes(entry).values())
-        if total > MOST_BYTES and entry != keep:
-            shutil.rmtree(entry, ignore_errors=True)
+            total += sum(path.stat().st_size for path in entry.iterdir())
+        if total > MOST_BYTES and entry != keep and now - used > IN_USE_SECONDS:
+            _take_away(entry)
