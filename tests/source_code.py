@@ -69,11 +69,17 @@ def _type_checking_nodes(tree: ast.Module) -> Iterator[ast.AST]:
 @cache
 def sources() -> tuple[Source, ...]:
     """Read every module of the package."""
-    return tuple(_read(path) for path in sorted(PACKAGE.rglob("*.py")))
+    return tuple(_read(path, PACKAGE.parent) for path in sorted(PACKAGE.rglob("*.py")))
 
 
-def _read(path: Path) -> Source:
-    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+@cache
+def sources_of_tests() -> tuple[Source, ...]:
+    """Read every module of the tests."""
+    return tuple(_read(path, ROOT) for path in sorted((ROOT / "tests").rglob("*.py")))
+
+
+def _read(path: Path, below: Path) -> Source:
+    parts = path.relative_to(below).with_suffix("").parts
     is_package = parts[-1] == "__init__"
     module = ".".join(parts[:-1] if is_package else parts)
     return Source(module, is_package, path.read_text(encoding="utf-8"))

@@ -32,7 +32,7 @@ def loaded_by(code: str) -> set[str]:
         [sys.executable, "-c", REPORT.format(code=code)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr

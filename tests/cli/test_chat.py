@@ -200,7 +200,7 @@ def test_questions_come_through_a_pipe(trained: Path, opened: Opened) -> None:
         text=True,
         encoding="utf-8",
         check=False,
-        timeout=120,
+        timeout=240,
         env={**os.environ, "PYTHONIOENCODING": "utf-8"},
     )
     assert done.returncode == 0, done.stderr

@@ -118,7 +118,7 @@ def test_a_fault_of_our_own_shows_its_trace_and_asks_to_be_reported() -> None:
         "sys.argv = ['weitiao', 'methods']; main()"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=240
     )
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr

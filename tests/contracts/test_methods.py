@@ -185,7 +185,7 @@ def test_saved_it_answers_bit_equal_in_a_process_without_weitiao(tmp_path: Path)
         arguments += [str(saved), str(attached.saves_whole_model), out]
         with products_from("mkl"):  # as in the other process
             expected[out] = logits(attached.model)
-    subprocess.run([sys.executable, "-W", "ignore", "-c", LOADER, *arguments], check=True, timeout=120)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", LOADER, *arguments], check=True, timeout=240)
     torch.set_num_threads(threads)
     different = [out for out, wanted in expected.items() if not torch.equal(torch.load(out), wanted)]
     assert different == []

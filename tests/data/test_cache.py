@@ -231,7 +231,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(file: Path, home: Path
 
 
 def test_two_at_once_both_have_it(home: Path) -> None:
-    barrier = threading.Barrier(2, timeout=20)
+    barrier = threading.Barrier(2, timeout=240)
 
     def make(folder: Path) -> bool:
         (folder / "data.bin").write_bytes(b"x" * 99)
@@ -249,7 +249,7 @@ def test_two_at_once_both_have_it(home: Path) -> None:
     for one in both:
         one.start()
     for one in both:
-        one.join(30)
+        one.join(240)
     assert found == [b"x" * 99] * 2
     assert [entry.name for entry in home.iterdir()] == [name]
 
@@ -298,7 +298,7 @@ def test_many_processes_that_fill_and_mend_the_same_entries_never_lose_one(home:
         one.stdin.write("go\n")
         one.stdin.flush()
     for one in started:
-        _, problems = one.communicate(timeout=120)
+        _, problems = one.communicate(timeout=240)
         ended.append((one.returncode, problems))
     assert ended == [(0, "")] * len(started)
     assert sorted(entry.name for entry in home.iterdir()) == sorted(f"entry{turn}" for turn in range(60))

@@ -190,7 +190,7 @@ def script(folder: Path, count: int, wait: float = 0.0, before: str = "") -> sub
 def test_a_plain_script_works_also_when_torch_was_used_before(tmp_path: Path) -> None:
     before = "import torch\ntorch.set_num_threads(2)\n(torch.ones(600, 600) @ torch.ones(600, 600)).sum()\n"
     before += "tiny.make_tokenizer()(['many words here'] * 2000)"
-    out, problems = script(tmp_path, 1000, before=before).communicate(timeout=60)
+    out, problems = script(tmp_path, 1000, before=before).communicate(timeout=240)
     assert out.split() == ["working", "1000", "1000"], problems
 
 
@@ -206,11 +206,9 @@ def test_the_workers_end_with_their_parent(ends_with: signal.Signals, tmp_path: 
         os.killpg(started.pid, ends_with)  # as Ctrl-C in a terminal, which reaches all of them
     else:
         os.kill(started.pid, ends_with)
-    _, problems = started.communicate(timeout=20)
-    deadline = time.monotonic() + 10
-    while any(_is_there(pid) for pid in workers) and time.monotonic() < deadline:
+    _, problems = started.communicate(timeout=240)
+    while any(_is_there(pid) for pid in workers):  # pytest's own time limit ends a wait in vain
         time.sleep(0.05)
-    assert not any(_is_there(pid) for pid in workers)
     assert problems.count("Traceback") <= 1, "the parent's own, none of the workers'"
 
 

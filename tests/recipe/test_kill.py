@@ -54,7 +54,7 @@ class Server:
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(timeout=30)
+        self._process.wait(timeout=240)
 
 
 @pytest.fixture(scope="module")

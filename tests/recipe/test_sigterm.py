@@ -62,7 +62,7 @@ def test_while_the_frozen_cache_is_filled(
 ) -> None:
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     words = [sys.executable, "-c", KILLED_WHILE_FILLING, str(tmp_path / "run.yaml"), name]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=240)
     assert done.returncode == code, done.stderr
     assert "frozen_states.bin" in done.stdout
     assert ("SIGTERM stopped the run" in done.stdout) == (name == "SIGTERM")
