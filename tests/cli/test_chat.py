@@ -16,7 +16,7 @@ from rich.console import Console
 from tiny_run import make_run
 from weitiao.cli import run
 from weitiao.cli._chat import Chat, Voice
-from weitiao.cli._tables import visible
+from weitiao.core.visible import visible
 from weitiao.data.conversation import Message
 from weitiao.evaluation.generate import generate
 from weitiao.evaluation.opened import Opened, open_model
@@ -183,7 +183,7 @@ def test_a_plain_model_has_no_before(tiny_model_folder: Path) -> None:
 
 
 def test_an_answer_cannot_drive_the_terminal() -> None:
-    assert visible("a\x1b[2J\x07b\r\n\tc\x9b") == "a[2Jb\n\tc"
+    assert visible("a\x1b[2J\x07b\r\n\tc\x9b") == r"a\x1b[2J\x07b" + "\n\tc" + r"\x9b"
 
 
 def test_too_long_a_question_is_said_and_forgotten(chat: Chat) -> None:

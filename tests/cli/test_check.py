@@ -208,7 +208,7 @@ def test_marks_say_what_colours_say(tmp_path: Path, chatml_tokenizer: PreTrained
 
 def test_text_cannot_drive_the_terminal(tmp_path: Path, chatml_tokenizer: PreTrainedTokenizerFast) -> None:
     assert "\x1b" not in drawn(tmp_path, chatml_tokenizer, "en", colours=False)
-    assert shown_text("a\r\nb\rc\td\x07") == "a↵\nb␍c→   d"
+    assert shown_text("a\r\nb\rc\td\x07") == "a↵\nb␍c→   d\\x07"
 
 
 def test_every_kind_of_token_has_its_own_look() -> None:

@@ -15,9 +15,9 @@ from rich.text import Text
 
 from ..core.errors import Problem, SettingsError, WeitiaoError, unknown_name
 from ..core.settings import parse_settings
+from ..core.visible import visible
 from ..data.conversation import Message
 from ..evaluation.settings import GenerationSettings
-from ._tables import visible
 
 if TYPE_CHECKING:
     from ..evaluation.opened import Opened

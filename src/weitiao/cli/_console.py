@@ -15,7 +15,8 @@ from rich.text import Text
 
 from ..core.events import Event, Listener
 from ..core.units import readable_bytes, readable_count, readable_seconds, readable_share
-from ._tables import visible
+from ..core.visible import visible
+from ._tables import make_console
 
 PLAIN_SECONDS = 5.0
 """The least time between two progress lines where there is no terminal."""
@@ -202,7 +203,7 @@ class PlainSteps:
 @contextmanager
 def run_console(console: Console | None = None) -> Iterator[Listener]:
     """Yield a listener that draws a run on stdout; whatever happens, the terminal is left as it was."""
-    console = console or Console(highlight=False)
+    console = console or make_console()
     steps: Steps = LiveSteps(console) if console.is_terminal else PlainSteps(console)
     drawing = RunConsole(console, steps)
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import sys
 import warnings
 
 DEFAULTS = {
@@ -18,6 +20,9 @@ def prepare_environment() -> None:
     """Keep progress bars, advice and deprecation notes of libraries off the terminal."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the terminal's encoding lacks is shown as an escape
+            stream.reconfigure(errors="backslashreplace")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=UserWarning, module="peft|transformers|bitsandbytes|torch")

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 def print_error(error: WeitiaoError) -> None:
     """Print every problem on stderr, coloured where that is a terminal."""
-    from rich.console import Console
+    from ._tables import make_console
 
-    console = Console(stderr=True, highlight=False)
+    console = make_console(stderr=True)
     count = len(error.problems)
     if count > 1:
         console.print(f"{count} problems:\n", style="bold")

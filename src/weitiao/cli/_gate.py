@@ -14,12 +14,12 @@ from rich.text import Text
 
 from ..core.errors import Problem
 from ..core.units import readable_count
+from ..core.visible import visible
 from ..data.checks._base import Finding
 from ..data.coloured import Passage, Sample, Token
 from ..data.gate import Gate
 from ..data.gate_words import CHECKS, LANGUAGES, Language, called, say
 from ..data.overview import Bin, Overview
-from ._tables import visible
 
 SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "note": "blue"}
 SIGNS = {"error": "✗", "warning": "!", "note": "·", "ok": "✓"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,20 +14,16 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""Control characters but tab and newline: with them a text could drive the terminal."""
 
-
-def visible(text: str) -> str:
-    """Return a model's or a data set's text without what a terminal would obey."""
-    return CONTROL.sub("", text)
-
-
-def make_console() -> Console:
-    """Return the console for what a command says; it colours nothing by guessing."""
+def make_console(*, stderr: bool = False) -> Console:
+    """Return the console for what a command says; it colours nothing by guessing, and obeys no text it is given."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    from ._harmless import Harmless
+
+    console = Console(highlight=False, stderr=stderr)
+    console.push_render_hook(Harmless())
+    return console
 
 
 def plain_table(*columns: str) -> Table:

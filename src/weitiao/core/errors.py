@@ -17,6 +17,8 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from .visible import visible
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -36,7 +38,7 @@ class Problem:
         indented = [
             f"  {label:<9} {text.replace(chr(10), chr(10) + ' ' * 12)}" for label, text in parts if text
         ]
-        return "\n".join([self.what, *indented])
+        return visible("\n".join([self.what, *indented]))
 
 
 class WeitiaoError(Exception):

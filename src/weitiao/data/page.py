@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import Problem, SettingsError
 from ..core.files import write_atomic
 from ..core.units import readable_count
+from ..core.visible import visible
 from .coloured import Sample, Samples, Token
 from .gate import Gate
 from .gate_words import CHECKS, FACTS, Language, both, called
@@ -206,6 +207,13 @@ def _hash_of(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
+def _harmless(value: object) -> object:
+    """Show what would turn a line's direction or hide in it; markup is the page's own."""
+    from markupsafe import Markup
+
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 @cache
 def _environment() -> Environment:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
@@ -213,6 +221,7 @@ def _environment() -> Environment:
     made = Environment(
         loader=FunctionLoader(_part),
         autoescape=True,
+        finalize=_harmless,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -8,7 +8,7 @@ import yaml
 
 from ..core.files import write_atomic
 from .facts import ReportFacts
-from .report import ENGLISH, loading_code, parameters_text, scores_table, settings_text
+from .report import ENGLISH, cell, loading_code, parameters_text, scores_table, settings_text
 
 
 def write_card(folder: Path, facts: ReportFacts) -> None:
@@ -19,12 +19,13 @@ def write_card(folder: Path, facts: ReportFacts) -> None:
 def card(facts: ReportFacts) -> str:
     """Return the card: YAML metadata (no licence, which is the trainer's to choose) and Markdown."""
     loader = "peft" if facts.is_adapter else "transformers"
+    base = cell(facts.base)
     sections = [
-        f"# {Path(facts.run).name}",
-        f"{facts.method_title} on {facts.base}, trained with weitiao.",
-        f"- **Base model:** {facts.base}\n"
-        f"- **Data:** {'; '.join(facts.data)}\n"
-        f"- **Method:** {facts.method} ({settings_text(facts.method_settings)})\n"
+        f"# {cell(Path(facts.run).name)}",
+        f"{facts.method_title} on {base}, trained with weitiao.",
+        f"- **Base model:** {base}\n"
+        f"- **Data:** {'; '.join(map(cell, facts.data))}\n"
+        f"- **Method:** {facts.method} ({cell(settings_text(facts.method_settings))})\n"
         f"- **Trained parameters:** {parameters_text(facts)}\n"
         f"- **Steps:** {facts.steps}",
         _scores(facts),

@@ -11,6 +11,7 @@ from typing import Any
 from ..core.files import write_atomic
 from ..core.run_folder import RunFolder
 from ..core.units import readable_bytes, readable_seconds, readable_share
+from ..core.visible import visible
 from .curve import curve_svg
 from .facts import ReportFacts, Scores
 
@@ -146,8 +147,9 @@ def report(facts: ReportFacts, words: Words = ENGLISH) -> str:
 
 def cell(text: str) -> str:
     """Write text so that Markdown shows it as it is, in a table too: one line, no markup of its own."""
-    plain = text.strip().replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return MARKUP.sub(r"\\\1", plain).replace("\r\n", "\n").replace("\r", "\n").replace("\n", "<br>")
+    lines = text.strip().replace("\r\n", "\n").replace("\r", "\n")
+    plain = visible(lines).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return MARKUP.sub(r"\\\1", plain).replace("\n", "<br>")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

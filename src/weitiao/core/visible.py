@@ -1,0 +1,25 @@
+"""Text from elsewhere made harmless: what would drive a terminal, or turn its order round, is shown as an escape."""
+
+from __future__ import annotations
+
+import re
+
+OBEYED = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but tab and newline
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # turn the direction of writing
+    "\u2028\u2029"  # end a line where none is seen to end
+    "\ud800-\udfff"  # parts of file names that are not UTF-8; no terminal can be sent them
+    "\U000e0000-\U000e007f]"  # tags: letters that are not shown
+)
+
+
+def visible(text: str) -> str:
+    r"""Return a text with each character that a terminal would obey written as `\x1b`, `\u202e`; `\r\n` is `\n`."""
+    return OBEYED.sub(_escaped, text.replace("\r\n", "\n"))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
