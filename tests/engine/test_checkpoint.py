@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 import shutil
 from collections.abc import Callable
@@ -122,6 +124,62 @@ def test_a_harmed_file_is_never_read(folder: Path, name: str, harm: str) -> None
     found, passed_over = newest_whole(folder)
     assert found == folder / "step-00000002"
     assert "step-00000003 is damaged" in passed_over[0]
+
+
+def forge(path: Path, name: str, content: bytes) -> None:
+    """Give a checkpoint's file another content, and its manifest the size and hash of that."""
+    (path / name).write_bytes(content)
+    manifest = json.loads((path / MANIFEST).read_text())
+    manifest["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (path / MANIFEST).write_text(json.dumps(manifest))
+
+
+STATES = {
+    "no JSON": b"{",
+    "deep": b"[" * 100_000 + b"]" * 100_000,
+    "no object": b"[1]",
+    "no keys": b"{}",
+    "a text for a step": b'{"step": "3", "optimizer": {}, "schedule": {}, "progress": {}, "identity": {}}',
+    "a list for an identity": b'{"step": 3, "optimizer": {}, "schedule": {}, "progress": {}, "identity": []}',
+}
+
+
+@pytest.mark.parametrize("what", STATES)
+def test_a_state_of_another_form_is_passed_over_though_its_hash_is_right(folder: Path, what: str) -> None:
+    forge(folder / "step-00000003", "state.json", STATES[what])
+    found, passed_over = newest_whole(folder)
+    assert found == folder / "step-00000002"
+    assert "step-00000003 is damaged" in passed_over[0]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 64, b"\x10" + b"\0" * 7 + b"{" * 16])
+@pytest.mark.parametrize("name", sorted(FILES - {"state.json"}))
+def test_tensors_that_are_none_are_passed_over_though_their_hash_is_right(
+    folder: Path, name: str, content: bytes
+) -> None:
+    forge(folder / "step-00000003", name, content)
+    found, _ = newest_whole(folder)
+    assert found == folder / "step-00000002"
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    ["[]", "{}", '{"format": [], "step": {}, "files": {}}', "[" * 100_000, '{"files": {"a": 1}}', "\0"],
+)
+def test_a_manifest_of_another_form_is_passed_over(folder: Path, manifest: str) -> None:
+    (folder / "step-00000003" / MANIFEST).write_text(manifest)
+    found, passed_over = newest_whole(folder)
+    assert found == folder / "step-00000002"
+    assert "step-00000003 is damaged" in passed_over[0]
+
+
+def test_an_optimizer_of_another_form_is_refused_in_words(folder: Path) -> None:
+    path = folder / "step-00000003"
+    state = json.loads((path / "state.json").read_text())
+    for broken in ({"$tensor": "missing"}, {"a": 1, "b": 2}, {"$items": 5}):
+        forge(path, "state.json", json.dumps({**state, "optimizer": broken}).encode())
+        with pytest.raises(RunFolderError, match="optimizer state is not as it is written here"):
+            load_checkpoint(path, {})
 
 
 def test_a_whole_checkpoint_under_another_steps_name_is_not_taken(folder: Path) -> None:

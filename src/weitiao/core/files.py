@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import Problem, ResourceError
+from .errors import Problem, ResourceError, WeitiaoError
 from .units import readable_bytes
 
 
@@ -47,6 +47,19 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  (any JSON value)
     """Write a JSON file atomically, UTF-8, indented; NaN is refused with ValueError."""
     write_atomic(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def read_json_object(path: Path, error: type[WeitiaoError]) -> dict[str, Any]:
+    """Read a JSON file that holds an object; raises `error`, in words, for a file that cannot be read as one."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as cause:
+        got = cause.strerror if isinstance(cause, OSError) else f"{type(cause).__name__}: {cause}"
+        raise error(Problem(f"{path.name} cannot be read", f"{path} ({got})", "a JSON file")) from cause
+    if not isinstance(value, dict):
+        what = f"{path.name} holds no JSON object"
+        raise error(Problem(what, f"{path} holds a {type(value).__name__}", "keys and values in {}"))
+    return value
 
 
 def sha256_of(path: Path) -> str:

@@ -12,7 +12,6 @@ No random state is kept: every draw is a function of (seed, step), so there is n
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -22,17 +21,20 @@ from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..core.errors import NotFiniteError, Problem, RunFolderError
-from ..core.files import need_disk, sha256_of, sync_file, sync_folder, write_json
+from ..core.files import need_disk, read_json_object, sha256_of, sync_file, sync_folder, write_json
 from ..core.settings import Settings
 from .tensors import put_tensors, take_tensors, unshared
 
 FORMAT = 1
 MANIFEST = "MANIFEST.json"
 FILES = frozenset({"trainable.safetensors", "extra.safetensors", "optimizer.safetensors", "state.json"})
+STATE = {"step": int, "optimizer": dict, "schedule": dict, "progress": dict, "identity": dict}
+"""What state.json holds."""
 NAME = "step-{:08d}"
 STAGING = ".staging-"
 
@@ -123,16 +125,30 @@ def require_finite(tensors: Mapping[str, Tensor], where: str) -> None:
 def damage_of(path: Path) -> str:
     """Return what is wrong with a checkpoint, or an empty text where every file is as its manifest says."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json_object(path / MANIFEST, RunFolderError)
         kind, step = manifest["format"], manifest["step"]
         entries = {name: (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (RunFolderError, KeyError, TypeError, AttributeError) as error:
         return f"its manifest cannot be read ({type(error).__name__})"
     if kind != FORMAT:
-        return f"its format is {kind}, and this version reads {FORMAT}"
-    if path.name != NAME.format(step) or set(entries) != FILES:
-        return f"its manifest is that of step {step} with {', '.join(sorted(entries))}"
-    return next(filter(None, (_damage_of_file(path / name, *entries[name]) for name in entries)), "")
+        return f"its format is {kind!r}, and this version reads {FORMAT}"
+    if not isinstance(step, int) or path.name != NAME.format(step) or set(entries) != FILES:
+        return f"its manifest is that of step {step!r} with {', '.join(sorted(entries))}"
+    damages = (_damage_of_file(path / name, *entries[name]) for name in entries)
+    return next(filter(None, damages), "") or _damage_of_content(path)
+
+
+def _damage_of_content(path: Path) -> str:
+    """Return what is wrong with a checkpoint whose files are as its manifest says, such as another program's."""
+    try:
+        state = read_json_object(path / "state.json", RunFolderError)
+        for name in FILES - {"state.json"}:
+            with safe_open(path / name, framework="pt"):
+                pass
+    except (RunFolderError, SafetensorError, OSError) as error:
+        return f"a file cannot be read ({str(error).partition(chr(10))[0]})"
+    wrong = [name for name, kind in STATE.items() if not isinstance(state.get(name), kind)]
+    return f"state.json holds no {', '.join(wrong)} as it is written here" if wrong else ""
 
 
 def _damage_of_file(path: Path, size_bytes: int, sha256: str) -> str:
@@ -171,12 +187,17 @@ def load_checkpoint(path: Path, identity: Mapping[str, str]) -> Snapshot:
         )
     state = require_identity(path, identity)
     tensors = load_file(path / "optimizer.safetensors")
+    try:
+        optimizer, schedule = (put_tensors(state[name], tensors) for name in ("optimizer", "schedule"))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        what = "the checkpoint's optimizer state is not as it is written here"
+        raise RunFolderError(Problem(what, f"{path}: {error!r}", "the files as written")) from error
     return Snapshot(
         step=state["step"],
         trainable=load_file(path / "trainable.safetensors"),
         extra=load_file(path / "extra.safetensors"),
-        optimizer=put_tensors(state["optimizer"], tensors),
-        schedule=put_tensors(state["schedule"], tensors),
+        optimizer=optimizer,
+        schedule=schedule,
         progress=state["progress"],
         identity=state["identity"],
     )
@@ -184,7 +205,7 @@ def load_checkpoint(path: Path, identity: Mapping[str, str]) -> Snapshot:
 
 def require_identity(path: Path, identity: Mapping[str, str]) -> dict[str, Any]:
     """Return a whole checkpoint's state.json; raises RunFolderError where it belongs to another run."""
-    state: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    state = read_json_object(path / "state.json", RunFolderError)
     other = [name for name, value in identity.items() if state["identity"].get(name) != value]
     if other:
         raise RunFolderError(
