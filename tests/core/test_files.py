@@ -245,3 +245,25 @@ def test_numbers_as_people_read_them() -> None:
     assert [readable_seconds(n) for n in (0, 75, 4000)] == ["0:00", "1:15", "1:06:40"]
     assert readable_share(1, 8) == "12.5000%"
     assert readable_share(1, 0) == "0.0000%"
+
+
+def test_what_is_no_event_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    lines = ["[]", "1", "null", '{"event": 5}', "{}", "[" * 100_000, '{"event": "step", "step": 1}', "\0", "{"]
+    path.write_text("\n".join(lines))
+    assert list(read_events(path)) == [{"event": "step", "step": 1}]
+
+
+@pytest.mark.parametrize("what", ["a folder", "a link to a file of somebody else's", "a link to nothing"])
+def test_a_lock_that_is_no_file_is_refused_in_words(what: str, tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    root.mkdir()
+    if what == "a folder":
+        (root / ".lock").mkdir()
+    else:
+        (root / ".lock").symlink_to(elsewhere)
+    if what.endswith("else's"):
+        elsewhere.write_text("theirs")
+    with pytest.raises(RunFolderError, match="lock cannot be taken"), RunFolder(root).locked():
+        pass
+    assert not elsewhere.exists() or elsewhere.read_text() == "theirs"

@@ -56,15 +56,17 @@ def _finite(value: Any) -> Any:  # noqa: ANN401
 
 
 def read_events(path: Path) -> Iterator[Event]:
-    """Yield the events of a file; a line torn by a crash is passed over."""
+    """Yield the events of a file; a line torn by a crash, or that is no event, is passed over."""
     if not path.is_file():
         return
     with path.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
+                event = json.loads(line)
+            except (ValueError, RecursionError):
                 continue
+            if isinstance(event, dict) and isinstance(event.get("event"), str):
+                yield event
 
 
 def steps_that_count(events: Iterator[Event]) -> list[Event]:

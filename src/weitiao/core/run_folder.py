@@ -131,6 +131,11 @@ class RunFolder:
                     "wait for it, or choose another --out",
                 )
             ) from error
+        except OSError as error:  # a folder, a link or a file of another person's under this name
+            what = f"the run's lock cannot be taken: {error.strerror}"
+            raise RunFolderError(
+                Problem(what, str(self.root / ".lock"), "an ordinary file that you may write", "--out RUN")
+            ) from error
         try:
             yield
         finally:
