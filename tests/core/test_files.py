@@ -249,7 +249,17 @@ def test_numbers_as_people_read_them() -> None:
 
 def test_what_is_no_event_is_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    lines = ["[]", "1", "null", '{"event": 5}', "{}", "[" * 100_000, '{"event": "step", "step": 1}', "\0", "{"]
+    lines = [
+        "[]",
+        "1",
+        "null",
+        '{"event": 5}',
+        "{}",
+        "[" * 100_000,
+        '{"event": "step", "step": 1}',
+        "\0",
+        "{",
+    ]
     path.write_text("\n".join(lines))
     assert list(read_events(path)) == [{"event": "step", "step": 1}]
 

@@ -87,6 +87,17 @@ def test_run_yaml_reproduces_the_run(recipe: dict[str, Any], tmp_path: Path) -> 
     assert adapter_of(other.folder.root) != adapter_of(tmp_path / "run")
 
 
+def test_only_its_owner_may_read_what_quotes_rows(recipe: dict[str, Any], tmp_path: Path) -> None:
+    train(parse_recipe(recipe))
+    run = tmp_path / "run"
+    private = {run, run / "checkpoints", *(run / "checkpoints").iterdir()}
+    quoting = {run / name for name in ("run.yaml", "events.jsonl", "report.md", "report.zh.md")}
+    quoting |= {path for path in (run / "checkpoints").rglob("*") if path.is_file()}
+    assert {path.stat().st_mode & 0o777 for path in private} == {0o700}
+    assert {path.stat().st_mode & 0o777 for path in quoting} == {0o600}
+    assert (run / "adapter" / "README.md").stat().st_mode & 0o044 == 0o044, "an adapter is given away"
+
+
 def test_the_base_is_measured_at_the_first_look_and_no_weights_twice(
     recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

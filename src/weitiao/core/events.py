@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from .files import PRIVATE_FILE
+
 Event = dict[str, Any]
 """A record with at least `event` (its kind) and `time` (seconds since the epoch)."""
 
@@ -22,7 +24,7 @@ class EventLog:
     def __init__(self, path: Path | None, listeners: tuple[Listener, ...] = ()) -> None:
         """Open `path` for appending (None keeps nothing on disk)."""
         self._listeners = listeners
-        self._file = path.open("a+b") if path else None
+        self._file = os.fdopen(_opened_privately(path), "a+b") if path else None
         if self._file and self._file.tell() > 0:
             self._file.seek(-1, os.SEEK_END)
             if self._file.read(1) != b"\n":
@@ -44,6 +46,11 @@ class EventLog:
             os.fsync(self._file.fileno())
             self._file.close()
             self._file = None
+
+
+def _opened_privately(path: Path) -> int:
+    """Open a file for reading and appending; events quote answers, so only their owner may read them."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, PRIVATE_FILE)
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401

@@ -14,6 +14,9 @@ from typing import Any
 from .errors import Problem, ResourceError, WeitiaoError
 from .units import readable_bytes
 
+PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
+"""For what quotes a person's rows: only its owner may read it."""
+
 
 def sync_folder(folder: Path) -> None:
     """Make renames inside `folder` durable (no effect where folders cannot be opened, as on Windows)."""
@@ -32,11 +35,11 @@ def sync_file(path: Path) -> None:
         os.fsync(handle.fileno())
 
 
-def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write a file through a sibling, fsync and rename; raises OSError."""
+def write_atomic(path: Path, content: bytes | str, mode: int = 0o666) -> None:
+    """Write a file through a sibling, fsync and rename, with `mode` as `open(2)` takes it; raises OSError."""
     data = content.encode("utf-8") if isinstance(content, str) else content
     staged = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with staged.open("wb") as handle:
+    with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as handle:
         handle.write(data)
         handle.flush()
         os.fsync(handle.fileno())
@@ -44,9 +47,9 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     sync_folder(path.parent)
 
 
-def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  (any JSON value)
+def write_json(path: Path, value: Any, mode: int = 0o666) -> None:  # noqa: ANN401  (any JSON value)
     """Write a JSON file atomically, UTF-8, indented; NaN is refused with ValueError."""
-    write_atomic(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    write_atomic(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n", mode)
 
 
 def read_json_object(path: Path, error: type[WeitiaoError]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from .errors import Problem, RunFolderError
+from .files import PRIVATE_FOLDER
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Hold the folder against a second process; the lock dies with its process. Raises RunFolderError."""
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         except OSError as error:
             what = f"the output folder cannot be made: {error.strerror}"
             raise RunFolderError(

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from ..core.files import cache_home, sha256_of, sync_file, sync_folder
+from ..core.files import PRIVATE_FILE, PRIVATE_FOLDER, cache_home, sha256_of, sync_file, sync_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -43,8 +43,6 @@ IN_USE_SECONDS = 3600
 """An entry used within the last hour may be about to be read by another process."""
 CONTENT_FILE = "content.json"
 """Written last: a folder that has it, and files of these hashes, is whole."""
-PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
-"""An entry quotes a person's rows, so only its owner may look into it."""
 
 
 @dataclass(frozen=True)

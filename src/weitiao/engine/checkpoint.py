@@ -26,7 +26,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..core.errors import NotFiniteError, Problem, RunFolderError
-from ..core.files import need_disk, read_json_object, sha256_of, sync_file, sync_folder, write_json
+from ..core.files import (
+    PRIVATE_FILE,
+    PRIVATE_FOLDER,
+    need_disk,
+    read_json_object,
+    sha256_of,
+    sync_file,
+    sync_folder,
+    write_json,
+)
 from ..core.settings import Settings
 from .tensors import put_tensors, take_tensors, unshared
 
@@ -70,16 +79,17 @@ def save_checkpoint(folder: Path, snapshot: Snapshot) -> Path:
     state, files = _as_files(snapshot)
     for name, tensors in files.items():
         require_finite(tensors, f"{name} of step {snapshot.step}")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
     for left in folder.glob(f"{STAGING}*"):
         shutil.rmtree(left)
     size_bytes = sum(t.numel() * t.element_size() for tensors in files.values() for t in tensors.values())
     need_disk(folder, size_bytes + (1 << 20), "a checkpoint")
     staging = folder / f"{STAGING}{os.getpid()}-{target.name}"
-    staging.mkdir()
+    staging.mkdir(mode=PRIVATE_FOLDER)
     for name, tensors in files.items():
         save_file(tensors, staging / f"{name}.safetensors")
-    write_json(staging / "state.json", state)
+        (staging / f"{name}.safetensors").chmod(PRIVATE_FILE)
+    write_json(staging / "state.json", state, PRIVATE_FILE)
     _publish(staging, target, snapshot.step)
     return target
 
@@ -105,7 +115,7 @@ def _publish(staging: Path, target: Path, step: int) -> None:
     for path in files:
         sync_file(path)
     entries = {p.name: {"bytes": p.stat().st_size, "sha256": sha256_of(p)} for p in files}
-    write_json(staging / MANIFEST, {"format": FORMAT, "step": step, "files": entries})
+    write_json(staging / MANIFEST, {"format": FORMAT, "step": step, "files": entries}, PRIVATE_FILE)
     if target.exists():  # a damaged checkpoint of the same step
         shutil.rmtree(target)
     staging.rename(target)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.files import write_atomic
+from ..core.files import PRIVATE_FILE, write_atomic
 from ..core.run_folder import RunFolder
 from ..core.units import readable_bytes, readable_seconds, readable_share
 from ..core.visible import visible
@@ -125,8 +125,8 @@ def write_report(folder: Path, facts: ReportFacts) -> None:
     """Write report.md, report.zh.md and loss.svg into a run's folder, each atomically; raises OSError."""
     run = RunFolder(folder)
     write_atomic(folder / CURVE_FILE, curve_svg(facts.losses, facts.held_out_losses, ENGLISH.curve_labels))
-    write_atomic(run.report, report(facts, ENGLISH))
-    write_atomic(run.report_zh, report(facts, CHINESE))
+    write_atomic(run.report, report(facts, ENGLISH), PRIVATE_FILE)
+    write_atomic(run.report_zh, report(facts, CHINESE), PRIVATE_FILE)
 
 
 def report(facts: ReportFacts, words: Words = ENGLISH) -> str:

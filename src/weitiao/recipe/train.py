@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.errors import Problem, RunFolderError, SettingsError, raise_all
 from ..core.events import Event, EventLog, Listener, read_events
-from ..core.files import write_atomic
+from ..core.files import PRIVATE_FILE, write_atomic
 from ..core.run_folder import RunFolder
 from ..core.settings import parse_overrides, read_yaml
 from ..engine.signals import sigterm_as_ctrl_c
@@ -30,7 +30,7 @@ def train(recipe: Recipe, listeners: Sequence[Listener] = ()) -> Run:
     folder = RunFolder(recipe.out)
     with sigterm_as_ctrl_c(), folder.locked():
         folder.require_new()
-        write_atomic(folder.run_yaml, recipe.as_yaml())
+        write_atomic(folder.run_yaml, recipe.as_yaml(), PRIVATE_FILE)
         session = _Session(recipe, folder, listeners)
         try:
             return session.train(ready)
