@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from encodings import aliases
 from pathlib import Path
@@ -48,10 +49,10 @@ class SourceSettings(Settings):
     tags: dict[str, str] = Field(default_factory=dict)
     """How this source writes turns, where not as usual: role, content, user, assistant, system, observation or
     function -> the word it has for it."""
-    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    weight: float = Field(default=1.0, gt=0, le=10_000)
     """How many times an epoch sees each row; 0.5 is every second row, 2 is each row twice. Sources are otherwise
     put one behind the other."""
-    take: int | None = Field(default=None, ge=1)
+    take: int | None = Field(default=None, ge=1, le=sys.maxsize)
     """Use only so many rows of this source, drawn with the seed; for mixing sources by numbers of rows."""
     split: str = "train"
     """The split to read of a data set of the hub, or of a folder whose files are named after splits."""
