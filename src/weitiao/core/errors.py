@@ -14,6 +14,7 @@ WeitiaoError               1   a fault of weitiao's own
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -114,6 +115,19 @@ EXIT_CODES: dict[int, str] = {
     130: "stopped by Ctrl-C; steps are saved, resumable",
     143: "stopped by SIGTERM; steps are saved, resumable",
 }
+
+
+MALFORMED = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    UnicodeError,
+    ValueError,
+    re.error,
+)
+"""What libraries raise, besides errors of their own, when a file they read is not of the form they expect."""
 
 
 def raise_all(error: type[WeitiaoError], problems: Sequence[Problem]) -> None:

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.errors import ModelError, Problem, raise_all
+from ..core.errors import MALFORMED, ModelError, Problem, raise_all
+from ..core.files import read_json_object
 from ..models.dequantize import dequantized, restore_transposed
 from ..models.load import weightless_like
 from ..models.precision import quantization_of
@@ -238,7 +239,7 @@ def _not_compared(wanted: PeftConfig) -> frozenset[str]:
 
 def saved_config(folder: Path) -> PeftConfig:
     """Read an adapter's settings; raises ModelError where the folder holds no adapter with safetensors
-    weights."""
+    weights, or settings that PEFT cannot use."""
     from peft import PeftConfig
 
     files = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
@@ -254,20 +255,27 @@ def saved_config(folder: Path) -> PeftConfig:
             )
         )
     register()
-    return PeftConfig.from_pretrained(str(folder))
+    read_json_object(folder / CONFIG_FILE, ModelError)
+    try:
+        return PeftConfig.from_pretrained(str(folder))
+    except MALFORMED as error:
+        what = "the adapter's settings cannot be used"
+        got = f"{folder / CONFIG_FILE}: {type(error).__name__}: {error}"
+        raise ModelError(Problem(what, got, "settings as PEFT writes them")) from error
 
 
 def load_adapter(model: PreTrainedModel, folder: Path, trainable: bool = False) -> PeftAttached:
     """Put a saved PEFT adapter on its base; raises ModelError where it was made for a model of another
     shape."""
     config = saved_config(folder)
+    _stored_names(folder)
     originals = _trained_biases(model, config)
     try:
         with warnings.catch_warnings():
             # Missing keys are PEFT's warning; here they are an error, raised below with their names.
             warnings.filterwarnings("ignore", message="Found missing adapter keys")
             wrapped = _from_folder(model, config, folder, trainable)
-    except (RuntimeError, ValueError) as error:
+    except MALFORMED as error:
         first_lines = "\n".join(line.strip() for line in str(error).splitlines()[:3])
         raise ModelError(_does_not_fit(folder, first_lines)) from error
     if not trainable:
@@ -335,10 +343,16 @@ def _other_modules(model: PreTrainedModel, wanted: PeftConfig, folder: Path) -> 
 
 
 def _stored_names(folder: Path) -> set[str]:
-    from safetensors import safe_open
+    """Return the names of an adapter's tensors; raises ModelError where the file is not whole."""
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
-        return set(file.keys())
+    try:
+        with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
+            return set(file.keys())
+    except (OSError, SafetensorError) as error:
+        what = "the adapter's weights cannot be read"
+        got = f"{folder / WEIGHTS_FILE}: {error}"
+        raise ModelError(Problem(what, got, "a whole file, as it was saved", "copy the adapter again")) from error
 
 
 def _some(names: set[str]) -> str:
