@@ -19,6 +19,7 @@ from weitiao.core.errors import (
     Problem,
     RunFolderError,
     SettingsError,
+    Terminated,
     WeitiaoError,
     nearest,
     raise_all,
@@ -187,9 +188,10 @@ def test_errors_carry_all_problems_and_a_documented_exit_code() -> None:
     with pytest.raises(RunFolderError) as caught:
         raise_all(RunFolderError, [Problem("a", "b", "c", "d"), Problem("second")])
     assert str(caught.value) == "a\n  got       b\n  expected  c\n  try       d\n\nsecond"
-    codes = {cls.exit_code for cls in WeitiaoError.__subclasses__() if cls is not Interrupted}
+    codes = {cls.exit_code for cls in WeitiaoError.__subclasses__()}
     assert codes | {0, 1, 130, 143} == set(EXIT_CODES)
-    assert len(codes) == len(WeitiaoError.__subclasses__()) - 1
+    assert len(codes) == len(WeitiaoError.__subclasses__())
+    assert [cls.exit_code for cls in (Interrupted, Terminated)] == [130, 143]
     assert nearest("Lroa", ["lora", "full"]) == ["lora"]
     assert unknown_name("method", "xyz", ["b", "a"], "weitiao methods").remedy == "weitiao methods"
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import Problem, ResourceError, WeitiaoError
+from .errors import Problem, ResourceError, RunFolderError, WeitiaoError
 from .units import readable_bytes
 
 PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
@@ -84,6 +86,38 @@ def need_disk(folder: Path, needed_bytes: int, purpose: str) -> None:
                 "free some space, or choose another --out",
             )
         )
+
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def failed_file(error: OSError, path: Path | None = None, step: int | None = None) -> WeitiaoError:
+    """Return in words what a file system refused: ResourceError where the disk is full, else RunFolderError."""
+    where = str(error.filename or path or "a file") + (f", step {step}" if step is not None else "")
+    if error.errno in FULL:
+        remedy = "free some, then the same command, or weitiao train --resume RUN"
+        return ResourceError(Problem(f"the disk is full: {error.strerror}", where, "free space", remedy))
+    what = f"a file cannot be used: {error.strerror or error}"
+    return RunFolderError(Problem(what, where, "a file or folder that you may read and write"))
+
+
+@contextmanager
+def saving(path: Path, step: int | None = None) -> Iterator[None]:
+    """Within the context, what keeps files under `path` from being written ends in words: see `failed_file`.
+
+    `step` is the training step whose state they hold.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except OSError as error:
+        raise failed_file(error, path, step) from error
+    except SafetensorError as error:  # "I/O error: No space left on device (os error 28)"
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise failed_file(OSError(int(number[1]), os.strerror(int(number[1]))), path, step) from error
 
 
 def _usual_mode() -> int:
