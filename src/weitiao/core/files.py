@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -11,11 +12,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from .errors import Problem, ResourceError, RunFolderError, WeitiaoError
 from .units import readable_bytes
 
+PART = ".part"
+"""What is still being written ends in this."""
 PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 """For what quotes a person's rows: only its owner may read it."""
 
@@ -120,20 +124,36 @@ def saving(path: Path, step: int | None = None) -> Iterator[None]:
         raise failed_file(OSError(int(number[1]), os.strerror(int(number[1]))), path, step) from error
 
 
-def _usual_mode() -> int:
-    """Return the mode that a plain `open` would give a new file."""
+def _usual_mode(most: int = 0o666) -> int:
+    """Return the mode that a plain `open` would give a new file, `mkdir` (0o777) a new folder."""
     mask = os.umask(0)
     os.umask(mask)
-    return 0o666 & ~mask
+    return most & ~mask
+
+
+def _is_alive(pid: str) -> bool:
+    """Return whether a process of this number runs; a name that holds no number is nobody's."""
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True
 
 
 @contextmanager
 def staged_folder(folder: Path) -> Iterator[Path]:
-    """Yield a sibling folder to fill; it becomes `folder` by one rename once durable, or vanishes."""
-    for left in folder.parent.glob(f".{folder.name}.*.part"):  # what a process left that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    staging = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    staging.mkdir(parents=True)
+    """Yield a sibling folder to fill; it becomes `folder` by one rename once durable, or vanishes.
+
+    Several processes may fill the same one: the first to be done gives it its name, the others get an OSError.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*{PART}"):
+        if not _is_alive(left.name.removesuffix(PART).rpartition(".")[2].partition("-")[0]):
+            shutil.rmtree(left, ignore_errors=True)  # its process was killed
+    staging = Path(mkdtemp(PART, f".{folder.name}.{os.getpid()}-", folder.parent))
+    staging.chmod(_usual_mode(0o777))
     try:
         yield staging
         for path in [*staging.rglob("*"), staging]:
