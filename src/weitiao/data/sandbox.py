@@ -39,10 +39,12 @@ COPYING = {
 REFUSALS = (
     jinja2.TemplateError,
     ArithmeticError,
+    AssertionError,
     AttributeError,
     LookupError,
     MemoryError,
-    RecursionError,
+    NameError,
+    RuntimeError,
     SyntaxError,
     TypeError,
     ValueError,
