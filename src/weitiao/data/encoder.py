@@ -161,18 +161,32 @@ class Encoder:
         if self._backend is not None and not self._anchor and cuts_at_blanks(self._backend):
             self._words = WordCache(self._raw_shared)
 
+    @property
+    def minds_ends(self) -> bool:
+        """Whether a text behind an end token is encoded otherwise than within others (see `Segment.follows_end`)."""
+        return bool(self._end)
+
     def encode(self, segments: Sequence[Segment]) -> list[tuple[int, ...]]:
         """Return each segment's ids; one that opens a text has exactly one begin token, where the tokenizer
         uses any."""
         pieces = [list(_pieces(segment)) if segment.marks else None for segment in segments]
+        kinds = [
+            "first" if segment.begins else "after" if segment.follows_end else "inner" for segment in segments
+        ]
         wanted: dict[str, set[str]] = {"inner": set(), "first": set(), "after": set(), "control": set()}
-        for segment, own in zip(segments, pieces, strict=True):
-            for text, kind in own or ((segment.text, _kind(segment)),):
-                wanted[kind].add(text)
+        for segment, kind, own in zip(segments, kinds, pieces, strict=True):
+            if own is None:
+                wanted[kind].add(segment.text)
+                continue
+            for text, piece_kind in own:
+                wanted[piece_kind].add(text)
         ids_of = {
             kind: self._table(self._encoder_of(kind), wanted[kind]) for kind in ("inner", "first", "after")
         }
-        return [self._joined(segment, own, ids_of) for segment, own in zip(segments, pieces, strict=True)]
+        return [
+            self._joined(segment, kind, own, ids_of)
+            for segment, kind, own in zip(segments, kinds, pieces, strict=True)
+        ]
 
     def _table(
         self, encode: Callable[[list[str]], Sequence[Sequence[int]]], texts: set[str]
@@ -183,17 +197,18 @@ class Encoder:
     def _joined(
         self,
         segment: Segment,
+        kind: str,
         pieces: list[tuple[str, str]] | None,
         ids_of: Mapping[str, Mapping[str, tuple[int, ...]]],
     ) -> tuple[int, ...]:
         """Join a segment's pieces."""
         if pieces is None:
-            ids = ids_of[_kind(segment)][segment.text]
+            ids = ids_of[kind][segment.text]
         else:
             ids = tuple(
                 chain.from_iterable(
-                    self._as_plain_text(text) if kind == "control" else ids_of[kind][text]
-                    for text, kind in pieces
+                    self._as_plain_text(text) if own == "control" else ids_of[own][text]
+                    for text, own in pieces
                 )
             )
         begin = self._begin_ids

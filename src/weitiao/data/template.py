@@ -254,6 +254,8 @@ class Template:
         )
 
     def _segments(self, layout: Layout, marks: Mapping[str, str], opens: bool) -> list[Segment]:
+        if not self._encoder.minds_ends:
+            return [Segment(text, not at, opens and not at, marks) for at, text in enumerate(layout.texts)]
         ends = tuple(self._stops)
         segments = []
         before = ""
