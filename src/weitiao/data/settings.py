@@ -156,8 +156,9 @@ class DataSettings(Settings):
     """The longest row in tokens, question, answer and template together."""
     overlong: Literal["drop", "cut"] = "drop"
     """What becomes of a longer row. drop leaves it out. cut first leaves out its earliest exchanges (the
-    system message stays), then shortens the last answer from its end. Neither ever cuts a question, the
-    assistant's header or the token that ends an answer; both are counted."""
+    system message stays), then the middle of the last answer's thought, then the end of that answer. Neither ever cuts
+    a question, the assistant's header, the tags around a thought, a tool call or the token that ends an answer; both
+    are counted."""
     template: Literal["auto", "chat", "instruction"] = "auto"
     """How turns become text: the tokenizer's chat template, or `### Instruction:` and `### Response:` for
     bases that have none; auto takes the chat template where there is one."""

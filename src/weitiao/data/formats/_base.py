@@ -27,6 +27,9 @@ EVERY_FORMAT_READS = ("task",)
 """Columns that mean the same in every format."""
 
 
+NO_JSON_NUMBER = "holds a number that JSON cannot carry (infinite, no number, or of over 4,300 digits)"
+
+
 class RowError(Exception):
     """One row cannot be used; `reason` is the same for all rows with this fault, `detail` is this row's
     own."""
@@ -177,6 +180,8 @@ def unpacked(value: object, name: str) -> Any:  # noqa: ANN401  (what the data h
     except (json.JSONDecodeError, RecursionError) as error:
         kind = "list" if value.lstrip().startswith("[") else "object"
         raise RowError(f"{name!r} is text that is not a JSON {kind}", str(error)) from error
+    except ValueError as error:
+        raise RowError(f"{name!r} {NO_JSON_NUMBER}", shortened(value)) from error
 
 
 def number_of(value: object, what: str) -> float:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ..conversation import Conversation, Message, Role, Row
 from ._base import (
+    NO_JSON_NUMBER,
     RowError,
     kind_of,
     list_in,
@@ -100,8 +101,13 @@ def _content(turn: Mapping[str, Any], key: str, role: Role) -> str:
 
 
 def json_text(value: object, what: str) -> str:
-    """Return a value as JSON text; raises RowError, which calls it `what`, for half a character in it."""
-    return text_of(json.dumps(value, ensure_ascii=False, default=str), what)
+    """Return a value as JSON text; raises RowError, which calls it `what`, for half a character in it, or a number
+    that JSON has not."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError as error:
+        raise RowError(f"{what} {NO_JSON_NUMBER}") from error
+    return text_of(text, what)
 
 
 def _part(part: object) -> str:
@@ -218,7 +224,10 @@ def conversation(
 
 
 def checked_turns(turns: Sequence[Message]) -> tuple[Message, ...]:
-    """Return the turns without an empty system message; raises RowError for their order, or an empty turn."""
+    """Return the turns; raises RowError for their order, or an empty question or answer.
+
+    An empty system message stays: without it some chat templates write one of their own.
+    """
     turns = _once(turns)
     _check_order(turns)
     for number, message in enumerate(turns, start=1):
@@ -229,7 +238,7 @@ def checked_turns(turns: Sequence[Message]) -> tuple[Message, ...]:
                 "an answer is empty" if message.role == "assistant" else "a question is empty",
                 f"turn {number}",
             )
-    return tuple(turns) if turns[0].role != "system" or turns[0].content.strip() else tuple(turns[1:])
+    return tuple(turns)
 
 
 def _check_order(turns: Sequence[Message]) -> None:
