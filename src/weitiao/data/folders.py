@@ -13,6 +13,7 @@ from ..core.errors import DataError, Problem, nearest, raise_all
 from .files import extensions, read_file, reader_of
 from .rows import Found
 from .settings import SourceSettings
+from .splits import SPLITS
 from .text_files import reading
 
 NO_DATA = (
@@ -21,11 +22,6 @@ NO_DATA = (
     "special_tokens_map.json", "package.json", "*.index.json",
 )  # fmt: skip
 """Names of files that lie beside data and describe it, or belong to a model or a run."""
-SPLITS = {
-    "train": "train", "training": "train", "test": "test", "eval": "test",
-    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
-}  # fmt: skip
-"""What a file's name may begin with -> the split it means."""
 SPLIT_NAME = re.compile(r"([a-z]+)(?=[-_.]|\d*$)")
 
 
