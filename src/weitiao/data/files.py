@@ -14,6 +14,7 @@ from .readers._base import DataFile, Reader, bare_suffix
 from .rows import Found
 from .settings import SourceSettings
 from .text_files import COMPRESSED, HEAD_BYTES, reading
+from .unpacking import Unpacked, counted_rows
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 MODELSCOPE = "modelscope:"
@@ -61,7 +62,10 @@ def read_file(path: Path, source: SourceSettings, notes: list[str]) -> Found:
         raise DataError(_unknown_kind(path))
     if empty:
         raise DataError(Problem(f"{path} is empty", "0 bytes", "at least one row"))
-    return reader.read(DataFile(path, source, notes))
+    rows = reader.read(DataFile(path, source, notes))
+    if path.suffix.lower() not in COMPRESSED:
+        return rows
+    return counted_rows(rows, Unpacked(path, source.max_unpack_ratio))
 
 
 def _unknown_kind(path: Path) -> Problem:
@@ -79,6 +83,11 @@ def _missing(path: Path) -> Problem:
     what, folder = "the data file is not there", path.parent
     if path.is_symlink():
         what = f"{path} is a link that leads nowhere, or to itself"
+    elif path.exists() and not path.is_dir():
+        what = f"{path} is a pipe or a device, which can be read but once"
+        return Problem(
+            what, str(path), "a file", f"write what it gives into a file first: cat '{path}' > rows.jsonl"
+        )
     elif not folder.is_dir():
         return Problem(what, str(path), "a file that exists", f"the folder {folder} is missing")
     similar = nearest(path.name, [p.name for p in _listed(folder) if reader_of(p) is not None])

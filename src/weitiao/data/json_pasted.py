@@ -24,7 +24,7 @@ _TOKEN = re.compile(
     | (?P<space>[ \t\r\n]+)
     | (?P<blank>[\u00a0\u3000\ufeff\u200b-\u200d\u2028\u2029]+)
     | (?P<word>\b(?:True|False|None)\b)
-    | (?P<plain>[\w.+-]+|.)
+    | (?P<plain>[\w.+-]+|[\[{:]+|.)
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -47,7 +47,9 @@ SINGLE, WORDS, FENCES, BLANKS = (
     "``` lines",
     "white space of other kinds",
 )
-MOST_CHARACTERS = 1 << 26
+LINES_AT_ONCE = 64
+LONGEST_LINE = 1 << 22
+"""Characters; a longer line was not pasted by a person, and is left as it is."""
 
 
 class Repairs:
@@ -195,11 +197,11 @@ def repaired(line: str, number: int) -> tuple[str, Repairs]:
 
 
 class Pasted:
-    """Text that is read through repairs, a line at a time."""
+    """Text that is read through repairs, a line at a time, from a line on up to which it is strict JSON."""
 
-    def __init__(self, file: Lines, repairs: Repairs) -> None:
-        self._file, self._repairs = file, repairs
-        self._text, self._at, self._number, self._ended = "", 0, 0, False
+    def __init__(self, file: Lines, repairs: Repairs, first: int = 1) -> None:
+        self._file, self._repairs, self._first = file, repairs, first
+        self._text, self._at, self._number, self._ended = "", 0, 1, False
 
     def read(self, size: int) -> str:
         """Return about so many characters, none at the end."""
@@ -218,14 +220,24 @@ class Pasted:
 
     def _more(self) -> None:
         parts = [self._text[self._at :]]
-        for _ in range(1000):
-            line = self._file.readline(MOST_CHARACTERS)
-            self._number += 1
-            parts.append(self._repairs.line(line, self._number) if line else self._repairs.end())
+        for _ in range(LINES_AT_ONCE):
+            line = self._file.readline(LONGEST_LINE)
+            parts.append(self._repaired(line))
+            self._number += line[-1:] == "\n"
             if not line:
                 self._ended = True
                 break
         self._text, self._at = "".join(parts), 0
+
+    def _repaired(self, line: str) -> str:
+        if not line:
+            return self._repairs.end()
+        if self._number < self._first:
+            return line
+        if len(line) == LONGEST_LINE:
+            self._first = sys.maxsize
+            return self._repairs.end() + line
+        return self._repairs.line(line, self._number)
 
 
 def _blanked(text: str) -> str:

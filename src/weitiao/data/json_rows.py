@@ -53,6 +53,8 @@ class JsonFile:
         self.source = source
         self.values, self.repairs = Values(), Repairs()
         self.notes: list[str] = []
+        self.reached = 1
+        """The line in which the last row begins that was read."""
         self.shared_lines: list[int] = []
         """Lines of JSON lines that hold several objects."""
 
@@ -79,8 +81,8 @@ def read_leniently(
 ) -> Found:
     """Yield the rows of a file that is strict JSON, or that `Repairs` make so; raises DataError.
 
-    The lenient way is slow and begins where the strict one fails: the file is read anew, and goes on behind the rows
-    that were given.
+    The lenient way is slow and begins where the strict one fails, at the last row that was read: what stands before it
+    is read anew as it is, and its rows are not given again.
     """
     strict, given = JsonFile(source), 0
     try:
@@ -95,7 +97,8 @@ def read_leniently(
     lenient = JsonFile(source)
     try:
         with open_file() as text:
-            yield from islice(rows_of(Pasted(text, lenient.repairs), lenient), given, None)
+            pasted = Pasted(text, lenient.repairs, strict.reached)
+            yield from islice(rows_of(pasted, lenient), given, None)
     except JsonSyntaxError as error:
         raise (error if error.reach > failed.reach else failed) from error
     notes += lenient.all_notes()
@@ -289,7 +292,9 @@ def _next_row(window: Window, file: JsonFile, column: int = 0) -> Row | BadRow:
     window.advance()
     line = window.line
     try:
-        return file.row(window.value(), line, column)
+        value = window.value()
+        file.reached = line
+        return file.row(value, line, column)
     except UnusableValue as error:
         return unusable(error, file.source, line)
 

@@ -14,6 +14,7 @@ from ..core.settings import Settings
 from .checks import CHECKS
 from .formats import FORMATS
 from .python_rows import records
+from .unpacking import USUAL_RATIO
 
 Columns = dict[str, Any]
 
@@ -62,6 +63,13 @@ class SourceSettings(Settings):
     """The sheet to read of an .xlsx file; the first where it is left out."""
     encoding: str = "auto"
     """The encoding of text files: auto reads UTF-8, UTF-16 and UTF-32; others by name, such as gb18030 or big5."""
+    lines: bool = False
+    """Whether each line of a .txt file is a row, as LLaMA-Factory reads it; otherwise documents end at empty lines."""
+    outside: bool = False
+    """Whether a dataset_info.json may name files outside its own folder."""
+    max_unpack_ratio: float = Field(default=USUAL_RATIO, gt=0)
+    """How many times its size a compressed file, parquet, arrow or xlsx file may become when it is read; 128 MiB are
+    always allowed. A file that becomes larger is refused as a decompression bomb."""
 
     @field_validator("path", mode="before")
     @classmethod
