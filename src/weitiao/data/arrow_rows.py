@@ -36,17 +36,28 @@ class ArrowRows:
             part = batch.slice(at, BATCH_ROWS)
             self._unpacked.add(part.get_total_buffer_size() if not at else 0)
             self._unpacked.add(LEAST_ROW_BYTES * part.num_rows + sum(map(_repeated_bytes, part.columns)))
-            for fields in part.to_pylist():
+            for fields in _records(part):
                 self.number += 1
                 yield self._row(fields)
 
-    def _row(self, fields: dict[str, Any]) -> Row | BadRow:
-        try:
-            for name, change in self._changes.items():
-                fields[name] = change(fields[name])
-        except UnicodeDecodeError as error:
-            return BadRow(f"{self._source}:{self.number}", "it holds text that is not in UTF-8", str(error))
+    def _row(self, fields: dict[str, Any] | UnicodeDecodeError) -> Row | BadRow:
+        if isinstance(fields, UnicodeDecodeError):
+            return BadRow(f"{self._source}:{self.number}", "it holds text that is not in UTF-8", str(fields))
+        for name, change in self._changes.items():
+            fields[name] = change(fields[name])
         return Row(fields, self._source, self.number)
+
+
+def _records(part: pyarrow.RecordBatch) -> Iterator[dict[str, Any] | UnicodeDecodeError]:
+    """Yield the records of a batch, each as an error that holds text which is none."""
+    try:
+        yield from part.to_pylist()
+    except UnicodeDecodeError:
+        for at in range(part.num_rows):
+            try:
+                yield from part.slice(at, 1).to_pylist()
+            except UnicodeDecodeError as error:
+                yield error
 
 
 def _repeated_bytes(values: pyarrow.Array) -> int:

@@ -13,7 +13,7 @@ from ..core.errors import nearest
 from ..core.settings import Settings
 from .checks import CHECKS
 from .formats import FORMATS
-from .python_rows import records
+from .python_rows import gives_rows, plain_records
 from .unpacking import USUAL_RATIO
 
 Columns = dict[str, Any]
@@ -41,7 +41,8 @@ class SourceSettings(Settings):
     of them, a data set of the hub as owner/name or of ModelScope as modelscope:owner/name, or an entry of
     LLaMA-Factory's list as FOLDER/dataset_info.json:NAME."""
     rows: Any = None
-    """Rows given from Python in place of a path: a list or generator of dicts, a datasets.Dataset, a DataFrame."""
+    """Rows given from Python in place of a path: a list or generator of dicts, a datasets.Dataset, a DataFrame, a
+    torch Dataset of dicts."""
     format: str = "auto"
     """The format of the rows; auto goes by the names of the columns."""
     columns: dict[str, str] = Field(default_factory=dict)
@@ -80,13 +81,13 @@ class SourceSettings(Settings):
     @classmethod
     def _rows_as_given(cls, rows: object) -> object:
         """Keep whatever gives rows again and again; a generator, which gives them once, is read here."""
-        if isinstance(rows, str | bytes | Mapping) or not (rows is None or isinstance(rows, Iterable)):
+        if rows is not None and not gives_rows(rows):
             raise ValueError(f"rows are a list of dicts, a Dataset or a DataFrame, not {type(rows).__name__}")
         return list(rows) if isinstance(rows, Iterator) else rows
 
     @field_serializer("rows", when_used="json-unless-none")
     def _rows_as_list(self, rows: Iterable[object]) -> list[Any]:
-        return [dict(row) if isinstance(row, Mapping) else row for row in records(rows)]
+        return plain_records(rows)
 
     @field_validator("encoding")
     @classmethod
@@ -129,7 +130,7 @@ def _as_source(item: object) -> object:
     """Take a path or an object that gives rows for a source."""
     if isinstance(item, str | Path):
         return {"path": item}
-    return {"rows": item} if isinstance(item, Iterable) and not isinstance(item, Mapping | Settings) else item
+    return {"rows": item} if gives_rows(item) and not isinstance(item, Settings) else item
 
 
 class DataSettings(Settings):
