@@ -87,23 +87,26 @@ def _list_and_names(source: SourceSettings) -> tuple[Path, list[str]] | None:
     """Return the list a source refers to and the names in it, or None where it refers to none; raises DataError."""
     if source.path is None:
         return None
-    text, _, after = source.path.rpartition(":")
+    with reading(Path(source.path)):
+        return _found_list(source, source.path)
+
+
+def _found_list(source: SourceSettings, given: str) -> tuple[Path, list[str]] | None:
+    """Return what `_list_and_names` does; raises OSError too."""
+    text, _, after = given.rpartition(":")
     if after and Path(text).name == FILE_NAME:
         path, named = Path(text).expanduser(), after
     else:
-        path, named = Path(source.path).expanduser(), source.subset or ""
+        path, named = Path(given).expanduser(), source.subset or ""
         path = path / FILE_NAME if path.is_dir() else path
         if path.name != FILE_NAME or not path.is_file() or not _is_list(path):
             return None
-    with reading(path):
-        if not path.is_file():
-            raise DataError(Problem("the list of data sets is not there", str(path), "a dataset_info.json"))
+    if not path.is_file():
+        raise DataError(Problem("the list of data sets is not there", str(path), "a dataset_info.json"))
     names = [name.strip() for name in named.split(",") if name.strip()]
     if not names:
         known = ", ".join(read_object(path))
-        raise DataError(
-            Problem(f"{path} lists several data sets", str(source.path), f"one of {known}", f"{path}:NAME")
-        )
+        raise DataError(Problem(f"{path} lists several data sets", given, f"one of {known}", f"{path}:NAME"))
     return path, names
 
 

@@ -12,7 +12,7 @@ from .disguises import disguise
 from .readers import READERS
 from .readers._base import DataFile, Reader, bare_suffix
 from .rows import Found
-from .settings import SourceSettings
+from .settings import SourceSettings, require_usable_name
 from .text_files import COMPRESSED, HEAD_BYTES, reading
 from .unpacking import Unpacked, counted_rows
 
@@ -53,6 +53,8 @@ def _exists(path: Path) -> bool:
 
 def read_file(path: Path, source: SourceSettings, notes: list[str]) -> Found:
     """Return the rows of one file; raises DataError here where it is missing or none that can be read."""
+    if problem := unusable_name(path):
+        raise DataError(problem)
     with reading(path):
         there, empty = path.is_file(), path.is_file() and not path.stat().st_size
     if not there:
@@ -66,6 +68,15 @@ def read_file(path: Path, source: SourceSettings, notes: list[str]) -> Found:
     if path.suffix.lower() not in COMPRESSED:
         return rows
     return counted_rows(rows, Unpacked(path, source.max_unpack_ratio))
+
+
+def unusable_name(path: Path) -> Problem | None:
+    """Describe a file whose name cannot be written into a report; None for any other."""
+    try:
+        require_usable_name(str(path))
+    except ValueError as error:
+        return Problem("a file of the data has a name that cannot be used", str(error))
+    return None
 
 
 def _unknown_kind(path: Path) -> Problem:

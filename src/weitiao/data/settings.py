@@ -77,6 +77,13 @@ class SourceSettings(Settings):
     def _path_as_text(cls, path: object) -> object:
         return str(path) if isinstance(path, Path) else path
 
+    @field_validator("path")
+    @classmethod
+    def _usable_path(cls, path: str | None) -> str | None:
+        if path is not None:
+            require_usable_name(path)
+        return path
+
     @field_validator("rows", mode="before")
     @classmethod
     def _rows_as_given(cls, rows: object) -> object:
@@ -124,6 +131,18 @@ class SourceSettings(Settings):
         if (self.path is None) == (self.rows is None):
             raise ValueError("a source needs either a path or rows")
         return self
+
+
+def require_usable_name(path: str) -> None:
+    """Raise ValueError for a name that cannot be written into a report, or begins with the home of nobody."""
+    if not path.isascii() and path.encode("utf-8", "replace").decode() != path:
+        raise ValueError(f"the name {path!a} is not in UTF-8: rename the file")
+    if "\0" in path:
+        raise ValueError(f"the name {path!a} holds a NUL byte, which no file has")
+    try:
+        Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"there is no home folder {path.partition('/')[0]}") from error
 
 
 def _as_source(item: object) -> object:

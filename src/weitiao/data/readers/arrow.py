@@ -34,6 +34,8 @@ class Arrow(Reader):
             with reading(file.path), pyarrow.memory_map(str(file.path)) as content:
                 rows: ArrowRows | None = None
                 for batch in _batches(content):
+                    # A damaged file's offsets lead out of its memory, which ends the process.
+                    batch.validate(full=True)
                     if rows is None:
                         unpacked = Unpacked(file.path, file.source.max_unpack_ratio)
                         rows = ArrowRows(file.name, batch.schema, unpacked)
@@ -46,7 +48,7 @@ class Arrow(Reader):
 
 
 def _batches(content: pyarrow.MemoryMappedFile) -> Iterator[pyarrow.RecordBatch]:
-    """Yield the batches of an arrow file, or of an arrow stream, as `datasets` writes it."""
+    """Yield the batches of an arrow file, or of an arrow stream, as `datasets` writes it; raises ArrowException."""
     import pyarrow
 
     is_file = content.read(len(FILE_MARK)) == FILE_MARK
