@@ -23,7 +23,7 @@ from .template import Template
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-CONVERSATIONS = ("conversation", "text", "pair")
+CONVERSATIONS = ("conversation", "text", "pair", "tokens")
 """The forms that are trained as they are read, without an objective of their own."""
 ASKED_FROM = 1000
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from .bad_rows import BadRow
 from .conversation import Conversation, Example, Message
 from .formats._base import RowError
-from .forms import AnyForm, Text, parts
+from .forms import AnyForm, Text, Tokens, parts
 from .layout import Masks, without_reasoning
 from .shorten import shortenable
 from .template import Template
@@ -87,14 +87,17 @@ def render_chunk(forms: Sequence[AnyForm], template: Template, settings: DataSet
     """Render some rows, in order and in one call of the tokenizer, by the policy of the settings."""
     policy = _Policy(template, settings.max_length, settings.overlong, masks_of(settings))
     split = [parts(form) for form in forms]
-    given = [part for own in split for _, part in own]
+    given = [part for own in split for _, part in own if not isinstance(part, Tokens)]
     rendered = iter(zip(given, policy.template.render_many(given, policy.masks), strict=True))
     rows = []
     for own in split:
         row = RenderedRow()
-        for name, _ in own:
-            part, examples = next(rendered)
-            _take(row, name, part, examples, policy)
+        for name, one in own:
+            if isinstance(one, Tokens):
+                _take_tokens(row, one, policy)
+            else:
+                part, examples = next(rendered)
+                _take(row, name, part, examples, policy)
         rows.append(_whole(row, len(own)))
     return rows
 
@@ -119,6 +122,41 @@ def _take(
         kept = _fitting(row, part, examples, policy)
     row.examples += kept
     row.parts += [name] * len(kept)
+
+
+def _take_tokens(row: RenderedRow, one: Tokens, policy: _Policy) -> None:
+    """Make a row's tokens its example: no template writes them, and the policy for long rows holds."""
+    vocabulary = policy.template.vocabulary
+    if max(one.ids) >= vocabulary:
+        at = next(at for at, id in enumerate(one.ids) if id >= vocabulary)
+        detail = f"number {at + 1} is {one.ids[at]}, the tokenizer has {vocabulary} tokens"
+        row.refused = RowError("'input_ids' holds a number outside of the vocabulary", detail)
+        return
+    if not any(one.weights[1:]):
+        row.lost.append(BadRow(one.place, NOTHING_TRAINED))
+        return
+    kept = _fitting_tokens(row, Example(one.ids, one.weights, one.place, one.weight, one.task), policy)
+    row.examples += kept
+    row.parts += [""] * len(kept)
+
+
+def _fitting_tokens(row: RenderedRow, whole: Example, policy: _Policy) -> list[Example]:
+    """Return the example, or what the policy leaves of one that is too long: of an answer the beginning and the token
+    that ends it, of a text pieces."""
+    if len(whole.ids) <= policy.max_length:
+        return [whole]
+    if policy.overlong == "cut" and all(whole.weights):
+        return _pieces(whole, policy.max_length)
+    shorter = _shorten_answer(whole, policy.max_length) if policy.overlong == "cut" else None
+    if shorter is None:
+        reason = TOO_LONG if policy.overlong == "drop" else NO_ROOM
+        row.lost_tokens = max(row.lost_tokens, len(whole.ids))
+        row.lost.append(BadRow(whole.place, reason.format(max_length=policy.max_length)))
+        return []
+    row.cut += 1
+    row.cut_tokens += len(whole.ids) - len(shorter.ids)
+    row.answers_shortened += 1
+    return [shorter]
 
 
 def _whole(row: RenderedRow, count: int) -> RenderedRow:

@@ -11,6 +11,7 @@ from ..core.files import sha256_of
 from .bad_rows import BadRow, problems_of
 from .conversation import Row
 from .detect import Detected, detect, known_columns
+from .headers import no_header
 from .pipeline import EFFORT, Chunk, Effort, chunks_of
 from .rows import Stream
 from .settings import DataSettings, SourceSettings
@@ -73,7 +74,9 @@ class Sourced:
             return self._detected(stream, [row for row in sample if isinstance(row, Row)])
         except DataError as error:
             bad = [row for row in sample if isinstance(row, BadRow)]
-            raise DataError(*error.problems, *problems_of(bad, "", len(sample))) from error
+            headless = no_header([row for row in sample if isinstance(row, Row)], stream.source.path)
+            problems = error.problems if headless is None else (headless,)
+            raise DataError(*problems, *problems_of(bad, "", len(sample))) from error
 
     def _detected(self, stream: Stream, sample: list[Row]) -> Chunk:
         """Return an empty chunk with the format of a stream's rows; raises DataError where none or several fit."""

@@ -131,6 +131,11 @@ class Template:
         """Carry it to another process as what it was made of."""
         return Template, (self._tokenizer, self.kind, set(self.stop_ids))
 
+    @property
+    def vocabulary(self) -> int:
+        """How many ids the tokenizer has, those it adds included."""
+        return len(self._tokenizer)
+
     def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Prompt:
         """Return the ids to generate the next answer from; raises RowError where the template refuses the
         messages."""

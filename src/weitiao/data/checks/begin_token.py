@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from ..conversation import Conversation, Message
-from ..forms import Labelled, Tagged, Text
+from ..forms import Labelled, Tagged, Text, Tokens
 from ._base import GateContext, RowFacts
 from ._kinds import Kind, KindsCheck
 
@@ -67,7 +67,7 @@ class BeginToken(KindsCheck):
     def observe(self, row: RowFacts) -> None:
         """Look at where each example and each text begins."""
         bos = self._bos_id
-        if bos is None:
+        if bos is None or isinstance(row.form, Tokens):
             return
         # A long text is cut into pieces, of which only the first begins it.
         begun = row.examples[:1] if isinstance(row.form, Text) else row.examples
