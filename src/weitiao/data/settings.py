@@ -142,6 +142,7 @@ class DataSettings(Settings):
         "mask_history": "train_on",
         "train_on_prompt": "train_on",
         "eval_dataset": "held_out_path",
+        "remove_columns": "ignore_columns",
     }
 
     sources: list[SourceSettings] = Field(min_length=1)
@@ -170,6 +171,9 @@ class DataSettings(Settings):
     """What replaces {{name}} in all text, by name."""
     columns: dict[str, str] = Field(default_factory=dict)
     """The name of a column here -> its name in the data, such as instruction: question."""
+    ignore_columns: list[str] = Field(default_factory=list)
+    """Columns to read the data without, and keys of turns as messages[].id, where their meaning is known and not
+    wanted."""
     accept: list[str] = Field(default_factory=list)
     """Checks of `weitiao check` whose errors do not keep a run from starting, by name."""
     skip_bad_rows: bool = False
@@ -201,7 +205,7 @@ class DataSettings(Settings):
             raise ValueError(f"there is no check {unknown[0]!r}, only {', '.join(CHECKS.names())}{hint}")
         return names
 
-    @field_validator("accept", mode="before")
+    @field_validator("accept", "ignore_columns", mode="before")
     @classmethod
     def _one_or_several(cls, names: object) -> object:
         return names.split(",") if isinstance(names, str) else names

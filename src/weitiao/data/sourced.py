@@ -11,6 +11,7 @@ from ..core.files import sha256_of
 from .bad_rows import BadRow, problems_of
 from .conversation import Row
 from .detect import Detected, detect, known_columns
+from .ignored import Ignored
 from .pipeline import EFFORT, Chunk, Effort, chunks_of
 from .rows import Stream
 from .settings import DataSettings, SourceSettings
@@ -35,6 +36,7 @@ class Sourced:
         self.sources_end: int | None = None
         """The number of the first row of `held_out_path`; None where there is none."""
         self._rows = 0
+        self._ignored = Ignored(settings.ignore_columns)
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield the chunks of all sources, then those of `held_out_path`; a source that fails ends early."""
@@ -57,7 +59,7 @@ class Sourced:
 
     def _chunks_in(self, stream: Stream) -> Iterator[Chunk]:
         try:
-            rows = iter(stream)
+            rows = iter(stream) if not self.settings.ignore_columns else self._ignored.rows(stream)
             sample = list(islice(rows, SAMPLE_ROWS))
             found = self._detected_or_refused(stream, sample)
             for chunk in chunks_of(chain(sample, rows), self._rows, found, self._effort.chunk_rows):
@@ -86,7 +88,7 @@ class Sourced:
             "source": stream.name, "format": found.format, "why": found.reason, "why_zh": found.reason_zh,
             "proposals": " ".join(found.proposals),
         })  # fmt: skip
-        return Chunk(0, (), found.format, mapping, source.weight)
+        return Chunk(0, (), found.format, {**found.columns, **mapping}, source.weight, stream.name)
 
     def content(self) -> list[str] | None:
         """Return the sources' settings and content, as hashes; None where only reading tells what they hold."""
@@ -132,15 +134,25 @@ class Sourced:
             for ours, theirs in self.settings.columns.items()
             if ours not in known
         ]
+        missed = [
+            (f"data.columns.{ours}=", theirs)
+            for ours, theirs in self.settings.columns.items()
+            if theirs not in met
+        ]
+        missed += [
+            ("data.ignore_columns=", name)
+            for name in self.settings.ignore_columns
+            if name not in self._ignored.met
+        ]
         return problems + [
             Problem(
                 f"no source has a column {theirs!r}",
-                f"data.columns.{ours}={theirs}",
+                f"{setting}{theirs}",
                 "one of " + ", ".join(sorted(met)),
-                " or ".join(f"data.columns.{ours}={name}" for name in nearest(theirs, met)),
+                " or ".join(f"{setting}{name}" for name in nearest(theirs, met)),
             )
-            for ours, theirs in self.settings.columns.items()
-            if met and theirs not in met
+            for setting, theirs in missed
+            if met
         ]
 
 
