@@ -134,6 +134,14 @@ def test_a_key_of_a_turn_is_used_refused_or_reported(name: str, column: str, row
             assert read(name, turn_with(row, column, key, nothing)) == (plain, []), key
 
 
+@pytest.mark.parametrize(
+    "column", ["Label", "IMAGES", "Score ", "Rejected", "图片", "标签", "得分", "Weight", "权重"]
+)
+def test_a_known_column_is_known_in_another_case_or_language(column: str) -> None:
+    assert read("messages", {"messages": TALK, column: 0.5}) == (None, [])
+    assert read("alpaca", {"instruction": "q", "output": "a", column: 0.5}) == (None, [])
+
+
 def test_keys_of_calls_and_parts_are_reported() -> None:
     call = {
         "index": 0,
@@ -149,7 +157,7 @@ def test_keys_of_calls_and_parts_are_reported() -> None:
     assert unused == [
         "messages[].content[].cache_control",
         "messages[].tool_calls[].index",
-        "messages[].tool_calls[].strict",
+        "messages[].tool_calls[].function[].strict",
     ]
 
 
@@ -207,3 +215,38 @@ def test_a_person_may_leave_known_columns_out(tmp_path: Path) -> None:
     assert [(one.what, one.remedy) for one in wrong.problems] == [
         ("no source has a column 'imagse'", "data.ignore_columns=images")
     ]
+
+
+def declared(folder: Path, rows: list[dict[str, Any]], **entry: Any) -> Gate:  # noqa: ANN401
+    """Bring rows through the gate that LLaMA-Factory's list declares."""
+    (folder / "a.json").write_text(json.dumps(rows), encoding="utf-8")
+    entries = {"a": {"file_name": "a.json", **entry}}
+    (folder / "dataset_info.json").write_text(json.dumps(entries), encoding="utf-8")
+    return open_data(DataSettings(sources=[f"{folder / 'dataset_info.json'}:a"], held_out=0))
+
+
+@pytest.mark.parametrize("label", ["label", "wanted"])
+def test_a_declared_kto_tag_makes_unpaired_rows(label: str, tmp_path: Path) -> None:
+    tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
+    rows = [{"messages": TALK, label: True}, {"messages": TALK, label: False}]
+    columns = {"messages": "messages", "kto_tag": label}
+    gate = declared(tmp_path, rows, formatting="sharegpt", columns=columns, tags=tags)
+    assert dict(gate.tally.forms) == {"unpaired": 2}
+    turns = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+    columns = {"messages": "conversations", "kto_tag": label}
+    shared = declared(
+        tmp_path, [{"conversations": turns, label: True}], formatting="sharegpt", columns=columns
+    )
+    assert dict(shared.tally.forms) == {"unpaired": 1}
+    row = {"instruction": "q", "input": "", "output": "a", label: False}
+    assert dict(declared(tmp_path, [row], columns={"kto_tag": label}).tally.forms) == {"unpaired": 1}
+
+
+@pytest.mark.parametrize("name", ["images", "videos", "audios"])
+def test_declared_media_are_refused(name: str, tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "<image>q"}, {"from": "gpt", "value": "a"}]
+    rows = [{"conversations": turns, "mine": ["a.png"]}]
+    gate = declared(
+        tmp_path, rows, formatting="sharegpt", columns={"messages": "conversations", name: "mine"}
+    )
+    assert [bad["reason"].startswith(f"{name!r} holds images") for bad in gate.tally.bad] == [True]

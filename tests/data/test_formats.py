@@ -173,6 +173,18 @@ def test_a_number_as_an_answer_is_text(form: str, fields: dict[str, Any]) -> Non
     assert parse(form, fields) == [("user", "q"), ("assistant", "42")]
 
 
+def test_history_as_turns() -> None:
+    row = {"instruction": "q", "output": "a"}
+    said = [("user", "x"), ("assistant", "y"), *QA]
+    for history in (
+        [["x", "y"]],
+        [{"human": "x", "assistant": "y"}],
+        messages(("user", "x"), ("assistant", "y"))["messages"],
+    ):
+        assert parse("alpaca", {**row, "history": history}) == said
+        assert parse("prompt_completion", {"prompt": "q", "completion": "a", "history": history}) == said
+
+
 def test_messages_takes_developer_as_system_and_joins_text_parts() -> None:
     parts = [{"type": "text", "text": "q"}, {"type": "text", "text": "!"}]
     found = parse("messages", messages(("developer", "s"), ("user", parts), ("assistant", "a")))
@@ -395,7 +407,7 @@ def test_reasoning_weights_and_train_flags() -> None:
 @pytest.mark.parametrize(
     ("name", "off", "on"),
     [("weight", 0, 1), ("loss_weight", 0.0, 1.0), ("loss_scale", 0, "1"), ("train", False, True),
-     ("training", False, "true"), ("loss", 0, 1), ("loss_mask", 0, 1)],
+     ("training", False, "true"), ("output_with_loss", False, True), ("loss", 0, 1), ("loss_mask", 0, 1)],
 )  # fmt: skip
 def test_a_turns_weight_under_each_of_its_names(name: str, off: object, on: object) -> None:
     talk = messages(*QA, *QA)["messages"]

@@ -67,6 +67,7 @@ PAIR = Preference(PLACE, prompt=(Q,), chosen=(A,), rejected=(B,))
         {"messages": plain(Q, A), "prompt": "q", "chosen": plain(Q, A), "rejected": plain(Q, B)},
         {"messages": plain(Q, A), "rejected_response": "b"},
         {"messages": plain(Q, A), "rejected_response": plain(B)},
+        {"messages": plain(Q, A), "rejected_messages": plain(Q, B)},
         {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}], "rejected_response": "b"},
         {"query": "q", "response": "a", "rejected_response": "b"},
         {"input": "q", "chosen": "a", "rejected": "b"},

@@ -112,13 +112,14 @@ class Format(ABC):
 
     def _meaning(self, one: Unread, form: AnyForm, fields: Mapping[str, Any]) -> str:
         """Return what a column or key says that was not read, nothing where the row means the same without it."""
-        if one.name in MEANINGS:
-            return MEANINGS[one.name]
+        plain = one.name.strip().lower()
+        if plain in MEANINGS:
+            return MEANINGS[plain]
         if not one.is_column or one.name in self.may_stay:
             return ""
-        says = PROMPT_TEXT.get(one.name, "") if kind_of_form(form) not in NOT_ASKED else ""
+        says = PROMPT_TEXT.get(plain, "") if kind_of_form(form) not in NOT_ASKED else ""
         if not says and one.name in self.columns:
-            says = "what another column says, too"
+            says = "what another column was taken for"
         return says if says and not _is_said(one, form, fields) else ""
 
     @abstractmethod

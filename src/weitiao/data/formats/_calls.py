@@ -39,7 +39,7 @@ def call_of(call: object, turn: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise RowError("a call of a tool has no 'name'", shortened(call))
     if function is not fields:
-        function = within(turn, "tool_calls", function)
+        function = within(fields, "function", function)
     arguments = unpacked(_arguments(function), "arguments")
     if not isinstance(arguments, dict):
         raise RowError(f"a call's 'arguments' is {kind_of(arguments)}, not an object", shortened(arguments))

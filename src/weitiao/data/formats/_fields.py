@@ -76,7 +76,7 @@ def without(fields: Mapping[str, Any], names: Collection[str]) -> Mapping[str, A
 
 
 def is_empty(value: object) -> bool:
-    """Whether a value says nothing: null, blank text, an empty list or object."""
+    """Whether a value says nothing: null, blank text, an empty list or object, also as JSON text in a table's cell."""
     if isinstance(value, str):
-        return not value.strip()
+        return value.strip() in ("", "[]", "{}")
     return value is None or (isinstance(value, list | dict | tuple) and not value)

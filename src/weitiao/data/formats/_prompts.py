@@ -103,11 +103,14 @@ def _transcript(text: str) -> list[Message]:
 
 
 def history_in(fields: Mapping[str, Any]) -> list[Message]:
-    """Return the earlier exchanges as turns; raises RowError where one is not a pair of texts."""
-    if fields.get("history") in (None, ""):
+    """Return the earlier exchanges as turns; raises RowError where one is neither a pair of texts nor a turn."""
+    if is_empty(fields.get("history")):
         return []
     turns: list[Message] = []
     for number, pair in enumerate(list_in(fields, "history"), start=1):
+        if isinstance(pair, dict):
+            turns += turn_of(pair, number, "history", fields)
+            continue
         if not isinstance(pair, list) or len(pair) != 2:
             raise RowError(
                 "'history' is not a list of [question, answer] pairs", f"item {number} is {kind_of(pair)}"

@@ -42,8 +42,9 @@ SCORES = (("score_chosen", "score_rejected"), ("chosen_score", "rejected_score")
 SCORED = ("score", "scores")
 """Columns with both scores: {"chosen": 5, "rejected": 1}."""
 REASONS = ("reason", "rationale", "reject_reason", "rejected_reason", "chosen_reason")
-REJECTED = "rejected_response"
-"""The worse answer beside a conversation (or a question and response) with the better one, as ms-swift has it."""
+REJECTED = ("rejected_response", "rejected_messages")
+"""The worse answer, as text or turns, beside a conversation (or a question and response) with the better one, as
+ms-swift has it."""
 BETTER = ("response", "output", "answer", "completion")
 TOLERANCE = 1e-6
 """How far two margins may lie apart that are the same but for rounding."""
@@ -57,7 +58,7 @@ class Preferences(Format):
         *ASKING,
         "chosen",
         "rejected",
-        REJECTED,
+        *REJECTED,
         *BETTER,
         *(name for pair in SCORES for name in pair),
         *SCORED,
@@ -68,8 +69,8 @@ class Preferences(Format):
     ways: ClassVar[tuple[frozenset[str], ...]] = (
         *(frozenset({name, "chosen", "rejected"}) for name in (*PROMPTS, "conversations", "messages")),
         frozenset({"chosen", "rejected"}),
-        *each_of(PROMPTS, BETTER, (REJECTED,)),
-        *each_of(TALKS, (REJECTED,)),
+        *each_of(PROMPTS, BETTER, REJECTED),
+        *each_of(TALKS, REJECTED),
     )
     rank: ClassVar[int] = 2
     example: ClassVar[str] = (
@@ -98,19 +99,23 @@ Turns = list[Message]
 
 
 def _has_rejected_alone(fields: Mapping[str, Any]) -> bool:
-    return "chosen" not in fields and not is_empty(fields.get(REJECTED))
+    return "chosen" not in fields and bool(first_of(REJECTED, fields))
 
 
 def _beside(fields: Mapping[str, Any]) -> tuple[Turns, Turns, Turns]:
     """Return prompt, chosen and rejected of a row that ends with the better answer and has a worse one beside it;
     raises RowError.
     """
-    worse = said_in(fields, REJECTED, "assistant")
+    worse = said_in(fields, needed(REJECTED, fields), "assistant")
     if better := first_of(BETTER, fields):
-        return prompt_in(fields), said_in(fields, better, "assistant"), worse
-    talk = needed(TALKS, fields)
-    prompt, answer = last_answer(with_system(fields, [*history_in(fields), *said_in(fields, talk, "user")]))
-    return prompt, answer, worse
+        prompt, answer = prompt_in(fields), said_in(fields, better, "assistant")
+    else:
+        talk = needed(TALKS, fields)
+        turns = [*history_in(fields), *said_in(fields, talk, "user")]
+        prompt, answer = last_answer(with_system(fields, turns))
+    whole = [*prompt, *answer]
+    shared = _shared(whole, worse)
+    return (whole[:shared], whole[shared:], worse[shared:]) if shared else (prompt, answer, worse)
 
 
 def _compared(fields: Mapping[str, Any]) -> tuple[Turns, Turns, Turns]:
