@@ -26,9 +26,10 @@ KEYS = {
 ALPACA = {"prompt": "instruction", "query": "input", "response": "output"}
 PAIRS = {"prompt": "prompt", "query": "input", "chosen": "chosen", "rejected": "rejected"}
 LABELLED = {"prompt": "prompt", "query": "input", "response": "completion", "kto_tag": "label"}
-MEDIA = {"images": "images", "videos": "videos", "audios": "audios"}
-"""Read as what they are, so that their rows are refused."""
-COMMON = {"system": "system", "history": "history", "tools": "tools", **MEDIA}
+COMMON = {
+    "system": "system", "history": "history", "tools": "tools",
+    "images": "images", "videos": "videos", "audios": "audios",
+}  # fmt: skip
 TALK = {"messages": "messages", "chosen": "chosen", "rejected": "rejected", "kto_tag": "label"}
 """What it calls a column -> what the column is called here, by kind of data."""
 TURNS = ("sharegpt",)

@@ -27,8 +27,11 @@ KIND_NAMES: Mapping[type, str] = {
 
 EVERY_FORMAT_READS = ("task",)
 """Columns that mean the same in every format."""
-NOT_ASKED = ("text", "labelled", "tagged")
+NOT_ASKED = ("text", "labelled", "tagged", "tokens")
 """Forms without a prompt, whose rows may have columns that ask something else."""
+
+
+NO_JSON_NUMBER = "holds a number that JSON cannot carry (infinite, no number, or of over 4,300 digits)"
 
 
 class RowError(Exception):
@@ -254,9 +257,11 @@ def unpacked(value: object, name: str) -> Any:  # noqa: ANN401  (what the data h
         return value
     try:
         return json.loads(value)
-    except (ValueError, RecursionError) as error:  # a number of too many digits is a ValueError of its own
+    except (json.JSONDecodeError, RecursionError) as error:
         kind = "list" if value.lstrip().startswith("[") else "object"
         raise RowError(f"{name!r} is text that is not a JSON {kind}", str(error)) from error
+    except ValueError as error:
+        raise RowError(f"{name!r} {NO_JSON_NUMBER}", shortened(value)) from error
 
 
 def number_of(value: object, what: str) -> float:
@@ -285,5 +290,8 @@ def truth_of(value: object, what: str) -> bool:
 
 def shortened(value: object, limit: int = 60) -> str:
     """Write a value so that it fits into a message."""
-    text = repr(value[: 2 * limit]) if isinstance(value, str) else repr(value)
+    try:
+        text = repr(value[: 2 * limit]) if isinstance(value, str) else repr(value)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        text = "a number of over 4,300 digits"
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..conversation import Message
-from ._base import RowError, first_of, kind_of, shortened, text_in, text_of, unpacked
+from ._base import NO_JSON_NUMBER, RowError, first_of, kind_of, shortened, text_in, text_of, unpacked
 from ._fields import is_empty, within
 
 TOOLS = ("tools", "functions")
@@ -21,11 +21,13 @@ RESULT = re.compile(r"<tool_response>\s*(.*?)\s*</tool_response>", re.DOTALL)
 
 
 def json_text(value: object, what: str) -> str:
-    """Return a value as JSON text; raises RowError, which calls it `what`, for half a character in it."""
+    """Return a value as JSON text; raises RowError, which calls it `what`, for half a character in it, or a number
+    that JSON has not."""
     try:
-        return text_of(json.dumps(value, ensure_ascii=False, default=str), what)
-    except ValueError as error:  # Python writes no integer of more than 4,300 digits
-        raise RowError(f"{what} holds a number of too many digits") from error
+        text = json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError as error:
+        raise RowError(f"{what} {NO_JSON_NUMBER}") from error
+    return text_of(text, what)
 
 
 def call_of(call: object, turn: Mapping[str, Any]) -> dict[str, Any]:

@@ -214,7 +214,10 @@ def conversation(
 
 
 def checked_turns(turns: Sequence[Message]) -> tuple[Message, ...]:
-    """Return the turns without an empty system message; raises RowError for their order, or an empty turn."""
+    """Return the turns; raises RowError for their order, or an empty question or answer.
+
+    An empty system message stays: without it some chat templates write one of their own.
+    """
     turns = with_calls_joined(_once(turns))
     _check_order(turns)
     for number, message in enumerate(turns, start=1):
@@ -225,7 +228,7 @@ def checked_turns(turns: Sequence[Message]) -> tuple[Message, ...]:
                 "an answer is empty" if message.role == "assistant" else "a question is empty",
                 f"turn {number}",
             )
-    return tuple(turns) if turns[0].role != "system" or turns[0].content.strip() else tuple(turns[1:])
+    return tuple(turns)
 
 
 def _check_order(turns: Sequence[Message]) -> None:
