@@ -269,3 +269,15 @@ def test_columns_that_are_not_used_are_listed(tmp_path: Path, capsys: Captured) 
     assert run(["check", str(path), "--lang", "en", "data.held_out=0"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "columns and keys of turns that are not used: id" in shown and "id (1)" in shown
+
+
+def test_a_setting_of_sources_reaches_each_path_that_is_typed(tmp_path: Path) -> None:
+    for name, more in (("a.json", ', "score": 1'), ("b.json", "")):
+        (tmp_path / name).write_text(
+            f'[{{"instruction": "q", "output": "an answer"{more}}}]', encoding="utf-8"
+        )
+    words = [str(tmp_path / name) for name in ("a.json", "b.json")]
+    assert run(["check", *words, "data.held_out=0"]) == 3
+    assert run(["check", *words, "data.held_out=0", "data.sources.ignore_columns=score"]) == 0
+    sources = read_settings([*words, "data.sources.ignore_columns=score,messages[].id"], None)[0].sources
+    assert [one.ignore_columns for one in sources] == [["score", "messages[].id"]] * 2

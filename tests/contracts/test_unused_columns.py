@@ -209,12 +209,27 @@ def test_a_person_may_leave_known_columns_out(tmp_path: Path) -> None:
     }  # fmt: skip
     gate = look(tmp_path / "a.jsonl", [row, row])
     assert [bad["reason"].partition(" ")[0] for bad in gate.tally.bad] == ["'images'", "'images'"]
-    left = look(tmp_path / "a.jsonl", [row, row], ignore_columns="images,label,messages[].score")
-    assert dict(left.tally.formats) == {"messages": 2} and not left.problems and not left.tally.unused
-    wrong = look(tmp_path / "a.jsonl", [row, row], ignore_columns=["imagse"])
-    assert [(one.what, one.remedy) for one in wrong.problems] == [
-        ("no source has a column 'imagse'", "data.ignore_columns=images")
+    path = str(tmp_path / "a.jsonl")
+
+    def without(names: Any) -> Gate:  # noqa: ANN401  (a list, or names with commas between them)
+        return open_data(DataSettings(sources=[{"path": path, "ignore_columns": names}], held_out_path=path))
+
+    left = without("images,label,messages[].score")
+    assert dict(left.tally.formats) == {"messages": 4} and not left.problems and not left.tally.unused
+    assert [(one.what, one.remedy) for one in without(["imagse"]).problems] == [
+        ("no source has a column 'imagse'", "data.sources.ignore_columns=images")
     ]
+    assert not without("images,label,messages[].score").problems
+
+
+def test_a_person_who_names_the_format_chose_between_columns(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    look(path, [{"messages": TALK, "instruction": "x", "output": "y", "label": ""}])
+    gate = open_data(DataSettings(sources=[{"path": str(path), "format": "messages"}], held_out=0))
+    assert dict(gate.tally.formats) == {"messages": 1}
+    assert list(gate.tally.unused.values()) == [{"instruction": 1, "output": 1}]
+    look(path, [{"messages": TALK, "instruction": "x", "label": True}])
+    assert open_data(DataSettings(sources=[{"path": str(path), "format": "messages"}], held_out=0)).tally.bad
 
 
 def declared(folder: Path, rows: list[dict[str, Any]], **entry: Any) -> Gate:  # noqa: ANN401

@@ -132,7 +132,7 @@ def read_settings(words: Sequence[str], model: str | None) -> tuple[DataSettings
     paths, overrides = _sorted_out(words)
     run_file, blocks = _run_file(paths)
     if given := paths[1:] if run_file else paths:
-        blocks = merge(blocks, {"data": {"sources": list(given)}})
+        blocks = merge(blocks, spelt_out({"data": {"sources": list(given)}}))
     if model is not None:
         blocks = merge(blocks, {"model": {"name": model}})
     typed = spelt_out(parse_overrides(overrides))

@@ -72,6 +72,8 @@ class Chunk:
     """How many times an epoch sees each row."""
     source: str = ""
     """What a person calls their source."""
+    named: bool = False
+    """Whether a person named the format."""
 
 
 @dataclass
@@ -151,7 +153,9 @@ class Worker:
             return row
         worked.columns.update(row.fields)
         try:
-            parsed, unused = load_formats()[chunk.format].parse_noting(rename(row, chunk.columns))
+            parsed, unused = load_formats()[chunk.format].parse_noting(
+                rename(row, chunk.columns), named=chunk.named
+            )
         except RowError as error:
             return BadRow(row.place, error.reason, error.detail)
         if unused:

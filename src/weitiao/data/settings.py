@@ -33,6 +33,7 @@ class SourceSettings(Settings):
         "num_samples": "take",
         "max_samples": "take",
         "sheet_name": "sheet",
+        "remove_columns": "ignore_columns",
     }
 
     path: str | None = None
@@ -48,6 +49,9 @@ class SourceSettings(Settings):
     tags: dict[str, str] = Field(default_factory=dict)
     """How this source writes turns, where not as usual: role, content, user, assistant, system, observation or
     function -> the word it has for it."""
+    ignore_columns: list[str] = Field(default_factory=list)
+    """Columns to read this source without, and keys of turns as messages[].id, where their meaning is known and not
+    wanted."""
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """How many times an epoch sees each row; 0.5 is every second row, 2 is each row twice. Sources are otherwise
     put one behind the other."""
@@ -79,6 +83,11 @@ class SourceSettings(Settings):
     @field_serializer("rows", when_used="json-unless-none")
     def _rows_as_list(self, rows: Iterable[object]) -> list[Any]:
         return [dict(row) if isinstance(row, Mapping) else row for row in records(rows)]
+
+    @field_validator("ignore_columns", mode="before")
+    @classmethod
+    def _one_or_several(cls, names: object) -> object:
+        return names.split(",") if isinstance(names, str) else names
 
     @field_validator("encoding")
     @classmethod
@@ -142,7 +151,6 @@ class DataSettings(Settings):
         "mask_history": "train_on",
         "train_on_prompt": "train_on",
         "eval_dataset": "held_out_path",
-        "remove_columns": "ignore_columns",
     }
 
     sources: list[SourceSettings] = Field(min_length=1)
@@ -171,9 +179,6 @@ class DataSettings(Settings):
     """What replaces {{name}} in all text, by name."""
     columns: dict[str, str] = Field(default_factory=dict)
     """The name of a column here -> its name in the data, such as instruction: question."""
-    ignore_columns: list[str] = Field(default_factory=list)
-    """Columns to read the data without, and keys of turns as messages[].id, where their meaning is known and not
-    wanted."""
     accept: list[str] = Field(default_factory=list)
     """Checks of `weitiao check` whose errors do not keep a run from starting, by name."""
     skip_bad_rows: bool = False
@@ -205,7 +210,7 @@ class DataSettings(Settings):
             raise ValueError(f"there is no check {unknown[0]!r}, only {', '.join(CHECKS.names())}{hint}")
         return names
 
-    @field_validator("accept", "ignore_columns", mode="before")
+    @field_validator("accept", mode="before")
     @classmethod
     def _one_or_several(cls, names: object) -> object:
         return names.split(",") if isinstance(names, str) else names

@@ -36,7 +36,8 @@ class Sourced:
         self.sources_end: int | None = None
         """The number of the first row of `held_out_path`; None where there is none."""
         self._rows = 0
-        self._ignored = Ignored(settings.ignore_columns)
+        self._ignored: dict[str, bool] = {}
+        """Columns to read sources without, and whether one had them."""
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield the chunks of all sources, then those of `held_out_path`; a source that fails ends early."""
@@ -44,7 +45,12 @@ class Sourced:
             yield from self._chunks_of(source)
         if self.settings.held_out_path is not None:
             self.sources_end = self._rows
-            yield from self._chunks_of(SourceSettings(path=self.settings.held_out_path))
+            yield from self._chunks_of(self._held_out(self.settings.held_out_path))
+
+    def _held_out(self, path: str) -> SourceSettings:
+        """Return the source of a file of its own to measure with, read without what the sources are read without."""
+        ignored = dict.fromkeys(name for one in self.settings.sources for name in one.ignore_columns)
+        return SourceSettings(path=path, ignore_columns=list(ignored))
 
     def _chunks_of(self, source: SourceSettings) -> Iterator[Chunk]:
         streams: list[Stream] = []
@@ -58,8 +64,9 @@ class Sourced:
             yield from self._chunks_in(stream)
 
     def _chunks_in(self, stream: Stream) -> Iterator[Chunk]:
+        ignored = Ignored(stream.source.ignore_columns) if stream.source.ignore_columns else None
         try:
-            rows = iter(stream) if not self.settings.ignore_columns else self._ignored.rows(stream)
+            rows = iter(stream) if ignored is None else ignored.rows(stream)
             sample = list(islice(rows, SAMPLE_ROWS))
             found = self._detected_or_refused(stream, sample)
             for chunk in chunks_of(chain(sample, rows), self._rows, found, self._effort.chunk_rows):
@@ -68,6 +75,9 @@ class Sourced:
         except DataError as error:
             self.problems += error.problems
         self.notes += stream.notes
+        if ignored is not None:
+            self._ignored |= dict.fromkeys(stream.source.ignore_columns, False) | self._ignored
+            self._ignored |= dict.fromkeys(ignored.met, True)
 
     def _detected_or_refused(self, stream: Stream, sample: list[Row | BadRow]) -> Chunk:
         """Return what `_detected` does; where no format is found, the rows that cannot be read are told with it."""
@@ -88,13 +98,21 @@ class Sourced:
             "source": stream.name, "format": found.format, "why": found.reason, "why_zh": found.reason_zh,
             "proposals": " ".join(found.proposals),
         })  # fmt: skip
-        return Chunk(0, (), found.format, {**found.columns, **mapping}, source.weight, stream.name)
+        return Chunk(
+            0,
+            (),
+            found.format,
+            {**found.columns, **mapping},
+            source.weight,
+            stream.name,
+            source.format != "auto",
+        )
 
     def content(self) -> list[str] | None:
         """Return the sources' settings and content, as hashes; None where only reading tells what they hold."""
         given = list(self.settings.sources)
         if self.settings.held_out_path is not None:
-            given.append(SourceSettings(path=self.settings.held_out_path))
+            given.append(self._held_out(self.settings.held_out_path))
         try:
             files_of = [(one, _files_of(one)) for source in given for one in expand_source(source).sources]
             if not all(files for _, files in files_of):
@@ -140,16 +158,14 @@ class Sourced:
             if theirs not in met
         ]
         missed += [
-            ("data.ignore_columns=", name)
-            for name in self.settings.ignore_columns
-            if name not in self._ignored.met
+            ("data.sources.ignore_columns=", name) for name, found in self._ignored.items() if not found
         ]
         return problems + [
             Problem(
                 f"no source has a column {theirs!r}",
-                f"{setting}{theirs}",
+                setting + theirs,
                 "one of " + ", ".join(sorted(met)),
-                " or ".join(f"{setting}{name}" for name in nearest(theirs, met)),
+                " or ".join(setting + near for near in nearest(theirs, met)),
             )
             for setting, theirs in missed
             if met

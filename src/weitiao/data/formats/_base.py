@@ -92,9 +92,11 @@ class Format(ABC):
         """Turn a row into a form, with its task; raises RowError with the reason."""
         return self.parse_noting(row)[0]
 
-    def parse_noting(self, row: Row) -> tuple[AnyForm, list[str]]:
+    def parse_noting(self, row: Row, *, named: bool = False) -> tuple[AnyForm, list[str]]:
         """Return a row's form, and the columns and keys of turns it was made without; raises RowError, also where
         one of these has a known meaning.
+
+        Where a person `named` the format, they chose between columns that ask the same.
         """
         fields = Fields(row.fields)
         form = self.read(Row(fields, row.source, row.line, row.column))
@@ -105,22 +107,23 @@ class Format(ABC):
             form = replace(form, task=str(task))
         unread = list(fields.unread())
         for one in unread:
-            if says := self._meaning(one, form, row.fields):
+            if says := self._meaning(one, form, row.fields, named):
                 raise RowError(
                     f"{one.path!r} holds {says}, which would not be used "
-                    f"(data.ignore_columns={one.path} reads the rows without it)",
+                    f"(data.sources.ignore_columns={one.path} reads the rows without it)",
                     shortened(one.value),
                 )
         return form, list(dict.fromkeys(one.path for one in unread))
 
-    def _meaning(self, one: Unread, form: AnyForm, fields: Mapping[str, Any]) -> str:
+    def _meaning(self, one: Unread, form: AnyForm, fields: Mapping[str, Any], named: bool) -> str:
         """Return what a column or key says that was not read, nothing where the row means the same without it."""
         plain = one.name.strip().lower()
         if plain in MEANINGS:
             return MEANINGS[plain]
         if not one.is_column or one.name in self.may_stay:
             return ""
-        says = PROMPT_TEXT.get(plain, "") if kind_of_form(form) not in NOT_ASKED else ""
+        asks = not named and kind_of_form(form) not in NOT_ASKED
+        says = PROMPT_TEXT.get(plain, "") if asks else ""
         if not says and one.name in self.columns:
             says = "what another column was taken for"
         return says if says and not _is_said(one, form, fields) else ""
