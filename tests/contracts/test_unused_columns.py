@@ -161,6 +161,13 @@ def test_keys_of_calls_and_parts_are_reported() -> None:
     ]
 
 
+def test_right_answers_that_are_not_learnt_are_reported() -> None:
+    for answers in (["a", "b"], {"text": ["a", "b"], "answer_start": [0, 3]}):
+        _, unused = read("question_answer", {"question": "q", "answers": answers})
+        assert unused == ["answers[].other right answers"]
+    assert read("question_answer", {"question": "q", "answers": ["a", "a"]})[1] == []
+
+
 def test_every_format_that_reads_turns_is_looked_at() -> None:
     with_turns = {
         name for name in FORMATS.names() if {"messages", "conversations"} & set(FORMATS.load(name).columns)
@@ -255,6 +262,28 @@ def test_a_declared_kto_tag_makes_unpaired_rows(label: str, tmp_path: Path) -> N
     assert dict(shared.tally.forms) == {"unpaired": 1}
     row = {"instruction": "q", "input": "", "output": "a", label: False}
     assert dict(declared(tmp_path, [row], columns={"kto_tag": label}).tally.forms) == {"unpaired": 1}
+
+
+def test_a_column_is_left_out_under_its_own_name_or_the_one_it_is_given(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    look(path, [{"instruction": "q", "output": "a", "wanted": "x"}])
+    for name in ("label", "wanted"):
+        source = {"path": str(path), "columns": {"label": "wanted"}, "ignore_columns": name}
+        gate = open_data(DataSettings(sources=[source], held_out=0))
+        assert (dict(gate.tally.formats), gate.problems) == ({"alpaca": 1}, ())
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        {"role": "user", "content": "q", "value": "r"},
+        {"role": "user", "content": "q", "text": "r"},
+        {"role": "user", "content": [{"type": "text", "text": "q", "value": "r"}]},
+        {"human": "q", "content": "r"},
+    ],
+)
+def test_text_of_a_turn_is_not_lost(turn: dict[str, Any]) -> None:
+    assert read("messages", {"messages": [turn, TALK[1]]}) == (None, [])
 
 
 @pytest.mark.parametrize("name", ["images", "videos", "audios"])

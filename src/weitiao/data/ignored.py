@@ -16,8 +16,10 @@ KEY_OF_EACH = "[]."
 class Ignored:
     """Takes columns and keys out of rows, and remembers which were there."""
 
-    def __init__(self, paths: Iterable[str]) -> None:
-        self._paths = {path: tuple(path.split(KEY_OF_EACH)) for path in paths}
+    def __init__(self, paths: Iterable[str], mapping: Mapping[str, str]) -> None:
+        """Take columns under their names in the data, or those they are given by `mapping` (ours -> theirs)."""
+        parts = {path: path.split(KEY_OF_EACH) for path in paths}
+        self._paths = {path: (mapping.get(first, first), *rest) for path, (first, *rest) in parts.items()}
         self.met: set[str] = set()
 
     def rows(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:

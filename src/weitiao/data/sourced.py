@@ -47,6 +47,10 @@ class Sourced:
             self.sources_end = self._rows
             yield from self._chunks_of(self._held_out(self.settings.held_out_path))
 
+    def _mapping(self, source: SourceSettings) -> dict[str, str]:
+        """Return our name of a column -> its name in a source, as a person gave it."""
+        return {**self.settings.columns, **source.columns}
+
     def _held_out(self, path: str) -> SourceSettings:
         """Return the source of a file of its own to measure with, read without what the sources are read without."""
         ignored = dict.fromkeys(name for one in self.settings.sources for name in one.ignore_columns)
@@ -64,7 +68,8 @@ class Sourced:
             yield from self._chunks_in(stream)
 
     def _chunks_in(self, stream: Stream) -> Iterator[Chunk]:
-        ignored = Ignored(stream.source.ignore_columns) if stream.source.ignore_columns else None
+        names, mapping = stream.source.ignore_columns, self._mapping(stream.source)
+        ignored = Ignored(names, mapping) if names else None
         try:
             rows = iter(stream) if ignored is None else ignored.rows(stream)
             sample = list(islice(rows, SAMPLE_ROWS))
@@ -92,7 +97,7 @@ class Sourced:
         source = stream.source
         columns = set().union(*(row.fields for row in sample))
         self.columns_met |= columns
-        mapping = {**self.settings.columns, **source.columns}
+        mapping = self._mapping(source)
         found = detect(columns, sample, source.format, mapping) if sample else Detected("messages", "", "")
         self.detected.append({
             "source": stream.name, "format": found.format, "why": found.reason, "why_zh": found.reason_zh,

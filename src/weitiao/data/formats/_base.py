@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from ..conversation import Row
 from ..forms import AnyForm, kind_of_form, with_texts
 from ._fields import Fields, Unread, is_empty
-from ._known import MEANINGS, PROMPT_TEXT
+from ._known import MEANINGS, PROMPT_TEXT, TURN_TEXT
 
 KIND_NAMES: Mapping[type, str] = {
     type(None): "null",
@@ -120,7 +120,9 @@ class Format(ABC):
         plain = one.name.strip().lower()
         if plain in MEANINGS:
             return MEANINGS[plain]
-        if not one.is_column or one.name in self.may_stay:
+        if not one.is_column:
+            return TURN_TEXT.get(plain, "")
+        if one.name in self.may_stay:
             return ""
         asks = not named and kind_of_form(form) not in NOT_ASKED
         says = PROMPT_TEXT.get(plain, "") if asks else ""

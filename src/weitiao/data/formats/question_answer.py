@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from ..conversation import Conversation, Row
 from ._base import Format, RowError, each_of, missing, needed, said_in_text, unpacked
 from ._calls import TOOLS, tools_in
+from ._fields import within
 from ._prompts import CONTEXTS, completed, one_exchange
 from ._turns import conversation
 
@@ -56,4 +57,6 @@ def _answer(fields: Mapping[str, Any]) -> str:
         return said_in_text(value, repr(name))
     if not value:
         raise RowError(f"{name!r} is an empty list")
+    if any(other != value[0] for other in value):
+        within(fields, name, {"other right answers": True})
     return said_in_text(value[0], f"the first of {name!r}")
