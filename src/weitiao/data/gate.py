@@ -52,6 +52,8 @@ class Tally:
     formats: Counter[str] = field(default_factory=Counter)
     forms: Counter[str] = field(default_factory=Counter)
     """Rows by what they mean (forms.FORMS)."""
+    unused: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By source, the columns and keys of turns that rows are used without, with the numbers of rows."""
     detected: list[dict[str, str]] = field(default_factory=list)
     """For each source: its name, format, and why (in both languages)."""
     bad: list[dict[str, Any]] = field(default_factory=list)
@@ -72,6 +74,10 @@ class Tally:
         self.read += worked.rows
         self.formats += worked.formats
         self.forms += worked.forms
+        for source, names in worked.unused.items():
+            counts = self.unused.setdefault(source, {})
+            for name, count in names.items():
+                counts[name] = counts.get(name, 0) + count
         self.bad += [{"number": number, **asdict(bad)} for number, bad in worked.bad]
         for reason, hits in worked.dropped.items():
             seen = self.dropped.setdefault(reason, {"numbers": [], "places": []})

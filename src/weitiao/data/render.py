@@ -147,7 +147,7 @@ def _fitting_tokens(row: RenderedRow, whole: Example, policy: _Policy) -> list[E
         return [whole]
     if policy.overlong == "cut" and all(whole.weights):
         return _pieces(whole, policy.max_length)
-    shorter = _shorten_answer(whole, policy.max_length) if policy.overlong == "cut" else None
+    shorter = _without_end(whole, policy.max_length, 0) if policy.overlong == "cut" else None
     if shorter is None:
         reason = TOO_LONG if policy.overlong == "drop" else NO_ROOM
         row.lost_tokens = max(row.lost_tokens, len(whole.ids))

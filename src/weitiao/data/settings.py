@@ -35,6 +35,7 @@ class SourceSettings(Settings):
         "num_samples": "take",
         "max_samples": "take",
         "sheet_name": "sheet",
+        "remove_columns": "ignore_columns",
     }
 
     path: str | None = None
@@ -51,6 +52,9 @@ class SourceSettings(Settings):
     tags: dict[str, str] = Field(default_factory=dict)
     """How this source writes turns, where not as usual: role, content, user, assistant, system, observation or
     function -> the word it has for it."""
+    ignore_columns: list[str] = Field(default_factory=list)
+    """Columns to read this source without, and keys of turns as messages[].id, where their meaning is known and not
+    wanted."""
     weight: float = Field(default=1.0, gt=0, le=10_000)
     """How many times an epoch sees each row; 0.5 is every second row, 2 is each row twice. Sources are otherwise
     put one behind the other."""
@@ -96,6 +100,11 @@ class SourceSettings(Settings):
     @field_serializer("rows", when_used="json-unless-none")
     def _rows_as_list(self, rows: Iterable[object]) -> list[Any]:
         return plain_records(rows)
+
+    @field_validator("ignore_columns", mode="before")
+    @classmethod
+    def _one_or_several(cls, names: object) -> object:
+        return names.split(",") if isinstance(names, str) else names
 
     @field_validator("encoding")
     @classmethod

@@ -78,20 +78,20 @@ class Reasoning(KindsCheck):
             thinks = thinks or bool(turn.extra.get("reasoning_content"))
             if OPEN in turn.content or CLOSE in turn.content:
                 thinks = True
-                self._look(row, turn.content)
+                self._look(row, turn.content, calls=bool(turn.extra.get("tool_calls")))
         self.counts["with_answers"] += bool(answers)
         if thinks:
             self.hit("some", row)
         elif self._adds and row.examples and answers:
             self.hit("added", row)
 
-    def _look(self, row: RowFacts, answer: str) -> None:
+    def _look(self, row: RowFacts, answer: str, *, calls: bool) -> None:
         opened, closed = answer.count(OPEN), answer.count(CLOSE)
         starts = answer.lstrip().startswith(OPEN)
         # A text about these words may name one of them; a thought stands first.
         if (starts and opened != closed) or opened == 0:
             self.hit("unclosed", row, excerpt(answer))
-        elif closed and not answer.rpartition(CLOSE)[2].strip():
+        elif closed and not calls and not answer.rpartition(CLOSE)[2].strip():
             self.hit("nothing_said", row, excerpt(answer))
         if EMPTY.search(answer):
             self.counts["empty"] += 1
