@@ -130,6 +130,15 @@ HOSTILE = {
     "bytes": "{{ (1).to_bytes(10**9, 'big') }}",
     "more bytes": "{{ (1).to_bytes(length=10**9) | length }}",
     "encode": "{{ ('é' * 1000000).encode('punycode') | length }}",
+    # time: what is long compared, searched or copied again and again
+    "equal again": "{% set a = range(99999) | list %}{% set b = range(99999) | list %}"
+    "{% for i in range(99999) %}{% for j in range(99) %}{% if a == b %}{% endif %}{% endfor %}{% endfor %}",
+    "equal test again": "{% set a = range(99999) | list %}{% set b = range(99999) | list %}"
+    "{% for i in range(99999) %}{% for j in range(99) %}{% if a is eq(b) %}{% endif %}{% endfor %}{% endfor %}",
+    "searched again": BIG + "{% for i in range(99999) %}{% if 'b' in big %}{% endif %}{% endfor %}",
+    "counted again": BIG + "{% for i in range(99999) %}{% if big.count('b') %}{% endif %}{% endfor %}",
+    "summed again": "{% set a = range(99999) | list %}{% for i in range(99999) %}{{ a | sum }}{% endfor %}",
+    "sliced again": "{% set a = range(99999) | list %}{% for i in range(99999) %}{% set b = a[1:] %}{% endfor %}",
     # the machine
     "classes": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
     "attribute": "{{ (1 | attr('__class__')).__name__ + none }}",

@@ -2,8 +2,8 @@
 
 The environment is the one transformers gives chat templates (utils/chat_template_utils.py: sandboxed and immutable,
 trimmed blocks, `raise_exception`, `strftime_now`, `tojson`, `{% generation %}`), so a template writes the same text in
-both; a test holds that. Beyond it, every loop, macro, call and filter looks at the clock, and what would be large is
-refused before it is made. It needs no signal and no thread of its own, so it works wherever it is called from.
+both; a test holds that. Beyond it, every loop, macro, call, filter and comparison is counted, and what would be large
+is refused before it is made. It needs no signal and no thread of its own, so it works wherever it is called from.
 """
 
 from __future__ import annotations
@@ -36,6 +36,24 @@ COPYING = {
 }
 """Filters that may be given a stand-in for a content (see tracing.py): they copy it, or use only what it notes."""
 
+COMPARISONS = (
+    "eq",
+    "==",
+    "equalto",
+    "ne",
+    "!=",
+    "gt",
+    "greaterthan",
+    ">",
+    "ge",
+    ">=",
+    "lt",
+    "lessthan",
+    "<",
+    "le",
+    "<=",
+)
+"""Jinja's tests that compare two values."""
 REFUSALS = (
     jinja2.TemplateError,
     ArithmeticError,
@@ -80,7 +98,7 @@ def compiled(source: str) -> Compiled:
 
 
 class BoundedEnvironment(ImmutableSandboxedEnvironment):
-    """transformers' environment for chat templates, with a clock and bounds on sizes."""
+    """transformers' environment for chat templates, with limits on steps and sizes."""
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
@@ -95,7 +113,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             "dict": _Dict(),
         }
         del self.globals["lipsum"]
-        self.tests["in"] = _is_in
+        self.tests |= {name: _counted(self.tests[name]) for name in COMPARISONS} | {"in": _is_in}
         self.filters |= {"tojson": _tojson, "join": _join, "sum": _sum}
         self.filters = {name: _bounded(name, one) for name, one in self.filters.items()}
 
@@ -113,9 +131,14 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return text if traced is None else Traced(text, traced.trace)
 
     def tick(self) -> str:
-        """Look at the clock; raises TooCostly when the time is over."""
+        """Count a turn; raises TooCostly where there were too many."""
         limits.tick()
         return ""
+
+    def counted(self, value: Any) -> Any:  # noqa: ANN401  (whatever is compared)
+        """Return what is compared, counted as gone through."""
+        limits.read(value)
+        return value
 
     def made(self, value: Any) -> Any:  # noqa: ANN401  (a list, tuple or dict)
         """Return what a template has written down, weighed."""
@@ -124,6 +147,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     def sliced(self, value: Any, *ends: Any) -> Any:  # noqa: ANN401  (whatever has slices)
         """Return `value[start:stop:step]`."""
         taken = value[slice(*ends)]
+        limits.read(taken)
         return limits.made(taken) if isinstance(taken, str) else taken
 
     def joined(self, *values: object) -> str:
@@ -169,6 +193,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             # Jinja adds the loop's own variables under a name with an underscore.
             given = (*args, *(value for name, value in kwargs.items() if not name.startswith("_")))
             _no_stand_in(__obj.__name__, given)
+            for one in (__obj.__self__, *given):
+                limits.read(one)
             within_method(__obj.__self__, __obj.__name__, given)
         elif __obj in (_refuse, _now):
             _no_stand_in("a call", args)
@@ -190,14 +216,14 @@ class _Generation(Extension):
 
 
 class _Watched(NodeTransformer):
-    """Puts a look at the clock into every loop and macro, and what Jinja compiles to bare Python under our names."""
+    """Counts every loop, macro and comparison, and puts what Jinja compiles to bare Python under our names."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         self.generic_visit(node)
         node.body.insert(0, _call_of("tick", [], node, nodes.ExprStmt))
         if node.test is not None:
-            clock = nodes.Not(_call_of("tick", [], node)).set_lineno(node.lineno)
-            node.test = nodes.And(clock, node.test).set_lineno(node.lineno)
+            counted = nodes.Not(_call_of("tick", [], node)).set_lineno(node.lineno)
+            node.test = nodes.And(counted, node.test).set_lineno(node.lineno)
         return node
 
     def visit_Macro(self, node: nodes.Macro) -> nodes.Node:
@@ -235,6 +261,9 @@ class _Watched(NodeTransformer):
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
         self.generic_visit(node)
         if len(node.ops) != 1 or node.ops[0].op not in ("in", "notin"):
+            # Comparing with what the template itself says is quick.
+            if not any(isinstance(one, nodes.Const) for one in (node.expr, *(op.expr for op in node.ops))):
+                node.expr = _call_of("counted", [node.expr], node)
             return node
         held: nodes.Expr = _call_of("holds", [node.ops[0].expr, node.expr], node)
         return nodes.Not(held).set_lineno(node.lineno) if node.ops[0].op == "notin" else held
@@ -337,7 +366,7 @@ def _sum(value: Iterable[Any], attribute: str | None = None, start: float = 0) -
 
 
 def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a filter that looks at the clock, at what it is given and at what it makes."""
+    """Return a filter that is counted, with what it is given and what it makes."""
 
     @wraps(function)
     def within(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
@@ -346,10 +375,23 @@ def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         given = _values((*args, *kwargs.values()))
         if name not in COPYING:
             _no_stand_in(name, given)
+        for one in given:
+            limits.read(one)
         within_filter(name, given[0] if given else "", given[1:])
         return limits.made(function(*args, **kwargs))
 
     return within
+
+
+def _counted(test: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a test that compares, counted as going through what it compares."""
+
+    @wraps(test)
+    def counted(value: Any, *others: Any) -> Any:  # noqa: ANN401
+        limits.read(value)
+        return test(value, *others)
+
+    return counted
 
 
 def _values(given: Sequence[Any]) -> tuple[Any, ...]:
@@ -384,4 +426,5 @@ def _no_stand_in(name: str, values: Sequence[object]) -> None:
 def _is_in(item: object, container: Any) -> bool:  # noqa: ANN401  (whatever a template has)
     if isinstance(container, str) and not isinstance(container, Traced):
         _no_stand_in("in", (item,))
+    limits.read(container)
     return item in container

@@ -1,4 +1,7 @@
-"""How much a chat template may make: processor time, characters, items of lists, digits of numbers.
+"""How much a chat template may do and make: steps, characters, items of lists, digits of numbers.
+
+Steps are counted, not timed: whether a row is refused must not depend on how busy a machine is, or when Python collects
+its garbage.
 
 What could be large is refused before it is made where its size follows from what it is made of, else once it is there.
 A value that a template has made never weighs more than `MOST_CHARACTERS` and `MOST_ITEMS`, with all that is nested in
@@ -8,7 +11,6 @@ it written out, so that what compares, hashes or writes it takes no longer eithe
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,8 +21,15 @@ import jinja2
 
 Made = TypeVar("Made")
 
-MOST_SECONDS = 0.4
-"""Of processor time, for one text."""
+MOST_STEPS = 2_000_000
+"""Of one rendering, each a fraction of a microsecond to a microsecond long; twenty times what long rows need."""
+STEPS_AN_ITEM = 2_000
+"""For each message, or other item, that it works on: some templates go through all messages for each message."""
+STEPS_A_TURN = 4
+"""Of a loop, macro, call or filter."""
+ITEMS_A_STEP = 4
+CHARACTERS_A_STEP = 512
+"""As many are searched in the time of a step."""
 MOST_CHARACTERS = 20_000_000
 """Of one value."""
 MOST_IN_ALL = 64_000_000
@@ -51,19 +60,34 @@ class TooCostly(jinja2.TemplateError):
 class Spent:
     """What one rendering has used."""
 
-    ends_at: float = float("inf")
-    characters_left: float = MOST_IN_ALL
+    steps_left: int = MOST_STEPS
+    characters_left: int = MOST_IN_ALL
     given: object = None
-    """What it works on: the more that is, the more it may make. Weighed only where that decides."""
+    """What it works on: the more that is, the more it may do and make. Weighed only where that decides."""
 
     def take(self, characters: int) -> None:
         """Count what was made; raises TooCostly where that is too much."""
         self.characters_left -= characters
-        if self.characters_left < 0 and self.given is not None:
-            self.characters_left += COPIES * weight(self.given)[1]
-            self.given = None
+        if self.characters_left < 0:
+            self._allow_for_what_is_given()
         if self.characters_left < 0:
             raise TooCostly("it makes too many characters in all")
+
+    def go(self, steps: int) -> None:
+        """Count what was done; raises TooCostly where that is too much."""
+        self.steps_left -= steps
+        if self.steps_left < 0:
+            self._allow_for_what_is_given()
+        if self.steps_left < 0:
+            raise TooCostly("it takes too many steps")
+
+    def _allow_for_what_is_given(self) -> None:
+        if self.given is None:
+            return
+        items, characters = _Weigher(counts=False).of(self.given)
+        self.given = None
+        self.characters_left += COPIES * characters
+        self.steps_left += STEPS_AN_ITEM * items
 
 
 _spent: ContextVar[Spent] = ContextVar("spent")
@@ -72,7 +96,7 @@ _spent: ContextVar[Spent] = ContextVar("spent")
 @contextmanager
 def limited(given: object = None) -> Iterator[None]:
     """Limit what is done within, to what is given."""
-    token = _spent.set(Spent(time.thread_time() + MOST_SECONDS, given=given))
+    token = _spent.set(Spent(given=given))
     try:
         yield
     finally:
@@ -80,9 +104,16 @@ def limited(given: object = None) -> Iterator[None]:
 
 
 def tick() -> None:
-    """Look at the clock; raises TooCostly when the time is over."""
-    if time.thread_time() > _spent.get().ends_at:
-        raise TooCostly(f"it writes for longer than {MOST_SECONDS} seconds")
+    """Count a turn of a loop, a call or a filter; raises TooCostly where there were too many."""
+    _spent.get().go(STEPS_A_TURN)
+
+
+def read(value: object) -> None:
+    """Count that a whole value is gone through: a text searched, a list compared; raises TooCostly."""
+    if isinstance(value, str):
+        _spent.get().go(str.__len__(value) // CHARACTERS_A_STEP)
+    elif isinstance(value, Collection) and not isinstance(value, range):
+        _spent.get().go(weight(value)[0] // ITEMS_A_STEP)
 
 
 def within(characters: int) -> None:
@@ -215,9 +246,10 @@ def _check_weight(value: object) -> None:
 
 
 class _Weigher:
-    """Weighs each nested value once, however often it is used."""
+    """Weighs each nested value once, however often it is used; the weighing counts as steps."""
 
-    def __init__(self) -> None:
+    def __init__(self, counts: bool = True) -> None:
+        self._counts = counts
         self._known: dict[int, tuple[int, int]] = {}
         self._kept: list[object] = []
         """What was made while weighing, so that no other value gets its id."""
@@ -237,6 +269,8 @@ class _Weigher:
     def _sum(self, value: Collection[object]) -> tuple[int, int]:
         inner = [*value.keys(), *value.values()] if isinstance(value, Mapping) else [*value]
         self._kept.append(inner)
+        if self._counts:
+            _spent.get().go(len(inner))
         items, characters = 1, 0
         for one in inner:
             own = self.of(one)
