@@ -25,10 +25,10 @@ KIND_NAMES: Mapping[type, str] = {
     str: "text",
 }
 
-EVERY_FORMAT_READS = ("task",)
-"""Columns that mean the same in every format."""
 NOT_ASKED = ("text", "labelled", "tagged", "tokens")
 """Forms without a prompt, whose rows may have columns that ask something else."""
+EVERY_FORMAT_READS = ("task",)
+"""Columns that mean the same in every format."""
 
 
 NO_JSON_NUMBER = "holds a number that JSON cannot carry (infinite, no number, or of over 4,300 digits)"
