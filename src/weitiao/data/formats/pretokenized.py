@@ -29,6 +29,7 @@ class Pretokenized(Format):
         "length",
     )  # fmt: skip
     ways: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"input_ids"}),)
+    may_stay: ClassVar[tuple[str, ...]] = ("special_tokens_mask", "token_type_ids", "length")
     rank: ClassVar[int] = 2
     example: ClassVar[str] = '{"input_ids": [1, 17, 42, 2], "labels": [-100, -100, 42, 2]}'
 
