@@ -77,11 +77,26 @@ def _usual_mode() -> int:
     return 0o666 & ~mask
 
 
+def _is_filled(staging: Path) -> bool:
+    """Whether the process that a staging folder is named after is alive, and so may still write into it."""
+    number = staging.name.split(".")[-2]
+    if not number.isdigit() or int(number) == os.getpid():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 @contextmanager
 def staged_folder(folder: Path) -> Iterator[Path]:
     """Yield a sibling folder to fill; it becomes `folder` by one rename once durable, or vanishes."""
-    for left in folder.parent.glob(f".{folder.name}.*.part"):  # what a process left that was killed
-        shutil.rmtree(left, ignore_errors=True)
+    for left in folder.parent.glob(f".{folder.name}.*.part"):
+        if not _is_filled(left):
+            shutil.rmtree(left, ignore_errors=True)
     staging = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     staging.mkdir(parents=True)
     try:
