@@ -225,7 +225,7 @@ def require_identity(path: Path, identity: Mapping[str, str]) -> dict[str, Any]:
                 f"the checkpoint belongs to another run: its {' and '.join(other)} differ",
                 str(path),
                 "the same run file, data and base model as when it was written",
-                "start a new run in another --out, or put the data and settings back",
+                "start a new run in another --out, or put the data, the settings and the base back",
             )
         )
     return state

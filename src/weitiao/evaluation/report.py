@@ -12,6 +12,7 @@ from ..core.files import PRIVATE_FILE, write_atomic
 from ..core.run_folder import RunFolder
 from ..core.units import readable_bytes, readable_seconds, readable_share
 from ..core.visible import visible
+from ..models.aliases import ALIASES
 from .curve import curve_svg
 from .facts import ReportFacts, Scores
 
@@ -185,14 +186,32 @@ def scores_table(before: Scores, after: Scores, words: Words) -> str:
 def loading_code(facts: ReportFacts, path: str = "") -> str:
     """Return the Python lines that load the result, from `path` or where the run put it.
 
-    They import weitiao only where PEFT does not know the method without it.
+    They import weitiao only where PEFT does not know the method without it. An adapter names the hub id of its base,
+    which PEFT fetches; a base that is no hub model is loaded by a line of its own.
     """
+    where = path or (Path(facts.run) / facts.result).as_posix()
+    first, known = ("import weitiao\n", "weitiao.register()\n") if facts.needs_weitiao else ("", "")
+    if facts.is_adapter and not facts.base_hub_id:
+        imports, base = _base_code(facts.base)
+        lines = f"{base}\nmodel = PeftModel.from_pretrained(base, {where!r})"
+        return f"{first}{imports}\n\n{known}{lines}"
     kind, package = (
         ("AutoPeftModelForCausalLM", "peft") if facts.is_adapter else ("AutoModelForCausalLM", "transformers")
     )
-    where = path or (Path(facts.run) / facts.result).as_posix()
-    first, known = ("import weitiao\n", "weitiao.register()\n") if facts.needs_weitiao else ("", "")
     return f"{first}from {package} import {kind}\n\n{known}model = {kind}.from_pretrained({where!r})"
+
+
+def _base_code(base: str) -> tuple[str, str]:
+    """Return the Python lines that load a base which is no hub model, imports first."""
+    imports = "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM"
+    if base in ALIASES:
+        alias = ALIASES[base]
+        folder = f"folder = find_spec({alias.package!r}).submodule_search_locations[0]  # {alias.install}"
+        line = (
+            f"base = AutoModelForCausalLM.from_pretrained(folder, gguf_file={alias.file!r}, dtype='float32')"
+        )
+        return f"from importlib.util import find_spec\n\n{imports}", f"{folder}\n{line}"
+    return imports, f"base = AutoModelForCausalLM.from_pretrained({base!r})  # where this model lies"
 
 
 def _trained(facts: ReportFacts, words: Words) -> str:

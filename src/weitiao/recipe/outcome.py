@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 from dataclasses import dataclass
@@ -9,17 +10,23 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ..core.events import EventLog, read_events, steps_that_count
-from ..core.files import saving, staged_folder
+from ..core.files import saving, staged_folder, write_json
 from ..core.run_folder import RunFolder
+from ..engine.forward import base_of
 from ..engine.loop import Progress
 from ..engine.monitor import peak_memory_bytes
 from ..evaluation.card import write_card
 from ..evaluation.facts import ReportFacts, Scores
 from ..evaluation.held_out import HeldOut
 from ..evaluation.report import write_report
+from ..evaluation.trained import TOKENIZER_FOLDER
 from ..methods._base import Attached, count_parameters
 from ..methods._bridge import needs_registering
+from ..models.adapter_files import CONFIG
+from ..models.fingerprint import Fingerprint, remember_place, write_fingerprint
 from ..models.load import hub_id_of
+from ..models.resolve import public_name
+from ..models.stops import set_stops
 from .before_after import Comparison
 from .recipe import Recipe
 from .run import Run
@@ -36,6 +43,7 @@ class Outcome:
     attached: Attached
     comparison: Comparison
     progress: Progress
+    base: Fingerprint
     log: EventLog
 
     @property
@@ -50,10 +58,17 @@ class Outcome:
         """
         shutil.rmtree(self.result, ignore_errors=True)
         with saving(self.result, self.progress.step), staged_folder(self.result) as staging:
-            self.attached.save(staging)
             if self.attached.saves_whole_model:
-                self.comparison.tokenizer.save_pretrained(staging)
-            write_card(staging, self._facts())
+                set_stops(base_of(self.attached.model), self.comparison.data.template.stop_ids)
+            self.attached.save(staging)
+            facts = self._facts()
+            if not self.attached.saves_whole_model:
+                _name_base(staging, facts.base)
+                write_fingerprint(staging, self.base)
+            tokenizer = self.comparison.tokenizer
+            tokenizer.save_pretrained(_tokenizer_folder(self.attached, self.comparison, staging))
+            write_card(staging, facts)
+        remember_place(self.base, self.recipe.model.name)
         self.log.emit("saved", step=self.progress.step, path=str(self.result))
 
     def finish(self) -> Run:
@@ -79,9 +94,9 @@ class Outcome:
         looks = [(event["step"], event["loss"]) for event in events if event["event"] == "evaluated"]
         recipe, progress, comparison = self.recipe, self.progress, self.comparison
         return ReportFacts(
-            run=str(self.folder.root),
-            base=recipe.model.name,
-            data=[source.path or "Python rows" for source in recipe.data.sources],
+            run=_public_path(self.folder.root),
+            base=public_name(recipe.model.name),
+            data=[public_name(source.path or "Python rows") for source in recipe.data.sources],
             data_lines=comparison.data.summary.lines(),
             data_lines_zh=comparison.data.summary.lines_zh(),
             method=recipe.method.name,
@@ -105,6 +120,31 @@ class Outcome:
             versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
             base_hub_id=hub_id_of(recipe.model),
         )
+
+
+def _name_base(adapter: Path, base: str) -> None:
+    """Write the base's name into an adapter's settings, where PEFT has put the path it was loaded from."""
+    path = adapter / CONFIG
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    write_json(path, {**settings, "base_model_name_or_path": base})
+
+
+def _tokenizer_folder(attached: Attached, comparison: Comparison, result: Path) -> Path:
+    """Return where a result's tokenizer goes: beside the weights, except where that would change the model.
+
+    Where PEFT finds a tokenizer beside an adapter, its versions up to 0.17 make the embedding as long as that
+    tokenizer's vocabulary. A vocabulary padded to a round number of rows would lose its last ones.
+    """
+    rows = base_of(attached.model).config.get_text_config().vocab_size
+    is_safe = attached.saves_whole_model or len(comparison.tokenizer) == rows
+    return result if is_safe else result / TOKENIZER_FOLDER
+
+
+def _public_path(folder: Path) -> str:
+    """Return a run's folder as somebody beside it would type it, without the folders above."""
+    if not folder.is_absolute():
+        return str(folder)
+    return str(folder.relative_to(Path.cwd())) if folder.is_relative_to(Path.cwd()) else folder.name
 
 
 def _scores(held_out: HeldOut | None) -> Scores | None:

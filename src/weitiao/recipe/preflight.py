@@ -15,11 +15,12 @@ from ..engine.kernels import require_kernels
 from ..engine.optimizers import require_fast, require_installed
 from ..engine.plan import StepPlan
 from ..engine.schedules import FOLLOW_HELD_OUT
+from ..models.adapter_files import CONFIG
 from .recipe import Recipe
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from ..data.dataset import Prepared
     from ..engine.settings import TrainSettings
@@ -56,6 +57,8 @@ class _Room:
     """Those of the model, None where its config names no limit."""
     virtual: int
     """Those that the method's virtual tokens take."""
+    vocabulary: int
+    """Rows of the token embedding: every id must be below."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def preflight(recipe: Recipe, new_folder: bool = True) -> Ready:
     findings.settle()
     require_held_out(recipe, len(ready[0].data.held_out))
     _require_room(ready[0].data, room[0])
+    _require_known_ids(ready[0], room[0].vocabulary)
     steps = StepPlan.of(ready[0].data.train, recipe.train).total_steps
     recipe.method.check_steps(steps, continues=recipe.model.adapter is not None)
     return ready[0]
@@ -129,6 +133,26 @@ def _require_room(data: Prepared, room: _Room) -> None:
     )
 
 
+def _require_known_ids(ready: Ready, rows: int) -> None:
+    """Raise DataError, naming the token and a place, where an id has no row in the embedding."""
+    if len(ready.tokenizer) <= rows:
+        return
+    examples = (example for part in (ready.data.train, ready.data.held_out) for example in part)
+    found = next((example for example in examples if max(example.ids) >= rows), None)
+    if found is None:
+        return
+    worst = max(found.ids)
+    token = ready.tokenizer.convert_ids_to_tokens(worst)
+    raise DataError(
+        Problem(
+            "the tokenizer gives an id that the model's embedding has no row for",
+            f"{token!r} is id {worst}, in {found.place}; the embedding has {rows} rows",
+            "a tokenizer and a model that belong together",
+            "the model's own tokenizer files beside its weights, without tokens added to them",
+        )
+    )
+
+
 def _check_model(recipe: Recipe) -> _Room:
     """Attach the method to a model without weights, and compare what it will write with the free disk.
 
@@ -143,14 +167,25 @@ def _check_model(recipe: Recipe) -> _Room:
     require_onednn(recipe.train.matmul)
     model = load_weightless(recipe.model)
     recipe.method.check(model, load_config(recipe.model))
-    adapter = recipe.model.adapter
-    planned = recipe.method.continue_from(model, Path(adapter)) if adapter else recipe.method.plan(model)
+    rows = model.get_input_embeddings().weight.shape[0]
+    planned = _plan_continued(recipe, model) if recipe.model.adapter else recipe.method.plan(model)
     require_fast(recipe.train, planned.fast_parameters())
     require_kernels(recipe.train, model.config, _device_of(recipe))
     need_disk(
         recipe.out.absolute(), bytes_written(recipe.train, planned), "this run's checkpoints and result"
     )
-    return _Room(context_tokens(model.config), planned.context_tokens)
+    return _Room(context_tokens(model.config), planned.context_tokens, rows)
+
+
+def _plan_continued(recipe: Recipe, model: PreTrainedModel) -> Attached:
+    """Put the adapter to continue from on a model without weights; raises ModelError where it cannot be used."""
+    from ..models.adapter_files import errors_named, require_adapter
+
+    folder = Path(str(recipe.model.adapter))
+    if (folder / CONFIG).is_file():  # the method says what another folder holds instead
+        require_adapter(folder)
+    with errors_named(folder):
+        return recipe.method.continue_from(model, folder)
 
 
 def _device_of(recipe: Recipe) -> torch.device:

@@ -13,7 +13,7 @@ from ..core.files import PRIVATE_FILE, saving, write_atomic
 from ..core.run_folder import RunFolder
 from ..core.settings import parse_overrides, read_yaml
 from ..engine.signals import sigterm_as_ctrl_c
-from .identity import settings_and_data
+from .identity import require_same_base, settings_and_data
 from .preflight import Ready, preflight
 from .recipe import Recipe, dotted, lay_over, parse_recipe, spelt_out
 from .run import Run
@@ -121,8 +121,8 @@ class _Session:
             log.close()
 
     def _train(self, ready: Ready, log: EventLog, earlier: Sequence[Event]) -> Run:
-        from ..models.fingerprint import fingerprint
-        from ..models.load import load_model
+        from ..models.fingerprint import fingerprint, write_fingerprint
+        from ..models.load import load_model, weights_folder
         from .before_after import Comparison
         from .build import attach, build_training, choose_kernels, forward_for, frozen_once, precision_for
         from .outcome import Outcome
@@ -132,7 +132,9 @@ class _Session:
         log.emit("stage", text=f"loading {self.recipe.model.name}")
         model = load_model(self.recipe.model)
         choose_kernels(self.recipe, model, log)
-        base, precision = fingerprint(model), precision_for(self.recipe.model, model)
+        base = fingerprint(model, weights_folder(self.recipe.model))
+        precision = precision_for(self.recipe.model, model)
+        require_same_base(self.recipe, self.folder, base)
         comparison = Comparison(self.recipe, ready.tokenizer, data)
         attached = attach(self.recipe, model, data, log)
         forward = forward_for(attached, precision, log)
@@ -143,8 +145,9 @@ class _Session:
         with frozen_once(self.folder, training, data, log):
             self._resume(training, log)
             self.under_way = True
+            write_fingerprint(self.folder.root, base)
             progress = training.run()
-            outcome = Outcome(self.recipe, self.folder, attached, comparison, progress, log)
+            outcome = Outcome(self.recipe, self.folder, attached, comparison, progress, base, log)
             outcome.save_result()  # before anything more is asked of the model
             comparison.look_after(forward, attached, log, training.result_loss)
         return outcome.finish()
