@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import hostile_templates
 import tiny
 from hostile_templates import HOSTILE
 from weitiao.core.errors import ModelError
-from weitiao.data.sandbox import REFUSALS, TooCostly, compiled
+from weitiao.data.sandbox import REFUSALS, Now, TooCostly, compiled
 from weitiao.data.template import choose_template
 
 HARMLESS = {
@@ -78,3 +80,21 @@ def test_what_is_too_costly_says_so() -> None:
     with pytest.raises(TooCostly, match="characters"):
         compiled(HOSTILE["doubling"]).render({})
     assert issubclass(TooCostly, REFUSALS)
+
+
+def test_the_time_of_a_day_that_is_given_is_midnight_and_else_that_of_now() -> None:
+    source = "{{ strftime_now('%Y-%m-%d %H:%M') }}"
+    assert compiled(source).render({"strftime_now": Now(date(2026, 1, 2))}) == "2026-01-02 00:00"
+    assert compiled(source).render({})[:4] == str(date.today().year)
+
+
+def test_a_busy_machine_refuses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No clock decides: what a template may do is counted."""
+    hours = iter(range(0, 10**9, 3600))
+    for clock in ("time", "monotonic", "perf_counter", "thread_time", "process_time"):
+        monkeypatch.setattr(time, clock, lambda: float(next(hours)))
+    source = (
+        "{% for m in messages %}{% for n in messages %}{{ m.content if m is eq(n) }}{% endfor %}{% endfor %}"
+    )
+    turns = [{"content": str(n)} for n in range(200)]
+    assert compiled(source).render({"messages": turns}) == "".join(str(n) for n in range(200))

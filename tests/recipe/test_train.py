@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from weitiao.core.errors import (
     WeitiaoError,
 )
 from weitiao.core.events import Event, Listener
+from weitiao.data import gate
 from weitiao.engine.checkpoint import list_checkpoints
 from weitiao.engine.settings import TrainSettings
 from weitiao.engine.signals import watch_signals
@@ -366,6 +368,29 @@ def test_resuming_on_changed_data_or_a_changed_base_is_refused(
     with pytest.raises(ModelError, match=r"trained on another base: \d+ of its parts differ(.|\n)*--force"):
         resume(tmp_path / "run")
     resume(tmp_path / "run", ["model.allow_other_base=true"])
+
+
+def test_a_run_goes_on_another_day_though_its_template_writes_the_date(
+    recipe: dict[str, Any], tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tiny
+
+    own = shutil.copytree(tiny_model_folder, tmp_path / "dated")
+    dated = "{{ strftime_now('%Y-%m-%d') }}\n" + tiny.CHATML
+    tiny.make_tokenizer(chat_template=dated).save_pretrained(own)
+    recipe = {**recipe, "model": str(own)}
+    train(parse_recipe({**recipe, "out": tmp_path / "straight"}))
+    with pytest.raises(Stopped):
+        train(parse_recipe(recipe), [at_event("step", 2, send(signal.SIGTERM))])
+
+    class Tomorrow(date):
+        @classmethod
+        def today(cls) -> date:
+            return date.today() + timedelta(days=1)
+
+    monkeypatch.setattr(gate, "date", Tomorrow)
+    resume(tmp_path / "run")
+    assert adapter_of(tmp_path / "run") == adapter_of(tmp_path / "straight")
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_said(recipe: dict[str, Any], tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import date, datetime
 from functools import cache, wraps
 from types import BuiltinMethodType, MethodType
 from typing import Any
@@ -108,7 +109,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         )
         self.globals |= {
             "raise_exception": _refuse,
-            "strftime_now": _now,
+            "strftime_now": Now(),
             "namespace": _Namespace,
             "dict": _Dict(),
         }
@@ -196,7 +197,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             for one in (__obj.__self__, *given):
                 limits.read(one)
             within_method(__obj.__self__, __obj.__name__, given)
-        elif __obj in (_refuse, _now):
+        elif __obj is _refuse or isinstance(__obj, Now):
             _no_stand_in("a call", args)
         return limits.made(super().call(__context, __obj, *args, **kwargs))
 
@@ -320,10 +321,19 @@ def _refuse(message: str) -> None:
     raise jinja2.TemplateError(message)
 
 
-def _now(form: str) -> str:
-    if len(form) > limits.MOST_DATE or re.search(r"%\W*\d", form):
-        raise TooCostly("it asks for a very long date")
-    return datetime.now().strftime(form)
+@dataclass(frozen=True)
+class Now:
+    """What a template writes of the date and time."""
+
+    day: date | None = None
+    """The day that a whole run is rendered for, at midnight; None for this moment."""
+
+    def __call__(self, form: str) -> str:
+        """Return the date in a form as strftime has it."""
+        if len(form) > limits.MOST_DATE or re.search(r"%\W*\d", form):
+            raise TooCostly("it asks for a very long date")
+        moment = datetime.now() if self.day is None else datetime.combine(self.day, datetime.min.time())
+        return moment.strftime(form)
 
 
 def _tojson(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import date
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -46,18 +47,19 @@ class Writer(Protocol):
 class ChatWriter:
     """The tokenizer's own chat template."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, day: date | None = None) -> None:
+        self._tokenizer, self._day = tokenizer, day
 
     def write(self, messages: Sequence[Message], tools: Sequence[Any] = (), *, asks: bool) -> str:
         """Return the template's text; raises RowError with the template's own words."""
-        from .sandbox import REFUSALS, compiled
+        from .sandbox import REFUSALS, Now, compiled
 
         given = {
             **self._tokenizer.special_tokens_map,
             "messages": variables(messages),
             "tools": list(tools) or None,
             "documents": None,
+            "strftime_now": Now(self._day),
             "add_generation_prompt": asks,
         }
         try:
@@ -95,15 +97,23 @@ class Template:
     """Renders conversations for one tokenizer."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, kind: Literal["chat", "instruction"], stop_ids: set[int]
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        kind: Literal["chat", "instruction"],
+        stop_ids: set[int],
+        day: date | None = None,
     ) -> None:
-        """Raises ModelError where answers would not end in a token that generation stops on."""
+        """Raises ModelError where answers would not end in a token that generation stops on.
+
+        `day` is what templates that write the date are given; left out, the day of asking.
+        """
         self.kind = kind
+        self.day = day
         self.stop_ids = frozenset(stop_ids)
         self._stops = [str(token) for token in tokenizer.convert_ids_to_tokens(sorted(stop_ids)) if token]
         self._stop = any_of(self._stops)
         self._writer: Writer = (
-            ChatWriter(tokenizer) if kind == "chat" else InstructionWriter(tokenizer.eos_token)
+            ChatWriter(tokenizer, day) if kind == "chat" else InstructionWriter(tokenizer.eos_token)
         )
         self._encoder = Encoder(tokenizer)
         self._renderer = Renderer(self._write, self._stop)
@@ -129,7 +139,12 @@ class Template:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Carry it to another process as what it was made of."""
-        return Template, (self._tokenizer, self.kind, set(self.stop_ids))
+        return Template, (self._tokenizer, self.kind, set(self.stop_ids), self.day)
+
+    @property
+    def writes_date(self) -> bool:
+        """Whether the template reads the date, so that its text differs from day to day."""
+        return self.kind == "chat" and "strftime_now" in str(self._tokenizer.chat_template)
 
     @property
     def vocabulary(self) -> int:
@@ -339,10 +354,13 @@ class Template:
 
 
 def choose_template(
-    tokenizer: PreTrainedTokenizerBase, kind: Kind = "auto", generation_config: GenerationConfig | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    kind: Kind = "auto",
+    generation_config: GenerationConfig | None = None,
+    day: date | None = None,
 ) -> Template:
     """Return the template of a kind, checked on a probe; raises ModelError with what to do where there is
-    none."""
+    none. `day` as in `Template`."""
     has_chat = tokenizer.chat_template is not None
     chosen: Literal["chat", "instruction"] = (
         "chat" if kind == "chat" or (kind == "auto" and has_chat) else "instruction"
@@ -377,7 +395,7 @@ def choose_template(
                 "set eos_token in the model's tokenizer_config.json",
             )
         )
-    return Template(tokenizer, chosen, stops)
+    return Template(tokenizer, chosen, stops, day)
 
 
 def _check_names(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -402,9 +420,15 @@ def _check_names(tokenizer: PreTrainedTokenizerBase) -> None:
 def stop_token_ids(
     tokenizer: PreTrainedTokenizerBase, generation_config: GenerationConfig | None
 ) -> set[int]:
-    """Return the ids that generation stops on: the tokenizer's eos and those of the generation config."""
+    """Return the ids that generation stops on: the tokenizer's eos and those of the generation config.
+
+    Raises ModelError where the generation config names no ids.
+    """
     configured = None if generation_config is None else generation_config.eos_token_id
     listed = configured if isinstance(configured, list) else [configured]
+    if not all(one is None or (isinstance(one, int) and one >= 0) for one in listed):
+        what = "the model's generation_config.json names stop tokens that are no ids"
+        raise ModelError(Problem(what, f"eos_token_id: {configured!r:.80}", "a number, or a list of numbers"))
     return {int(i) for i in [*listed, tokenizer.eos_token_id] if i is not None}
 
 

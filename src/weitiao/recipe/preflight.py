@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,7 @@ class Ready:
     tokenizer: PreTrainedTokenizerBase
 
 
-def preflight(recipe: Recipe, new_folder: bool = True) -> Ready:
+def preflight(recipe: Recipe, new_folder: bool = True, day: date | None = None) -> Ready:
     """Check folder, data, model, method, optimizer, schedule, trackers and disk together, and tokenise the data.
 
     Nothing is written and no weights are loaded. Raises the WeitiaoError of the first kind found, carrying the
@@ -81,7 +82,7 @@ def preflight(recipe: Recipe, new_folder: bool = True) -> Ready:
     if new_folder:
         findings.run(RunFolder(recipe.out).require_new)
     findings.run(lambda: room.append(_check_model(recipe)))
-    findings.run(lambda: ready.append(_tokenise(recipe, bool(room))))
+    findings.run(lambda: ready.append(_tokenise(recipe, bool(room), day)))
     findings.run(lambda: _check_schedule(recipe))
     findings.run(lambda: require_installed(recipe.train))
     findings.run(lambda: _check_compiler(recipe))
@@ -96,7 +97,7 @@ def preflight(recipe: Recipe, new_folder: bool = True) -> Ready:
     return ready[0]
 
 
-def _tokenise(recipe: Recipe, model_is_there: bool) -> Ready:
+def _tokenise(recipe: Recipe, model_is_there: bool, day: date | None) -> Ready:
     """Bring the data through the gate; without a model, as far as that goes. Raises DataError, ModelError."""
     from ..data.dataset import check_data, load_data
     from ..models.load import load_generation_config, load_tokenizer
@@ -107,7 +108,7 @@ def _tokenise(recipe: Recipe, model_is_there: bool) -> Ready:
         raise ModelError  # what is wrong with the model is said already
     tokenizer = load_tokenizer(recipe.model)
     stops = load_generation_config(recipe.model)
-    return Ready(load_data(recipe.data, tokenizer, recipe.train.seed, stops, forms), tokenizer)
+    return Ready(load_data(recipe.data, tokenizer, recipe.train.seed, stops, forms, day=day), tokenizer)
 
 
 def _require_room(data: Prepared, room: _Room) -> None:

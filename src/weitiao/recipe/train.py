@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,11 +52,20 @@ def resume(root: str | Path, words: Sequence[str] = (), listeners: Sequence[List
         remedy = f"a new run that continues from it: model.adapter={folder.adapter}"
         raise RunFolderError(Problem(what, str(root), "a run that was interrupted", remedy))
     _say(listeners, "checking the settings, reading and tokenising the data")
-    ready = preflight(recipe, new_folder=False)
+    ready = preflight(recipe, new_folder=False, day=_day_of(folder))
     with sigterm_as_ctrl_c(), folder.locked():
         _require_same_run(folder, settings_and_data(recipe, ready.data))
         keeps_packs = "pack_tokens" not in changes.get("train", {})
         return _Session(recipe, folder, listeners, keeps_packs).train(ready)
+
+
+def _day_of(folder: RunFolder) -> date | None:
+    """Return the day that a run's rows were written for, where its template writes the date; else None."""
+    days = [event.get("day") for event in read_events(folder.events) if event["event"] == "data"]
+    try:
+        return date.fromisoformat(days[-1]) if days and isinstance(days[-1], str) else None
+    except ValueError:
+        return None
 
 
 def _say(listeners: Sequence[Listener], text: str) -> None:
@@ -128,7 +138,8 @@ class _Session:
         from .outcome import Outcome
 
         data = ready.data
-        log.emit("data", summary=data.summary.as_dict(), lines=data.summary.lines())
+        day = str(data.template.day) if data.template.writes_date else None
+        log.emit("data", summary=data.summary.as_dict(), lines=data.summary.lines(), day=day)
         log.emit("stage", text=f"loading {self.recipe.model.name}")
         model = load_model(self.recipe.model)
         choose_kernels(self.recipe, model, log)
