@@ -222,6 +222,7 @@ def _begin(worker: Worker) -> None:
     global _worker
     _worker = worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # What was there before the fork is never garbage; to look at it would also copy its pages.
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)

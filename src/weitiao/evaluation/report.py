@@ -53,6 +53,7 @@ class Words:
     compare: str
     merge: str
     nothing_held_out: str
+    failures: str
 
 
 ENGLISH = Words(
@@ -86,6 +87,7 @@ ENGLISH = Words(
     compare="Compare its answers with those before training",
     merge="Make a plain model of it",
     nothing_held_out="No rows were held out, so there is no such number: set `data.held_out`.",
+    failures="What failed after the result was saved",
 )
 CHINESE = Words(
     title="微调报告",
@@ -118,6 +120,7 @@ CHINESE = Words(
     compare="与训练前的回答对比",
     merge="合并成普通模型",
     nothing_held_out="没有留出数据，因此没有这项数字：请设置 `data.held_out`。",
+    failures="结果保存之后未能完成的部分",
 )
 
 
@@ -135,6 +138,7 @@ def report(facts: ReportFacts, words: Words = ENGLISH) -> str:
         f"# {words.title}: {cell(facts.run)}",
         _trained(facts, words),
         _summary(facts, words),
+        _failures(facts, words),
         _held_out(facts, words),
         _answers(facts, words),
         _curve(facts, words),
@@ -205,6 +209,11 @@ def _trained(facts: ReportFacts, words: Words) -> str:
 def _summary(facts: ReportFacts, words: Words) -> str:
     lines = facts.data_lines_zh if words is CHINESE else facts.data_lines
     return f"## {words.summary}\n\n" + "\n".join(f"- {cell(line)}" for line in lines) if lines else ""
+
+
+def _failures(facts: ReportFacts, words: Words) -> str:
+    lines = "\n".join(f"- {cell(line)}" for line in facts.failures)
+    return f"## {words.failures}\n\n{lines}" if lines else ""
 
 
 def _held_out(facts: ReportFacts, words: Words) -> str:

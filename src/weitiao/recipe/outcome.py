@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from ..core.events import Event, EventLog, read_events, steps_that_count
-from ..core.files import staged_folder
+from ..core.events import EventLog, read_events, steps_that_count
+from ..core.files import saving, staged_folder
 from ..core.run_folder import RunFolder
 from ..engine.loop import Progress
 from ..engine.monitor import peak_memory_bytes
@@ -27,78 +27,84 @@ from .run import Run
 PACKAGES = ("weitiao", "torch", "transformers", "peft")
 
 
-def finish(
-    recipe: Recipe,
-    folder: RunFolder,
-    attached: Attached,
-    comparison: Comparison,
-    progress: Progress,
-    log: EventLog,
-) -> Run:
-    """Save the result with its card, write the report, emit `finished`, and return the run."""
-    events = list(read_events(folder.events))
-    facts = _facts(recipe, folder, attached, comparison, progress, events)
-    target = folder.model if attached.saves_whole_model else folder.adapter
-    _save(attached, comparison, target, facts)
-    log.emit(
-        "finished",
-        out=str(folder.root),
-        adapter=str(target),
-        held_out=_held_out_fields(comparison),
-        seconds=progress.seconds,
-        peak_memory_bytes=facts.peak_memory_bytes,
-        tokens_per_second=facts.tokens_per_second,
-    )
-    write_report(folder.root, facts)
-    return Run(folder, recipe)
+@dataclass
+class Outcome:
+    """What comes of a run that has made its last step."""
 
+    recipe: Recipe
+    folder: RunFolder
+    attached: Attached
+    comparison: Comparison
+    progress: Progress
+    log: EventLog
 
-def _save(attached: Attached, comparison: Comparison, target: Path, facts: ReportFacts) -> None:
-    """Write the result and give it its name at once; one that a crash left without its report is replaced."""
-    shutil.rmtree(target, ignore_errors=True)
-    with staged_folder(target) as staging:
-        attached.save(staging)
-        if attached.saves_whole_model:
-            comparison.tokenizer.save_pretrained(staging)
-        write_card(staging, facts)
+    @property
+    def result(self) -> Path:
+        """Where the trained adapter or model lies."""
+        return self.folder.model if self.attached.saves_whole_model else self.folder.adapter
 
+    def save_result(self) -> None:
+        """Write the result and give it its name at once; one that a crash left without its report is replaced.
 
-def _facts(
-    recipe: Recipe,
-    folder: RunFolder,
-    attached: Attached,
-    comparison: Comparison,
-    progress: Progress,
-    events: Sequence[Event],
-) -> ReportFacts:
-    trainable, total = count_parameters(attached.model)
-    looks = [(event["step"], event["loss"]) for event in events if event["event"] == "evaluated"]
-    return ReportFacts(
-        run=str(folder.root),
-        base=recipe.model.name,
-        data=[source.path or "Python rows" for source in recipe.data.sources],
-        data_lines=comparison.data.summary.lines(),
-        data_lines_zh=comparison.data.summary.lines_zh(),
-        method=recipe.method.name,
-        method_title=recipe.method.title,
-        method_settings=recipe.method.model_dump(mode="json"),
-        trainable=trainable,
-        total=total,
-        steps=progress.step,
-        seconds=progress.seconds,
-        tokens_per_second=progress.tokens / progress.seconds if progress.seconds else 0.0,
-        peak_memory_bytes=peak_memory_bytes(),
-        result=(folder.model if attached.saves_whole_model else folder.adapter).name,
-        is_adapter=not attached.saves_whole_model,
-        needs_weitiao=needs_registering(attached),
-        before=_scores(comparison.before.held_out if comparison.before else None),
-        after=_scores(comparison.after.held_out if comparison.after else None),
-        losses=[(event["step"], event["loss"]) for event in steps_that_count(iter(events))],
-        held_out_losses=sorted(dict(looks).items()),
-        answers=comparison.answers,
-        versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        base_hub_id=hub_id_of(recipe.model),
-    )
+        Raises ResourceError where the disk is full, RunFolderError where the folder cannot be written.
+        """
+        shutil.rmtree(self.result, ignore_errors=True)
+        with saving(self.result, self.progress.step), staged_folder(self.result) as staging:
+            self.attached.save(staging)
+            if self.attached.saves_whole_model:
+                self.comparison.tokenizer.save_pretrained(staging)
+            write_card(staging, self._facts())
+        self.log.emit("saved", step=self.progress.step, path=str(self.result))
+
+    def finish(self) -> Run:
+        """Write the card again, now with the scores, and the report; emit `finished`, and return the run."""
+        facts = self._facts()
+        with saving(self.folder.root, self.progress.step):
+            write_card(self.result, facts)
+            self.log.emit(
+                "finished",
+                out=str(self.folder.root),
+                adapter=str(self.result),
+                held_out=_held_out_fields(self.comparison),
+                seconds=self.progress.seconds,
+                peak_memory_bytes=facts.peak_memory_bytes,
+                tokens_per_second=facts.tokens_per_second,
+            )
+            write_report(self.folder.root, facts)
+        return Run(self.folder, self.recipe)
+
+    def _facts(self) -> ReportFacts:
+        events = list(read_events(self.folder.events))
+        trainable, total = count_parameters(self.attached.model)
+        looks = [(event["step"], event["loss"]) for event in events if event["event"] == "evaluated"]
+        recipe, progress, comparison = self.recipe, self.progress, self.comparison
+        return ReportFacts(
+            run=str(self.folder.root),
+            base=recipe.model.name,
+            data=[source.path or "Python rows" for source in recipe.data.sources],
+            data_lines=comparison.data.summary.lines(),
+            data_lines_zh=comparison.data.summary.lines_zh(),
+            method=recipe.method.name,
+            method_title=recipe.method.title,
+            method_settings=recipe.method.model_dump(mode="json"),
+            trainable=trainable,
+            total=total,
+            steps=progress.step,
+            seconds=progress.seconds,
+            tokens_per_second=progress.tokens / progress.seconds if progress.seconds else 0.0,
+            peak_memory_bytes=peak_memory_bytes(),
+            result=self.result.name,
+            is_adapter=not self.attached.saves_whole_model,
+            needs_weitiao=needs_registering(self.attached),
+            before=_scores(comparison.before.held_out if comparison.before else None),
+            after=_scores(comparison.after.held_out if comparison.after else None),
+            losses=[(event["step"], event["loss"]) for event in steps_that_count(iter(events))],
+            held_out_losses=sorted(dict(looks).items()),
+            answers=comparison.answers,
+            failures=comparison.failures,
+            versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+            base_hub_id=hub_id_of(recipe.model),
+        )
 
 
 def _scores(held_out: HeldOut | None) -> Scores | None:

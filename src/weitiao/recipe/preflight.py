@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..core.errors import DataError, ModelError, Problem, SettingsError, WeitiaoError, raise_all
 from ..core.files import need_disk
 from ..core.run_folder import RunFolder
+from ..engine.checkpoint import STATE_BYTES
 from ..engine.kernels import require_kernels
 from ..engine.optimizers import require_fast, require_installed
 from ..engine.plan import StepPlan
@@ -172,7 +173,7 @@ def bytes_written(settings: TrainSettings, attached: Attached) -> int:
     from ..methods._base import count_parameters
 
     trainable, everything = count_parameters(attached.model)
-    checkpoint_bytes = 4 * trainable * OPTIMIZER_COPIES
+    checkpoint_bytes = 4 * trainable * OPTIMIZER_COPIES + STATE_BYTES
     result_bytes = 4 * (everything if attached.saves_whole_model else trainable)
     kept = settings.keep_checkpoints + 1 + settings.keep_best
     return kept * checkpoint_bytes + result_bytes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.errors import Problem, RunFolderError, SettingsError, raise_all
 from ..core.events import Event, EventLog, Listener, read_events
-from ..core.files import PRIVATE_FILE, write_atomic
+from ..core.files import PRIVATE_FILE, saving, write_atomic
 from ..core.run_folder import RunFolder
 from ..core.settings import parse_overrides, read_yaml
 from ..engine.signals import sigterm_as_ctrl_c
@@ -30,7 +30,8 @@ def train(recipe: Recipe, listeners: Sequence[Listener] = ()) -> Run:
     folder = RunFolder(recipe.out)
     with sigterm_as_ctrl_c(), folder.locked():
         folder.require_new()
-        write_atomic(folder.run_yaml, recipe.as_yaml(), PRIVATE_FILE)
+        with saving(folder.root):
+            write_atomic(folder.run_yaml, recipe.as_yaml(), PRIVATE_FILE)
         session = _Session(recipe, folder, listeners)
         try:
             return session.train(ready)
@@ -124,7 +125,7 @@ class _Session:
         from ..models.load import load_model
         from .before_after import Comparison
         from .build import attach, build_training, choose_kernels, forward_for, frozen_once, precision_for
-        from .outcome import finish
+        from .outcome import Outcome
 
         data = ready.data
         log.emit("data", summary=data.summary.as_dict(), lines=data.summary.lines())
@@ -143,8 +144,10 @@ class _Session:
             self._resume(training, log)
             self.under_way = True
             progress = training.run()
+            outcome = Outcome(self.recipe, self.folder, attached, comparison, progress, log)
+            outcome.save_result()  # before anything more is asked of the model
             comparison.look_after(forward, attached, log, training.result_loss)
-        return finish(self.recipe, self.folder, attached, comparison, progress, log)
+        return outcome.finish()
 
     def _resume(self, training: Training, log: EventLog) -> None:
         """Go back to the newest whole checkpoint, if there is one, saying which were passed over."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import ModelError, Problem, RunFolderError
-from ..core.files import need_disk, staged_folder
+from ..core.files import need_disk, saving, staged_folder
 from ..data.conversation import Message
 from ..engine.forward import base_of
 from ..evaluation.opened import Opened, Source, locate, open_source
@@ -80,7 +80,7 @@ def merge_run(name: str, out: Path, questions: Sequence[str] = CHECK_QUESTIONS) 
     prompts = [opened.template.prompt([Message("user", text)]) for text in questions]
     wanted = _logits(opened.model, prompts)
     exact = _is_exact(opened, source)
-    with staged_folder(out) as staging:
+    with saving(out), staged_folder(out) as staging:
         dtype = _write(opened, staging)
         del opened  # the model read back needs the memory
         written = load_model(_as_written(staging, dtype, source.base))
