@@ -10,6 +10,9 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -220,3 +223,20 @@ def test_twenty_moments(
     all_cases = cases(materials)
     case = all_cases[name] if name in all_cases else resuming(request.getfixturevalue("begun"))
     try_moments(name, case, tmp_path, MOMENTS, server)
+
+
+RAISED_AT_THE_END = """
+import ctypes, sys
+libc = ctypes.CDLL(None)
+libc.__cxa_atexit(getattr(libc, "raise"), int(sys.argv.pop()), None)  # called when Python has ended
+from weitiao.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_when_all_is_done_changes_no_code(number: signal.Signals) -> None:
+    words = [sys.executable, "-c", RAISED_AT_THE_END, "settings", "train", str(int(number))]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=240)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "batch_size" in done.stdout
