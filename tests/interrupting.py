@@ -11,9 +11,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 SCRIPT = Path(__file__).with_name("interrupted_command.py")
@@ -213,3 +214,42 @@ def _is_left(group: int) -> bool:
 def _kill_all(group: int) -> None:
     with suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
+
+
+OPERATIONS = ("open", "os.chmod", "os.mkdir", "os.rename")
+
+
+class _Countdown:
+    """An audit hook, which stays for ever, and raises only while it is set."""
+
+    def __init__(self) -> None:
+        self.left, self.folder = 0, ""
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, arguments: tuple[object, ...]) -> None:
+        if self.left and event in OPERATIONS and self.folder in str(arguments[0]):
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+
+
+_countdown = cache(_Countdown)
+
+
+def ctrl_c_everywhere(folder: Path, work: Callable[[], object]) -> Iterator[None]:
+    """Do some work again and again, stopped at its first operation on a file under `folder`, at its second, ...
+
+    Yields after each of them, and ends with the one that nothing stopped.
+    """
+    countdown, number = _countdown(), 0
+    while True:
+        number += 1
+        countdown.left, countdown.folder = number, str(folder)
+        try:
+            work()
+        except KeyboardInterrupt:
+            yield
+            continue
+        finally:
+            countdown.left = 0
+        return
