@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import ClassVar
 import pytest
 from pydantic import Field
 
+from interrupting import ctrl_c_everywhere
 from weitiao.core.errors import (
     EXIT_CODES,
     Interrupted,
@@ -40,6 +42,37 @@ def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path) -> None:
         write_json(path, {"a": float("nan")})
     assert json.loads(path.read_text()) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def names_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def test_ctrl_c_at_any_moment_of_a_write_leaves_nothing_beside(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+    stops = 0
+    for _ in ctrl_c_everywhere(tmp_path, lambda: write_json(path, {"a": 2})):
+        stops += 1
+        assert json.loads(path.read_text()) in ({"a": 1}, {"a": 2})
+        assert names_in(tmp_path) == {"a.json"}
+    assert stops >= 3
+    assert json.loads(path.read_text()) == {"a": 2}
+
+
+def test_ctrl_c_at_any_moment_of_a_staged_folder_leaves_all_of_it_or_nothing(tmp_path: Path) -> None:
+    def fill() -> None:
+        with staged_folder(tmp_path / "made") as staging:
+            (staging / "inner").mkdir()
+            write_atomic(staging / "inner" / "a.txt", "a")
+
+    whole, stops = {"made", "made/inner", "made/inner/a.txt"}, 0
+    for _ in ctrl_c_everywhere(tmp_path, fill):
+        stops += 1
+        assert names_in(tmp_path) in (set(), whole)
+        shutil.rmtree(tmp_path / "made", ignore_errors=True)
+    assert stops >= 5
+    assert names_in(tmp_path) == whole
 
 
 DYING = """

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from interrupting import ctrl_c_everywhere
 from tiny_training import Events, equal, last_state, make_examples, make_training, weights_of
 from weitiao.core.errors import NotFiniteError, ResourceError, RunFolderError
 from weitiao.core.files import need_disk
@@ -236,6 +237,18 @@ def test_what_a_dead_process_left_goes_with_the_next_save(folder: Path) -> None:
     assert newest_whole(folder) == (folder / "step-00000003", [])
     save_checkpoint(folder, snapshot(4))
     assert list(folder.glob(".staging-*")) == []
+
+
+def test_ctrl_c_at_any_moment_of_a_save_leaves_the_checkpoint_or_nothing(folder: Path) -> None:
+    before, stops = {path.name for path in folder.iterdir()}, 0
+    for _ in ctrl_c_everywhere(folder, lambda: save_checkpoint(folder, snapshot(4))):
+        stops += 1
+        found = {path.name for path in folder.iterdir()}
+        assert found - before in (set(), {"step-00000004"})
+        assert not any(map(damage_of, list_checkpoints(folder)))
+        shutil.rmtree(folder / "step-00000004", ignore_errors=True)
+    assert stops >= 10
+    assert not damage_of(folder / "step-00000004")
 
 
 def test_a_damaged_one_of_the_same_step_is_replaced_and_a_whole_one_kept(folder: Path) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import shutil
 import time
 from pathlib import Path
 
-import gguf
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import tiny
+from tiny_gguf import save_tiny_gguf
 from weitiao.core.errors import ModelError, ResourceError
 from weitiao.models import gguf as ours
 from weitiao.models.aliases import ALIASES, Alias
@@ -51,44 +49,7 @@ def test_a_package_that_is_not_installed_says_how_to_get_it() -> None:
 
 @pytest.fixture(scope="module")
 def gguf_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Llama of 16-bit weights, written as llama.cpp's converter names and orders them."""
-    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
-    model, tokenizer = tiny.make_llama(), tiny.make_tokenizer()
-    writer = gguf.GGUFWriter(path, "llama")
-    config = model.config
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_vocab_size(config.vocab_size)
-    writer.add_tokenizer_model("gpt2")
-    tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-    writer.add_token_list(tokens)
-    writer.add_token_types([3 if token.startswith("<|im_") else 1 for token in tokens])
-    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
-    writer.add_token_merges([" ".join(pair) for pair in merges])
-    writer.add_eos_token_id(tokenizer.eos_token_id)
-    writer.add_bos_token_id(0)
-    writer.add_chat_template(tokenizer.chat_template)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
-    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
-    for name, tensor in model.state_dict().items():
-        array = tensor.numpy()
-        leaf = name.split(".")[-2]
-        if leaf in heads:  # llama.cpp interleaves the two halves of each rotary head
-            shape = (heads[leaf], 2, array.shape[0] // heads[leaf] // 2, array.shape[1])
-            array = array.reshape(shape).swapaxes(1, 2).reshape(array.shape)
-        kind = np.float32 if array.ndim == 1 else np.float16
-        writer.add_tensor(names.get_name(name, (".weight",)), np.ascontiguousarray(array.astype(kind)))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    return save_tiny_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
 
 
 @pytest.fixture

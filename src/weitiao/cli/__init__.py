@@ -30,7 +30,7 @@ def main() -> None:
         SIGNALS.ends()
         print("stopped by Ctrl-C", file=sys.stderr)
         code = 130
-    SIGNALS.ends()
+    SIGNALS.leave()
     sys.exit(code)
 
 

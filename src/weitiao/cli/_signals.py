@@ -40,6 +40,11 @@ class Signals:
         self._ending = True
         self._came_at = time.monotonic()
 
+    def leave(self) -> None:
+        """Let nothing stop the end of the process, which takes its handlers away before it is done with the rest."""
+        for number in SENTENCES:
+            signal.signal(number, signal.SIG_IGN)
+
     def send_again(self) -> None:
         """Send the last signal once more, as its exception was lost (nobody catches one of a destructor)."""
         if self._came is not None:

@@ -45,11 +45,14 @@ def write_atomic(path: Path, content: bytes | str, mode: int = 0o666) -> None:
     """Write a file through a sibling, fsync and rename, with `mode` as `open(2)` takes it; raises OSError."""
     data = content.encode("utf-8") if isinstance(content, str) else content
     staged = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    staged.replace(path)
+    try:
+        with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 
@@ -153,8 +156,8 @@ def staged_folder(folder: Path) -> Iterator[Path]:
         if not _is_alive(left.name.removesuffix(PART).rpartition(".")[2].partition("-")[0]):
             shutil.rmtree(left, ignore_errors=True)  # its process was killed
     staging = Path(mkdtemp(PART, f".{folder.name}.{os.getpid()}-", folder.parent))
-    staging.chmod(_usual_mode(0o777))
     try:
+        staging.chmod(_usual_mode(0o777))
         yield staging
         for path in [*staging.rglob("*"), staging]:
             if path.is_dir():

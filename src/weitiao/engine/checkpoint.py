@@ -87,12 +87,15 @@ def save_checkpoint(folder: Path, snapshot: Snapshot) -> Path:
     size_bytes = sum(t.numel() * t.element_size() for tensors in files.values() for t in tensors.values())
     need_disk(folder, size_bytes + STATE_BYTES, f"the checkpoint of step {snapshot.step}")
     staging = folder / f"{STAGING}{os.getpid()}-{target.name}"
-    staging.mkdir(mode=PRIVATE_FOLDER)
-    for name, tensors in files.items():
-        save_file(tensors, staging / f"{name}.safetensors")
-        (staging / f"{name}.safetensors").chmod(PRIVATE_FILE)
-    write_json(staging / "state.json", state, PRIVATE_FILE)
-    _publish(staging, target, snapshot.step)
+    try:
+        staging.mkdir(mode=PRIVATE_FOLDER)
+        for name, tensors in files.items():
+            save_file(tensors, staging / f"{name}.safetensors")
+            (staging / f"{name}.safetensors").chmod(PRIVATE_FILE)
+        write_json(staging / "state.json", state, PRIVATE_FILE)
+        _publish(staging, target, snapshot.step)
+    finally:  # stopped, or the disk is full, which what is half written would keep full
+        shutil.rmtree(staging, ignore_errors=True)
     return target
 
 
