@@ -8,9 +8,12 @@ Chinese pages take the code's sentences from docs/zh/words.yaml; what is not the
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import yaml
@@ -34,6 +37,8 @@ from weitiao.models.settings import ModelSettings
 from weitiao.objectives import OBJECTIVES
 
 ROOT = Path(__file__).resolve().parents[1]
+PAIRS = ROOT / "docs" / "architectures.jsonl"
+WAYS = ("packed", "one by one", "refused", "not made")
 WORDS = ROOT / "docs" / "zh" / "words.yaml"
 PLACE = re.compile(r"(<!-- generated: (?P<name>[\w. -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -85,6 +90,21 @@ CHINESE_LABELS: Mapping[str, str] = {
     "paper": "论文",
     "yes": "是",
     "no": "否",
+    "architecture": "架构",
+    "architectures": "架构",
+    "methods tried": "试过的方法数",
+    "packed": "打包",
+    "one by one": "逐条",
+    "refused": "拒绝",
+    "not made": "无法缩小",
+    "all": "全部",
+    "all but": "除这些以外的全部：",
+    "reason": "原因",
+    "pairs": "组合数",
+    "largest difference of a loss": "损失的最大相对差",
+    "largest difference of merged logits": "合并后 logits 的最大差",
+    "continued as uninterrupted": "续训与不中断一致",
+    "batch as single": "成批生成与逐条一致",
     "No settings of its own.": "没有自己的设置。",
 }
 """What the tables here say themselves."""
@@ -206,6 +226,62 @@ def cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
+def tried_pairs() -> list[dict[str, str]]:
+    """Return what the sweep (tests/sweep/run.py) found of each pair of a method and an architecture."""
+    return [json.loads(line) for line in PAIRS.read_text(encoding="utf-8").splitlines()]
+
+
+def architectures(translate: Translate) -> str:
+    """Return how each architecture's examples go through the model, by method."""
+    rows = []
+    by_architecture = sorted(tried_pairs(), key=itemgetter("architecture", "method"))
+    for name, group in groupby(by_architecture, itemgetter("architecture")):
+        ways = {pair["method"]: pair["way"] for pair in group}
+        columns = ([method for method, way in ways.items() if way == wanted] for wanted in WAYS)
+        rows.append((f"`{name}`", f"{len(ways)}", *(some_of(column, ways, translate) for column in columns)))
+    return table(("architecture", "methods tried", *WAYS), rows, translate)
+
+
+def some_of(found: Sequence[str], every: Iterable[str], translate: Translate) -> str:
+    """Name the methods that were found among all that were tried, or those that are not where they are fewer."""
+    others = [method for method in every if method not in found]
+    if found and not others:
+        return translate("all")
+    if len(others) < len(found):
+        return f"{translate('all but')} {backquoted(others)}"
+    return backquoted(found)
+
+
+def refusals(translate: Translate) -> str:
+    """Return why methods refuse architectures, and why some architectures could not be tried."""
+    reasons: dict[tuple[str, str], set[str]] = {}
+    for pair in tried_pairs():
+        if pair["reason"]:
+            by = "-" if pair["way"] == "not made" else f"`{pair['method']}`"
+            reasons.setdefault((by, pair["reason"]), set()).add(pair["architecture"])
+    rows = [(*key, backquoted(sorted(names))) for key, names in sorted(reasons.items())]
+    return table(("method", "reason", "architectures"), rows, translate)
+
+
+def sweep(translate: Translate) -> str:
+    """Return how many pairs were tried, and what was found of them."""
+    pairs = tried_pairs()
+    rows = [
+        *((way, str(sum(pair["way"] == way for pair in pairs))) for way in WAYS),
+        ("largest difference of a loss", largest(pairs, "loss")),
+        ("largest difference of merged logits", largest(pairs, "merge")),
+        ("continued as uninterrupted", str(sum(pair["resume"] == "same" for pair in pairs))),
+        ("batch as single", str(sum(pair["batch"].startswith("same") for pair in pairs))),
+    ]
+    return table(("pairs", str(len(pairs))), rows, translate)
+
+
+def largest(pairs: Sequence[Mapping[str, str]], name: str) -> str:
+    """Return the largest of the numbers that one comparison begins with."""
+    numbers = [float(found[0]) for pair in pairs if (found := re.match(r"[\d.]+e[+-]\d+", pair[name]))]
+    return f"{max(numbers, default=0.0):.1e}"
+
+
 WHOLE: Mapping[str, Callable[[Translate], str]] = {
     "methods": methods,
     "every-method": every_method,
@@ -214,6 +290,9 @@ WHOLE: Mapping[str, Callable[[Translate], str]] = {
     "readers": readers,
     "checks": checks,
     "exit-codes": exit_codes,
+    "sweep": sweep,
+    "architectures": architectures,
+    "refusals": refusals,
 }
 """Tables of everything of a kind."""
 

@@ -74,5 +74,6 @@ def pairs() -> list[tuple[str, str]]:
     """Return (English, Chinese) of each page that is there in both languages."""
     english = sorted((ROOT / "docs" / "en").rglob("*.md"))
     both = [(path, ROOT / "docs" / "zh" / path.relative_to(ROOT / "docs" / "en")) for path in english]
+    both += [(ROOT / "docs" / "architectures.md", ROOT / "docs" / "zh" / "architectures.md")]
     both += [(ROOT / folder / "README.md", ROOT / folder / "README.zh.md") for folder in ("", "examples")]
     return [(one.relative_to(ROOT).as_posix(), other.relative_to(ROOT).as_posix()) for one, other in both]

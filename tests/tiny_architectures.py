@@ -31,6 +31,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     "qwen3": LLAMA_LIKE,
     "gemma": LLAMA_LIKE,
     "gemma2": LLAMA_LIKE,
+    "gemma3_text": LLAMA_LIKE,
     "phi3": LLAMA_LIKE,
     "gpt2": {"vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64,
              "bos_token_id": 1, "eos_token_id": 2},

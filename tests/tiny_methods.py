@@ -25,7 +25,10 @@ REFUSED = {
         for name in METHODS.names()
         if not METHODS.load(name).on_transposed
     },
-    **{("llama_adapter", other): "gpt2, llama, mistral" for other in ("qwen2", "opt", "gemma", "bloom")},
+    **{
+        ("llama_adapter", other): "gpt2, llama, mistral"
+        for other in ("qwen2", "opt", "gemma", "bloom", "gemma3_text")
+    },
 }
 """What a method says where it does not take an architecture."""
 PAIRS = [(name, a) for name in METHODS.names() for a in ARCHITECTURES if (name, a) not in REFUSED]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
 import tiny
 import tiny_architectures
-from tiny_methods import every_method, every_pair, logits, make, train
+from tiny_methods import REFUSED, every_method, every_pair, logits, make, train
 from tiny_training import equal, last_state, make_examples, make_training, weights_of
 from weitiao.core.errors import ModelError
 from weitiao.data.conversation import Message
@@ -152,3 +153,33 @@ def test_answers_are_determined_by_the_seed(name: str, chatml_tokenizer: PreTrai
         if "temperature" not in changes:
             alone = [generate(model, chatml_tokenizer, template, [one], settings)[0] for one in asked]
             assert alone == together
+
+
+WINDOWED = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"], "sliding_window": 24}
+WITH_WINDOW = {"mistral": {"sliding_window": 24}, "gemma3_text": WINDOWED}
+"""Architectures whose window reaches over the virtual tokens, but not over padding as well."""
+
+
+@pytest.mark.parametrize("architecture", WITH_WINDOW)
+@every_method
+def test_answers_in_a_batch_are_those_alone_behind_a_sliding_window(
+    name: str, architecture: str, chatml_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    if (name, architecture) in REFUSED:
+        return
+    changes = WITH_WINDOW[architecture] | {
+        "vocab_size": tiny.vocabulary_size(),
+        "max_position_embeddings": 256,
+    }
+    torch.manual_seed(0)
+    attached = make(name).attach(tiny_architectures.make_model(architecture, **changes))
+    train(attached)
+    template = choose_template(chatml_tokenizer)
+    asked = [
+        [Message("user", text)]
+        for text in ("Hi", "Who are you, and what does LoRA add to a layer?", "你是谁？")
+    ]
+    settings = GenerationSettings(max_new_tokens=8, min_new_tokens=8)
+    together = generate(attached.model, chatml_tokenizer, template, asked, settings)
+    alone = [generate(attached.model, chatml_tokenizer, template, [one], settings)[0] for one in asked]
+    assert together == alone

@@ -35,6 +35,16 @@ bf16, single ones 0.17; of examples that see each other they lie 0.5 and more ap
 LEAK_TOLERANCE = 1e-3
 """How far the logits of an example may move in 16 bits when its neighbour is another, root mean square. The same
 kernels compute both, so nothing else moves them."""
+SEEN_IN_LONG_ROWS = (
+    "attention_chunk_size",
+    "index_topk",
+    "index_topk_blocks",
+    "indexer_budget",
+    "compress_rates",
+    "keep_window_size",
+)
+"""Settings of attention that goes in chunks (Llama 4), and of attention that from some length on only reads the rows
+that score highest, of which padding and other examples would take places (DeepSeek-V3.2 and those after it, Doge)."""
 
 
 def base_of(model: nn.Module) -> PreTrainedModel:
@@ -189,7 +199,7 @@ def choose_forward(model: nn.Module, precision: Precision) -> Forward:
     base = base_of(model)
     chosen = Forward.on(model, precision, packs=False, shares=False)
     takes_attention = base._supports_attention_backend and base._can_set_attn_implementation()
-    if not takes_attention or _depends_on_length(base):
+    if not takes_attention or depends_on_length(base):
         return chosen
     was_training = model.training
     model.eval()
@@ -210,13 +220,14 @@ def choose_forward(model: nn.Module, precision: Precision) -> Forward:
     return chosen
 
 
-def _depends_on_length(base: PreTrainedModel) -> bool:
-    """Tell what a short probe cannot see: attention in chunks, and positions scaled by a pack's longest example."""
+def depends_on_length(base: PreTrainedModel) -> bool:
+    """Return what a short probe cannot see: whether attention goes in chunks or picks some of the rows before, and
+    whether positions are scaled by the longest example that goes through."""
     config = base.config.get_text_config().to_dict()
     ropes = config.get("rope_parameters") or {}
     each = [ropes, *(rope for rope in ropes.values() if isinstance(rope, dict))]
     scaled = any(rope.get("rope_type") in ("dynamic", "longrope") for rope in each)
-    return scaled or config.get("attention_chunk_size") is not None
+    return scaled or any(config.get(name) for name in SEEN_IN_LONG_ROWS)
 
 
 def computes_exactly(base: PreTrainedModel, precision: Precision) -> bool:
@@ -241,7 +252,7 @@ def _keeps_apart(forward: Forward, examples: Sequence[Example]) -> bool:
             probe(forward, [*examples[:index], replace(silent, ids=ids), *examples[index + 1 :]])
             for ids in (example.ids, others)
         )
-        if _mean_distance(before, after) > LEAK_TOLERANCE:
+        if mean_distance(before, after) > LEAK_TOLERANCE:
             return False
     return True
 
@@ -249,8 +260,8 @@ def _keeps_apart(forward: Forward, examples: Sequence[Example]) -> bool:
 def probe_examples(base: PreTrainedModel, alike: bool) -> list[Example]:
     """Return two short examples; where they begin `alike`, only what follows is trained."""
     vocabulary = base.get_input_embeddings().weight.shape[0]
-    first, second = (_probe_ids(n, vocabulary) for n in (5, 7))
-    header = _probe_ids(SHORTEST_SHARED, vocabulary) if alike else ()
+    first, second = (probe_ids(n, vocabulary) for n in (5, 7))
+    header = probe_ids(SHORTEST_SHARED, vocabulary) if alike else ()
     return [
         Example(header + ids, (0.0,) * len(header) + (1.0,) * len(ids), "<probe>") for ids in (first, second)
     ]
@@ -264,18 +275,19 @@ def probe(forward: Forward, examples: Sequence[Example]) -> Tensor:
     return outputs.logits_PV()[outputs.rows_K].float()
 
 
-def _probe_ids(length: int, vocabulary: int) -> tuple[int, ...]:
+def probe_ids(length: int, vocabulary: int) -> tuple[int, ...]:
+    """Return ids spread over a vocabulary, other ones for each length."""
     return tuple((7919 * (i + length)) % vocabulary for i in range(length))
 
 
 def same_logits(found_KV: Tensor, wanted_KV: Tensor, exact: bool) -> bool:
     """Tell whether two sets of logits are the same but for rounding, that of fp32 or of 16 bits."""
     if not exact:
-        return _mean_distance(found_KV, wanted_KV) <= HALF_TOLERANCE
+        return mean_distance(found_KV, wanted_KV) <= HALF_TOLERANCE
     return float((found_KV - wanted_KV).abs().max()) <= FP32_TOLERANCE * _spread(wanted_KV)
 
 
-def _mean_distance(found_KV: Tensor, wanted_KV: Tensor) -> float:
+def mean_distance(found_KV: Tensor, wanted_KV: Tensor) -> float:
     """Return the root mean square of the differences, as a share of the logits' spread."""
     return float((found_KV - wanted_KV).square().mean().sqrt()) / _spread(wanted_KV)
 

@@ -133,7 +133,7 @@ class Training:
             step=self.progress.step,
             steps=total_steps,
             loss=result.loss,
-            lr=self.stepper.optimizer.param_groups[0]["lr"],
+            lr=result.lr,
             grad_norm=result.grad_norm,
             tokens=result.tokens,
             tokens_per_second=tokens / seconds,

@@ -34,6 +34,10 @@ FOLLOW_HELD_OUT: frozenset[SchedulerName] = frozenset({"reduce_lr_on_plateau", "
 """Schedules that move with the held-out loss."""
 
 
+WITHOUT_WARMUP: frozenset[SchedulerName] = frozenset({"constant", *FOLLOW_HELD_OUT})
+"""Schedules of transformers' that pass over the warmup they are given."""
+
+
 class ScheduleSettings(Settings):
     """How the learning rate moves over a run."""
 
@@ -61,6 +65,39 @@ class ScheduleSettings(Settings):
     def warmup(self, steps: int) -> int:
         """Return the warmup in steps for a run of `steps` steps."""
         return self.warmup_steps if self.warmup_steps is not None else round(self.warmup_ratio * steps)
+
+
+def warmup_notes(settings: ScheduleSettings, steps: int) -> list[str]:
+    """Return what a person should know of the warmup of a run of `steps` steps, before it begins."""
+    warmup = settings.warmup(steps)
+    if warmup and settings.scheduler in WITHOUT_WARMUP:
+        other = "; constant_with_warmup has one" if settings.scheduler == "constant" else ""
+        return [f"the schedule {settings.scheduler} has no warmup, so train.warmup_* changes nothing{other}"]
+    if not warmup or warmup < steps - 1:
+        return []
+    highest = max(shares_of_lr(settings, steps))
+    what = f"the warmup takes {min(warmup, steps)} of the run's {steps} steps"
+    if highest == 0:
+        return [f"{what}, and in each the learning rate is 0: nothing will be trained"]
+    if highest < 1:
+        return [f"{what}, so the learning rate reaches only {highest:.0%} of train.lr"]
+    return [f"{what}, so only the last one is made with the full learning rate"]
+
+
+def shares_of_lr(settings: ScheduleSettings, steps: int) -> list[float]:
+    """Return the share of train.lr that each step is made with; for schedules that follow no held-out loss."""
+    from torch import zeros
+    from torch.nn import Parameter
+    from torch.optim import SGD
+
+    optimizer = SGD([Parameter(zeros(1))], lr=1.0)
+    schedule = build_schedule(optimizer, settings, steps)
+    shares = []
+    for _ in range(steps):
+        shares.append(float(optimizer.param_groups[0]["lr"]))
+        optimizer.step()
+        schedule.step()
+    return shares
 
 
 def build_schedule(optimizer: Optimizer, settings: ScheduleSettings, steps: int) -> LRScheduler:

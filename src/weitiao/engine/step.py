@@ -72,6 +72,8 @@ class StepResult:
     tokens: int
     """Tokens of the step's examples, each in full: those that several share count for each of them, and those of rows
     that train nothing count too, though fewer go through the model."""
+    lr: float
+    """The learning rate that the step was made with; without LoRA+'s factor."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,9 @@ class Stepper:
         examples train nothing changes nothing.
         """
         tokens = sum(len(example.ids) for example in examples)
+        lr = float(self.optimizer.param_groups[0]["lr"])
         if not any(example.trained_tokens for example in examples):
-            return StepResult(loss=0.0, grad_norm=0.0, tokens=tokens)
+            return StepResult(loss=0.0, grad_norm=0.0, tokens=tokens, lr=lr)
         while True:
             found = self._gradients(examples, step)
             if not found.fits:
@@ -142,7 +145,7 @@ class Stepper:
         self.attached.after_update(step)
         self.optimizer.zero_grad(set_to_none=True)
         self.scale.succeeded()
-        return StepResult(found.loss, found.norm, tokens)
+        return StepResult(found.loss, found.norm, tokens, lr)
 
     @property
     def _all_parameters(self) -> list[Parameter]:

@@ -23,6 +23,7 @@ from ..engine.forward import base_of
 from ..methods._peft_prompt import PromptModel
 from ..models.anatomy import context_tokens
 from .cutting import PieceDecoder, StopCutter, cut_at, decoded
+from .padding import batches
 from .settings import GenerationSettings
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from ..data.conversation import Message, Prompt
     from ..data.template import Template
 
-BATCH_PROMPTS = 8
 ShouldStop = Callable[[], bool]
 
 
@@ -50,10 +50,11 @@ def generate(
 ) -> list[list[str]]:
     """Answer each conversation; returns `num_return_sequences` texts each, in the order given.
 
-    Prompts of about one length go through the model together, padded on the left; greedy and beam answers
-    equal those generated one by one. The caller's random state and the model's mode are as before. Where
-    `should_stop` says yes, the texts are what there was by then (empty for conversations not reached). Raises
-    DataError for a conversation longer than the model's context.
+    Prompts of about one length go through the model together, padded on the left, or only those of one length where
+    padding would change answers (evaluation/padding.py): greedy and beam answers equal those generated one by one.
+    The caller's random state and the model's mode are as before. Where `should_stop` says yes, the texts are what
+    there was by then (empty for conversations not reached). Raises DataError for a conversation longer than the
+    model's context.
     """
     prompts = [template.prompt(messages) for messages in conversations]
     longest = _longest_answer(model, prompts, settings)
@@ -61,12 +62,10 @@ def generate(
         model, tokenizer, template.stop_ids, settings, longest, should_stop, template.answer_ids
     )
     answers: list[list[str]] = [[""] * settings.num_return_sequences for _ in prompts]
-    by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index].ids))
     with _evaluating(model):
-        for start in range(0, len(by_length), BATCH_PROMPTS):
+        for batch in batches(model, prompts):
             if should_stop():
                 break
-            batch = by_length[start : start + BATCH_PROMPTS]
             for index, own in zip(batch, generation.texts([prompts[i] for i in batch]), strict=True):
                 answers[index] = own
     return answers

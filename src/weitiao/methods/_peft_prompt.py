@@ -169,7 +169,11 @@ class PromptModel(SavesAsUsed, PeftModelForCausalLM):  # type: ignore[misc]  # p
         prompt = self.get_prompt(1)
         if isinstance(prompt, Tensor):
             embedded = prompt.to(self.word_embeddings.weight.dtype)
-            prompt = self.base_model(inputs_embeds=embedded, use_cache=True).past_key_values
+            # A cache of no model's: a sliding layer's own keeps the last tokens of its window only.
+            whole = DynamicCache()
+            prompt = self.base_model(
+                inputs_embeds=embedded, past_key_values=whole, use_cache=True
+            ).past_key_values
         return [(layer.keys, layer.values) for layer in prompt.layers]
 
     @contextmanager
@@ -278,7 +282,8 @@ def begin_prefix(model: PeftModel, start: str, ids: list[int]) -> None:
     base = model.get_base_model()
     was_training = base.training
     base.eval()
-    cache = base(input_ids=_chosen_ids(model, start, ids)[None], use_cache=True).past_key_values
+    chosen_1n = _chosen_ids(model, start, ids)[None]
+    cache = base(input_ids=chosen_1n, past_key_values=DynamicCache(), use_cache=True).past_key_values
     base.train(was_training)
     both = [part for layer in cache.layers for part in (layer.keys[0], layer.values[0])]
     flat_nX = torch.stack(both).permute(2, 0, 1, 3).flatten(1)  # 2L of (H, n, D) to (n, 2L * H * D)

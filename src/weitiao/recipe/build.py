@@ -27,7 +27,7 @@ from ..engine.plan import StepPlan
 from ..engine.precision import Precision
 from ..engine.products import uses_onednn
 from ..engine.ranks import Ranks
-from ..engine.schedules import build_schedule
+from ..engine.schedules import build_schedule, warmup_notes
 from ..engine.step import LossScale, Stepper
 from ..evaluation.held_out import measure_held_out
 from ..methods._base import Attached, count_parameters
@@ -116,6 +116,8 @@ def build_training(
         forward.shares = False
         add_noise(base_of(attached.model).get_input_embeddings(), settings.neftune_alpha, forward.lengths)
     plan = StepPlan.of(data.train, settings)
+    for note in warmup_notes(settings, plan.total_steps):
+        log.emit("note", text=note)
     attached.starts(plan.total_steps)
     parameters = attached.trainable()
     planned = _plan_memory(recipe, forward, parameters, data, log, free_bytes)

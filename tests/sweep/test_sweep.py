@@ -1,0 +1,51 @@
+"""Every method on every causal architecture, and, in the ordinary suite, a few pairs and what the sweep found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sweep import zoo
+from sweep.pair import Pair, Verdict, check
+from sweep.run import RESULTS, in_a_process, line, rows
+from weitiao.methods import METHODS
+
+HANDFUL = [
+    ("lora", "gemma3_text"),
+    ("lora", "mixtral"),
+    ("lora", "mamba"),
+    ("lora", "bart"),
+    ("prefix_tuning", "mistral"),
+]
+"""A window, experts, a state, positions that padding would move, and virtual tokens in front of a window."""
+
+
+@pytest.mark.parametrize(("method", "architecture"), HANDFUL)
+def test_a_pair_is_right(method: str, architecture: str) -> None:
+    verdict = check(method, architecture)
+    assert verdict.faults == []
+    assert verdict.way in ("packed", "one by one")
+    assert verdict.resume == verdict.batch == "same"
+
+
+def test_another_loss_is_found(tmp_path: Path) -> None:
+    zoo.make_model("llama").save_pretrained(tmp_path / "base")
+    pair = Pair(Verdict("lora", "llama"), tmp_path)
+    straight, losses = pair.trained()
+    assert not pair.same_losses(straight, losses).startswith("FAULT")
+    assert pair.same_losses(straight, [losses[0], losses[1] * (1 + 1e-4)]).startswith("FAULT")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("architecture", zoo.architectures())
+def test_every_method_is_right_or_refused(architecture: str) -> None:
+    found = [in_a_process(method, architecture) for method in METHODS.names()]
+    assert [line(row) for row in found if row["faults"]] == []
+
+
+def test_no_pair_that_was_tried_is_wrong() -> None:
+    found = rows(RESULTS)
+    assert found
+    assert [line(row) for row in found if row["faults"]] == []
