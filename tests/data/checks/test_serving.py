@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,25 @@ def findings(check: str, name: str, forms: list[AnyForm], **given: str) -> list[
 def test_training_sees_what_serving_sends(name: str, reasoning: str) -> None:
     found = findings("same_as_serving", name, ROWS, reasoning=reasoning)
     assert not [one for one in found if one.severity == "error"]
+
+
+@pytest.mark.parametrize("name", ["qwen3", "glm4.5", "chatml"])
+def test_an_empty_thought_that_the_template_adds_is_no_other_answer(name: str) -> None:
+    assert not findings("same_as_serving", name, [talk("a", "b"), talk("a", "b", "c", "d")])
+
+
+@pytest.mark.parametrize("name", ["qwen3", "chatml"])
+def test_a_last_answer_without_weight_is_not_compared(name: str) -> None:
+    first, answer, second, last = talk("a", "b", "c", "d").messages
+    row = Conversation((first, replace(answer, weight=1.0), second, replace(last, weight=0.0)), "x:1")
+    assert not findings("same_as_serving", name, [row])
+
+
+@pytest.mark.parametrize("name", ["qwen3", "chatml", "llama2"])
+def test_a_question_with_weight_ends_no_answer(name: str) -> None:
+    question, answer = talk("a", "b").messages
+    row = Conversation((replace(question, weight=1.0), answer), "x:1")
+    assert not findings("trained_stop", name, [row])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -55,7 +55,7 @@ class SameAsServing(KindsCheck):
         template, tokenizer = self.context.template, self.context.tokenizer
         if template is None or tokenizer is None:
             return False
-        *before, last = talk.messages
+        *before, last = _to_the_last_trained(talk)
         if self.context.settings.reasoning == "drop":
             before = [without_reasoning(message) for message in before]
         try:
@@ -70,8 +70,8 @@ class SameAsServing(KindsCheck):
             return True
         wanted = _comparable(last.content)
         said = [_comparable(tokenizer.decode(self._answer(example, len(prompt)))) for example in own]
-        # Where a prompt opens the thought, an answer without one closes it first.
-        said = [text.removeprefix("</think>") for text in said]
+        # A template may write an empty thought, or, where the prompt opens one, its end before an answer without one.
+        said = [text.removeprefix("<think>").removeprefix("</think>") for text in said]
         if wanted not in said:
             self.hit("answer", row, excerpt(said[0]))
         return True
@@ -86,6 +86,14 @@ class SameAsServing(KindsCheck):
     def facts(self, outcome: Outcome) -> Mapping[str, Any]:
         """Return how many rows were compared, and of how many."""
         return {"rows_compared": self.counts["compared"], "rows": outcome.rows}
+
+
+def _to_the_last_trained(talk: Conversation) -> tuple[Message, ...]:
+    """Return the turns up to the last answer with weight; behind it an example may end."""
+    trained = [
+        at for at, message in enumerate(talk.messages) if message.role == "assistant" and message.weight != 0
+    ]
+    return talk.messages[: trained[-1] + 1] if trained else talk.messages
 
 
 def _is_drawn(number: int) -> bool:

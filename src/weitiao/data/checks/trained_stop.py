@@ -46,7 +46,11 @@ class TrainedStop(KindsCheck):
             bad = next((end for end in ends if example.ids[end] not in stops), None)
             if bad is None:
                 self.counts["answers"] += len(ends)
-            elif bad != len(example.ids) - 1 and not self._goes_on(row, example, bad):
+            elif (
+                bad != len(example.ids) - 1
+                and not _trains_questions(row)
+                and not self._goes_on(row, example, bad)
+            ):
                 self.hit("untrained", row, f"token {bad + 1} of {len(example.ids)}")
 
     def _goes_on(self, row: RowFacts, example: Example, end: int) -> bool:
@@ -61,6 +65,14 @@ class TrainedStop(KindsCheck):
     def facts(self, outcome: Outcome) -> Mapping[str, Any]:
         """Return how many answers end in a trained stop token."""
         return {"answers_with_trained_stop": self.counts["answers"]}
+
+
+def _trains_questions(row: RowFacts) -> bool:
+    """Whether turns that are no answers have weight of their own, so that not every stretch ends an answer."""
+    form = row.form
+    return isinstance(form, Conversation) and any(
+        message.weight and message.role != "assistant" for message in form.messages
+    )
 
 
 def _trained_ends(weights: tuple[float, ...]) -> list[int]:
