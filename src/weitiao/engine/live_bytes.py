@@ -33,6 +33,9 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
     itself.
     """
 
+    supports_higher_order_operators = True
+    """FlexAttention is one. Under this mode it runs as it is, not compiled, and what it keeps is the same."""
+
     def __init__(self, device_type: str) -> None:
         """Count storages on devices of one type: cpu, cuda, ..."""
         super().__init__()  # type: ignore[no-untyped-call]

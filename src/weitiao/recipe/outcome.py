@@ -11,6 +11,7 @@ from pathlib import Path
 from ..core.events import Event, EventLog, read_events, steps_that_count
 from ..core.files import staged_folder
 from ..core.run_folder import RunFolder
+from ..core.version import VERSION
 from ..engine.loop import Progress
 from ..engine.monitor import peak_memory_bytes
 from ..evaluation.card import write_card
@@ -24,7 +25,7 @@ from .before_after import Comparison
 from .recipe import Recipe
 from .run import Run
 
-PACKAGES = ("weitiao", "torch", "transformers", "peft")
+PACKAGES = ("torch", "transformers", "peft")
 
 
 def finish(
@@ -96,7 +97,11 @@ def _facts(
         losses=[(event["step"], event["loss"]) for event in steps_that_count(iter(events))],
         held_out_losses=sorted(dict(looks).items()),
         answers=comparison.answers,
-        versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        versions={
+            "python": platform.python_version(),
+            "weitiao": VERSION,
+            **{name: version(name) for name in PACKAGES},
+        },
         base_hub_id=hub_id_of(recipe.model),
     )
 
