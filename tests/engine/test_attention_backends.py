@@ -94,9 +94,12 @@ def varlen_as_documented(
     *,
     scale: float | None,
     window_size: tuple[int, int],
-    enable_gqa: bool,
+    enable_gqa: bool = True,
 ) -> torch.Tensor:
-    """Do what torch 2.13 documents of varlen_attn, by scores: query i sees the keys i - left to i + right."""
+    """Do what torch documents of varlen_attn, by scores: query i sees the keys i - left to i + right.
+
+    torch 2.11 takes no `enable_gqa`, and its kernel groups heads by itself.
+    """
     assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32
     assert enable_gqa or query.shape[1] == key.shape[1]
     key, value = (whole.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for whole in (key, value))

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
 
-@dataclass(frozen=True)
+# Not frozen: into what is, torch.compile (2.11) looks, and it would compile blocks anew for each pack's layout.
+@dataclass(eq=False)
 class Layout:
     """The segments of a pack, in rows of its keys."""
 
