@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, get_args
 
@@ -128,14 +127,6 @@ class TestPacks:
         (loss, found), (wanted_loss, wanted) = made(True), made(False)
         assert loss == pytest.approx(wanted_loss, rel=1e-3)
         assert_alike(found, wanted, 1e-2)
-
-
-def learns(training: Training) -> list[float]:
-    """Return the losses of the steps of a training over one batch."""
-    events = Events()
-    training.log.listeners = (*training.log.listeners, events)
-    training.run()
-    return [event["loss"] for event in events.of("step")]
 
 
 class TestFourBits:
@@ -290,8 +281,14 @@ def dynamo() -> Iterator[None]:
     torch._dynamo.reset()
 
 
+with_compiler = [
+    *gpu_only,
+    pytest.mark.skipif(ON_GPU and not can_compile(), reason="needs triton and a C compiler"),
+]
+
+
 class TestCompiled:
-    pytestmark = [*gpu_only, pytest.mark.skipif(not can_compile(), reason="needs triton and a C compiler")]
+    pytestmark = with_compiler
 
     @pytest.mark.usefixtures("dynamo")
     @pytest.mark.parametrize("rows", [make_examples(12, longest=40), ROWS], ids=["apart", "alike"])
@@ -356,8 +353,7 @@ class TestPrecision:
             steps=12,
             listeners=(events,),
         )
-        with nullcontext():
-            training.run()
+        training.run()
         losses = [event["loss"] for event in events.of("step")]
         assert losses[-1] < 0.9 * losses[0]
         assert all(weight.dtype is FP32 for weight in training.stepper.parameters.values())
