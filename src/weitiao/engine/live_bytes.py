@@ -34,7 +34,15 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
     """
 
     supports_higher_order_operators = True
-    """FlexAttention is one. Under this mode it runs as it is, not compiled, and what it keeps is the same."""
+    """FlexAttention is one."""
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Let what torch.compile made run compiled within this mode, as FlexAttention must.
+
+        What a compiled function keeps for its backward pass is not seen; of FlexAttention that is its output once more.
+        """
+        return True
 
     def __init__(self, device_type: str) -> None:
         """Count storages on devices of one type: cpu, cuda, ..."""
