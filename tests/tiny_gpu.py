@@ -6,6 +6,7 @@ themselves shows before a GPU is at hand.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -104,11 +105,12 @@ def distance(found: Tensor, wanted: Tensor) -> float:
 
 
 @contextmanager
-def memory_limited_to(size_bytes: int) -> Iterator[None]:
-    """Within the context this process gets no more of the GPU's memory than so many bytes."""
+def memory_limited_to(more_bytes: int) -> Iterator[None]:
+    """Within the context this process gets no more of the GPU's memory than so many bytes beside what tensors hold."""
+    gc.collect()
     torch.cuda.empty_cache()
     whole = torch.cuda.get_device_properties(DEVICE).total_memory
-    torch.cuda.set_per_process_memory_fraction(size_bytes / whole)
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_allocated() + more_bytes) / whole)
     try:
         yield
     finally:

@@ -21,11 +21,11 @@ from weitiao.engine.attention import BACKENDS, Backend, Call, choose_backend
 from weitiao.engine.layout import Layout
 
 BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
-TOLERANCES = {BF16: 1.5e-2, FP16: 3e-3, FP32: 1e-5}
+TOLERANCES = {BF16: 2.5e-2, FP16: 5e-3, FP32: 5e-5}
 CAPABILITY = torch.cuda.get_device_capability() if ON_GPU else None
 
 APART = make_pack(make_examples(5, seed=3, shortest=20, longest=70), share=False)
-ALIKE = make_pack(alike(count=4, header=40, own=30))
+ALIKE = make_pack(alike(count=4, header=40, own=15))
 LONG_APART = make_pack(make_examples(4, seed=4, shortest=100, longest=400), share=False)
 LONG_ALIKE = make_pack(alike(count=5, header=300, own=150))
 FILLED = make_pack(make_examples(3, seed=5), share=False, fill_to=200)
