@@ -4,7 +4,11 @@ PYTHON ?= python3
 JOBS ?= 2
 PIP = .venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test lint bench bench-methods
+# What the GPU targets run on: the Python that has a torch for the GPU (make gpu PYTHON=...), weitiao from src, no network.
+ON_GPU = PYTHONPATH=src$(if $(PYTHONPATH),:$(PYTHONPATH)) $(PYTHON)
+OUT ?= gpu-results
+
+.PHONY: help demo test lint bench bench-methods gpu gpu-tests gpu-bench
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -26,6 +30,16 @@ bench: .venv/.installed-dev  ## speed and memory beside LLaMA-Factory, TRL and p
 
 bench-methods: .venv/.installed-dev  ## every method's recipe on the same data, into benchmarks/METHODS.md; takes hours
 	.venv/bin/python benchmarks/methods.py
+
+gpu:  ## the tests and the benchmark for a GPU, in 7 minutes on an H100, into OUT=gpu-results; nothing is installed
+	@$(MAKE) --no-print-directory gpu-tests; tested=$$?; $(MAKE) --no-print-directory gpu-bench && exit $$tested
+
+gpu-tests:  ## only the tests; 3 minutes
+	@mkdir -p $(OUT)
+	$(ON_GPU) -m pytest tests/gpu --junit-xml=$(OUT)/tests.xml
+
+gpu-bench:  ## only the benchmark, beside HF + PEFT and Liger; 4 minutes at most
+	$(ON_GPU) benchmarks/gpu.py --out $(OUT)
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "weitiao needs Python 3.11 or newer: make PYTHON=...")'

@@ -1,342 +1,154 @@
-"""Speed, share of the card's peak, and memory of LoRA steps on one GPU, beside plain peft on padded batches.
+"""Speed, share of the card's peak, and memory of LoRA steps on one GPU, beside HF + PEFT, padded, and that with Liger.
 
-    python benchmarks/gpu.py [--only 7B] [--steps 5]
-    python benchmarks/gpu.py --note-none        write into RESULTS.md that there was no GPU
-    python benchmarks/gpu.py --tiny --device cpu    two small models in seconds, to see that the script works
+    python benchmarks/gpu.py [--only Qwen3-4B] [--steps 3] [--seconds 210] [--out FOLDER]
+    python benchmarks/gpu.py --note-none            write into RESULTS.md that there was no GPU
+    python benchmarks/gpu.py --tiny --device cpu    small models in seconds, to see that the script works
 
-The shapes of Qwen2.5 with random weights, made on the device; nothing is downloaded. LoRA r=8 on all linear layers,
-bf16, and 7B also on an nf4 base. The rows of a step are random ids of half to the whole sequence length, the second
-half of each trained. Both sides see the same rows.
+The shapes of known models with random weights, made on the device; nothing is downloaded. LoRA r=8 on all linear
+layers, bf16, and 8B also on an nf4 base. All sides see the same rows of random ids, the second half of each trained,
+and one after the other have the card to themselves. What cannot be measured is a line with the reason.
+
+Results go to gpu.json and gpu.md in FOLDER; without --out to results/gpu.json and a section of RESULTS.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
+import os
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-from _flops import block_shapes, needed_flops
+from _gpu_cases import CASES, SHAPES, TINY_CASES, Case
+from _gpu_sides import LIGER, OURS, PADDED, SIDES, WARM_UP_STEPS
 from _page import put_section
-from peft import LoraConfig, get_peft_model
-from torch import nn
-from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
-from weitiao.core.events import EventLog
-from weitiao.data.conversation import Example
-from weitiao.data.packs import make_pack
-from weitiao.engine.forward import base_of
-from weitiao.engine.memory import default_pack_tokens
-from weitiao.engine.optimizers import build_optimizer
-from weitiao.engine.step import LossScale, Stepper
-from weitiao.recipe.build import choose_kernels, forward_for, precision_for
-from weitiao.recipe.recipe import Recipe, parse_recipe
+from weitiao.core.version import VERSION
 
 HERE = Path(__file__).resolve().parent
+SOURCE = HERE.parent / "src"
 RESULTS, PAGE = HERE / "results" / "gpu.json", HERE / "RESULTS.md"
-HEADING = "## GPU: LoRA on Qwen2.5 shapes"
+HEADING = "## GPU: LoRA beside HF + PEFT and Liger"
 NO_GPU = "No GPU was available; not measured."
 GIB = 2**30
-WARM_UP_STEPS = 2
-RANK, LR, SEED = 8, 1e-4, 0
-LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
-PEAKS: dict[str, tuple[float, str]] = {
-    "H200": (989.5, "https://www.nvidia.com/en-us/data-center/h200/"),
-    "H100 PCIe": (756.5, "https://resources.nvidia.com/en-us-hopper-architecture/nvidia-h100-tensor-c"),
-    "H100 80GB HBM3": (989.5, "https://resources.nvidia.com/en-us-hopper-architecture/nvidia-h100-tensor-c"),
-    "A100": (312.0, "https://www.nvidia.com/en-us/data-center/a100/"),
-    "L40S": (362.05, "https://www.nvidia.com/en-us/data-center/l40s/"),
-    "RTX 4090": (
-        165.2,
-        "https://images.nvidia.com/aem-dam/Solutions/geforce/ada/nvidia-ada-gpu-architecture.pdf",
-    ),
-    "RTX 3090": (
-        71.0,
-        "https://www.nvidia.com/content/PDF/nvidia-ampere-ga-102-gpu-architecture-whitepaper-v2.pdf",
-    ),
-}
-"""Dense bf16 TFLOP/s with fp32 accumulation, by a part of the card's name; halves of figures given for sparse ones."""
+SECONDS = 210
+LOSS_TOLERANCE = 2e-2
+"""How far the first losses of two sides may lie apart in bf16, as a share: both are of the same untrained model."""
 
 Measured = dict[str, Any]
+Job = tuple[Case, str]
 
 
-@dataclass(frozen=True)
-class Case:
-    """One row of the table."""
-
-    name: str
-    shape: dict[str, int | bool]
-    length: int
-    rows: int
-    quantization: str = "none"
+def jobs_of(cases: Sequence[Case]) -> list[Job]:
+    """Return what is to be measured, in order; compiled blocks are compared with our own that are not."""
+    return [(case, side) for case in cases for side in ((OURS,) if case.compile else SIDES)]
 
 
-def shape_of(
-    hidden: int, layers: int, heads: int, kv: int, mlp: int, vocabulary: int, tied: bool
-) -> dict[str, Any]:
-    """Return a Qwen2 config's numbers."""
-    return {
-        "hidden_size": hidden,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv,
-        "intermediate_size": mlp,
-        "vocab_size": vocabulary,
-        "tie_word_embeddings": tied,
-        "max_position_embeddings": 32768,
-    }
+def measured(jobs: Sequence[Job], device: str, steps: int, seconds: float) -> tuple[list[Measured], Measured]:
+    """Measure jobs in a process of their own, in another where one ends it, until the time is over.
+
+    Returns a line for each job, and what is known of the machine.
+    """
+    until = time.monotonic() + seconds
+    left, lines, machine = list(jobs), [], {"device": device, "peak": "unknown", "peak_flops": 0.0}
+    while left:
+        remaining = until - time.monotonic()
+        if remaining <= 0:
+            lines += [_line(job, "no time was left (--seconds)") for job in left]
+            break
+        written, reason = _worker(left, device, steps, remaining, not lines)
+        found = [line for line in written if "side" in line]
+        machine = next((line["machine"] for line in written if "machine" in line), machine)
+        lines += found
+        left = left[len(found) :]
+        if left:
+            lines.append(_line(left.pop(0), reason))
+    for line in lines:
+        if "seconds" in line and machine["peak_flops"]:
+            line["tokens_per_second"] = line["tokens"] / line["seconds"]
+            line["share_of_peak"] = line["flops"] / line["seconds"] / machine["peak_flops"]
+    return lines, machine
 
 
-SHAPES = {
-    "0.5B": shape_of(896, 24, 14, 2, 4864, 151936, tied=True),
-    "1.5B": shape_of(1536, 28, 12, 2, 8960, 151936, tied=True),
-    "7B": shape_of(3584, 28, 28, 4, 18944, 152064, tied=False),
-}
-"""As in the config.json of Qwen/Qwen2.5-0.5B, -1.5B and -7B."""
-TINY = shape_of(64, 2, 4, 2, 128, 256, tied=True)
-
-CASES = [
-    Case(name, SHAPES[name], length, rows, quantization)
-    for name, quantization in (("0.5B", "none"), ("1.5B", "none"), ("7B", "none"), ("7B", "nf4"))
-    for length, rows in ((512, 32), (4096, 8))
-]
-TINY_CASES = [Case("tiny", TINY, 32, 6), Case("tiny", TINY, 32, 6, "nf4")]
+def _line(job: Job, reason: str) -> Measured:
+    case, side = job
+    return {"case": case.name, "side": side, **asdict(case), "failed": reason}
 
 
-def make_rows(case: Case) -> list[Example]:
-    """Return the rows of a step: the longest is `length` tokens, the others from half of it on."""
-    generator = torch.Generator().manual_seed(SEED)
-    lengths = torch.randint(case.length // 2, case.length + 1, (case.rows,), generator=generator).tolist()
-    lengths[0] = case.length
-    rows = []
-    for number, length in enumerate(lengths):
-        ids = torch.randint(3, int(case.shape["vocab_size"]), (length,), generator=generator).tolist()
-        weights = tuple(float(t >= length // 2) for t in range(length))
-        rows.append(Example(tuple(ids), weights, f"random:{number + 1}"))
-    return rows
-
-
-def make_model(case: Case, device: torch.device) -> PreTrainedModel:
-    """Return a model of random weights: bf16 on a GPU, fp32 on a CPU, its blocks' linears in 4 bits for nf4."""
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    torch.manual_seed(SEED)
-    with torch.device(device):
-        model = Qwen2ForCausalLM._from_config(Qwen2Config(**case.shape), dtype=dtype)
-    if case.quantization == "nf4":
-        _quantize(model, dtype)
-    return model.requires_grad_(False)
-
-
-def _quantize(model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """Put bitsandbytes' layers in place of the blocks' linears, as from_pretrained does."""
-    from bitsandbytes.nn import Linear4bit, Params4bit
-
-    for path, linear in list(model.model.layers.named_modules()):
-        if isinstance(linear, nn.Linear):
-            device = linear.weight.device
-            layer = Linear4bit(
-                linear.in_features, linear.out_features, linear.bias is not None, compute_dtype=dtype,
-                quant_type="nf4", device="meta",
-            )  # fmt: skip
-            layer.weight = Params4bit(linear.weight.detach().cpu(), requires_grad=False, quant_type="nf4")
-            layer.bias = linear.bias
-            layer.support_avx512bf16_for_cpu = False  # as weitiao.models.load does, and for the same reason
-            model.model.layers.set_submodule(path, layer.to(device))
-    model.is_loaded_in_4bit = True  # what PEFT asks
-
-
-def make_recipe(case: Case, device: torch.device) -> Recipe:
-    """Return weitiao's settings for a case."""
-    compute = {"compute_dtype": "bf16" if device.type == "cuda" else "fp32"}
-    four_bits = {"quantization": "nf4", **compute} if case.quantization == "nf4" else {}
-    return parse_recipe(
-        {
-            "model": {"name": "random", **four_bits},
-            "data": "random.json",
-            "method": {
-                "name": "lora",
-                "r": RANK,
-                "alpha": 2 * RANK,
-                "dropout": 0.0,
-                "target_modules": LINEARS,
-            },
-            "train": {"lr": LR, "seed": SEED},
-            "out": "none",
-        }
-    )
-
-
-def our_side(
-    case: Case, rows: Sequence[Example], device: torch.device
-) -> tuple[Callable[[int], object], Stepper]:
-    """Return weitiao's step, made of the parts a run is made of."""
-    recipe, log = make_recipe(case, device), EventLog(None, ())
-    model = make_model(case, device)
-    precision = precision_for(recipe.model, model)
-    choose_kernels(recipe, model, log)
-    attached = recipe.method.attach(model)
-    forward = forward_for(attached, precision, log)
-    parameters = attached.trainable()
-    stepper = Stepper(
-        attached=attached,
-        forward=forward,
-        objective=recipe.objective,
-        parameters=parameters,
-        optimizer=build_optimizer(parameters, attached.fast_parameters(), recipe.train, recipe.lr),
-        max_grad_norm=recipe.train.max_grad_norm,
-        pack_tokens=default_pack_tokens(device),
-        seed=SEED,
-        scale=LossScale.for_precision(precision),
-    )
-    forward.model.train()
-    return lambda step: stepper.apply(rows, step), stepper
-
-
-def plain_side(
-    case: Case, rows: Sequence[Example], device: torch.device, at_once: int
-) -> Callable[[int], object]:
-    """Return the step of a plain loop: peft, transformers, batches padded to the longest row, summed up."""
-    base = make_model(case, device)
-    base.set_attn_implementation("sdpa")
-    lora = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=LINEARS, task_type="CAUSAL_LM")
-    model = get_peft_model(base, lora).train()
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=LR, weight_decay=0.0, fused=device.type == "cuda")
-    batches = [_padded(rows[start : start + at_once], device) for start in range(0, len(rows), at_once)]
-    items = sum((batch["labels"][:, 1:] != -100).sum() for batch in batches)
-
-    def step(_: int) -> None:
-        for batch in batches:
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                loss = model(**batch, num_items_in_batch=items, use_cache=False).loss
-            loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return step
-
-
-def _padded(rows: Sequence[Example], device: torch.device) -> dict[str, torch.Tensor]:
-    longest = max(len(row.ids) for row in rows)
-    shape = (len(rows), longest)
-    ids_BT, mask_BT = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
-    labels_BT = torch.full(shape, -100)
-    for number, row in enumerate(rows):
-        length = len(row.ids)
-        ids_BT[number, :length] = torch.tensor(row.ids)
-        mask_BT[number, :length] = 1
-        trained = torch.tensor(row.weights) > 0
-        labels_BT[number, :length] = torch.where(trained, torch.tensor(row.ids), -100)
-    batch = {"input_ids": ids_BT, "attention_mask": mask_BT, "labels": labels_BT}
-    return {name: tensor.to(device) for name, tensor in batch.items()}
-
-
-def timed(step: Callable[[int], object], steps: int, device: torch.device) -> tuple[float, int | None]:
-    """Return the seconds of one step and the peak of the GPU's memory in bytes, None on a CPU."""
-    on_gpu = device.type == "cuda"
-    for number in range(WARM_UP_STEPS):
-        step(number)
-    if on_gpu:
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-    started = time.perf_counter()
-    for number in range(steps):
-        step(WARM_UP_STEPS + number)
-    if on_gpu:
-        torch.cuda.synchronize()
-    seconds = (time.perf_counter() - started) / steps
-    return seconds, torch.cuda.max_memory_allocated() if on_gpu else None
-
-
-def free(device: torch.device) -> None:
-    """Give back what the side before held."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-
-
-def measure_plain(
-    case: Case, rows: Sequence[Example], device: torch.device, steps: int, budget: int
-) -> Measured:
-    """Measure the plain loop with as many rows at once as `budget` tokens hold, halved until they fit."""
-    at_once = max(1, budget // case.length)
-    while at_once:
+def _worker(
+    jobs: Sequence[Job], device: str, steps: int, seconds: float, first: bool
+) -> tuple[list[Measured], str]:
+    """Run a process over jobs; return the lines it wrote, and why it ended before all were done."""
+    wanted = [(asdict(case), side) for case, side in jobs]
+    asked = json.dumps({"device": device, "steps": steps, "machine": first, "jobs": wanted})
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "lines.jsonl"
+        out.touch()
+        command = [sys.executable, str(HERE / "_gpu_sides.py"), asked, str(out)]
+        environment = {**os.environ, "PYTHONPATH": _python_path(), "HF_HUB_OFFLINE": "1"}
         try:
-            seconds, peak = timed(plain_side(case, rows, device, at_once), steps, device)
-            return {"seconds": seconds, "peak_bytes": peak, "rows_at_once": at_once}
-        except torch.OutOfMemoryError:
-            at_once //= 2
-        free(device)
-    return {"out_of_memory": True}
+            done = subprocess.run(
+                command, env=environment, stderr=subprocess.PIPE, text=True, timeout=seconds, check=False
+            )
+            said = [line for line in done.stderr.splitlines() if line.strip()]
+            reason = said[-1][:200] if said else f"the process ended with {done.returncode}"
+            if done.returncode:
+                print("\n".join(said[-25:]), file=sys.stderr)
+        except subprocess.TimeoutExpired:
+            reason = "no time was left (--seconds)"
+        return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()], reason
 
 
-def measure(case: Case, device: torch.device, steps: int, peak_flops: float) -> Measured:
-    """Measure both sides of a case."""
-    rows = make_rows(case)
-    tokens = sum(len(row.ids) for row in rows)
-    free(device)
-    step, stepper = our_side(case, rows, device)
-    seconds, peak = timed(step, steps, device)
-    head_rows = len(make_pack(rows, share=False).kept_P)
-    config = base_of(stepper.attached.model).config
-    lengths = [len(row.ids) for row in rows]
-    flops = needed_flops(config, lengths, head_rows, block_shapes(config), rank=RANK).total
-    pack_tokens = stepper.pack_tokens
-    del step, stepper
-    free(device)
-    plain = measure_plain(case, rows, device, steps, pack_tokens)
-    return {
-        "model": case.name,
-        "weights": "nf4" if case.quantization == "nf4" else "bf16" if device.type == "cuda" else "fp32",
-        "length": case.length,
-        "rows": case.rows,
-        "tokens": tokens,
-        "needed_flops": flops,
-        "seconds": seconds,
-        "tokens_per_second": tokens / seconds,
-        "share_of_peak": flops / seconds / peak_flops,
-        "peak_bytes": peak,
-        "pack_tokens": pack_tokens,
-        "plain": plain,
-    }
+def _python_path() -> str:
+    return os.pathsep.join([str(SOURCE), str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
-def peak_of(device: torch.device) -> tuple[float, str]:
-    """Return a device's peak in FLOP/s, and where the number is from: its maker, or a large product measured here."""
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-        for part, (tera, source) in PEAKS.items():
-            if part in name:
-                return tera * 1e12, f"{tera:g} TFLOP/s dense bf16, {source}"
-    side, dtype = (8192, torch.bfloat16) if device.type == "cuda" else (512, torch.float32)
-    one, other = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    seconds, _ = timed(lambda _: one @ other, 20, device)
-    flops = 2 * side**3 / seconds
-    return flops, f"{flops / 1e12:.3g} TFLOP/s, measured: a product of two {side} x {side} matrices"
+def cell(line: Measured | None) -> str:
+    """Write what a side reached: tokens a second and memory, or why it was not measured."""
+    if line is None:
+        return "-"
+    if "failed" in line:
+        return str(line["failed"]).replace("|", "/")
+    memory = "" if line["peak_bytes"] is None else f", {line['peak_bytes'] / GIB:.1f} GiB"
+    return f"{line['tokens'] / line['seconds']:.0f}{memory}"
 
 
-def line(row: Measured) -> str:
-    """Write one line of the table."""
-    plain, gib = row["plain"], "-" if row["peak_bytes"] is None else f"{row['peak_bytes'] / GIB:.1f} GiB"
-    if "out_of_memory" in plain:
-        beside, ratio, plain_gib = "out of memory", "-", "-"
-    else:
-        beside = f"{row['tokens'] / plain['seconds']:.0f}"
-        ratio = f"{plain['seconds'] / row['seconds']:.2f}x"
-        plain_gib = "-" if plain["peak_bytes"] is None else f"{plain['peak_bytes'] / GIB:.1f} GiB"
-    return (
-        f"| {row['model']} | {row['weights']} | {row['length']} | {row['tokens_per_second']:.0f} "
-        f"| {100 * row['share_of_peak']:.1f} % | {gib} | {beside} | {ratio} | {plain_gib} |"
-    )
+def ratio(ours: Measured | None, other: Measured | None) -> str:
+    """Write how many times faster we are."""
+    if ours is None or other is None or "seconds" not in ours or "seconds" not in other:
+        return "-"
+    return f"{other['seconds'] / ours['seconds']:.2f}x"
+
+
+def losses(sides: Sequence[Measured | None]) -> str:
+    """Write the first loss, and whether all sides have it."""
+    found = [line["loss"] for line in sides if line is not None and "loss" in line]
+    if not found:
+        return "-"
+    if max(found) - min(found) <= LOSS_TOLERANCE * abs(found[0]):
+        return f"{found[0]:.4f}"
+    return "DIFFERENT: " + " ".join(f"{loss:.4f}" for loss in found)
+
+
+def table(lines: Sequence[Measured]) -> Iterator[str]:
+    """Yield the table, a line for each case."""
+    sides = f"{OURS}: tokens/s, memory | of the peak | {PADDED} | {LIGER}"
+    yield f"| case | {sides} | faster than | and than | first loss |"
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|"
+    by_side = {(line["case"], line["side"]): line for line in lines}
+    for case in dict.fromkeys(line["case"] for line in lines):
+        ours, plain, liger = found = [by_side.get((case, side)) for side in SIDES]
+        share = f"{100 * ours['share_of_peak']:.1f} %" if ours and "share_of_peak" in ours else "-"
+        cells = [case, cell(ours), share, cell(plain), cell(liger), ratio(ours, plain), ratio(ours, liger)]
+        yield "| " + " | ".join([*cells, losses(found)]) + " |"
 
 
 def page(report: Measured) -> str:
@@ -348,14 +160,12 @@ def page(report: Measured) -> str:
             "",
             f"{report['date']}; {report['device']}; {versions}. `{report['command']}`",
             "",
-            "Random weights, LoRA r=8 on all linear layers; rows of half to the whole length, the second half trained. "
-            f"Share of peak: needed operations over the card's peak ({report['peak']}). Beside it plain peft and "
-            "transformers on padded batches of the same rows.",
+            "Random weights, LoRA r=8 on all linear layers; rows of an eighth to the whole length, the second half "
+            f"trained. Tokens are those of the rows, padding does not count. {report['steps']} steps after "
+            f"{WARM_UP_STEPS}. Share of the peak: needed operations over {report['peak']}. Beside it transformers and "
+            "peft on padded batches of the same rows, alone and with Liger's kernels.",
             "",
-            "| model | weights | length | real tokens/s | share of peak | peak memory | plain tokens/s | weitiao is "
-            "| plain memory |",
-            "|---|---|---:|---:|---:|---:|---:|---:|---:|",
-            *map(line, report["measured"]),
+            *table(report["measured"]),
             "",
         ]
     )
@@ -368,51 +178,72 @@ def write_none() -> None:
     )
 
 
-def report_of(cases: Sequence[Case], device: torch.device, options: argparse.Namespace) -> Measured:
-    """Measure all cases, printing each as it is done."""
-    peak_flops, source = peak_of(device)
-    print(f"peak: {source}", flush=True)
-    measured = []
-    for case in cases:
-        measured.append(measure(case, device, options.steps, peak_flops))
-        print(line(measured[-1]), flush=True)
+def report_of(cases: Sequence[Case], options: argparse.Namespace) -> Measured:
+    """Measure all cases."""
+    lines, machine = measured(jobs_of(cases), options.device, options.steps, options.seconds)
     return {
         "date": date.today().isoformat(),
         "command": "python benchmarks/gpu.py" + (f" --only {options.only}" if options.only else ""),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
-        "versions": {name: version(name) for name in ("weitiao", "torch", "transformers", "peft")},
-        "peak": source,
-        "measured": measured,
+        "steps": options.steps,
+        "versions": {"weitiao": VERSION}
+        | {name: version(name) for name in ("torch", "transformers", "peft")},
+        **machine,
+        "measured": lines,
     }
 
 
-def main() -> None:
-    """Measure, print and write the results; without a GPU say so and write nothing."""
+def write(report: Measured, folder: Path | None) -> None:
+    """Write the report as JSON and as a page into a folder, or where the project keeps its results."""
+    if folder is None:
+        RESULTS.parent.mkdir(exist_ok=True)
+        put_section(PAGE, page(report))
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "gpu.md").write_text(page(report), encoding="utf-8")
+    file = RESULTS if folder is None else folder / "gpu.json"
+    file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def has_gpu() -> bool:
+    """Whether torch can use a GPU here."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def options_of(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", choices=list(SHAPES))
-    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--only", choices=[name for name in SHAPES if name != "tiny"])
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="after so long nothing more is measured"
+    )
+    parser.add_argument("--out", type=Path, help="the folder for gpu.json and gpu.md")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--note-none", action="store_true")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
+    if options.device == "cpu" and not (options.tiny or options.note_none):
+        parser.error("on a CPU only --tiny: these models are made for a GPU")
+    return options
+
+
+def main() -> None:
+    """Measure, write the results and print the table; without a GPU say so and write nothing."""
+    options = options_of()
     if options.note_none:
         write_none()
         return
-    if options.device == "cuda" and not torch.cuda.is_available():
+    if options.device == "cuda" and not has_gpu():
         print("There is no GPU here that torch can use, so nothing was measured and nothing written.")
         return
-    if options.device == "cpu" and not options.tiny:
-        parser.error("on a CPU only --tiny: these models are made for a GPU")
-    cases = TINY_CASES if options.tiny else [case for case in CASES if options.only in (None, case.name)]
-    report = report_of(cases, torch.device(options.device), options)
-    if options.tiny:
-        print(page(report))
-        return
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    put_section(PAGE, page(report))
+    cases = TINY_CASES if options.tiny else [case for case in CASES if options.only in (None, case.model)]
+    report = report_of(cases, options)
+    if options.out or not options.tiny:
+        write(report, options.out)
     print(page(report))
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING
+
+from .core.version import VERSION
 
 if TYPE_CHECKING:
     from .methods._bridge import register as register
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from .recipe.run import open_run as open_run
     from .recipe.train import resume as resume
 
-__version__ = version("weitiao")
+__version__ = VERSION
 
 # Threads that wait for each other by spinning long are ten times slower as soon as another program wants a core, as a
 # browser does on a laptop; those that spin shortly and then sleep are not, and lose nothing otherwise. It is read when

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,13 @@ import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
+import _gpu_cases
+import _gpu_sides
+
 import gpu
 
 BENCHMARKS = Path(gpu.__file__).parent
+CPU = torch.device("cpu")
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -23,13 +29,21 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_the_script_runs_small_on_a_cpu_and_writes_nothing() -> None:
+def test_the_script_runs_small_on_a_cpu_and_prints_the_table_last(tmp_path: Path) -> None:
     page = (BENCHMARKS / "RESULTS.md").read_text(encoding="utf-8")
-    done = run("--tiny", "--device", "cpu", "--steps", "1")
+    done = run("--tiny", "--device", "cpu", "--steps", "1", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if line.startswith("| tiny |")]
-    assert [line.split("|")[2].strip() for line in lines] == ["fp32", "nf4"] * 2
+    lines = [line for line in done.stdout.splitlines() if line.startswith("| tiny ")]
+    assert done.stdout.strip().endswith(lines[-1])
+    names = [case.name for case in _gpu_cases.TINY_CASES]
+    assert [line.split(" | ")[0] for line in lines] == [f"| {name}" for name in names]
+    assert all("liger-kernel is not installed" in line or "Liger needs a GPU" in line for line in lines)
+    assert "DIFFERENT" not in done.stdout
     assert "measured: a product of two" in done.stdout
+    assert (tmp_path / "gpu.md").read_text(encoding="utf-8").strip() == done.stdout.strip()
+    measured = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))["measured"]
+    assert len(measured) == 3 * len(names)
+    assert all(line["share_of_peak"] > 0 for line in measured if line["side"] != gpu.LIGER)
     assert (BENCHMARKS / "RESULTS.md").read_text(encoding="utf-8") == page
 
 
@@ -41,14 +55,45 @@ def test_without_a_gpu_it_says_so_and_writes_nothing() -> None:
     assert (BENCHMARKS / "RESULTS.md").read_text(encoding="utf-8") == page
 
 
-def test_the_loss_of_both_sides_is_the_same() -> None:
+def test_what_ends_the_process_is_a_line_and_the_rest_is_measured(capfd: pytest.CaptureFixture[str]) -> None:
+    broken = replace(_gpu_cases.TINY_CASES[0], model="no such model")
+    good = _gpu_cases.TINY_CASES[0]
+    lines, _ = gpu.measured([(broken, gpu.OURS), (good, gpu.OURS)], "cpu", 1, 300)
+    assert [line["case"] for line in lines] == [broken.name, good.name]
+    assert "failed" in lines[0]
+    assert lines[1]["loss"] > 0
+    rows = list(gpu.table(lines))
+    assert len(rows) == 4
+    assert lines[0]["failed"] in rows[2]
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_when_the_time_is_over_the_rest_is_left_out() -> None:
+    lines, _ = gpu.measured(gpu.jobs_of(_gpu_cases.TINY_CASES[:1]), "cpu", 1, 0)
+    assert [line["failed"] for line in lines] == ["no time was left (--seconds)"] * 3
+
+
+@pytest.mark.parametrize("case", _gpu_cases.TINY_CASES, ids=lambda case: case.name)
+def test_the_loss_of_both_sides_is_the_same(case: _gpu_cases.Case) -> None:
     """What the plain loop computes of the rows is what the engine computes of them; else a ratio compares nothing."""
-    case, device = gpu.TINY_CASES[0], torch.device("cpu")
-    rows = gpu.make_rows(case)
-    _, stepper = gpu.our_side(case, rows, device)
-    with stepper.forward.attention():
-        ours = stepper._gradients(rows, 0).loss
-    model = gpu.make_model(case, device)
-    batch = gpu._padded(rows, device)
-    plain = model(**batch, num_items_in_batch=(batch["labels"][:, 1:] != -100).sum()).loss
-    assert ours == pytest.approx(float(plain.detach()), rel=1e-5)
+    ours, plain = (_gpu_sides.measure(case, side, CPU, 1) for side in (gpu.OURS, gpu.PADDED))
+    assert ours["loss"] == pytest.approx(plain["loss"], rel=1e-5)
+
+
+def test_different_losses_are_said() -> None:
+    assert gpu.losses([{"loss": 2.0}, {"loss": 2.01}, None]) == "2.0000"
+    assert (
+        gpu.losses([{"loss": 2.0}, {"failed": "out of memory"}, {"loss": 2.3}]) == "DIFFERENT: 2.0000 2.3000"
+    )
+
+
+@pytest.mark.parametrize("case", _gpu_cases.CASES, ids=lambda case: case.name)
+def test_every_case_is_of_a_known_shape_and_counts_its_operations(case: _gpu_cases.Case) -> None:
+    config = _gpu_cases.make_config(case)
+    assert config.model_type == case.shape["model_type"]
+    rows = _gpu_cases.make_rows(case)
+    tokens = sum(len(row.ids) for row in rows)
+    assert max(len(row.ids) for row in rows) == case.length
+    assert _gpu_sides.flops_of(case) > 4 * tokens * config.hidden_size * config.intermediate_size
+    if case.header:
+        assert _gpu_sides.flops_of(case) < _gpu_sides.flops_of(replace(case, header=0)) * 2

@@ -60,29 +60,9 @@ def test_liger_modules_stand_over_the_same_weights_under_the_same_names(architec
     assert type(tiny_architectures.make_model(architecture).model.norm) is kind  # no other model changes
 
 
-@with_liger
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_cuda_liger_gives_the_logits_of_transformers() -> None:
-    from weitiao.engine.liger import use_liger
-
-    model = tiny_architectures.make_model("llama").cuda()
-    ids = torch.arange(3, 20, device="cuda")[None]
-    with torch.no_grad():
-        wanted = model(ids).logits
-        use_liger(model)
-        torch.testing.assert_close(model(ids).logits, wanted, atol=1e-4, rtol=1e-4)
-
-
 def test_adamw_is_left_to_torch_on_a_cpu() -> None:
     optimizer = build_optimizer({"w": Parameter(torch.ones(2, 2))}, frozenset(), OptimizerSettings(), 1e-3)
     assert optimizer.param_groups[0]["fused"] is None
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_adamw_is_one_kernel_on_cuda() -> None:
-    parameter = Parameter(torch.ones(2, 2, device="cuda"))
-    optimizer = build_optimizer({"w": parameter}, frozenset(), OptimizerSettings(), 1e-3)
-    assert optimizer.param_groups[0]["fused"] is True
 
 
 @pytest.mark.parametrize(

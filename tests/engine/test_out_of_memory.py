@@ -36,6 +36,9 @@ def test_what_torch_and_python_say_of_too_little_memory_is_known() -> None:
         torch.OutOfMemoryError("CUDA"),
         RuntimeError(SAID_ON_WINDOWS),
         RuntimeError("std::bad_alloc"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be reported later"),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
     ):
         assert is_out_of_memory(error)
 
@@ -46,6 +49,7 @@ def test_what_torch_and_python_say_of_too_little_memory_is_known() -> None:
         RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)"),
         RuntimeError("could not create a primitive"),
         RuntimeError("caught std::bad_alloc somewhere else"),
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
         NotImplementedError("DefaultCPUAllocator: not enough memory"),
         OSError("DefaultCPUAllocator: not enough memory"),
     ],

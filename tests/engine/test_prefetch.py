@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 from tiny_training import make_examples, make_training
@@ -57,9 +56,3 @@ def test_a_step_is_that_of_packs_made_when_they_are_needed(tmp_path: Path) -> No
     with stepper.forward.attention():
         ahead = stepper._gradients(rows, 0).loss
     assert ahead == one_by_one / sum(row.loss_weight for row in rows)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_cuda_tensors_lie_on_the_device() -> None:
-    tensors = PackTensors.of(make_pack(make_examples(3)), torch.device("cuda"))
-    assert tensors.ids_1T.is_cuda

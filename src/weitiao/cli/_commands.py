@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 
 import click
 
 from ..core.errors import EXIT_CODES, Problem, SettingsError, nearest, unknown_name
 from ..core.registry import Registry
+from ..core.version import VERSION
 
 FILES: Registry[object] = Registry(__package__, "click:Command", "command")
 
@@ -70,7 +70,7 @@ class Command(click.Command):
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        click.echo(f"weitiao {importlib.metadata.version('weitiao')}")
+        click.echo(f"weitiao {VERSION}")
         ctx.exit()
 
 

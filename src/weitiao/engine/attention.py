@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from inspect import signature
 from typing import Any
 
 import torch
@@ -41,6 +42,12 @@ Capability = tuple[int, int]
 FLASH_CAPABILITY: Capability = (8, 0)
 FLASH_HEAD_SIZE = 192
 """Where FlashAttention runs, and up to which head size."""
+
+FLEX_HEAD_SIZE = 16
+"""From which head size on FlexAttention has kernels for a GPU (torch/_inductor/kernel/flex/flex_attention.py)."""
+FLEX_GRAPHS = 64
+"""How often FlexAttention may be compiled: for training and looking, for packs of one block of keys and of many, for
+each kind of layer. Above torch's own limit of 8 it would silently make all scores at once."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +93,20 @@ def packed_attention(
     queries, keys = query_BHTD.shape[2], key_BHkD.shape[2]
     layout = plain.behind(keys - plain.end, queries - plain.end)
     window = kwargs.get("sliding_window")
-    call = Call(query_BHTD, key_BHkD, value_BHkD, layout, scaling, window, dropout)
+    call = Call(*_in_one_type(query_BHTD, key_BHkD, value_BHkD), layout, scaling, window, dropout)
     return choose_backend(call, _capability(query_BHTD.device)).attend(call), None
+
+
+def _in_one_type(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return queries, keys and values in autocast's type where it is on, as torch's own attention takes them.
+
+    Where norms or embeddings train, in fp32, rotary positions leave queries and keys in fp32 beside values in bf16.
+    """
+    device_type = tensors[0].device.type
+    if not torch.is_autocast_enabled(device_type):
+        return tensors
+    dtype = torch.get_autocast_dtype(device_type)
+    return tuple(tensor.to(dtype) for tensor in tensors)
 
 
 @cache
@@ -129,6 +148,8 @@ def varlen_arguments(call: Call) -> dict[str, Any]:
     )
     bounds = call.layout.bounds(call.query_BHTD.device)
     longest = max(call.layout.rows)
+    # torch 2.11 has no such argument: FlashAttention's kernel groups heads by itself, forward and backward.
+    grouped = {"enable_gqa": call.grouped} if _varlen_is_told_of_groups() else {}
     return {
         "query": query_THD,
         "key": key_THD,
@@ -139,8 +160,15 @@ def varlen_arguments(call: Call) -> dict[str, Any]:
         "max_k": longest,
         "scale": call.scaling,
         "window_size": (-1 if call.window is None else call.window - 1, 0),
-        "enable_gqa": call.grouped,
+        **grouped,
     }
+
+
+@cache
+def _varlen_is_told_of_groups() -> bool:
+    from torch.nn.attention.varlen import varlen_attn
+
+    return "enable_gqa" in signature(varlen_attn).parameters
 
 
 def _varlen(call: Call) -> Tensor:
@@ -153,7 +181,10 @@ def _varlen(call: Call) -> Tensor:
 
 
 def _flex_takes(call: Call, capability: Capability | None) -> bool:
-    return capability is not None and call.layout.shares and not call.dropout
+    """Tell whether FlexAttention computes a call: a GPU, examples that share or a prefix, and heads large enough."""
+    smallest = min(call.query_BHTD.shape[3], call.value_BHkD.shape[3])
+    large_enough = smallest >= FLEX_HEAD_SIZE
+    return capability is not None and call.layout.shares and large_enough and not call.dropout
 
 
 def _flex(call: Call) -> Tensor:
@@ -163,9 +194,10 @@ def _flex(call: Call) -> Tensor:
     """
     query, key = call.query_BHTD, call.key_BHkD
     block_mask = call.layout.block_mask(key.shape[2], query.shape[2], call.window, query.device)
-    output_BHTD: Tensor = _compiled_flex_attention()(
-        query, key, call.value_BHkD, block_mask=block_mask, scale=call.scaling, enable_gqa=call.grouped
-    )
+    with torch._dynamo.config.patch(recompile_limit=FLEX_GRAPHS):
+        output_BHTD: Tensor = _compiled_flex_attention()(
+            query, key, call.value_BHkD, block_mask=block_mask, scale=call.scaling, enable_gqa=call.grouped
+        )
     return output_BHTD.transpose(1, 2).contiguous()
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
 
-@dataclass(frozen=True)
+# Not frozen: into what is, torch.compile (2.11) looks, and it would compile blocks anew for each pack's layout.
+@dataclass(eq=False)
 class Layout:
     """The segments of a pack, in rows of its keys."""
 
@@ -126,23 +127,25 @@ class Layout:
     ) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
         """Return whether query q sees key k, as FlexAttention asks it, over all `keys` and `queries` of a pack.
 
-        Depth first, the rows below a row are those after it, up to where its last descendant ends.
+        Depth first, the rows below a row are those after it, up to where its last descendant ends. All that decides
+        is in tensors: numbers that the function held would make it another one, to be compiled anew.
         """
-        until_k = torch.arange(keys)
-        positions_k = torch.zeros(keys, dtype=torch.long)
+        until_k = torch.arange(keys, dtype=torch.int32)
+        positions_k = torch.zeros(keys, dtype=torch.int32)
         for segment in self.segments:
             at = 0
             for start, end in (*segment.context, (segment.start, segment.end)):
                 until_k[start:end] = segment.end
                 positions_k[start:end] = torch.arange(at, at + end - start)
                 at += end - start
-        until_k, positions_k = begin_copy(until_k, device), begin_copy(positions_k, device)
         ahead = keys - queries  # keys that have no query of their own
+        earliest_q = positions_k[ahead:] - (keys if window is None else window - 1)
+        tensors = (torch.arange(keys, dtype=torch.int32) - ahead, until_k - ahead, positions_k, earliest_q)
+        from_k, until_k, positions_k, earliest_q = (begin_copy(tensor, device) for tensor in tensors)
 
         def sees(_: Tensor, __: Tensor, query: Tensor, key: Tensor) -> Tensor:
-            row = query + ahead
-            seen = (key <= row) & (row < until_k[key])
-            return seen if window is None else seen & (positions_k[row] - positions_k[key] < window)
+            below = (from_k[key] <= query) & (query < until_k[key])
+            return below & (earliest_q[query] <= positions_k[key])
 
         return sees
 

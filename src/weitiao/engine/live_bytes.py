@@ -33,6 +33,17 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
     itself.
     """
 
+    supports_higher_order_operators = True
+    """FlexAttention is one."""
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Let what torch.compile made run compiled within this mode, as FlexAttention must.
+
+        What a compiled function keeps for its backward pass is not seen; of FlexAttention that is its output once more.
+        """
+        return True
+
     def __init__(self, device_type: str) -> None:
         """Count storages on devices of one type: cpu, cuda, ..."""
         super().__init__()  # type: ignore[no-untyped-call]

@@ -20,7 +20,8 @@ class Usage:
     gpu_memory_bytes: int | None = None
     """Memory that tensors hold on the GPU."""
     gpu_percent: float | None = None
-    """Share of the time the GPU was busy (needs nvidia-ml-py)."""
+    """Share of the time the GPU was busy; None without nvidia-ml-py, and for a GPU that does not say, as a part of one
+    (MIG)."""
 
     def as_fields(self) -> dict[str, float | int | None]:
         """Return the reading as fields of an event."""
@@ -46,8 +47,12 @@ class Monitor:
 
 def _gpu_percent() -> float | None:
     try:
-        return float(torch.cuda.utilization())
+        from pynvml import NVMLError
     except ModuleNotFoundError:  # nvidia-ml-py is an extra
+        return None
+    try:
+        return float(torch.cuda.utilization())
+    except (NVMLError, RuntimeError):  # no reading is worth a run
         return None
 
 

@@ -16,6 +16,12 @@ CPU_ALLOCATOR = "DefaultCPUAllocator"
 memory: ..."."""
 CPP_ALLOCATION = "std::bad_alloc"
 """All that torch says of an allocation in C++ outside of tensors."""
+OUTSIDE_THE_ALLOCATOR = (
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "Triton Error [CUDA]: out of memory",
+)
+"""What is said where torch's allocator of the GPU has taken all there is, and CUDA, cuBLAS or Triton want some too."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -23,4 +29,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     said = str(error)
+    if isinstance(error, RuntimeError) and any(sentence in said for sentence in OUTSIDE_THE_ALLOCATOR):
+        return True
     return type(error) is RuntimeError and (CPU_ALLOCATOR in said or said == CPP_ALLOCATION)

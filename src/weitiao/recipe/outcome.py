@@ -12,6 +12,7 @@ from pathlib import Path
 from ..core.events import EventLog, read_events, steps_that_count
 from ..core.files import saving, staged_folder, write_json
 from ..core.run_folder import RunFolder
+from ..core.version import VERSION
 from ..engine.forward import base_of
 from ..engine.loop import Progress
 from ..engine.monitor import peak_memory_bytes
@@ -31,7 +32,7 @@ from .before_after import Comparison
 from .recipe import Recipe
 from .run import Run
 
-PACKAGES = ("weitiao", "torch", "transformers", "peft")
+PACKAGES = ("torch", "transformers", "peft")
 
 
 @dataclass
@@ -117,7 +118,11 @@ class Outcome:
             held_out_losses=sorted(dict(looks).items()),
             answers=comparison.answers,
             failures=comparison.failures,
-            versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+            versions={
+                "weitiao": VERSION,
+                "python": platform.python_version(),
+                **{name: version(name) for name in PACKAGES},
+            },
             base_hub_id=hub_id_of(recipe.model),
         )
 
