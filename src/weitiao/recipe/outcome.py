@@ -119,8 +119,8 @@ class Outcome:
             answers=comparison.answers,
             failures=comparison.failures,
             versions={
-                "weitiao": VERSION,
                 "python": platform.python_version(),
+                "weitiao": VERSION,
                 **{name: version(name) for name in PACKAGES},
             },
             base_hub_id=hub_id_of(recipe.model),
