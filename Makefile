@@ -36,7 +36,7 @@ gpu:  ## the tests and the benchmark for a GPU, in 7 minutes on an H100, into OU
 
 gpu-tests:  ## only the tests; 3 minutes
 	@mkdir -p $(OUT)
-	$(ON_GPU) -m pytest tests/gpu --junit-xml=$(OUT)/tests.xml
+	$(ON_GPU) -m pytest tests/gpu -rs --junit-xml=$(OUT)/tests.xml
 
 gpu-bench:  ## only the benchmark, beside HF + PEFT and Liger; 4 minutes at most
 	$(ON_GPU) benchmarks/gpu.py --out $(OUT)

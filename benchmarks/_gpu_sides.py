@@ -99,8 +99,8 @@ def make_stepper(case: Case, device: torch.device) -> Stepper:
     choose_kernels(recipe, model, log)
     attached = recipe.method.attach(model)
     forward = forward_for(attached, precision, log)
-    if not forward.packs:
-        raise NotHere("the probe found that packs mix rows: a fault of weitiao's")
+    if not (forward.packs and forward.shares):
+        raise NotHere("the probe found that packs mix rows, or cannot share: a fault of weitiao's")
     forward.compiles = case.compile
     parameters = attached.trainable()
     return Stepper(
@@ -223,6 +223,8 @@ def free(device: torch.device) -> None:
 
 def measure(case: Case, side: str, device: torch.device, steps: int) -> Measured:
     """Measure a side with as many rows at once as a pack holds tokens, halved until they fit."""
+    if case.quantization != "none" and find_spec("bitsandbytes") is None:
+        return {"failed": "bitsandbytes is not installed"}
     rows = make_rows(case)
     at_once = max(1, default_pack_tokens(device) // case.length)
     while at_once:

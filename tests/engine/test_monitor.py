@@ -35,3 +35,10 @@ def test_the_peak_on_windows_is_that_of_the_working_set(monkeypatch: pytest.Monk
     monkeypatch.setattr(psutil, "Process", lambda: process)
     monkeypatch.setitem(sys.modules, "resource", None)
     assert monitor.peak_memory_bytes() == 12345
+
+
+def test_without_the_package_that_reads_it_the_use_of_the_gpu_is_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert monitor._gpu_percent() is None

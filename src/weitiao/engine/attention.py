@@ -97,16 +97,16 @@ def packed_attention(
     return choose_backend(call, _capability(query_BHTD.device)).attend(call), None
 
 
-def _in_one_type(*tensors: Tensor) -> tuple[Tensor, ...]:
+def _in_one_type(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return queries, keys and values in autocast's type where it is on, as torch's own attention takes them.
 
     Where norms or embeddings train, in fp32, rotary positions leave queries and keys in fp32 beside values in bf16.
     """
-    device_type = tensors[0].device.type
+    device_type = query.device.type
     if not torch.is_autocast_enabled(device_type):
-        return tensors
+        return query, key, value
     dtype = torch.get_autocast_dtype(device_type)
-    return tuple(tensor.to(dtype) for tensor in tensors)
+    return query.to(dtype), key.to(dtype), value.to(dtype)
 
 
 @cache
