@@ -23,6 +23,8 @@ FRENCH = "Le modèle a été entraîné à Genève, déjà très bien préparé.
 FOREIGN = [
     ("gbk", SIMPLIFIED, "GBK/GB18030"),
     ("gb18030", SIMPLIFIED + "𠀀", "GBK/GB18030"),
+    ("gbk", "感冒怎么办", "GBK/GB18030"),
+    ("gbk", "问题", "GBK/GB18030"),
     ("big5", TRADITIONAL, "Big5"),
     ("cp932", JAPANESE, "Shift-JIS"),
     ("euc-kr", KOREAN, "EUC-KR"),
@@ -75,6 +77,17 @@ def test_others_are_named_with_what_to_type(codec: str, text: str, title: str, t
 
 def test_bytes_that_are_no_text_are_not_given_a_name() -> None:
     assert likely_encoding(bytes(range(128, 256)) * 3) is None
+
+
+@pytest.mark.parametrize("text", ["翻译：你好，世界", SIMPLIFIED, JAPANESE, RUSSIAN, FRENCH])
+def test_utf8_with_a_damaged_byte_is_no_other_encoding(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"instruction": "' + text.encode() + b'\xff"}\n')
+    with pytest.raises(DataError) as caught:
+        instructions(path)
+    (problem,) = caught.value.problems
+    assert "is not text in UTF-8" in problem.what
+    assert "damaged there" in problem.remedy
 
 
 def test_the_place_is_exact_far_into_a_file(tmp_path: Path) -> None:

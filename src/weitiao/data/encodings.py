@@ -34,7 +34,14 @@ LEAST_PLAUSIBLE = 0.6
 EXCERPT_BYTES = 30
 HALF_CHARACTER = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 """A lone surrogate, which programs that think in UTF-16 write into UTF-8."""
+LONG_RUN = re.compile(r"[^\x00-\x7f]{3,}")
+"""Accents beside accents, which no language has that is written with ASCII letters."""
 SCRIPT_BORDER = re.compile(r"[A-Za-z][^\x00-\x7f]|[^\x00-\x7f][A-Za-z]")
+CASE_BORDER = re.compile(r"[а-яё][А-ЯЁ]")
+"""A capital behind a small letter, which stands in no Russian word."""
+EVERYDAY_HAN = 0xB0, 0xD7
+"""The first bytes of the 3,755 most used characters in GB 2312; a short text is mostly made of them."""
+EVERYDAY_BONUS = 0.3
 
 # The characters a page of each language is mostly made of, the most frequent first.
 SIMPLIFIED = (
@@ -114,6 +121,14 @@ def _is_utf8(sample: bytes) -> bool:
     return True
 
 
+def _is_damaged_utf8(sample: bytes) -> bool:
+    """Whether what is no UTF-8 in a sample stands between more characters that are, or is halves of characters."""
+    if HALF_CHARACTER.search(sample) and _is_utf8(HALF_CHARACTER.sub(b"?", sample)):
+        return True
+    beyond = [character for character in sample.decode("utf-8", "replace") if character > "\x7f"]
+    return beyond.count("\ufffd") * 2 < len(beyond)
+
+
 def not_in_encoding(
     path: Path, codec: str, line: int, byte: int, sample: bytes, at: int, asked: bool
 ) -> Problem:
@@ -128,8 +143,7 @@ def not_in_encoding(
         return Problem(
             f"{path} is not text in {codec}", got, f"text in {codec}", "leave data.sources.encoding out"
         )
-    halves = HALF_CHARACTER.match(sample, at) and _is_utf8(HALF_CHARACTER.sub(b"?", sample))
-    likely = likely_encoding(sample) if codec.startswith("utf-8") and not halves else None
+    likely = likely_encoding(sample) if codec.startswith("utf-8") and not _is_damaged_utf8(sample) else None
     if likely is None:
         remedy = f"the file is damaged there, or mixes encodings: mend line {line} and save it as UTF-8"
         return Problem(f"{path} is not text in {codec.upper()}", got, "text in UTF-8", remedy)
@@ -161,5 +175,14 @@ def _plausibility(content: bytes, candidate: Candidate) -> float:
         return 0.0
     script = len(re.findall(candidate.script, foreign)) / len(foreign)
     frequent = sum(map(set(candidate.frequent).__contains__, foreign)) / len(foreign)
-    mixed = len(SCRIPT_BORDER.findall(text)) / len(foreign) if candidate.own_script else 0.0
-    return (script + frequent if script >= LEAST_PLAUSIBLE else 0.0) * max(0.0, 1 - mixed)
+    odd = SCRIPT_BORDER.findall(text) if candidate.own_script else "".join(LONG_RUN.findall(text))
+    mixed = (len(odd) + 2 * len(CASE_BORDER.findall(text))) / len(foreign)
+    bonus = EVERYDAY_BONUS * _everyday(foreign) if candidate.codec == "gb18030" else 0.0
+    return (script + frequent + bonus if script >= LEAST_PLAUSIBLE else 0.0) * max(0.0, 1 - mixed)
+
+
+def _everyday(foreign: str) -> float:
+    """Return the share of the most used characters of GB 2312 among the Chinese ones."""
+    leads = [character.encode("gb18030")[0] for character in foreign if "\u4e00" <= character <= "\u9fff"]
+    first, last = EVERYDAY_HAN
+    return sum(first <= lead <= last for lead in leads) / len(leads) if leads else 0.0
