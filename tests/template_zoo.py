@@ -110,6 +110,13 @@ def _made(
     return made
 
 
+def made_of(
+    specials: Sequence[str], template: str, eos: str, begin: str | None = None
+) -> PreTrainedTokenizerFast:
+    """Make a tokenizer of bytes with special tokens and a template; it puts `begin` before every text."""
+    return _made(_bytes(specials), template, eos, begin, begin is not None)
+
+
 @cache
 def tokenizer(name: str) -> PreTrainedTokenizerFast:
     """Return one of `NAMES`, made once."""

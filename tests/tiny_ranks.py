@@ -18,7 +18,7 @@ from torch import distributed
 
 import tiny_architectures as tiny
 from tiny_training import Events, make_examples, make_training, weights_of
-from weitiao.core.errors import Interrupted, NotFiniteError, ResourceError
+from weitiao.core.errors import NotFiniteError, ResourceError, Stopped
 from weitiao.data.conversation import Example
 from weitiao.engine.loop import Training
 from weitiao.engine.products import products_from
@@ -173,7 +173,7 @@ def whole_run(rank: int, folder: Path, stops: int | None = None, **changes: Any)
     sys.addaudithook(lambda event, _: published.append(event) if event == "os.rename" else None)
     try:
         training.run()
-    except Interrupted:
+    except Stopped:
         told["stopped"] = True
     told |= {"step": training.progress.step, "best": training.progress.best_step}
     told |= {

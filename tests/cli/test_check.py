@@ -243,3 +243,41 @@ def test_progress_in_a_log_is_a_line_now_and_then(capsys: Captured) -> None:
         progress(rows)
     progress.end()
     assert capsys.readouterr().err == "已检查 100 行，每秒 10 行\n"
+
+
+def test_rows_that_the_objective_does_not_train_cannot_be_trained(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "pairs.json"
+    path.write_text('[{"prompt": "q", "chosen": "a", "rejected": "b"}]', encoding="utf-8")
+    assert run(["check", str(path), "--lang", "en", "data.held_out=0"]) == 3
+    shown = " ".join(capsys.readouterr().out.split())
+    assert shown.startswith("✗ Errors: this data cannot be trained on as it is.")
+    assert "rows are of the form 'preference', which the objective sft does not train" in shown
+    assert run(["check", str(path), "--lang", "zh", "data.held_out=0"]) == 3
+    assert "训练目标 sft 不训练它" in "".join(capsys.readouterr().out.split("\n"))
+    run_file = tmp_path / "run.yaml"
+    run_file.write_text(
+        yaml.safe_dump({"data": str(path), "objective": "sft", "train": {"seed": 1}}), encoding="utf-8"
+    )
+    assert run(["check", str(run_file)]) == 3
+    assert run(["check", str(path), "objective=stf"]) == 2
+    assert "sft" in capsys.readouterr().err
+
+
+def test_columns_that_are_not_used_are_listed(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text('[{"instruction": "q", "output": "an answer", "id": 7}]', encoding="utf-8")
+    assert run(["check", str(path), "--lang", "en", "data.held_out=0"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "columns and keys of turns that are not used: id" in shown and "id (1)" in shown
+
+
+def test_a_setting_of_sources_reaches_each_path_that_is_typed(tmp_path: Path) -> None:
+    for name, more in (("a.json", ', "score": 1'), ("b.json", "")):
+        (tmp_path / name).write_text(
+            f'[{{"instruction": "q", "output": "an answer"{more}}}]', encoding="utf-8"
+        )
+    words = [str(tmp_path / name) for name in ("a.json", "b.json")]
+    assert run(["check", *words, "data.held_out=0"]) == 3
+    assert run(["check", *words, "data.held_out=0", "data.sources.ignore_columns=score"]) == 0
+    sources = read_settings([*words, "data.sources.ignore_columns=score,messages[].id"], None)[0].sources
+    assert [one.ignore_columns for one in sources] == [["score", "messages[].id"]] * 2

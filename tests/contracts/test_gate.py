@@ -122,7 +122,6 @@ BAD_ROWS: dict[str, tuple[Any, str]] = {
     "an empty question": ({"instruction": "", "output": "a"}, "a question is empty"),
     "no answer": ({"instruction": "q"}, "'output' is missing"),
     "null": ({"instruction": "q", "output": None}, "null"),
-    "a number": ({"instruction": "q", "output": 7}, "a number"),
     "a list": ({"instruction": "q", "output": ["a"]}, "list"),
     "an object": ({"instruction": {"text": "q"}, "output": "a"}, "object"),
     "true": ({"instruction": True, "output": "a"}, "true or false"),
@@ -165,7 +164,7 @@ BAD_TALKS: dict[str, tuple[list[Any], str]] = {
     "an unknown role": ([{"role": "wizard", "content": "x"}, *TALK], "the role 'wizard' is unknown"),
     "an image": ([{"role": "user", "content": [{"type": "image_url"}]}, TALK[1]], "images"),
     "a result without a call": (
-        [*TALK, {"role": "tool", "content": "1"}, TALK[1]],
+        [TALK[0], {"role": "tool", "content": "1"}, TALK[1]],
         "a tool's result without a call",
     ),
     "nothing": ([], "it has no answer"),
@@ -485,13 +484,20 @@ def test_every_format_is_shown_by_check_and_trained_or_refused_in_words(
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join([FORMATS.load(name).example] * 3))
     options = ["data.held_out=0", f"data.sources=[{{path: {path}, format: {name}}}]"]
-    assert run(["check", "--model", str(tiny_model_folder), "--json", *options]) == 0
+    trained = FORMATS.load(name).form in CONVERSATIONS
+    assert run(["check", "--model", str(tiny_model_folder), "--json", *options]) == (0 if trained else 3)
     plain = json.loads(capsys.readouterr().out)
     assert plain["formats"] == {name: 3}
+    said = [one["what"] for one in plain["findings"] if one["severity"] == "error"]
+    assert said == (
+        []
+        if trained
+        else [f"rows are of the form {FORMATS.load(name).form!r}, which the objective sft does not train"]
+    )
     words = ["train", "--model", str(tiny_model_folder), "--out", str(tmp_path / "run"), "--dry-run"]
     code = run([*words, "--method", "lora", *options])
     shown = capsys.readouterr().err
-    if FORMATS.load(name).form in CONVERSATIONS:
+    if trained:
         assert code == 0, shown
     else:
         assert code == 3

@@ -19,6 +19,7 @@ from weitiao.core.errors import (
     Problem,
     RunFolderError,
     SettingsError,
+    Terminated,
     WeitiaoError,
     nearest,
     raise_all,
@@ -78,6 +79,52 @@ def test_a_staged_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         (staging / "whole").write_text("x")
         assert not (tmp_path / "a").exists()
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["whole"]
+
+
+STAGING = """
+import sys
+from pathlib import Path
+from weitiao.core.files import staged_folder
+print("ready", flush=True)
+sys.stdin.readline()
+for turn in range(30):
+    try:
+        with staged_folder(Path(sys.argv[1]) / f"f{turn}") as staging:
+            for part in range(5):
+                (staging / str(part)).write_text("x")
+    except FileExistsError:
+        pass
+    except OSError as error:
+        if error.strerror != "Directory not empty":
+            raise
+"""
+
+
+def test_many_processes_may_fill_one_folder_and_none_takes_anothers_away(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", STAGING, str(tmp_path)]
+    pipe = subprocess.PIPE
+    started = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(6)]
+    for one in started:
+        assert one.stdout is not None
+        assert one.stdout.readline() == "ready\n"
+    for one in started:
+        assert one.stdin is not None
+        one.stdin.write("go\n")
+        one.stdin.flush()
+    assert [one.communicate(timeout=240)[1] for one in started] == [""] * len(started)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"f{turn}" for turn in range(30))
+    assert all(len(list(folder.iterdir())) == 5 for folder in tmp_path.iterdir())
+
+
+def test_what_a_killed_process_left_goes_and_what_a_living_one_fills_stays(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left, living = tmp_path / f".a.{dead.pid}-x.part", tmp_path / f".a.{os.getpid()}-y.part"
+    left.mkdir()
+    living.mkdir()
+    with staged_folder(tmp_path / "a"):
+        assert not left.exists()
+        assert living.exists()
 
 
 def test_events_are_read_back_and_numbers_that_are_not_finite_by_name(tmp_path: Path) -> None:
@@ -187,9 +234,10 @@ def test_errors_carry_all_problems_and_a_documented_exit_code() -> None:
     with pytest.raises(RunFolderError) as caught:
         raise_all(RunFolderError, [Problem("a", "b", "c", "d"), Problem("second")])
     assert str(caught.value) == "a\n  got       b\n  expected  c\n  try       d\n\nsecond"
-    codes = {cls.exit_code for cls in WeitiaoError.__subclasses__() if cls is not Interrupted}
+    codes = {cls.exit_code for cls in WeitiaoError.__subclasses__()}
     assert codes | {0, 1, 130, 143} == set(EXIT_CODES)
-    assert len(codes) == len(WeitiaoError.__subclasses__()) - 1
+    assert len(codes) == len(WeitiaoError.__subclasses__())
+    assert [cls.exit_code for cls in (Interrupted, Terminated)] == [130, 143]
     assert nearest("Lroa", ["lora", "full"]) == ["lora"]
     assert unknown_name("method", "xyz", ["b", "a"], "weitiao methods").remedy == "weitiao methods"
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from weitiao.cli._console import run_console
-from weitiao.cli._errors import print_error
+from weitiao.cli._errors import print_problems
 from weitiao.cli._harmless import Harmless
 from weitiao.core.errors import DataError, Problem
 from weitiao.core.visible import visible
@@ -52,7 +52,7 @@ def test_no_control_and_no_bidirectional_character_is_left() -> None:
 
 def test_an_error_names_a_hostile_file_harmlessly(capsys: pytest.CaptureFixture[str]) -> None:
     error = DataError(Problem("the file is not there", HOSTILE, "a file", f"rm {HOSTILE}"))
-    print_error(error)
+    print_problems(error.problems)
     assert capsys.readouterr().err.count(SHOWN) == 2
     assert SHOWN in str(error)
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,24 @@ def test_another_held_out_content_makes_it_anew(file: Path, tmp_path: Path) -> N
     look(file, held_out_path=held)
     assert look(file, held_out_path=held).from_cache
     assert not look(file, held_out_path=write(held, 4)).from_cache
+
+
+DATED = "{{ strftime_now('%d %b %Y') }}\n" + tiny.CHATML
+
+
+@pytest.mark.parametrize("chat_template", [DATED, tiny.CHATML])
+def test_a_date_that_the_template_writes_decides_and_no_other_does(file: Path, chat_template: str) -> None:
+    def on(day: date) -> Gate:
+        own = tiny.make_tokenizer(chat_template=chat_template)
+        return open_data(DataSettings(sources=[file]), own, day=day)
+
+    first, later = date(2026, 1, 2), date(2026, 3, 4)
+    assert not on(first).from_cache
+    assert on(first).from_cache
+    writes_date = chat_template == DATED
+    assert on(later).from_cache != writes_date
+    text = tiny.make_tokenizer().decode(on(later).store.example(0).ids)
+    assert ("04 Mar 2026" in text) == writes_date
 
 
 def test_what_changes_no_finding_does_not(file: Path) -> None:

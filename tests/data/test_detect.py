@@ -55,6 +55,14 @@ ROWS: list[tuple[str, dict[str, Any]]] = [
     ("unpaired", {**columns("prompt completion"), "label": 0}),
     ("unpaired", {**columns("instruction input output"), "kto_tag": True}),
     ("unpaired", {"messages": TALK, "kto_tag": False}),
+    ("unpaired", {"messages": TALK, "label": False}),
+    ("unpaired", {"conversations": TURNS, "label": True}),
+    ("unpaired", {**columns("instruction input output"), "label": False}),
+    ("unpaired", {**columns("question answer"), "label": True}),
+    ("messages", {"messages": TALK, "label": "chat"}),
+    ("preference", {"messages": TALK, "rejected_response": "b"}),
+    ("preference", columns("query response rejected_response")),
+    ("scored", {"messages": TALK, "reward": 1.0}),
     ("scored", {"prompt": "q", "completions": ["a"], "rewards": [1]}),
     ("scored", {**columns("prompt response"), "reward": 0.5}),
     ("choice", {**columns("question subject"), "choices": ["a", "b"], "answer": 0}),
@@ -121,35 +129,70 @@ def test_what_two_could_claim_is_asked(row: dict[str, Any], first: str, second: 
     assert "data.sources" in found(row, second).reason
 
 
+READ_UNDER_OTHER_NAMES: list[tuple[str, str, dict[str, str]]] = [
+    ("问题 回答", "alpaca", {"instruction": "问题", "output": "回答"}),
+    ("问题 答案", "alpaca", {"instruction": "问题", "output": "答案"}),
+    ("问 答", "alpaca", {"instruction": "问", "output": "答"}),
+    ("q a", "alpaca", {"instruction": "q", "output": "a"}),
+    ("user bot", "alpaca", {"instruction": "user", "output": "bot"}),
+    ("user assistant", "alpaca", {"instruction": "user", "output": "assistant"}),
+    ("human gpt", "alpaca", {"instruction": "human", "output": "gpt"}),
+    ("Question Answer", "question_answer", {"question": "Question", "answer": "Answer"}),
+    ("QUESTION ANSWER", "question_answer", {"question": "QUESTION", "answer": "ANSWER"}),
+    ("Prompt Response", "instruction_response", {"prompt": "Prompt", "response": "Response"}),
+    (
+        "Instruction Input Output",
+        "alpaca",
+        {"instruction": "Instruction", "input": "Input", "output": "Output"},
+    ),
+    ("指令 输入 输出", "alpaca", {"instruction": "指令", "input": "输入", "output": "输出"}),
+    ("系统 问题 答案", "alpaca", {"instruction": "问题", "output": "答案", "system": "系统"}),
+    ("input target kind", "instruction_response", {"output": "target"}),
+    ("问题 output", "alpaca", {"instruction": "问题"}),
+    ("问题 选项 答案", "choice", {"question": "问题", "choices": "选项", "answer": "答案"}),
+    ("文本", "plain_text", {"text": "文本"}),
+    ("prompt better worse", "preference", {"chosen": "better", "rejected": "worse"}),
+    ("Messages", "messages", {"messages": "Messages"}),
+    ("instruction output History", "alpaca", {"history": "History"}),
+    ("messages 系统提示", "messages", {"system": "系统提示"}),
+]
+
+
+@pytest.mark.parametrize(("names", "format_", "mapping"), READ_UNDER_OTHER_NAMES)
+def test_names_in_another_case_or_language_are_read(
+    names: str, format_: str, mapping: dict[str, str]
+) -> None:
+    made = found(columns(names))
+    assert (made.format, made.columns, made.proposals) == (format_, mapping, ())
+    assert all(f"{ours} being its {theirs!r}" in made.reason for ours, theirs in mapping.items())
+    assert all(f"{ours} 即“{theirs}”" in made.reason_zh for ours, theirs in mapping.items())
+
+
+def test_what_a_person_maps_goes_before_what_is_meant() -> None:
+    made = found(columns("问题 答案 回答"), output="回答")
+    assert (made.format, made.columns) == ("alpaca", {"instruction": "问题"})
+
+
 @pytest.mark.parametrize(
     ("names", "typed"),
     [
-        (("问题", "回答"), "data.columns.instruction=问题 data.columns.output=回答"),
-        (("问题", "output"), "data.columns.instruction=问题"),
         (("instuction", "output"), "data.columns.instruction=instuction"),
-        (("Question ", "Answer"), '"data.columns.question=Question " data.columns.answer=Answer'),
-        (("Instruction", "Output"), "data.columns.instruction=Instruction data.columns.output=Output"),
-        (
-            ("问题", "选项", "答案"),
-            "data.columns.question=问题 data.columns.choices=选项 data.columns.answer=答案",
-        ),
-        (("文本",), "data.columns.text=文本"),
-        (("prompt", "better", "worse"), "data.columns.chosen=better data.columns.rejected=worse"),
-        (("Messages",), "data.columns.messages=Messages"),
-        (("dialog",), "data.columns.messages=dialog"),
+        (("问题", "outputt"), "data.columns.instruction=问题 data.columns.output=outputt"),
+        (("prompt", "chosn", "worse"), "data.columns.chosen=chosn data.columns.rejected=worse"),
+        (("mesages",), "data.columns.messages=mesages"),
     ],
 )
 def test_near_names_are_proposed(names: tuple[str, ...], typed: str) -> None:
     assert f"  try       {typed}\n" in asked(dict.fromkeys(names, "x")) + "\n"
-    settings = {
-        part.partition("=")[0]: part.partition("=")[2]
-        for part in typed.replace('"', "").replace("data.columns.", "\n").split("\n")[1:]
-    }
-    if len(names) > 1:
-        settings = {
-            ours: next(n for n in names if n.strip() == theirs.strip()) for ours, theirs in settings.items()
-        }
-        assert found(dict.fromkeys(names, "x"), **settings).format
+    settings = dict(part.removeprefix("data.columns.").split("=") for part in typed.split(" "))
+    assert found(dict.fromkeys(names, "x"), **settings).format
+
+
+def test_columns_that_say_nothing_do_not_decide() -> None:
+    assert found({**columns("instruction output"), "label": None}).format == "alpaca"
+    assert found({"messages": TALK, "rejected_response": "", "images": []}).format == "messages"
+    rows = [Row({"messages": TALK, "label": label}, "f.json", 1) for label in (None, True)]
+    assert detect({"messages", "label"}, rows).format == "unpaired"
 
 
 def test_strange_columns_are_shown_what_every_format_wants() -> None:
@@ -157,14 +200,14 @@ def test_strange_columns_are_shown_what_every_format_wants() -> None:
     assert "the columns of f.json fit no format" in text
     assert all(f"{name}: " in text for name in FORMATS.names())
     assert "data.columns.instruction=QUESTION" in text
-    assert "data.columns.instruction=QUESTION" in asked({"Question ": "x"})  # far from `conversation`
+    assert "data.columns.instruction=QUESTION" in asked({"Question ": "x"})  # nothing answers it
 
 
 def test_a_slip_in_a_column_that_may_be_left_out_is_proposed() -> None:
     assert found(columns("instruction output sytem")).proposals == ("data.columns.system=sytem",)
-    assert found(columns("instruction output History")).proposals == ("data.columns.history=History",)
     assert found(columns("instruction output id source url score title")).proposals == ()
-    assert found(columns("instruction Output"), "alpaca").proposals == ("data.columns.output=Output",)
+    assert found(columns("instruction Output"), "alpaca").columns == {"output": "Output"}
+    assert found(columns("instruction outputt"), "alpaca").proposals == ("data.columns.output=outputt",)
 
 
 def test_columns_take_the_names_used_here() -> None:

@@ -134,6 +134,57 @@ def test_alpaca() -> None:
     assert parse("alpaca", {"instruction": "q", "output": "a", "history": '[["x", "y"]]'})[0] == ("user", "x")
 
 
+@pytest.mark.parametrize(
+    ("form", "fields", "asked"),
+    [
+        ("alpaca", {"input": "i", "output": "a"}, "i"),
+        ("alpaca", {"instruction": "", "input": "i", "output": "a"}, "i"),
+        ("alpaca", {"instruction": None, "input": "i", "output": "a"}, "i"),
+        ("alpaca", {"instruction": "q", "input": 7, "output": "a"}, "q\n7"),
+        ("alpaca", {"instruction": "q", "input": "q", "output": "a"}, "q\nq"),
+        ("alpaca", {"instruction": "q", "input": "i", "context": "c", "output": "a"}, "c\n\nq\ni"),
+        ("instruction_response", {"instruction": "q", "input": "i", "response": "a"}, "q\ni"),
+        ("instruction_response", {"instruction": "将以下句子翻译成法语。", "input": "你好", "response": "a"},
+         "将以下句子翻译成法语。\n你好"),
+        ("instruction_response", {"query": "q", "input": "i", "context": "c", "answer": "a"}, "c\n\nq\ni"),
+        ("instruction_response", {"question": "", "input": "i", "reply": "a"}, "i"),
+        ("question_answer", {"question": "q", "input": "i", "passage": "c", "answer": "a"}, "c\n\nq\ni"),
+        ("prompt_completion", {"prompt": "q", "input": "i", "context": "c", "completion": "a"}, "c\n\nq\ni"),
+    ],
+)  # fmt: skip
+def test_every_column_of_the_prompt_is_asked(form: str, fields: dict[str, Any], asked: str) -> None:
+    assert parse(form, fields) == [("user", asked), ("assistant", "a")]
+
+
+@pytest.mark.parametrize(
+    ("form", "fields"),
+    [
+        ("alpaca", {"instruction": "q", "output": 42}),
+        ("messages", messages(("user", "q"), ("assistant", 42))),
+        ("sharegpt", {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": 42}]}),
+        ("sharegpt", {"conversation": [{"human": "q", "assistant": 42}]}),
+        ("question_answer", {"question": "q", "answer": 42}),
+        ("question_answer", {"question": "q", "answers": {"text": [42], "answer_start": [0]}}),
+        ("instruction_response", {"query": "q", "response": 42}),
+        ("prompt_completion", {"prompt": "q", "completion": 42}),
+    ],
+)
+def test_a_number_as_an_answer_is_text(form: str, fields: dict[str, Any]) -> None:
+    assert parse(form, fields) == [("user", "q"), ("assistant", "42")]
+
+
+def test_history_as_turns() -> None:
+    row = {"instruction": "q", "output": "a"}
+    said = [("user", "x"), ("assistant", "y"), *QA]
+    for history in (
+        [["x", "y"]],
+        [{"human": "x", "assistant": "y"}],
+        messages(("user", "x"), ("assistant", "y"))["messages"],
+    ):
+        assert parse("alpaca", {**row, "history": history}) == said
+        assert parse("prompt_completion", {"prompt": "q", "completion": "a", "history": history}) == said
+
+
 def test_messages_takes_developer_as_system_and_joins_text_parts() -> None:
     parts = [{"type": "text", "text": "q"}, {"type": "text", "text": "!"}]
     found = parse("messages", messages(("developer", "s"), ("user", parts), ("assistant", "a")))
@@ -209,6 +260,125 @@ def test_sharegpt_calls_and_observations() -> None:
     assert (call.role, result.role, result.content) == ("assistant", "tool", "3")
 
 
+def shared(*turns: tuple[str, Any], **more: Any) -> dict[str, Any]:  # noqa: ANN401  (any columns)
+    """Return a row in ShareGPT form."""
+    return {"conversations": [{"from": who, "value": value} for who, value in turns], **more}
+
+
+F, G = '{"name": "f", "arguments": {"x": 1}}', '{"name": "g", "arguments": {}}'
+
+
+@pytest.mark.parametrize(
+    ("turns", "said"),
+    [
+        ([("function_call", F), ("function_call", G)], ""),
+        ([("function_call", f"[{F}, {G}]")], ""),
+        ([("function_call", [json.loads(F), json.loads(G)])], ""),
+        ([("gpt", "wait"), ("function_call", F), ("function_call", G)], "wait"),
+        ([("function_call", f"<think>\nhm\n</think>\n\n{F}"), ("function_call", G)], "<think>\nhm\n</think>"),
+        ([("function_call", f"<think>hm</think>[{F},{G}]")], "<think>hm</think>"),
+    ],
+)
+def test_calls_of_one_answer_are_one_message(turns: list[tuple[str, Any]], said: str) -> None:
+    results = [("observation", "1"), ("observation", "2"), ("gpt", "a")]
+    _, call, *rest = turns_of("sharegpt", shared(("human", "q"), *turns, *results))
+    assert call.content == said
+    assert [one["function"]["name"] for one in call.extra["tool_calls"]] == ["f", "g"]
+    assert [(one.role, one.content) for one in rest] == [("tool", "1"), ("tool", "2"), ("assistant", "a")]
+
+
+def test_calls_as_messages_of_their_own_are_one() -> None:
+    each = [{"role": "assistant", "content": None, "tool_calls": [CALL]} for _ in range(2)]
+    row = {
+        "messages": [
+            {"role": "user", "content": "q"},
+            *each,
+            *messages(("tool", "1"), ("tool", "2"), ("assistant", "a"))["messages"],
+        ]
+    }
+    assert turns_of("messages", row)[1].extra["tool_calls"] == [MEANT, MEANT]
+    row["messages"][1]["weight"] = 0
+    with pytest.raises(RowError, match="different weights"):
+        turns_of("messages", row)
+
+
+def test_calls_in_text_and_lost_calls_have_results() -> None:
+    text = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
+    wrapped = "<tool_response>\n1\n</tool_response>\n<tool_response>2</tool_response>"
+    row = shared(("human", "q"), ("gpt", text), ("tool", wrapped), ("gpt", "a"))
+    assert parse("sharegpt", row) == [
+        ("user", "q"), ("assistant", text), ("tool", "1"), ("tool", "2"), ("assistant", "a")
+    ]  # fmt: skip
+    lost = shared(("human", "q"), ("gpt", "好的，我来查。"), ("observation", "[]"), ("gpt", "a"))
+    assert [role for role, _ in parse("sharegpt", lost)] == ["user", "assistant", "tool", "assistant"]
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [
+        ([{"temp": 3}, {"temp": 4}], '[{"temp": 3}, {"temp": 4}]'),
+        ([{"type": "hotel", "name": "酒店"}], '[{"type": "hotel", "name": "酒店"}]'),
+        ([1, "a", None], '[1, "a", null]'),
+        ([], "[]"),
+        ({"a": 1}, '{"a": 1}'),
+        (42, "42"),
+        (True, "true"),
+        ([{"type": "text", "text": "x"}, {"type": "text", "text": "y"}], "xy"),
+    ],
+)
+def test_a_result_is_text_or_its_json(result: object, text: str) -> None:
+    row = calling([CALL], ("tool", "1"), ("assistant", "a"))
+    row["messages"][2]["content"] = result
+    assert turns_of("messages", row)[2].content == text
+
+
+def test_an_image_in_a_result_is_refused() -> None:
+    row = calling([CALL], ("tool", "1"), ("assistant", "a"))
+    row["messages"][2]["content"] = [{"type": "image_url", "image_url": {"url": "x"}}]
+    with pytest.raises(RowError, match="images"):
+        turns_of("messages", row)
+
+
+@pytest.mark.parametrize("key", ["text", "value", "content"])
+@pytest.mark.parametrize("kind", ["text", "input_text", "output_text"])
+def test_text_parts_under_their_names(key: str, kind: str) -> None:
+    said = [[{"type": kind, key: text}] for text in ("q", "a")]
+    assert parse("messages", messages(("user", said[0]), ("assistant", said[1]))) == QA
+
+
+@pytest.mark.parametrize(
+    ("user", "bot"),
+    [("human", "assistant"), ("user", "bot"), ("input", "output"), ("q", "a"), ("问题", "答案"), ("Question", "Answer"),
+     ("prompt", "response"), ("用户", "助手")],
+)  # fmt: skip
+def test_turns_that_hold_question_and_answer(user: str, bot: str) -> None:
+    talk = [{user: "q", bot: "a"}, {bot: "b", user: "r"}]
+    row = {"conversation": talk}
+    assert parse("sharegpt", row) == [*QA, ("user", "r"), ("assistant", "b")]
+    alone = {"messages": [{user: "q"}, {bot: "a"}]}
+    assert parse("messages", alone) == QA
+    weighing = [{user: "q", bot: "a", "weight": 0}, talk[1]]
+    assert [one.weight for one in turns_of("messages", {"messages": weighing})] == [None, 0.0, None, None]
+
+
+def test_a_turn_that_holds_all_three_has_a_system_message() -> None:
+    row = {
+        "conversation": [
+            {"system": "s", "input": "q", "output": "a"},
+            {"system": "", "input": "r", "output": "b"},
+        ]
+    }
+    assert parse("sharegpt", row) == [("system", "s"), *QA, ("user", "r"), ("assistant", "b")]
+    with pytest.raises(RowError, match="two keys of one speaker"):
+        parse("sharegpt", {"conversation": [{"human": "q", "input": "r", "assistant": "a"}]})
+
+
+@pytest.mark.parametrize("blank", [" ", "", "[]", None, [], "\n"])
+def test_blank_tools_are_none(blank: object) -> None:
+    made = FORMATS.load("sharegpt")().parse(Row(shared(("human", "q"), ("gpt", "a"), tools=blank), "x", 1))
+    assert isinstance(made, Conversation) and made.tools == ()
+
+
 def test_sharegpt_with_the_keys_of_messages_and_the_other_way() -> None:
     assert parse("sharegpt", {"conversations": messages(*QA)["messages"]}) == QA
     row = {"messages": [{"from": "用户", "value": "q"}, {"from": "助手", "value": "a"}]}
@@ -235,17 +405,78 @@ def test_reasoning_weights_and_train_flags() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "off", "on"),
+    [("weight", 0, 1), ("loss_weight", 0.0, 1.0), ("loss_scale", 0, "1"), ("train", False, True),
+     ("training", False, "true"), ("output_with_loss", False, True), ("loss", 0, 1), ("loss_mask", 0, 1)],
+)  # fmt: skip
+def test_a_turns_weight_under_each_of_its_names(name: str, off: object, on: object) -> None:
+    talk = messages(*QA, *QA)["messages"]
+    talk[1][name], talk[3][name] = off, on
+    assert [one.weight for one in turns_of("messages", {"messages": talk})] == [None, 0.0, None, 1.0]
+    shared_talk = shared(*QA, *QA)
+    shared_talk["conversations"][1][name] = off
+    assert [one.weight for one in turns_of("sharegpt", shared_talk)] == [None, 0.0, None, None]
+
+
+@pytest.mark.parametrize(
+    "form_and_fields",
+    [
+        ("alpaca", {"instruction": "q", "output": "a"}),
+        ("messages", messages(*QA)),
+        ("sharegpt", shared(*QA)),
+        ("prompt_completion", {"prompt": "q", "completion": "a"}),
+        ("question_answer", {"question": "q", "answer": "a"}),
+        ("instruction_response", {"query": "q", "response": "a"}),
+    ],
+    ids=lambda value: value[0],
+)
+@pytest.mark.parametrize("name", ["weight", "loss_weight", "loss_scale"])
+def test_a_rows_weight_is_that_of_its_answers(form_and_fields: tuple[str, dict[str, Any]], name: str) -> None:
+    form, fields = form_and_fields
+    assert [one.weight for one in turns_of(form, {**fields, name: 0.25})] == [None, 0.25]
+    assert [one.weight for one in turns_of(form, {**fields, "train": True})] == [None, 1.0]
+    for bad, said in ((-1, "below 0"), (float("nan"), "no finite"), (float("inf"), "no finite"), ("x", "no finite"),
+                      (0, "no answer of it is trained"), ([1, 0], "no finite"), (10**5000, "no finite")):  # fmt: skip
+        with pytest.raises(RowError, match=said):
+            turns_of(form, {**fields, name: bad})
+
+
+def test_a_rows_weight_multiplies_its_turns_weights() -> None:
+    talk = messages(*QA, *QA)["messages"]
+    talk[1]["weight"] = 0.5
+    row = {"messages": talk, "weight": 0.5}
+    assert [one.weight for one in turns_of("messages", row)] == [None, 0.25, None, 0.5]
+
+
+def test_a_mask_of_turns_weighs_them() -> None:
+    talk = messages(*QA, *QA)
+    made = turns_of("messages", {**talk, "loss_mask": [0, 0, 0, 1], "system": "s"})
+    assert [one.weight for one in made] == [None, None, 0.0, None, 1.0]
+    pairs = {"conversation": [{"human": "q", "assistant": "a"}] * 2, "loss_mask": [0, 1]}
+    assert [one.weight for one in turns_of("sharegpt", pairs)][1::2] == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(
     ("form", "fields", "reason"),
     [
+        ("messages", {**messages(*QA), "loss_mask": [1]}, "not one number for each turn"),
+        ("messages", {**messages(*QA), "loss_mask": 1}, "'loss_mask' is a number where a list"),
+        ("messages", {**messages(*QA), "loss_mask": [0, 2]}, "neither 0 nor 1"),
+        ("messages", {**messages(*QA), "loss_mask": [False, True]}, "true or false, which can mean both"),
+        ("sharegpt", {"conversation": [{"human": "q", "assistant": "a", "weight": 0, "loss": True}]},
+         "weights contradict each other"),
+        ("alpaca", {"instruction": "q", "output": "a", "loss_mask": [1]}, "'loss_mask' holds"),
         ("alpaca", {"instruction": "q"}, "'output' is missing"),
         ("alpaca", {"instruction": "q", "output": None}, "'output' is null where text was meant"),
-        ("alpaca", {"instruction": "q", "output": 3}, "'output' is a number where text was meant"),
+        ("alpaca", {"instruction": "q", "output": True}, "'output' is true or false where text was meant"),
+        ("alpaca", {"instruction": "q", "output": float("nan")}, "'output' is a number where text was meant"),
+        ("alpaca", {"instruction": "q", "output": 10**5000}, "'output' is a number of too many digits"),
         ("alpaca", {"instruction": ["q"], "output": "a"}, "'instruction' is a list where text was meant"),
         ("alpaca", {"instruction": "q", "output": " \n"}, "an answer is empty"),
         ("alpaca", {"instruction": "", "output": "a"}, "a question is empty"),
         ("alpaca", {"instruction": "q", "output": "a", "history": "x"}, "'history' is text where a list"),
         ("alpaca", {"instruction": "q", "output": "a", "history": [["x"]]}, "[question, answer] pairs"),
-        ("alpaca", {"instruction": "q", "output": "a", "history": [["x", 1]]}, "'history' holds a number"),
+        ("alpaca", {"instruction": "q", "output": "a", "history": [["x", []]]}, "one of 'history' is a list"),
         ("messages", {"messages": "[{]"}, "text that is not a JSON list"),
         ("messages", {"messages": []}, "no answer"),
         ("messages", {"messages": ["x"]}, "a turn in 'messages' is text"),
@@ -264,8 +495,6 @@ def test_reasoning_weights_and_train_flags() -> None:
         ("messages", messages(("assistant", "a")), "out of order: it begins with an answer"),
         ("messages", messages(("tool", "q"), ("assistant", "a")),
          "out of order: it begins with a tool's result"),
-        ("messages", messages(*QA, ("tool", "t"), ("assistant", "a")),
-         "out of order: a tool's result without a call"),
         ("messages", messages(("user", "q"), ("tool", "t"), ("assistant", "a")),
          "a tool's result without a call"),
         ("messages", {"messages": [{"role": "assistant", "content": "", "tool_calls": [1]}]},
@@ -294,14 +523,14 @@ def test_reasoning_weights_and_train_flags() -> None:
         ("messages", {**messages(*QA), "task": []}, "'task' is a list"),
         ("messages", messages(("user", [{"type": "image_url"}]), ("assistant", "a")), "images"),
         ("messages", messages(("user", ["q"]), ("assistant", "a")), "a part of a turn's 'content' is text"),
-        ("messages", messages(("user", 1), ("assistant", "a")), "a turn's 'content' is a number"),
+        ("messages", messages(("user", False), ("assistant", "a")), "a turn's 'content' is true or false"),
         ("sharegpt", {"conversations": [{"from": "human", "value": None}]}, "a turn's 'value' is null"),
         ("messages", calling([{"function": {"name": "f\ud800"}}]), "a call of a tool holds half a character"),
         ("prompt_completion", {"prompt": "q", "completion": "a", "weight": 0}, "no answer of it is trained"),
         ("prompt_completion", {"prompt": "q"}, "'completion' is missing"),
         ("question_answer", {"question": "", "context": "c", "answer": "a"}, "a question is empty"),
         ("question_answer", {"question": "q", "answers": {"text": []}}, "'answers' is an empty list"),
-        ("question_answer", {"question": "q", "answers": [1]}, "the first of 'answers' is a number"),
+        ("question_answer", {"question": "q", "answers": [[]]}, "the first of 'answers' is a list"),
         ("instruction_response", {"prompt": "q"}, "'response' or 'answer' or"),
         ("sharegpt", {"conversations": [{"from": "human"}]}, "a turn has no 'value'"),
         ("sharegpt", {"conversations": [{"from": "human", "value": "q"}, {"from": "function_call", "value": "f()"}]},

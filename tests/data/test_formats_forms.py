@@ -65,6 +65,13 @@ PAIR = Preference(PLACE, prompt=(Q,), chosen=(A,), rejected=(B,))
          "rejected": {"from": "gpt", "value": "b"}},
         {"messages": plain(Q, A), "chosen": plain(A), "rejected": plain(B)},
         {"messages": plain(Q, A), "prompt": "q", "chosen": plain(Q, A), "rejected": plain(Q, B)},
+        {"messages": plain(Q, A), "rejected_response": "b"},
+        {"messages": plain(Q, A), "rejected_response": plain(B)},
+        {"messages": plain(Q, A), "rejected_messages": plain(Q, B)},
+        {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}], "rejected_response": "b"},
+        {"query": "q", "response": "a", "rejected_response": "b"},
+        {"input": "q", "chosen": "a", "rejected": "b"},
+        {"prompt": "", "input": "q", "chosen": "a", "rejected": "b"},
         {"prompt": "q", "chosen": "a", "rejected": "b", "system": "", "history": None, "tools": "", "reason": None},
     ],
 )  # fmt: skip
@@ -80,6 +87,19 @@ def test_preference_keeps_system_history_scores_and_reason() -> None:
     )  # fmt: skip
     whole = (SYSTEM, user("x"), bot("y"), Q)
     assert made == Preference(PLACE, prompt=whole, chosen=(A,), rejected=(B,), margin=1.5, reason="shorter")
+    noted = parse(
+        "preference",
+        prompt="q",
+        chosen="a",
+        rejected="b",
+        score={"chosen": 5, "rejected": 1},
+        reject_reason="x",
+    )
+    assert noted == Preference(PLACE, prompt=(Q,), chosen=(A,), rejected=(B,), margin=4.0, reason="x")
+    agreeing = parse(
+        "preference", prompt="q", chosen="a", rejected="b", margin=2, score_chosen=3, score_rejected="1"
+    )
+    assert agreeing == Preference(PLACE, prompt=(Q,), chosen=(A,), rejected=(B,), margin=2.0)
     both = {"chosen": plain(Q, A), "rejected": plain(Q, B), "system": "s"}
     assert parse("preference", **both) == Preference(PLACE, prompt=(SYSTEM, Q), chosen=(A,), rejected=(B,))
 
@@ -111,6 +131,10 @@ def test_unpaired(label: object, meant: bool) -> None:
     assert parse("unpaired", prompt="q", completion="a", label=label) == wanted
     assert parse("unpaired", instruction="q", output="a", kto_tag=label) == wanted
     assert parse("unpaired", messages=plain(Q, A), kto_tag=label) == wanted
+    assert parse("unpaired", messages=plain(Q, A), label=label) == wanted
+    assert parse("unpaired", instruction="q", input="", output="a", label=label) == wanted
+    assert parse("unpaired", messages=plain(Q), completion="a", label=label) == wanted
+    assert parse("unpaired", conversation=[{"human": "q", "assistant": "a"}], label=label) == wanted
     talk = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
     assert parse("unpaired", conversations=talk, kto_tag=label) == wanted
 
@@ -122,6 +146,8 @@ def test_scored() -> None:
     assert parse("scored", prompt="q", completions=[plain(A), plain(B)], scores=[0.9, "-1"]) == several
     one = Scored(PLACE, prompt=(Q,), completions=((A,),), scores=(2.0,))
     assert parse("scored", prompt="q", response="a", reward="2") == one
+    assert parse("scored", messages=plain(Q, A), reward=2) == one
+    assert parse("scored", prompt="q", completions=[7], rewards=[2]).completions == ((bot("7"),),)
 
 
 @pytest.mark.parametrize(
@@ -208,6 +234,18 @@ def test_pair_and_text() -> None:
         ("preference", {"prompt": "x", "chosen": plain(Q, A), "rejected": plain(Q, B)}, "not how 'chosen' begins"),
         ("preference", {"chosen": plain(Q, A), "rejected": plain(user("x"), B)}, "do not begin with the same question"),
         ("preference", {"prompt": "q", "chosen": "a", "rejected": "b", "margin": "x"}, "'margin' is no finite number"),
+        ("preference", {"prompt": "q", "chosen": "a", "rejected": "b", "score": 4}, "no object of two numbers"),
+        ("preference", {"prompt": "q", "chosen": "a", "rejected": "b", "score": [5, 1]}, "no object of two numbers"),
+        ("preference", {"prompt": "q", "chosen": "a", "rejected": "b", "score": {"chosen": "x", "rejected": 1}},
+         "one of 'score' is no finite number"),
+        ("preference", {"prompt": "q", "chosen": "a", "rejected": "b", "margin": 1,
+                        "score": {"chosen": 3, "rejected": 1}}, "say different things"),
+        ("preference", {"messages": plain(Q, A), "rejected_response": "a"}, "are the same"),
+        ("preference", {"messages": plain(Q), "rejected_response": "b"}, "no answer"),
+        ("preference", {"prompt": "q", "chosen": "a", "rejected": "b", "rejected_response": "c"},
+         "'rejected_response' holds"),
+        ("unpaired", {"prompt": "q", "completion": "a", "label": True, "kto_tag": False}, "'label' holds"),
+        ("scored", {"messages": plain(Q, A), "reward": "x"}, "no finite number"),
         ("preference", {"prompt": "q", "chosen": "a", "rejected": "b", "tools": [{}]}, "'tools' has no 'name'"),
         ("unpaired", {"prompt": "q", "completion": "a", "label": 2}, "neither true nor false"),
         ("unpaired", {"prompt": "q", "completion": "a", "label": []}, "neither true nor false"),
@@ -216,7 +254,7 @@ def test_pair_and_text() -> None:
         ("unpaired", {"messages": plain(Q), "kto_tag": True}, "no answer"),
         ("scored", {"prompt": "q", "completions": ["a"], "rewards": [1, 2]}, "not equally many"),
         ("scored", {"prompt": "q", "completions": [], "rewards": []}, "'completions' is an empty list"),
-        ("scored", {"prompt": "q", "completions": [1], "rewards": [1]}, "holds a number where an answer was meant"),
+        ("scored", {"prompt": "q", "completions": [None], "rewards": [1]}, "holds null where an answer was meant"),
         ("scored", {"prompt": "q", "completions": ["a"], "rewards": [float("inf")]}, "no finite number"),
         ("scored", {"completions": ["a"], "rewards": [1]}, "'prompt' or"),
         ("choice", {"question": "q", "choices": ["x", "y"], "answer": 2}, "index is not among the choices"),

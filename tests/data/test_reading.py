@@ -92,7 +92,7 @@ def test_settings_import_nothing_heavy() -> None:
 def test_all_problems_of_all_sources_come_at_once(tmp_path: Path) -> None:
     (tmp_path / "gbk.json").write_bytes('[{"instruction": "中医理论的基础是什么"}]'.encode("gbk"))
     (tmp_path / "bad.json").write_text(
-        json.dumps([GOOD, {"instruction": "q"}, {"instruction": "q"}, {**GOOD, "output": 1}])
+        json.dumps([GOOD, {"instruction": "q"}, {"instruction": "q"}, {**GOOD, "output": True}])
     )
     (tmp_path / "odd.json").write_text(json.dumps([{"ask": "q", "tell": "a"}]))
     names = ("gbk.json", "bad.json", "odd.json", "none.json")
@@ -100,7 +100,7 @@ def test_all_problems_of_all_sources_come_at_once(tmp_path: Path) -> None:
     assert len(found) == 6
     assert found[0].startswith("2 of 4 rows cannot be used: 'output' is missing")
     assert "bad.json:1" in found[0]
-    assert found[1].startswith("1 of 4 rows cannot be used: 'output' is a number")
+    assert found[1].startswith("1 of 4 rows cannot be used: 'output' is true or false")
     assert "GBK" in found[2]
     assert "ask, tell" in found[3]
     assert "alpaca: instruction, output" in found[3]

@@ -64,18 +64,18 @@ def test_json_lines_may_hold_unicode_line_separators(tmp_path: Path) -> None:
 
 
 def test_every_bad_json_line_is_listed_with_column_excerpt_and_caret(tmp_path: Path) -> None:
-    found = read(tmp_path / "a.jsonl", '{"a": 1}\n{"问题": 1,}\n[1]\n{"a" 2}\n')
+    found = read(tmp_path / "a.jsonl", '{"a": 1}\n{"问题": 1;}\n[1]\n{"a" 2}\n')
     assert len(found.rows) == 1
     assert [row.place.rpartition(":")[2] for row in found.bad] == ["2", "3", "4"]
     detail = found.bad[0].detail.split("\n")
-    assert detail[0].startswith("column 10")
+    assert detail[0].startswith("column 9")
     # the two Chinese characters before the caret are two columns wide each
-    assert detail[1:] == ['{"问题": 1,}', " " * 11 + "^"]
+    assert detail[1:] == ['{"问题": 1;}', " " * 10 + "^"]
     assert found.bad[1].reason == "it is not an object {...}"
 
 
 def test_syntax_error_in_json_has_line_column_and_caret(tmp_path: Path) -> None:
-    one = problem(tmp_path / "a.json", '[\n {"a": 1},\n {"a": “x”}\n]')
+    one = problem(tmp_path / "a.json", '[\n {"a": 1},\n {"a": “x}\n]')
     assert f"{tmp_path / 'a.json'}:3:8" in one.got
     line, caret = one.got.split("\n")[1:]
     assert line[caret.index("^")] == "“"

@@ -10,8 +10,10 @@ from transformers import GenerationConfig
 
 from template_zoo import NAMES, dicts, talk, tokenizer
 from weitiao.core.errors import ModelError
-from weitiao.data.conversation import Conversation, Message
+from weitiao.data.conversation import Conversation, Message, Row
+from weitiao.data.formats import FORMATS
 from weitiao.data.formats._base import RowError
+from weitiao.data.forms import Text
 from weitiao.data.template import Template, choose_template, stop_token_ids
 
 TWO = talk("Who are you?", "I am a small model.", "And what is LoRA?", "Two thin matrices.")
@@ -20,8 +22,6 @@ ODD = talk(" 1  2", "3\n\n", "\n", " 4")
 # Qwen3 writes an empty thought into the last answer only, so each answer is an example of its own there.
 STABLE = [name for name in NAMES if name != "qwen3"]
 CHAT_NAMES = [name for name in STABLE if name != "instruction"]
-# A template without BOS gets the one its tokenizer adds; transformers' own tokenised form has none there.
-SAME_AS_TRANSFORMERS = [name for name in CHAT_NAMES if name != "begin_not_in_template"]
 
 
 def template_of(name: str) -> Template:
@@ -29,16 +29,17 @@ def template_of(name: str) -> Template:
     return choose_template(tokenizer(name))
 
 
-@pytest.mark.parametrize("name", SAME_AS_TRANSFORMERS)
+@pytest.mark.parametrize("name", CHAT_NAMES)
 @pytest.mark.parametrize("one", [talk("Hi", "Hello!"), TWO], ids=["one exchange", "two exchanges"])
 def test_ids_are_those_transformers_gives_the_whole_text(name: str, one: Conversation) -> None:
     (example,) = template_of(name).render(one)
     whole = tokenizer(name).apply_chat_template(dicts(one.messages), return_dict=False)
     assert list(example.ids) == list(whole)[: len(example.ids)]
-    assert len(whole) - len(example.ids) <= 1, "only the line break behind the last end token is left out"
+    left = tokenizer(name).decode(whole[len(example.ids) :])
+    assert not left.strip(), "only the line break behind the last end token is left out"
 
 
-@pytest.mark.parametrize("name", SAME_AS_TRANSFORMERS)
+@pytest.mark.parametrize("name", CHAT_NAMES)
 @pytest.mark.parametrize("one", [talk("Hi", "Hello!"), TWO, WITH_SYSTEM], ids=["one", "two", "system"])
 def test_prompts_are_those_transformers_gives(name: str, one: Conversation) -> None:
     messages = one.messages[:-1]
@@ -78,11 +79,15 @@ def test_trained_is_each_answer_with_its_end_token_and_nothing_else(name: str) -
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_at_most_one_begin_token_opens_a_text(name: str) -> None:
+def test_a_begin_token_opens_a_text_where_serving_has_one_there(name: str) -> None:
+    """A chat template without one stays without, as transformers and vLLM send chats; plain texts get theirs."""
     template, own = template_of(name), tokenizer(name)
+    has_one = own.bos_token is not None and name != "begin_not_in_template"
     for ids in (template.render(TWO)[0].ids, template.prompt(TWO.messages[:1]).ids):
-        assert (ids[0] == own.bos_token_id) == (own.bos_token is not None)
+        assert (ids[0] == own.bos_token_id) == has_one
         assert ids[1] != own.bos_token_id
+    ((text,),) = template.render_many([Text("t:1", text="a text")])
+    assert list(text.ids[:-1]) == own("a text")["input_ids"]
 
 
 @pytest.mark.parametrize("name", STABLE)
@@ -143,6 +148,34 @@ def test_template_without_system_puts_it_before_the_question() -> None:
     assert not template.takes_system
     assert "Answer briefly.\n\n你是谁？<end_of_turn>" in template.prompt(WITH_SYSTEM.messages[:2]).text
     assert template_of("chatml").takes_system
+
+
+@pytest.mark.parametrize(
+    "name", ["qwen2.5", "chatml", "llama3", "phi3", "glm4", "deepseek_v2", "llama2", "instruction"]
+)
+@pytest.mark.parametrize("blank", ["", " "])
+def test_an_empty_system_text_is_kept_in_training_as_in_asking(name: str, blank: str) -> None:
+    """Without it Qwen2.5's template would write that it was created by Alibaba Cloud."""
+    template = template_of(name)
+    row = Row({"messages": [{"role": "system", "content": blank}, *dicts(TWO.messages)]}, "rows.jsonl", 1)
+    one = FORMATS.load("messages")().parse(row)
+    assert isinstance(one, Conversation)
+    assert one.messages[0] == Message("system", blank)
+    (example,) = template.render(one)
+    prompt = template.prompt([Message("system", blank), *TWO.messages[:3]])
+    assert example.ids[: len(prompt.ids)] == prompt.ids
+    assert "Alibaba" not in prompt.text
+    if name == "qwen2.5":
+        assert "Alibaba" in template.prompt(TWO.messages[:1]).text
+        assert prompt.text.startswith(f"<|im_start|>system\n{blank}<|im_end|>\n")
+
+
+@pytest.mark.parametrize("name", ["no_system", "gemma", "mistral"])
+def test_an_empty_system_text_without_a_place_leaves_nothing_behind(name: str) -> None:
+    template = template_of(name)
+    with_one = replace(TWO, messages=(Message("system", ""), *TWO.messages))
+    assert template.render(with_one) == template.render(TWO)
+    assert template.prompt(with_one.messages[:2]).ids == template.prompt(TWO.messages[:1]).ids
 
 
 def test_instruction_text() -> None:
@@ -231,6 +264,53 @@ def test_missing_template_or_end_token_is_refused() -> None:
     chat.eos_token = None
     with pytest.raises(ModelError, match="nothing says which token ends"):
         choose_template(chat)
+
+
+def test_named_templates_without_a_default_are_refused_by_their_names() -> None:
+    import tiny
+
+    own = tiny.make_tokenizer()
+    own.chat_template = {"rag": tiny.CHATML, "tool_use": tiny.CHATML}
+    with pytest.raises(ModelError, match="none is the default") as caught:
+        choose_template(own)
+    assert "'rag', 'tool_use'" in caught.value.problems[0].got
+    assert choose_template(own, "instruction").kind == "instruction"
+    own.chat_template = {"default": tiny.CHATML, "tool_use": tiny.CHATML.replace("user", "<|im_start|>human")}
+    assert choose_template(own).render(TWO) == template_of("chatml").render(TWO)
+    for broken in ([{"name": "default", "template": "x"}], {"default": None}, 7):
+        own.chat_template = broken
+        with pytest.raises(ModelError):
+            choose_template(own)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"a": 10**5000},
+        {"a": [float("inf")]},
+        '{"a": ' + "9" * 5000 + "}",
+        "{" * 99999,
+        {"a": {1, 2}},
+        7,
+        None,
+        "x",
+    ],
+    ids=["huge", "infinite", "huge in text", "nested", "no JSON", "a number", "nothing", "no object"],
+)
+@pytest.mark.parametrize("name", ["qwen2.5", "qwen3", "llama3.1", "mistral"])
+def test_arguments_that_a_template_cannot_write_are_refused_or_written(name: str, arguments: object) -> None:
+    call = {"type": "function", "function": {"name": "add", "arguments": arguments}}
+    turns = (Message("user", "q"), Message("assistant", "", extra={"tool_calls": [call]}))
+    (made,) = template_of(name).render_many([Conversation(turns, "x:1")])
+    assert isinstance(made, list | RowError)
+
+
+def test_whole_numbers_in_arguments_stay_whole() -> None:
+    arguments = '{"a": 12345678901234567890123, "b": 1, "c": 1.0, "d": [2, -3]}'
+    call = {"type": "function", "function": {"name": "add", "arguments": arguments}}
+    turns = (Message("user", "q"), Message("assistant", "", extra={"tool_calls": [call]}))
+    ids = template_of("qwen2.5").render(Conversation(turns, "x:1"))[0].ids
+    assert arguments in tokenizer("qwen2.5").decode(ids)
 
 
 def test_end_token_that_melts_into_the_answer_is_refused() -> None:

@@ -10,17 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tiny
 from real_templates import PHI4, REAL
 from template_zoo import NAMES, dicts, talk, tokenizer
-from weitiao.core.errors import ModelError
 from weitiao.data.conversation import Conversation, Message
 from weitiao.data.encoder import Encoder, Segment
 from weitiao.data.formats._base import RowError
 from weitiao.data.forms import Pair, Preference, Text
 from weitiao.data.layout import Masks, variables
 from weitiao.data.render import render_chunk
-from weitiao.data.sandbox import REFUSALS, TooCostly, compiled
 from weitiao.data.settings import DataSettings
 from weitiao.data.template import Template, choose_template
 
@@ -219,38 +216,3 @@ def test_words_have_the_ids_of_whole_texts(texts: list[str]) -> None:
     assert encoder._words is not None
     expected = [own(text, add_special_tokens=False)["input_ids"] for text in texts]
     assert [list(ids) for ids in encoder.encode([Segment(text) for text in texts])] == expected
-
-
-HOSTILE = {
-    "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
-    "filtered loops": "{% for a in range(99999) if a < 0 %}{% endfor %}" * 99,
-    "range": "{{ range(10**9) | list }}",
-    "times": "{{ 'a' * 10**10 }}",
-    "power": "{{ 10 ** (10 ** 10) }}",
-    "doubling": "{% set n = namespace(s='ab') %}{% for i in range(99) %}{% set n.s = n.s + n.s %}{% endfor %}",
-    "tilde": "{% set n = namespace(s='ab') %}{% for i in range(99) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
-    "center": "{{ 'a' | center(10**10) }}{{ 'a'.ljust(10**10) }}",
-    "width": "{{ '%9999999999d' % 1 }}",
-    "format": "{{ '{:9999999999}'.format(1) }}",
-    "replace": "{{ ('a' * 100000).replace('a', 'b' * 100000) }}",
-    "join": "{{ ['a' * 10000000] * 1000 | int | join('') }}",
-    "recursion": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
-    "block": "{% set n = namespace(s='ab') %}{% for i in range(99) %}{% set s %}{{ n.s }}{{ n.s }}{% endset %}"
-    "{% set n.s = s %}{% endfor %}",
-    "nothing": "{{ messages[0].content + none }}",
-}
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_template_is_stopped_in_words(name: str) -> None:
-    with pytest.raises(REFUSALS):
-        compiled(HOSTILE[name]).render({"messages": [{"role": "user", "content": "x"}]})
-
-
-def test_hostile_model_is_refused() -> None:
-    own = tiny.make_tokenizer(chat_template=HOSTILE["loops"])
-    with pytest.raises(ModelError, match="the chat template refuses it") as caught:
-        choose_template(own)
-    assert "longer than" in caught.value.problems[0].got
-    with pytest.raises(TooCostly):
-        compiled(HOSTILE["doubling"]).render({})

@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 import tiny
+from tagged_templates import tagged_tokenizer
+from weitiao.data.conversation import Conversation, Message
+from weitiao.data.template import choose_template
 from weitiao.evaluation.cutting import PieceDecoder, StopCutter, cut_at, decoded
 
 TOKENIZER: PreTrainedTokenizerFast = tiny.make_tokenizer()
@@ -61,3 +64,20 @@ def test_a_character_never_finished_is_not_lost() -> None:
     for token_id in TOKENIZER("鑫")["input_ids"][:-1]:
         assert decoder.push(token_id) == ""
     assert decoder.rest() == "\ufffd"
+
+
+def test_special_tokens_of_answers_stay_in_their_text() -> None:
+    """What a model thought is told from what it answered, and goes back into the next prompt as it was written."""
+    own = tagged_tokenizer("qwen3")
+    template = choose_template(own)
+    asked = Message("user", "2+2?")
+    said = "<think>\nhm\n</think>\n\nfour"
+    prompt = template.prompt([asked])
+    example = template.render(Conversation((asked, Message("assistant", said)), "x:1"))[0]
+    ids = list(example.ids[len(prompt.ids) :])
+    assert decoded(own, ids, template.answer_ids) == said
+    assert "<think>" not in decoded(own, ids)
+    decoder = PieceDecoder(own, template.answer_ids)
+    assert "".join(map(decoder.push, ids)) + decoder.rest() == said
+    again = [asked, Message("assistant", said), asked]
+    assert "hm" not in template.prompt(again).text

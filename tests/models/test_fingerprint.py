@@ -24,15 +24,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "changes", [{}, {"dtype": "bf16"}, {"quantization": "nf4"}, {"quantization": "int8"}], ids=str
 )
 def test_one_base_loaded_in_other_ways_is_the_same(folder: Path, changes: dict[str, str]) -> None:
+    settings = ModelSettings(name=str(folder), device_map="cpu", **changes)
     whole = fingerprint(load_model(ModelSettings(name=str(folder), device_map="cpu")))
-    other = fingerprint(load_model(ModelSettings(name=str(folder), device_map="cpu", **changes)))
-    assert whole.differences(other) == other.differences(whole) == []
-    assert len(whole.tensors) > len(other.tensors) - 1 > 0
+    for other in (fingerprint(load_model(settings)), fingerprint(load_model(settings), folder)):
+        assert whole.differences(other) == other.differences(whole) == []
+        assert len(whole.tensors) > len(other.tensors) - 1 > 0
 
 
 def test_another_shape_and_other_weights_differ() -> None:
     base = fingerprint(tiny.make_model("llama"))
-    assert "config" in base.differences(fingerprint(tiny.make_model("llama", rope_theta=5.0)))
+    assert "config.rope_parameters" in base.differences(fingerprint(tiny.make_model("llama", rope_theta=5.0)))
     assert len(base.differences(fingerprint(tiny.make_model("llama", seed=1)))) > 8
 
 

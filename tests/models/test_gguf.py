@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
+import time
 from pathlib import Path
 
 import gguf
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import tiny
 from weitiao.core.errors import ModelError, ResourceError
@@ -122,20 +125,33 @@ def test_it_is_made_once_and_anew_when_the_file_changes(gguf_file: Path, home: P
 
 
 def ask(path: str, results: multiprocessing.Queue) -> None:
-    results.put(str(dequantized_folder(Path(path))))
+    folder = dequantized_folder(Path(path))
+    weights = load_file(folder / "model.safetensors")
+    assert (folder / "tokenizer.json").is_file()
+    results.put((str(folder), sum(float(weight.sum()) for weight in weights.values())))
 
 
-def test_two_processes_at_once_get_one_folder(gguf_file: Path, home: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    askers = [context.Process(target=ask, args=(str(gguf_file), results)) for _ in range(2)]
-    for asker in askers:
-        asker.start()
-    found = {results.get(timeout=240) for _ in askers}
-    for asker in askers:
-        asker.join()
-    assert len(found) == 1
-    assert [p.name for p in home.iterdir() if p.is_dir()] == [Path(found.pop()).name]
+def test_many_processes_at_once_get_one_folder(gguf_file: Path, home: Path) -> None:
+    """Each reads every weight as soon as it has the folder; one of them is killed while it makes it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "transformers", "weitiao.models.gguf"])
+    home.mkdir(parents=True)
+    for rounds in range(3):
+        results = context.Queue()
+        askers = [context.Process(target=ask, args=(str(gguf_file), results)) for _ in range(6)]
+        killed = context.Process(target=dequantized_folder, args=(gguf_file,))
+        for asker in (killed, *askers):
+            asker.start()
+        while not list(home.glob("*.part")) and not list(home.glob("tiny-*")):
+            time.sleep(0.001)
+        killed.kill()
+        found = [results.get(timeout=240) for _ in askers]
+        for asker in (killed, *askers):
+            asker.join()
+        assert len(set(found)) == 1
+        assert [p.name for p in home.iterdir() if p.is_dir()] == [Path(found[0][0]).name]
+        if rounds < 2:
+            shutil.rmtree(found[0][0])
 
 
 def test_a_crash_leaves_nothing_that_counts_as_made(
@@ -177,6 +193,15 @@ class Free:
     """A disk with nothing free."""
 
     free = 0
+
+
+def test_a_file_without_one_of_its_tensors_is_refused(gguf_file: Path, home: Path, tmp_path: Path) -> None:
+    """Renamed to another of the same length, so that nothing else of the file changes."""
+    other = tmp_path / "other.gguf"
+    other.write_bytes(gguf_file.read_bytes().replace(b"blk.0.ffn_up.weight", b"blk.0.ffn_xx.weight"))
+    with pytest.raises(ModelError, match=r"up_proj|ffn_xx"):
+        dequantized_folder(other)
+    assert [p for p in home.iterdir() if p.is_dir()] == []
 
 
 def test_a_file_cut_short_is_refused(gguf_file: Path, home: Path, tmp_path: Path) -> None:

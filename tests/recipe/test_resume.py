@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from tiny_training import Events
 from weitiao.cli import run
-from weitiao.core.errors import Interrupted
+from weitiao.core.errors import Stopped
 from weitiao.core.events import Event
 from weitiao.engine.checkpoint import list_checkpoints
 from weitiao.recipe.recipe import parse_recipe
@@ -38,7 +38,7 @@ def interrupted(recipe: dict[str, Any]) -> Path:
         if event["event"] == "step" and event["step"] == STOPPED_AT:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(Interrupted):
+    with pytest.raises(Stopped):
         train(parse_recipe(recipe), [listen])
     return Path(recipe["out"])
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from weitiao.core.errors import Interrupted
+from weitiao.core.errors import Stopped
 from weitiao.core.run_folder import RunFolder
 from weitiao.engine.signals import sigterm_as_ctrl_c, watch_signals
 from weitiao.recipe.recipe import parse_recipe
@@ -22,7 +22,7 @@ from weitiao.recipe.train import train
 KILLED_WHILE_FILLING = """
 import os, signal, sys
 from pathlib import Path
-from weitiao.core.errors import WeitiaoError
+from weitiao.core.errors import Terminated
 from weitiao.engine import frozen
 from weitiao.core.settings import read_yaml
 from weitiao.recipe.recipe import parse_recipe
@@ -38,9 +38,9 @@ def kill(event):
 
 try:
     train(recipe, [kill])
-except WeitiaoError as error:
-    print(error)
-    sys.exit(error.exit_code)
+except Terminated as stopped:
+    print(stopped)
+    sys.exit(stopped.exit_code)
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -73,7 +73,7 @@ def test_while_the_frozen_cache_is_filled(
 
 def test_it_unwinds_past_what_catches_errors_and_the_default_comes_back() -> None:
     cleaned_up = []
-    with pytest.raises(Interrupted) as caught, sigterm_as_ctrl_c():
+    with pytest.raises(Stopped) as caught, sigterm_as_ctrl_c():
         try:
             os.kill(os.getpid(), signal.SIGTERM)
         except Exception:  # noqa: BLE001  (as other people's code does)
@@ -86,7 +86,7 @@ def test_it_unwinds_past_what_catches_errors_and_the_default_comes_back() -> Non
 
 
 def test_a_second_one_during_the_steps_ends_at_once() -> None:
-    with pytest.raises(Interrupted) as caught, sigterm_as_ctrl_c(), watch_signals() as stop:
+    with pytest.raises(Stopped) as caught, sigterm_as_ctrl_c(), watch_signals() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.requested()
         os.kill(os.getpid(), signal.SIGTERM)

@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +22,21 @@ import weitiao
 from tiny_training import Events, last_state
 from weitiao.core.errors import (
     DataError,
-    Interrupted,
     MissingExtraError,
     ModelError,
     NotFiniteError,
     RunFolderError,
     SettingsError,
+    Stopped,
     WeitiaoError,
 )
 from weitiao.core.events import Event, Listener
+from weitiao.data import gate
 from weitiao.engine.checkpoint import list_checkpoints
 from weitiao.engine.settings import TrainSettings
 from weitiao.engine.signals import watch_signals
 from weitiao.evaluation.held_out import measure_held_out
+from weitiao.evaluation.opened import locate
 from weitiao.methods import METHODS
 from weitiao.recipe import before_after, build
 from weitiao.recipe.preflight import preflight
@@ -138,7 +142,7 @@ def test_stopped_while_the_base_is_measured_a_run_goes_on_and_measures_it(
             os.kill(os.getpid(), signal.SIGTERM)
         return measure_held_out(*arguments)
 
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(before_after, "measure_held_out", stopped)
         train(parse_recipe(recipe))
     heard = Events()
@@ -152,7 +156,7 @@ def test_a_base_that_gives_no_finite_loss_is_refused_before_the_first_step(
 ) -> None:
     own = shutil.copytree(tiny_model_folder, tmp_path / "base")
     weights = load_file(own / "model.safetensors")
-    weights["model.norm.weight"][0] = float("nan")
+    weights["model.norm.weight"][:] = 3e38  # a number, and more than the logits can be
     save_file(weights, own / "model.safetensors", {"format": "pt"})
     heard = Events()
     with pytest.raises(NotFiniteError, match="before any training"):
@@ -203,7 +207,7 @@ def test_a_signal_saves_within_one_step_and_the_run_goes_on_exactly(
 ) -> None:
     straight = train(parse_recipe({**recipe, "out": tmp_path / "straight"}))
     heard = Events()
-    with pytest.raises(Interrupted) as caught:
+    with pytest.raises(Stopped) as caught:
         train(parse_recipe(recipe), [heard, at_event(kind, count, send(number))])
     assert caught.value.exit_code == code
     root = tmp_path / "run"
@@ -219,6 +223,105 @@ def test_a_signal_saves_within_one_step_and_the_run_goes_on_exactly(
     assert resumed.losses == straight.losses
 
 
+def test_a_loop_over_runs_that_passes_over_errors_ends_when_it_is_told_to(
+    recipe: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for number, kind in ((signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)):
+        begun = []
+        with pytest.raises(kind):
+            for name in ("a", "b"):
+                begun.append(name)
+                with suppress(Exception):
+                    out = tmp_path / f"{name}{number}"
+                    train(parse_recipe({**recipe, "out": out}), [at_event("step", 2, send(number))])
+        assert begun == ["a"]
+        assert "finishing this step, then saving" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("no kernel"), IndexError("position 9"), ValueError("x")]
+)
+def test_what_fails_after_training_costs_neither_result_nor_report(
+    recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*_: object) -> list[str]:
+        raise error
+
+    straight = train(parse_recipe({**recipe, "out": tmp_path / "straight"}))
+    monkeypatch.setattr(before_after, "answer_questions", fails)
+    heard = Events()
+    run = train(parse_recipe(recipe), [heard])
+    assert adapter_of(tmp_path / "run") == adapter_of(tmp_path / "straight")
+    assert run.held_out == straight.held_out
+    assert run.answers == []
+    assert any("answering the questions" in note["text"] for note in heard.of("note"))
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert f"answering the questions: {type(error).__name__}" in report
+    assert "held-out loss" in report
+
+
+def test_the_result_is_there_before_the_model_is_asked(
+    recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in the closing answers leaves the adapter; resuming asks again and writes the report."""
+
+    def interrupted(*_: object) -> list[str]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(before_after, "answer_questions", interrupted)
+        train(parse_recipe(recipe))
+    root = tmp_path / "run"
+    kept = adapter_of(root)
+    assert (root / "adapter" / "README.md").is_file()
+    assert not (root / "report.md").exists()
+    assert resume(root).answers
+    assert adapter_of(root) == kept
+    assert (root / "report.md").is_file()
+
+
+@pytest.mark.parametrize("text", ["${oc.env:HOME}", "${a.b}", "???", "$${x}", "{{name}}", "off"])
+def test_text_of_a_person_comes_through_a_run_as_it_is(
+    recipe: dict[str, Any], tmp_path: Path, text: str
+) -> None:
+    """In questions, rows and names, through run.yaml, resuming and opening."""
+    root = tmp_path / f"run {text}"
+    recipe = {**recipe, "out": str(root)}
+    recipe["evaluate"] = {**recipe["evaluate"], "questions": [text]}
+    with pytest.raises(Stopped):
+        train(parse_recipe(recipe), [at_event("step", 2, send(signal.SIGTERM))])
+    run = resume(root)
+    assert [answer["question"] for answer in run.answers] == [text]
+    assert open_run(root).recipe.evaluate.questions == [text]
+    assert locate(str(root)).adapter == root / "adapter"
+
+
+FULL_DISK = """
+import resource, sys
+from contextlib import suppress
+from pathlib import Path
+import safetensors, torch, transformers, peft
+from weitiao.cli import run
+limit = int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+sys.exit(run(["train", sys.argv[1]]))
+"""
+
+
+def test_a_full_disk_ends_in_6_with_path_and_step(recipe: dict[str, Any], tmp_path: Path) -> None:
+    """The size a file may have stands in for the disk: the adapter of rank 64 passes it, all before does not."""
+    recipe["method"] = {"name": "lora", "r": 64}
+    recipe["train"] = {**recipe["train"], "steps": 1}
+    (tmp_path / "given.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "given.yaml"), str(20_000)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 6, done.stderr
+    assert "the disk is full" in done.stderr
+    assert "step 1" in done.stderr
+    assert str(tmp_path / "run") in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_second_signal_ends_at_once() -> None:
     with pytest.raises(KeyboardInterrupt), watch_signals() as stop:
         os.kill(os.getpid(), signal.SIGINT)
@@ -232,7 +335,7 @@ def test_resuming_with_other_settings_names_each_and_the_free_ones_pass(
     recipe: dict[str, Any], tmp_path: Path
 ) -> None:
     root = tmp_path / "run"
-    with pytest.raises(Interrupted):
+    with pytest.raises(Stopped):
         train(parse_recipe(recipe), [at_event("step", 2, send(signal.SIGTERM))])
     with pytest.raises(SettingsError) as caught:
         resume(root, ["train.lr=5e-4", "method.r=8", "data.max_length=99", "train.save_every=1"])
@@ -252,7 +355,7 @@ def test_resuming_on_changed_data_or_a_changed_base_is_refused(
 ) -> None:
     own = shutil.copytree(tiny_model_folder, tmp_path / "base")
     recipe["model"] = str(own)
-    with pytest.raises(Interrupted):
+    with pytest.raises(Stopped):
         train(parse_recipe(recipe), [at_event("step", 2, send(signal.SIGTERM))])
     (tmp_path / "rows.json").write_text(json.dumps(rows[:-1]), encoding="utf-8")
     with pytest.raises(RunFolderError, match="its data differ"):
@@ -262,14 +365,38 @@ def test_resuming_on_changed_data_or_a_changed_base_is_refused(
 
     shutil.rmtree(own)
     tiny.save_tiny_model(own, seed=1)
-    with pytest.raises(RunFolderError, match="its base model differ"):
+    with pytest.raises(ModelError, match=r"trained on another base: \d+ of its parts differ(.|\n)*--force"):
         resume(tmp_path / "run")
+    resume(tmp_path / "run", ["model.allow_other_base=true"])
+
+
+def test_a_run_goes_on_another_day_though_its_template_writes_the_date(
+    recipe: dict[str, Any], tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tiny
+
+    own = shutil.copytree(tiny_model_folder, tmp_path / "dated")
+    dated = "{{ strftime_now('%Y-%m-%d') }}\n" + tiny.CHATML
+    tiny.make_tokenizer(chat_template=dated).save_pretrained(own)
+    recipe = {**recipe, "model": str(own)}
+    train(parse_recipe({**recipe, "out": tmp_path / "straight"}))
+    with pytest.raises(Stopped):
+        train(parse_recipe(recipe), [at_event("step", 2, send(signal.SIGTERM))])
+
+    class Tomorrow(date):
+        @classmethod
+        def today(cls) -> date:
+            return date.today() + timedelta(days=1)
+
+    monkeypatch.setattr(gate, "date", Tomorrow)
+    resume(tmp_path / "run")
+    assert adapter_of(tmp_path / "run") == adapter_of(tmp_path / "straight")
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_said(recipe: dict[str, Any], tmp_path: Path) -> None:
     train(parse_recipe({**recipe, "out": tmp_path / "straight"}))
     root = tmp_path / "run"
-    with pytest.raises(Interrupted):
+    with pytest.raises(Stopped):
         train(parse_recipe(recipe), [at_event("step", 3, send(signal.SIGTERM))])
     newest = list_checkpoints(root / "checkpoints")[0] / "trainable.safetensors"
     newest.write_bytes(newest.read_bytes()[:-1])

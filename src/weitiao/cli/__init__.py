@@ -2,82 +2,95 @@
 
 from __future__ import annotations
 
-import errno
 import sys
-import threading
-from types import TracebackType
+from typing import TYPE_CHECKING
 
-import click
+from ._signals import Signals
 
-from ..core.errors import Problem, ResourceError, WeitiaoError
-from ._commands import commands
-from ._environment import prepare_environment
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from ..core.errors import Problem, Stopped
+
+SIGNALS = Signals()
 
 
 def main() -> None:
     """Run the command line and exit: 0 when done, else a code of `weitiao.core.errors.EXIT_CODES`."""
-    sys.excepthook = _report_fault
-    prepare_environment()
-    sys.exit(run(sys.argv[1:]))
+    # Before anything else is imported: a signal during imports, which take seconds, is obeyed like any other.
+    SIGNALS.install()
+    sys.excepthook, sys.unraisablehook = _report_fault, _report_lost
+    try:
+        from ._environment import prepare_environment
+
+        prepare_environment()
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        SIGNALS.ends()
+        print("stopped by Ctrl-C", file=sys.stderr)
+        code = 130
+    SIGNALS.ends()
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; an error a person can mend is printed, others raised."""
+    import click
+
+    from ..core.errors import Interrupted, Problem, Stopped, WeitiaoError
+    from ._commands import commands
+
     try:
         result = commands.main(arguments, prog_name="weitiao", standalone_mode=False)
+    except (Stopped, KeyboardInterrupt, click.Abort) as stop:
+        why = (
+            stop.__cause__ if isinstance(stop, click.Abort) else stop
+        )  # click makes one of a KeyboardInterrupt
+        return _stopped(why if isinstance(why, Stopped) else Interrupted(Problem("stopped by Ctrl-C")))
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except WeitiaoError as error:
-        return _told(error)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+        return _told(error.problems, error.exit_code)
+    except (OSError, MemoryError, RuntimeError) as error:
+        from ._failures import failure_of_the_machine
+
+        failure = failure_of_the_machine(error)
+        if failure is None:
             raise
-        return _told(_disk_is_full(error))
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        return _told(_memory_is_full(error))
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("stopped by Ctrl-C", err=True)
-        return 130
+        return _told(failure.problems, failure.exit_code)
     return result if isinstance(result, int) else 0
 
 
-def _told(error: WeitiaoError) -> int:
-    """Print an error and return its exit code."""
-    from ._errors import print_error
-
-    print_error(error)
-    return error.exit_code
+def _stopped(stopped: Stopped) -> int:
+    """Print how things are after a signal, and return its exit code."""
+    SIGNALS.ends()
+    return _told(stopped.problems, stopped.exit_code)
 
 
-def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
-    """Tell whether memory did not suffice; a process without torch has only Python's own word for that."""
-    if "torch" not in sys.modules:
-        return isinstance(error, MemoryError)
-    from ..engine.out_of_memory import is_out_of_memory
+def _told(problems: Sequence[Problem], exit_code: int) -> int:
+    """Print problems and return the exit code."""
+    from ._errors import print_problems
 
-    return is_out_of_memory(error)
-
-
-def _memory_is_full(error: MemoryError | RuntimeError) -> ResourceError:
-    """Say that memory ran out where nothing smaller could be tried, and that what was saved is safe."""
-    said = str(error).partition("\n")[0] or "an allocation failed"
-    remedy = "end other programs, then the same command, or weitiao train --resume RUN"
-    return ResourceError(Problem("memory did not suffice", said, "free memory", remedy))
-
-
-def _disk_is_full(error: OSError) -> ResourceError:
-    """Say that the disk ran full, and that what was saved is safe."""
-    where = str(error.filename or "while writing")
-    return ResourceError(
-        Problem("the disk is full", where, "free space", "free some, then weitiao train --resume RUN")
-    )
+    print_problems(problems)
+    return exit_code
 
 
 def _report_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Show what went wrong inside weitiao itself, and ask for it."""
+    import threading
+
+    if SIGNALS.came_just_now():  # a library made another error of the exception
+        SIGNALS.end_now()
     sys.__excepthook__(kind, error, trace)
     if threading.current_thread() is threading.main_thread() and issubclass(kind, Exception):
-        click.echo("\nThis is a fault of weitiao's own. Please report it, with the lines above.", err=True)
+        print("\nThis is a fault of weitiao's own. Please report it, with the lines above.", file=sys.stderr)
+
+
+def _report_lost(unraisable: sys.UnraisableHookArgs) -> None:
+    """Obey a signal whose exception came up where nobody can catch it, such as a destructor."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt | SystemExit):
+        SIGNALS.send_again()
+    else:
+        sys.__unraisablehook__(unraisable)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..core.errors import Problem, WeitiaoError
+from ..core.errors import Problem
 
 if TYPE_CHECKING:
     from rich.text import Text
 
 
-def print_error(error: WeitiaoError) -> None:
+def print_problems(problems: Sequence[Problem]) -> None:
     """Print every problem on stderr, coloured where that is a terminal."""
     from ._tables import make_console
 
     console = make_console(stderr=True)
-    count = len(error.problems)
+    count = len(problems)
     if count > 1:
         console.print(f"{count} problems:\n", style="bold")
-    for number, problem in enumerate(error.problems):
+    for number, problem in enumerate(problems):
         # Soft wrapping leaves paths and commands whole, to be copied.
         console.print(_problem_text(problem), soft_wrap=True, end="\n\n" if number < count - 1 else "\n")
 

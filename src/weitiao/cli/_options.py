@@ -9,6 +9,11 @@ import click
 
 from ..core.settings import Settings
 
+BASE_HELP = (
+    "Where the base model of an adapter lies, where that is not known: a folder, a .gguf file or a hub id."
+)
+FORCE_HELP = "Go on where the base is not the one that was trained on."
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 

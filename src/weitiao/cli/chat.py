@@ -13,7 +13,7 @@ import click
 from ..core.settings import parse_settings
 from ..evaluation.settings import GenerationSettings
 from ._commands import Command
-from ._options import given, options_of
+from ._options import BASE_HELP, FORCE_HELP, given, options_of
 
 if TYPE_CHECKING:
     from ._chat import Chat
@@ -29,15 +29,17 @@ Ctrl-C stops an answer, Ctrl-D ends the chat. A pipe may ask one question a line
 @click.argument("run")
 @click.option("--both", is_flag=True, help="Answer each question before and after training.")
 @click.option("--system", metavar="TEXT", default="", help="The system message to begin with.")
+@click.option("--base", metavar="MODEL", help=BASE_HELP)
+@click.option("--force", is_flag=True, help=FORCE_HELP)
 @options_of(GenerationSettings)
-def command(run: str, both: bool, system: str, **options: Any) -> None:  # noqa: ANN401  (the settings check them)
+def command(run: str, both: bool, system: str, base: str | None, force: bool, **options: Any) -> None:  # noqa: ANN401  (the settings check them)
     """Talk to what RUN trained; RUN may also be an adapter's folder or any model's name."""
     settings = parse_settings(GenerationSettings, given(options))
     from ..evaluation.opened import open_model
     from ._chat import Chat
     from ._tables import make_console
 
-    chat = Chat(open_model(run), settings, make_console(), system=system)
+    chat = Chat(open_model(run, base, force), settings, make_console(), system=system)
     if both:
         chat.take("/both")
     if sys.stdin.isatty():

@@ -91,11 +91,12 @@ def command(
     language = lang or language_of(os.environ)
     typed = (*words, "data.skip_bad_rows=true") if skip_bad_rows else words
     data, from_model, seed = read_settings(typed, model)
+    trained = trained_forms(typed)
     tokenizer, stops = _load(from_model)
     progress = Progress(language, sys.stderr.isatty())
     gate = open_data(data, tokenizer, seed, stops, progress)
     progress.end()
-    view, samples = overview(gate), Samples(gate, tokenizer)
+    view, samples = overview(gate, trained), Samples(gate, tokenizer)
     rows = _asked(samples, numbers, places)
     if html is not None:
         shown = sorted({*rows, *rows_to_show(view, samples)})
@@ -123,16 +124,15 @@ def language_of(environment: Mapping[str, str]) -> Language:
 
 def read_settings(words: Sequence[str], model: str | None) -> tuple[DataSettings, ModelSettings | None, int]:
     """Return data, model and seed from a run file, paths and overrides; raises SettingsError with all problems."""
-    from ..core.settings import check_settings, merge, parse_overrides, read_yaml
+    from ..core.settings import check_settings, merge, parse_overrides
     from ..data.settings import DataSettings
     from ..engine.settings import TrainSettings
     from ..recipe.recipe import spelt_out
 
     paths, overrides = _sorted_out(words)
-    run_file = Path(paths[0]) if paths and paths[0].endswith((".yaml", ".yml")) else None
-    blocks = spelt_out(read_yaml(run_file) if run_file else {})
+    run_file, blocks = _run_file(paths)
     if given := paths[1:] if run_file else paths:
-        blocks = merge(blocks, {"data": {"sources": list(given)}})
+        blocks = merge(blocks, spelt_out({"data": {"sources": list(given)}}))
     if model is not None:
         blocks = merge(blocks, {"model": {"name": model}})
     typed = spelt_out(parse_overrides(overrides))
@@ -155,6 +155,31 @@ def read_settings(words: Sequence[str], model: str | None) -> tuple[DataSettings
     return data, wanted, seed
 
 
+def trained_forms(words: Sequence[str]) -> dict[str, frozenset[str]]:
+    """Return the objective in force, that of a run file or the usual one, by name, and the forms of rows it trains;
+    raises SettingsError for an unknown one.
+    """
+    from ..core.settings import merge, parse_overrides
+    from ..objectives import OBJECTIVES
+    from ..recipe.recipe import DEFAULT_NAMES, spelt_out
+
+    paths, overrides = _sorted_out(words)
+    _, blocks = _run_file(paths)
+    blocks = merge(blocks, spelt_out(parse_overrides(overrides)))
+    block = blocks.get("objective", DEFAULT_NAMES["objective"])
+    name = str(block.get("name")) if isinstance(block, Mapping) else str(block)
+    return {name: OBJECTIVES.load(name).forms}
+
+
+def _run_file(paths: Sequence[str]) -> tuple[Path | None, dict[str, Any]]:
+    """Return the run file that stands first, if any, and its blocks."""
+    from ..core.settings import read_yaml
+    from ..recipe.recipe import spelt_out
+
+    run_file = Path(paths[0]) if paths and paths[0].endswith((".yaml", ".yml")) else None
+    return run_file, spelt_out(read_yaml(run_file) if run_file else {})
+
+
 def _sorted_out(words: Iterable[str]) -> tuple[list[str], list[str]]:
     """Tell paths from overrides: `=` makes an override, unless a file of that name is there."""
     overrides = [word for word in words if "=" in word and not Path(word).exists()]
@@ -163,7 +188,7 @@ def _sorted_out(words: Iterable[str]) -> tuple[list[str], list[str]]:
 
 def _unknown_overrides(typed: Mapping[str, Any], data: type[DataSettings]) -> list[Problem]:
     """Describe overrides of something a check does not read."""
-    known = {"data", "model", "train"}
+    known = {"data", "model", "train", "objective"}
     problems = []
     for key, value in typed.items():
         if key not in known:

@@ -8,12 +8,15 @@ from pathlib import Path
 import click
 
 from ._commands import Command
+from ._options import BASE_HELP, FORCE_HELP
 
 
 @click.command(cls=Command)
 @click.argument("run")
 @click.argument("out", type=click.Path(path_type=Path))
-def command(run: str, out: Path) -> None:
+@click.option("--base", metavar="MODEL", help=BASE_HELP)
+@click.option("--force", is_flag=True, help=FORCE_HELP)
+def command(run: str, out: Path, base: str | None, force: bool) -> None:
     """Write the model that RUN (or an adapter's folder) trained into the new folder OUT, as a plain model."""
     from ..core.units import readable_bytes
     from ..serving.merge import merge_run
@@ -21,7 +24,7 @@ def command(run: str, out: Path) -> None:
 
     console = make_console()
     console.print(f"merging {run} and reading it back to compare", markup=False, soft_wrap=True)
-    merged = merge_run(run, out)
+    merged = merge_run(run, out, base=base, allow_other_base=force)
     found = merged.comparison
     console.print(
         f"compared {found.positions} positions: largest difference of logits {found.max_difference:.2g}, "

@@ -7,8 +7,10 @@ WeitiaoError               1   a fault of weitiao's own
 ├── RunFolderError         5   an output folder in use, a checkpoint of another run or damaged
 ├── ResourceError          6   too little disk or memory
 ├── MissingExtraError      7   an optional package is not installed
-├── NotFiniteError        10   a NaN or inf stopped the run; nothing of it was applied or saved
-└── Interrupted      130, 143  Ctrl-C or SIGTERM; the run was saved
+└── NotFiniteError        10   a NaN or inf stopped the run; nothing of it was applied or saved
+
+Interrupted (Ctrl-C, 130) and Terminated (SIGTERM, 143) are no errors but a KeyboardInterrupt and a SystemExit, so that
+a loop over many runs that passes over a WeitiaoError ends when it is told to.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from .visible import visible
 
@@ -94,12 +97,31 @@ class NotFiniteError(WeitiaoError):
     exit_code = 10
 
 
-class Interrupted(WeitiaoError):
-    """Ctrl-C (130) or SIGTERM (143) ended the run after it was saved."""
+class Stopped(BaseException):
+    """A signal ended what was under way; says in which state things are, and how to go on."""
 
-    def __init__(self, problem: Problem, exit_code: int) -> None:
+    exit_code: ClassVar[int]
+    """What a shell gives for a process that its signal ended."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problems = (problem,)
+
+
+class Interrupted(Stopped, KeyboardInterrupt):
+    """Ctrl-C ended what was under way."""
+
+    exit_code = 130
+
+
+class Terminated(Stopped, SystemExit):
+    """SIGTERM ended what was under way."""
+
+    exit_code = 143
+
+    def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
-        self.exit_code = exit_code
+        self.code = self.exit_code
 
 
 EXIT_CODES: dict[int, str] = {
@@ -108,7 +130,7 @@ EXIT_CODES: dict[int, str] = {
     2: "a setting, flag or run file cannot be used",
     3: "the data cannot be used",
     4: "the model or method cannot be used",
-    5: "the run folder or a checkpoint cannot be used",
+    5: "the run folder, a checkpoint or another file cannot be used",
     6: "too little disk or memory",
     7: "an optional package is missing",
     10: "stopped on a NaN or inf; the last good state is saved",

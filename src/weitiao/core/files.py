@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
-from .errors import Problem, ResourceError, WeitiaoError
+from .errors import Problem, ResourceError, RunFolderError, WeitiaoError
 from .units import readable_bytes
 
+PART = ".part"
+"""What is still being written ends in this."""
 PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 """For what quotes a person's rows: only its owner may read it."""
 
@@ -86,20 +92,68 @@ def need_disk(folder: Path, needed_bytes: int, purpose: str) -> None:
         )
 
 
-def _usual_mode() -> int:
-    """Return the mode that a plain `open` would give a new file."""
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def failed_file(error: OSError, path: Path | None = None, step: int | None = None) -> WeitiaoError:
+    """Return in words what a file system refused: ResourceError where the disk is full, else RunFolderError."""
+    where = str(error.filename or path or "a file") + (f", step {step}" if step is not None else "")
+    if error.errno in FULL:
+        remedy = "free some, then the same command, or weitiao train --resume RUN"
+        return ResourceError(Problem(f"the disk is full: {error.strerror}", where, "free space", remedy))
+    what = f"a file cannot be used: {error.strerror or error}"
+    return RunFolderError(Problem(what, where, "a file or folder that you may read and write"))
+
+
+@contextmanager
+def saving(path: Path, step: int | None = None) -> Iterator[None]:
+    """Within the context, what keeps files under `path` from being written ends in words: see `failed_file`.
+
+    `step` is the training step whose state they hold.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except OSError as error:
+        raise failed_file(error, path, step) from error
+    except SafetensorError as error:  # "I/O error: No space left on device (os error 28)"
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise failed_file(OSError(int(number[1]), os.strerror(int(number[1]))), path, step) from error
+
+
+def _usual_mode(most: int = 0o666) -> int:
+    """Return the mode that a plain `open` would give a new file, `mkdir` (0o777) a new folder."""
     mask = os.umask(0)
     os.umask(mask)
-    return 0o666 & ~mask
+    return most & ~mask
+
+
+def _is_alive(pid: str) -> bool:
+    """Return whether a process of this number runs; a name that holds no number is nobody's."""
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True
 
 
 @contextmanager
 def staged_folder(folder: Path) -> Iterator[Path]:
-    """Yield a sibling folder to fill; it becomes `folder` by one rename once durable, or vanishes."""
-    for left in folder.parent.glob(f".{folder.name}.*.part"):  # what a process left that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    staging = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    staging.mkdir(parents=True)
+    """Yield a sibling folder to fill; it becomes `folder` by one rename once durable, or vanishes.
+
+    Several processes may fill the same one: the first to be done gives it its name, the others get an OSError.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*{PART}"):
+        if not _is_alive(left.name.removesuffix(PART).rpartition(".")[2].partition("-")[0]):
+            shutil.rmtree(left, ignore_errors=True)  # its process was killed
+    staging = Path(mkdtemp(PART, f".{folder.name}.{os.getpid()}-", folder.parent))
+    staging.chmod(_usual_mode(0o777))
     try:
         yield staging
         for path in [*staging.rglob("*"), staging]:

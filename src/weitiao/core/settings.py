@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from .errors import Problem, SettingsError, nearest, raise_all
+from .yaml_text import YamlError, load_yaml
 
 S = TypeVar("S", bound="Settings")
 
@@ -136,9 +137,10 @@ def _describe(cls: type[Settings], location: Sequence[str]) -> str:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a run file; `1e-5` is a number, a repeated key or a syntax error is refused with its line."""
-    from omegaconf import OmegaConf
+    """Read a run file; `1e-5` is a number, a repeated key or a syntax error is refused with its line.
 
+    Text is text: `${...}` stands for nothing else, so a file cannot read the environment.
+    """
     if not path.is_file():
         similar = nearest(
             path.name, [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
@@ -146,20 +148,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
         remedy = str(path.parent / similar[0]) if similar else "weitiao train --model M --data D --out RUN"
         raise SettingsError(Problem("the run file is not there", str(path), "a YAML file", remedy))
     try:
-        loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        loaded = load_yaml(path.read_text(encoding="utf-8-sig"))
+    except (YamlError, UnicodeDecodeError, OSError) as error:
         raise SettingsError(Problem(f"{path} is not YAML that can be read", str(error))) from error
     if not isinstance(loaded, dict):
         raise SettingsError(
             Problem(f"{path} holds no settings", type(loaded).__name__, "keys such as model, data, method")
         )
-    return {str(k): v for k, v in loaded.items()}
+    return loaded
 
 
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     """Turn `method.r=16 train.lr=2e-4` into nested settings; raises SettingsError for every word that has no `=`."""
-    from omegaconf import OmegaConf
-
     bad = [w for w in words if "=" not in w.lstrip("=") or w.startswith("-")]
     raise_all(
         SettingsError,
@@ -168,13 +168,29 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
             for w in bad
         ],
     )
+    nested: dict[str, Any] = {}
+    for word in words:
+        name, _, text = word.partition("=")
+        nested = merge(nested, _nested(name.split("."), _value(word, text)))
+    return nested
+
+
+def _value(word: str, text: str) -> Any:  # noqa: ANN401  (whatever the text says)
     try:
-        nested = OmegaConf.to_container(OmegaConf.from_dotlist(list(words)), resolve=False)
-    except yaml.YAMLError as error:
+        return load_yaml(text)
+    except YamlError as error:
+        name = word.partition("=")[0]
+        remedy = f"{name}='\"...\"', where it is meant as text"
         raise SettingsError(
-            Problem("an override cannot be read", " ".join(words), remedy=str(error))
+            Problem(f"the value of {name} cannot be read", word, str(error), remedy)
         ) from error
-    return {str(k): v for k, v in nested.items()} if isinstance(nested, dict) else {}
+
+
+def _nested(names: Sequence[str], value: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return `{a: {b: value}}` for the names a and b."""
+    for name in reversed(names):
+        value = {name: value}
+    return dict(value)
 
 
 def _as_override(word: str) -> str:

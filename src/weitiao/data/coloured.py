@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core.errors import DataError, Problem, nearest
 from .conversation import Conversation, Example, Message
-from .forms import AnyForm, Text, kind_of_form, parts
+from .forms import AnyForm, Text, Tokens, kind_of_form, parts
 from .gate import Gate, kept_rows
 from .render import RenderedRow, render_chunk
 
@@ -316,9 +316,11 @@ def _plain(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _turns(part: Conversation | Text) -> tuple[tuple[str, str], ...]:
+def _turns(part: Conversation | Text | Tokens) -> tuple[tuple[str, str], ...]:
     if isinstance(part, Text):
         return (("", part.text),)
+    if isinstance(part, Tokens):
+        return ()
     return tuple((message.role, "\n".join(_said_in(message))) for message in part.messages)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +24,7 @@ from .template import Template
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-CONVERSATIONS = ("conversation", "text", "pair")
+CONVERSATIONS = ("conversation", "text", "pair", "tokens")
 """The forms that are trained as they are read, without an objective of their own."""
 ASKED_FROM = 1000
 
@@ -51,12 +52,13 @@ def load_data(
     generation_config: GenerationConfig | None = None,
     forms: Collection[str] = CONVERSATIONS,
     on_rows: OnRows | None = None,
+    day: date | None = None,
 ) -> Prepared:
     """Bring data through the gate; raises DataError with all that is wrong, ModelError for the tokenizer.
 
-    `forms` are what the objective trains; rows that mean something else are refused.
+    `forms` are what the objective trains; rows that mean something else are refused. `day` is as in `open_data`.
     """
-    gate = open_data(settings, tokenizer, seed, generation_config, on_rows)
+    gate = open_data(settings, tokenizer, seed, generation_config, on_rows, day=day)
     require_trainable(gate, forms)
     return prepared(gate)
 

@@ -26,16 +26,26 @@ KEYS = {
 ALPACA = {"prompt": "instruction", "query": "input", "response": "output"}
 PAIRS = {"prompt": "prompt", "query": "input", "chosen": "chosen", "rejected": "rejected"}
 LABELLED = {"prompt": "prompt", "query": "input", "response": "completion", "kto_tag": "label"}
-COMMON = {"system": "system", "history": "history", "tools": "tools"}
+COMMON = {
+    "system": "system", "history": "history", "tools": "tools",
+    "images": "images", "videos": "videos", "audios": "audios",
+}  # fmt: skip
 TALK = {"messages": "messages", "chosen": "chosen", "rejected": "rejected", "kto_tag": "label"}
 """What it calls a column -> what the column is called here, by kind of data."""
-TURNS = ("sharegpt",)
-"""What `formatting` says where rows are turns; anything else is one exchange a row."""
+TURNS = ("sharegpt", "openai")
+"""What `formatting` says where rows are turns."""
+FORMATTINGS = ("alpaca", *TURNS)
+"""All that `formatting` may say; alpaca is one exchange a row."""
 SHAREGPT_TAGS = {
     "role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt",
     "observation_tag": "observation", "function_tag": "function_call", "system_tag": "system",
 }  # fmt: skip
 """Its words for turns where an entry says nothing."""
+OPENAI_TAGS = {
+    "role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant",
+    "observation_tag": "tool", "function_tag": "function_call", "system_tag": "system",
+}  # fmt: skip
+"""The same where `formatting` is openai."""
 
 
 @dataclass(frozen=True)
@@ -77,23 +87,26 @@ def _list_and_names(source: SourceSettings) -> tuple[Path, list[str]] | None:
     """Return the list a source refers to and the names in it, or None where it refers to none; raises DataError."""
     if source.path is None:
         return None
-    text, _, after = source.path.rpartition(":")
+    with reading(Path(source.path)):
+        return _found_list(source, source.path)
+
+
+def _found_list(source: SourceSettings, given: str) -> tuple[Path, list[str]] | None:
+    """Return what `_list_and_names` does; raises OSError too."""
+    text, _, after = given.rpartition(":")
     if after and Path(text).name == FILE_NAME:
         path, named = Path(text).expanduser(), after
     else:
-        path, named = Path(source.path).expanduser(), source.subset or ""
+        path, named = Path(given).expanduser(), source.subset or ""
         path = path / FILE_NAME if path.is_dir() else path
         if path.name != FILE_NAME or not path.is_file() or not _is_list(path):
             return None
-    with reading(path):
-        if not path.is_file():
-            raise DataError(Problem("the list of data sets is not there", str(path), "a dataset_info.json"))
+    if not path.is_file():
+        raise DataError(Problem("the list of data sets is not there", str(path), "a dataset_info.json"))
     names = [name.strip() for name in named.split(",") if name.strip()]
     if not names:
         known = ", ".join(read_object(path))
-        raise DataError(
-            Problem(f"{path} lists several data sets", str(source.path), f"one of {known}", f"{path}:NAME")
-        )
+        raise DataError(Problem(f"{path} lists several data sets", given, f"one of {known}", f"{path}:NAME"))
     return path, names
 
 
@@ -113,7 +126,9 @@ def _source(
     source: SourceSettings, path: Path, name: str, entry: dict[str, Any], notes: list[str]
 ) -> SourceSettings:
     """Translate one entry; raises DataError where it cannot be."""
+    _require_formatting(entry, path, name)
     columns, tags = _mapping(entry, "columns", path, name), _mapping(entry, "tags", path, name)
+    _require_response(entry, columns, path, name)
     renamed, known = _columns(entry, columns)
     ignored = sorted({*(set(entry) - KEYS), *(f"columns.{key}" for key in columns if key not in known)})
     ignored += sorted(f"tags.{key}" for key in set(tags) - set(SHAREGPT_TAGS))
@@ -121,12 +136,14 @@ def _source(
         notes.append(f"{path}: {name}: not understood and left aside: {', '.join(ignored)}")
     talk = entry.get("formatting") in TURNS
     made: dict[str, Any] = {
-        "path": _origin(entry, path, name),
+        "path": _origin(entry, path, name, source.outside),
         "split": entry.get("split", source.split),
         "subset": entry.get("subset"),
         "take": source.take or entry.get("num_samples"),
         "columns": {**renamed, **source.columns},
-        "tags": {**(_tags(tags) if talk else {}), **source.tags},
+        "tags": {**(_tags(tags, _usual_tags(entry)) if talk else {}), **source.tags},
+        # Its reader takes a line for a row, whatever the lines say.
+        "lines": True,
     }
     notes.append(f"{path}: {name} is {made['path']}")
     kept = source.model_dump(exclude={*made, "rows"})
@@ -149,17 +166,18 @@ def _mapping(entry: Mapping[str, Any], key: str, path: Path, name: str) -> dict[
 def _columns(entry: Mapping[str, Any], columns: Mapping[str, str]) -> tuple[dict[str, str], set[str]]:
     """Return our name -> the data's for each column whose name differs, and the keys that are understood."""
     if entry.get("formatting") in TURNS:
-        usual = not _tags(entry.get("tags") or {})
-        table = TALK | COMMON | ({"messages": "conversations"} if usual else {})
-        columns = {"messages": "conversations", **columns}
+        tags = _usual_tags(entry)
+        column = "conversations" if tags is SHAREGPT_TAGS else "messages"
+        renamed_tags = _tags(entry.get("tags") or {}, tags)
+        table = TALK | COMMON | ({} if renamed_tags else {"messages": column})
+        columns = {"messages": column, **columns}
     elif entry.get("ranking"):
         table = PAIRS | COMMON
         columns = {"prompt": "instruction", "query": "input", **columns}
     elif "kto_tag" in columns:
         table = LABELLED | COMMON
         columns = {"prompt": "instruction", "query": "input", "response": "output", **columns}
-    elif columns and "response" not in columns:
-        # A prompt without a response is how its lists name plain text.
+    elif _is_text(columns):
         table = {"prompt": "text"}
     else:
         table = ALPACA | COMMON
@@ -167,14 +185,47 @@ def _columns(entry: Mapping[str, Any], columns: Mapping[str, str]) -> tuple[dict
     return {ours: theirs for ours, theirs in renamed.items() if ours != theirs}, set(table)
 
 
-def _tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Return the words an entry has for turns; nothing where they are ShareGPT's, which need no translation."""
-    words = {**SHAREGPT_TAGS, **{key: word for key, word in tags.items() if key in SHAREGPT_TAGS}}
-    return {} if words == SHAREGPT_TAGS else {key.removesuffix("_tag"): word for key, word in words.items()}
+def _is_text(columns: Mapping[str, str]) -> bool:
+    """Whether columns are those of plain text: a prompt without a response is how its lists name it."""
+    return set(columns) == {"prompt"}
 
 
-def _origin(entry: Mapping[str, Any], path: Path, name: str) -> str:
-    """Return where an entry's data lies, in the order LLaMA-Factory looks; raises DataError where it cannot be had."""
+def _require_response(entry: Mapping[str, Any], columns: Mapping[str, str], path: Path, name: str) -> None:
+    """Raise DataError for an exchange a row whose columns name no response: LLaMA-Factory then reads none."""
+    answered = {"response", "chosen", "rejected", "kto_tag"} & set(columns)
+    if columns and not answered and not _is_text(columns) and not entry.get("ranking"):
+        if entry.get("formatting", FORMATTINGS[0]) in TURNS:
+            return
+        got, remedy = ", ".join(columns), 'add "response": "output" to its columns, or leave columns out'
+        raise DataError(Problem(f"{path}: the columns of {name!r} name no response", got, "response", remedy))
+
+
+def _usual_tags(entry: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the words for turns that an entry's `formatting` stands for."""
+    return OPENAI_TAGS if entry.get("formatting") == TURNS[1] else SHAREGPT_TAGS
+
+
+def _tags(tags: Mapping[str, str], usual: Mapping[str, str]) -> dict[str, str]:
+    """Return the words an entry has for turns; nothing where they are the usual ones, which need no translation."""
+    words = {**usual, **{key: word for key, word in tags.items() if key in usual and word}}
+    known = (SHAREGPT_TAGS, OPENAI_TAGS)
+    return {} if words in known else {key.removesuffix("_tag"): word for key, word in words.items()}
+
+
+def _require_formatting(entry: Mapping[str, Any], path: Path, name: str) -> None:
+    """Raise DataError for a `formatting` that is none."""
+    said = entry.get("formatting", FORMATTINGS[0])
+    if said not in FORMATTINGS:
+        near = " or ".join(f'"formatting": "{one}"' for one in nearest(str(said), FORMATTINGS))
+        expected = "one of " + ", ".join(FORMATTINGS)
+        raise DataError(
+            Problem(f"{path}: {name!r} has an unknown formatting", repr(said)[:60], expected, near)
+        )
+
+
+def _origin(entry: Mapping[str, Any], path: Path, name: str, outside: bool) -> str:
+    """Return where an entry's data lies, in the order LLaMA-Factory looks; raises DataError where it cannot be had, or
+    lies outside the list's folder though `outside` does not say that it may."""
     if entry.get("hf_hub_url"):
         return str(entry["hf_hub_url"])
     if entry.get("ms_hub_url"):
@@ -186,9 +237,22 @@ def _origin(entry: Mapping[str, Any], path: Path, name: str) -> str:
     file = path.parent / str(entry["file_name"])
     with reading(file):
         there = file.exists()
+        inside = file.resolve().is_relative_to(path.parent.resolve())
+    if not inside and not outside:
+        raise DataError(_outside(path, name, str(entry["file_name"])))
     if not there:
         near = " or ".join(nearest(file.name, [one.name for one in path.parent.iterdir()]))
         raise DataError(
             Problem(f"{path}: the file of {name!r} is not there", str(file), "a file that exists", near)
         )
     return str(file)
+
+
+def _outside(path: Path, name: str, file_name: str) -> Problem:
+    """Describe an entry whose file lies outside the folder of the list."""
+    return Problem(
+        f"{path}: the file of {name!r} lies outside the folder of the list",
+        f"file_name: {file_name}",
+        f"a file in {path.parent}",
+        "if you wrote the list, outside: true under the source in data.sources; or name the file itself as the source",
+    )

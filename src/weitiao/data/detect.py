@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 from functools import cache
+from typing import NamedTuple
 
 from ..core.errors import DataError, Problem, nearest
 from .conversation import Row
 from .formats import FORMATS
 from .formats._base import EVERY_FORMAT_READS, Format
+from .formats._fields import is_empty
+from .formats._known import MEANINGS, PROMPT_TEXT
 
 LAST_RESORT = "data.columns.instruction=QUESTION data.columns.output=ANSWER"
 SHOWN_PROPOSALS = 2
@@ -20,15 +23,17 @@ NOT_PLAIN = re.compile(r"[\s'$`&|;()<>*?!#\\]")
 """What a shell would not take as it stands."""
 SURELY_MEANT, PERHAPS_MEANT = 0.8, 0.7
 """How alike two spellings are (0 to 1) where one is a slip in the other, where the format is known and where not."""
+SURE, LEAST_DOUBT = 0.1, 0.11
+"""A column of the same name but for case, or of a known synonym, is surely meant; one spelt alike is not."""
 DOUBT_APART = 0.1
 """A proposal this much more doubtful than the best is not worth showing."""
 Meant = Mapping[str, tuple[str, float]]
 """Our column -> theirs that may be meant, and how doubtful it is (0 to 1)."""
 
 SYNONYMS: Mapping[str, str] = {
-    "instruction": "指令 问题 提问 任务 题目 用户输入 instruct task_description user_input",
+    "instruction": "指令 问题 提问 任务 题目 用户输入 问 q user human instruct task_description user_input",
     "input": "输入 补充 上下文",
-    "output": "输出 回答 答案 回复 答复 ai_output model_output",
+    "output": "输出 回答 答案 回复 答复 答 a bot gpt assistant target ai_output model_output",
     "system": "系统 系统提示 系统提示词 system_message sys",
     "history": "历史 对话历史",
     "question": "问题 提问 题目 问 q",
@@ -74,6 +79,8 @@ class Detected:
     reason_zh: str
     proposals: tuple[str, ...] = ()
     """Settings to type where another column seems to be one that the format reads."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Our column -> theirs, where theirs is surely meant: the same word, in another case or language."""
 
 
 @cache
@@ -95,29 +102,63 @@ def detect(
 
     `sample` is their first rows, as read; `wanted` a format a person named, or auto; `mapping` is `data.columns`.
     """
-    renamed = [rename(row, mapping or {}) for row in sample]
-    named = set(rename(Row(dict.fromkeys(columns), "", 1), mapping or {}).fields)
+    given, mapping = mapping or {}, dict(mapping or {})
     formats = load_formats()
+    names, renamed = _renamed(columns, sample, mapping)
+    if wanted == "auto" and not _claims(formats, names, renamed):
+        mapping |= _surely_meant(formats, names)
+    elif wanted != "auto" and not formats[wanted].claims(names):
+        mapping |= _surely_meant({wanted: formats[wanted]}, names)
+    names, renamed = _renamed(columns, sample, mapping)
+    claims = _claims(formats, names, renamed)
+    name = wanted if wanted != "auto" else _one_standing(formats, claims, sample, names)
+    mapping |= _sure_slips(formats[name], names)
+    added = {ours: theirs for ours, theirs in mapping.items() if ours not in given}
     if wanted != "auto":
-        proposals = _proposals({wanted: formats[wanted]}, named)
-        missed = formats[wanted].claims(named)
-        reason = f"{wanted}, because data.sources names it"
-        return Detected(wanted, reason, f"{wanted}：由 data.sources 指定", () if missed else proposals)
-    claims = _claims(formats, named, renamed)
+        reason, reason_zh = "because data.sources names it", "由 data.sources 指定"
+    else:
+        others = [other for other in claims if other != name]
+        reason, reason_zh = _because(formats[name], claims[name], others, mapping)
+        reason = f"because {reason}"
+    names, _ = _renamed(columns, sample, mapping)
+    proposals = (
+        _slips(formats[name], names)
+        if formats[name].claims(names)
+        else _proposals({name: formats[name]}, names)
+    )
+    return Detected(name, f"{name}, {reason}", f"{name}：{reason_zh}", proposals, added)
+
+
+def _renamed(
+    columns: set[str], sample: Sequence[Row], mapping: Mapping[str, str]
+) -> tuple[set[str], list[Row]]:
+    """Return columns and rows under the names used here, columns of a known meaning only where a row fills them."""
+    rows = [rename(row, mapping) for row in sample]
+    names = set(rename(Row(dict.fromkeys(columns), "", 1), mapping).fields)
+    if not rows:
+        return names, rows
+    empty = {name for name in names & MEANINGS.keys() if all(is_empty(row.fields.get(name)) for row in rows)}
+    return names - empty, rows
+
+
+def _one_standing(
+    formats: Mapping[str, Format],
+    claims: Mapping[str, frozenset[str]],
+    sample: Sequence[Row],
+    names: set[str],
+) -> str:
+    """Return the one format whose claim stands; raises DataError where none or several do."""
     standing = _standing(formats, claims)
     if len(standing) != 1:
-        raise DataError(_asking(sample, named, {name: claims[name] for name in standing}))
-    (name,) = standing
-    others = [other for other in claims if other != name]
-    reason, reason_zh = _because(formats[name], claims[name], others, mapping or {})
-    return Detected(name, f"{name}, because {reason}", f"{name}：{reason_zh}", _slips(formats[name], named))
+        raise DataError(_asking(sample, names, {name: claims[name] for name in standing}))
+    return standing[0]
 
 
 def _because(
     one: Format, claimed: frozenset[str], others: Sequence[str], mapping: Mapping[str, str]
 ) -> tuple[str, str]:
     """Say by what a format claims, what it was preferred to and what a person mapped, in English and Chinese."""
-    used = [(ours, theirs) for ours, theirs in mapping.items() if ours in claimed]
+    used = [(ours, theirs) for ours, theirs in mapping.items() if ours in one.columns]
     reason = one.reason(claimed) + "".join(f", {ours} being its {theirs!r}" for ours, theirs in used)
     reason_zh = one.reason_zh(claimed) + "".join(f"，{ours} 即“{theirs}”" for ours, theirs in used)
     if others:
@@ -170,8 +211,16 @@ def _asking(sample: Sequence[Row], columns: set[str], claims: Mapping[str, froze
     return Problem(f"the columns of {name} fit no format", got, expected, remedy)
 
 
-def _proposals(formats: Mapping[str, Format], columns: set[str]) -> tuple[str, ...]:
-    """Return mappings that would complete a format, the surest first, each about columns of its own."""
+class Completed(NamedTuple):
+    """A format whose columns are complete with a mapping."""
+
+    name: str
+    matched: Meant
+    doubt: float
+
+
+def _ways_completed(formats: Mapping[str, Format], columns: set[str]) -> list[Completed]:
+    """Return mappings that would complete a format, the surest first, then those of most columns."""
     found: list[tuple[float, int, str, Meant]] = []
     for name, one in formats.items():
         ways = [(matched, len(way)) for way in one.ways if (matched := _completed(way, columns))]
@@ -179,15 +228,41 @@ def _proposals(formats: Mapping[str, Format], columns: set[str]) -> tuple[str, .
             matched, size = min(ways, key=lambda way: (_doubt(way[0]), -way[1]))
             found.append((_doubt(matched), -one.rank * size, name, matched))
     found.sort(key=lambda proposal: proposal[:3])
+    return [Completed(name, matched, doubt) for doubt, _, name, matched in found]
+
+
+def _proposals(formats: Mapping[str, Format], columns: set[str]) -> tuple[str, ...]:
+    """Return mappings that would complete a format, the surest first, each about columns of its own."""
+    found = _ways_completed(formats, columns)
     typed: list[str] = []
     spoken_for: list[set[str]] = []
-    for doubt, _, name, matched in found:
+    for name, matched, doubt in found:
         theirs = {column for column, _ in matched.values()}
-        if doubt <= found[0][0] + DOUBT_APART and not any(theirs <= others for others in spoken_for):
+        if doubt <= found[0].doubt + DOUBT_APART and not any(theirs <= others for others in spoken_for):
             order = formats[name].columns.index
             typed.append(" ".join(_typed(ours, matched[ours][0]) for ours in sorted(matched, key=order)))
             spoken_for.append(theirs)
     return tuple(typed)
+
+
+def _surely_meant(formats: Mapping[str, Format], columns: set[str]) -> dict[str, str]:
+    """Return the mapping that completes a format with columns that are surely meant, nothing where none does."""
+    found = _ways_completed(formats, columns)
+    sure = [one for one in found if one.doubt <= SURE]
+    return {ours: theirs for ours, (theirs, _) in sure[0].matched.items()} if sure else {}
+
+
+def _sure_slips(one: Format, columns: set[str]) -> dict[str, str]:
+    """Return a mapping for columns of the prompt that the format may read, is not given, and that are surely meant."""
+    free = columns - known_columns()
+    found: dict[str, str] = {}
+    for ours in (*one.columns, *EVERY_FORMAT_READS):
+        if ours not in columns and (ours in PROMPT_TEXT or ours in EVERY_FORMAT_READS):
+            theirs, doubt = _meant(ours, free)
+            if theirs and doubt <= SURE:
+                found[ours] = theirs
+                free = free - {theirs}
+    return found
 
 
 def _doubt(matched: Meant) -> float:
@@ -224,7 +299,7 @@ def _meant(ours: str, columns: set[str]) -> tuple[str, float]:
     for near in nearest(ours, plain, count=1):
         alike = SequenceMatcher(None, ours, near).ratio()
         if alike >= PERHAPS_MEANT and plain[near] not in known_columns():
-            return plain[near], 1 - alike
+            return plain[near], max(1 - alike, LEAST_DOUBT)
     return "", 1.0
 
 

@@ -8,7 +8,7 @@ characters it stands for.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -35,31 +35,38 @@ class Segment(NamedTuple):
 
     text: str
     begins: bool = False
-    """Whether it begins the text, where the tokenizer may put its begin token."""
+    """Whether it begins the text."""
+    opens: bool = False
+    """Whether it gets the begin token that the tokenizer puts before a text, where it has none yet."""
     marks: Mapping[str, str] = MappingProxyType({})
     """Mark -> the control token it stands for."""
+    follows_end: bool = False
+    """Whether an end token stands before it, behind which some tokenizers (Zephyr's) put a blank."""
 
 
 class ControlTokens:
     """Which strings of content would become control tokens, by role."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str]) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str], in_answers: Collection[str] = ()
+    ) -> None:
         """Take the tokenizer's special tokens; for others than the assistant also added ones that look like a
         tag or stand in the chat template.
 
         Added tokens that are not special, such as <think>, are what reasoning models write themselves, so in
-        an assistant's content they stay tokens; words added to a vocabulary stay tokens everywhere.
+        an assistant's content they stay tokens, as do the special ones that belong to answers (see
+        answer_tokens.py); words added to a vocabulary stay tokens everywhere.
         """
         added = tokenizer.added_tokens_decoder.values()
-        special = (
-            {token.content for token in added if token.special}
-            | set(tokenizer.all_special_tokens)
-            | set(stops)
-        )
-        template = str(tokenizer.chat_template or "")
+        special = {*special_tokens(tokenizer), *stops}
+        template = template_source(tokenizer)
         names = {token.content for token in added if token.content.strip()}
         written = {name for name in names if name in template or TAG.fullmatch(name)}
-        self._assistant = any_of(special)
+        self.tags = any_of({*in_answers, *(name for name in names - special if TAG.fullmatch(name))})
+        """Finds the tokens that its model writes around thoughts, calls and the like."""
+        self._assistant = any_of(special - {*in_answers})
+        # Beside an answer's text, in a call's arguments, the template writes such tokens itself.
+        self._beside = any_of(special)
         self._others = any_of(special | written)
 
     def mark(
@@ -84,14 +91,26 @@ class ControlTokens:
         marked = []
         for message in messages:
             change = partial(self._of(message).sub, replaced)
-            marked.append(
-                replace(message, content=change(message.content), extra=_each_text(message.extra, change))
-            )
+            beside = self._beside if message.role == "assistant" else self._others
+            extra = _each_text(message.extra, partial(beside.sub, replaced))
+            marked.append(replace(message, content=change(message.content), extra=extra))
         described = [_each_text(tool, partial(self._others.sub, replaced)) for tool in tools]
         return marked, described, {mark: token for token, mark in mark_of.items()}
 
     def _of(self, message: Message) -> re.Pattern[str]:
         return self._assistant if message.role == "assistant" else self._others
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> set[str]:
+    """Return the texts of a tokenizer's special tokens."""
+    added = tokenizer.added_tokens_decoder.values()
+    return {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
+
+
+def template_source(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the source of a tokenizer's chat template, of all of them where they have names."""
+    own = tokenizer.chat_template
+    return "\n".join(map(str, own.values())) if isinstance(own, Mapping) else str(own or "")
 
 
 def any_of(strings: Iterable[str]) -> re.Pattern[str]:
@@ -138,22 +157,36 @@ class Encoder:
         self._anchor = next((anchor for anchor in ANCHORS if self._is_transparent(anchor)), "")
         self._anchor_ids = self._raw([self._anchor])[0] if self._anchor else []
         self._begin_ids = tuple(self._begin())
+        self._end = str(tokenizer.eos_token or "") if self._anchor else ""
         if self._backend is not None and not self._anchor and cuts_at_blanks(self._backend):
             self._words = WordCache(self._raw_shared)
 
+    @property
+    def minds_ends(self) -> bool:
+        """Whether a text behind an end token is encoded otherwise than within others (see `Segment.follows_end`)."""
+        return bool(self._end)
+
     def encode(self, segments: Sequence[Segment]) -> list[tuple[int, ...]]:
-        """Return each segment's ids; a segment that begins the text has exactly one begin token if any is
-        used."""
+        """Return each segment's ids; one that opens a text has exactly one begin token, where the tokenizer
+        uses any."""
         pieces = [list(_pieces(segment)) if segment.marks else None for segment in segments]
-        inner, first = set(), set()
-        for segment, own in zip(segments, pieces, strict=True):
-            for text, kind in own or ((segment.text, "first" if segment.begins else "inner"),):
-                if kind == "inner":
-                    inner.add(text)
-                elif kind == "first":
-                    first.add(text)
-        ids_of = {"inner": self._table(self._inner, inner), "first": self._table(self._firsts, first)}
-        return [self._joined(segment, own, ids_of) for segment, own in zip(segments, pieces, strict=True)]
+        kinds = [
+            "first" if segment.begins else "after" if segment.follows_end else "inner" for segment in segments
+        ]
+        wanted: dict[str, set[str]] = {"inner": set(), "first": set(), "after": set(), "control": set()}
+        for segment, kind, own in zip(segments, kinds, pieces, strict=True):
+            if own is None:
+                wanted[kind].add(segment.text)
+                continue
+            for text, piece_kind in own:
+                wanted[piece_kind].add(text)
+        ids_of = {
+            kind: self._table(self._encoder_of(kind), wanted[kind]) for kind in ("inner", "first", "after")
+        }
+        return [
+            self._joined(segment, kind, own, ids_of)
+            for segment, kind, own in zip(segments, kinds, pieces, strict=True)
+        ]
 
     def _table(
         self, encode: Callable[[list[str]], Sequence[Sequence[int]]], texts: set[str]
@@ -164,21 +197,22 @@ class Encoder:
     def _joined(
         self,
         segment: Segment,
+        kind: str,
         pieces: list[tuple[str, str]] | None,
         ids_of: Mapping[str, Mapping[str, tuple[int, ...]]],
     ) -> tuple[int, ...]:
         """Join a segment's pieces."""
         if pieces is None:
-            ids = ids_of["first" if segment.begins else "inner"][segment.text]
+            ids = ids_of[kind][segment.text]
         else:
             ids = tuple(
                 chain.from_iterable(
-                    self._as_plain_text(text) if kind == "control" else ids_of[kind][text]
-                    for text, kind in pieces
+                    self._as_plain_text(text) if own == "control" else ids_of[own][text]
+                    for text, own in pieces
                 )
             )
         begin = self._begin_ids
-        return begin + ids if segment.begins and begin and ids[: len(begin)] != begin else ids
+        return begin + ids if segment.opens and begin and ids[: len(begin)] != begin else ids
 
     def last_characters(self, segment: Segment) -> list[int]:
         """Return for each id of a segment the index in its text of the last character it stands for."""
@@ -195,20 +229,31 @@ class Encoder:
 
     def _ends(self, text: str, kind: str) -> list[int]:
         """Return the last character of each token, by the tokenizer's own offsets."""
-        anchor = self._anchor if kind == "inner" else ""
+        anchor = {"inner": self._anchor, "after": self._end}.get(kind, "")
         if self._backend is None:
             return self._ends_by_prefix(text, kind)
         encoding = self._backend.encode(anchor + text, add_special_tokens=False)
         ends = [max(0, end - 1 - len(anchor)) for _, end in encoding.offsets]
-        count = len((self._inner if kind == "inner" else self._firsts)([text])[0])
+        count = len(self._encoder_of(kind)([text])[0])
         return ends[len(ends) - count :]
 
     def _ends_by_prefix(self, text: str, kind: str) -> list[int]:
         """The same for a tokenizer without offsets: a token stands where the text that precedes it is encoded."""
-        encode = self._inner if kind == "inner" else self._firsts
+        encode = self._encoder_of(kind)
         lengths = [len(ids) for ids in encode([text[: n + 1] for n in range(len(text))])]
         count = lengths[-1] if lengths else 0
         return [next(n for n, length in enumerate(lengths) if length > k) for k in range(count)]
+
+    def _encoder_of(self, kind: str) -> Callable[[list[str]], Sequence[Sequence[int]]]:
+        return {"inner": self._inner, "after": self._after}.get(kind, self._firsts)
+
+    def _after(self, texts: list[str]) -> Sequence[Sequence[int]]:
+        """Encode texts that stand behind an end token."""
+        if not self._end:
+            return self._inner(texts)
+        end = self._raw([self._end])[0]
+        encoded = self._raw_shared([self._end + text for text in texts])
+        return [ids[len(end) :] for ids in encoded]
 
     def _firsts(self, texts: list[str]) -> Sequence[Sequence[int]]:
         """Encode texts that begin a text."""
@@ -283,14 +328,19 @@ def _backend_of(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
     return None
 
 
+def _kind(segment: Segment) -> str:
+    """Return how the beginning of a segment is encoded."""
+    return "first" if segment.begins else "after" if segment.follows_end else "inner"
+
+
 def _pieces(segment: Segment) -> Iterator[tuple[str, str]]:
     """Cut a segment at its marks into (text, kind): first, inner or control."""
     if not segment.marks:
         if segment.text:
-            yield segment.text, "first" if segment.begins else "inner"
+            yield segment.text, _kind(segment)
         return
     for number, piece in enumerate(re.split(f"([{''.join(segment.marks)}])", segment.text)):
         if piece in segment.marks:
             yield segment.marks[piece], "control"
         elif piece:
-            yield piece, "first" if segment.begins and number == 0 else "inner"
+            yield piece, "inner" if number else _kind(segment)

@@ -12,8 +12,9 @@ from .disguises import disguise
 from .readers import READERS
 from .readers._base import DataFile, Reader, bare_suffix
 from .rows import Found
-from .settings import SourceSettings
+from .settings import SourceSettings, require_usable_name
 from .text_files import COMPRESSED, HEAD_BYTES, reading
+from .unpacking import Unpacked, counted_rows
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 MODELSCOPE = "modelscope:"
@@ -52,6 +53,8 @@ def _exists(path: Path) -> bool:
 
 def read_file(path: Path, source: SourceSettings, notes: list[str]) -> Found:
     """Return the rows of one file; raises DataError here where it is missing or none that can be read."""
+    if problem := unusable_name(path):
+        raise DataError(problem)
     with reading(path):
         there, empty = path.is_file(), path.is_file() and not path.stat().st_size
     if not there:
@@ -61,7 +64,19 @@ def read_file(path: Path, source: SourceSettings, notes: list[str]) -> Found:
         raise DataError(_unknown_kind(path))
     if empty:
         raise DataError(Problem(f"{path} is empty", "0 bytes", "at least one row"))
-    return reader.read(DataFile(path, source, notes))
+    rows = reader.read(DataFile(path, source, notes))
+    if path.suffix.lower() not in COMPRESSED:
+        return rows
+    return counted_rows(rows, Unpacked(path, source.max_unpack_ratio))
+
+
+def unusable_name(path: Path) -> Problem | None:
+    """Describe a file whose name cannot be written into a report; None for any other."""
+    try:
+        require_usable_name(str(path))
+    except ValueError as error:
+        return Problem("a file of the data has a name that cannot be used", str(error))
+    return None
 
 
 def _unknown_kind(path: Path) -> Problem:
@@ -79,6 +94,11 @@ def _missing(path: Path) -> Problem:
     what, folder = "the data file is not there", path.parent
     if path.is_symlink():
         what = f"{path} is a link that leads nowhere, or to itself"
+    elif path.exists() and not path.is_dir():
+        what = f"{path} is a pipe or a device, which can be read but once"
+        return Problem(
+            what, str(path), "a file", f"write what it gives into a file first: cat '{path}' > rows.jsonl"
+        )
     elif not folder.is_dir():
         return Problem(what, str(path), "a file that exists", f"the folder {folder} is missing")
     similar = nearest(path.name, [p.name for p in _listed(folder) if reader_of(p) is not None])

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import DataError, Problem, nearest, raise_all
-from .files import extensions, read_file, reader_of
+from .files import extensions, read_file, reader_of, unusable_name
 from .rows import Found
 from .settings import SourceSettings
+from .splits import SPLITS
 from .text_files import reading
 
 NO_DATA = (
@@ -21,11 +22,6 @@ NO_DATA = (
     "special_tokens_map.json", "package.json", "*.index.json",
 )  # fmt: skip
 """Names of files that lie beside data and describe it, or belong to a model or a run."""
-SPLITS = {
-    "train": "train", "training": "train", "test": "test", "eval": "test",
-    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
-}  # fmt: skip
-"""What a file's name may begin with -> the split it means."""
 SPLIT_NAME = re.compile(r"([a-z]+)(?=[-_.]|\d*$)")
 
 
@@ -68,16 +64,18 @@ def _files(folder: Path, source: SourceSettings, notes: list[str]) -> list[Path]
 
 def _walk(folder: Path) -> list[Path]:
     """Return all files below a folder but hidden ones; links to folders are not followed, as they may form a ring."""
-    problems: list[OSError] = []
+    failures: list[OSError] = []
     found = [
         Path(where) / name
-        for where, _, names in os.walk(folder, onerror=problems.append)
+        for where, _, names in os.walk(folder, onerror=failures.append)
         for name in names
         if not any(part.startswith(".") for part in (Path(where) / name).relative_to(folder).parts)
     ]
     with reading(folder):
-        if problems:
-            raise problems[0]
+        if failures:
+            raise failures[0]
+    problems = [problem for path in found if reader_of(path) and (problem := unusable_name(path))]
+    raise_all(DataError, problems)
     return sorted(path for path in found if path.is_file() or reader_of(path) is not None)
 
 

@@ -120,10 +120,20 @@ class Pair(Placed):
     target: str = ""
 
 
-AnyForm = Conversation | Text | Preference | Unpaired | Scored | Choice | Labelled | Tagged | Pair
+@dataclass(frozen=True)
+class Tokens(Placed):
+    """Token ids as they are trained, made by somebody else."""
+
+    kind: ClassVar[str] = "tokens"
+    ids: tuple[int, ...] = ()
+    weights: tuple[float, ...] = ()
+    """The loss weight of each: 0 is context."""
+
+
+AnyForm = Conversation | Text | Preference | Unpaired | Scored | Choice | Labelled | Tagged | Pair | Tokens
 FORMS: Mapping[str, type[AnyForm]] = {
     "conversation": Conversation,
-    **{one.kind: one for one in (Text, Preference, Unpaired, Scored, Choice, Labelled, Tagged, Pair)},
+    **{one.kind: one for one in (Text, Preference, Unpaired, Scored, Choice, Labelled, Tagged, Pair, Tokens)},
 }
 """What a format calls the form it gives -> its class."""
 
@@ -133,10 +143,10 @@ def kind_of_form(form: AnyForm) -> str:
     return "conversation" if isinstance(form, Conversation) else form.kind
 
 
-def parts(form: AnyForm) -> tuple[tuple[str, Conversation | Text], ...]:
+def parts(form: AnyForm) -> tuple[tuple[str, Conversation | Text | Tokens], ...]:
     """Return what of a form goes through a causal model: (the part's name, what is rendered)."""
     match form:
-        case Conversation() | Text():
+        case Conversation() | Text() | Tokens():
             return (("", form),)
         case Preference():
             return (("chosen", _talk(form, form.chosen)), ("rejected", _talk(form, form.rejected)))
@@ -191,6 +201,8 @@ NOT_TEXT = (
     "correct",
     "multi",
     "label",
+    "ids",
+    "weights",
 )
 
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -52,6 +53,8 @@ class Tally:
     formats: Counter[str] = field(default_factory=Counter)
     forms: Counter[str] = field(default_factory=Counter)
     """Rows by what they mean (forms.FORMS)."""
+    unused: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By source, the columns and keys of turns that rows are used without, with the numbers of rows."""
     detected: list[dict[str, str]] = field(default_factory=list)
     """For each source: its name, format, and why (in both languages)."""
     bad: list[dict[str, Any]] = field(default_factory=list)
@@ -72,6 +75,10 @@ class Tally:
         self.read += worked.rows
         self.formats += worked.formats
         self.forms += worked.forms
+        for source, names in worked.unused.items():
+            counts = self.unused.setdefault(source, {})
+            for name, count in names.items():
+                counts[name] = counts.get(name, 0) + count
         self.bad += [{"number": number, **asdict(bad)} for number, bad in worked.bad]
         for reason, hits in worked.dropped.items():
             seen = self.dropped.setdefault(reason, {"numbers": [], "places": []})
@@ -156,14 +163,17 @@ def open_data(
     generation_config: GenerationConfig | None = None,
     on_rows: OnRows | None = None,
     effort: Effort = EFFORT,
+    day: date | None = None,
 ) -> Gate:
     """Look at all data; nothing that is wrong with it raises, `Gate.findings` and `.problems` say it.
 
-    Without a tokenizer nothing is rendered. Raises ModelError for a tokenizer or template that cannot be used.
+    Without a tokenizer nothing is rendered. `day` is what templates that write the date are given; left out, today.
+    Raises ModelError for a tokenizer or template that cannot be used.
     """
     from .template import choose_template
 
-    template = None if tokenizer is None else choose_template(tokenizer, settings.template, generation_config)
+    kind, day = settings.template, day or date.today()
+    template = None if tokenizer is None else choose_template(tokenizer, kind, generation_config, day)
     context = GateContext(settings, template, tokenizer)
     sourced = Sourced(settings, seed, effort)
     name = _entry(settings, sourced, tokenizer, template, seed)
@@ -186,7 +196,8 @@ def _entry(
     reads_with = (
         tokenizer_version(tokenizer) + str(sorted(template.stop_ids)) if tokenizer and template else ""
     )
-    return entry_name([*content, str(settings.held_out_path), rest, reads_with, str(seed)])
+    day = str(template.day) if template and template.writes_date else ""
+    return entry_name([*content, str(settings.held_out_path), rest, reads_with, day, str(seed)])
 
 
 def _make(

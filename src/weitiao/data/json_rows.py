@@ -5,46 +5,131 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
+from itertools import islice
 
 from ..core.errors import DataError, Problem
 from .bad_rows import BadRow
 from .conversation import Row
-from .json_window import Lines, Rest, Window
+from .json_pasted import Pasted, Repairs, repaired
+from .json_shapes import (
+    EXCERPT_CHARACTERS,
+    is_conversation,
+    lists_of_rows,
+    no_list,
+    row_of,
+    turns_column,
+    unusable,
+)
+from .json_values import UnusableValue, Values
+from .json_window import Lines, Place, Rest, Window
 from .rows import Found
 
-EXCERPT_CHARACTERS = 60
 LONGEST_LINE = 1 << 26
 """Characters; a longer line is no row a model can be trained on, and would fill the memory."""
 WHOLE_OBJECT = 1 << 22
 """Characters; a larger object at the beginning of a file is read piece by piece."""
-_DECODER = json.JSONDecoder()
 
 
-def json_rows(text: Lines, source: str, notes: list[str]) -> Found:
+class JsonSyntaxError(DataError):
+    """A file that is not JSON."""
+
+    def __init__(self, problem: Problem, place: Place) -> None:
+        self.place = place
+        super().__init__(problem)
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """How far the file could be read: line and column."""
+        return self.place.line, self.place.column
+
+
+class JsonFile:
+    """One file that is read: what it is called, and what is found on the way."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.values, self.repairs = Values(), Repairs()
+        self.notes: list[str] = []
+        self.reached = 1
+        """The line in which the last row begins that was read."""
+        self.shared_lines: list[int] = []
+        """Lines of JSON lines that hold several objects."""
+
+    def row(self, value: object, line: int, column: int = 0) -> Row | BadRow:
+        """Make a row of the value decoded last."""
+        self.values.seen_at(f"line {line}")
+        return row_of(value, self.source, line, column)
+
+    def all_notes(self) -> list[str]:
+        """Return what a person should know about the file."""
+        notes = [*self.notes, *self.values.notes(self.source), self.repairs.note(self.source)]
+        if shared := self.shared_lines:
+            notes.append(
+                f"{self.source}: {len(shared)} lines hold several objects (first line {shared[0]}); each is a row"
+            )
+        return [note for note in notes if note]
+
+
+RowsOf = Callable[[Lines, JsonFile], Found]
+
+
+def read_leniently(
+    open_file: Callable[[], AbstractContextManager[Lines]], rows_of: RowsOf, source: str, notes: list[str]
+) -> Found:
+    """Yield the rows of a file that is strict JSON, or that `Repairs` make so; raises DataError.
+
+    The lenient way is slow and begins where the strict one fails, at the last row that was read: what stands before it
+    is read anew as it is, and its rows are not given again.
+    """
+    strict, given = JsonFile(source), 0
+    try:
+        with open_file() as text:
+            for one in rows_of(text, strict):
+                given += 1
+                yield one
+            notes += strict.all_notes()
+            return
+    except JsonSyntaxError as error:
+        failed = error
+    lenient = JsonFile(source)
+    try:
+        with open_file() as text:
+            pasted = Pasted(text, lenient.repairs, strict.reached)
+            yield from islice(rows_of(pasted, lenient), given, None)
+    except JsonSyntaxError as error:
+        raise (error if error.reach > failed.reach else failed) from error
+    notes += lenient.all_notes()
+
+
+def json_rows(text: Lines, file: JsonFile) -> Found:
     """Yield the rows of a list of objects, of an object that holds exactly one list, or of objects one after the
     other; raises DataError."""
-    window = Window(text)
+    window = Window(text, file.values)
     try:
         window.skip_space()
         if window.mark() == "[":
-            yield from _list_rows(window, source)
-            _require_end(window)
+            yield from _whole_list(window, file)
         elif window.mark() == "{":
-            yield from _object_rows(window, source, notes)
+            yield from _object_rows(window, file)
         else:
             raise json.JSONDecodeError("Expecting a list of objects", window.text, window.at)
     except json.JSONDecodeError as error:
-        raise DataError(_syntax_problem(window, error, source)) from error
+        raise _syntax_error(window, error, file.source) from error
+    except UnusableValue as error:
+        raise DataError(
+            Problem(f"{file.source} cannot be used: {error.reason}", f"{file.source}:1")
+        ) from error
 
 
-def jsonl_rows(text: Lines, source: str, notes: list[str], first: int = 1) -> Found:
+def jsonl_rows(text: Lines, file: JsonFile, first: int = 1) -> Found:
     """Yield an object a line; lines that are none are rows that cannot be used. A list is read as one.
 
     `first` is the number of the first line.
     """
-    decode = _DECODER.raw_decode
+    source, values = file.source, file.values
     lines = iter(partial(text.readline, LONGEST_LINE), "")
     begun = False
     for number, line in enumerate(_whole_lines(lines, source, first), start=first):
@@ -52,19 +137,28 @@ def jsonl_rows(text: Lines, source: str, notes: list[str], first: int = 1) -> Fo
             yield line
             continue
         try:
-            value, end = decode(line)
-        except (json.JSONDecodeError, RecursionError):
+            value, end = values.decode(line)
+        except (json.JSONDecodeError, UnusableValue):
             value, end = None, 0
         # Nearly every line is one object and a line break; whatever else it may be is looked at slowly.
         if end and type(value) is dict and end >= len(line) - 1 and (end == len(line) or line[end] == "\n"):
             begun = True
+            if values.twice:
+                values.seen_at(f"line {number}")
             yield Row(value, source, number)
-        elif not begun and line.lstrip()[:1] == "[":
-            yield from json_rows(Rest("\n" * (number - first) + line, text), source, notes)
+        elif not begun and _goes_over_lines(line, value):
+            yield from json_rows(Rest("\n" * (number - first) + line, text), file)
             return
         elif line.strip():
-            begun = True
-            yield _careful(line, source, number)
+            for one in _careful(line, number, file):
+                begun = True
+                yield one
+
+
+def _goes_over_lines(line: str, value: object) -> bool:
+    """Whether the first line begins a list of rows, or an object that takes several lines."""
+    begin = line.strip()
+    return begin == "{" or (begin[:1] == "[" and not turns_column(value))
 
 
 def _whole_lines(lines: Iterator[str], source: str, first: int) -> Iterator[str | BadRow]:
@@ -80,20 +174,39 @@ def _whole_lines(lines: Iterator[str], source: str, first: int) -> Iterator[str 
         yield BadRow(f"{source}:{number}", f"the line is longer than {LONGEST_LINE:,} characters")
 
 
-def _careful(line: str, source: str, number: int) -> Row | BadRow:
-    """Read a line that may hold anything, white space around it included."""
-    stripped = line.rstrip()
-    start = len(stripped) - len(stripped.lstrip())
+def _careful(line: str, number: int, file: JsonFile) -> Found:
+    """Read a line that may hold anything: white space, several objects, what people paste; nothing of a comment."""
     try:
-        value, end = _DECODER.raw_decode(stripped, start)
-        if end < len(stripped):
-            raise json.JSONDecodeError("There is more behind the end", stripped, end)
+        yield from _values_of_line(line.rstrip(), number, file)
+        return
     except json.JSONDecodeError as error:
-        detail = f"column {error.colno}: {error.msg}\n{excerpt(stripped, error.colno)}"
-        return BadRow(f"{source}:{number}", "the line is not JSON", detail)
-    except RecursionError:
-        return BadRow(f"{source}:{number}", "the line is not JSON", "It is nested too deeply")
-    return _row(value, source, number, 0)
+        failed = error
+    mended, repairs = repaired(line, number)
+    try:
+        yield from _values_of_line(mended.rstrip(), number, file)
+        file.repairs.add(repairs)
+    except json.JSONDecodeError:
+        detail = f"column {failed.colno}: {failed.msg}\n{excerpt(failed.doc, failed.colno)}"
+        yield BadRow(f"{file.source}:{number}", "the line is not JSON", detail)
+
+
+def _values_of_line(line: str, number: int, file: JsonFile) -> list[Row | BadRow]:
+    """Return the rows of a line; raises JSONDecodeError where any of it is not JSON."""
+    rows: list[Row | BadRow] = []
+    at = len(line) - len(line.lstrip())
+    while at < len(line):
+        if rows and line[at] != "{":
+            raise json.JSONDecodeError("There is more behind the end", line, at)
+        try:
+            value, end = file.values.decode(line, at)
+            rows.append(file.row(value, number, at + 1 if rows else 0))
+        except UnusableValue as error:
+            end = error.end
+            rows.append(unusable(error, file.source, number))
+        at = len(line) - len(line[end:].lstrip())
+    if len(rows) > 1:
+        file.shared_lines.append(number)
+    return rows
 
 
 def excerpt(line: str, column: int) -> str:
@@ -106,7 +219,7 @@ def excerpt(line: str, column: int) -> str:
     return f"{shown}\n{' ' * width}^"
 
 
-def _syntax_problem(window: Window, error: json.JSONDecodeError, source: str) -> Problem:
+def _syntax_error(window: Window, error: json.JSONDecodeError, source: str) -> JsonSyntaxError:
     """Describe a syntax error in a JSON file."""
     place = window.place(error.pos)
     shown = f"{source}:{place.line}:{place.column}: {error.msg}\n{excerpt(place.text, place.shown_column)}"
@@ -116,12 +229,50 @@ def _syntax_problem(window: Window, error: json.JSONDecodeError, source: str) ->
         remedy = (
             'mend the line: text stands in straight quotes ("), one comma separates items, none before ] or }'
         )
-    return Problem(
-        f"{source} is not JSON that can be read", shown, "a list of objects: [{...}, {...}]", remedy
+    what, expected = f"{source} is not JSON that can be read", "a list of objects: [{...}, {...}]"
+    return JsonSyntaxError(Problem(what, shown, expected, remedy), place)
+
+
+def _whole_list(window: Window, file: JsonFile) -> Found:
+    """Yield the rows of a list that is the whole file; a list of turns is one row."""
+    rows = _list_rows(window, file)
+    first = next(rows, None)
+    if isinstance(first, Row) and turns_column([first.fields]):
+        yield from _conversation_or_rows(first, rows, file)
+    elif first is not None:
+        yield first
+        yield from rows
+    if window.skip_space() == "[":
+        yield from _lists_after(window, file)
+    _require_end(window)
+
+
+def _conversation_or_rows(first: Row, rows: Found, file: JsonFile) -> Found:
+    """Make one conversation of rows that are turns; raises DataError for more than a conversation has."""
+    turns = [first, *islice(rows, MOST_TURNS)]
+    fields = [one.fields for one in turns if isinstance(one, Row)]
+    column = turns_column(fields)
+    if len(turns) > MOST_TURNS or len(fields) < len(turns) or not column:
+        what = f"the rows of {file.source} are single turns of conversations"
+        expected = 'a conversation a row: {"messages": [{...}, {...}]}'
+        raise DataError(Problem(what, f"{first.place}: {', '.join(first.fields)}", expected))
+    file.notes.append(
+        f"{file.source} is one conversation, a list of {len(turns)} turns, and was read as one row"
     )
+    yield Row({column: fields}, file.source, first.line, first.column)
 
 
-def _list_rows(window: Window, source: str) -> Found:
+MOST_TURNS = 2000
+"""A longer list of turns is no conversation."""
+
+
+def _lists_after(window: Window, file: JsonFile) -> Found:
+    """Yield conversations that stand one after the other, a list of turns each."""
+    while window.skip_space() == "[":
+        yield _next_row(window, file)
+
+
+def _list_rows(window: Window, file: JsonFile) -> Found:
     """Yield the rows of the list that begins here; leaves the window behind it."""
     window.step()
     line = 0
@@ -130,71 +281,99 @@ def _list_rows(window: Window, source: str) -> Found:
         while more:
             window.advance()
             here, column = window.line, window.at - window.line_begin + 1
-            yield _row(window.value(), source, here, column if here == line else 0)
+            yield _next_row(window, file, column if here == line else 0)
             line = here
             more = window.go_to_next()
     window.step()
 
 
-def _object_rows(window: Window, source: str, notes: list[str]) -> Found:
+def _next_row(window: Window, file: JsonFile, column: int = 0) -> Row | BadRow:
+    """Read the value that begins here as a row; raises JSONDecodeError."""
+    window.advance()
+    line = window.line
+    try:
+        value = window.value()
+        file.reached = line
+        return file.row(value, line, column)
+    except UnusableValue as error:
+        return unusable(error, file.source, line)
+
+
+def _object_rows(window: Window, file: JsonFile) -> Found:
     """Read an object: alone it holds the list, followed by others it is the first of the rows."""
     if window.longer_than(WHOLE_OBJECT):
-        yield from _large_object(window, source, notes)
+        yield from _large_object(window, file)
         return
     window.advance()
     start, first_line = window.at, window.line
-    whole = window.value(keep_from=start)
+    whole, first = _first_object(window, file, start)
     start = window.kept_from
     end_line = window.line_at(window.at)
     mark = window.skip_space(keep_from=start)
     start = window.kept_from
-    if mark == "{":
-        shape = "an object a line" if first_line == end_line else "objects one after the other"
-        notes.append(f"{source} holds {shape} and was read as JSON lines")
-        yield _row(whole, source, first_line, 0)
-        yield from (_lines_after(window, source) if first_line == end_line else _values_after(window, source))
+    if mark in ("{", ",") and first is not None:
+        # Of a line that holds several objects the rest is no line of its own.
+        same_line = mark == "{" and first_line == end_line < window.line_at(window.at)
+        shape = "an object a line" if same_line else "objects one after the other"
+        file.notes.append(f"{file.source} holds {shape} and was read as JSON lines")
+        yield first
+        yield from (_lines_after(window, file) if same_line else _values_after(window, file))
         return
     if mark:
         raise json.JSONDecodeError("There is more behind the end", window.text, window.at)
-    if _is_row(whole):
-        yield _row(whole, source, first_line, 0)
+    yield from _only_object(window, whole, first, start, file)
+
+
+def _first_object(window: Window, file: JsonFile, start: int) -> tuple[dict[str, object], Row | BadRow]:
+    """Return the object that begins here, and the row it may be; raises JSONDecodeError."""
+    line = window.line
+    try:
+        whole = window.value(keep_from=start)
+    except UnusableValue as error:
+        return {}, unusable(error, file.source, line)
+    return whole, file.row(whole, line)
+
+
+def _only_object(
+    window: Window, whole: dict[str, object], first: Row | BadRow, start: int, file: JsonFile
+) -> Found:
+    """Yield the rows of an object that is the whole file; raises DataError where it holds no list of them."""
+    if is_conversation(whole):
+        yield first
         return
-    lists = [key for key, value in whole.items() if isinstance(value, list)]
+    if isinstance(first, BadRow):  # of a list of rows it may be one that cannot be used
+        window.at = start
+        yield from _large_object(window, file)
+        return
+    lists = lists_of_rows(whole)
     if len(lists) != 1:
-        raise DataError(_no_list(whole, source))
-    notes.append(f"{source}: the rows are the list under {lists[0]!r}")
+        raise no_list(whole, file.source)
+    file.notes.append(f"{file.source}: the rows are the list under {lists[0]!r}")
     window.at = start
-    yield from _rows_under(window, lists[0], source)
+    yield from _rows_under(window, lists[0], file)
 
 
-def _no_list(whole: dict[str, object], source: str) -> Problem:
-    got = f"{source}: an object with " + (", ".join(map(repr, whole)) or "nothing")
-    return Problem(f"{source} holds no list of rows", got, "a list of objects, or an object with one list")
-
-
-def _is_row(whole: dict[str, object]) -> bool:
-    """Whether an object with one list is itself a row of turns."""
-    return any(
-        isinstance(value, list) and value and isinstance(value[0], dict) and {"role", "from"} & set(value[0])
-        for value in whole.values()
-    )
-
-
-def _lines_after(window: Window, source: str) -> Found:
-    """Yield the rows of the lines behind the first, the window being at the second."""
+def _lines_after(window: Window, file: JsonFile) -> Found:
+    """Yield the rows of the lines behind the first object."""
     window.advance()
-    yield from jsonl_rows(window.rest(), source, [], window.line)
+    yield from jsonl_rows(window.rest(), file, window.line)
 
 
-def _values_after(window: Window, source: str) -> Found:
-    """Yield objects that stand one after the other, over several lines each."""
-    while window.skip_space():
+def _values_after(window: Window, file: JsonFile) -> Found:
+    """Yield objects that stand one after the other, over several lines each, perhaps with commas between them."""
+    line = window.line
+    while mark := window.skip_space():
+        if mark == ",":
+            window.step()
+            if window.skip_space() != "{":
+                raise json.JSONDecodeError("Expecting an object behind the comma", window.text, window.at)
         window.advance()
+        column = window.at - window.line_begin + 1 if window.line == line else 0
         line = window.line
-        yield _row(window.value(), source, line, 0)
+        yield _next_row(window, file, column)
 
 
-def _large_object(window: Window, source: str, notes: list[str]) -> Found:
+def _large_object(window: Window, file: JsonFile) -> Found:
     """Yield the list of rows in an object too large to be looked at whole; raises DataError for a second list."""
     lists: list[str] = []
     for key in _keys(window):
@@ -203,19 +382,19 @@ def _large_object(window: Window, source: str, notes: list[str]) -> Found:
             continue
         lists.append(key)
         if len(lists) > 1:
-            raise DataError(_no_list(dict.fromkeys(lists), source))
-        yield from _list_rows(window, source)
+            raise no_list({name: [{}] for name in lists}, file.source)
+        yield from _list_rows(window, file)
     _require_end(window)
     if not lists:
-        raise DataError(_no_list({}, source))
-    notes.append(f"{source}: the rows are the list under {lists[0]!r}")
+        raise no_list({}, file.source)
+    file.notes.append(f"{file.source}: the rows are the list under {lists[0]!r}")
 
 
-def _rows_under(window: Window, wanted: str, source: str) -> Found:
+def _rows_under(window: Window, wanted: str, file: JsonFile) -> Found:
     """Yield the rows of the list under a key of the object that begins here."""
     for key in _keys(window):
         if key == wanted and window.mark() == "[":
-            yield from _list_rows(window, source)
+            yield from _list_rows(window, file)
         else:
             window.value()
 
@@ -245,10 +424,3 @@ def _keys(window: Window) -> Iterator[str]:
 def _require_end(window: Window) -> None:
     if window.skip_space():
         raise json.JSONDecodeError("There is more behind the end", window.text, window.at)
-
-
-def _row(value: object, source: str, line: int, column: int) -> Row | BadRow:
-    if isinstance(value, dict):
-        return Row(value, source, line, column)
-    shown = json.dumps(value, ensure_ascii=False)[:EXCERPT_CHARACTERS]
-    return BadRow(f"{source}:{line}", "it is not an object {...}", shown)

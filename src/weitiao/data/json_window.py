@@ -7,12 +7,15 @@ import re
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from .json_values import UnusableValue, Values
+
 BLOCK_CHARACTERS = 1 << 20
 KEPT_CHARACTERS = 100
 """How much stays in the window behind the place of reading, for messages."""
 LONGEST_WORD = 12
 """Characters; an error this near to the end of the window may be a word that is not read to its end."""
-_DECODER = json.JSONDecoder()
+LONGEST_VALUE = 1 << 26
+"""Characters; a longer value is no row a model can be trained on, and would fill the memory."""
 _SPACE = re.compile(r"[ \t\n\r]*")
 _BETWEEN = re.compile(r"[ \t\n\r]*,[ \t\n\r]*(?=\{)")
 """What stands between most elements, found in one go."""
@@ -45,8 +48,8 @@ class Place:
 class Window:
     """Text around the place of reading; `at` is that place, `text[at]` the next character."""
 
-    def __init__(self, file: Lines) -> None:
-        self.text, self.at = "", 0
+    def __init__(self, file: Lines, values: Values) -> None:
+        self.text, self.at, self.values = "", 0, values
         self.line, self.line_begin = 1, 0
         """Of the place last advanced to: its line, and where that line begins (below 0 where it fell out)."""
         self.kept_from = 0
@@ -102,20 +105,21 @@ class Window:
     def value(self, keep_from: int | None = None) -> Any:  # noqa: ANN401  (whatever the file holds)
         """Read one value and go on behind it; raises JSONDecodeError, for nesting too deep as well.
 
-        Text from `keep_from` on stays in the window; where it then begins is `kept_from`.
+        Text from `keep_from` on stays in the window; where it then begins is `kept_from`. Raises UnusableValue, having
+        gone on behind the value, for one that cannot be used.
         """
         self.kept_from = self.at if keep_from is None else keep_from
         while True:
             try:
-                found, end = _DECODER.raw_decode(self.text, self.at)
+                found, end = self.values.decode(self.text, self.at)
             except json.JSONDecodeError as error:
-                near_end = error.pos >= len(self.text) - LONGEST_WORD
-                # A line break within a string is an error of its own, so one that is open reaches the window's end.
-                if (near_end or error.msg.startswith("Unterminated")) and self._more(keep_from is not None):
+                if self._goes_on(error) and self._more(keep_from is not None):
+                    self._refuse_endless()
                     continue
                 raise
-            except RecursionError as error:
-                raise json.JSONDecodeError("It is nested too deeply", self.text, self.at) from error
+            except UnusableValue as error:
+                self.at = error.end
+                raise
             # A number at the window's end may go on.
             if (
                 end == len(self.text)
@@ -126,17 +130,26 @@ class Window:
             self.at = end
             return found
 
+    def _goes_on(self, error: json.JSONDecodeError) -> bool:
+        """Whether a value may only seem broken because the window ends within it."""
+        # A line break within a string is an error of its own, so one that is open reaches the window's end.
+        return error.pos >= len(self.text) - LONGEST_WORD or error.msg.startswith("Unterminated")
+
+    def _refuse_endless(self) -> None:
+        if len(self.text) - self.at > LONGEST_VALUE:
+            msg = f"It is longer than {LONGEST_VALUE:,} characters"
+            raise json.JSONDecodeError(msg, self.text, self.at)
+
     def longer_than(self, characters: int) -> bool:
         """Whether the value that begins here reaches further than so many characters."""
         while True:
             try:
-                _DECODER.raw_decode(self.text, self.at)
-            except (json.JSONDecodeError, RecursionError) as error:
-                unfinished = isinstance(error, json.JSONDecodeError) and (
-                    error.pos >= len(self.text) - LONGEST_WORD or error.msg.startswith("Unterminated")
-                )
-                if not unfinished:
+                self.values.decode(self.text, self.at)
+            except json.JSONDecodeError as error:
+                if not self._goes_on(error):
                     return False
+            except UnusableValue:
+                return False
             else:
                 return False
             if len(self.text) - self.at > characters:

@@ -281,6 +281,6 @@ def _with_object(call: Any) -> Any:  # noqa: ANN401  (JSON)
     if isinstance(changed.get("arguments"), str):
         try:
             changed["arguments"] = json.loads(changed["arguments"])
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # no JSON, or a number of more digits than Python reads
             return changed
     return changed

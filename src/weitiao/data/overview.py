@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,8 @@ import numpy as np
 from .checks._base import SHOWN_PLACES, Finding
 from .checks._kinds import GRAVEST_FIRST, LISTED_ROWS
 from .gate import Gate, Verdict, kept_rows
-from .gate_words import WORDS
+from .gate_words import WORDS, say
+from .summary import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,8 +72,8 @@ class Overview:
         return sum(finding.severity == severity for finding in self.findings)
 
 
-def overview(gate: Gate) -> Overview:
-    """Return a gate's numbers."""
+def overview(gate: Gate, trained: Mapping[str, Collection[str]] | None = None) -> Overview:
+    """Return a gate's numbers; `trained` is the objective in force by name, with the forms it trains."""
     lengths_E, trained_E = gate.store.lengths_E, gate.store.trained_E
     kept, held_out = int(kept_rows(gate.store, gate.template is not None).sum()), int(gate.held_out.sum())
     met = np.concatenate((lengths_E, np.array(gate.tally.left_out_tokens, np.int64)))
@@ -80,7 +81,10 @@ def overview(gate: Gate) -> Overview:
     limit = gate.settings.max_length
     reach = limit if limit <= FAR * longest else longest
     tally = gate.tally
-    findings = sorted([*gate.findings, *unusable_rows(gate)], key=_gravest)
+    others = [
+        finding for name, forms in (trained or {}).items() for finding in untrained_rows(gate, name, forms)
+    ]
+    findings = sorted([*gate.findings, *unusable_rows(gate), *others, *unused_columns(gate)], key=_gravest)
     return Overview(
         verdict="error" if gate.problems else _verdict(findings),
         findings=tuple(findings),
@@ -123,6 +127,47 @@ def unusable_rows(gate: Gate) -> list[Finding]:
             fix_zh=fix_zh,
         )
         for reason, rows in by_reason.items()
+    ]
+
+
+def untrained_rows(gate: Gate, objective: str, forms: Collection[str]) -> list[Finding]:
+    """Return a finding for each form of rows that an objective does not train."""
+    fix, fix_zh = WORDS["untrained_fix"]
+    return [
+        Finding(
+            check="objective",
+            severity="error",
+            what=say("en", "untrained_rows", form=form, objective=objective),
+            what_zh=say("zh", "untrained_rows", form=form, objective=objective),
+            count=count,
+            share=count / max(1, gate.tally.read),
+            fix=fix,
+            fix_zh=fix_zh,
+        )
+        for form, count in gate.tally.forms.items()
+        if form not in forms
+    ]
+
+
+def unused_columns(gate: Gate) -> list[Finding]:
+    """Return one finding with all columns and keys of turns that rows are used without, by source; nothing where all
+    are used.
+    """
+    unused = gate.tally.unused
+    if not unused:
+        return []
+    names = ", ".join(dict.fromkeys(name for counts in unused.values() for name in counts))
+    (what, what_zh), (fix, fix_zh) = WORDS["unused_columns"], WORDS["unused_fix"]
+    return [
+        Finding(
+            check="columns",
+            severity="note",
+            what=what + names,
+            what_zh=what_zh + names,
+            places=tuple(f"{source}: {counted(counts)}" for source, counts in unused.items()),
+            fix=fix,
+            fix_zh=fix_zh,
+        )
     ]
 
 

@@ -70,6 +70,10 @@ class Chunk:
     """The name of a column here -> its name in the data."""
     weight: float
     """How many times an epoch sees each row."""
+    source: str = ""
+    """What a person calls their source."""
+    named: bool = False
+    """Whether a person named the format."""
 
 
 @dataclass
@@ -88,6 +92,8 @@ class Worked:
     """Rows by what they mean (forms.FORMS)."""
     columns: set[str] = field(default_factory=set)
     """The columns met, under the names the data has."""
+    unused: dict[str, Counter[str]] = field(default_factory=dict)
+    """By source, the columns and keys of turns that rows are used without, with the numbers of rows."""
     filled: Counter[str] = field(default_factory=Counter)
     unfilled: Counter[str] = field(default_factory=Counter)
     """Placeholders with and without a value, by name."""
@@ -147,9 +153,13 @@ class Worker:
             return row
         worked.columns.update(row.fields)
         try:
-            parsed = load_formats()[chunk.format].parse(rename(row, chunk.columns))
+            parsed, unused = load_formats()[chunk.format].parse_noting(
+                rename(row, chunk.columns), named=chunk.named
+            )
         except RowError as error:
             return BadRow(row.place, error.reason, error.detail)
+        if unused:
+            worked.unused.setdefault(chunk.source, Counter()).update(unused)
         worked.formats[chunk.format] += 1
         worked.forms[kind_of_form(parsed)] += 1
         filled = self._fill(parsed, worked)
@@ -222,6 +232,7 @@ def _begin(worker: Worker) -> None:
     global _worker
     _worker = worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # What was there before the fork is never garbage; to look at it would also copy its pages.
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)

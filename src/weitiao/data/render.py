@@ -1,8 +1,9 @@
 """What rows mean to examples, with the policy for rows that are longer than `max_length`.
 
-`drop` leaves them out. `cut` leaves out the earliest exchanges (the system message stays), then shortens the
-last answer from its end. A question, the assistant's header and the token that ends an answer are never cut;
-what cannot be kept so is left out and counted. Plain text is cut into pieces, and loses nothing.
+`drop` leaves them out. `cut` leaves out the earliest exchanges (the system message stays), then the middle of the
+last answer's thought, then the end of that answer. A question, the assistant's header, the tags around a thought, a
+tool call and the token that ends an answer are never cut; what cannot be kept so is left out and counted. Plain text
+is cut into pieces, and loses nothing.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING, Literal
 from .bad_rows import BadRow
 from .conversation import Conversation, Example, Message
 from .formats._base import RowError
-from .forms import AnyForm, Text, parts
-from .layout import Masks
+from .forms import AnyForm, Text, Tokens, parts
+from .layout import Masks, without_reasoning
+from .shorten import shortenable
 from .template import Template
 
 if TYPE_CHECKING:
@@ -27,10 +29,14 @@ NOTHING_TRAINED = "no token of it is trained (the weights of its messages are 0)
 NO_TOKEN = "no token of it is trained (the tokenizer makes none of its text)"
 TOO_LONG = "longer than {max_length} tokens (data.max_length)"
 NO_ROOM = "the question leaves no room for an answer in {max_length} tokens"
+NEVER_CUT = (
+    "longer than {max_length} tokens, and nothing of its answer may be cut (tool calls and JSON stay whole)"
+)
 REASONS = {
     NOTHING_TRAINED: "没有一个词元参与训练（各轮的 weight 都是 0）",
     NO_TOKEN: "没有一个词元参与训练（分词器没有从文本得到词元）",
     TOO_LONG: "超过 {max_length} 个词元（data.max_length）",
+    NEVER_CUT: "超过 {max_length} 个词元，而回答里没有可以截短的部分（工具调用和 JSON 保持完整）",
     NO_ROOM: "问题占满了 {max_length} 个词元，回答放不下",
 }
 """Why rows are left out, in English and Chinese."""
@@ -56,7 +62,7 @@ class RenderedRow:
     turns_left_out: int = 0
     """Questions and answers they lost from their beginning."""
     answers_shortened: int = 0
-    """Answers that lost their end (never the token that ends them)."""
+    """Answers that lost the middle of their thought or their end (never the token that ends them)."""
 
     @property
     def dropped(self) -> str:
@@ -81,14 +87,17 @@ def render_chunk(forms: Sequence[AnyForm], template: Template, settings: DataSet
     """Render some rows, in order and in one call of the tokenizer, by the policy of the settings."""
     policy = _Policy(template, settings.max_length, settings.overlong, masks_of(settings))
     split = [parts(form) for form in forms]
-    given = [part for own in split for _, part in own]
+    given = [part for own in split for _, part in own if not isinstance(part, Tokens)]
     rendered = iter(zip(given, policy.template.render_many(given, policy.masks), strict=True))
     rows = []
     for own in split:
         row = RenderedRow()
-        for name, _ in own:
-            part, examples = next(rendered)
-            _take(row, name, part, examples, policy)
+        for name, one in own:
+            if isinstance(one, Tokens):
+                _take_tokens(row, one, policy)
+            else:
+                part, examples = next(rendered)
+                _take(row, name, part, examples, policy)
         rows.append(_whole(row, len(own)))
     return rows
 
@@ -113,6 +122,41 @@ def _take(
         kept = _fitting(row, part, examples, policy)
     row.examples += kept
     row.parts += [name] * len(kept)
+
+
+def _take_tokens(row: RenderedRow, one: Tokens, policy: _Policy) -> None:
+    """Make a row's tokens its example: no template writes them, and the policy for long rows holds."""
+    vocabulary = policy.template.vocabulary
+    if max(one.ids) >= vocabulary:
+        at = next(at for at, id in enumerate(one.ids) if id >= vocabulary)
+        detail = f"number {at + 1} is {one.ids[at]}, the tokenizer has {vocabulary} tokens"
+        row.refused = RowError("'input_ids' holds a number outside of the vocabulary", detail)
+        return
+    if not any(one.weights[1:]):
+        row.lost.append(BadRow(one.place, NOTHING_TRAINED))
+        return
+    kept = _fitting_tokens(row, Example(one.ids, one.weights, one.place, one.weight, one.task), policy)
+    row.examples += kept
+    row.parts += [""] * len(kept)
+
+
+def _fitting_tokens(row: RenderedRow, whole: Example, policy: _Policy) -> list[Example]:
+    """Return the example, or what the policy leaves of one that is too long: of an answer the beginning and the token
+    that ends it, of a text pieces."""
+    if len(whole.ids) <= policy.max_length:
+        return [whole]
+    if policy.overlong == "cut" and all(whole.weights):
+        return _pieces(whole, policy.max_length)
+    shorter = _without_end(whole, policy.max_length, 0) if policy.overlong == "cut" else None
+    if shorter is None:
+        reason = TOO_LONG if policy.overlong == "drop" else NO_ROOM
+        row.lost_tokens = max(row.lost_tokens, len(whole.ids))
+        row.lost.append(BadRow(whole.place, reason.format(max_length=policy.max_length)))
+        return []
+    row.cut += 1
+    row.cut_tokens += len(whole.ids) - len(shorter.ids)
+    row.answers_shortened += 1
+    return [shorter]
 
 
 def _whole(row: RenderedRow, count: int) -> RenderedRow:
@@ -172,21 +216,25 @@ def _beginnings(one: Conversation, count: int, policy: _Policy) -> list[Conversa
 def _shorten(row: RenderedRow, one: Conversation, whole: Example, policy: _Policy) -> list[Example]:
     """Cut a conversation to `max_length` tokens by the policy; nothing, and counted, where nothing to train
     would remain."""
+    if policy.masks.reasoning == "drop":
+        one = replace(one, messages=tuple(map(without_reasoning, one.messages)))
     system, exchanges = _exchanges(one.messages)
 
-    def without(earliest: int) -> Example | None:
+    def beginning_at(earliest: int) -> Conversation:
         kept = [message for exchange in exchanges[earliest:] for message in exchange]
-        rendered = policy.template.render(replace(one, messages=(*system, *kept)), policy.masks)
-        return rendered[-1] if rendered else None
+        return replace(one, messages=(*system, *kept))
+
+    def without(earliest: int) -> Example | None:
+        return _last_example(beginning_at(earliest), policy)
 
     earliest, example = _latest_start(without, len(exchanges), policy.max_length)
-    shortened = False
-    if example is not None and len(example.ids) > policy.max_length:
-        example, shortened = _shorten_answer(example, policy.max_length), True
+    shortened = example is not None and len(example.ids) > policy.max_length
+    reason = NO_ROOM
+    if example is not None and shortened:
+        example, reason = _with_shorter_answer(beginning_at(earliest), example, policy)
     if example is None:
-        reason = NO_ROOM.format(max_length=policy.max_length)
         row.lost_tokens = max(row.lost_tokens, len(whole.ids))
-        row.lost.append(BadRow(one.place, reason))
+        row.lost.append(BadRow(one.place, reason.format(max_length=policy.max_length)))
         return []
     row.cut += 1
     row.cut_tokens += len(whole.ids) - len(example.ids)
@@ -220,15 +268,47 @@ def _exchanges(messages: Sequence[Message]) -> tuple[Sequence[Message], list[lis
     return messages[:spoken], exchanges
 
 
-def _shorten_answer(example: Example, max_length: int) -> Example | None:
+def _last_example(one: Conversation, policy: _Policy) -> Example | None:
+    """Return the example that trains the last answer; None where nothing of the conversation is trained."""
+    rendered = policy.template.render(one, policy.masks)
+    return rendered[-1] if rendered else None
+
+
+def _with_shorter_answer(one: Conversation, example: Example, policy: _Policy) -> tuple[Example | None, str]:
+    """Return the example with as much of the last answer as fits; None, and why, where nothing does."""
+    template, last = policy.template, one.messages[-1]
+    asked = len(template.prompt(one.messages[:-1], one.tools).ids)
+    answer = shortenable(last, template.control_tokens.tags)
+    written = template.answers(one.messages, one.tools)[-1]
+    if (
+        not (answer.whole or answer.thought or last.extra)
+        and template.without_end(written).strip() == last.content.strip()
+    ):
+        return _without_end(example, policy.max_length, asked), NO_ROOM
+
+    def shorter(count: int) -> Example | None:
+        return _last_example(replace(one, messages=(*one.messages[:-1], answer.without(count))), policy)
+
+    def fits(count: int) -> bool:
+        example = shorter(count)
+        return example is not None and len(example.ids) <= policy.max_length
+
+    count = bisect_left(range(answer.most + 1), True, key=fits)
+    if count > answer.most:
+        return None, NO_ROOM if asked + 2 > policy.max_length else NEVER_CUT
+    return shorter(count), ""
+
+
+def _without_end(example: Example, max_length: int, asked: int) -> Example | None:
     """Take tokens off the end of an example's last answer, before its last token, the one that ends it.
 
-    None where that would reach into the question, or leave no trained token but the one that ends the answer.
+    `asked` is how many tokens stand before the answer. None where that would reach into the question, or leave no
+    trained token but the one that ends the answer.
     """
     ids, weights = example.ids, example.weights
     last = len(weights) - 1
     answer_from = next((at + 1 for at in range(last, -1, -1) if not weights[at]), 0)
     kept = max_length - 1
-    if kept <= answer_from:
+    if kept <= max(answer_from, asked):
         return None
     return replace(example, ids=(*ids[:kept], ids[-1]), weights=(*weights[:kept], weights[-1]))

@@ -14,7 +14,8 @@ from ..core.errors import nearest
 from ..core.settings import Settings
 from .checks import CHECKS
 from .formats import FORMATS
-from .python_rows import records
+from .python_rows import gives_rows, plain_records
+from .unpacking import USUAL_RATIO
 
 Columns = dict[str, Any]
 
@@ -34,6 +35,7 @@ class SourceSettings(Settings):
         "num_samples": "take",
         "max_samples": "take",
         "sheet_name": "sheet",
+        "remove_columns": "ignore_columns",
     }
 
     path: str | None = None
@@ -41,7 +43,8 @@ class SourceSettings(Settings):
     of them, a data set of the hub as owner/name or of ModelScope as modelscope:owner/name, or an entry of
     LLaMA-Factory's list as FOLDER/dataset_info.json:NAME."""
     rows: Any = None
-    """Rows given from Python in place of a path: a list or generator of dicts, a datasets.Dataset, a DataFrame."""
+    """Rows given from Python in place of a path: a list or generator of dicts, a datasets.Dataset, a DataFrame, a
+    torch Dataset of dicts."""
     format: str = "auto"
     """The format of the rows; auto goes by the names of the columns."""
     columns: dict[str, str] = Field(default_factory=dict)
@@ -49,6 +52,9 @@ class SourceSettings(Settings):
     tags: dict[str, str] = Field(default_factory=dict)
     """How this source writes turns, where not as usual: role, content, user, assistant, system, observation or
     function -> the word it has for it."""
+    ignore_columns: list[str] = Field(default_factory=list)
+    """Columns to read this source without, and keys of turns as messages[].id, where their meaning is known and not
+    wanted."""
     weight: float = Field(default=1.0, gt=0, le=10_000)
     """How many times an epoch sees each row; 0.5 is every second row, 2 is each row twice. Sources are otherwise
     put one behind the other."""
@@ -63,23 +69,42 @@ class SourceSettings(Settings):
     """The sheet to read of an .xlsx file; the first where it is left out."""
     encoding: str = "auto"
     """The encoding of text files: auto reads UTF-8, UTF-16 and UTF-32; others by name, such as gb18030 or big5."""
+    lines: bool = False
+    """Whether each line of a .txt file is a row, as LLaMA-Factory reads it; otherwise documents end at empty lines."""
+    outside: bool = False
+    """Whether a dataset_info.json may name files outside its own folder."""
+    max_unpack_ratio: float = Field(default=USUAL_RATIO, gt=0)
+    """How many times its size a compressed file, parquet, arrow or xlsx file may become when it is read; 128 MiB are
+    always allowed. A file that becomes larger is refused as a decompression bomb."""
 
     @field_validator("path", mode="before")
     @classmethod
     def _path_as_text(cls, path: object) -> object:
         return str(path) if isinstance(path, Path) else path
 
+    @field_validator("path")
+    @classmethod
+    def _usable_path(cls, path: str | None) -> str | None:
+        if path is not None:
+            require_usable_name(path)
+        return path
+
     @field_validator("rows", mode="before")
     @classmethod
     def _rows_as_given(cls, rows: object) -> object:
         """Keep whatever gives rows again and again; a generator, which gives them once, is read here."""
-        if isinstance(rows, str | bytes | Mapping) or not (rows is None or isinstance(rows, Iterable)):
+        if rows is not None and not gives_rows(rows):
             raise ValueError(f"rows are a list of dicts, a Dataset or a DataFrame, not {type(rows).__name__}")
         return list(rows) if isinstance(rows, Iterator) else rows
 
     @field_serializer("rows", when_used="json-unless-none")
     def _rows_as_list(self, rows: Iterable[object]) -> list[Any]:
-        return [dict(row) if isinstance(row, Mapping) else row for row in records(rows)]
+        return plain_records(rows)
+
+    @field_validator("ignore_columns", mode="before")
+    @classmethod
+    def _one_or_several(cls, names: object) -> object:
+        return names.split(",") if isinstance(names, str) else names
 
     @field_validator("encoding")
     @classmethod
@@ -118,11 +143,23 @@ class SourceSettings(Settings):
         return self
 
 
+def require_usable_name(path: str) -> None:
+    """Raise ValueError for a name that cannot be written into a report, or begins with the home of nobody."""
+    if not path.isascii() and path.encode("utf-8", "replace").decode() != path:
+        raise ValueError(f"the name {path!a} is not in UTF-8: rename the file")
+    if "\0" in path:
+        raise ValueError(f"the name {path!a} holds a NUL byte, which no file has")
+    try:
+        Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"there is no home folder {path.partition('/')[0]}") from error
+
+
 def _as_source(item: object) -> object:
     """Take a path or an object that gives rows for a source."""
     if isinstance(item, str | Path):
         return {"path": item}
-    return {"rows": item} if isinstance(item, Iterable) and not isinstance(item, Mapping | Settings) else item
+    return {"rows": item} if gives_rows(item) and not isinstance(item, Settings) else item
 
 
 class DataSettings(Settings):
@@ -156,8 +193,9 @@ class DataSettings(Settings):
     """The longest row in tokens, question, answer and template together."""
     overlong: Literal["drop", "cut"] = "drop"
     """What becomes of a longer row. drop leaves it out. cut first leaves out its earliest exchanges (the
-    system message stays), then shortens the last answer from its end. Neither ever cuts a question, the
-    assistant's header or the token that ends an answer; both are counted."""
+    system message stays), then the middle of the last answer's thought, then the end of that answer. Neither ever cuts
+    a question, the assistant's header, the tags around a thought, a tool call or the token that ends an answer; both
+    are counted."""
     template: Literal["auto", "chat", "instruction"] = "auto"
     """How turns become text: the tokenizer's chat template, or `### Instruction:` and `### Response:` for
     bases that have none; auto takes the chat template where there is one."""

@@ -11,6 +11,8 @@ from ..core.files import sha256_of
 from .bad_rows import BadRow, problems_of
 from .conversation import Row
 from .detect import Detected, detect, known_columns
+from .headers import no_header
+from .ignored import Ignored
 from .pipeline import EFFORT, Chunk, Effort, chunks_of
 from .rows import Stream
 from .settings import DataSettings, SourceSettings
@@ -35,6 +37,8 @@ class Sourced:
         self.sources_end: int | None = None
         """The number of the first row of `held_out_path`; None where there is none."""
         self._rows = 0
+        self._ignored: dict[str, bool] = {}
+        """Columns to read sources without, and whether one had them."""
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield the chunks of all sources, then those of `held_out_path`; a source that fails ends early."""
@@ -42,7 +46,16 @@ class Sourced:
             yield from self._chunks_of(source)
         if self.settings.held_out_path is not None:
             self.sources_end = self._rows
-            yield from self._chunks_of(SourceSettings(path=self.settings.held_out_path))
+            yield from self._chunks_of(self._held_out(self.settings.held_out_path))
+
+    def _mapping(self, source: SourceSettings) -> dict[str, str]:
+        """Return our name of a column -> its name in a source, as a person gave it."""
+        return {**self.settings.columns, **source.columns}
+
+    def _held_out(self, path: str) -> SourceSettings:
+        """Return the source of a file of its own to measure with, read without what the sources are read without."""
+        ignored = dict.fromkeys(name for one in self.settings.sources for name in one.ignore_columns)
+        return SourceSettings(path=path, ignore_columns=list(ignored))
 
     def _chunks_of(self, source: SourceSettings) -> Iterator[Chunk]:
         streams: list[Stream] = []
@@ -56,8 +69,10 @@ class Sourced:
             yield from self._chunks_in(stream)
 
     def _chunks_in(self, stream: Stream) -> Iterator[Chunk]:
+        names, mapping = stream.source.ignore_columns, self._mapping(stream.source)
+        ignored = Ignored(names, mapping) if names else None
         try:
-            rows = iter(stream)
+            rows = iter(stream) if ignored is None else ignored.rows(stream)
             sample = list(islice(rows, SAMPLE_ROWS))
             found = self._detected_or_refused(stream, sample)
             for chunk in chunks_of(chain(sample, rows), self._rows, found, self._effort.chunk_rows):
@@ -66,6 +81,9 @@ class Sourced:
         except DataError as error:
             self.problems += error.problems
         self.notes += stream.notes
+        if ignored is not None:
+            self._ignored |= dict.fromkeys(stream.source.ignore_columns, False) | self._ignored
+            self._ignored |= dict.fromkeys(ignored.met, True)
 
     def _detected_or_refused(self, stream: Stream, sample: list[Row | BadRow]) -> Chunk:
         """Return what `_detected` does; where no format is found, the rows that cannot be read are told with it."""
@@ -73,26 +91,36 @@ class Sourced:
             return self._detected(stream, [row for row in sample if isinstance(row, Row)])
         except DataError as error:
             bad = [row for row in sample if isinstance(row, BadRow)]
-            raise DataError(*error.problems, *problems_of(bad, "", len(sample))) from error
+            headless = no_header([row for row in sample if isinstance(row, Row)], stream.source.path)
+            problems = error.problems if headless is None else (headless,)
+            raise DataError(*problems, *problems_of(bad, "", len(sample))) from error
 
     def _detected(self, stream: Stream, sample: list[Row]) -> Chunk:
         """Return an empty chunk with the format of a stream's rows; raises DataError where none or several fit."""
         source = stream.source
         columns = set().union(*(row.fields for row in sample))
         self.columns_met |= columns
-        mapping = {**self.settings.columns, **source.columns}
+        mapping = self._mapping(source)
         found = detect(columns, sample, source.format, mapping) if sample else Detected("messages", "", "")
         self.detected.append({
             "source": stream.name, "format": found.format, "why": found.reason, "why_zh": found.reason_zh,
             "proposals": " ".join(found.proposals),
         })  # fmt: skip
-        return Chunk(0, (), found.format, mapping, source.weight)
+        return Chunk(
+            0,
+            (),
+            found.format,
+            {**found.columns, **mapping},
+            source.weight,
+            stream.name,
+            source.format != "auto",
+        )
 
     def content(self) -> list[str] | None:
         """Return the sources' settings and content, as hashes; None where only reading tells what they hold."""
         given = list(self.settings.sources)
         if self.settings.held_out_path is not None:
-            given.append(SourceSettings(path=self.settings.held_out_path))
+            given.append(self._held_out(self.settings.held_out_path))
         try:
             files_of = [(one, _files_of(one)) for source in given for one in expand_source(source).sources]
             if not all(files for _, files in files_of):
@@ -132,15 +160,23 @@ class Sourced:
             for ours, theirs in self.settings.columns.items()
             if ours not in known
         ]
+        missed = [
+            (f"data.columns.{ours}=", theirs)
+            for ours, theirs in self.settings.columns.items()
+            if theirs not in met
+        ]
+        missed += [
+            ("data.sources.ignore_columns=", name) for name, found in self._ignored.items() if not found
+        ]
         return problems + [
             Problem(
                 f"no source has a column {theirs!r}",
-                f"data.columns.{ours}={theirs}",
+                setting + theirs,
                 "one of " + ", ".join(sorted(met)),
-                " or ".join(f"data.columns.{ours}={name}" for name in nearest(theirs, met)),
+                " or ".join(setting + near for near in nearest(theirs, met)),
             )
-            for ours, theirs in self.settings.columns.items()
-            if met and theirs not in met
+            for setting, theirs in missed
+            if met
         ]
 
 

@@ -3,6 +3,7 @@ report."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -133,16 +134,22 @@ def _duplicates(gate: Gate) -> int:
 
 
 def _notes(gate: Gate) -> list[str]:
-    """Return what a person should know of placeholders that stay, and of what the checks warn of."""
+    """Return what a person should know: columns that are not used, placeholders that stay, what the checks warn of."""
     placeholders = [
         f"{{{{{name}}}}} stands {count} times in the text as it is; fill it with data.fill.{name}=..."
         for name, count in gate.tally.unfilled.items()
     ]
-    return placeholders + [
+    unused = [f"{source}: not used: {counted(counts)}" for source, counts in gate.tally.unused.items()]
+    return [*unused, *placeholders] + [
         f"{finding.what} ({finding.count} rows: {', '.join(finding.places[:2])}); see weitiao check"
         for finding in gate.findings
         if finding.severity == "warning"
     ]
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Return names with their numbers of rows, in a line."""
+    return ", ".join(f"{name} ({readable_count(count)})" for name, count in counts.items())
 
 
 def length_quantiles(lengths_E: NDArray[np.int64]) -> dict[str, int]:

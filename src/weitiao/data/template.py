@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import date
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..core.errors import ModelError, Problem
+from .answer_tokens import AnswerTokens, candidates
+from .call_ids import CallIds, wanted_ids
 from .conversation import Conversation, Example, Message, Prompt
-from .encoder import ControlTokens, Encoder, Segment, any_of
+from .encoder import ControlTokens, Encoder, Segment, any_of, special_tokens, template_source
 from .formats._base import RowError
 from .forms import Text
 from .layout import ANSWERS, Layout, Masks, Renderer, Span, variables, without_reasoning
@@ -21,6 +24,15 @@ if TYPE_CHECKING:
 Kind = Literal["auto", "chat", "instruction"]
 
 SYSTEM, QUESTION, ANSWER = "weitiaosystem", "weitiaoquestion", "weitiaoanswer"
+WITH_A_ROLE = [f"{name}_token" for name in ("bos", "eos", "pad", "unk", "sep", "cls", "mask")]
+PROBE_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "weitiaotool",
+        "description": "",
+        "parameters": {"type": "object", "properties": {}},
+    },
+}
 PROBE = (Message("user", QUESTION), Message("assistant", ANSWER))
 
 
@@ -35,22 +47,23 @@ class Writer(Protocol):
 class ChatWriter:
     """The tokenizer's own chat template."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, day: date | None = None) -> None:
+        self._tokenizer, self._day = tokenizer, day
 
     def write(self, messages: Sequence[Message], tools: Sequence[Any] = (), *, asks: bool) -> str:
         """Return the template's text; raises RowError with the template's own words."""
-        from .sandbox import REFUSALS, compiled
+        from .sandbox import REFUSALS, Now, compiled
 
-        source = self._tokenizer.get_chat_template(tools=list(tools) or None)
         given = {
             **self._tokenizer.special_tokens_map,
             "messages": variables(messages),
             "tools": list(tools) or None,
             "documents": None,
+            "strftime_now": Now(self._day),
             "add_generation_prompt": asks,
         }
         try:
+            source = self._tokenizer.get_chat_template(tools=list(tools) or None)
             return compiled(source).render(given)
         except REFUSALS as error:
             raise RowError("the chat template refuses it", str(error) or type(error).__name__) from error
@@ -75,7 +88,8 @@ class InstructionWriter:
             "assistant": "### Response:\n{}" + self._end,
             "tool": "### Result:\n{}",
         }
-        texts = [_between(parts[message.role], message.content) for message in messages]
+        said = [one for one in messages if one.role != "system" or one.content.strip()]
+        texts = [_between(parts[message.role], message.content) for message in said]
         return "\n\n".join([*texts, "### Response:\n"] if asks else texts)
 
 
@@ -83,27 +97,59 @@ class Template:
     """Renders conversations for one tokenizer."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, kind: Literal["chat", "instruction"], stop_ids: set[int]
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        kind: Literal["chat", "instruction"],
+        stop_ids: set[int],
+        day: date | None = None,
     ) -> None:
-        """Raises ModelError where answers would not end in a token that generation stops on."""
+        """Raises ModelError where answers would not end in a token that generation stops on.
+
+        `day` is what templates that write the date are given; left out, the day of asking.
+        """
         self.kind = kind
+        self.day = day
         self.stop_ids = frozenset(stop_ids)
         self._stops = [str(token) for token in tokenizer.convert_ids_to_tokens(sorted(stop_ids)) if token]
         self._stop = any_of(self._stops)
         self._writer: Writer = (
-            ChatWriter(tokenizer) if kind == "chat" else InstructionWriter(tokenizer.eos_token)
+            ChatWriter(tokenizer, day) if kind == "chat" else InstructionWriter(tokenizer.eos_token)
         )
-        self._control = ControlTokens(tokenizer, self._stops)
         self._encoder = Encoder(tokenizer)
         self._renderer = Renderer(self._write, self._stop)
+        with_tools = self._with_tools(self._renderer, [PROBE_TOOL])
+        self._call_ids = wanted_ids(with_tools.write) if kind == "chat" else CallIds()
+        in_answers = self._in_answers(tokenizer, with_tools)
+        self.control_tokens = ControlTokens(tokenizer, self._stops, in_answers)
+        self.answer_ids = frozenset(map(int, tokenizer.convert_tokens_to_ids(sorted(in_answers))))
+        """The special tokens that belong to answers, such as those around thoughts."""
         self._plans: dict[Masks, Plans] = {}
         self._tokenizer = tokenizer
         self.takes_system = self._writes_system()
         self._check()
 
+    def _in_answers(self, tokenizer: PreTrainedTokenizerBase, with_tools: Renderer) -> frozenset[str]:
+        """Return the special tokens that belong to answers."""
+        if self.kind != "chat":
+            return frozenset()
+        own = {str(tokenizer.special_tokens_map.get(name)) for name in WITH_A_ROLE}
+        specials = special_tokens(tokenizer) - own - {*self._stops}
+        inside = candidates(specials, template_source(tokenizer))
+        return AnswerTokens(self._renderer, with_tools, inside).found() if inside else frozenset()
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Carry it to another process as what it was made of."""
-        return Template, (self._tokenizer, self.kind, set(self.stop_ids))
+        return Template, (self._tokenizer, self.kind, set(self.stop_ids), self.day)
+
+    @property
+    def writes_date(self) -> bool:
+        """Whether the template reads the date, so that its text differs from day to day."""
+        return self.kind == "chat" and "strftime_now" in str(self._tokenizer.chat_template)
+
+    @property
+    def vocabulary(self) -> int:
+        """How many ids the tokenizer has, those it adds included."""
+        return len(self._tokenizer)
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Prompt:
         """Return the ids to generate the next answer from; raises RowError where the template refuses the
@@ -112,10 +158,19 @@ class Template:
         renderer = self._with_tools(self._renderer, described)
         text = renderer.write(marked, True)
         layout = renderer.prompt(text, renderer.turns(marked))
-        for mark, token in marks.items():
-            text = text.replace(mark, token)
-        ids = self._encoder.encode(_segments(layout, marks))
-        return Prompt(tuple(chain.from_iterable(ids)), text)
+        ids = self._encoder.encode(self._segments(layout, marks, self.opens_texts))
+        return Prompt(tuple(chain.from_iterable(ids)), _unmarked(text, marks))
+
+    def answers(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> list[str]:
+        """Return each answer as it is generated, with the token that ends it; raises RowError where the template
+        refuses the messages."""
+        marked, described, marks = self._prepared(messages, tools)
+        turns = self._with_tools(self._renderer, described).turns(marked)
+        return [_unmarked(turn.text[turn.answer_from :], marks) for turn in turns]
+
+    def without_end(self, answer: str) -> str:
+        """Return an answer's text without the token that ends it."""
+        return next((answer.removesuffix(stop) for stop in self._stops if answer.endswith(stop)), answer)
 
     def render(self, conversation: Conversation, masks: Masks = ANSWERS) -> list[Example]:
         """Return one example that trains every answer, or one an answer where the template changes earlier
@@ -162,7 +217,7 @@ class Template:
         return renderer.layouts(marked), marks
 
     def _text_layout(self, one: Text) -> tuple[list[Layout], dict[str, str]]:
-        (message,), _, marks = self._control.mark([Message("user", one.text)])
+        (message,), _, marks = self.control_tokens.mark([Message("user", one.text)])
         return [Layout((message.content,), (1.0,))], marks
 
     def _examples(
@@ -173,10 +228,10 @@ class Template:
         """Encode all pieces of all layouts in one call."""
         segments = [
             segment
-            for one in laid
+            for form, one in zip(given, laid, strict=True)
             if not isinstance(one, RowError)
             for layout in one[0]
-            for segment in _segments(layout, one[1])
+            for segment in self._segments(layout, one[1], isinstance(form, Text) or self.opens_texts)
         ]
         encoded = iter(zip(segments, self._encoder.encode(segments), strict=True))
         rendered: list[list[Example] | RowError] = []
@@ -218,6 +273,26 @@ class Template:
             for last in self._encoder.last_characters(segment)
         )
 
+    def _segments(self, layout: Layout, marks: Mapping[str, str], opens: bool) -> list[Segment]:
+        if not self._encoder.minds_ends:
+            return [Segment(text, not at, opens and not at, marks) for at, text in enumerate(layout.texts)]
+        ends = tuple(self._stops)
+        segments = []
+        before = ""
+        for text in layout.texts:
+            follows = bool(before) and before.endswith(ends)
+            segments.append(Segment(text, not before, opens and not before, marks, follows))
+            before = text
+        return segments
+
+    @property
+    def opens_texts(self) -> bool:
+        """Whether a conversation gets the begin token that the tokenizer puts before texts.
+
+        A chat template writes its own or means none: transformers' apply_chat_template and vLLM's chat API add none.
+        """
+        return self.kind == "instruction"
+
     @property
     def _end(self) -> tuple[int, ...]:
         """The token that ends a text."""
@@ -238,14 +313,9 @@ class Template:
         """Put the system text before the first question where the template takes none, and mark control
         tokens."""
         if messages and messages[0].role == "system" and not self.takes_system:
-            system, *rest = messages
-            folded = (
-                replace(rest[0], content=f"{system.content}\n\n{rest[0].content}")
-                if rest
-                else Message("user", system.content)
-            )
-            messages = [folded, *rest[1:]]
-        return self._control.mark(messages, tools)
+            messages = _folded(messages)
+        messages = self._call_ids.given_to(messages)
+        return self.control_tokens.mark(messages, tools)
 
     def _writes_system(self) -> bool:
         """Whether the template has a place for a system message; some refuse it, some pass over it, and
@@ -284,10 +354,13 @@ class Template:
 
 
 def choose_template(
-    tokenizer: PreTrainedTokenizerBase, kind: Kind = "auto", generation_config: GenerationConfig | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    kind: Kind = "auto",
+    generation_config: GenerationConfig | None = None,
+    day: date | None = None,
 ) -> Template:
     """Return the template of a kind, checked on a probe; raises ModelError with what to do where there is
-    none."""
+    none. `day` as in `Template`."""
     has_chat = tokenizer.chat_template is not None
     chosen: Literal["chat", "instruction"] = (
         "chat" if kind == "chat" or (kind == "auto" and has_chat) else "instruction"
@@ -301,6 +374,8 @@ def choose_template(
                 "data.template=instruction",
             )
         )
+    if chosen == "chat":
+        _check_names(tokenizer)
     if chosen == "instruction" and tokenizer.eos_token is None:
         raise ModelError(
             Problem(
@@ -320,20 +395,57 @@ def choose_template(
                 "set eos_token in the model's tokenizer_config.json",
             )
         )
-    return Template(tokenizer, chosen, stops)
+    return Template(tokenizer, chosen, stops, day)
+
+
+def _check_names(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ModelError for templates with names none of which is the default, as transformers does."""
+    own = tokenizer.chat_template
+    if isinstance(own, str) or (isinstance(own, Mapping) and isinstance(own.get("default"), str)):
+        return
+    named = isinstance(own, Mapping)
+    raise ModelError(
+        Problem(
+            "the tokenizer has several chat templates, and none is the default one"
+            if named
+            else "the tokenizer's chat template is no text",
+            ("their names: " + ", ".join(map(repr, own))) if named else type(own).__name__,
+            "one template, or one whose name is 'default'",
+            "name one of them 'default' in the tokenizer's files (chat_template in tokenizer_config.json, or "
+            "chat_template.jinja), or data.template=instruction",
+        )
+    )
 
 
 def stop_token_ids(
     tokenizer: PreTrainedTokenizerBase, generation_config: GenerationConfig | None
 ) -> set[int]:
-    """Return the ids that generation stops on: the tokenizer's eos and those of the generation config."""
+    """Return the ids that generation stops on: the tokenizer's eos and those of the generation config.
+
+    Raises ModelError where the generation config names no ids.
+    """
     configured = None if generation_config is None else generation_config.eos_token_id
     listed = configured if isinstance(configured, list) else [configured]
+    if not all(one is None or (isinstance(one, int) and one >= 0) for one in listed):
+        what = "the model's generation_config.json names stop tokens that are no ids"
+        raise ModelError(Problem(what, f"eos_token_id: {configured!r:.80}", "a number, or a list of numbers"))
     return {int(i) for i in [*listed, tokenizer.eos_token_id] if i is not None}
 
 
-def _segments(layout: Layout, marks: Mapping[str, str]) -> list[Segment]:
-    return [Segment(text, not number, marks) for number, text in enumerate(layout.texts)]
+def _folded(messages: Sequence[Message]) -> Sequence[Message]:
+    """Put the system text before the first question; an empty one goes."""
+    system, *rest = messages
+    if not system.content.strip() and rest:
+        return rest
+    content = f"{system.content}\n\n{rest[0].content}" if rest else system.content
+    return [replace(rest[0], content=content) if rest else Message("user", content), *rest[1:]]
+
+
+def _unmarked(text: str, marks: Mapping[str, str]) -> str:
+    """Return a text with the control tokens that a person wrote instead of their marks."""
+    for mark, token in marks.items():
+        text = text.replace(mark, token)
+    return text
 
 
 def _between(form: str, content: str) -> str:

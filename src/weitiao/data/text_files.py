@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 from ..core.errors import DataError, Problem
 from .disguises import disguise
 from .encodings import codec_of, not_in_encoding
+from .unpacking import USUAL_RATIO, CountedBytes, Unpacked
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 COMPRESSED = (".gz", ".zst")
 HEAD_BYTES = 1 << 16
 BLOCK_BYTES = 1 << 20
+LONGEST_TEXT = 1 << 26
+"""Characters of a line, or of a document; a longer one is no row, and would fill the memory."""
 
 
 class _Zstandard(io.RawIOBase):
@@ -49,13 +52,14 @@ class _Zstandard(io.RawIOBase):
         super().close()
 
 
-def open_bytes(path: Path) -> BinaryIO:
-    """Open a file, or the content of a .gz or .zst file; raises OSError, EOFError or zlib.error here or later."""
-    if path.suffix.lower() == ".gz":
-        return cast(BinaryIO, gzip.open(path))
-    if path.suffix.lower() == ".zst":
-        return io.BufferedReader(_Zstandard(path), BLOCK_BYTES)
-    return path.open("rb")
+def open_bytes(path: Path, ratio: float = USUAL_RATIO) -> BinaryIO:
+    """Open a file, or the content of a .gz or .zst file; raises OSError, EOFError or zlib.error here or later, and
+    DataError where the content has become more than `ratio` times the file."""
+    if path.suffix.lower() not in COMPRESSED:
+        return path.open("rb")
+    unpacked = Unpacked(path, ratio)
+    open_packed = gzip.GzipFile if path.suffix.lower() == ".gz" else _Zstandard
+    return io.BufferedReader(CountedBytes(cast(BinaryIO, open_packed(path)), unpacked), BLOCK_BYTES)
 
 
 @contextmanager
@@ -74,14 +78,18 @@ def reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def open_text(
-    path: Path, encoding: str = "auto", newline: str | None = None, suffixes: tuple[str, ...] = ()
+    path: Path,
+    encoding: str = "auto",
+    newline: str | None = None,
+    suffixes: tuple[str, ...] = (),
+    ratio: float = USUAL_RATIO,
 ) -> Iterator[TextIO]:
     r"""Open a text file to be read piece by piece; raises DataError here, and while it is read, for what is no text.
 
     `newline` is open()'s: None makes every line end `\n`. A file whose content shows that it is another kind than
-    `suffixes` is refused.
+    `suffixes` is refused, and a packed one that becomes more than `ratio` times as large.
     """
-    with reading(path), open_bytes(path) as content:
+    with reading(path), open_bytes(path, ratio) as content:
         head = content.read(HEAD_BYTES)
         found = disguise(head, suffixes)
         if found is not None:
@@ -89,7 +97,10 @@ def open_text(
         codec = codec_of(head) if encoding == "auto" else encoding
         if not head.strip(codecs.BOM_UTF8 + b" \t\r\n\0"):
             _refuse_blank(path, head, content)
-        with open_bytes(path) as again, io.TextIOWrapper(again, encoding=codec, newline=newline) as text:
+        with (
+            open_bytes(path, ratio) as again,
+            io.TextIOWrapper(again, encoding=codec, newline=newline) as text,
+        ):
             try:
                 yield text
             except UnicodeDecodeError as error:

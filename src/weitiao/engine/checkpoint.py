@@ -44,6 +44,8 @@ MANIFEST = "MANIFEST.json"
 FILES = frozenset({"trainable.safetensors", "extra.safetensors", "optimizer.safetensors", "state.json"})
 STATE = {"step": int, "optimizer": dict, "schedule": dict, "progress": dict, "identity": dict}
 """What state.json holds."""
+STATE_BYTES = 1 << 20
+"""What state.json and the manifest take at most."""
 NAME = "step-{:08d}"
 STAGING = ".staging-"
 
@@ -83,7 +85,7 @@ def save_checkpoint(folder: Path, snapshot: Snapshot) -> Path:
     for left in folder.glob(f"{STAGING}*"):
         shutil.rmtree(left)
     size_bytes = sum(t.numel() * t.element_size() for tensors in files.values() for t in tensors.values())
-    need_disk(folder, size_bytes + (1 << 20), "a checkpoint")
+    need_disk(folder, size_bytes + STATE_BYTES, f"the checkpoint of step {snapshot.step}")
     staging = folder / f"{STAGING}{os.getpid()}-{target.name}"
     staging.mkdir(mode=PRIVATE_FOLDER)
     for name, tensors in files.items():
@@ -223,7 +225,7 @@ def require_identity(path: Path, identity: Mapping[str, str]) -> dict[str, Any]:
                 f"the checkpoint belongs to another run: its {' and '.join(other)} differ",
                 str(path),
                 "the same run file, data and base model as when it was written",
-                "start a new run in another --out, or put the data and settings back",
+                "start a new run in another --out, or put the data, the settings and the base back",
             )
         )
     return state

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ..core.errors import NotFiniteError, Problem
 from ..core.events import EventLog
+from ..core.files import saving
 from ..methods._base import Attached
 from .allocator import freed_memory_kept
 from .checkpoint import NAME, Snapshot, damage_of, load_checkpoint, prune, save_checkpoint
@@ -80,7 +81,7 @@ class Training:
         return self.progress.looked_loss if self.progress.looked_at == self.progress.step else None
 
     def run(self) -> Progress:
-        """Train to the end, or raise Interrupted or NotFiniteError with the last good state saved.
+        """Train to the end, or raise Interrupted, Terminated or NotFiniteError with the last good state saved.
 
         Over several ranks a signal to any of them stops all after the same step.
         """
@@ -96,7 +97,7 @@ class Training:
                     self.save()
             self.save()
             if ranks.any(stop.requested()):
-                raise stop.interrupted(str(self.checkpoints.parent))
+                raise stop.stopped(str(self.checkpoints.parent))
         self._take_best()
         return self.progress
 
@@ -198,18 +199,17 @@ class Training:
         self._saved_step = self.progress.step
 
     def _write(self) -> None:
-        path = save_checkpoint(
-            self.checkpoints,
-            Snapshot(
-                step=self.progress.step,
-                trainable=self.stepper.parameters,
-                extra=self.attached.checkpoint_state(),
-                optimizer=self.stepper.optimizer.state_dict(),
-                schedule=self.schedule.state_dict(),
-                progress=asdict(self.progress),
-                identity=self.identity,
-            ),
+        snapshot = Snapshot(
+            step=self.progress.step,
+            trainable=self.stepper.parameters,
+            extra=self.attached.checkpoint_state(),
+            optimizer=self.stepper.optimizer.state_dict(),
+            schedule=self.schedule.state_dict(),
+            progress=asdict(self.progress),
+            identity=self.identity,
         )
+        with saving(self.checkpoints, snapshot.step):
+            path = save_checkpoint(self.checkpoints, snapshot)
         best = self.progress.best_step if self.settings.keep_best else None
         prune(
             self.checkpoints,

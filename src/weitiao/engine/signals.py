@@ -6,16 +6,19 @@ it an exception as well, or files of a run that was never saved would stay behin
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
-from ..core.errors import Interrupted, Problem
+from ..core.errors import Interrupted, Problem, Stopped, Terminated
 
 WATCHED = (signal.SIGINT, signal.SIGTERM)
+STDERR = 2
+FINISHING = b"\nfinishing this step, then saving (once more: stop at once)\n"
 
 
 @dataclass
@@ -25,27 +28,25 @@ class StopRequest:
     number: int | None = None
 
     def requested(self) -> bool:
-        """Tell whether a signal asked the run to stop."""
+        """Return whether a signal asked the run to stop."""
         return self.number is not None
 
-    def interrupted(self, out: str) -> Interrupted:
-        """Return the error the run ends with: exit code 130 for Ctrl-C, 143 for SIGTERM."""
+    def stopped(self, out: str) -> Stopped:
+        """Return what the run ends with: Interrupted for Ctrl-C, Terminated for SIGTERM."""
         number = signal.Signals(self.number or signal.SIGINT)
-        what = f"{'Ctrl-C' if number is signal.SIGINT else number.name} stopped the run; it is saved"
-        return Interrupted(Problem(what, remedy=f"weitiao train --resume {out}"), 128 + number)
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM on its way up: like Ctrl-C it is no Exception, and so passes where other people's code catches those."""
+        is_ctrl_c = number is signal.SIGINT
+        what = f"{'Ctrl-C' if is_ctrl_c else number.name} stopped the run; it is saved"
+        kind = Interrupted if is_ctrl_c else Terminated
+        return kind(Problem(what, remedy=f"weitiao train --resume {out}"))
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
-    raise _Terminated
+    raise Terminated(Problem("SIGTERM stopped the run"))
 
 
 @contextmanager
 def sigterm_as_ctrl_c() -> Iterator[None]:
-    """Within the context SIGTERM unwinds as Ctrl-C does and leaves it as Interrupted, exit code 143.
+    """Within the context SIGTERM unwinds as Ctrl-C does, as Terminated, exit code 143.
 
     In another thread than the main one, or where the program around has its own handler, nothing is changed.
     """
@@ -56,15 +57,13 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
-    except _Terminated as stop:
-        raise Interrupted(Problem("SIGTERM stopped the run"), 128 + signal.SIGTERM) from stop
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager
 def watch_signals() -> Iterator[StopRequest]:
-    """Note the first SIGINT or SIGTERM within the context; a second one acts as if nobody watched."""
+    """Note the first SIGINT or SIGTERM within the context, and say so; a second one acts as if nobody watched."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield request
@@ -75,6 +74,8 @@ def watch_signals() -> Iterator[StopRequest]:
         request.number = number
         for watched, handler in before.items():
             signal.signal(watched, handler)
+        with suppress(OSError):  # nobody reads it
+            os.write(STDERR, FINISHING)  # sys.stderr may be in the middle of a write of its own
 
     for number in WATCHED:
         signal.signal(number, note)

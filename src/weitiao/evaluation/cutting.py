@@ -60,6 +60,8 @@ class PieceDecoder:
     """
 
     tokenizer: PreTrainedTokenizerBase
+    kept: frozenset[int] = frozenset()
+    """Special tokens that belong to answers."""
     _ids: list[int] = field(default_factory=list)
     _context_from: int = 0
     _settled: int = 0
@@ -78,14 +80,20 @@ class PieceDecoder:
 
     def _pending(self) -> str:
         # A token's text depends on the one before (a first token loses its blank), so that one goes along.
-        before = decoded(self.tokenizer, self._ids[self._context_from : self._settled])
-        return decoded(self.tokenizer, self._ids[self._context_from :])[len(before) :]
+        before = decoded(self.tokenizer, self._ids[self._context_from : self._settled], self.kept)
+        return decoded(self.tokenizer, self._ids[self._context_from :], self.kept)[len(before) :]
 
     def _settle(self, piece: str) -> str:
         self._context_from, self._settled = self._settled, len(self._ids)
         return piece
 
 
-def decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    """Return the text of ids as it is, without special tokens and without tidying blanks."""
+def decoded(
+    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], kept: frozenset[int] = frozenset()
+) -> str:
+    """Return the text of ids as it is, without tidying blanks and without special tokens but those kept."""
+    if not kept.isdisjoint(ids):
+        added = tokenizer.added_tokens_decoder
+        shown = [i for i in ids if i in kept or not (i in added and added[i].special)]
+        return str(tokenizer.decode(shown, skip_special_tokens=False, clean_up_tokenization_spaces=False))
     return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))

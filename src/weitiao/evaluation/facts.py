@@ -57,6 +57,8 @@ class ReportFacts:
     held_out_losses: Sequence[tuple[int, float]] = ()
     """(step, held-out loss), in order."""
     answers: Sequence[Answer] = ()
+    failures: Sequence[str] = ()
+    """What could not be measured or asked, and why."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Package -> version, python included."""
     base_hub_id: str | None = None

@@ -58,7 +58,9 @@ def generate(
     """
     prompts = [template.prompt(messages) for messages in conversations]
     longest = _longest_answer(model, prompts, settings)
-    generation = _Generation(model, tokenizer, template.stop_ids, settings, longest, should_stop)
+    generation = _Generation(
+        model, tokenizer, template.stop_ids, settings, longest, should_stop, template.answer_ids
+    )
     answers: list[list[str]] = [[""] * settings.num_return_sequences for _ in prompts]
     with _evaluating(model):
         for batch in batches(model, prompts):
@@ -93,7 +95,10 @@ def stream(
         answer.add_done_callback(lambda _: streamer.end())
         try:
             yield from _pieces(
-                streamer, PieceDecoder(tokenizer), StopCutter(settings.stop), template.stop_ids
+                streamer,
+                PieceDecoder(tokenizer, template.answer_ids),
+                StopCutter(settings.stop),
+                template.stop_ids,
             )
         finally:
             cancelled.set()
@@ -157,11 +162,13 @@ class _Generation:
     longest: int
     """The most tokens an answer may have."""
     should_stop: ShouldStop
+    kept: frozenset[int] = frozenset()
+    """Special tokens that stay in the text of an answer."""
 
     def texts(self, prompts: Sequence[Prompt]) -> list[list[str]]:
         """Return N texts for each of B prompts."""
         rows = [_up_to_stop(ids, self.stop_ids) for ids in self.ids(prompts).tolist()]
-        texts = [cut_at(decoded(self.tokenizer, ids), self.settings.stop) for ids in rows]
+        texts = [cut_at(decoded(self.tokenizer, ids, self.kept), self.settings.stop) for ids in rows]
         count = self.settings.num_return_sequences
         return [texts[start : start + count] for start in range(0, len(texts), count)]
 
@@ -172,7 +179,7 @@ class _Generation:
         prompt_tokens = padded["input_ids"].shape[1]
         stopping: list[StoppingCriteria] = [_Cancelled(self.should_stop)]
         if self.settings.stop:
-            stopping.append(_StopText(self.tokenizer, self.settings.stop, prompt_tokens))
+            stopping.append(_StopText(self.tokenizer, self.settings.stop, prompt_tokens, self.kept))
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(self.settings.seed)
             ids_RT: Tensor = self._generate_of_model()(
@@ -273,13 +280,19 @@ class _Cancelled(StoppingCriteria):  # type: ignore[misc]  # transformers export
 class _StopText(StoppingCriteria):  # type: ignore[misc]  # transformers exports it untyped
     """Ends an answer once a stop text stands in its last tokens."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str], prompt_tokens: int) -> None:
-        self._tokenizer, self._stops, self._prompt_tokens = tokenizer, stops, prompt_tokens
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        stops: Sequence[str],
+        prompt_tokens: int,
+        kept: frozenset[int] = frozenset(),
+    ) -> None:
+        self._tokenizer, self._stops, self._prompt_tokens, self._kept = tokenizer, stops, prompt_tokens, kept
         # A token has at least one byte, save special ones, which are few.
         self._window = max(len(stop.encode("utf-8")) for stop in stops) + 16
 
     def __call__(self, input_ids: Tensor, scores: object, **_: Any) -> Tensor:  # noqa: ANN401
         answers_RT = input_ids[:, max(self._prompt_tokens, input_ids.shape[1] - self._window) :]
-        texts = [decoded(self._tokenizer, ids) for ids in answers_RT.tolist()]
+        texts = [decoded(self._tokenizer, ids, self._kept) for ids in answers_RT.tolist()]
         ended = [any(stop in text for stop in self._stops) for text in texts]
         return torch.tensor(ended, device=input_ids.device)

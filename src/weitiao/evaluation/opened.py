@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import Problem, RunFolderError
 from ..core.run_folder import RunFolder
 from ..core.settings import parse_settings, read_yaml
+from ..engine.checkpoint import MANIFEST, newest_whole
+from ..models.adapter_files import CONFIG as ADAPTER_CONFIG
+from ..models.adapter_files import adapter_settings
+from ..models.aliases import ALIASES
 from ..models.settings import ModelSettings
 
 if TYPE_CHECKING:
@@ -20,8 +23,6 @@ if TYPE_CHECKING:
 
     from ..data.template import Kind, Template
     from ..methods._base import Attached
-
-ADAPTER_CONFIG = "adapter_config.json"
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class Source:
     """The whole trained model, where the method changed the model's own weights."""
     template: Kind = "auto"
     """How turns become text."""
+    checkpoint: Path | None = None
+    """The checkpoint of an unfinished run that holds what was trained so far."""
+    run: Path | None = None
+    """The folder of the run that the checkpoint belongs to."""
 
 
 @dataclass
@@ -54,7 +59,12 @@ class Opened:
     @property
     def is_trained(self) -> bool:
         """Whether there is a base to compare with."""
-        return self.attached is not None or self.source.trained is not None
+        return self.attached is not None or self._is_whole
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether the model's own weights were trained, so that its base has to be loaded again."""
+        return self.source.trained is not None or (self.source.checkpoint is not None and not self.attached)
 
     @contextmanager
     def as_base(self) -> Iterator[nn.Module]:
@@ -62,7 +72,7 @@ class Opened:
         if self.attached is not None:
             with self.attached.disabled():
                 yield self.model
-        elif self.source.trained is not None:
+        elif self._is_whole:
             if self._base is None:
                 from ..models.load import load_model
 
@@ -72,37 +82,71 @@ class Opened:
             yield self.model
 
 
-def locate(name: str) -> Source:
-    """Find what a run, an adapter or a model's name stands for; raises RunFolderError, SettingsError."""
-    folder = Path(name).expanduser()
+def locate(name: str, base: str | None = None, allow_other_base: bool = False) -> Source:
+    """Find what a run, a checkpoint, an adapter or a model's name stands for; raises RunFolderError, SettingsError.
+
+    `base` is where the base lies, where that cannot be found; `allow_other_base` takes one that was changed.
+    """
+    source = _locate(Path(name).expanduser(), name, base)
+    changes: dict[str, Any] = {"name": base, "revision": None} if base else {}
+    if allow_other_base:
+        changes["allow_other_base"] = True
+    return replace(source, base=source.base.model_copy(update=changes))
+
+
+def _locate(folder: Path, name: str, base: str | None) -> Source:
     run = RunFolder(folder)
     if run.run_yaml.is_file():
         return _source_of_run(run)
-    if (folder / ADAPTER_CONFIG).is_file():
+    if (folder / MANIFEST).is_file():
+        return _source_of_checkpoint(folder.resolve())
+    if (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file():
         parent = RunFolder(folder.resolve().parent)
         if parent.run_yaml.is_file() and parent.adapter == folder.resolve():
             return _source_of_run(parent)
-        return Source(parse_settings(ModelSettings, {"name": _base_of_adapter(folder)}), adapter=folder)
+        return Source(
+            parse_settings(ModelSettings, {"name": base or _base_of_adapter(folder)}), adapter=folder
+        )
     return Source(parse_settings(ModelSettings, {"name": name}))
 
 
 def _source_of_run(run: RunFolder) -> Source:
-    raw = read_yaml(run.run_yaml)
-    base = parse_settings(ModelSettings, {**_block(raw, "model", "name"), "adapter": None}, "model")
-    template: Kind = _block(raw, "data", "sources").get("template", "auto")
+    base, template = _base_and_template(run)
     if (run.adapter / ADAPTER_CONFIG).is_file():
         return Source(base, adapter=run.adapter, template=template)
     if (run.model / "config.json").is_file():
         trained = base.model_copy(update={"name": str(run.model), "revision": None})
         return Source(base, trained=trained, template=template)
+    whole, _ = newest_whole(run.checkpoints)
+    remedies = [f"weitiao train --resume {run.root}", *([f"the checkpoint {whole}"] if whole else [])]
     raise RunFolderError(
         Problem(
             "this run has no result yet",
             str(run.root),
             f"{run.adapter.name}/ or {run.model.name}/, written when training is done",
-            f"weitiao train --resume {run.root}",
+            " or ".join(remedies),
         )
     )
+
+
+def _source_of_checkpoint(folder: Path) -> Source:
+    run = RunFolder(folder.parent.parent)
+    if not run.run_yaml.is_file():
+        raise RunFolderError(
+            Problem(
+                "a checkpoint is opened from the folder of its run, whose run.yaml says what it was trained on",
+                str(folder),
+                f"{run.run_yaml}",
+            )
+        )
+    base, template = _base_and_template(run)
+    return Source(base, template=template, checkpoint=folder, run=run.root)
+
+
+def _base_and_template(run: RunFolder) -> tuple[ModelSettings, Kind]:
+    raw = read_yaml(run.run_yaml)
+    base = parse_settings(ModelSettings, {**_block(raw, "model", "name"), "adapter": None}, "model")
+    return base, _block(raw, "data", "sources").get("template", "auto")
 
 
 def _block(raw: dict[str, Any], key: str, short_form: str) -> dict[str, Any]:
@@ -112,36 +156,53 @@ def _block(raw: dict[str, Any], key: str, short_form: str) -> dict[str, Any]:
 
 
 def _base_of_adapter(folder: Path) -> str:
-    config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    name = config.get("base_model_name_or_path")
+    """Return the name or the place of an adapter's base; raises RunFolderError where it is not known."""
+    from ..models.fingerprint import read_fingerprint, remembered_place
+
+    name = str(adapter_settings(folder).get("base_model_name_or_path") or "")
     if not name:
         raise RunFolderError(
             Problem(
                 "the adapter does not say which model it was trained on",
                 str(folder / ADAPTER_CONFIG),
                 "base_model_name_or_path",
-                f"write the base's name into {ADAPTER_CONFIG}",
+                "--base MODEL",
             )
         )
-    return str(name)
+    print_of_base = read_fingerprint(folder)
+    if print_of_base is None or name in ALIASES or "/" in name or Path(name).exists():
+        return name
+    place = remembered_place(print_of_base)
+    if place is None:
+        raise RunFolderError(
+            Problem(
+                f"the adapter was trained on a model named {name}, which lies in no place that is known here",
+                str(folder),
+                "its folder, its .gguf file or its hub id",
+                "--base MODEL",
+            )
+        )
+    return place
 
 
-def open_model(name: str) -> Opened:
+def open_model(name: str, base: str | None = None, allow_other_base: bool = False) -> Opened:
     """Load what `locate` finds, ready to answer; raises ModelError where it cannot be loaded."""
-    return open_source(locate(name))
+    return open_source(locate(name, base, allow_other_base))
 
 
 def open_source(source: Source) -> Opened:
-    """Load weights, tokenizer, template and adapter; raises ModelError where they cannot be loaded."""
+    """Load weights, tokenizer, template and adapter; raises ModelError where they cannot be loaded, or where the
+    adapter was trained on another base."""
     from ..data.template import choose_template
-    from ..models.load import load_model, load_tokenizer
+    from ..models.load import load_model
+    from .trained import attached_of, tokenizer_of
 
-    tokenizer = load_tokenizer(source.base)
+    tokenizer = tokenizer_of(source)
     model = load_model(source.trained or source.base)
     template = choose_template(tokenizer, source.template, model.generation_config)
-    if source.adapter is None:
+    attached = attached_of(source, model)
+    if attached is None:
         return Opened(source, model.eval(), tokenizer, template)
-    from ..methods._peft import load_adapter
-
-    attached = load_adapter(model, source.adapter)
+    if attached.saves_whole_model:
+        return Opened(source, model.eval(), tokenizer, template)
     return Opened(source, attached.model.eval(), tokenizer, template, attached)

@@ -12,6 +12,7 @@ from ..core.files import PRIVATE_FILE, write_atomic
 from ..core.run_folder import RunFolder
 from ..core.units import readable_bytes, readable_seconds, readable_share
 from ..core.visible import visible
+from ..models.aliases import ALIASES
 from .curve import curve_svg
 from .facts import ReportFacts, Scores
 
@@ -53,6 +54,7 @@ class Words:
     compare: str
     merge: str
     nothing_held_out: str
+    failures: str
 
 
 ENGLISH = Words(
@@ -86,6 +88,7 @@ ENGLISH = Words(
     compare="Compare its answers with those before training",
     merge="Make a plain model of it",
     nothing_held_out="No rows were held out, so there is no such number: set `data.held_out`.",
+    failures="What failed after the result was saved",
 )
 CHINESE = Words(
     title="微调报告",
@@ -118,6 +121,7 @@ CHINESE = Words(
     compare="与训练前的回答对比",
     merge="合并成普通模型",
     nothing_held_out="没有留出数据，因此没有这项数字：请设置 `data.held_out`。",
+    failures="结果保存之后未能完成的部分",
 )
 
 
@@ -135,6 +139,7 @@ def report(facts: ReportFacts, words: Words = ENGLISH) -> str:
         f"# {words.title}: {cell(facts.run)}",
         _trained(facts, words),
         _summary(facts, words),
+        _failures(facts, words),
         _held_out(facts, words),
         _answers(facts, words),
         _curve(facts, words),
@@ -181,14 +186,32 @@ def scores_table(before: Scores, after: Scores, words: Words) -> str:
 def loading_code(facts: ReportFacts, path: str = "") -> str:
     """Return the Python lines that load the result, from `path` or where the run put it.
 
-    They import weitiao only where PEFT does not know the method without it.
+    They import weitiao only where PEFT does not know the method without it. An adapter names the hub id of its base,
+    which PEFT fetches; a base that is no hub model is loaded by a line of its own.
     """
+    where = path or (Path(facts.run) / facts.result).as_posix()
+    first, known = ("import weitiao\n", "weitiao.register()\n") if facts.needs_weitiao else ("", "")
+    if facts.is_adapter and not facts.base_hub_id:
+        imports, base = _base_code(facts.base)
+        lines = f"{base}\nmodel = PeftModel.from_pretrained(base, {where!r})"
+        return f"{first}{imports}\n\n{known}{lines}"
     kind, package = (
         ("AutoPeftModelForCausalLM", "peft") if facts.is_adapter else ("AutoModelForCausalLM", "transformers")
     )
-    where = path or (Path(facts.run) / facts.result).as_posix()
-    first, known = ("import weitiao\n", "weitiao.register()\n") if facts.needs_weitiao else ("", "")
     return f"{first}from {package} import {kind}\n\n{known}model = {kind}.from_pretrained({where!r})"
+
+
+def _base_code(base: str) -> tuple[str, str]:
+    """Return the Python lines that load a base which is no hub model, imports first."""
+    imports = "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM"
+    if base in ALIASES:
+        alias = ALIASES[base]
+        folder = f"folder = find_spec({alias.package!r}).submodule_search_locations[0]  # {alias.install}"
+        line = (
+            f"base = AutoModelForCausalLM.from_pretrained(folder, gguf_file={alias.file!r}, dtype='float32')"
+        )
+        return f"from importlib.util import find_spec\n\n{imports}", f"{folder}\n{line}"
+    return imports, f"base = AutoModelForCausalLM.from_pretrained({base!r})  # where this model lies"
 
 
 def _trained(facts: ReportFacts, words: Words) -> str:
@@ -205,6 +228,11 @@ def _trained(facts: ReportFacts, words: Words) -> str:
 def _summary(facts: ReportFacts, words: Words) -> str:
     lines = facts.data_lines_zh if words is CHINESE else facts.data_lines
     return f"## {words.summary}\n\n" + "\n".join(f"- {cell(line)}" for line in lines) if lines else ""
+
+
+def _failures(facts: ReportFacts, words: Words) -> str:
+    lines = "\n".join(f"- {cell(line)}" for line in facts.failures)
+    return f"## {words.failures}\n\n{lines}" if lines else ""
 
 
 def _held_out(facts: ReportFacts, words: Words) -> str:

@@ -352,7 +352,9 @@ def _stored_names(folder: Path) -> set[str]:
     except (OSError, SafetensorError) as error:
         what = "the adapter's weights cannot be read"
         got = f"{folder / WEIGHTS_FILE}: {error}"
-        raise ModelError(Problem(what, got, "a whole file, as it was saved", "copy the adapter again")) from error
+        raise ModelError(
+            Problem(what, got, "a whole file, as it was saved", "copy the adapter again")
+        ) from error
 
 
 def _some(names: set[str]) -> str:

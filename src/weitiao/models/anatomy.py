@@ -230,7 +230,16 @@ def checkpoints_activations(model: PreTrainedModel) -> bool:
     return bool(model.is_activation_checkpointing if new_name else model.is_gradient_checkpointing)
 
 
+CONTEXT_KEYS = (
+    "max_position_embeddings", "n_positions", "max_seq_len", "max_seq_length", "max_sequence_length",
+    "max_target_positions", "model_max_length", "context_length",
+)  # fmt: skip
+"""What configs call the number of positions; some have another name for the first one in their attribute_map."""
+
+
 def context_tokens(config: PretrainedConfig) -> int | None:
     """Return the most tokens a model has positions for, None where its config names no limit."""
-    limit = config.get_text_config().to_dict().get("max_position_embeddings")
-    return int(limit) if limit else None
+    text = config.get_text_config()
+    named = text.to_dict()
+    values = [named.get(text.attribute_map.get(key, key)) for key in CONTEXT_KEYS]
+    return next((int(value) for value in values if isinstance(value, int) and value > 0), None)

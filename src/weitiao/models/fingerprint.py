@@ -1,69 +1,253 @@
-"""A cheap fingerprint of a base model, so that an adapter or checkpoint made on another base is noticed."""
+"""The fingerprint of a base model: every tensor hashed, so that what was trained meets the base it was trained on.
+
+Files are hashed once and remembered in the cache by path, size, times and inode, so a run pays only for a new base.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import ModelError, Problem
+from ..core.files import cache_home, write_json
+from .weight_files import some, unreadable, weight_files
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
     from transformers import PretrainedConfig, PreTrainedModel
 
-SAMPLED_TENSORS = 8
-SAMPLED_VALUES = 4096
-SHAPE_FREE_KEYS = frozenset(
-    {"_name_or_path", "dtype", "torch_dtype", "transformers_version", "quantization_config", "use_cache"}
-)
-"""What may differ between two loads of one base."""
+FORMAT = 1
+FILE = "base_fingerprint.json"
+"""What an adapter's folder holds it in."""
+THREADS = 4
+HEX_DIGITS = 32
+NOT_THE_BASE = frozenset({
+    "_name_or_path", "architectures", "attn_implementation", "bos_token_id", "dtype", "eos_token_id", "id2label",
+    "label2id", "pad_token_id", "quantization_config", "torch_dtype", "transformers_version", "use_cache",
+})  # fmt: skip
+"""Keys of a config that may differ between two copies of one base."""
+
+
+@dataclass(frozen=True)
+class TensorPrint:
+    """What identifies one tensor, in the precision it is stored in and in any other."""
+
+    dtype: str
+    exact: str
+    """The hash of its bytes."""
+    rounded: str
+    """The hash of its values in bf16, which copies in other precisions share; that of its bytes for integers."""
+
+    def is_comparable(self, other: TensorPrint) -> bool:
+        """Whether two prints can be compared: not where one is of packed bits and the other of plain numbers."""
+        return self.dtype == other.dtype or ("float" in self.dtype and "float" in other.dtype)
+
+    def is_same(self, other: TensorPrint) -> bool:
+        """Whether two prints are of one tensor; across precisions as far as bf16 tells."""
+        return self.exact == other.exact if self.dtype == other.dtype else self.rounded == other.rounded
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What identifies a base: its config, and a few of its tensors."""
+    """What identifies a base: its config, and every tensor as its files hold it."""
 
-    config: str
-    """The sha256 of the config, without what precision and place change."""
-    tensors: Mapping[str, str]
-    """Tensor name -> the sha256 of values sampled from it, rounded to bf16."""
+    config: Mapping[str, Any]
+    """The config's values that decide what the model computes."""
+    tensors: Mapping[str, TensorPrint]
 
     def differences(self, other: Fingerprint) -> list[str]:
-        """Return in what two bases differ; empty for the same base, in whatever precision or quantisation."""
-        config = [] if self.config == other.config else ["config"]
-        common = [name for name in self.tensors if name in other.tensors]
-        return config + [name for name in common if self.tensors[name] != other.tensors[name]]
+        """Return in what two bases differ: keys of the config, then tensors; empty for one base in two precisions.
+
+        Keys and tensors that only one of them has are left out: versions of transformers add keys, and a tied head
+        may be written twice. Where fewer than half of the tensors are common, that is the difference.
+        """
+        keys = [key for key in self.config if key in other.config and self.config[key] != other.config[key]]
+        shared = [name for name in self.tensors if name in other.tensors]
+        pairs = [(name, self.tensors[name], other.tensors[name]) for name in shared]
+        changed = [name for name, one, two in pairs if one.is_comparable(two) and not one.is_same(two)]
+        if 2 * len(shared) < min(len(self.tensors), len(other.tensors)):
+            changed.append("the names of the tensors")
+        return [f"config.{key}" for key in keys] + changed
+
+    @property
+    def digest(self) -> str:
+        """One hash of all tensors, for a run that must meet the very same base."""
+        plain = json.dumps([[name, tensor.exact] for name, tensor in sorted(self.tensors.items())])
+        return hashlib.sha256(plain.encode()).hexdigest()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values, from which `parse` makes an equal one."""
+        tensors = {name: [t.dtype, t.exact, t.rounded] for name, t in self.tensors.items()}
+        return {"format": FORMAT, "config": dict(self.config), "tensors": tensors}
+
+    @staticmethod
+    def parse(plain: Any) -> Fingerprint:  # noqa: ANN401  (whatever a file holds)
+        """Return a fingerprint from its plain values; raises ValueError for any others."""
+        try:
+            if plain["format"] != FORMAT:
+                raise ValueError(f"format {plain['format']}, and this version reads {FORMAT}")
+            tensors = {name: TensorPrint(*map(str, values)) for name, values in plain["tensors"].items()}
+            return Fingerprint(dict(plain["config"]), tensors)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
-def fingerprint(model: PreTrainedModel) -> Fingerprint:
-    """Return a base's fingerprint; take it before a method is attached, which may change or rename
-    tensors."""
-    floating = {name: p for name, p in model.named_parameters() if p.is_floating_point()}
-    projections = [name for name, p in floating.items() if p.dim() > 1]
-    vectors = [name for name, p in floating.items() if p.dim() == 1]
-    chosen = _evenly(projections, SAMPLED_TENSORS) + _evenly(vectors, SAMPLED_TENSORS)
-    return Fingerprint(_config_hash(model.config), {name: _tensor_hash(floating[name]) for name in chosen})
+def fingerprint(model: PreTrainedModel, folder: Path | None = None) -> Fingerprint:
+    """Return a base's fingerprint, from the files in `folder` that it was loaded from, else from memory.
+
+    Take it before a method is attached, which may change or rename tensors in memory. Raises ModelError for files
+    that cannot be read.
+    """
+    files = weight_files(folder) if folder else []
+    if not files or not all(path.is_file() for path in files):
+        return Fingerprint(_described(model.config), _prints(_in_memory(model)))
+    tensors: dict[str, TensorPrint] = {}
+    for path in files:
+        tensors |= prints_of_file(path)
+    return Fingerprint(_described(model.config), tensors)
 
 
-def _evenly(names: list[str], count: int) -> list[str]:
-    """Return at most `count` names: the first, the last, and some between them."""
-    if len(names) <= count:
-        return names
-    return [names[round(n * (len(names) - 1) / (count - 1))] for n in range(count)]
+def _described(config: PretrainedConfig) -> dict[str, Any]:
+    """Return what of a config decides what a model computes, as JSON would give it back."""
+    kept = {key: value for key, value in config.to_dict().items() if key not in NOT_THE_BASE}
+    plain: dict[str, Any] = json.loads(json.dumps(_without_precision(kept), default=str, sort_keys=True))
+    return plain
 
 
-def _config_hash(config: PretrainedConfig) -> str:
-    kept = {key: value for key, value in config.to_dict().items() if key not in SHAPE_FREE_KEYS}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
+def _without_precision(value: Any) -> Any:  # noqa: ANN401  (any JSON value)
+    """Leave out of the configs inside a config what copies may differ in."""
+    if not isinstance(value, dict):
+        return value
+    return {str(key): _without_precision(inner) for key, inner in value.items() if key not in NOT_THE_BASE}
 
 
-def _tensor_hash(tensor: Tensor) -> str:
-    """Hash evenly spaced values. Rounded to bf16, they are the same whichever precision the base was loaded
-    in."""
+def prints_of_file(path: Path) -> dict[str, TensorPrint]:
+    """Return the prints of a file's tensors, remembered from an earlier run where the file is the same."""
+    state = path.stat()
+    times = [state.st_mtime_ns, state.st_ctime_ns]
+    identity = [FORMAT, str(path.resolve()), state.st_size, *times, state.st_ino]
+    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:HEX_DIGITS]
+    remembered = cache_home() / "fingerprints" / f"{key}.json"
+    try:
+        return dict(Fingerprint.parse(json.loads(remembered.read_text(encoding="utf-8"))).tensors)
+    except (OSError, ValueError, RecursionError):
+        found = _prints(_in_file(path))
+    _remember(remembered, Fingerprint({}, found).as_dict())
+    return found
+
+
+def _remember(path: Path, value: dict[str, Any]) -> None:
+    """Write into the cache, which may be full or read only: then it is worked out again next time."""
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, value)
+
+
+def _in_file(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of a safetensors file one by one; raises ModelError where it cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118  (it is no mapping)
+                yield name, tensors.get_tensor(name)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(unreadable(path, error)) from error
+
+
+def _in_memory(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
+    for name, parameter in model.named_parameters():
+        yield name, parameter.detach()
+
+
+def _prints(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, TensorPrint]:
+    """Hash tensors side by side, a few at a time; hashing lets other threads run."""
+    found: dict[str, TensorPrint] = {}
+    with ThreadPoolExecutor(THREADS) as pool:
+        waiting: list[tuple[str, Any]] = []
+        for name, tensor in tensors:
+            waiting.append((name, pool.submit(_print, tensor)))
+            if len(waiting) == 2 * THREADS:  # no more tensors in memory than that
+                first, job = waiting.pop(0)
+                found[first] = job.result()
+        found |= {name: job.result() for name, job in waiting}
+    return dict(sorted(found.items()))
+
+
+def _print(tensor: Tensor) -> TensorPrint:
     import torch
 
-    flat = tensor.detach().reshape(-1)
-    sample = flat[:: max(1, flat.numel() // SAMPLED_VALUES)][:SAMPLED_VALUES].to("cpu", torch.bfloat16)
-    return hashlib.sha256(sample.contiguous().view(torch.int16).numpy().tobytes()).hexdigest()
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    exact = _hash(tensor)
+    plain = tensor.dtype in (torch.float32, torch.float16, torch.float64)
+    return TensorPrint(dtype, exact, _hash(tensor.to(torch.bfloat16)) if plain else exact)
+
+
+def _hash(tensor: Tensor) -> str:
+    import torch
+
+    flat = tensor.to("cpu").contiguous().reshape(-1).view(torch.uint8)
+    return hashlib.sha256(flat.numpy().data).hexdigest()[:HEX_DIGITS]
+
+
+def write_fingerprint(folder: Path, base: Fingerprint) -> None:
+    """Write a base's fingerprint into the folder of what was trained on it; raises OSError."""
+    write_json(folder / FILE, base.as_dict())
+
+
+def read_fingerprint(folder: Path) -> Fingerprint | None:
+    """Read the fingerprint of the base an adapter was trained on, None where it has none; raises ModelError for one
+    that cannot be read."""
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        return Fingerprint.parse(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(
+            Problem(
+                "the fingerprint of the adapter's base cannot be read",
+                f"{path} ({error})",
+                "the file as written",
+            )
+        ) from error
+
+
+def remember_place(base: Fingerprint, name: str) -> None:
+    """Remember on this machine where a base lies; an adapter itself names no private path."""
+    _remember(_place(base), {"name": name})
+
+
+def remembered_place(base: Fingerprint) -> str | None:
+    """Return where a base with this fingerprint was when it was last trained on here, None where it is not known."""
+    try:
+        return str(json.loads(_place(base).read_text(encoding="utf-8"))["name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _place(base: Fingerprint) -> Path:
+    return cache_home() / "fingerprints" / "bases" / f"{base.digest[:HEX_DIGITS]}.json"
+
+
+def require_same_base(wanted: Fingerprint | None, found: Fingerprint, what: str, base: str) -> None:
+    """Raise ModelError, naming what differs, where `what` was trained on another base than the one found here.
+
+    What older versions wrote holds no fingerprint, so it is taken as it is.
+    """
+    differences = wanted.differences(found) if wanted else []
+    if differences:
+        raise ModelError(
+            Problem(
+                f"{what} was trained on another base: {len(differences)} of its parts differ",
+                f"{base}: {some(differences)}",
+                "the base it was trained on",
+                "model.name=THAT-BASE, or --force (model.allow_other_base=true) to go on with this one",
+            )
+        )

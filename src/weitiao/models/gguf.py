@@ -3,6 +3,7 @@ loads."""
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,9 @@ from filelock import FileLock
 
 from ..core.errors import ModelError, Problem
 from ..core.files import cache_home, need_disk, sha256_of, staged_folder
+from .fingerprint import prints_of_file
+from .weight_files import SINGLE
+from .whole import drop_loading_report, require_finite_weights, require_whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -22,7 +26,15 @@ MAGIC = b"GGUF"
 
 def folder_of(gguf: Path) -> Path:
     """Return where a GGUF's fp32 form lies once it was made: the key is the file's sha256."""
-    return cache_home() / "gguf" / f"{gguf.stem}-{sha256_of(gguf)[:16]}-v{FORMAT_VERSION}"
+    state = gguf.stat()
+    digest = _sha256(gguf, (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino))
+    return cache_home() / "gguf" / f"{gguf.stem}-{digest[:16]}-v{FORMAT_VERSION}"
+
+
+@cache
+def _sha256(gguf: Path, state: tuple[int, ...]) -> str:
+    """Return a file's sha256, once for each state of it: a run asks for its model's folder many times."""
+    return sha256_of(gguf)
 
 
 def dequantized_folder(gguf: Path) -> Path:
@@ -42,6 +54,7 @@ def dequantized_folder(gguf: Path) -> Path:
             need_disk(folder.parent, _fp32_bytes(gguf), f"the fp32 form of {gguf.name}")
             with staged_folder(folder) as staging:
                 _dequantize(gguf, staging)
+            prints_of_file(folder / SINGLE)  # hashed now, so that no run waits for it
     return folder
 
 
@@ -76,19 +89,26 @@ def _dequantize(gguf: Path, staging: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+    drop_loading_report()
     where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     try:
         tokenizer = AutoTokenizer.from_pretrained(**where)
         # Without `dequantize` the weights may stay packed, and the model refuses to be saved.
-        model = AutoModelForCausalLM.from_pretrained(
-            **where, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            **where,
+            dtype=torch.float32,
+            quantization_config=GgufConfig(dequantize=True),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, by name
         )
-    except (ValueError, KeyError, NotImplementedError, OSError) as error:
+    except (ValueError, KeyError, OSError, TypeError, AttributeError, RuntimeError, IndexError) as error:
         raise ModelError(
             Problem(
                 f"{gguf} cannot be read as a language model", str(error), "a GGUF that transformers can read"
             )
         ) from error
+    require_whole(model, info, str(gguf))
+    require_finite_weights(model, str(gguf))
     model.generation_config.eos_token_id = _stops(model.generation_config.eos_token_id, tokenizer)
     model.save_pretrained(staging)
     tokenizer.save_pretrained(staging)

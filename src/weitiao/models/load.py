@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..core.errors import ModelError, Problem
+from .foreign import require_loader
+from .hub_code import without_hub_code
 from .precision import device_for, quantization_config, quantization_of, torch_dtype
 from .resolve import Resolved, resolve
+from .whole import drop_loading_report, require_finite_weights, require_whole
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from .settings import ModelSettings
+
+
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RecursionError)
+"""What transformers raises for a file that is there and not what it should be; its checks have no class of their
+own."""
 
 
 def load_config(settings: ModelSettings) -> PretrainedConfig:
@@ -32,10 +43,13 @@ def load_config(settings: ModelSettings) -> PretrainedConfig:
                 )
             )
         config.quantization_config = asked.to_dict()
+    else:
+        require_loader(config, where.name, settings.device_map)
     return config
 
 
 def _config(settings: ModelSettings, where: Resolved) -> PretrainedConfig:
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
 
     try:
@@ -46,10 +60,12 @@ def _config(settings: ModelSettings, where: Resolved) -> PretrainedConfig:
             and not settings.trust_remote_code
         ):
             raise ModelError(_needs_trust(where, raw))
-        return AutoConfig.from_pretrained(
-            where.path, revision=where.revision, trust_remote_code=settings.trust_remote_code
+        return without_hub_code(
+            AutoConfig.from_pretrained(
+                where.path, revision=where.revision, trust_remote_code=settings.trust_remote_code
+            )
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (*UNREADABLE, StrictDataclassError) as error:
         raise ModelError(Problem(f"the config of {where.name} cannot be used", str(error))) from error
 
 
@@ -65,21 +81,46 @@ def _needs_trust(where: Resolved, raw: dict[str, Any]) -> Problem:
 
 def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
     """Load a model's tokenizer; raises ModelError where it has none."""
+    return _tokenizer(resolve(settings), settings.trust_remote_code)
+
+
+def load_tokenizer_in(folder: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """Load the tokenizer that lies in a folder, of whatever else; raises ModelError where it cannot be read."""
+    return _tokenizer(Resolved(str(folder), str(folder), None, True), trust_remote_code)
+
+
+def _tokenizer(where: Resolved, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoTokenizer
 
-    where = resolve(settings)
     try:
-        return AutoTokenizer.from_pretrained(
-            where.path, revision=where.revision, trust_remote_code=settings.trust_remote_code
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            Problem(
-                f"{where.name} has no tokenizer that can be read",
-                str(error),
-                "tokenizer.json beside the weights",
+        with _BareExceptionsNamed(where):
+            return AutoTokenizer.from_pretrained(
+                where.path, revision=where.revision, trust_remote_code=trust_remote_code
             )
-        ) from error
+    except (*UNREADABLE, StrictDataclassError) as error:
+        raise ModelError(_no_tokenizer(where, error)) from error
+
+
+@dataclass(frozen=True)
+class _BareExceptionsNamed:
+    """Within the context, `Exception` itself becomes a ModelError: the tokenizers library raises nothing narrower."""
+
+    where: Resolved
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> Literal[False]:
+        if kind is Exception and error is not None:
+            raise ModelError(_no_tokenizer(self.where, error)) from error
+        return False
+
+
+def _no_tokenizer(where: Resolved, error: BaseException) -> Problem:
+    return Problem(
+        f"{where.name} has no tokenizer that can be read", str(error), "tokenizer.json beside the weights"
+    )
 
 
 def load_weightless(settings: ModelSettings) -> PreTrainedModel:
@@ -144,29 +185,49 @@ def _not_causal(config: PretrainedConfig) -> Problem:
 def load_model(settings: ModelSettings) -> PreTrainedModel:
     """Load a model's weights in the precision, quantisation and place asked for; raises ModelError.
 
-    Only safetensors are read. A quantised base comes back frozen: its integers have no gradient.
+    Only safetensors are read, and every weight of the model must be in them: nothing is made up. A quantised base
+    comes back frozen: its integers have no gradient.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     where = resolve(settings)
     load_config(settings)
+    drop_loading_report()
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, info = AutoModelForCausalLM.from_pretrained(
             where.path,
+            config=_config(settings, where),
             revision=where.revision,
             dtype=torch_dtype(settings.dtype, settings.device_map),
             device_map=device_for(settings.device_map),
             quantization_config=quantization_config(settings),
             use_safetensors=True,
             trust_remote_code=settings.trust_remote_code,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, by name
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (*UNREADABLE, RuntimeError, IndexError, SafetensorError) as error:
         raise ModelError(_not_loaded(where, error)) from error
+    require_whole(model, info, where.name)
+    require_finite_weights(model, where.name)
     if quantization_of(model.config) != "none":
         model.requires_grad_(False)
         _keep_four_bits_trainable(model)
     return model
+
+
+def weights_folder(settings: ModelSettings) -> Path | None:
+    """Return the folder that holds a model's files: its own, or the hub cache's; None where they are not there."""
+    from pathlib import Path
+
+    from huggingface_hub import try_to_load_from_cache
+
+    where = resolve(settings)
+    if where.local:
+        return Path(where.path)
+    config = try_to_load_from_cache(where.path, "config.json", revision=where.revision)
+    return Path(config).parent if isinstance(config, str) else None
 
 
 def _keep_four_bits_trainable(model: PreTrainedModel) -> None:
@@ -176,6 +237,8 @@ def _keep_four_bits_trainable(model: PreTrainedModel) -> None:
     and pass no gradient to the layers below: training after an evaluation would silently learn in the top
     layers only (bitsandbytes 0.50, `Linear4bit.forward` and `matmul_4bit`).
     """
+    if quantization_of(model.config) not in ("nf4", "fp4"):
+        return
     from bitsandbytes.nn import Linear4bit
 
     for module in model.modules():
@@ -191,6 +254,8 @@ def _not_loaded(where: Resolved, error: Exception) -> Problem:
         if where.local
         else f"hf download {where.path}, to see whether its files come whole"
     )
+    if isinstance(error, ImportError):
+        expected, remedy = "the packages that its quantisation needs", f"pip install {error.name or 'them'}"
     return Problem(f"the weights of {where.name} cannot be loaded", str(error), expected, remedy)
 
 

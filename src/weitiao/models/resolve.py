@@ -12,6 +12,8 @@ from ..core.errors import ModelError, Problem, nearest
 from .aliases import ALIASES
 from .gguf import dequantized_folder
 from .settings import ModelSettings
+from .weight_files import INDEX, SINGLE, require_files
+from .whole import embedded_adapter
 
 FORMS = "a local folder, a .gguf file, a hub id such as owner/name, or an alias: " + ", ".join(
     sorted(ALIASES)
@@ -20,6 +22,12 @@ FORMS = "a local folder, a .gguf file, a hub id such as owner/name, or an alias:
 HUB_SECONDS = 20
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+def public_name(name: str) -> str:
+    """Return a model's name without the private part of a path: an alias or hub id as it is, a path's last part."""
+    path = Path(name).expanduser()
+    return path.resolve().name if path.exists() else name
 
 
 @dataclass(frozen=True)
@@ -70,10 +78,11 @@ def _require_model_folder(folder: Path) -> None:
     """Raise ModelError where a folder holds no transformers model with safetensors weights."""
     if not (folder / "config.json").is_file():
         raise ModelError(_not_a_model_folder(folder))
-    if (folder / "model.safetensors.index.json").is_file():
-        _require_shards(folder)
-    elif not (folder / "model.safetensors").is_file():
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(embedded_adapter(str(folder)))
+    if not (folder / SINGLE).is_file() and not (folder / INDEX).is_file():
         raise ModelError(_no_safetensors(str(folder), sorted(p.name for p in folder.iterdir())))
+    require_files(folder)
 
 
 def _not_a_model_folder(folder: Path) -> Problem:
@@ -81,14 +90,20 @@ def _not_a_model_folder(folder: Path) -> Problem:
     ggufs = [str(folder / name) for name in files if name.endswith(".gguf")]
     remedy = " or ".join(ggufs)
     if "adapter_config.json" in files:
-        base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get(
-            "base_model_name_or_path"
-        )
-        remedy = f"model.name={base} model.adapter={folder}"
+        remedy = f"model.name={_base_of(folder)} model.adapter={folder}"
     holds = ", ".join(files[:8]) or "nothing"
     return Problem(
         "this folder holds no model", f"{folder} ({holds})", "config.json and model.safetensors", remedy
     )
+
+
+def _base_of(adapter: Path) -> str:
+    """Return the base that an adapter names, or BASE where it names none."""
+    try:
+        described = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+        return str(described["base_model_name_or_path"] or "BASE")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return "BASE"
 
 
 def _no_safetensors(name: str, files: list[str]) -> Problem:
@@ -103,20 +118,6 @@ def _no_safetensors(name: str, files: list[str]) -> Problem:
         "a safetensors version of the model, or convert it in a place that may run its code "
         "(AutoModelForCausalLM.from_pretrained, then save_pretrained)",
     )
-
-
-def _require_shards(folder: Path) -> None:
-    index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
-    missing = sorted({shard for shard in index["weight_map"].values() if not (folder / shard).is_file()})
-    if missing:
-        raise ModelError(
-            Problem(
-                f"{folder} lacks {len(missing)} of its weight files",
-                ", ".join(missing[:5]),
-                "every file that model.safetensors.index.json names",
-                "download the model again",
-            )
-        )
 
 
 def _require_hub_model(name: str, revision: str | None) -> None:

@@ -66,6 +66,8 @@ class ModelSettings(Settings):
     """Branch, tag or commit of a hub model."""
     adapter: str | None = None
     """Folder of an adapter to continue training from."""
+    allow_other_base: bool = False
+    """Go on where the base is not the one that the adapter or the checkpoints were trained on."""
 
     @model_validator(mode="before")
     @classmethod

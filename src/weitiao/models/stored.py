@@ -3,11 +3,11 @@ memory."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import ModelError, Problem
+from .weight_files import INDEX, SINGLE, weight_map
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,9 +21,8 @@ class StoredWeights:
         """Find the files of a loaded model; raises ModelError where they are no longer there."""
         self._folder = _folder_of(model)
         self._prefix = f"{model.base_model_prefix}."
-        index = self._folder / "model.safetensors.index.json"
-        sharded = json.loads(index.read_text(encoding="utf-8"))["weight_map"] if index.is_file() else {}
-        self._shards: dict[str, str] = sharded
+        sharded = not (self._folder / SINGLE).is_file() and (self._folder / INDEX).is_file()
+        self._shards = weight_map(self._folder) if sharded else {}
 
     def tensor(self, name: str) -> Tensor:
         """Return one tensor on the CPU by its name in the model; raises ModelError where no file holds it."""
@@ -31,7 +30,7 @@ class StoredWeights:
 
         # Checkpoints of the first architectures leave out the name of the body.
         for stored in (name, name.removeprefix(self._prefix)):
-            file = self._folder / self._shards.get(stored, "model.safetensors")
+            file = self._folder / self._shards.get(stored, SINGLE)
             if not file.is_file():
                 continue
             with safe_open(file, framework="pt") as tensors:

@@ -16,7 +16,7 @@ class SupervisedFineTuning(Objective):
     """Cross-entropy at the trained tokens."""
 
     title: ClassVar[str] = "Supervised fine-tuning (SFT)"
-    forms: ClassVar[frozenset[str]] = frozenset({"conversation", "text", "pair"})
+    forms: ClassVar[frozenset[str]] = frozenset({"conversation", "text", "pair", "tokens"})
 
     def loss(self, outputs: Outputs) -> LossSum:
         """Return the weighted sum of the trained tokens' negative log-likelihoods, in nats."""

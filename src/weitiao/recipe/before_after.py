@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from transformers import PreTrainedTokenizerBase
 
-from ..core.errors import NotFiniteError, Problem
+from ..core.errors import MALFORMED, NotFiniteError, Problem, WeitiaoError
 from ..core.events import Event, EventLog
 from ..data.dataset import Prepared
+from ..data.formats._base import RowError
 from ..engine.forward import Forward
 from ..engine.loop import HeldOutLoss
 from ..engine.memory import default_pack_tokens
+from ..engine.out_of_memory import MAY_SAY_SO, is_out_of_memory
 from ..evaluation.answers import Answer, Question, answer_questions, before_after, choose_questions
 from ..evaluation.held_out import HeldOut, ShouldStop, measure_held_out, never
 from ..methods._base import Attached
@@ -43,6 +46,8 @@ class Comparison:
     questions: list[Question] = field(init=False)
     before: Look | None = None
     after: Look | None = None
+    failures: list[str] = field(init=False, default_factory=list)
+    """What could not be measured or asked, and why."""
     _waits: bool = field(init=False, default=False)
     """Whether the look before training is put off."""
 
@@ -85,7 +90,18 @@ class Comparison:
                     self._look_before(forward, log, should_stop)
             return None if self.before is None else look(should_stop)
 
-        return looked
+        def looked_or_noted(should_stop: ShouldStop) -> float | None:
+            try:
+                return looked(should_stop)
+            except MAY_SAY_SO as error:
+                if not is_out_of_memory(error):
+                    raise
+                log.emit(
+                    "note", text="memory did not suffice for a look at the held-out loss: training goes on"
+                )
+                return math.nan
+
+        return looked_or_noted
 
     def _is_base(self, attached: Attached) -> bool:
         """Tell whether the model with its method switched off is the model before training."""
@@ -103,7 +119,7 @@ class Comparison:
         if held_out is None and self.data.held_out:
             return
         _require_finite(held_out)
-        self.before = Look(held_out, None if self._waits else self._ask(forward))
+        self.before = Look(held_out, None if self._waits else self._ask(forward, log))
         log.emit(
             "before",
             held_out=held_out.as_fields() if held_out else None,
@@ -114,29 +130,30 @@ class Comparison:
     def look_after(
         self, forward: Forward, attached: Attached, log: EventLog, loss: float | None = None
     ) -> None:
-        """Look at the trained model, and report both answers side by side.
+        """Look at the trained model, and report both answers side by side; what fails is a note, as it is saved.
 
         `loss` is its held-out loss where that has been measured.
         """
         log.emit("stage", text="asking the model" if loss is not None else "measuring and asking the model")
-        held_out = self._measure(forward) if loss is None else HeldOut(loss)
-        self.after = Look(held_out, self._ask(forward))
+        with self._noting("the held-out loss after training", log):
+            self.after = Look(self._measure(forward) if loss is None else HeldOut(loss), None)
+        self.after = self.after or Look(None, None)
+        self.after.answers = self._ask(forward, log)
         if self._waits:
-            with attached.disabled():
+            with self._noting("the held-out loss before training", log), attached.disabled():
                 if self.before is None:
                     self._look_before(forward, log)
+            with attached.disabled():
                 if self.before is not None and self.before.answers is None:
-                    self.before.answers = self._ask(forward)
-        if self.questions:
+                    self.before.answers = self._ask(forward, log)
+        if self.answers:
             log.emit("answers", rows=[answer.as_fields() for answer in self.answers])
 
     @property
     def answers(self) -> list[Answer]:
-        """The questions with both answers; raises ValueError before both looks were taken."""
+        """The questions with both answers; none before both were asked, or where asking failed."""
         before, after = (look.answers if look else None for look in (self.before, self.after))
-        if before is None or after is None:
-            raise ValueError("both looks must be taken first")
-        return before_after(self.questions, before, after)
+        return [] if before is None or after is None else before_after(self.questions, before, after)
 
     def _measure(self, forward: Forward, should_stop: ShouldStop = never) -> HeldOut | None:
         if not self.data.held_out:
@@ -147,12 +164,24 @@ class Comparison:
                 forward, self.recipe.objective, self.data.held_out, pack_tokens, should_stop
             )
 
-    def _ask(self, forward: Forward) -> list[str]:
+    def _ask(self, forward: Forward, log: EventLog) -> list[str] | None:
+        """Return the answers, or None where the model cannot be asked, which is noted."""
         settings = self.recipe.evaluate.generation
-        with forward.precision.autocast(forward.device):
+        with self._noting("answering the questions", log), forward.precision.autocast(forward.device):
             return answer_questions(
                 forward.model, self.tokenizer, self.data.template, self.questions, settings
             )
+        return None
+
+    @contextmanager
+    def _noting(self, what: str, log: EventLog) -> Iterator[None]:
+        """Within the context a failure of memory, model or template is a note: it must not cost the trained result."""
+        try:
+            yield
+        except (WeitiaoError, RowError, MemoryError, *MALFORMED) as error:
+            said = str(error).partition("\n")[0] or "memory did not suffice"
+            self.failures.append(f"{what}: {type(error).__name__}: {said}")
+            log.emit("note", text=f"{self.failures[-1]} (the run goes on without it)")
 
 
 def _require_finite(held_out: HeldOut | None) -> None:

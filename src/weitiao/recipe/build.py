@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from hashlib import sha256
-from json import dumps
 from pathlib import Path
 
 import torch
@@ -225,5 +223,5 @@ def frozen_once(folder: RunFolder, training: Training, data: Prepared, log: Even
 
 def _identity(recipe: Recipe, data: Prepared, base: Fingerprint) -> dict[str, str]:
     """Return what a checkpoint must agree in to be this run's: settings, data and base, each as a hash."""
-    tensors = dumps([base.config, sorted(base.tensors.items())])
-    return {**settings_and_data(recipe, data), "base model": sha256(tensors.encode()).hexdigest()}
+    known = settings_and_data(recipe, data)
+    return known if recipe.model.allow_other_base else {**known, "base model": base.digest}

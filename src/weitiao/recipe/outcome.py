@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
-from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from ..core.events import Event, EventLog, read_events, steps_that_count
-from ..core.files import staged_folder
+from ..core.events import EventLog, read_events, steps_that_count
+from ..core.files import saving, staged_folder, write_json
 from ..core.run_folder import RunFolder
+from ..engine.forward import base_of
 from ..engine.loop import Progress
 from ..engine.monitor import peak_memory_bytes
 from ..evaluation.card import write_card
 from ..evaluation.facts import ReportFacts, Scores
 from ..evaluation.held_out import HeldOut
 from ..evaluation.report import write_report
+from ..evaluation.trained import TOKENIZER_FOLDER
 from ..methods._base import Attached, count_parameters
 from ..methods._bridge import needs_registering
+from ..models.adapter_files import CONFIG
+from ..models.fingerprint import Fingerprint, remember_place, write_fingerprint
 from ..models.load import hub_id_of
+from ..models.resolve import public_name
+from ..models.stops import set_stops
 from .before_after import Comparison
 from .recipe import Recipe
 from .run import Run
@@ -27,78 +34,117 @@ from .run import Run
 PACKAGES = ("weitiao", "torch", "transformers", "peft")
 
 
-def finish(
-    recipe: Recipe,
-    folder: RunFolder,
-    attached: Attached,
-    comparison: Comparison,
-    progress: Progress,
-    log: EventLog,
-) -> Run:
-    """Save the result with its card, write the report, emit `finished`, and return the run."""
-    events = list(read_events(folder.events))
-    facts = _facts(recipe, folder, attached, comparison, progress, events)
-    target = folder.model if attached.saves_whole_model else folder.adapter
-    _save(attached, comparison, target, facts)
-    log.emit(
-        "finished",
-        out=str(folder.root),
-        adapter=str(target),
-        held_out=_held_out_fields(comparison),
-        seconds=progress.seconds,
-        peak_memory_bytes=facts.peak_memory_bytes,
-        tokens_per_second=facts.tokens_per_second,
-    )
-    write_report(folder.root, facts)
-    return Run(folder, recipe)
+@dataclass
+class Outcome:
+    """What comes of a run that has made its last step."""
+
+    recipe: Recipe
+    folder: RunFolder
+    attached: Attached
+    comparison: Comparison
+    progress: Progress
+    base: Fingerprint
+    log: EventLog
+
+    @property
+    def result(self) -> Path:
+        """Where the trained adapter or model lies."""
+        return self.folder.model if self.attached.saves_whole_model else self.folder.adapter
+
+    def save_result(self) -> None:
+        """Write the result and give it its name at once; one that a crash left without its report is replaced.
+
+        Raises ResourceError where the disk is full, RunFolderError where the folder cannot be written.
+        """
+        shutil.rmtree(self.result, ignore_errors=True)
+        with saving(self.result, self.progress.step), staged_folder(self.result) as staging:
+            if self.attached.saves_whole_model:
+                set_stops(base_of(self.attached.model), self.comparison.data.template.stop_ids)
+            self.attached.save(staging)
+            facts = self._facts()
+            if not self.attached.saves_whole_model:
+                _name_base(staging, facts.base)
+                write_fingerprint(staging, self.base)
+            tokenizer = self.comparison.tokenizer
+            tokenizer.save_pretrained(_tokenizer_folder(self.attached, self.comparison, staging))
+            write_card(staging, facts)
+        remember_place(self.base, self.recipe.model.name)
+        self.log.emit("saved", step=self.progress.step, path=str(self.result))
+
+    def finish(self) -> Run:
+        """Write the card again, now with the scores, and the report; emit `finished`, and return the run."""
+        facts = self._facts()
+        with saving(self.folder.root, self.progress.step):
+            write_card(self.result, facts)
+            self.log.emit(
+                "finished",
+                out=str(self.folder.root),
+                adapter=str(self.result),
+                held_out=_held_out_fields(self.comparison),
+                seconds=self.progress.seconds,
+                peak_memory_bytes=facts.peak_memory_bytes,
+                tokens_per_second=facts.tokens_per_second,
+            )
+            write_report(self.folder.root, facts)
+        return Run(self.folder, self.recipe)
+
+    def _facts(self) -> ReportFacts:
+        events = list(read_events(self.folder.events))
+        trainable, total = count_parameters(self.attached.model)
+        looks = [(event["step"], event["loss"]) for event in events if event["event"] == "evaluated"]
+        recipe, progress, comparison = self.recipe, self.progress, self.comparison
+        return ReportFacts(
+            run=_public_path(self.folder.root),
+            base=public_name(recipe.model.name),
+            data=[public_name(source.path or "Python rows") for source in recipe.data.sources],
+            data_lines=comparison.data.summary.lines(),
+            data_lines_zh=comparison.data.summary.lines_zh(),
+            method=recipe.method.name,
+            method_title=recipe.method.title,
+            method_settings=recipe.method.model_dump(mode="json"),
+            trainable=trainable,
+            total=total,
+            steps=progress.step,
+            seconds=progress.seconds,
+            tokens_per_second=progress.tokens / progress.seconds if progress.seconds else 0.0,
+            peak_memory_bytes=peak_memory_bytes(),
+            result=self.result.name,
+            is_adapter=not self.attached.saves_whole_model,
+            needs_weitiao=needs_registering(self.attached),
+            before=_scores(comparison.before.held_out if comparison.before else None),
+            after=_scores(comparison.after.held_out if comparison.after else None),
+            losses=[(event["step"], event["loss"]) for event in steps_that_count(iter(events))],
+            held_out_losses=sorted(dict(looks).items()),
+            answers=comparison.answers,
+            failures=comparison.failures,
+            versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+            base_hub_id=hub_id_of(recipe.model),
+        )
 
 
-def _save(attached: Attached, comparison: Comparison, target: Path, facts: ReportFacts) -> None:
-    """Write the result and give it its name at once; one that a crash left without its report is replaced."""
-    shutil.rmtree(target, ignore_errors=True)
-    with staged_folder(target) as staging:
-        attached.save(staging)
-        if attached.saves_whole_model:
-            comparison.tokenizer.save_pretrained(staging)
-        write_card(staging, facts)
+def _name_base(adapter: Path, base: str) -> None:
+    """Write the base's name into an adapter's settings, where PEFT has put the path it was loaded from."""
+    path = adapter / CONFIG
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    write_json(path, {**settings, "base_model_name_or_path": base})
 
 
-def _facts(
-    recipe: Recipe,
-    folder: RunFolder,
-    attached: Attached,
-    comparison: Comparison,
-    progress: Progress,
-    events: Sequence[Event],
-) -> ReportFacts:
-    trainable, total = count_parameters(attached.model)
-    looks = [(event["step"], event["loss"]) for event in events if event["event"] == "evaluated"]
-    return ReportFacts(
-        run=str(folder.root),
-        base=recipe.model.name,
-        data=[source.path or "Python rows" for source in recipe.data.sources],
-        data_lines=comparison.data.summary.lines(),
-        data_lines_zh=comparison.data.summary.lines_zh(),
-        method=recipe.method.name,
-        method_title=recipe.method.title,
-        method_settings=recipe.method.model_dump(mode="json"),
-        trainable=trainable,
-        total=total,
-        steps=progress.step,
-        seconds=progress.seconds,
-        tokens_per_second=progress.tokens / progress.seconds if progress.seconds else 0.0,
-        peak_memory_bytes=peak_memory_bytes(),
-        result=(folder.model if attached.saves_whole_model else folder.adapter).name,
-        is_adapter=not attached.saves_whole_model,
-        needs_weitiao=needs_registering(attached),
-        before=_scores(comparison.before.held_out if comparison.before else None),
-        after=_scores(comparison.after.held_out if comparison.after else None),
-        losses=[(event["step"], event["loss"]) for event in steps_that_count(iter(events))],
-        held_out_losses=sorted(dict(looks).items()),
-        answers=comparison.answers,
-        versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        base_hub_id=hub_id_of(recipe.model),
-    )
+def _tokenizer_folder(attached: Attached, comparison: Comparison, result: Path) -> Path:
+    """Return where a result's tokenizer goes: beside the weights, except where that would change the model.
+
+    Where PEFT finds a tokenizer beside an adapter, its versions up to 0.17 make the embedding as long as that
+    tokenizer's vocabulary. A vocabulary padded to a round number of rows would lose its last ones.
+    """
+    rows = base_of(attached.model).config.get_text_config().vocab_size
+    is_safe = attached.saves_whole_model or len(comparison.tokenizer) == rows
+    return result if is_safe else result / TOKENIZER_FOLDER
+
+
+def _public_path(folder: Path) -> str:
+    """Return a run's folder as somebody beside it would type it, without the folders above."""
+    if not folder.is_absolute():
+        return str(folder)
+    return str(folder.relative_to(Path.cwd())) if folder.is_relative_to(Path.cwd()) else folder.name
 
 
 def _scores(held_out: HeldOut | None) -> Scores | None:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import DataError, ModelError, Problem, SettingsError, WeitiaoError, raise_all
 from ..core.files import need_disk
 from ..core.run_folder import RunFolder
+from ..engine.checkpoint import STATE_BYTES
 from ..engine.kernels import require_kernels
 from ..engine.optimizers import require_fast, require_installed
 from ..engine.plan import StepPlan
 from ..engine.schedules import FOLLOW_HELD_OUT
+from ..models.adapter_files import CONFIG
 from .recipe import Recipe
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from ..data.dataset import Prepared
     from ..engine.settings import TrainSettings
@@ -55,6 +58,8 @@ class _Room:
     """Those of the model, None where its config names no limit."""
     virtual: int
     """Those that the method's virtual tokens take."""
+    vocabulary: int
+    """Rows of the token embedding: every id must be below."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Ready:
     tokenizer: PreTrainedTokenizerBase
 
 
-def preflight(recipe: Recipe, new_folder: bool = True) -> Ready:
+def preflight(recipe: Recipe, new_folder: bool = True, day: date | None = None) -> Ready:
     """Check folder, data, model, method, optimizer, schedule, trackers and disk together, and tokenise the data.
 
     Nothing is written and no weights are loaded. Raises the WeitiaoError of the first kind found, carrying the
@@ -77,7 +82,7 @@ def preflight(recipe: Recipe, new_folder: bool = True) -> Ready:
     if new_folder:
         findings.run(RunFolder(recipe.out).require_new)
     findings.run(lambda: room.append(_check_model(recipe)))
-    findings.run(lambda: ready.append(_tokenise(recipe, bool(room))))
+    findings.run(lambda: ready.append(_tokenise(recipe, bool(room), day)))
     findings.run(lambda: _check_schedule(recipe))
     findings.run(lambda: require_installed(recipe.train))
     findings.run(lambda: _check_compiler(recipe))
@@ -86,12 +91,13 @@ def preflight(recipe: Recipe, new_folder: bool = True) -> Ready:
     findings.settle()
     require_held_out(recipe, len(ready[0].data.held_out))
     _require_room(ready[0].data, room[0])
+    _require_known_ids(ready[0], room[0].vocabulary)
     steps = StepPlan.of(ready[0].data.train, recipe.train).total_steps
     recipe.method.check_steps(steps, continues=recipe.model.adapter is not None)
     return ready[0]
 
 
-def _tokenise(recipe: Recipe, model_is_there: bool) -> Ready:
+def _tokenise(recipe: Recipe, model_is_there: bool, day: date | None) -> Ready:
     """Bring the data through the gate; without a model, as far as that goes. Raises DataError, ModelError."""
     from ..data.dataset import check_data, load_data
     from ..models.load import load_generation_config, load_tokenizer
@@ -102,7 +108,7 @@ def _tokenise(recipe: Recipe, model_is_there: bool) -> Ready:
         raise ModelError  # what is wrong with the model is said already
     tokenizer = load_tokenizer(recipe.model)
     stops = load_generation_config(recipe.model)
-    return Ready(load_data(recipe.data, tokenizer, recipe.train.seed, stops, forms), tokenizer)
+    return Ready(load_data(recipe.data, tokenizer, recipe.train.seed, stops, forms, day=day), tokenizer)
 
 
 def _require_room(data: Prepared, room: _Room) -> None:
@@ -128,6 +134,26 @@ def _require_room(data: Prepared, room: _Room) -> None:
     )
 
 
+def _require_known_ids(ready: Ready, rows: int) -> None:
+    """Raise DataError, naming the token and a place, where an id has no row in the embedding."""
+    if len(ready.tokenizer) <= rows:
+        return
+    examples = (example for part in (ready.data.train, ready.data.held_out) for example in part)
+    found = next((example for example in examples if max(example.ids) >= rows), None)
+    if found is None:
+        return
+    worst = max(found.ids)
+    token = ready.tokenizer.convert_ids_to_tokens(worst)
+    raise DataError(
+        Problem(
+            "the tokenizer gives an id that the model's embedding has no row for",
+            f"{token!r} is id {worst}, in {found.place}; the embedding has {rows} rows",
+            "a tokenizer and a model that belong together",
+            "the model's own tokenizer files beside its weights, without tokens added to them",
+        )
+    )
+
+
 def _check_model(recipe: Recipe) -> _Room:
     """Attach the method to a model without weights, and compare what it will write with the free disk.
 
@@ -142,14 +168,25 @@ def _check_model(recipe: Recipe) -> _Room:
     require_onednn(recipe.train.matmul)
     model = load_weightless(recipe.model)
     recipe.method.check(model, load_config(recipe.model))
-    adapter = recipe.model.adapter
-    planned = recipe.method.continue_from(model, Path(adapter)) if adapter else recipe.method.plan(model)
+    rows = model.get_input_embeddings().weight.shape[0]
+    planned = _plan_continued(recipe, model) if recipe.model.adapter else recipe.method.plan(model)
     require_fast(recipe.train, planned.fast_parameters())
     require_kernels(recipe.train, model.config, _device_of(recipe))
     need_disk(
         recipe.out.absolute(), bytes_written(recipe.train, planned), "this run's checkpoints and result"
     )
-    return _Room(context_tokens(model.config), planned.context_tokens)
+    return _Room(context_tokens(model.config), planned.context_tokens, rows)
+
+
+def _plan_continued(recipe: Recipe, model: PreTrainedModel) -> Attached:
+    """Put the adapter to continue from on a model without weights; raises ModelError where it cannot be used."""
+    from ..models.adapter_files import errors_named, require_adapter
+
+    folder = Path(str(recipe.model.adapter))
+    if (folder / CONFIG).is_file():  # the method says what another folder holds instead
+        require_adapter(folder)
+    with errors_named(folder):
+        return recipe.method.continue_from(model, folder)
 
 
 def _device_of(recipe: Recipe) -> torch.device:
@@ -172,7 +209,7 @@ def bytes_written(settings: TrainSettings, attached: Attached) -> int:
     from ..methods._base import count_parameters
 
     trainable, everything = count_parameters(attached.model)
-    checkpoint_bytes = 4 * trainable * OPTIMIZER_COPIES
+    checkpoint_bytes = 4 * trainable * OPTIMIZER_COPIES + STATE_BYTES
     result_bytes = 4 * (everything if attached.saves_whole_model else trainable)
     kept = settings.keep_checkpoints + 1 + settings.keep_best
     return kept * checkpoint_bytes + result_bytes

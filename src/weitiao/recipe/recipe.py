@@ -44,6 +44,7 @@ DECIDES_NOTHING = (
     "track",
     "out",
     "model.device_map",
+    "model.allow_other_base",
 )
 """Settings that decide no trained number, so that a resumed run may have others."""
 

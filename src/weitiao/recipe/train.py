@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import Problem, RunFolderError, SettingsError, raise_all
 from ..core.events import Event, EventLog, Listener, read_events
-from ..core.files import PRIVATE_FILE, write_atomic
+from ..core.files import PRIVATE_FILE, saving, write_atomic
 from ..core.run_folder import RunFolder
 from ..core.settings import parse_overrides, read_yaml
 from ..engine.signals import sigterm_as_ctrl_c
-from .identity import settings_and_data
+from .identity import require_same_base, settings_and_data
 from .preflight import Ready, preflight
 from .recipe import Recipe, dotted, lay_over, parse_recipe, spelt_out
 from .run import Run
@@ -30,7 +31,8 @@ def train(recipe: Recipe, listeners: Sequence[Listener] = ()) -> Run:
     folder = RunFolder(recipe.out)
     with sigterm_as_ctrl_c(), folder.locked():
         folder.require_new()
-        write_atomic(folder.run_yaml, recipe.as_yaml(), PRIVATE_FILE)
+        with saving(folder.root):
+            write_atomic(folder.run_yaml, recipe.as_yaml(), PRIVATE_FILE)
         session = _Session(recipe, folder, listeners)
         try:
             return session.train(ready)
@@ -50,11 +52,20 @@ def resume(root: str | Path, words: Sequence[str] = (), listeners: Sequence[List
         remedy = f"a new run that continues from it: model.adapter={folder.adapter}"
         raise RunFolderError(Problem(what, str(root), "a run that was interrupted", remedy))
     _say(listeners, "checking the settings, reading and tokenising the data")
-    ready = preflight(recipe, new_folder=False)
+    ready = preflight(recipe, new_folder=False, day=_day_of(folder))
     with sigterm_as_ctrl_c(), folder.locked():
         _require_same_run(folder, settings_and_data(recipe, ready.data))
         keeps_packs = "pack_tokens" not in changes.get("train", {})
         return _Session(recipe, folder, listeners, keeps_packs).train(ready)
+
+
+def _day_of(folder: RunFolder) -> date | None:
+    """Return the day that a run's rows were written for, where its template writes the date; else None."""
+    days = [event.get("day") for event in read_events(folder.events) if event["event"] == "data"]
+    try:
+        return date.fromisoformat(days[-1]) if days and isinstance(days[-1], str) else None
+    except ValueError:
+        return None
 
 
 def _say(listeners: Sequence[Listener], text: str) -> None:
@@ -120,18 +131,21 @@ class _Session:
             log.close()
 
     def _train(self, ready: Ready, log: EventLog, earlier: Sequence[Event]) -> Run:
-        from ..models.fingerprint import fingerprint
-        from ..models.load import load_model
+        from ..models.fingerprint import fingerprint, write_fingerprint
+        from ..models.load import load_model, weights_folder
         from .before_after import Comparison
         from .build import attach, build_training, choose_kernels, forward_for, frozen_once, precision_for
-        from .outcome import finish
+        from .outcome import Outcome
 
         data = ready.data
-        log.emit("data", summary=data.summary.as_dict(), lines=data.summary.lines())
+        day = str(data.template.day) if data.template.writes_date else None
+        log.emit("data", summary=data.summary.as_dict(), lines=data.summary.lines(), day=day)
         log.emit("stage", text=f"loading {self.recipe.model.name}")
         model = load_model(self.recipe.model)
         choose_kernels(self.recipe, model, log)
-        base, precision = fingerprint(model), precision_for(self.recipe.model, model)
+        base = fingerprint(model, weights_folder(self.recipe.model))
+        precision = precision_for(self.recipe.model, model)
+        require_same_base(self.recipe, self.folder, base)
         comparison = Comparison(self.recipe, ready.tokenizer, data)
         attached = attach(self.recipe, model, data, log)
         forward = forward_for(attached, precision, log)
@@ -142,9 +156,12 @@ class _Session:
         with frozen_once(self.folder, training, data, log):
             self._resume(training, log)
             self.under_way = True
+            write_fingerprint(self.folder.root, base)
             progress = training.run()
+            outcome = Outcome(self.recipe, self.folder, attached, comparison, progress, base, log)
+            outcome.save_result()  # before anything more is asked of the model
             comparison.look_after(forward, attached, log, training.result_loss)
-        return finish(self.recipe, self.folder, attached, comparison, progress, log)
+        return outcome.finish()
 
     def _resume(self, training: Training, log: EventLog) -> None:
         """Go back to the newest whole checkpoint, if there is one, saying which were passed over."""

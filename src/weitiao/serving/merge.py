@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import ModelError, Problem, RunFolderError
-from ..core.files import need_disk, staged_folder
+from ..core.files import need_disk, saving, staged_folder
 from ..data.conversation import Message
 from ..engine.forward import base_of
 from ..evaluation.opened import Opened, Source, locate, open_source
 from ..models.load import load_model, load_weightless
 from ..models.precision import torch_dtype
 from ..models.settings import ModelSettings
+from ..models.stops import set_stops
 
 if TYPE_CHECKING:
     from ..data.conversation import Prompt
@@ -64,15 +65,21 @@ class Merged:
     comparison: Comparison
 
 
-def merge_run(name: str, out: Path, questions: Sequence[str] = CHECK_QUESTIONS) -> Merged:
-    """Write the plain model of a run (or of an adapter's folder) into the new folder `out`.
+def merge_run(
+    name: str,
+    out: Path,
+    questions: Sequence[str] = CHECK_QUESTIONS,
+    base: str | None = None,
+    allow_other_base: bool = False,
+) -> Merged:
+    """Write the plain model of a run (or of a checkpoint's or an adapter's folder) into the new folder `out`.
 
     The model is written beside `out`, read back from disk and its logits on `questions` compared with the
     trained model's; only then is it given its name. Raises RunFolderError where `out` exists or there is
     nothing to merge, ResourceError where the disk is too small, and ModelError where the comparison fails,
     which leaves nothing behind.
     """
-    source = locate(name)
+    source = locate(name, base, allow_other_base)
     _require_trained(source, name)
     _require_new(out)
     need_disk(out.parent, _size_bytes(source.base), f"the merged model {out}")
@@ -80,7 +87,7 @@ def merge_run(name: str, out: Path, questions: Sequence[str] = CHECK_QUESTIONS) 
     prompts = [opened.template.prompt([Message("user", text)]) for text in questions]
     wanted = _logits(opened.model, prompts)
     exact = _is_exact(opened, source)
-    with staged_folder(out) as staging:
+    with saving(out), staged_folder(out) as staging:
         dtype = _write(opened, staging)
         del opened  # the model read back needs the memory
         written = load_model(_as_written(staging, dtype, source.base))
@@ -107,7 +114,7 @@ def compare(wanted: Sequence[Tensor], found: Sequence[Tensor], exact: bool) -> C
 
 
 def _require_trained(source: Source, name: str) -> None:
-    if source.adapter is None and source.trained is None:
+    if source.adapter is None and source.trained is None and source.checkpoint is None:
         raise RunFolderError(
             Problem(
                 "there is nothing to merge here",
@@ -150,6 +157,7 @@ def _logits(model: nn.Module, prompts: Sequence[Prompt]) -> list[Tensor]:
 def _write(opened: Opened, folder: Path) -> torch.dtype:
     """Fold the adapter in and write model, tokenizer and generation config; returns the weights' dtype."""
     plain = base_of(opened.attached.merge() if opened.attached else opened.model)
+    set_stops(plain, opened.template.stop_ids)
     plain.save_pretrained(folder)
     opened.tokenizer.save_pretrained(folder)
     dtype: torch.dtype = plain.dtype

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from template_zoo import tokenizer
+import tiny
+from tagged_templates import TAGGED, tagged_tokenizer
+from template_zoo import talk, tokenizer
 from weitiao.data.checks._base import Finding, GateContext, Outcome, RowFacts
 from weitiao.data.checks.unwritten import Unwritten
 from weitiao.data.conversation import Conversation, Message
@@ -44,7 +46,7 @@ def test_what_a_plain_template_leaves_out_is_said() -> None:
     assert {(name, one.severity) for name, one in found.items()} == {
         ("tool calls", "error"),
         ("the list of functions", "warning"),
-        ("reasoning_content", "warning"),
+        ("these thoughts", "warning"),
     }
     assert all(one.places[0].startswith("rows.json:1") for one in found.values())
 
@@ -52,3 +54,66 @@ def test_what_a_plain_template_leaves_out_is_said() -> None:
 @pytest.mark.parametrize("template", ["qwen3"])
 def test_what_a_template_writes_is_not(template: str) -> None:
     assert not findings(template)
+
+
+def check_of(name: str, one: Conversation) -> dict[str, Finding]:
+    """Return what the check finds in one conversation under a template, by kind."""
+    known = tagged_tokenizer(name) if name in TAGGED else tokenizer(name)
+    made = choose_template(known)
+    check = Unwritten(GateContext(DataSettings(sources="x.json"), made, known))
+    check.observe(RowFacts(0, one, tuple(made.render(one))))
+    found = check.findings(Outcome(1, ["rows.json:1"], np.zeros(1, bool)))
+    return {kind: item for kind, own in Unwritten.kinds.items() for item in found if item.what == own.what}
+
+
+def test_words_said_elsewhere_hide_nothing() -> None:
+    """Question, thought, result and the last answer all name the function; only the calling turn counts."""
+    said = Conversation(
+        (
+            Message("user", "Please use look_up_weather with Oslo."),
+            Message("assistant", "", extra={"tool_calls": [FUNCTION]}),
+            Message("tool", "look_up_weather: -3"),
+            Message("assistant", "look_up_weather says -3 in Oslo."),
+        ),
+        "rows.json:1",
+        tools=(OFFERED,),
+    )
+    assert set(check_of("chatml", said)) == {"calls", "tools"}
+    assert "look_up_weather" in check_of("chatml", said)["calls"].places[0]
+    assert not check_of("qwen2.5", said)
+    # GLM-4's template shows functions, and writes no call of one.
+    assert set(check_of("glm4", said)) == {"calls"}
+
+
+@pytest.mark.parametrize("name", ["mistral", "qwen2.5"])
+def test_text_beside_a_call_is_said_where_the_template_drops_it(name: str) -> None:
+    both = Conversation(
+        (
+            Message("user", "go"),
+            Message("assistant", "I look.", extra={"tool_calls": [FUNCTION]}),
+            Message("tool", "1"),
+            Message("assistant", "Done."),
+        ),
+        "rows.json:1",
+    )
+    assert set(check_of(name, both)) == ({"texts"} if name == "mistral" else set())
+
+
+def test_results_without_a_place_are_an_error() -> None:
+    known = tiny.make_tokenizer(
+        chat_template=tiny.CHATML.replace(
+            "{% for message in messages %}", "{% for message in messages if message.role != 'tool' %}"
+        )
+    )
+    made = choose_template(known)
+    check = Unwritten(GateContext(DataSettings(sources="x.json"), made, known))
+    check.observe(RowFacts(0, CALLS, tuple(made.render(CALLS))))
+    found = check.findings(Outcome(1, ["rows.json:1"], np.zeros(1, bool)))
+    assert ("error", Unwritten.kinds["results"].what) in {(one.severity, one.what) for one in found}
+
+
+def test_thoughts_that_a_template_takes_out_of_every_answer_are_said() -> None:
+    thinks = talk("1+1?", "<think>hm</think>two")
+    assert set(check_of("deepseek_r1", thinks)) == {"thoughts"}
+    assert not check_of("qwen3", thinks)
+    assert not check_of("chatml", thinks)

@@ -18,6 +18,7 @@ from ..forms import (
     Scored,
     Tagged,
     Text,
+    Tokens,
     Turns,
     Unpaired,
 )
@@ -26,6 +27,9 @@ from ._sketch import hash_of, normal_codes, sketch_of
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+FIRST_LETTER, LETTERS = 0x4E00, 20_000
+"""A range of Unicode in which every character is a letter."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +114,14 @@ def text_of(form: AnyForm) -> RowText:
     return _plain(form)
 
 
-def _plain(form: Text | Choice | Labelled | Tagged | Pair) -> RowText:
+def _plain(form: Text | Choice | Labelled | Tagged | Pair | Tokens) -> RowText:
     match form:
         case Text():
             return RowText((Message("user", form.text),), "", form.text)
+        case Tokens():
+            # Each id as a letter, so that rows are compared as texts are; nobody reads it.
+            letters = "".join(chr(FIRST_LETTER + id % LETTERS) for id in form.ids)
+            return RowText((), "", letters, " ".join(map(str, (*form.ids, *form.weights))))
         case Choice():
             answers = tuple(Message("assistant", text) for text in form.choices)
             asked = "\n".join((_asked(form.prompt), *sorted(form.choices)))

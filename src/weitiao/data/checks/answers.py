@@ -35,11 +35,23 @@ MARKUP_SIGNS = ("##", "[", "<", "Human:", "Assistant:", "USER:", "ASSISTANT:")
 LEAST_FINISHED = 0.8
 """The share of longer answers with a final sign from which one without it is cut off."""
 LONG_CHARACTERS = 300
+LONGEST_WORD = 30
+UNSPACED = (
+    (0x0E00, 0x0F00),
+    (0x1000, 0x10A0),
+    (0x1780, 0x1800),
+    (0x3040, 0x3100),
+    (0x3400, 0xA000),
+    (0xF900, 0xFB00),
+)
+"""Thai and Lao, Burmese, Khmer, kana and Han: scripts without blanks between words."""
+MOST_UNSPACED = 2
+"""Characters of such a script that are one word: most Chinese words have two, 早上好 is two words."""
 SAME_LEAST, SAME_SHARE = 5, 0.02
 
 
 class Answers(KindsCheck):
-    """Reads every answer that is learnt as a way to speak."""
+    """Reads every answer that is learnt as a way to speak; what it finds is counted in rows."""
 
     kinds: ClassVar[Mapping[str, Kind]] = {
         "empty": Kind(
@@ -120,9 +132,7 @@ class Answers(KindsCheck):
         if not stripped:
             self.hit("empty", row)
             return
-        # Chinese writes no blanks: four characters are about a word.
-        longest = 30 if stripped.isascii() else 4
-        if len(stripped) <= longest and len(stripped.split()) == 1:
+        if _is_one_word(stripped):
             self.counts["one_word"] += 1
             self.hit("one_word", row, stripped)
         if _refuses(stripped):
@@ -147,11 +157,12 @@ class Answers(KindsCheck):
         self.counts["long"] += 1
         is_word = not stripped.rsplit(None, 1)[-1].startswith(("#", "http", "www.", "@"))
         if is_word and (stripped[-1].isalnum() or stripped[-1] in ",，、"):
+            self.counts["cut_off"] += 1
             self.hit("cut_off", row, "…" + excerpt(stripped[-60:]))
 
     def findings(self, outcome: Outcome) -> list[Finding]:
         """Say what was found; answers are cut off only where most others end as sentences do."""
-        unfinished = len(self.hits.get("cut_off", ()))
+        unfinished = self.counts["cut_off"]
         kinds = [kind for kind in self.kinds if kind not in ("same", "cut_off")]
         if unfinished <= (1 - LEAST_FINISHED) * self.counts["long"]:
             kinds.append("cut_off")
@@ -166,6 +177,7 @@ class Answers(KindsCheck):
         import numpy as np
 
         hits = Hits()
+        found: set[int] = set()
         values = self.values.get("answers", Values())
         frequent = [
             (key, words, count)
@@ -175,19 +187,34 @@ class Answers(KindsCheck):
         questions = self.values.get("questions", Values()).hashes
         keys = np.frombuffer(values.hashes, dtype=np.uint64)
         rows = np.frombuffer(self.hits["_rows"].numbers if frequent else b"", dtype=np.int64)
-        for key, words, count in frequent:
+        for key, words, _ in frequent:
             own_answers = keys == np.uint64(key)
             if len(np.unique(np.frombuffer(questions, dtype=np.uint64)[own_answers])) < SAME_LEAST:
                 continue
-            own = rows[own_answers]
-            hits.numbers.extend(own.tolist())
-            hits.details.append(f"{outcome.places[int(own[0])]}: {count} x {words}")
+            # A row may give its answer in several turns, or several such answers.
+            own = np.unique(rows[own_answers])
+            found.update(own.tolist())
+            hits.details.append(f"{outcome.places[int(own[0])]}: {len(own)} rows: {words}")
+        hits.numbers.extend(sorted(found))
         hits.details = hits.details[:5]
         return hits
 
     def facts(self, outcome: Outcome) -> Mapping[str, Any]:
         """Return how many answers were read, and how many are one word."""
         return {"answers": self.counts["answers"], "one_word": self.counts["one_word"]}
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _is_one_word(text: str) -> bool:
+    """Whether a text is one word: between blanks, or of at most two characters in scripts that write none."""
+    if len(text) > LONGEST_WORD or len(text.split()) != 1:
+        return False
+    unspaced = sum(map(_is_unspaced, text))
+    return unspaced <= MOST_UNSPACED and (not unspaced or unspaced == sum(map(str.isalnum, text)))
+
+
+def _is_unspaced(character: str) -> bool:
+    return any(start <= ord(character) < end for start, end in UNSPACED)
 
 
 @lru_cache(maxsize=REMEMBERED)

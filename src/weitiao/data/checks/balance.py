@@ -88,7 +88,8 @@ class Balance(KindsCheck):
     def _labels(self, row: RowFacts, labels: Any) -> None:  # noqa: ANN401  (any sequence of names)
         self.counts["labelled"] += 1
         self.counts["tagged"] += isinstance(row.form, Tagged)
-        for label in labels:
+        # A row has each of its labels once, however often it names it.
+        for label in dict.fromkeys(labels):
             self.value(LABELS, label)
             self.hits.setdefault(f"_{LABELS}", Hits()).numbers.append(row.number)
 

@@ -1,4 +1,4 @@
-"""Whether every text begins with exactly one begin token, where the tokenizer uses one."""
+"""Whether every text begins with exactly one begin token, where the tokenizer or the chat template uses one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from ..conversation import Conversation, Message
-from ..forms import Text
+from ..forms import Labelled, Tagged, Text, Tokens
 from ._base import GateContext, RowFacts
 from ._kinds import Kind, KindsCheck
 
@@ -37,6 +37,15 @@ class BeginToken(KindsCheck):
             "a chat template that begins with bos_token, or data.template=instruction",
             "使用以 bos_token 开头的对话模板，或设 data.template=instruction",
         ),
+        "none": Kind(
+            "note",
+            "conversations begin without the begin token: this model's chat template writes none, and servers of "
+            "chats (apply_chat_template, vLLM) add none",
+            "对话不以起始词元开头：这个模型的对话模板不写它，对话服务（apply_chat_template、vLLM）也不加",
+            "nothing to do: asking and measuring do the same; where a server adds one (llama.cpp may), a chat template "
+            "that begins with bos_token",
+            "无需处理：提问与评测也是如此；若所用的服务会加（llama.cpp 可能会），请用以 bos_token 开头的对话模板",
+        ),
         "written": Kind(
             "warning",
             "texts of the data begin with the begin token's characters, as if it were already added",
@@ -58,7 +67,7 @@ class BeginToken(KindsCheck):
     def observe(self, row: RowFacts) -> None:
         """Look at where each example and each text begins."""
         bos = self._bos_id
-        if bos is None:
+        if bos is None or isinstance(row.form, Tokens):
             return
         # A long text is cut into pieces, of which only the first begins it.
         begun = row.examples[:1] if isinstance(row.form, Text) else row.examples
@@ -68,9 +77,16 @@ class BeginToken(KindsCheck):
             elif self._is_once and bos in example.ids[1:]:
                 self.hit("inside", row, f"token {example.ids.index(bos, 1) + 1}")
             if self._is_added and example.ids[:1] != (bos,):
-                self.hit("missing", row)
+                self.hit("missing" if self._must_open(row) else "none", row)
         if any(turn.content.lstrip().startswith(self._bos) for turn in row.text.turns):
             self.hit("written", row, self._bos)
+
+    def _must_open(self, row: RowFacts) -> bool:
+        """Whether a row's texts get the tokenizer's begin token whatever the template writes."""
+        template = self.context.template
+        return isinstance(row.form, Text | Labelled | Tagged) or (
+            template is not None and template.opens_texts
+        )
 
     def _writes_once(self, bos_id: int) -> bool:
         """Whether the template writes the begin token once a conversation, and no answer ends in it."""

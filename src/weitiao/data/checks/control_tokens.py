@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from ..conversation import Conversation
-from ..encoder import ControlTokens, texts_in
-from ..forms import Preference, Scored, Unpaired
+from ..conversation import Conversation, Message
+from ..encoder import any_of, texts_in
+from ..forms import Preference, Scored, Text, Unpaired
 from ._base import GateContext, Outcome, RowFacts
-from ._kinds import Kind, KindsCheck, around, most_first
+from ._kinds import Kind, KindsCheck, around, excerpt, most_first
 
 WITH_TOOLS = Conversation | Preference | Unpaired | Scored
 Marked = tuple[object, object, Mapping[str, str]]
@@ -26,7 +26,15 @@ class ControlTokensInContent(KindsCheck):
             "内容里有控制词元的字样；它们按普通文字编码，绝不会成为控制词元",
             "take them out where they are left over from another template; keep them where the text is about them",
             "若是别的模板残留，请删去；若文本就是在讲它们，可以保留",
-        )
+        ),
+        "written": Kind(
+            "warning",
+            "texts are conversations already written with a chat template; its control tokens are encoded as text, so "
+            "the model learns to spell them and not to use them",
+            "有文本是已经套好对话模板的对话；其中的控制词元按普通文字编码，模型学到的是拼写它们，而不是使用它们",
+            "give the turns as messages (role and content) and let the model's own template write them",
+            "改为给出 messages（role 与 content），让模型自己的模板来写",
+        ),
     }
 
     def __init__(self, context: GateContext) -> None:
@@ -35,7 +43,10 @@ class ControlTokensInContent(KindsCheck):
         if tokenizer is None or template is None:
             return
         stops = [str(token) for token in tokenizer.convert_ids_to_tokens(sorted(template.stop_ids)) if token]
-        self._control = ControlTokens(tokenizer, stops)
+        self._control = template.control_tokens
+        asked = template.prompt([Message("user", "weitiao")]).text
+        self._between = asked.rpartition("weitiao")[2].strip() if template.kind == "chat" else ""
+        self._stop = any_of(stops)
         added = [token.content for token in tokenizer.added_tokens_decoder.values()]
         self._firsts = sorted(
             {token.strip()[:1] for token in (*added, *tokenizer.all_special_tokens, *stops)}
@@ -43,6 +54,8 @@ class ControlTokensInContent(KindsCheck):
 
     def observe(self, row: RowFacts) -> None:
         """Look at every turn that holds a character any control token begins with."""
+        if isinstance(row.form, Text) and self._is_written(row.form.text):
+            self.hit("written", row, excerpt(row.form.text))
         for turn in row.text.turns:
             self._look(row, turn.role, turn.content, self._control.mark, [turn])
             for name, value in turn.extra.items():
@@ -51,6 +64,10 @@ class ControlTokensInContent(KindsCheck):
             self._look(
                 row, "tools", "\n".join(texts_in(row.form.tools)), self._control.mark, [], row.form.tools
             )
+
+    def _is_written(self, text: str) -> bool:
+        """Whether a text has what this model's template writes between a question and its answer, and behind it."""
+        return bool(self._between) and self._between in text and self._stop.search(text) is not None
 
     def _look(
         self, row: RowFacts, where: str, text: str, mark: Callable[..., Marked], *given: Sequence[object]

@@ -16,19 +16,23 @@ TRIGGERS = (
     *("your_api_key", "YOUR_API_KEY", "<YOUR_", "[插入", "【插入", "[在此"),
 )
 PLACEHOLDER = re.compile(
-    r"\{\{\s*\w+\s*\}\}|\[(?:INSERT|Insert|YOUR|Your) [^\]\n]{1,40}\]|\b(?:TODO|FIXME):|[Ll]orem ipsum|"
+    r"\{\{\s*\w+\s*\}\}|\[(?:INSERT|Insert|YOUR|Your) [^\]\n]{1,40}\]|(?<![A-Za-z0-9_])(?:TODO|FIXME):|[Ll]orem ipsum|"
     r"your_api_key|YOUR_API_KEY|<YOUR_\w+>|[\[【](?:插入|在此)[^\]】\n]{1,30}[\]】]"
 )
 SECRET = re.compile(
-    r"\b(?:sk-(?:proj-)?[A-Za-z0-9_-]{20,}|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|hf_[A-Za-z]{30,}|xox[abpr]-[\w-]{10,}"
-    r"|AIza[\w-]{35})(?![\w-])|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    r"(?<![A-Za-z0-9_-])(?:sk-(?:proj-)?[A-Za-z0-9_-]{20,}|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|hf_[A-Za-z]{30,}|xox[abpr]-[A-Za-z0-9_-]{10,}"
+    r"|AIza[A-Za-z0-9_-]{35})(?![A-Za-z0-9_-])|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
 SECRET_SIGNS = ("sk-", "AKIA", "gh", "hf_", "xox", "AIza", "PRIVATE KEY")
+# Chinese stands beside a sign without a blank, and is a letter to \w and \b.
 EMAIL = re.compile(
-    r"\b[\w.+-]{1,64}@(?!example\.|test\.|email\.|domain\.)[A-Za-z0-9-]{1,63}\.[A-Za-z]{2,10}\b"
+    r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]{1,64}@(?!example\.|test\.|email\.|domain\.)"
+    r"(?:[A-Za-z0-9-]{1,63}\.){1,4}[A-Za-z]{2,10}(?![A-Za-z0-9-])"
 )
-NUMBER = re.compile(r"(?<![\d.])(?:1[3-9]\d{9}|[1-9]\d{5}(?:19|20)\d{2}[01]\d[0-3]\d\d{3}[\dXx])(?![\d.])")
-DIGITS = re.compile("[1-9][0-9]{10}")
+MOBILE = r"(?:(?:\+|00)?86[- ]?)?1[3-9]\d(?:\d{8}|([- ])\d{4}\1\d{4})"
+IDENTITY = r"[1-9]\d{5}(?:19|20)\d{2}[01]\d[0-3]\d\d{3}[\dXx]"
+NUMBER = re.compile(rf"(?<!\d)(?<!\d\.)(?:{MOBILE}|{IDENTITY})(?!\d)(?!\.\d)", re.ASCII)
+DIGITS = re.compile("[1-9][0-9]{2}[- ]?[0-9]{4}[- ]?[0-9]{4}")
 
 
 class Placeholders(KindsCheck):
@@ -104,7 +108,7 @@ def _signs_in(text: str) -> Signs | None:
     left = PLACEHOLDER.search(text) if any(map(text.__contains__, TRIGGERS)) else None
     key = SECRET.search(text) if any(map(text.__contains__, SECRET_SIGNS)) else None
     mails = len(EMAIL.findall(text)) if "@" in text else 0
-    numbers = len(NUMBER.findall(text)) if DIGITS.search(text) else 0
+    numbers = sum(1 for _ in NUMBER.finditer(text)) if DIGITS.search(text) else 0
     if not (left or key or mails or numbers):
         return None
     beside = around(text, *left.span()) if left else ""

@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from ._base import Finding, Outcome, RowFacts
+from ..conversation import Message
+from ..formats._base import RowError
+from ._base import Finding, GateContext, Outcome, RowFacts
 from ._kinds import Kind, KindsCheck, excerpt
 
 OPEN, CLOSE = "<think>", "</think>"
@@ -45,7 +47,28 @@ class Reasoning(KindsCheck):
             "right for a model that thinks on demand; otherwise data.reasoning=drop",
             "若模型按需思考则无妨；否则设 data.reasoning=drop",
         ),
+        "added": Kind(
+            "note",
+            "this model's template writes an empty thought before answers that have none, and it is trained with them",
+            "这个模型的模板会在没有思考的回答前写上空的思考，它会一起参与训练",
+            "right for answers without thinking; data.reasoning=mask does not train it",
+            "若正要不思考就回答则无妨；设 data.reasoning=mask 就不训练它",
+        ),
     }
+
+    def __init__(self, context: GateContext) -> None:
+        super().__init__(context)
+        trained = context.template is not None and context.settings.reasoning != "mask"
+        self._adds = trained and self._writes_empty_thought()
+
+    def _writes_empty_thought(self) -> bool:
+        """Whether the template writes a thought for an answer that has none."""
+        template = self.context.template
+        asked = (Message("user", "weitiao"), Message("assistant", "weitiao"))
+        try:
+            return template is not None and any(CLOSE in answer for answer in template.answers(asked))
+        except RowError:
+            return False
 
     def observe(self, row: RowFacts) -> None:
         """Look at each assistant turn."""
@@ -55,18 +78,20 @@ class Reasoning(KindsCheck):
             thinks = thinks or bool(turn.extra.get("reasoning_content"))
             if OPEN in turn.content or CLOSE in turn.content:
                 thinks = True
-                self._look(row, turn.content)
+                self._look(row, turn.content, calls=bool(turn.extra.get("tool_calls")))
         self.counts["with_answers"] += bool(answers)
         if thinks:
             self.hit("some", row)
+        elif self._adds and row.examples and answers:
+            self.hit("added", row)
 
-    def _look(self, row: RowFacts, answer: str) -> None:
+    def _look(self, row: RowFacts, answer: str, *, calls: bool) -> None:
         opened, closed = answer.count(OPEN), answer.count(CLOSE)
         starts = answer.lstrip().startswith(OPEN)
         # A text about these words may name one of them; a thought stands first.
         if (starts and opened != closed) or opened == 0:
             self.hit("unclosed", row, excerpt(answer))
-        elif closed and not answer.rpartition(CLOSE)[2].strip():
+        elif closed and not calls and not answer.rpartition(CLOSE)[2].strip():
             self.hit("nothing_said", row, excerpt(answer))
         if EMPTY.search(answer):
             self.counts["empty"] += 1
@@ -75,7 +100,9 @@ class Reasoning(KindsCheck):
     def findings(self, outcome: Outcome) -> list[Finding]:
         """Say what was found."""
         mixed = len(self.hits.get("some", ())) < self.counts["with_answers"]
-        return self.found(["unclosed", "nothing_said", "empty", *(["some"] if mixed else [])], outcome.rows)
+        return self.found(
+            ["unclosed", "nothing_said", "empty", *(["some"] if mixed else []), "added"], outcome.rows
+        )
 
     def facts(self, outcome: Outcome) -> Mapping[str, Any]:
         """Return rows with thoughts, and answers with an empty one."""

@@ -27,10 +27,10 @@ class Roles(KindsCheck):
         ),
         "empty_system": Kind(
             "note",
-            "system texts are empty",
-            "有系统提示是空的",
-            "leave the system turn out where it says nothing",
-            "没有内容的 system 轮请删去",
+            "system texts are empty; they are kept, so that a template writes no default of its own there",
+            "有系统提示是空的；它们会保留，模板就不会写上自带的默认提示",
+            "right where no system text is meant; leave the turn out for the template's own default",
+            "若正要没有系统提示则无妨；想用模板自带的默认提示请删去这一轮",
         ),
         "unplaced_system": Kind(
             "note",

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from ..conversation import Conversation, Example, Message
 from ..formats._base import RowError
 from ..forms import parts
+from ..layout import without_reasoning
 from ._base import Outcome, RowFacts
 from ._kinds import Kind, KindsCheck, excerpt
 
@@ -45,7 +46,7 @@ class SameAsServing(KindsCheck):
             return
         compared = False
         for _, part in parts(row.form):
-            if isinstance(part, Conversation) and not _is_special(part):
+            if isinstance(part, Conversation):
                 compared = self._compare(row, part) or compared
         self.counts["compared"] += compared
 
@@ -54,16 +55,20 @@ class SameAsServing(KindsCheck):
         template, tokenizer = self.context.template, self.context.tokenizer
         if template is None or tokenizer is None:
             return False
-        last = len(talk.messages) - 1
+        *before, last = talk.messages
+        if self.context.settings.reasoning == "drop":
+            before = [without_reasoning(message) for message in before]
         try:
-            prompt = template.prompt(talk.messages[:last]).ids
+            prompt = template.prompt(before, talk.tools).ids
         except RowError:
             return False
         own = [example for example in row.examples if example.ids[: len(prompt)] == prompt]
         if not own:
             self.hit("prompt", row, _first_difference(row.examples[-1], prompt))
             return True
-        wanted = _comparable(talk.messages[last].content)
+        if _is_special(talk):
+            return True
+        wanted = _comparable(last.content)
         said = [_comparable(tokenizer.decode(self._answer(example, len(prompt)))) for example in own]
         # Where a prompt opens the thought, an answer without one closes it first.
         said = [text.removeprefix("</think>") for text in said]
@@ -88,7 +93,7 @@ def _is_drawn(number: int) -> bool:
 
 
 def _is_special(talk: Conversation) -> bool:
-    """Whether settings may change what is written: thoughts, tool calls, weights of single turns."""
+    """Whether an answer is written otherwise than it stands in the row: thoughts, tool calls."""
     return bool(talk.tools) or any(_has_more(message) for message in talk.messages)
 
 

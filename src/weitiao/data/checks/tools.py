@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from ..conversation import Conversation, Message
 from ._base import Outcome, RowFacts
 from ._kinds import Kind, KindsCheck, excerpt, most_first
+
+WRITTEN = re.compile(
+    r"<\W?(tool_?call|function_?call|invoke)|\[TOOL_CALLS\]|✿FUNCTION✿|\bAction:", re.IGNORECASE
+)
+"""What a call begins with where it is written into an answer's text."""
 
 
 class Tools(KindsCheck):
@@ -36,6 +42,13 @@ class Tools(KindsCheck):
             "put a tool turn with the result behind each call",
             "在每个调用之后放一个带结果的 tool 轮",
         ),
+        "no_call": Kind(
+            "warning",
+            "results of functions follow an answer that calls none",
+            "有函数结果前面的回答没有调用函数",
+            "write the call into the answer before the result, or leave the rows out",
+            "在结果之前的回答里写上调用，或去掉这些行",
+        ),
     }
 
     def observe(self, row: RowFacts) -> None:
@@ -50,6 +63,13 @@ class Tools(KindsCheck):
             for call in calls:
                 self._look(row, call, known)
             following = messages[place + 1].role if place + 1 < len(messages) else ""
+            if (
+                following == "tool"
+                and message.role == "assistant"
+                and not calls
+                and not WRITTEN.search(message.content)
+            ):
+                self.hit("no_call", row)
             # Where a row ends with its call, calling is what it teaches.
             if calls and following not in ("tool", ""):
                 self.hit("no_result", row, excerpt(str(calls[0].get("name"))))

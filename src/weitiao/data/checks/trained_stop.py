@@ -7,7 +7,7 @@ from itertools import chain, pairwise
 from typing import Any, ClassVar
 
 from ..conversation import Conversation, Example
-from ..forms import Labelled, Tagged, Text
+from ..forms import Labelled, Tagged, Text, Tokens
 from ._base import Outcome, RowFacts
 from ._kinds import Kind, KindsCheck
 
@@ -35,8 +35,8 @@ class TrainedStop(KindsCheck):
     }
 
     def observe(self, row: RowFacts) -> None:
-        """Look at each example's answers; plain text has none."""
-        if isinstance(row.form, Text | Labelled | Tagged) or self.context.template is None:
+        """Look at each example's answers; plain text has none, and tokens are trained as they are."""
+        if isinstance(row.form, Text | Labelled | Tagged | Tokens) or self.context.template is None:
             return
         stops = self.context.template.stop_ids
         for example in row.examples:

@@ -1,18 +1,22 @@
-"""What rows hold and the chat template leaves out: tool calls, functions and thoughts that never reach the model."""
+"""What rows hold and the chat template leaves out: calls, results, functions and thoughts the model never sees."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from dataclasses import replace
 from typing import Any, ClassVar
 
-from ..conversation import Conversation
-from ._base import RowFacts
+from ..conversation import Conversation, Message
+from ..formats._base import RowError
+from ._base import GateContext, RowFacts
 from ._kinds import Kind, KindsCheck, excerpt
+
+CLOSES = "</think>"
+Shape = tuple[Any, ...]
 
 
 class Unwritten(KindsCheck):
-    """Looks for names of called functions, of functions offered, and for thoughts, in the rendered text."""
+    """Writes rows of each shape with words that stand nowhere else, and looks for each where it belongs."""
 
     needs_tokens: ClassVar[bool] = True
     kinds: ClassVar[Mapping[str, Kind]] = {
@@ -23,6 +27,13 @@ class Unwritten(KindsCheck):
             "a model whose chat template writes tool calls, or calls written into the answer's text",
             "换一个对话模板支持工具调用的模型，或把调用写进回答的文本里",
         ),
+        "results": Kind(
+            "error",
+            "this model's template has no place for the results of functions: answers are trained without them",
+            "这个模型的模板没有函数结果的位置：训练回答时看不到这些结果",
+            "a model whose chat template writes turns with the role tool, or the results written into a question",
+            "换一个对话模板支持 tool 轮的模型，或把结果写进提问里",
+        ),
         "tools": Kind(
             "warning",
             "this model's template has no place for the list of functions",
@@ -30,45 +41,143 @@ class Unwritten(KindsCheck):
             "a model whose chat template shows functions, or the functions described in a system turn",
             "换一个对话模板会列出函数的模型，或在 system 轮里描述这些函数",
         ),
+        "texts": Kind(
+            "warning",
+            "this model's template leaves out the text of an answer that also calls functions",
+            "这个模型的模板会丢掉同时调用函数的回答里的文本",
+            "put this text into an answer of its own, or choose a model whose chat template writes both",
+            "把这段文本单独写成一个回答，或换一个两者都写的模型",
+        ),
         "thoughts": Kind(
             "warning",
-            "this model's template has no place for reasoning_content, so these thoughts are not trained",
-            "这个模型的模板没有 reasoning_content 的位置，这些思考不会被训练",
-            "<think>...</think> in front of the answer in its own text, or data.reasoning=drop",
-            "把 <think>...</think> 写在回答文本的开头，或设 data.reasoning=drop",
+            "this model's template has no place for these thoughts, so they are not trained",
+            "这个模型的模板没有这些思考的位置，它们不会被训练",
+            "<think>...</think> in front of the answer in its own text where the thought stands beside it; else a "
+            "model whose chat template writes thoughts, or data.reasoning=drop",
+            "若思考写在 reasoning_content 里，改为写在回答文本开头的 <think>...</think>；否则换一个会写思考的模型，"
+            "或设 data.reasoning=drop",
         ),
     }
 
+    def __init__(self, context: GateContext) -> None:
+        super().__init__(context)
+        self._lost_of: dict[Shape, frozenset[str]] = {}
+
     def observe(self, row: RowFacts) -> None:
-        """Look at conversations with more than text."""
-        if not isinstance(row.form, Conversation) or not row.examples:
+        """Look at conversations with more than plain text."""
+        talk = row.form
+        if not isinstance(talk, Conversation) or not row.examples or not _has_more(talk):
             return
-        sought = list(self._sought(row.form))
-        if not sought:
-            return
-        written = self._decoded(row)
+        shape = (bool(talk.tools), *map(_shape, talk.messages))
+        if shape not in self._lost_of:
+            self._lost_of[shape] = frozenset(self._lost(talk))
         for kind in self.kinds:
-            lost = [text for of, text in sought if of == kind and text not in written]
-            if lost:
-                self.hit(kind, row, excerpt(lost[0]))
+            if kind in self._lost_of[shape]:
+                self.hit(kind, row, excerpt(_example(kind, talk)))
 
-    def _sought(self, talk: Conversation) -> Iterator[tuple[str, str]]:
-        """Yield (kind, what has to stand in the text)."""
-        for message in talk.messages:
-            yield from (
-                ("calls", name) for name in map(_name_of, message.extra.get("tool_calls") or ()) if name
-            )
-        yield from (("tools", name) for name in map(_name_of, talk.tools) if name)
-        last = talk.messages[-1].extra.get("reasoning_content")
-        if isinstance(last, str) and last.strip() and self.context.settings.reasoning != "drop":
-            yield "thoughts", last.strip().splitlines()[0]
+    def _lost(self, talk: Conversation) -> Iterator[str]:
+        """Yield what the template leaves out of conversations of this shape; nothing where it refuses the words."""
+        template = self.context.template
+        if template is None:
+            return
+        messages = [_marked(message, at) for at, message in enumerate(talk.messages)]
+        tools = [_marked_tool(tool, at) for at, tool in enumerate(talk.tools)]
+        try:
+            answers = iter(template.answers(messages, tools))
+            before = template.prompt(messages[:-1], tools).text
+        except RowError:
+            return
+        for at, message in enumerate(messages):
+            if message.role == "tool" and message.content and message.content not in before:
+                yield "results"
+            if message.role == "assistant":
+                yield from self._lost_of_answer(message, at, next(answers))
+        if any(f"weitiaotool{at}x" not in before for at in range(len(tools))):
+            yield "tools"
 
-    def _decoded(self, row: RowFacts) -> str:
-        return "\n".join(self._tokenizer.decode(list(example.ids)) for example in row.examples)
+    def _lost_of_answer(self, message: Message, at: int, written: str) -> Iterator[str]:
+        """Yield what is not written of an answer where it stands last."""
+        calls = message.extra.get("tool_calls") or ()
+        words = [word for number in range(len(calls)) for word in _of_call(at, number)]
+        if any(word not in written for word in words):
+            yield "calls"
+        if calls and f"weitiaotext{at}x" in message.content and f"weitiaotext{at}x" not in written:
+            yield "texts"
+        thinks = f"weitiaothought{at}x" in message.content or message.extra.get("reasoning_content")
+        if thinks and self.context.settings.reasoning != "drop" and f"weitiaothought{at}x" not in written:
+            yield "thoughts"
 
-    @cached_property
-    def _tokenizer(self) -> Any:  # noqa: ANN401  (transformers types decode loosely)
-        return self.context.tokenizer
+
+def _has_more(talk: Conversation) -> bool:
+    return bool(talk.tools) or any(
+        message.extra or message.role == "tool" or CLOSES in message.content for message in talk.messages
+    )
+
+
+def _shape(message: Message) -> Shape:
+    """Return all of a message that may decide whether a template writes the rest of it."""
+    calls = message.extra.get("tool_calls") or ()
+    return (
+        message.role,
+        bool(message.content.strip()),
+        CLOSES in message.content,
+        len(calls),
+        *sorted(message.extra),
+    )
+
+
+def _marked(message: Message, at: int) -> Message:
+    """Return a message with words in it that stand nowhere else."""
+    text = f"weitiaotext{at}x" if message.content.strip() else ""
+    if CLOSES in message.content and message.role == "assistant":
+        said = text if message.content.rpartition(CLOSES)[2].strip() else ""
+        text = f"<think>\nweitiaothought{at}x\n{CLOSES}\n\n{said}".rstrip()
+    extra = dict(message.extra)
+    if extra.get("reasoning_content"):
+        extra["reasoning_content"] = f"weitiaothought{at}x"
+    if extra.get("tool_calls"):
+        calls = enumerate(extra["tool_calls"])
+        extra["tool_calls"] = [_marked_call(call, *_of_call(at, number)) for number, call in calls]
+    return replace(message, content=text, extra=extra)
+
+
+def _of_call(at: int, number: int) -> tuple[str, str]:
+    """Return the words that stand for a call's name and an argument."""
+    return f"weitiaocall{at}y{number}x", f"weitiaovalue{at}y{number}x"
+
+
+def _marked_call(call: Any, name: str, value: str) -> Any:  # noqa: ANN401  (JSON)
+    own = {"name": name, "arguments": {"weitiao": value}}
+    return {**call, "function": own} if isinstance(call, Mapping) else call
+
+
+def _marked_tool(tool: Mapping[str, Any], at: int) -> Mapping[str, Any]:
+    function = tool.get("function", tool)
+    marked = {**function, "name": f"weitiaotool{at}x"} if isinstance(function, Mapping) else function
+    return {**tool, "function": marked} if "function" in tool else marked
+
+
+def _example(kind: str, talk: Conversation) -> str:
+    """Return what of a row is left out, to be shown."""
+    answers = [message for message in talk.messages if message.role == "assistant"]
+    calls = [call for message in answers for call in message.extra.get("tool_calls") or ()]
+    if kind in ("calls", "tools"):
+        return next(filter(None, map(_name_of, calls if kind == "calls" else talk.tools)), "")
+    if kind == "results":
+        return next((message.content for message in talk.messages if message.role == "tool"), "")
+    if kind == "texts":
+        return next(
+            (message.content for message in answers if message.extra.get("tool_calls") and message.content),
+            "",
+        )
+    return next(filter(None, map(_thought_of, answers)), "")
+
+
+def _thought_of(message: Message) -> str:
+    beside = message.extra.get("reasoning_content")
+    if isinstance(beside, str) and beside.strip():
+        return beside.strip()
+    return message.content if CLOSES in message.content else ""
 
 
 def _name_of(call: object) -> str:

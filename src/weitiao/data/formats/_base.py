@@ -11,7 +11,9 @@ from itertools import product
 from typing import Any, ClassVar
 
 from ..conversation import Row
-from ..forms import AnyForm
+from ..forms import AnyForm, kind_of_form, with_texts
+from ._fields import Fields, Unread, is_empty
+from ._known import MEANINGS, PROMPT_TEXT, TURN_TEXT
 
 KIND_NAMES: Mapping[type, str] = {
     type(None): "null",
@@ -23,8 +25,16 @@ KIND_NAMES: Mapping[type, str] = {
     str: "text",
 }
 
+NOT_ASKED = ("text", "labelled", "tagged", "tokens")
+"""Forms without a prompt, whose rows may have columns that ask something else."""
 EVERY_FORMAT_READS = ("task",)
 """Columns that mean the same in every format."""
+
+
+NO_JSON_NUMBER = "holds a number that JSON cannot carry (infinite, no number, or of over 4,300 digits)"
+
+
+NO_JSON_NUMBER = "holds a number that JSON cannot carry (infinite, no number, or of over 4,300 digits)"
 
 
 class RowError(Exception):
@@ -52,6 +62,8 @@ class Format(ABC):
     rank: ClassVar[int] = 1
     """Of the formats that claim, only the highest rank stands: 2 for columns nobody has by chance, 0 for a last
     resort."""
+    may_stay: ClassVar[tuple[str, ...]] = ()
+    """Those of its columns that say the same as others, or more, so that one of them may stay unread."""
     example: ClassVar[str]
     """A row as it should look, for error messages and the docs."""
 
@@ -81,12 +93,45 @@ class Format(ABC):
 
     def parse(self, row: Row) -> AnyForm:
         """Turn a row into a form, with its task; raises RowError with the reason."""
-        form, task = self.read(row), row.fields.get("task")
-        if task is None or task == "":
-            return form
-        if isinstance(task, bool) or not isinstance(task, str | int):
-            raise RowError(f"'task' is {kind_of(task)} where a name was meant", shortened(task))
-        return replace(form, task=str(task))
+        return self.parse_noting(row)[0]
+
+    def parse_noting(self, row: Row, *, named: bool = False) -> tuple[AnyForm, list[str]]:
+        """Return a row's form, and the columns and keys of turns it was made without; raises RowError, also where
+        one of these has a known meaning.
+
+        Where a person `named` the format, they chose between columns that ask the same.
+        """
+        fields = Fields(row.fields)
+        form = self.read(Row(fields, row.source, row.line, row.column))
+        task = fields.get("task")
+        if not (task is None or task == ""):
+            if isinstance(task, bool) or not isinstance(task, str | int):
+                raise RowError(f"'task' is {kind_of(task)} where a name was meant", shortened(task))
+            form = replace(form, task=str(task))
+        unread = list(fields.unread())
+        for one in unread:
+            if says := self._meaning(one, form, row.fields, named):
+                raise RowError(
+                    f"{one.path!r} holds {says}, which would not be used "
+                    f"(data.sources.ignore_columns={one.path} reads the rows without it)",
+                    shortened(one.value),
+                )
+        return form, list(dict.fromkeys(one.path for one in unread))
+
+    def _meaning(self, one: Unread, form: AnyForm, fields: Mapping[str, Any], named: bool) -> str:
+        """Return what a column or key says that was not read, nothing where the row means the same without it."""
+        plain = one.name.strip().lower()
+        if plain in MEANINGS:
+            return MEANINGS[plain]
+        if not one.is_column:
+            return TURN_TEXT.get(plain, "")
+        if one.name in self.may_stay:
+            return ""
+        asks = not named and kind_of_form(form) not in NOT_ASKED
+        says = PROMPT_TEXT.get(plain, "") if asks else ""
+        if not says and one.name in self.columns:
+            says = "what another column was taken for"
+        return says if says and not _is_said(one, form, fields) else ""
 
     @abstractmethod
     def read(self, row: Row) -> AnyForm:
@@ -98,9 +143,44 @@ def each_of(*groups: Iterable[str]) -> tuple[frozenset[str], ...]:
     return tuple(frozenset(way) for way in product(*groups))
 
 
+def _is_said(one: Unread, form: AnyForm, fields: Mapping[str, Any]) -> bool:
+    """Whether a column repeats what a row's form or another of its columns holds."""
+    if not isinstance(one.value, str | list | dict):
+        return False
+    same_kind = (
+        value for name, value in fields.items() if name != one.name and type(value) is type(one.value)
+    )
+    if any(value == one.value for value in same_kind):
+        return True
+    texts: list[str] = []
+
+    def gathered(text: str) -> str:
+        texts.append(text.strip())
+        return text
+
+    with_texts(form, gathered)
+    return all(text in texts for text in _texts_of(one.value))
+
+
+def _texts_of(value: str | list[Any] | dict[str, Any]) -> list[str]:
+    """Return a text, or those that turns hold; what is no such thing has itself as text, which nobody says."""
+    if isinstance(value, str):
+        return [value.strip()]
+    turns = value if isinstance(value, list) else [value]
+    said = [turn.get("content", turn.get("value")) if isinstance(turn, dict) else None for turn in turns]
+    return [text.strip() if isinstance(text, str) else repr(turns) for text in said]
+
+
 def first_of(names: Iterable[str], fields: Mapping[str, Any]) -> str:
-    """Return the first name whose field is there and not null; nothing where none is."""
-    return next((name for name in names if fields.get(name) is not None), "")
+    """Return the first name whose field holds something, else the first whose field is there and not null; nothing
+    where none is."""
+    given = ""
+    for name in names:
+        if name in fields and (value := fields.get(name)) is not None:
+            if not is_empty(value):
+                return name
+            given = given or name
+    return given
 
 
 def needed(names: Sequence[str], fields: Mapping[str, Any]) -> str:
@@ -143,6 +223,17 @@ def text_of(value: object, what: str) -> str:
     return value
 
 
+def said_in_text(value: object, what: str) -> str:
+    """Return what a person or a model says, as text, also where it is a number; raises RowError, which calls it
+    `what`."""
+    if type(value) is int or (type(value) is float and math.isfinite(value)):
+        try:
+            return str(value)
+        except ValueError as error:  # Python writes no integer of more than 4,300 digits
+            raise RowError(f"{what} is a number of too many digits") from error
+    return text_of(value, what)
+
+
 def optional_text_in(fields: Mapping[str, Any], name: str) -> str:
     """Return a text field, or nothing where it is missing or null; raises RowError where it is something
     else."""
@@ -177,6 +268,8 @@ def unpacked(value: object, name: str) -> Any:  # noqa: ANN401  (what the data h
     except (json.JSONDecodeError, RecursionError) as error:
         kind = "list" if value.lstrip().startswith("[") else "object"
         raise RowError(f"{name!r} is text that is not a JSON {kind}", str(error)) from error
+    except ValueError as error:
+        raise RowError(f"{name!r} {NO_JSON_NUMBER}", shortened(value)) from error
 
 
 def number_of(value: object, what: str) -> float:
@@ -205,5 +298,8 @@ def truth_of(value: object, what: str) -> bool:
 
 def shortened(value: object, limit: int = 60) -> str:
     """Write a value so that it fits into a message."""
-    text = repr(value[: 2 * limit]) if isinstance(value, str) else repr(value)
+    try:
+        text = repr(value[: 2 * limit]) if isinstance(value, str) else repr(value)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        text = "a number of over 4,300 digits"
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..conversation import Message, Row
-from ._base import RowError, first_of, kind_of, list_in, missing, optional_text_in, text_of, unpacked
-from ._turns import checked_turns, message_of, with_system
+from ._base import RowError, first_of, kind_of, list_in, missing, said_in_text, unpacked
+from ._fields import is_empty
+from ._turns import checked_turns, turn_of, with_system
+from ._weights import masked
 
 PROMPTS = ("prompt", "instruction", "question", "query")
-TALKS = ("messages", "conversations")
-ASKING = (*PROMPTS, "input", *TALKS, "system", "system_prompt", "history")
+TALKS = ("messages", "conversations", "conversation")
+CONTEXTS = ("context", "passage")
+"""Text to read before the question."""
+INPUT = "input"
+"""What the instruction is about; where nothing else asks, the question itself."""
+ASKING = (*PROMPTS, INPUT, *CONTEXTS, *TALKS, "system", "system_prompt", "history")
 """Every column a prompt is made of."""
 BEGINS = re.compile(r"\s*Human:")
 SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant): ?")
@@ -22,11 +29,43 @@ SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant): ?")
 def prompt_in(fields: Mapping[str, Any]) -> list[Message]:
     """Return the turns up to the question from whichever columns ask it, none where none does; raises RowError."""
     turns: list[Message] = []
-    if (name := first_of(PROMPTS, fields)) or (name := first_of(TALKS, fields)):
-        turns = said_in(fields, name, "user")
-    if isinstance(fields.get("input"), str) and turns and turns[-1].role == "user":
-        turns[-1] = Message("user", joined(turns[-1].content, fields["input"]))
+    asked = first_of(PROMPTS, fields)
+    if not asked or is_empty(fields[asked]):
+        asked = first_of((*TALKS, INPUT), fields) or asked
+    if asked:
+        turns = with_beside(fields, said_in(fields, asked, "user"), asked)
     return with_system(fields, [*history_in(fields), *turns])
+
+
+def with_beside(fields: Mapping[str, Any], turns: Sequence[Message], asked: str) -> list[Message]:
+    """Return turns from column `asked` whose last, a question, has the row's context before it and its input below
+    it; raises RowError.
+    """
+    if not turns or turns[-1].role != "user":
+        return list(turns)
+    *before, last = turns
+    return [*before, replace(last, content=completed(fields, last.content, asked))]
+
+
+def completed(fields: Mapping[str, Any], question: str, asked: str) -> str:
+    """Return a question that column `asked` holds, with the row's context before it and its input on the next line;
+    raises RowError.
+    """
+    given = _optional_text(fields, INPUT) if asked != INPUT else ""
+    return context_and(fields, CONTEXTS, joined(question, given))
+
+
+def question_in(fields: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Return the question that the first of `names` asks, with context and input; the input alone where none does.
+
+    Raises RowError where neither is there.
+    """
+    name = first_of(names, fields)
+    if not name and first_of((INPUT,), fields):
+        name = INPUT
+    if not name:
+        raise missing(" or ".join(map(repr, names)), fields)
+    return completed(fields, said_in_text(fields[name], repr(name)), name)
 
 
 def said_in(fields: Mapping[str, Any], name: str, role: str) -> list[Message]:
@@ -34,16 +73,21 @@ def said_in(fields: Mapping[str, Any], name: str, role: str) -> list[Message]:
     if name not in fields:
         raise missing(repr(name), fields)
     value = fields[name]
-    return said_by(unpacked(value, name) if name in TALKS else value, name, role)
+    if name in TALKS:
+        found = unpacked(value, name)
+        turns = found if isinstance(found, list) else [found]
+        return masked([turn_of(turn, n, name, fields) for n, turn in enumerate(turns, start=1)], fields)
+    return said_by(value, name, role, fields)
 
 
-def said_by(value: object, name: str, role: str) -> list[Message]:
-    """Return the turns of a value that came from column `name`, as `said_in` does; raises RowError."""
-    if isinstance(value, list):
-        return [message_of(turn, number, name) for number, turn in enumerate(value, start=1)]
-    if isinstance(value, dict):
-        return [message_of(value, 1, name)]
-    text = text_of(value, repr(name))
+def said_by(value: object, name: str, role: str, fields: Mapping[str, Any]) -> list[Message]:
+    """Return the turns of a value that stands in column `name`, as `said_in` does; raises RowError."""
+    if isinstance(value, list | dict):
+        turns = value if isinstance(value, list) else [value]
+        return [
+            message for n, turn in enumerate(turns, start=1) for message in turn_of(turn, n, name, fields)
+        ]
+    text = said_in_text(value, repr(name))
     if BEGINS.match(text):
         return _transcript(text)
     return [Message("assistant" if role == "assistant" else "user", text)]
@@ -59,19 +103,19 @@ def _transcript(text: str) -> list[Message]:
 
 
 def history_in(fields: Mapping[str, Any]) -> list[Message]:
-    """Return the earlier exchanges as turns; raises RowError where one is not a pair of texts."""
-    if fields.get("history") in (None, ""):
+    """Return the earlier exchanges as turns; raises RowError where one is neither a pair of texts nor a turn."""
+    if is_empty(fields.get("history")):
         return []
     turns: list[Message] = []
     for number, pair in enumerate(list_in(fields, "history"), start=1):
+        if isinstance(pair, dict):
+            turns += turn_of(pair, number, "history", fields)
+            continue
         if not isinstance(pair, list) or len(pair) != 2:
             raise RowError(
                 "'history' is not a list of [question, answer] pairs", f"item {number} is {kind_of(pair)}"
             )
-        wrong = [kind_of(text) for text in pair if not isinstance(text, str)]
-        if wrong:
-            raise RowError(f"'history' holds {wrong[0]} where text was meant", f"item {number}")
-        asked, told = (text_of(text, "'history'") for text in pair)
+        asked, told = (said_in_text(text, "one of 'history'") for text in pair)
         turns += [Message("user", asked), Message("assistant", told)]
     return turns
 
@@ -91,8 +135,13 @@ def context_and(fields: Mapping[str, Any], names: Sequence[str], question: str) 
     """Return the text to read (the first of `names` that is there), an empty line, and the question; raises
     RowError."""
     name = first_of(names, fields)
-    context = optional_text_in(fields, name) if name else ""
+    context = _optional_text(fields, name) if name else ""
     return f"{context}\n\n{question}" if context.strip() else question
+
+
+def _optional_text(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name) if name in fields else None
+    return "" if value is None else said_in_text(value, repr(name))
 
 
 def last_answer(messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:

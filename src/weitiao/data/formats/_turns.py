@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from ..conversation import Conversation, Message, Role, Row
-from ._base import (
-    RowError,
-    kind_of,
-    list_in,
-    number_of,
-    shortened,
-    text_in,
-    text_of,
-    truth_of,
-    unpacked,
-)
+from ._base import RowError, first_of, kind_of, list_in, said_in_text, shortened, text_in, text_of, unpacked
+from ._calls import call_of, calls_said, json_text, results_of, with_calls_joined
+from ._fields import is_empty, within
+from ._weights import masked, weight_in, weighted
 
 SYNONYMS: Mapping[Role, str] = {
     "system": "system developer 系统",
@@ -29,17 +21,26 @@ SYNONYMS: Mapping[Role, str] = {
 ROLES: Mapping[str, Role] = {name: role for role, names in SYNONYMS.items() for name in names.split()}
 CALLING = {"function_call", "tool_call"}
 """ShareGPT's names for a turn of the assistant whose text is a call."""
+EXCHANGES: Mapping[str, Role] = {
+    **{name: role for name, role in ROLES.items() if role != "tool" and name not in CALLING},
+    **dict.fromkeys(
+        ("input", "question", "prompt", "query", "instruction", "q", "问题", "问", "提问"), "user"
+    ),
+    **dict.fromkeys(("output", "answer", "response", "a", "答案", "回答", "答"), "assistant"),
+}
+"""Keys of a turn that holds a question and its answer, as Firefly, XTuner and Capybara write it -> who says it."""
+SPEAKING: tuple[Role, ...] = ("system", "user", "assistant")
 REASONING = ("reasoning_content", "reasoning", "thinking")
-TOOLS = ("tools", "functions")
-"""Columns with the functions that may be called."""
-TRAINED = ("train", "loss")
-"""True or false: whether a turn is trained (axolotl's and ms-swift's names)."""
+PART_TEXTS = ("text", "value", "content")
+MEDIA = ("image", "audio", "video", "file", "document")
+"""What the type of a part begins with, or has behind `input_`, that is not text."""
 
 Spoken = Literal["start", "user", "assistant", "call", "tool"]
 FOLLOWS: Mapping[Spoken, set[Role]] = {
     "start": {"user"},
     "user": {"assistant"},
-    "assistant": {"user"},
+    # A tool may answer a text too: Hermes writes calls into it, and some of Glaive's calls were lost.
+    "assistant": {"user", "tool"},
     "call": {"tool"},
     "tool": {"tool", "assistant"},
 }
@@ -49,7 +50,6 @@ FAULTS: Mapping[tuple[Spoken, Role], str] = {
     ("user", "user"): "two questions in a row",
     ("user", "tool"): "a tool's result without a call",
     ("assistant", "assistant"): "two answers in a row",
-    ("assistant", "tool"): "a tool's result without a call",
     ("call", "user"): "a call without its result",
     ("call", "assistant"): "a call without its result",
     ("tool", "user"): "a tool's result without an answer",
@@ -60,13 +60,51 @@ ENDS: Mapping[Role, str] = {"user": "it ends with a question", "tool": "it ends 
 def messages_in(fields: Mapping[str, Any], column: str) -> list[Message]:
     """Return a column's turns, role and content or from and value; raises RowError."""
     turns = list_in(fields, column)
-    return [message_of(turn, number, column) for number, turn in enumerate(turns, start=1)]
+    return masked(
+        [turn_of(turn, number, column, fields) for number, turn in enumerate(turns, start=1)], fields
+    )
 
 
-def message_of(turn: object, number: int, column: str) -> Message:
-    """Return one turn; raises RowError, which names it by its number."""
+def turn_of(turn: object, number: int, column: str, fields: Mapping[str, Any]) -> list[Message]:
+    """Return the messages of one item of a row's list of turns: mostly one, two for a question with its answer;
+    raises RowError, which names it by its number.
+    """
     if not isinstance(turn, dict):
         raise RowError(f"a turn in {column!r} is {kind_of(turn)}, not an object", f"turn {number}")
+    if "role" in turn or "from" in turn:
+        return results_of(_message(turn, number, column, fields))
+    said = {name: role for name in turn if (role := EXCHANGES.get(str(name).strip().lower()))}
+    if not said:
+        raise missing_role(turn)
+    return _exchange(within(fields, column, turn), said)
+
+
+def missing_role(turn: Mapping[str, Any]) -> RowError:
+    """Return the error for a turn that does not say who speaks."""
+    return RowError("a turn's 'role' is missing", "it has " + (", ".join(map(repr, turn)) or "nothing"))
+
+
+def _exchange(turn: Mapping[str, Any], said: Mapping[str, Role]) -> list[Message]:
+    """Return system text, question and answer of a turn that holds them together; raises RowError where two keys
+    are the same speaker's.
+    """
+    by_role: dict[Role, str] = {}
+    for name, role in said.items():
+        if is_empty(turn.get(name)) and role == "system":
+            continue
+        if role in by_role:
+            raise RowError("a turn has two keys of one speaker", ", ".join(map(repr, said)))
+        by_role[role] = said_in_text(turn[name], f"a turn's {name!r}")
+    weight = weight_in(turn, "a turn's ")
+    return [
+        Message(role, by_role[role], weight if role == "assistant" else None)
+        for role in SPEAKING
+        if role in by_role
+    ]
+
+
+def _message(turn: dict[str, Any], number: int, column: str, row: Mapping[str, Any]) -> Message:
+    """Return one turn that names its role; raises RowError."""
     role_key = "from" if "from" in turn and "role" not in turn else "role"
     text_key = "value" if "value" in turn and "content" not in turn else "content"
     written = text_in(turn, role_key, "a turn's ")
@@ -74,124 +112,82 @@ def message_of(turn: object, number: int, column: str) -> Message:
     if plain not in ROLES:
         raise RowError(f"the role {shortened(written)} is unknown", "known are " + ", ".join(ROLES))
     role = ROLES[plain]
-    if len(turn) == 2 and text_key in turn and plain not in CALLING:
-        return Message(role, _content(turn, text_key, role))
-    extra = _extra(turn, role)
+    if len(turn) == 2 and isinstance(turn.get(text_key), str) and plain not in CALLING:
+        return Message(role, text_of(turn[text_key], f"a turn's {text_key!r}"))
+    fields = within(row, column, turn)
+    fields.get(role_key)
+    extra = _extra(fields, role)
+    weight = weight_in(fields, "a turn's ")
     if plain in CALLING:
-        said = unpacked(text_in(turn, text_key, "a turn's "), text_key)
-        calls = said if isinstance(said, list) else [said]
-        return Message(role, "", _weight(turn), {**extra, "tool_calls": [_call(call) for call in calls]})
+        thought, calls = calls_said(fields, text_key)
+        return Message(role, thought, weight, {**extra, "tool_calls": calls})
     if turn.get(text_key) is None and extra.get("tool_calls"):
-        return Message(role, "", _weight(turn), extra)
+        return Message(role, "", weight, extra)
     if text_key not in turn:
         wanted = "value" if role_key == "from" else "content"
         raise RowError(f"a turn has no {wanted!r}", f"turn {number} has {', '.join(map(repr, turn))}")
-    return Message(role, _content(turn, text_key, role), _weight(turn), extra)
+    return Message(role, _content(fields, text_key, role), weight, extra)
 
 
 def _content(turn: Mapping[str, Any], key: str, role: Role) -> str:
-    """Return a turn's text, its text parts joined; raises RowError for parts of another kind."""
+    """Return a turn's text, its text parts joined, a tool's result as JSON text; raises RowError for parts of
+    another kind.
+    """
     content = turn[key]
-    if isinstance(content, list):
-        return "".join(map(_part, content))
-    if isinstance(content, dict) and role == "tool":
+    if isinstance(content, list) and not (role == "tool" and _is_result(content)):
+        return "".join(_part(part, turn, key) for part in content)
+    if role == "tool" and not isinstance(content, str) and content is not None:
         return json_text(content, f"a turn's {key!r}")
-    return text_of(content, f"a turn's {key!r}")
+    return said_in_text(content, f"a turn's {key!r}")
 
 
-def json_text(value: object, what: str) -> str:
-    """Return a value as JSON text; raises RowError, which calls it `what`, for half a character in it."""
-    return text_of(json.dumps(value, ensure_ascii=False, default=str), what)
+def _is_result(content: Sequence[object]) -> bool:
+    """Whether a list is a tool's result itself, not a list of parts, one of which may hold no text."""
+    return not any(isinstance(part, dict) and _is_part(part) for part in content)
 
 
-def _part(part: object) -> str:
+def _is_part(part: Mapping[str, Any]) -> bool:
+    kind = str(part.get("type", "")).removeprefix("input_").removeprefix("output_")
+    return (
+        kind == "text" and any(isinstance(part.get(name), str) for name in PART_TEXTS)
+    ) or kind.startswith(MEDIA)
+
+
+def _part(part: object, turn: Mapping[str, Any], key: str) -> str:
     if not isinstance(part, dict):
         raise RowError(f"a part of a turn's 'content' is {kind_of(part)}, not an object")
-    kind = part.get("type")
-    if kind != "text":
+    fields = within(turn, key, part)
+    kind = fields.get("type", "text" if len(part) == 1 else None)
+    if kind not in ("text", "input_text", "output_text"):
         raise RowError(
             "it holds images or other parts that are not text, which cannot be trained on yet", f"{kind!r}"
         )
-    return text_in(part, "text", "a part's ")
+    return text_in(fields, first_of(PART_TEXTS, fields) or "text", "a part's ")
 
 
 def _extra(turn: Mapping[str, Any], role: Role) -> dict[str, Any]:
     """Return what chat templates read beside role and content; raises RowError."""
     extra: dict[str, Any] = {}
     for name in ("name", "tool_call_id"):
-        if turn.get(name) is not None:
+        if not is_empty(turn.get(name)):
             extra[name] = text_in(turn, name, "a turn's ")
-    for name in REASONING:
-        if role == "assistant" and turn.get(name):
-            extra["reasoning_content"] = text_in(turn, name, "a turn's ")
-            break
-    calls = unpacked(turn.get("tool_calls"), "tool_calls") or []
+    if role == "assistant" and (thought := first_of(REASONING, turn)) and not is_empty(turn[thought]):
+        extra["reasoning_content"] = text_in(turn, thought, "a turn's ")
+    given = turn.get("tool_calls")
+    calls = [] if is_empty(given) else unpacked(given, "tool_calls")
     if not isinstance(calls, list):
         raise RowError(f"a turn's 'tool_calls' is {kind_of(calls)} where a list was meant", shortened(calls))
-    if turn.get("function_call"):
+    if not is_empty(turn.get("function_call")):
         calls = [*calls, turn["function_call"]]
     if calls and role != "assistant":
         raise RowError("a turn that is not the assistant's calls tools", f"its role is {role}")
-    return {**extra, "tool_calls": [_call(call) for call in calls]} if calls else extra
-
-
-def _call(call: object) -> dict[str, Any]:
-    """Return a call as {type, id, function: {name, arguments}}, its arguments as an object; raises RowError."""
-    call = unpacked(call, "tool_calls")
-    if not isinstance(call, dict):
-        raise RowError(f"a call of a tool is {kind_of(call)}, not an object", shortened(call))
-    function = call.get("function", call)
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise RowError("a call of a tool has no 'name'", shortened(call))
-    arguments = function.get("arguments", function.get("parameters"))
-    arguments = unpacked({} if arguments in (None, "") else arguments, "arguments")
-    if not isinstance(arguments, dict):
-        raise RowError(f"a call's 'arguments' is {kind_of(arguments)}, not an object", shortened(arguments))
-    json_text(call, "a call of a tool")
-    known = {"id": call["id"]} if call.get("id") is not None else {}
-    return {"type": "function", **known, "function": {"name": function["name"], "arguments": arguments}}
-
-
-def _weight(turn: Mapping[str, Any]) -> float | None:
-    """Return the weight a turn names, None where it names none; raises RowError."""
-    if turn.get("weight") is not None:
-        return weight_of(turn["weight"], "a turn's 'weight'")
-    for name in TRAINED:
-        if turn.get(name) is not None:
-            return float(truth_of(turn[name], f"a turn's {name!r}"))
-    return None
-
-
-def weight_of(value: object, what: str) -> float:
-    """Return a loss weight, 0 or more, from a number, true or false; raises RowError, which calls it `what`."""
-    weight = number_of(float(value) if isinstance(value, bool) else value, what)
-    if weight < 0:
-        raise RowError(f"{what} is below 0", shortened(value))
-    return weight
-
-
-def tools_in(fields: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    """Return the functions in `tools` (or `functions`), as JSON schemas; raises RowError."""
-    name = "tools" if fields.get("tools") else "functions"
-    if not fields.get(name):
-        return ()
-    found = unpacked(fields[name], name)
-    tools = found if isinstance(found, list) else [found]
-    for tool in tools:
-        if not isinstance(tool, dict):
-            raise RowError(f"a tool in {name!r} is {kind_of(tool)}, not an object", shortened(tool))
-        if not isinstance(tool.get("function", tool), dict) or "name" not in tool.get("function", tool):
-            raise RowError(f"a tool in {name!r} has no 'name'", shortened(tool))
-    json_text(tools, repr(name))
-    return tuple(tool if "function" in tool else {"type": "function", "function": tool} for tool in tools)
+    return {**extra, "tool_calls": [call_of(call, turn) for call in calls]} if calls else extra
 
 
 def system_in(fields: Mapping[str, Any]) -> str:
     """Return the text of `system` or `system_prompt`, nothing where there is none; raises RowError."""
-    for name in ("system", "system_prompt"):
-        if fields.get(name) is not None:
-            return text_in(fields, name)
-    return ""
+    name = first_of(("system", "system_prompt"), fields)
+    return text_in(fields, name) if name else ""
 
 
 def with_system(fields: Mapping[str, Any], turns: Sequence[Message]) -> list[Message]:
@@ -211,15 +207,18 @@ def conversation(
     turns: Sequence[Message], row: Row, tools: tuple[Mapping[str, Any], ...] = ()
 ) -> Conversation:
     """Make a conversation of turns; raises RowError where it cannot be trained on."""
-    kept = checked_turns(turns)
+    kept = tuple(weighted(checked_turns(turns), row.fields))
     if all(message.weight == 0 for message in kept if message.role == "assistant"):
         raise RowError("no answer of it is trained (every weight is 0)")
     return Conversation(kept, row.place, tools=tools)
 
 
 def checked_turns(turns: Sequence[Message]) -> tuple[Message, ...]:
-    """Return the turns without an empty system message; raises RowError for their order, or an empty turn."""
-    turns = _once(turns)
+    """Return the turns; raises RowError for their order, or an empty question or answer.
+
+    An empty system message stays: without it some chat templates write one of their own.
+    """
+    turns = with_calls_joined(_once(turns))
     _check_order(turns)
     for number, message in enumerate(turns, start=1):
         if message.role in ("user", "assistant") and not (
@@ -229,7 +228,7 @@ def checked_turns(turns: Sequence[Message]) -> tuple[Message, ...]:
                 "an answer is empty" if message.role == "assistant" else "a question is empty",
                 f"turn {number}",
             )
-    return tuple(turns) if turns[0].role != "system" or turns[0].content.strip() else tuple(turns[1:])
+    return tuple(turns)
 
 
 def _check_order(turns: Sequence[Message]) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import ClassVar
 
 from ..conversation import Conversation, Row
-from ._base import Format, optional_text_in, text_in
-from ._prompts import joined, one_exchange
-from ._turns import conversation, tools_in
+from ._base import Format, needed, said_in_text
+from ._calls import TOOLS, tools_in
+from ._prompts import CONTEXTS, one_exchange, question_in
+from ._turns import conversation
 
 
 class Alpaca(Format):
-    """The question is the instruction, with the input, where there is one, on the next line."""
+    """The question is the instruction, with the input, where there is one, on the next line; or the input alone."""
 
     form: ClassVar[str] = "conversation"
     columns: ClassVar[tuple[str, ...]] = (
@@ -25,7 +26,8 @@ class Alpaca(Format):
         "system",
         "system_prompt",
         "history",
-        "tools",
+        *CONTEXTS,
+        *TOOLS,
     )
     ways: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"instruction", "output"}),)
     example: ClassVar[str] = (
@@ -35,6 +37,7 @@ class Alpaca(Format):
     def read(self, row: Row) -> Conversation:
         """Turn a row into system, history, question and answer; raises RowError."""
         fields = row.fields
-        question = joined(text_in(fields, "instruction"), optional_text_in(fields, "input"))
-        turns = one_exchange(fields, question, text_in(fields, "output"))
+        question = question_in(fields, ("instruction",))
+        answer = said_in_text(fields[needed(("output",), fields)], "'output'")
+        turns = one_exchange(fields, question, answer)
         return conversation(turns, row, tools_in(fields))

@@ -11,7 +11,18 @@ from typing import Any, ClassVar
 
 from ..conversation import Message, Row
 from ..forms import Choice
-from ._base import Format, RowError, each_of, first_of, missing, needed, shortened, text_in, text_of, unpacked
+from ._base import (
+    Format,
+    RowError,
+    each_of,
+    first_of,
+    missing,
+    needed,
+    said_in_text,
+    shortened,
+    text_of,
+    unpacked,
+)
 from ._prompts import context_and
 from ._turns import with_system
 
@@ -46,13 +57,14 @@ class Choices(Format):
     def read(self, row: Row) -> Choice:
         """Turn a row into a question, its choices and the right one's index; raises RowError."""
         fields = row.fields
-        question = text_in(fields, needed(QUESTIONS, fields))
+        asked = needed(QUESTIONS, fields)
+        question = said_in_text(fields[asked], repr(asked))
         if not question.strip():
             raise RowError("a question is empty")
         choices, labels = _choices(fields)
         right = needed(RIGHT, fields)
-        asked = context_and(fields, CONTEXTS, question)
-        prompt = with_system(fields, [Message("user", asked)])
+        whole = context_and(fields, CONTEXTS, question)
+        prompt = with_system(fields, [Message("user", whole)])
         correct = _index(fields[right], choices, labels)
         return Choice(row.place, prompt=tuple(prompt), choices=tuple(choices), correct=correct)
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from ..conversation import Conversation, Row
-from ._base import Format, each_of, needed, text_in
-from ._prompts import context_and, one_exchange
+from ._base import Format, each_of, needed, said_in_text
+from ._calls import TOOLS, tools_in
+from ._prompts import CONTEXTS, one_exchange, question_in
 from ._turns import conversation
 
 ASKED = ("instruction", "prompt", "query", "question", "input")
@@ -19,16 +20,17 @@ OTHERS = (("instruction", "output"), ("prompt", "completion"), ("question", "ans
 
 
 class InstructionResponse(Format):
-    """The question is the instruction; a context, where there is one, stands before it."""
+    """The question is the instruction; a context, where there is one, stands before it, an input below it."""
 
     form: ClassVar[str] = "conversation"
     columns: ClassVar[tuple[str, ...]] = (
         *ASKED,
         *ANSWERED,
-        "context",
+        *CONTEXTS,
         "system",
         "system_prompt",
         "history",
+        *TOOLS,
     )
     ways: ClassVar[tuple[frozenset[str], ...]] = tuple(
         way for way in each_of(ASKED, ANSWERED) if way not in map(frozenset, OTHERS)
@@ -43,6 +45,7 @@ class InstructionResponse(Format):
     def read(self, row: Row) -> Conversation:
         """Turn a row into system, history, question and answer; raises RowError."""
         fields = row.fields
-        question = context_and(fields, ("context",), text_in(fields, needed(ASKED, fields)))
-        answer = text_in(fields, needed(ANSWERED, fields))
-        return conversation(one_exchange(fields, question, answer), row)
+        question = question_in(fields, ASKED)
+        answered = needed(ANSWERED, fields)
+        answer = said_in_text(fields[answered], repr(answered))
+        return conversation(one_exchange(fields, question, answer), row, tools_in(fields))

@@ -11,12 +11,43 @@ from typing import Any, ClassVar
 
 from ..conversation import Message, Row
 from ..forms import Preference
-from ._base import Format, RowError, first_of, missing, number_of, text_in
-from ._prompts import ASKING, PROMPTS, answered, prompt_in, said_in
-from ._turns import TOOLS, tools_in
+from ._base import (
+    Format,
+    RowError,
+    each_of,
+    first_of,
+    missing,
+    needed,
+    number_of,
+    shortened,
+    text_in,
+    unpacked,
+)
+from ._calls import TOOLS, tools_in
+from ._fields import is_empty, without
+from ._prompts import (
+    ASKING,
+    PROMPTS,
+    TALKS,
+    answered,
+    history_in,
+    joined,
+    last_answer,
+    prompt_in,
+    said_in,
+)
+from ._turns import with_system
 
 SCORES = (("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"))
-REASONS = ("reason", "rationale")
+SCORED = ("score", "scores")
+"""Columns with both scores: {"chosen": 5, "rejected": 1}."""
+REASONS = ("reason", "rationale", "reject_reason", "rejected_reason", "chosen_reason")
+REJECTED = ("rejected_response", "rejected_messages")
+"""The worse answer, as text or turns, beside a conversation (or a question and response) with the better one, as
+ms-swift has it."""
+BETTER = ("response", "output", "answer", "completion")
+TOLERANCE = 1e-6
+"""How far two margins may lie apart that are the same but for rounding."""
 
 
 class Preferences(Format):
@@ -27,7 +58,10 @@ class Preferences(Format):
         *ASKING,
         "chosen",
         "rejected",
+        *REJECTED,
+        *BETTER,
         *(name for pair in SCORES for name in pair),
+        *SCORED,
         "margin",
         *REASONS,
         *TOOLS,
@@ -35,6 +69,8 @@ class Preferences(Format):
     ways: ClassVar[tuple[frozenset[str], ...]] = (
         *(frozenset({name, "chosen", "rejected"}) for name in (*PROMPTS, "conversations", "messages")),
         frozenset({"chosen", "rejected"}),
+        *each_of(PROMPTS, BETTER, REJECTED),
+        *each_of(TALKS, REJECTED),
     )
     rank: ClassVar[int] = 2
     example: ClassVar[str] = (
@@ -44,24 +80,48 @@ class Preferences(Format):
     def read(self, row: Row) -> Preference:
         """Turn a row into a prompt and two answers; raises RowError."""
         fields = row.fields
-        better, worse = (said_in(fields, name, "assistant") for name in ("chosen", "rejected"))
+        prompt, better, worse = _beside(fields) if _has_rejected_alone(fields) else _compared(fields)
         if better == worse:
             raise RowError("'chosen' and 'rejected' are the same")
-        prompt, better, worse = _parted(better, worse, fields)
         whole, chosen = answered(prompt, better)
-        reason = first_of(REASONS, fields)
         return Preference(
             row.place,
             prompt=whole,
             chosen=chosen,
             rejected=answered(prompt, worse)[1],
             margin=_margin(fields),
-            reason=text_in(fields, reason) if reason else "",
+            reason=joined(*(text_in(fields, name) for name in REASONS if fields.get(name) is not None)),
             tools=tools_in(fields),
         )
 
 
 Turns = list[Message]
+
+
+def _has_rejected_alone(fields: Mapping[str, Any]) -> bool:
+    return "chosen" not in fields and bool(first_of(REJECTED, fields))
+
+
+def _beside(fields: Mapping[str, Any]) -> tuple[Turns, Turns, Turns]:
+    """Return prompt, chosen and rejected of a row that ends with the better answer and has a worse one beside it;
+    raises RowError.
+    """
+    worse = said_in(fields, needed(REJECTED, fields), "assistant")
+    if better := first_of(BETTER, fields):
+        prompt, answer = prompt_in(fields), said_in(fields, better, "assistant")
+    else:
+        talk = needed(TALKS, fields)
+        turns = [*history_in(fields), *said_in(fields, talk, "user")]
+        prompt, answer = last_answer(with_system(fields, turns))
+    whole = [*prompt, *answer]
+    shared = _shared(whole, worse)
+    return (whole[:shared], whole[shared:], worse[shared:]) if shared else (prompt, answer, worse)
+
+
+def _compared(fields: Mapping[str, Any]) -> tuple[Turns, Turns, Turns]:
+    """Return prompt, chosen and rejected of a row that names both; raises RowError."""
+    better, worse = (said_in(fields, name, "assistant") for name in ("chosen", "rejected"))
+    return (better, better, worse) if better == worse else _parted(better, worse, fields)
 
 
 def _parted(better: Turns, worse: Turns, fields: Mapping[str, Any]) -> tuple[Turns, Turns, Turns]:
@@ -73,7 +133,7 @@ def _parted(better: Turns, worse: Turns, fields: Mapping[str, Any]) -> tuple[Tur
     shared = _shared(better, worse)
     if shared == 0:
         raise RowError("'chosen' and 'rejected' do not begin with the same question")
-    named = prompt_in({name: value for name, value in fields.items() if name not in ("messages", "history")})
+    named = prompt_in(without(fields, ("messages", "history")))
     systems = [message for message in named if message.role == "system"]
     prompt = better[:shared]
     asked = [message.content.strip() for message in named if message.role == "user"]
@@ -109,10 +169,24 @@ def _both_answer(better: Sequence[Message], worse: Sequence[Message]) -> bool:
 
 
 def _margin(fields: Mapping[str, Any]) -> float:
-    """Return by how much the chosen answer is better, 0 where nothing says it; raises RowError."""
-    if fields.get("margin") is not None:
-        return number_of(fields["margin"], "'margin'")
-    for better, worse in SCORES:
-        if fields.get(better) is not None and fields.get(worse) is not None:
-            return number_of(fields[better], repr(better)) - number_of(fields[worse], repr(worse))
-    return 0.0
+    """Return by how much the chosen answer is better, 0 where nothing says it; raises RowError, also where two columns
+    say different things.
+    """
+    said = {"margin": number_of(fields["margin"], "'margin'")} if fields.get("margin") is not None else {}
+    for pair in SCORES:
+        given = [name for name in pair if fields.get(name) is not None]
+        if len(given) == 1:
+            raise RowError(f"of {pair[0]!r} and {pair[1]!r} only one is there", given[0])
+        if given:
+            better, worse = (number_of(fields[name], repr(name)) for name in pair)
+            said[pair[0]] = better - worse
+    for name in SCORED:
+        both = unpacked(fields[name], name) if name in fields else None
+        if isinstance(both, dict) and {"chosen", "rejected"} <= both.keys():
+            chosen, rejected = (number_of(both[side], f"one of {name!r}") for side in ("chosen", "rejected"))
+            said[name] = chosen - rejected
+        elif not is_empty(both):
+            raise RowError(f"{name!r} is no object of two numbers, chosen and rejected", shortened(both))
+    if len(said) > 1 and max(said.values()) - min(said.values()) > TOLERANCE:
+        raise RowError("margin and scores say different things", shortened(said))
+    return next(iter(said.values()), 0.0)

@@ -11,8 +11,9 @@ from typing import ClassVar
 
 from ..conversation import Conversation, Row
 from ._base import Format
-from ._prompts import said_in
-from ._turns import conversation, tools_in, weight_of, with_system
+from ._calls import TOOLS, tools_in
+from ._prompts import CONTEXTS, history_in, said_in, with_beside
+from ._turns import conversation, with_system
 
 
 class PromptCompletion(Format):
@@ -23,9 +24,12 @@ class PromptCompletion(Format):
         "prompt",
         "completion",
         "weight",
+        "input",
+        *CONTEXTS,
         "system",
         "system_prompt",
-        "tools",
+        "history",
+        *TOOLS,
     )
     ways: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"prompt", "completion"}),)
     example: ClassVar[str] = '{"prompt": "The capital of France is", "completion": "Paris."}'
@@ -35,10 +39,10 @@ class PromptCompletion(Format):
         fields = row.fields
         prompt = [
             replace(message, weight=0.0) if message.role == "assistant" else message
-            for message in said_in(fields, "prompt", "user")
+            for message in [
+                *history_in(fields),
+                *with_beside(fields, said_in(fields, "prompt", "user"), "prompt"),
+            ]
         ]
         answer = said_in(fields, "completion", "assistant")
-        if fields.get("weight") is not None:
-            weight = weight_of(fields["weight"], "'weight'")
-            answer = [replace(message, weight=weight) for message in answer]
         return conversation(with_system(fields, [*prompt, *answer]), row, tools_in(fields))

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ..conversation import Conversation, Row
-from ._base import Format, RowError, each_of, needed, text_in, text_of, unpacked
-from ._prompts import context_and, one_exchange
+from ._base import Format, RowError, each_of, missing, needed, said_in_text, unpacked
+from ._calls import TOOLS, tools_in
+from ._fields import within
+from ._prompts import CONTEXTS, completed, one_exchange
 from ._turns import conversation
 
 ANSWERS = ("answer", "answers")
-CONTEXTS = ("context", "passage")
 
 
 class QuestionAnswer(Format):
@@ -25,21 +26,26 @@ class QuestionAnswer(Format):
         "question",
         *ANSWERS,
         *CONTEXTS,
+        "input",
         "system",
         "system_prompt",
         "history",
+        *TOOLS,
     )
+    may_stay: ClassVar[tuple[str, ...]] = ("answers",)
     ways: ClassVar[tuple[frozenset[str], ...]] = each_of(("question",), ANSWERS)
     example: ClassVar[str] = '{"question": "What boils at 100 °C?", "answer": "Water, at sea level."}'
 
     def read(self, row: Row) -> Conversation:
         """Turn a row into one question and its first answer; raises RowError."""
         fields = row.fields
-        question = text_in(fields, "question")
+        if "question" not in fields:
+            raise missing("'question'", fields)
+        question = said_in_text(fields["question"], "'question'")
         if not question.strip():
             raise RowError("a question is empty", "turn 1")
-        asked = context_and(fields, CONTEXTS, question)
-        return conversation(one_exchange(fields, asked, _answer(fields)), row)
+        asked = completed(fields, question, "question")
+        return conversation(one_exchange(fields, asked, _answer(fields)), row, tools_in(fields))
 
 
 def _answer(fields: Mapping[str, Any]) -> str:
@@ -48,7 +54,9 @@ def _answer(fields: Mapping[str, Any]) -> str:
     if isinstance(value, dict):
         value = value.get("text")
     if not isinstance(value, list):
-        return text_of(value, repr(name))
+        return said_in_text(value, repr(name))
     if not value:
         raise RowError(f"{name!r} is an empty list")
-    return text_of(value[0], f"the first of {name!r}")
+    if any(other != value[0] for other in value):
+        within(fields, name, {"other right answers": True})
+    return said_in_text(value[0], f"the first of {name!r}")

@@ -9,7 +9,8 @@ from typing import ClassVar
 
 from ..conversation import Conversation, Row
 from ._base import Format, needed
-from ._turns import conversation, messages_in, tools_in, with_system
+from ._calls import tools_in
+from ._turns import conversation, messages_in, with_system
 
 TALKS = ("conversations", "conversation")
 

@@ -42,6 +42,7 @@ class TaggedWords(Format):
 
     form: ClassVar[str] = "tagged"
     columns: ClassVar[tuple[str, ...]] = (*TOKENS, *TAGS, "text", *SPANS)
+    may_stay: ClassVar[tuple[str, ...]] = (*TAGS, "text")
     ways: ClassVar[tuple[frozenset[str], ...]] = (*each_of(TOKENS, TAGS), *each_of(("text",), SPANS))
     example: ClassVar[str] = '{"tokens": ["Marie", "Curie", "slept"], "tags": ["B-PER", "I-PER", "O"]}'
 

@@ -11,16 +11,18 @@ from typing import ClassVar
 from ..conversation import Message, Row
 from ..forms import Unpaired
 from ._base import Format, RowError, each_of, first_of, missing, needed, truth_of
+from ._calls import TOOLS, tools_in
 from ._prompts import (
     ASKING,
     PROMPTS,
     TALKS,
     answered,
+    history_in,
     last_answer,
     one_question,
     said_in,
 )
-from ._turns import TOOLS, messages_in, tools_in, with_system
+from ._turns import messages_in, with_system
 
 ANSWERS = ("completion", "response", "output", "answer")
 LABELS = ("kto_tag", "label")
@@ -32,14 +34,13 @@ class KTO(Format):
     form: ClassVar[str] = "unpaired"
     columns: ClassVar[tuple[str, ...]] = (*ASKING, *ANSWERS, *LABELS, *TOOLS)
     ways: ClassVar[tuple[frozenset[str], ...]] = (
-        *each_of(PROMPTS, ANSWERS, ("kto_tag",)),
-        *each_of(TALKS, ("kto_tag",)),
-        *each_of(("prompt",), ("completion", "response"), ("label",)),
+        *each_of(PROMPTS, ANSWERS, LABELS),
+        *each_of(TALKS, LABELS),
     )
     example: ClassVar[str] = '{"prompt": "Is water wet?", "completion": "No idea.", "label": false}'
 
     def claims_rows(self, sample: Sequence[Row]) -> bool:
-        """Whether every label says true or false."""
+        """Whether every label that is there says true or false."""
         return all(_says_truth(row) for row in sample)
 
     def read(self, row: Row) -> Unpaired:
@@ -55,10 +56,11 @@ class KTO(Format):
 
 
 def _exchange(row: Row) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
-    talk = first_of(TALKS, row.fields)
-    if not talk:
-        return one_question(row, said_in(row.fields, needed(ANSWERS, row.fields), "assistant"))
-    return answered(*last_answer(with_system(row.fields, messages_in(row.fields, talk))))
+    fields = row.fields
+    if first_of(ANSWERS, fields) or not first_of(TALKS, fields):
+        return one_question(row, said_in(fields, needed(ANSWERS, fields), "assistant"))
+    turns = [*history_in(fields), *messages_in(fields, needed(TALKS, fields))]
+    return answered(*last_answer(with_system(fields, turns)))
 
 
 def _says_truth(row: Row) -> bool:

@@ -48,7 +48,8 @@ class Reader(ABC):
 
     def text(self, file: DataFile, newline: str | None = None) -> AbstractContextManager[TextIO]:
         """Open a text file in its encoding; raises DataError here and while it is read."""
-        return open_text(file.path, file.source.encoding, newline, self.suffixes)
+        source = file.source
+        return open_text(file.path, source.encoding, newline, self.suffixes, source.max_unpack_ratio)
 
     def refuse_disguise(self, file: DataFile) -> None:
         """Raise DataError where a binary file's first bytes show it to be of another kind."""

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from ...core.errors import DataError, Problem
-from ..conversation import Row
+from ..arrow_rows import ArrowRows
 from ..rows import Found
 from ..text_files import reading
+from ..unpacking import Unpacked
 from ._base import DataFile, Reader
 
 if TYPE_CHECKING:
     import pyarrow
 
 FILE_MARK = b"ARROW1"
-BATCH_ROWS = 1000
 
 
 class Arrow(Reader):
@@ -32,18 +32,23 @@ class Arrow(Reader):
         number = 0
         try:
             with reading(file.path), pyarrow.memory_map(str(file.path)) as content:
+                rows: ArrowRows | None = None
                 for batch in _batches(content):
-                    for at in range(0, batch.num_rows, BATCH_ROWS):
-                        for fields in batch.slice(at, BATCH_ROWS).to_pylist():
-                            number += 1
-                            yield Row(fields, file.name, number)
-        except pyarrow.ArrowException as error:
+                    # A damaged file's offsets lead out of its memory, which ends the process.
+                    batch.validate(full=True)
+                    if rows is None:
+                        unpacked = Unpacked(file.path, file.source.max_unpack_ratio)
+                        rows = ArrowRows(file.name, batch.schema, unpacked)
+                    for row in rows.rows(batch):
+                        number = rows.number
+                        yield row
+        except (pyarrow.ArrowException, UnicodeDecodeError, OverflowError) as error:
             got = f"{file.name}, behind row {number}: {error}"
             raise DataError(Problem(f"{file.name} is not an arrow file that can be read", got)) from error
 
 
 def _batches(content: pyarrow.MemoryMappedFile) -> Iterator[pyarrow.RecordBatch]:
-    """Yield the batches of an arrow file, or of an arrow stream, as `datasets` writes it."""
+    """Yield the batches of an arrow file, or of an arrow stream, as `datasets` writes it; raises ArrowException."""
     import pyarrow
 
     is_file = content.read(len(FILE_MARK)) == FILE_MARK

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, ClassVar, TextIO
 
@@ -13,12 +14,14 @@ from ...core.errors import DataError, Problem
 from ..bad_rows import BadRow
 from ..conversation import Row
 from ..rows import Found
+from ..text_files import LONGEST_TEXT
 from ._base import DataFile, Reader, bare_suffix
 
 if TYPE_CHECKING:
     import _csv
 
 DELIMITERS = ",;\t|"
+MOST_COLUMNS, MOST_CELLS = 10_000, 1_000_000
 LARGEST_CELL = 1 << 24
 """Characters; csv's own limit, 131,072, is less than a long document."""
 _QUOTED = re.compile(r'"[^"]*"')
@@ -35,17 +38,29 @@ class Csv(Reader):
         """Yield the rows of a table; raises DataError where its header cannot be used."""
         csv.field_size_limit(LARGEST_CELL)
         with self.text(file, newline="") as text:
-            yield from _table(text, file)
+            yield from _table(_lines(text, file), file)
 
 
-def _table(text: TextIO, file: DataFile) -> Found:
-    first, before = text.readline(), 0
+def _lines(text: TextIO, file: DataFile) -> Iterator[str]:
+    """Yield the lines of a table; raises DataError for one that would fill the memory."""
+    for number, line in enumerate(iter(partial(text.readline, LONGEST_TEXT), ""), start=1):
+        if len(line) == LONGEST_TEXT or (
+            len(line) > LARGEST_CELL and max(map(line.count, DELIMITERS)) > MOST_CELLS
+        ):
+            got = f"{file.name}:{number}: {line[:40]!r}..."
+            raise DataError(Problem(f"{file.name} has a line that is too long for a table", got))
+        yield line
+
+
+def _table(text: Iterator[str], file: DataFile) -> Found:
+    first, before = next(text, ""), 0
     while first and not first.strip():
-        first, before = text.readline(), before + 1
+        first, before = next(text, ""), before + 1
     named = _SEPARATOR_LINE.fullmatch(first)
     if named:
-        first, before = text.readline(), before + 1
+        first, before = next(text, ""), before + 1
     delimiter = named[1] if named else _delimiter(first, bare_suffix(file.path))
+    _refuse_width(first, delimiter, file, before + 1)
     lines = csv.reader(chain([first], text), delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(lines)]
@@ -58,6 +73,16 @@ def _table(text: TextIO, file: DataFile) -> Found:
         )
         raise DataError(problem) from error
     yield from _rows(lines, require_names(header, file, before + 1), file.name, before)
+
+
+def _refuse_width(first: str, delimiter: str, file: DataFile, line: int) -> None:
+    """Raise DataError for a header of more columns than any table of rows has."""
+    columns = first.count(delimiter) + 1
+    if columns > MOST_COLUMNS:
+        got = f"{file.name}:{line}: {columns:,} columns"
+        raise DataError(
+            Problem(f"{file.name} is not a table that can be read", got, f"at most {MOST_COLUMNS:,} columns")
+        )
 
 
 def _delimiter(header: str, suffix: str) -> str:

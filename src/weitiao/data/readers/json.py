@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
-from ..json_rows import json_rows
+from ..json_rows import json_rows, read_leniently
 from ..rows import Found
 from ._base import DataFile, Reader
 
@@ -16,5 +17,4 @@ class Json(Reader):
 
     def read(self, file: DataFile) -> Found:
         """Yield the rows of a file; raises DataError."""
-        with self.text(file) as text:
-            yield from json_rows(text, file.name, file.notes)
+        yield from read_leniently(partial(self.text, file), json_rows, file.name, file.notes)

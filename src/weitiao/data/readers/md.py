@@ -6,6 +6,7 @@ import re
 from typing import ClassVar
 
 from ..rows import Found
+from ..text_files import LONGEST_TEXT
 from ._base import DataFile, Reader
 from .txt import document_row
 
@@ -21,7 +22,7 @@ class Md(Reader):
     def read(self, file: DataFile) -> Found:
         """Yield the one row of a file; raises DataError."""
         with self.text(file) as opened:
-            text = opened.read()
+            text = opened.read(LONGEST_TEXT)
         front = FRONT_MATTER.match(text)
         body = text[front.end() :] if front else text
         if front:

@@ -1,0 +1,31 @@
+"""What the machine refuses, in words: memory, disk, files that cannot be read or written."""
+
+from __future__ import annotations
+
+import sys
+
+from ..core.errors import Problem, ResourceError, WeitiaoError
+from ..core.files import failed_file
+
+
+def failure_of_the_machine(error: OSError | MemoryError | RuntimeError) -> WeitiaoError | None:
+    """Return an error in words for what the machine refused; None for a fault of weitiao's own."""
+    if isinstance(error, OSError):
+        return failed_file(error)
+    return _memory_is_full(error) if _is_out_of_memory(error) else None
+
+
+def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    """Return whether memory did not suffice; a process without torch has only Python's own word for that."""
+    if "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from ..engine.out_of_memory import is_out_of_memory
+
+    return is_out_of_memory(error)
+
+
+def _memory_is_full(error: MemoryError | RuntimeError) -> ResourceError:
+    """Say that memory ran out where nothing smaller could be tried, and that what was saved is safe."""
+    said = str(error).partition("\n")[0] or "an allocation failed"
+    remedy = "end other programs, then the same command, or weitiao train --resume RUN"
+    return ResourceError(Problem("memory did not suffice", said, "free memory", remedy))

@@ -1,0 +1,102 @@
+"""Run files as plain YAML: text stays text, nothing is looked up, and a file cannot take memory or time.
+
+PyYAML's safe loader, with four differences: `1e-5` is a number (YAML 1.2), a date and `1:30` are texts, a key given
+twice is refused, and what anchors repeat is counted, so that a few lines cannot stand for millions of values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+from typing import Any
+
+import yaml
+
+MOST_VALUES = 200_000
+"""Values in a file, those that anchors repeat counted each time."""
+MOST_DEPTH = 100
+FLOAT = (
+    r"[-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"
+    r"|[-+]?\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+)
+INTEGER = r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)"
+"""Not `1:30`, which would be 90, nor `010`, which would be 8."""
+
+
+class YamlError(ValueError):
+    """Why a text is not YAML that can be used, with line and column where they are known."""
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader with the differences above."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  (as yaml declares it)
+        letter: [
+            (tag, pattern) for tag, pattern in known if not tag.endswith((":timestamp", ":float", ":int"))
+        ]
+        for letter, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"duplicate key {key.value}", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(f"^(?:{FLOAT})$"), list("-+0123456789."))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(f"^(?:{INTEGER})$"), list("-+0123456789"))
+
+
+def load_yaml(text: str) -> Any:  # noqa: ANN401  (whatever it says)
+    """Return what a YAML text says, as dicts, lists, texts, numbers and None; raises YamlError."""
+    try:
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _count(node, {}, 0)
+            return _plain(loader.construct_document(node))
+        finally:
+            loader.dispose()
+    except RecursionError as error:
+        raise YamlError("values are nested too deeply") from error
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise YamlError(str(error)) from error
+
+
+def _count(node: yaml.Node, known: dict[int, int], depth: int) -> int:
+    """Return how many values a node stands for; raises YamlError for too many, too deep, or one within itself."""
+    if depth > MOST_DEPTH:
+        raise YamlError(f"values are nested more than {MOST_DEPTH} deep, or an anchor holds itself")
+    if id(node) not in known:
+        children = node.value if isinstance(node, yaml.CollectionNode) else []
+        flat = [one for child in children for one in (child if isinstance(child, tuple) else (child,))]
+        known[id(node)] = 1 + sum(_count(one, known, depth + 1) for one in flat)
+    if known[id(node)] > MOST_VALUES:
+        raise YamlError(f"anchors make more than {MOST_VALUES:,} values of it")
+    return known[id(node)]
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """Return a value as JSON has it: keys are texts; raises YamlError for what a run file has no place for."""
+    if isinstance(value, dict):
+        return {_key(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise YamlError(f"a {type(value).__name__} is no value of a setting: {value!r:.60}")
+
+
+def _key(key: object) -> str:
+    if isinstance(key, str | bool | int | float) or key is None:
+        return str(key)
+    raise YamlError(f"a {type(key).__name__} is no name of a setting: {key!r:.60}")

@@ -1,0 +1,95 @@
+"""How much a turn, or a row, counts in the loss, under the names that training tools have for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..conversation import Message
+from ._base import RowError, kind_of, number_of, shortened, truth_of, unpacked
+from ._fields import is_empty
+from ._known import LOSS_MASK, LOSS_WEIGHTS, TRAINED, WEIGHTS
+
+
+def weight_in(fields: Mapping[str, Any], owner: str = "") -> float | None:
+    """Return the loss weight that a turn or row names, None where it names none; raises RowError, also where two
+    names say different things. `owner` goes before a name.
+    """
+    if fields.keys().isdisjoint(WEIGHTS):
+        return None
+    given: dict[str, float] = {}
+    for name in LOSS_WEIGHTS:
+        if name in fields and not is_empty(fields.get(name)):
+            given[name] = weight_of(fields[name], f"{owner}{name!r}")
+    for name in TRAINED:
+        if name in fields and not is_empty(fields.get(name)):
+            given[name] = float(truth_of(fields[name], f"{owner}{name!r}"))
+    if owner and LOSS_MASK in fields and not is_empty(fields.get(LOSS_MASK)):
+        given[LOSS_MASK] = _mask_of(fields[LOSS_MASK], f"{owner}{LOSS_MASK!r}")
+    if len(set(given.values())) > 1:
+        said = ", ".join(f"{name} {weight:g}" for name, weight in given.items())
+        raise RowError(f"{owner}weights contradict each other", said)
+    return next(iter(given.values()), None)
+
+
+def weight_of(value: object, what: str) -> float:
+    """Return a loss weight, 0 or more, from a number, true or false; raises RowError, which calls it `what`."""
+    weight = number_of(float(value) if isinstance(value, bool) else value, what)
+    if weight < 0:
+        raise RowError(f"{what} is below 0", shortened(value))
+    return weight
+
+
+def _mask_of(value: object, what: str) -> float:
+    """Return 1 for what is trained and 0 for what is not; raises RowError for true and false, which tools read in
+    both ways.
+    """
+    if isinstance(value, bool):
+        raise RowError(f"{what} is true or false, which can mean both; write 1 for trained, 0 for not")
+    number = number_of(value, what)
+    if number not in (0, 1):
+        raise RowError(f"{what} is neither 0 nor 1", shortened(value))
+    return number
+
+
+def masked(turns: Sequence[Sequence[Message]], fields: Mapping[str, Any]) -> list[Message]:
+    """Return a row's messages, turn by turn as its list has them, weighed by the row's `loss_mask`; raises RowError
+    where it is no list of a 0 or 1 for each turn.
+    """
+    if LOSS_MASK not in fields or is_empty(fields.get(LOSS_MASK)):
+        return [message for turn in turns for message in turn]
+    mask = unpacked(fields[LOSS_MASK], LOSS_MASK)
+    if not isinstance(mask, list):
+        raise RowError(f"{LOSS_MASK!r} is {kind_of(mask)} where a list was meant", shortened(mask))
+    if len(mask) != len(turns):
+        raise RowError(
+            f"{LOSS_MASK!r} has not one number for each turn", f"{len(mask)} for {len(turns)} turns"
+        )
+    return [
+        _weighed(message, _mask_of(own, f"one of {LOSS_MASK!r}"))
+        for turn, own in zip(turns, mask, strict=True)
+        for message in turn
+    ]
+
+
+def _weighed(message: Message, mask: float) -> Message:
+    """Return a message with a mask's weight; 0 changes nothing for one that is not trained anyway."""
+    if message.role != "assistant" and mask == 0:
+        return message
+    if message.weight is not None and (message.weight > 0) != (mask > 0):
+        raise RowError(f"a turn's weight and {LOSS_MASK!r} contradict each other")
+    return message if message.weight is not None else replace(message, weight=mask)
+
+
+def weighted(turns: Sequence[Message], fields: Mapping[str, Any]) -> list[Message]:
+    """Return turns whose answers are multiplied by the weight that their row names, if any; raises RowError."""
+    weight = weight_in(fields)
+    if weight is None:
+        return list(turns)
+    return [
+        replace(one, weight=weight * (1.0 if one.weight is None else one.weight))
+        if one.role == "assistant"
+        else one
+        for one in turns
+    ]

@@ -1,0 +1,86 @@
+"""What a JSON value is that is no list of rows: a conversation, a row alone, splits; and what to say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..core.errors import DataError, Problem
+from .bad_rows import BadRow
+from .conversation import Row
+from .json_values import UnusableValue
+from .splits import SPLITS
+
+EXCERPT_CHARACTERS = 60
+TURN_KEYS: Mapping[str, tuple[str, frozenset[str]]] = {
+    "messages": ("role", frozenset({"content", "tool_calls", "function_call", "reasoning_content", "parts"})),
+    "conversations": ("from", frozenset({"value"})),
+}
+"""The column a list of turns belongs to -> the key that says who speaks, and keys that say what (one of them)."""
+
+
+def turns_column(value: object) -> str:
+    """Return the column that a list of turns belongs to; nothing where a value is no such list."""
+    if not isinstance(value, list) or not value:
+        return ""
+    for column, (who, what) in TURN_KEYS.items():
+        if all(isinstance(one, dict) and who in one and what & one.keys() for one in value):
+            return column
+    return ""
+
+
+def row_of(value: object, source: str, line: int, column: int) -> Row | BadRow:
+    """Make a row of a JSON value: an object, or a list of turns, which is a conversation."""
+    if isinstance(value, dict):
+        return Row(value, source, line, column)
+    if name := turns_column(value):
+        return Row({name: value}, source, line, column)
+    shown = ascii(value) if isinstance(value, str) else repr(value)
+    place = f"{source}:{line}" + (f":{column}" if column else "")
+    return BadRow(place, "it is not an object {...}", shown[:EXCERPT_CHARACTERS])
+
+
+def unusable(error: UnusableValue, source: str, line: int) -> BadRow:
+    """Describe a row whose value is JSON and cannot be used."""
+    return BadRow(f"{source}:{line}", error.reason)
+
+
+def lists_of_rows(whole: Mapping[str, object]) -> list[str]:
+    """Return the keys of an object under which lists of rows stand."""
+    return [key for key, value in whole.items() if isinstance(value, list) and _holds_rows(value)]
+
+
+def _holds_rows(value: list[object]) -> bool:
+    return (
+        not value or (isinstance(value[0], dict) and not turns_column(value)) or bool(turns_column(value[0]))
+    )
+
+
+def is_conversation(whole: Mapping[str, object]) -> bool:
+    """Whether an object is itself a row of turns."""
+    return any(map(turns_column, whole.values()))
+
+
+def no_list(whole: Mapping[str, object], source: str) -> DataError:
+    """Describe an object that holds no list of rows, or several, by what it is."""
+    got = f"{source}: an object with " + (", ".join(map(repr, whole)) or "nothing")
+    expected = "a list of objects, or an object with one list"
+    lists = lists_of_rows(whole)
+    if len(lists) > 1 and all(key.lower() in SPLITS for key in lists):
+        return DataError(_splits(lists, source, got))
+    texts = [value for value in whole.values() if isinstance(value, str)]
+    if whole and not lists and texts:
+        remedy = "put [ before it and ] behind it, with a comma between rows; or one object a line in a .jsonl file"
+        return DataError(
+            Problem(f"{source} holds one row, not a list of rows", got, "a list of objects", remedy)
+        )
+    remedy = "keep the list that holds the rows, in a file of its own" if lists else ""
+    return DataError(Problem(f"{source} holds no list of rows", got, expected, remedy))
+
+
+def _splits(lists: list[str], source: str, got: str) -> Problem:
+    """Describe an object that holds a list a split."""
+    trained = next((key for key in lists if SPLITS[key.lower()] == "train"), lists[0])
+    others = [key for key in lists if key != trained]
+    remedy = f"write each list into a file of its own: data.sources={trained}.json data.held_out_path={others[0]}.json"
+    what = f"{source} holds {len(lists)} splits of a data set ({', '.join(lists)}), each with a list of rows"
+    return Problem(what, got, "the rows of one split: a list of objects", remedy)

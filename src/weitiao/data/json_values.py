@@ -1,0 +1,87 @@
+"""JSON values as Python's own decoder reads them, with what it would pass over or fail at: keys given twice, numbers
+that are too long, nesting that is too deep."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+MOST_LEVELS = 100
+"""Deeper values make functions that call themselves fail, here and in the libraries that are given them."""
+TOO_LONG = "it holds a whole number of more than 4,300 digits"
+TOO_DEEP = f"it is nested deeper than {MOST_LEVELS} levels"
+
+
+class UnusableValue(ValueError):
+    """A value that is JSON and that cannot be used; `end` is the place behind it."""
+
+    def __init__(self, reason: str, end: int) -> None:
+        self.reason, self.end = reason, end
+        super().__init__(reason)
+
+
+class Values:
+    """Decodes the values of one file."""
+
+    def __init__(self) -> None:
+        self.twice = ""
+        """A key that stands twice in one object of the value decoded last."""
+        self._objects, self._first = 0, ""
+        self._decode = json.JSONDecoder(object_pairs_hook=self._object).raw_decode
+
+    def decode(self, text: str, at: int = 0) -> tuple[Any, int]:
+        """Return the value that begins at a place, and the place behind it; raises JSONDecodeError, UnusableValue."""
+        self.twice = ""
+        try:
+            value, end = self._decode(text, at)
+        except json.JSONDecodeError:
+            raise
+        except RecursionError as error:
+            raise json.JSONDecodeError("It is nested too deeply", text, at) from error
+        except ValueError as error:  # Python makes no number of so many digits
+            raise UnusableValue(TOO_LONG, _SKIP(text, at)[1]) from error
+        if text.count("{", at, end) + text.count("[", at, end) > MOST_LEVELS and is_deep(value):
+            raise UnusableValue(TOO_DEEP, end)
+        return value, end
+
+    def seen_at(self, place: str) -> None:
+        """Say where the value decoded last stands."""
+        if self.twice:
+            self._first = self._first or f"{self.twice!r} in {place}"
+            self._objects += 1
+
+    def notes(self, source: str) -> list[str]:
+        """Return what a person should know about the values of a file."""
+        if not self._objects:
+            return []
+        rows = "one row" if self._objects == 1 else f"{self._objects} rows"
+        return [f"{source}: a key stands twice in {rows} (first {self._first}); its last value was taken"]
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) != len(pairs):
+            names = [name for name, _ in pairs]
+            self.twice = next(name for name in names if names.count(name) > 1)
+        return made
+
+
+def _no_number(digits: str) -> int:
+    return 0
+
+
+_SKIP = json.JSONDecoder(parse_int=_no_number).raw_decode
+
+
+def is_deep(value: object) -> bool:
+    """Whether lists and objects are nested deeper than `MOST_LEVELS`."""
+    level: list[object] = [value]
+    for _ in range(MOST_LEVELS):
+        level = [inner for one in level for inner in _inside(one)]
+        if not level:
+            return False
+    return True
+
+
+def _inside(value: object) -> list[object]:
+    found = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [one for one in found if isinstance(one, dict | list)]

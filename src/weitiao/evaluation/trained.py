@@ -1,0 +1,115 @@
+"""What was trained, put on its base: a saved adapter or a checkpoint, checked against the base and for NaN."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..core.errors import ModelError, Problem, RunFolderError
+from ..core.run_folder import RunFolder
+from ..core.settings import parse_settings, read_yaml
+from ..engine.checkpoint import load_checkpoint, require_finite
+from ..engine.settings import TrainSettings
+from ..models.adapter_files import errors_named, require_adapter
+from ..models.fingerprint import fingerprint, read_fingerprint, require_same_base
+from ..models.load import load_tokenizer, load_tokenizer_in, weights_folder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from ..methods._base import Attached, Method
+    from .opened import Source
+
+TOKENIZER_FOLDER = "tokenizer"
+"""Where an adapter's tokenizer lies whose vocabulary is not as long as the model's embedding."""
+
+
+def tokenizer_of(source: Source) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of what was trained, which lies beside it, else the base's; raises ModelError where an
+    adapter's gives other ids than its base's."""
+    if source.trained is not None and (Path(source.trained.name) / "tokenizer_config.json").is_file():
+        return load_tokenizer(source.trained)
+    base = load_tokenizer(source.base)
+    folder = _tokenizer_folder(source.adapter) if source.adapter else None
+    if folder is None:
+        return base
+    own = load_tokenizer_in(folder, source.base.trust_remote_code)
+    if own.get_vocab() != base.get_vocab() and not source.base.allow_other_base:
+        raise ModelError(_other_tokenizer(folder, source.base.name))
+    return own
+
+
+def _tokenizer_folder(adapter: Path) -> Path | None:
+    places = (adapter, adapter / TOKENIZER_FOLDER)
+    return next((place for place in places if (place / "tokenizer_config.json").is_file()), None)
+
+
+def _other_tokenizer(folder: Path, base: str) -> Problem:
+    return Problem(
+        "the adapter was trained with another tokenizer than its base has now: the same text gives other ids",
+        f"{folder} and {base}",
+        "equal vocabularies",
+        "model.name=THAT-BASE, or --force (model.allow_other_base=true) to go on with the adapter's own",
+    )
+
+
+def attached_of(source: Source, model: PreTrainedModel) -> Attached | None:
+    """Put on a base what a source names, None where that is a model; raises ModelError, RunFolderError."""
+    if source.adapter is not None:
+        _require_base(source, source.adapter, f"the adapter {source.adapter}", model)
+        require_adapter(source.adapter)
+        from ..methods._peft import load_adapter
+
+        with errors_named(source.adapter):
+            return load_adapter(model, source.adapter)
+    if source.checkpoint is None or source.run is None:
+        return None
+    _require_base(source, source.run, f"the run {source.run}", model)
+    return _from_checkpoint(source.checkpoint, RunFolder(source.run), model)
+
+
+def _require_base(source: Source, folder: Path, what: str, model: PreTrainedModel) -> None:
+    wanted = read_fingerprint(folder)
+    if wanted is not None and not source.base.allow_other_base:
+        require_same_base(wanted, fingerprint(model, weights_folder(source.base)), what, source.base.name)
+
+
+def _from_checkpoint(path: Path, run: RunFolder, model: PreTrainedModel) -> Attached:
+    """Attach a run's method as the run did, and give it the weights of a checkpoint; raises RunFolderError."""
+    raw = read_yaml(run.run_yaml)
+    snapshot = load_checkpoint(path, {})
+    method, adapter = _method(raw), _block(raw, "model").get("adapter")
+    torch.manual_seed(parse_settings(TrainSettings, _block(raw, "train"), "train").seed)
+    attached = method.continue_from(model, Path(adapter)) if adapter else method.attach(model)
+    parameters = attached.trainable()
+    shapes = {name: parameter.shape for name, parameter in parameters.items()}
+    if shapes != {name: tensor.shape for name, tensor in snapshot.trainable.items()}:
+        raise RunFolderError(
+            Problem(
+                "the checkpoint holds other weights than this run trains",
+                str(path),
+                f"those of method {method.name} as {run.run_yaml} has it",
+            )
+        )
+    require_finite(snapshot.trainable, str(path))
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(snapshot.trainable[name])
+    attached.load_checkpoint_state(dict(snapshot.extra))
+    return attached
+
+
+def _method(raw: dict[str, Any]) -> Method:
+    from ..methods import METHODS
+
+    block = raw.get("method", {"name": "lora"})
+    settings = dict(block) if isinstance(block, dict) else {"name": block}
+    method: Method = parse_settings(METHODS.load(str(settings.pop("name", "lora"))), settings, "method")
+    return method
+
+
+def _block(raw: dict[str, Any], key: str) -> dict[str, Any]:
+    block = raw.get(key)
+    return dict(block) if isinstance(block, dict) else {}

@@ -1,0 +1,87 @@
+"""The files of an adapter, looked at before anything is made of them: readable, and every number finite."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import ModelError, Problem
+from .weight_files import some, unreadable
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+RUNS_CODE = ("megatron_config",)
+"""Settings for which PEFT imports a module that the adapter names."""
+
+
+def adapter_settings(folder: Path) -> dict[str, Any]:
+    """Return what adapter_config.json says; raises ModelError where it is no block of settings."""
+    path = folder / CONFIG
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        problem = "" if isinstance(found, dict) else f"a {type(found).__name__}"
+    except (OSError, ValueError, RecursionError) as error:
+        found, problem = {}, f"{type(error).__name__}: {error}"
+    if problem:
+        raise ModelError(
+            Problem(
+                "the adapter's settings cannot be read", f"{path} ({problem})", "the file as PEFT writes it"
+            )
+        )
+    return dict(found)
+
+
+def require_adapter(folder: Path) -> None:
+    """Raise ModelError where an adapter's files cannot be read, name code to run, or hold a NaN or inf."""
+    from safetensors import SafetensorError, safe_open
+
+    code = [key for key in RUNS_CODE if adapter_settings(folder).get(key)]
+    if code:
+        what = "the adapter names Python code that PEFT would import"
+        raise ModelError(
+            Problem(what, f"{', '.join(code)} in {folder / CONFIG}", "an adapter of weights alone")
+        )
+    path = folder / WEIGHTS
+    if not path.is_file():
+        return  # whoever loads it says what the folder holds instead
+    try:
+        with safe_open(path, framework="pt") as tensors:
+            names = list(tensors.keys())
+            bad = {name for name in names if not bool(tensors.get_tensor(name).isfinite().all())}
+    except (OSError, SafetensorError) as error:
+        raise ModelError(unreadable(path, error)) from error
+    if bad:
+        raise ModelError(
+            Problem(
+                f"{len(bad)} of the adapter's {len(names)} tensors hold NaN or inf",
+                f"{some(bad)} in {path}",
+                "finite numbers",
+                "an earlier checkpoint of its run, or a new run with a lower train.lr",
+            )
+        )
+
+
+@contextmanager
+def errors_named(folder: Path) -> Iterator[None]:
+    """Within the context, what PEFT stumbles over in an adapter's settings becomes a ModelError."""
+    try:
+        yield
+    except (
+        TypeError,
+        KeyError,
+        AttributeError,
+        IndexError,
+        ValueError,
+        RuntimeError,
+        AssertionError,
+    ) as error:
+        raise ModelError(
+            Problem(
+                "the adapter cannot be put on this model",
+                f"{folder}: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
+                "an adapter as PEFT writes it, on the base it was trained on",
+            )
+        ) from error

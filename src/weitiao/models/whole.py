@@ -1,0 +1,105 @@
+"""Whether a loaded model is what its files hold: every weight read, none left over, all of them numbers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import ModelError, Problem, raise_all
+from .weight_files import some
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+PACKED = (
+    "qweight",
+    "qzeros",
+    "g_idx",
+    "weight_packed",
+    "weight_scale",
+    "weight_scale_inv",
+    "absmax",
+    "_blocks",
+)
+"""How the names of tensors end that hold weights in few bits."""
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a message is another than transformers' table of missing and unexpected weights."""
+    return "LOAD REPORT" not in record.getMessage()
+
+
+def drop_loading_report() -> None:
+    """Keep that table off the terminal: what it lists is refused by name, and what it does not list is fine."""
+    logging.getLogger("transformers.modeling_utils").addFilter(_is_news)
+
+
+def require_whole(model: PreTrainedModel, info: Mapping[str, Any], name: str) -> None:
+    """Raise ModelError, naming the weights, where files lack some of a model's, hold others or in other shapes.
+
+    `info` is what transformers says after loading; it knows which heads are tied, which buffers are computed and
+    which tensors of older versions are of no use. What is missing it has made up at random.
+    """
+    missing, unexpected = set(info["missing_keys"]), set(info["unexpected_keys"])
+    shapes = [f"{key}: {list(stored)}, not {list(wanted)}" for key, stored, wanted in info["mismatched_keys"]]
+    found = [
+        (
+            "do not hold {} of the model's weights",
+            sorted(missing - {key for key, *_ in info["mismatched_keys"]}),
+        ),
+        ("hold {} tensors that the model has no place for", sorted(unexpected)),
+        ("hold {} weights in other shapes than config.json gives", sorted(shapes)),
+    ]
+    remedy = _remedy(unexpected)
+    problems = [
+        Problem(f"the files of {name} " + what.format(len(names)), some(names), _expected(model), remedy)
+        for what, names in found
+        if names
+    ]
+    if "peft_config" in vars(model):
+        problems.append(embedded_adapter(name))
+    raise_all(ModelError, problems)
+
+
+def embedded_adapter(name: str) -> Problem:
+    """Describe a model whose folder holds an adapter as well, which would be loaded on top of it."""
+    return Problem(
+        f"{name} holds a model and an adapter at once, so it is not clear which of them is meant",
+        "config.json and adapter_config.json",
+        "a folder of its own for each",
+    )
+
+
+def _expected(model: PreTrainedModel) -> str:
+    return f"the weights of {type(model).__name__}, each once and of the shapes that config.json gives"
+
+
+def _remedy(unexpected: set[str]) -> str:
+    if any(key.endswith(PACKED) for key in unexpected):
+        return "put quantization_config back into config.json: the files hold quantised weights"
+    return "download the model again, or put config.json and the weights of one model together"
+
+
+def require_finite_weights(model: PreTrainedModel, name: str) -> None:
+    """Raise ModelError, naming the weights, where any holds a NaN or inf."""
+    bad = [key for key, weight in model.named_parameters() if not _is_finite(weight)]
+    if bad:
+        raise ModelError(
+            Problem(
+                f"{len(bad)} weights of {name} hold NaN or inf",
+                some(bad),
+                "finite numbers",
+                "another copy of it",
+            )
+        )
+
+
+def _is_finite(weight: Tensor) -> bool:
+    """Whether every number is finite; their sum is not if one of them is not, and takes no memory."""
+    import torch
+
+    if not weight.is_floating_point() or weight.is_meta or weight.element_size() < 2:
+        return True
+    return bool(weight.detach().sum(dtype=torch.float32).isfinite()) or bool(weight.isfinite().all())

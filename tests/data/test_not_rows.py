@@ -1,0 +1,160 @@
+"""Files that hold no rows, and what is said of them: dialogues as text, tables without a header, pipes."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from weitiao.core.errors import DataError
+from weitiao.data.dataset import check_data
+from weitiao.data.dataset_info import expand_source
+from weitiao.data.settings import DataSettings, SourceSettings
+from weitiao.data.sources import read_source
+
+
+def refused(path: Path, text: str = "") -> str:
+    """Write a file and return what checking it ends in."""
+    if text:
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        check_data(DataSettings(sources=path))
+    return str(caught.value)
+
+
+DIALOGUES = [
+    "Q: What is tin?\nA: A metal.\n\nQ: What is ginger?\nA: A root.\n",
+    "问：锡是什么？\n答：一种金属。\n是的。\n\n问：姜是什么？\n答：一种根。\n",
+    "### Instruction:\nName a metal.\n\n### Response:\nTin.\n",
+    "User: Hi\nAssistant: Hello\nUser: Bye\nAssistant: Ciao\n",
+    "Question 1: x\nAnswer 1: y\nQuestion 2: x\nAnswer 2: y\n",
+    "**Q:** x\n**A:** y\n",
+]
+
+
+@pytest.mark.parametrize("text", DIALOGUES)
+def test_questions_and_answers_in_a_text_are_named(text: str, tmp_path: Path) -> None:
+    said = refused(tmp_path / "a.txt", text)
+    assert "questions and answers that are written into a text" in said
+    assert '{"question": "...", "answer": "..."}' in said
+    assert "format: plain_text" in said
+    path = str(tmp_path / "a.txt")
+    assert read_source(SourceSettings(path=path, format="plain_text")).rows
+    assert read_source(SourceSettings(path=path, lines=True)).rows
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A: the first letter.\n\nQ: a later one.\n",
+        "Intro.\n\nQ: x\nA: y\n",
+        "Q: only asked\n",
+        "Q: x\nQ: y\nA: z\n",
+    ],
+)
+def test_other_texts_stay_texts(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    assert read_source(SourceSettings(path=str(tmp_path / "a.txt"))).rows
+
+
+HEADLESS = [
+    "What is tin?,A metal.\nWhat is ginger?,A root.\n",
+    "锡是什么？\t一种金属。\n姜是什么？\t一种根。\n",
+    "17,The seventeenth row is this one\n18,The eighteenth row\n",
+    f"{'long ' * 12},b\nc,d\n",
+]
+
+
+@pytest.mark.parametrize("text", HEADLESS)
+def test_a_table_without_a_header_is_named(text: str, tmp_path: Path) -> None:
+    said = refused(tmp_path / ("a.tsv" if "\t" in text else "a.csv"), text)
+    assert "seems to have no header" in said
+    assert "such as instruction,output" in said
+
+
+def test_a_header_of_other_names_is_no_row(tmp_path: Path) -> None:
+    assert "no header" not in refused(tmp_path / "a.csv", "ask,tell\nx,y\n")
+    (tmp_path / "b.csv").write_text("What do you ask?,What is said?\nx,y\n")
+    columns = {"instruction": "What do you ask?", "output": "What is said?"}
+    assert check_data(DataSettings(sources=tmp_path / "b.csv", columns=columns)).tally.read == 1
+
+
+def test_a_pipe_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jsonl")
+    said = refused(tmp_path / "a.jsonl")
+    assert "is a pipe or a device" in said
+    assert "cat" in said
+    assert "is a pipe or a device" in refused(tmp_path)
+
+
+def info(folder: Path, **entries: object) -> Path:
+    """Write LLaMA-Factory's list."""
+    (folder / "dataset_info.json").write_text(json.dumps(entries))
+    return folder / "dataset_info.json"
+
+
+TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+
+
+def test_openai_formatting_has_the_usual_words(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps([{"messages": TURNS}]))
+    (tmp_path / "b.json").write_text(json.dumps([{"chat": [{**TURNS[0], "role": "me"}, TURNS[1]]}]))
+    entry = {"file_name": "b.json", "formatting": "openai", "columns": {"messages": "chat"}}
+    path = info(
+        tmp_path,
+        plain={"file_name": "a.json", "formatting": "openai"},
+        named={**entry, "tags": {"role_tag": "role", "user_tag": "me"}},
+        same={**entry, "tags": {"role_tag": "role", "content_tag": "content", "user_tag": "user"}},
+    )
+    gate = check_data(DataSettings(sources=[f"{path}:plain", f"{path}:named"]))
+    assert gate.tally.formats == {"messages": 2}
+    (same,) = expand_source(SourceSettings(path=f"{path}:same")).sources
+    assert (same.columns, same.tags) == ({"messages": "chat"}, {})
+
+
+def test_an_unknown_formatting_is_named_with_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps([{"messages": TURNS}]))
+    path = info(
+        tmp_path,
+        a={"file_name": "a.json", "formatting": "sharegtp"},
+        b={"file_name": "a.json", "formatting": 1},
+    )
+    with pytest.raises(DataError) as caught:
+        expand_source(SourceSettings(path=f"{path}:a,b"))
+    assert [problem.remedy for problem in caught.value.problems] == ['"formatting": "sharegpt"', ""]
+    assert "one of alpaca, sharegpt, openai" in caught.value.problems[0].expected
+
+
+@pytest.mark.parametrize("name", ["{}/other/a.json", "../other/a.json", "link.json", "folder"])
+def test_files_outside_of_the_lists_folder_are_read_only_where_it_is_said(name: str, tmp_path: Path) -> None:
+    folder, other = tmp_path / "data", tmp_path / "other"
+    folder.mkdir()
+    other.mkdir()
+    (other / "a.json").write_text(json.dumps([{"instruction": "q", "output": "a"}]))
+    (folder / "link.json").symlink_to(other / "a.json")
+    (folder / "folder").symlink_to(other)
+    path = info(folder, a={"file_name": name.format(tmp_path)})
+    with pytest.raises(DataError, match="lies outside the folder of the list") as caught:
+        read_source(SourceSettings(path=f"{path}:a"))
+    assert "outside: true" in caught.value.problems[0].remedy
+    assert len(read_source(SourceSettings(path=f"{path}:a", outside=True)).rows) == 1
+
+
+def test_lines_of_a_text_in_a_list_are_rows(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Q: one\nA: two\n\nthree\r\n")
+    path = info(tmp_path, a={"file_name": "a.txt", "columns": {"prompt": "text"}})
+    found = read_source(SourceSettings(path=f"{path}:a"))
+    assert [(row.line, row.fields) for row in found.rows] == [
+        (1, {"text": "Q: one"}),
+        (2, {"text": "A: two"}),
+        (4, {"text": "three"}),
+    ]
+
+
+def test_columns_that_name_no_response_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps([{"instruction": "q", "output": "a"}]))
+    path = info(tmp_path, a={"file_name": "a.json", "columns": {"prompt": "instruction", "system": "s"}})
+    with pytest.raises(DataError, match="name no response"):
+        expand_source(SourceSettings(path=f"{path}:a"))
