@@ -3,7 +3,7 @@
 Arguments: a descriptor, a kind of events, a number, the command's words. To the descriptor is written "b" when the file
 of the command line begins to run, "m" at the event of that number, and in the end how many of each kind there were.
 With the one argument "serve" it imports what a run needs, and runs in a process forked from it what each line of its
-input says: JSON {"words", "folder", "surroundings", "path", "shown"}; it answers with the exit code.
+input says, as JSON: the arguments of `_serve_one`. It answers with the process's number, and then with its exit code.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def kind_of(event: str, arguments: tuple[Any, ...]) -> str | None:
     return "event" if event in ("import", "open", "exec", "os.listdir", "os.fork") else None
 
 
-def tell_moments(descriptor: int, wanted: str, number: int) -> None:
+def tell_moments(descriptor: int, wanted: str, number: int, begun: bool = False) -> None:
     """Write to the descriptor where the process stands; processes forked from it write nothing."""
     counts = {"event": 0, "change": 0}
-    begun, itself = False, os.getpid()
+    itself = os.getpid()
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal begun
@@ -51,6 +51,8 @@ def tell_moments(descriptor: int, wanted: str, number: int) -> None:
         if os.getpid() == itself:
             os.write(descriptor, json.dumps(counts).encode())
 
+    if begun:
+        os.write(descriptor, b"b")
     sys.addaudithook(hook)
     atexit.register(end)
 
@@ -64,26 +66,38 @@ def serve() -> None:
     import weitiao.cli.merge
     import weitiao.recipe.build
     import weitiao.recipe.train
+    from weitiao.cli._environment import prepare_environment
 
     assert peft and transformers and weitiao
+    prepare_environment()
     for line in sys.stdin:
         number = os.fork()
         if number == 0:
             _serve_one(**json.loads(line))
+        print(number, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]), flush=True)
 
 
-def _serve_one(words: list[str], folder: str, surroundings: dict[str, str], path: str, shown: str) -> None:
+def _serve_one(
+    words: list[str],
+    folder: str,
+    surroundings: dict[str, str],
+    path: str,
+    streams: list[str],
+    told: str,
+    moment: tuple[str, int],
+) -> None:
     from weitiao.cli import main
 
+    os.setsid()
     os.chdir(folder)
     os.environ.update(surroundings)
     if path:
         sys.path.insert(0, path)
-    output = os.open(shown, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    for descriptor in (1, 2):
-        os.dup2(output, descriptor)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for descriptor, stream in enumerate(streams):
+        mode = os.O_WRONLY | os.O_CREAT | os.O_APPEND if descriptor else os.O_RDONLY
+        os.dup2(os.open(stream, mode), descriptor)
+    tell_moments(os.open(told, os.O_WRONLY), *moment, begun=True)
     sys.argv = ["weitiao", *words]
     main()
 

@@ -73,7 +73,7 @@ class Ended:
 
 
 class Server:
-    """A process that has imported everything, for commands that nobody interrupts."""
+    """A process that has imported everything; the commands it runs begin where the imports of others end."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -84,17 +84,36 @@ class Server:
             env=_surroundings({}, ""),
         )
 
-    def run(self, place: Place, words: Sequence[str]) -> tuple[int, str]:
-        """Run a command to its end; returns its exit code and what it showed."""
+    def run(self, place: Place, words: Sequence[str], moment: Moment | None = None) -> Ended:
+        """Run a command to its end; where a moment is given, its signals are sent then."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        shown = place.root / "shown"
-        job = {"folder": str(place.work), "surroundings": place.own, "path": place.case.path}
-        self._process.stdin.write(json.dumps({**job, "words": list(words), "shown": str(shown)}) + "\n")
+        shown, typed, told = (place.root / name for name in ("shown", "typed", "told"))
+        typed.write_text(place.case.typed, encoding="utf-8")
+        os.mkfifo(told)
+        job = {
+            "words": list(words),
+            "folder": str(place.work),
+            "surroundings": place.own,
+            "path": place.case.path,
+            "streams": [str(typed), str(shown), str(shown)],
+            "told": str(told),
+            "moment": [moment.kind, moment.number] if moment else ["", 0],
+        }
+        self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
-        code = int(self._process.stdout.readline())
+        number = int(self._process.stdout.readline())
+        with told.open("rb", buffering=0) as telling:
+            telling.read(1)
+            began = time.monotonic()
+            if moment is not None:
+                _interrupt(number, moment, telling.fileno())
+            code = int(self._process.stdout.readline())
+            seconds = time.monotonic() - began
+            counts = _counts(telling.read(1000))
         text = shown.read_text(encoding="utf-8", errors="replace")
-        shown.unlink()
-        return code, text
+        for path in (shown, typed, told):
+            path.unlink()
+        return Ended(code, text, counts, seconds, _is_left(number))
 
     def close(self) -> None:
         """End the process."""
@@ -116,8 +135,14 @@ class Place:
         self._before = self._paths()
 
     def _paths(self) -> set[str]:
-        found = {str(path.relative_to(self.root)) for path in self.root.rglob("*")}
-        return {VARYING.sub("#", path) for path in found if not path.endswith("lock")}
+        found = [path for path in self.root.rglob("*") if not path.name.endswith("lock")]
+        # Python itself tries out whether it can write temporary files, and Ctrl-C may leave its trial.
+        tried = {
+            path
+            for path in found
+            if path.is_file() and path.stat().st_size == 4 and path.read_bytes() == b"blat"
+        }
+        return {VARYING.sub("#", str(path.relative_to(self.root))) for path in found if path not in tried}
 
     def written(self) -> set[str]:
         """Return the paths of all that has come since the beginning, locks left out."""
@@ -152,15 +177,15 @@ class Place:
             os.read(told.read, 1)  # the command's own code begins
             began = time.monotonic()
             if moment is not None:
-                _interrupt(process, moment, told.read)
+                _interrupt(process.pid, moment, told.read)
             typed.close_write()
             code = process.wait(HANG_SECONDS)
             seconds = time.monotonic() - began
             left = _is_left(process.pid)
             shown.seek(0)
-            counts = re.search(rb"{.*}", os.read(told.read, 1000))
+            counts = _counts(os.read(told.read, 1000))
             text = shown.read().decode("utf-8", "replace")
-            return Ended(code, text, json.loads(counts[0]) if counts else {}, seconds, left)
+            return Ended(code, text, counts, seconds, left)
 
 
 class _Pipe:
@@ -184,7 +209,7 @@ def _surroundings(own: Mapping[str, str], path: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **own, "PYTHONPATH": paths}
 
 
-def _interrupt(process: subprocess.Popen[bytes], moment: Moment, told: int) -> None:
+def _interrupt(group: int, moment: Moment, told: int) -> None:
     """Send a moment's signals when it has come, two of them within 10 ms."""
     if moment.number:
         os.read(told, 1)
@@ -194,10 +219,14 @@ def _interrupt(process: subprocess.Popen[bytes], moment: Moment, told: int) -> N
         if number:
             time.sleep(between.uniform(0, 0.01))
         with suppress(ProcessLookupError):
-            if name == "SIGINT":  # a terminal sends it to all that a command has begun
-                os.killpg(process.pid, signal.SIGINT)
-            else:
-                process.send_signal(getattr(signal, name))
+            # A terminal sends Ctrl-C to all that a command has begun.
+            (os.killpg if name == "SIGINT" else os.kill)(group, signal.Signals[name])
+
+
+def _counts(told: bytes) -> dict[str, int]:
+    """Return what a command told last."""
+    found = re.search(rb"{.*}", told)
+    return dict(json.loads(found[0])) if found else {}
 
 
 def _is_left(group: int) -> bool:
@@ -216,7 +245,7 @@ def _kill_all(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-OPERATIONS = ("open", "os.chmod", "os.mkdir", "os.rename")
+OPERATIONS = ("open", "os.chmod", "os.mkdir", "os.rename", "shutil.rmtree")
 
 
 class _Countdown:
@@ -241,15 +270,16 @@ def ctrl_c_everywhere(folder: Path, work: Callable[[], object]) -> Iterator[None
 
     Yields after each of them, and ends with the one that nothing stopped.
     """
-    countdown, number = _countdown(), 0
-    while True:
+    countdown, number, stopped = _countdown(), 0, True
+    while stopped:
         number += 1
         countdown.left, countdown.folder = number, str(folder)
         try:
             work()
+            stopped = False
         except KeyboardInterrupt:
-            yield
-            continue
+            pass
         finally:
             countdown.left = 0
-        return
+        if stopped:  # and the exception gone, with all that it kept alive
+            yield

@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def rows(count: int) -> list[dict[str, str]]:
     return [{"instruction": f"What is {n}?", "output": f"It is {n}, twice {2 * n}."} for n in range(count)]
 
 
-def recipe(folder: Path, method: dict[str, Any], steps: int = 40) -> dict[str, Any]:
+def recipe(folder: Path, method: dict[str, Any], steps: int = 20) -> dict[str, Any]:
     """A run file with looks, checkpoints and questions, so that there is much to interrupt."""
     return {
         "model": str(folder / "model"),
@@ -71,7 +71,7 @@ def materials(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path)
     folder = tmp_path_factory.mktemp("materials")
     shutil.copytree(tiny_model_folder, folder / "model")
     (folder / "rows.json").write_text(json.dumps(rows(60)), encoding="utf-8")
-    (folder / "many.json").write_text(json.dumps(rows(20_000)), encoding="utf-8")
+    (folder / "many.json").write_text(json.dumps(rows(12_000)), encoding="utf-8")
     for number, method in enumerate(METHODS_TRAINED.values()):
         (folder / f"run{number}.yaml").write_text(yaml.safe_dump(recipe(folder, method)), encoding="utf-8")
     make_run(folder / "trained", folder / "model")
@@ -94,7 +94,7 @@ def begun(materials: Path, server: Server, tmp_path_factory: pytest.TempPathFact
     """A run that ended after a third of its steps."""
     case = cases(materials)["train"]
     place = Place(tmp_path_factory.mktemp("begun"), case)
-    assert server.run(place, case.words)[0] == 0
+    assert server.run(place, case.words).code == 0
     run = place.work / case.run
     for path in sorted((run / "checkpoints").iterdir())[3:]:
         shutil.rmtree(path)
@@ -151,6 +151,14 @@ def moments(whole: Ended, count: int, seed: str) -> Iterator[Moment]:
             yield Moment(signals, seconds=dice.uniform(0, whole.seconds))
 
 
+def few_moments(whole: Ended, seed: str) -> Iterator[Moment]:
+    """Draw a moment for each kind of signals, where files are changed if the command changes any."""
+    dice = random.Random(seed)
+    kind = "change" if whole.counts["change"] else "event"
+    for signals in sorted(set(TURNS)):
+        yield Moment(signals, kind, dice.randint(1, whole.counts[kind] * 3 // 4 + 1), dice.uniform(0, 0.002))
+
+
 def faults(place: Place, ended: Ended, moment: Moment, whole: Place, server: Server) -> Iterator[str]:
     """Yield what is wrong with how a command ended, and with what it left."""
     case, code = place.case, CODES[moment.signals[0]]
@@ -178,32 +186,29 @@ def _faults_of_the_result(place: Place, ended: Ended, whole: Place, server: Serv
     if ended.code == 0 or not place.case.result or (there and not resumable):
         return
     words = ("train", "--resume", place.case.run) if resumable else place.case.words
-    code, shown = server.run(place, words)
-    if code not in ((0, FINISHED) if there else (0,)):
-        yield f"cannot be gone on with: code {code}\n{shown[-SHOWN_CHARACTERS:]}"
+    again = server.run(place, words)
+    if again.code not in ((0, FINISHED) if there else (0,)):
+        yield f"cannot be gone on with: code {again.code}\n{again.shown[-SHOWN_CHARACTERS:]}"
     elif place.result() != whole.result():
         yield "gone on with, it ends in another result"
     yield from (f"in the end left {path}" for path in sorted(place.written() - whole.written()))
 
 
-def try_moments(name: str, case: Case, folder: Path, count: int, server: Server) -> None:
-    """Interrupt a command at moments drawn by its name; all that went wrong is told together."""
-    whole = Place(folder / "whole", case)
-    undisturbed = whole.run()
-    assert undisturbed.code == 0, undisturbed.shown
-    assert bool(whole.result()) == bool(case.result)
-    wrong, codes = [], []
-    for number, moment in enumerate(moments(undisturbed, count, name)):
-        place = Place(folder / str(number), case)
-        ended = place.run(moment)
+def wrong_moments(
+    folder: Path, whole: Place, drawn: Iterable[Moment], run: Callable[[Place, Moment], Ended], server: Server
+) -> Iterator[str]:
+    """Interrupt a command at each moment and yield what went wrong; one of them must have come in time."""
+    codes = []
+    for number, moment in enumerate(drawn):
+        place = Place(folder / str(number), whole.case)
+        ended = run(place, moment)
         codes.append(ended.code)
         found = [*faults(place, ended, moment, whole, server)]
         told = "\n".join([f"{number}: {moment}, code {ended.code}", *found])
         print(told, flush=True)
         if found:
-            wrong.append(f"{told}\n{ended.shown[-SHOWN_CHARACTERS:]}")
+            yield f"{told}\n{ended.shown[-SHOWN_CHARACTERS:]}"
         shutil.rmtree(place.root)
-    assert not wrong, f"{len(wrong)} of {count} moments ({codes})\n\n" + "\n\n".join(wrong)
     assert any(codes), "every signal came too late"
 
 
@@ -214,15 +219,33 @@ def test_every_command_is_interrupted() -> None:
     assert {name.partition(" ")[0] for name in NAMES} == set(FILES.names())
 
 
+@pytest.fixture(params=NAMES)
+def case(request: pytest.FixtureRequest, materials: Path) -> Case:
+    named = cases(materials)
+    return named.get(request.param) or resuming(request.getfixturevalue("begun"))
+
+
+def test_a_few_moments_after_the_imports(case: Case, server: Server, tmp_path: Path) -> None:
+    whole = Place(tmp_path / "whole", case)
+    undisturbed = server.run(whole, case.words)
+    assert undisturbed.code == 0, undisturbed.shown
+    drawn = few_moments(undisturbed, str(case.words[0]))
+    wrong = [
+        *wrong_moments(tmp_path, whole, drawn, lambda place, at: server.run(place, case.words, at), server)
+    ]
+    assert not wrong, "\n\n".join(wrong)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("name", NAMES)
-def test_twenty_moments(
-    name: str, materials: Path, server: Server, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    all_cases = cases(materials)
-    case = all_cases[name] if name in all_cases else resuming(request.getfixturevalue("begun"))
-    try_moments(name, case, tmp_path, MOMENTS, server)
+def test_twenty_moments(case: Case, server: Server, tmp_path: Path) -> None:
+    whole = Place(tmp_path / "whole", case)
+    undisturbed = whole.run()
+    assert undisturbed.code == 0, undisturbed.shown
+    assert bool(whole.result()) == bool(case.result)
+    drawn = moments(undisturbed, MOMENTS, " ".join(case.words[:1]))
+    wrong = [*wrong_moments(tmp_path, whole, drawn, Place.run, server)]
+    assert not wrong, "\n\n".join(wrong)
 
 
 RAISED_AT_THE_END = """

@@ -18,6 +18,7 @@ import pytest
 from transformers import GenerationConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 import tiny
+from interrupting import ctrl_c_everywhere
 from weitiao.data import cache
 from weitiao.data.cache import CONTENT_FILE, LEFT_SECONDS, MAKING, cached_or_made, code_version, entry_name
 from weitiao.data.dataset import load_data, prepared
@@ -321,6 +322,22 @@ def test_many_processes_that_fill_and_mend_the_same_entries_never_lose_one(home:
         ended.append((one.returncode, problems))
     assert ended == [(0, "")] * len(started)
     assert sorted(entry.name for entry in home.iterdir()) == sorted(f"entry{turn}" for turn in range(60))
+
+
+def test_ctrl_c_at_any_moment_leaves_a_whole_entry_or_nothing(home: Path) -> None:
+    def make(folder: Path) -> bool:
+        (folder / "a.bin").write_bytes(b"a")
+        return True
+
+    home.mkdir(parents=True)
+    stops = 0
+    for _ in ctrl_c_everywhere(home, lambda: cached_or_made("entry", make)):
+        stops += 1
+        found = [path.name for path in home.iterdir()]
+        assert found in ([], ["entry"])
+        assert not found or cache._is_whole(home / "entry")
+        shutil.rmtree(home / "entry", ignore_errors=True)
+    assert stops >= 6
 
 
 def test_what_killed_processes_left_goes_and_never_counts(file: Path, home: Path) -> None:

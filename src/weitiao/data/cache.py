@@ -135,7 +135,6 @@ def _keep(folder: Path, entry: Path) -> bool:
             if not _is_whole(entry):
                 _take_away(entry)  # a damaged one
                 folder.rename(entry)
-                folder.mkdir()  # for TemporaryDirectory to take away
             sync_folder(entry.parent)
             _prune(entry.parent, keep=entry)
     except OSError:
