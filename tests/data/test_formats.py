@@ -435,7 +435,8 @@ def test_a_rows_weight_is_that_of_its_answers(form_and_fields: tuple[str, dict[s
     form, fields = form_and_fields
     assert [one.weight for one in turns_of(form, {**fields, name: 0.25})] == [None, 0.25]
     assert [one.weight for one in turns_of(form, {**fields, "train": True})] == [None, 1.0]
-    for bad, said in ((-1, "below 0"), (float("nan"), "no finite"), (float("inf"), "no finite"), ("x", "no finite"),
+    for bad, said in ((-1, "below 0"), (1e39, "above 10,000"),
+                      (float("nan"), "no finite"), (float("inf"), "no finite"), ("x", "no finite"),
                       (0, "no answer of it is trained"), ([1, 0], "no finite"), (10**5000, "no finite")):  # fmt: skip
         with pytest.raises(RowError, match=said):
             turns_of(form, {**fields, name: bad})
