@@ -435,7 +435,8 @@ def test_a_rows_weight_is_that_of_its_answers(form_and_fields: tuple[str, dict[s
     form, fields = form_and_fields
     assert [one.weight for one in turns_of(form, {**fields, name: 0.25})] == [None, 0.25]
     assert [one.weight for one in turns_of(form, {**fields, "train": True})] == [None, 1.0]
-    for bad, said in ((-1, "below 0"), (float("nan"), "no finite"), (float("inf"), "no finite"), ("x", "no finite"),
+    for bad, said in ((-1, "below 0"), (1e39, "above 10,000"),
+                      (float("nan"), "no finite"), (float("inf"), "no finite"), ("x", "no finite"),
                       (0, "no answer of it is trained"), ([1, 0], "no finite"), (10**5000, "no finite")):  # fmt: skip
         with pytest.raises(RowError, match=said):
             turns_of(form, {**fields, name: bad})
@@ -550,3 +551,29 @@ def test_a_system_message_said_twice_is_kept_once() -> None:
         made = FORMATS.load("messages")().parse(Row(fields, "x.json", 1))
         assert isinstance(made, Conversation)
         assert [message.role for message in made.messages].count("system") == 1
+
+
+@pytest.mark.parametrize(
+    ("form", "fields"),
+    [
+        ("alpaca", {"instruction": "q", "output": "a", "reasoning_content": "hm"}),
+        ("question_answer", {"question": "q", "answer": "a", "reasoning_content": "hm"}),
+        ("instruction_response", {"question": "q", "Complex_CoT": "hm", "response": "a"}),
+    ],
+)
+def test_a_thought_in_a_column_of_its_own_is_the_answers(form: str, fields: dict[str, Any]) -> None:
+    question, answer = turns_of(form, fields)
+    assert (answer.content, answer.extra) == ("a", {"reasoning_content": "hm"})
+    assert not question.extra
+    name = next(name for name in fields if name in ("reasoning_content", "Complex_CoT"))
+    assert not turns_of(form, {**fields, name: " "})[1].extra
+    both = {key: f"<think>x</think>{value}" if value == "a" else value for key, value in fields.items()}
+    with pytest.raises(RowError, match="and so does the answer"):
+        turns_of(form, both)
+
+
+def test_a_prompt_beside_content_is_not_left_out() -> None:
+    row = Row({"input": "q", "content": "a", "id": "1"}, "x", 1)
+    with pytest.raises(RowError, match="'input' holds text of the prompt"):
+        FORMATS.load("plain_text")().parse(row)
+    assert FORMATS.load("plain_text")().parse_noting(row, named=True)[1] == ["input", "id"]

@@ -47,6 +47,53 @@ def test_questions_and_answers_in_a_text_are_named(text: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     "text",
+    ['{"instruction": "q", "output": "a"}\n', '[\n{"question": "q"}\n]', '\n{\n "text": "a"\n}\n'],
+)
+def test_json_in_a_text_is_named_and_not_trained(text: str, tmp_path: Path) -> None:
+    said = refused(tmp_path / "a.txt", text)
+    assert "holds JSON, not text" in said
+    assert "format: plain_text" in said
+    assert read_source(SourceSettings(path=str(tmp_path / "a.txt"), format="plain_text")).rows
+
+
+def test_full_width_commas_between_columns_are_named(tmp_path: Path) -> None:
+    assert "full-width commas" in refused(tmp_path / "a.csv", "问题，答案\n锡是什么，一种金属\n")
+
+
+def test_a_word_document_is_not_called_a_zip_archive(tmp_path: Path) -> None:
+    (tmp_path / "a.docx").write_bytes(b"PK\x03\x04" + bytes(30))
+    said = refused(tmp_path / "a.docx")
+    assert "a document of an Office" in said
+    assert "copy its text" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[{"instruction": "a\nb", "output": "c"}]', "a line break is written \\n"),
+        ('[{"instruction": "C:\\data", "output": "c"}]', "a backslash is written twice"),
+        ('[{"instruction": "a" "output": "c"}]', "straight quotes"),
+    ],
+)
+def test_a_syntax_error_is_said_with_its_own_remedy(text: str, said: str, tmp_path: Path) -> None:
+    assert said in refused(tmp_path / "a.json", text)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"question": {"0": "q", "1": "r"}, "answer": {"0": "a", "1": "b"}}', '{"q": ["x"], "a": ["y"]}']
+)
+def test_a_table_by_columns_is_named_with_what_to_type_in_pandas(text: str, tmp_path: Path) -> None:
+    said = refused(tmp_path / "a.json", text)
+    assert "a table by columns" in said
+    assert "orient='records'" in said
+
+
+def test_a_row_that_is_chinese_text_is_shown_as_it_stands(tmp_path: Path) -> None:
+    assert "锡是什么" in refused(tmp_path / "a.json", '["锡是什么", "一种金属"]')
+
+
+@pytest.mark.parametrize(
+    "text",
     [
         "A: the first letter.\n\nQ: a later one.\n",
         "Intro.\n\nQ: x\nA: y\n",

@@ -14,6 +14,7 @@ import torch
 from pydantic import ValidationError
 from torch.utils.data import Dataset, IterableDataset
 
+from weitiao.core.errors import DataError
 from weitiao.data.dataset import check_data
 from weitiao.data.settings import DataSettings, SourceSettings
 from weitiao.data.sources import read_source
@@ -84,6 +85,12 @@ def test_what_arrow_padded_is_left_out_and_what_was_written_stays(tmp_path: Any)
     assert [row.fields for row in read_source(SourceSettings(rows=written)).rows] == written
     built = pandas.DataFrame(written)
     assert [row.fields for row in read_source(SourceSettings(rows=built)).rows] == written
+
+
+def test_two_columns_of_one_name_are_refused() -> None:
+    frame = pandas.DataFrame([["q", "a", "b"]], columns=["question", "answer", "answer"])
+    with pytest.raises(DataError, match="two columns of one name"):
+        check_data(DataSettings(sources=[SourceSettings(rows=frame)]))
 
 
 def test_what_is_no_row_is_named_and_the_others_are_read() -> None:

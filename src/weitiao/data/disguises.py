@@ -46,6 +46,10 @@ MARKS: tuple[tuple[bytes, Disguise], ...] = (
     (b"version https://git-lfs", Disguise("a pointer of git LFS, not the file itself", "git lfs pull")),
     (b"GGUF", Disguise("a GGUF model", "name it under model; the data is another file")),
 )
+DOCUMENT = Disguise(
+    "a document of an Office", "copy its text into a .txt file, a table in it into an .xlsx file"
+)
+DOCUMENTS = (".docx", ".pptx", ".odt", ".wps")
 PICKLE = Disguise(
     "a Python pickle, which can run code and is never read", "write the rows as JSON lines from Python"
 )
@@ -66,6 +70,8 @@ PROSE = (".txt", ".md", ".markdown")
 
 def disguise(head: bytes, suffixes: tuple[str, ...]) -> Disguise | None:
     """Return what a file that begins with `head` is, where that is none of the kinds `suffixes` stand for."""
+    if head.startswith(b"PK\x03\x04") and set(suffixes) & set(DOCUMENTS):
+        return DOCUMENT
     found = (
         next((one for mark, one in MARKS if head.startswith(mark)), None)
         or _binary(head)

@@ -22,6 +22,13 @@ def no_header(sample: Sequence[Row], path: str | None) -> Problem | None:
     if path is None or not sample or bare_suffix(Path(path)) not in TABLES:
         return None
     names = list(sample[0].fields)
+    if len(names) == 1 and "，" in names[0]:
+        return Problem(
+            f"{path} has full-width commas between its columns",
+            f"{path}:1: {names[0][:SHOWN_CHARACTERS]}",
+            "plain commas, as in 问题,答案",
+            "replace each ， between columns by a plain comma, or save the table as .xlsx",
+        )
     if not any(SENTENCE.search(name.strip()) or len(name) > LONGEST_NAME for name in names):
         return None
     shown = " | ".join(name[:SHOWN_CHARACTERS] for name in names)

@@ -219,6 +219,16 @@ def excerpt(line: str, column: int) -> str:
     return f"{shown}\n{' ' * width}^"
 
 
+USUAL_REMEDY = (
+    'mend the line: text stands in straight quotes ("), one comma separates items, none before ] or }'
+)
+REMEDIES = {
+    "Invalid control character": "mend the line: within a text a line break is written \\n, a tab \\t",
+    "Invalid \\": "mend the line: within a text a backslash is written twice, as in C:\\\\data and \\\\frac",
+}
+"""What a syntax error's message begins with -> what to do."""
+
+
 def _syntax_error(window: Window, error: json.JSONDecodeError, source: str) -> JsonSyntaxError:
     """Describe a syntax error in a JSON file."""
     place = window.place(error.pos)
@@ -226,8 +236,8 @@ def _syntax_error(window: Window, error: json.JSONDecodeError, source: str) -> J
     if place.at_end or error.msg.startswith("Unterminated"):
         remedy = "the file ends too early: it may have been cut off, copy or download it again"
     else:
-        remedy = (
-            'mend the line: text stands in straight quotes ("), one comma separates items, none before ] or }'
+        remedy = next(
+            (said for begins, said in REMEDIES.items() if error.msg.startswith(begins)), USUAL_REMEDY
         )
     what, expected = f"{source} is not JSON that can be read", "a list of objects: [{...}, {...}]"
     return JsonSyntaxError(Problem(what, shown, expected, remedy), place)

@@ -34,7 +34,7 @@ def row_of(value: object, source: str, line: int, column: int) -> Row | BadRow:
         return Row(value, source, line, column)
     if name := turns_column(value):
         return Row({name: value}, source, line, column)
-    shown = ascii(value) if isinstance(value, str) else repr(value)
+    shown = repr(value)
     place = f"{source}:{line}" + (f":{column}" if column else "")
     return BadRow(place, "it is not an object {...}", shown[:EXCERPT_CHARACTERS])
 
@@ -73,8 +73,20 @@ def no_list(whole: Mapping[str, object], source: str) -> DataError:
         return DataError(
             Problem(f"{source} holds one row, not a list of rows", got, "a list of objects", remedy)
         )
+    if not lists and _is_table(whole):
+        remedy = "from pandas: frame.to_json(PATH, orient='records', lines=True, force_ascii=False)"
+        return DataError(
+            Problem(f"{source} holds a table by columns, not a list of rows", got, expected, remedy)
+        )
     remedy = "keep the list that holds the rows, in a file of its own" if lists else ""
     return DataError(Problem(f"{source} holds no list of rows", got, expected, remedy))
+
+
+def _is_table(whole: Mapping[str, object]) -> bool:
+    """Whether an object holds columns as pandas and dicts of lists write them: all with as many cells."""
+    cells = [value for value in whole.values() if isinstance(value, dict | list)]
+    sizes = {len(value) for value in cells}
+    return len(cells) == len(whole) > 1 and len(sizes) == 1 and sizes != {0} and len({*map(type, cells)}) == 1
 
 
 def _splits(lists: list[str], source: str, got: str) -> Problem:

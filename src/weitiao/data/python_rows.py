@@ -7,9 +7,11 @@ rows of a datasets.Dataset, and the lists of a DataFrame that are arrays, as pan
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
+from ..core.errors import DataError, Problem
 from .arrow_rows import without_nulls
 from .bad_rows import BadRow
 from .conversation import Row
@@ -81,6 +83,15 @@ def _is_arrow(rows: object) -> bool:
 def _frame_records(frame: Any) -> Iterator[dict[str, object]]:  # noqa: ANN401  (pandas is imported by its users)
     pandas = sys.modules["pandas"]
     names = [str(name) for name in frame.columns]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise DataError(
+            Problem(
+                "the DataFrame has two columns of one name",
+                repr(twice[0]),
+                "a name of its own for each column",
+                "rename one of them",
+            )
+        )
     missing = (type(pandas.NA), type(pandas.NaT))
     for cells in frame.itertuples(index=False, name=None):
         # Only NaN, which is how pandas writes a missing cell, differs from itself.

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..conversation import Message, Row
-from ._base import RowError, first_of, kind_of, list_in, missing, said_in_text, unpacked
+from ._base import RowError, first_of, kind_of, list_in, missing, said_in_text, shortened, unpacked
 from ._fields import is_empty
 from ._turns import checked_turns, turn_of, with_system
 from ._weights import masked
@@ -17,6 +17,8 @@ PROMPTS = ("prompt", "instruction", "question", "query")
 TALKS = ("messages", "conversations", "conversation")
 CONTEXTS = ("context", "passage")
 """Text to read before the question."""
+THOUGHTS = ("reasoning_content", "Complex_CoT")
+"""An answer's thought in a column of its own (DeepSeek's name, and that of medical-o1-reasoning-SFT)."""
 INPUT = "input"
 """What the instruction is about; where nothing else asks, the question itself."""
 ASKING = (*PROMPTS, INPUT, *CONTEXTS, *TALKS, "system", "system_prompt", "history")
@@ -122,8 +124,19 @@ def history_in(fields: Mapping[str, Any]) -> list[Message]:
 
 def one_exchange(fields: Mapping[str, Any], question: str, answer: str) -> list[Message]:
     """Return a row's system message and history, its question and its answer; raises RowError."""
-    last = [Message("user", question), Message("assistant", answer)]
+    last = [Message("user", question), Message("assistant", answer, extra=_thought_in(fields, answer))]
     return with_system(fields, [*history_in(fields), *last])
+
+
+def _thought_in(fields: Mapping[str, Any], answer: str) -> dict[str, str]:
+    """Return a row's thought as templates read it, nothing where it has none; raises RowError where the answer has one
+    too.
+    """
+    name = first_of(THOUGHTS, fields)
+    thought = _optional_text(fields, name) if name else ""
+    if thought.strip() and "<think>" in answer:
+        raise RowError(f"{name!r} holds a thought, and so does the answer", shortened(thought))
+    return {"reasoning_content": thought} if thought.strip() else {}
 
 
 def joined(*texts: str) -> str:

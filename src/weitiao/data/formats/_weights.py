@@ -11,6 +11,9 @@ from ._base import RowError, kind_of, number_of, shortened, truth_of, unpacked
 from ._fields import is_empty
 from ._known import LOSS_MASK, LOSS_WEIGHTS, TRAINED, WEIGHTS
 
+MOST_WEIGHT = 10_000
+"""As of a source's weight; far beyond it a loss in 32 bits becomes infinite."""
+
 
 def weight_in(fields: Mapping[str, Any], owner: str = "") -> float | None:
     """Return the loss weight that a turn or row names, None where it names none; raises RowError, also where two
@@ -38,6 +41,8 @@ def weight_of(value: object, what: str) -> float:
     weight = number_of(float(value) if isinstance(value, bool) else value, what)
     if weight < 0:
         raise RowError(f"{what} is below 0", shortened(value))
+    if weight > MOST_WEIGHT:
+        raise RowError(f"{what} is above {MOST_WEIGHT:,}", shortened(value))
     return weight
 
 

@@ -11,7 +11,7 @@ from typing import ClassVar
 from ..conversation import Conversation, Row
 from ._base import Format, needed, said_in_text
 from ._calls import TOOLS, tools_in
-from ._prompts import CONTEXTS, one_exchange, question_in
+from ._prompts import CONTEXTS, THOUGHTS, one_exchange, question_in
 from ._turns import conversation
 
 
@@ -27,6 +27,7 @@ class Alpaca(Format):
         "system_prompt",
         "history",
         *CONTEXTS,
+        *THOUGHTS,
         *TOOLS,
     )
     ways: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"instruction", "output"}),)

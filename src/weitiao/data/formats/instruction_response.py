@@ -10,7 +10,7 @@ from typing import ClassVar
 from ..conversation import Conversation, Row
 from ._base import Format, each_of, needed, said_in_text
 from ._calls import TOOLS, tools_in
-from ._prompts import CONTEXTS, one_exchange, question_in
+from ._prompts import CONTEXTS, THOUGHTS, one_exchange, question_in
 from ._turns import conversation
 
 ASKED = ("instruction", "prompt", "query", "question", "input")
@@ -27,6 +27,7 @@ class InstructionResponse(Format):
         *ASKED,
         *ANSWERED,
         *CONTEXTS,
+        *THOUGHTS,
         "system",
         "system_prompt",
         "history",

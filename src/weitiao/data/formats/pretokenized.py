@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from ..conversation import Row
 from ..forms import Tokens
 from ._base import Format, RowError, list_in, shortened
+from ._fields import is_empty
 
 NOT_TRAINED = -100
 MASKS = ("completion_mask", "assistant_masks", "loss_mask")
@@ -71,8 +72,8 @@ def _whole_numbers(fields: Mapping[str, Any], name: str, count: int | None = Non
 
 
 def _mask(fields: Mapping[str, Any], name: str, count: int) -> list[int] | None:
-    """Return a list of 0 and 1; None where the row has none."""
-    if fields.get(name) is None:
+    """Return a list of 0 and 1; None where the row has none, or an empty one."""
+    if is_empty(fields.get(name)):
         return None
     given = {name: [int(one) if isinstance(one, bool) else one for one in list_in(fields, name)]}
     values = _whole_numbers(given, name, count)

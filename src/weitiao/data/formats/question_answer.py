@@ -12,7 +12,7 @@ from ..conversation import Conversation, Row
 from ._base import Format, RowError, each_of, missing, needed, said_in_text, unpacked
 from ._calls import TOOLS, tools_in
 from ._fields import within
-from ._prompts import CONTEXTS, completed, one_exchange
+from ._prompts import CONTEXTS, THOUGHTS, completed, one_exchange
 from ._turns import conversation
 
 ANSWERS = ("answer", "answers")
@@ -26,6 +26,7 @@ class QuestionAnswer(Format):
         "question",
         *ANSWERS,
         *CONTEXTS,
+        *THOUGHTS,
         "input",
         "system",
         "system_prompt",

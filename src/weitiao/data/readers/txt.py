@@ -19,6 +19,7 @@ ASKED = "q|question|user|human|instruction|input|prompt|问|问题|提问|用户
 ANSWERED = "a|answer|assistant|ai|bot|gpt|response|output|reply|答|答案|回答|回复|助手|输出"
 LABEL = re.compile(rf"\W{{0,4}}(?:({ASKED})|(?:{ANSWERED}))\s?\d{{0,5}}\W{{0,3}}[:：]", re.IGNORECASE)
 """What stands before a question or an answer that is written into a text."""
+JSON_ROWS = re.compile(r'\s*(\[\s*\{|\{\s*"[^"]*"\s*:)')
 HEAD_LINES = 400
 
 
@@ -34,6 +35,7 @@ class Txt(Reader):
             lines = iter(partial(text.readline, LONGEST_TEXT), "")
             head = list(islice(lines, HEAD_LINES))
             if file.source.format == "auto" and not file.source.lines:
+                _refuse_json(head, file.name)
                 _refuse_dialogue(head, file.name)
             documents = _by_lines if file.source.lines else _documents
             for number, document in documents(chain(head, lines)):
@@ -49,6 +51,20 @@ def document_row(text: str, source: str, line: int) -> Row | BadRow:
     if "\0" in text:
         return BadRow(f"{source}:{line}", "it holds a NUL byte", "the file may be damaged, or no text")
     return Row({"text": text}, source, line)
+
+
+def _refuse_json(head: Iterable[str], source: str) -> None:
+    """Raise DataError where a text is rows in JSON, whose braces and names of columns would be trained."""
+    begun = "".join(islice((line for line in head if line.strip()), 3)).lstrip("\ufeff")
+    if JSON_ROWS.match(begun):
+        raise DataError(
+            Problem(
+                f"{source} holds JSON, not text",
+                begun.strip()[:60],
+                "a name that says what it holds: .json, or .jsonl for an object a line",
+                "rename it, or format: plain_text under the source in data.sources to train every character of it",
+            )
+        )
 
 
 def _refuse_dialogue(head: Iterable[str], source: str) -> None:
