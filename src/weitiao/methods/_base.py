@@ -76,6 +76,10 @@ class Attached(ABC):
         """Return the names whose learning rate LoRA+ multiplies (none where the method has no B matrices)."""
         return frozenset()
 
+    def undecayed_parameters(self) -> frozenset[str]:
+        """Return the names that weight decay leaves alone: vectors, which scale or shift (norms, biases)."""
+        return frozenset(name for name, parameter in self.trainable().items() if parameter.ndim < 2)
+
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write what was trained into `folder`, as safetensors in PEFT's or transformers' format."""

@@ -127,7 +127,8 @@ def build_training(
         log.emit(
             "note", text="examples go through one at a time, each as long as it is, so nothing is compiled"
         )
-    optimizer = build_optimizer(parameters, attached.fast_parameters(), settings, recipe.lr)
+    undecayed = attached.undecayed_parameters()
+    optimizer = build_optimizer(parameters, attached.fast_parameters(), settings, recipe.lr, undecayed)
     stepper = Stepper(
         attached=attached,
         forward=forward,
