@@ -78,11 +78,22 @@ def fused(path: str) -> int:
 
 
 def names_for(wanted: Iterable[str], every: Iterable[str]) -> list[str]:
-    """Return names that PEFT reads as exactly the wanted paths, sorted: a last name where no other path ends so, else
-    whole paths."""
+    """Return names that PEFT reads as exactly the wanted paths, sorted: the fewest last segments that no other path
+    ends in, or whole paths where those would have a block's number in them."""
     kept = set(wanted)
-    others = {_last(path) for path in every if path not in kept}
-    return sorted({path if _last(path) in others else _last(path) for path in kept})
+    others = {ending for path in every if path not in kept for ending in _endings(path)}
+    return sorted({_shortest(path, others) for path in kept})
+
+
+def _shortest(path: str, others: Collection[str]) -> str:
+    found = next((ending for ending in _endings(path) if ending not in others), path)
+    return path if any(segment.isdigit() for segment in found.split(".")) else found
+
+
+def _endings(path: str) -> list[str]:
+    """Return a path's ends, the shortest first: `c_proj`, `mlp.c_proj`, and so on."""
+    segments = path.split(".")
+    return [".".join(segments[-count:]) for count in range(1, len(segments) + 1)]
 
 
 def _last(path: str) -> str:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-    from transformers import PreTrainedModel
+    from transformers import DynamicCache, PreTrainedModel
 
 TOKENS = 4
-WITHOUT_DATA = (RuntimeError, TypeError, ValueError, AttributeError)
+WITHOUT_DATA = (RuntimeError, TypeError, ValueError, AttributeError, LookupError)
 """What a forward raises that looks at numbers, of which there are none here, or that takes no mask of this shape."""
 
 
@@ -112,3 +112,53 @@ def _runs(twin: PreTrainedModel, ids_1T: Tensor, mask: dict[str, torch.Tensor]) 
     except WITHOUT_DATA:
         return False
     return True
+
+
+@dataclass(frozen=True)
+class CacheShape:
+    """The heads and numbers a head that every block keeps for each token."""
+
+    heads: int
+    numbers: int
+
+
+_CACHES: dict[tuple[type, str], CacheShape | None] = {}
+
+
+def cache_shape(model: PreTrainedModel) -> CacheShape | None:
+    """Return what a model's blocks keep of a text for the tokens that follow it.
+
+    None where they differ, keep something else than keys and values of one shape, or where that does not show without
+    weights. One head is kept for all queries by models with multi-query attention, whatever their config calls it.
+    """
+    key = (type(model), model.config.to_json_string())
+    if key not in _CACHES:
+        _CACHES[key] = _cache_shape(model)
+    return _CACHES[key]
+
+
+def _cache_shape(model: PreTrainedModel) -> CacheShape | None:
+    import torch
+    from transformers import DynamicCache
+
+    ids_1T = torch.zeros(1, TOKENS, dtype=torch.long, device="meta")
+    mask_11TT = torch.ones(1, 1, TOKENS, TOKENS, dtype=torch.bool, device="meta")
+    for mask in ({"attention_mask": mask_11TT}, {}):
+        cache = DynamicCache()
+        try:
+            with torch.no_grad():
+                _twin(model)(input_ids=ids_1T, past_key_values=cache, use_cache=True, **mask)
+            return _one_shape(cache)
+        except WITHOUT_DATA:  # also where a block keeps no keys
+            continue
+    return None
+
+
+def _one_shape(cache: DynamicCache) -> CacheShape | None:
+    """Return the shape that all keys and values (1, heads, T, numbers) of a cache have."""
+    shapes = {tuple(part.shape) for layer in cache.layers for part in (layer.keys, layer.values)}
+    if len(shapes) != 1:
+        return None
+    _, *shape = shapes.pop()
+    heads, tokens, numbers = shape if len(shape) == 3 else (0, 0, 0)
+    return CacheShape(heads, numbers) if tokens == TOKENS else None
