@@ -12,13 +12,14 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from ..core.errors import Problem
 from ..core.lists import read_numbers
 from ..core.settings import LEFT_OUT, Unfit
-from ..models.anatomy import anatomy, head_to_save, linear_classes, sides, task_type, transposed_paths
+from ..models.anatomy import anatomy, head_to_save, is_inside, linear_classes, sides, task_type, transposed_paths
 from ..models.precision import quantization_of
 from ..models.text_path import text_path
 from ._checks import missing_names, module_table, modules_fully_matching, modules_matching
 from ._experts import experts_named, experts_of, halves_named, names_for
 from ._others import DoesNotApply
 from ._peft import PeftMethod
+from ._reach import left_out, packed_in_part
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -166,6 +167,13 @@ class TargetedMethod(PeftMethod):
         """Return the chosen layers for PEFT, as names that mean them and no others."""
         return names_for(self.paths(model), [path for path, _ in model.named_modules()])
 
+    def left_out(self, model: PreTrainedModel) -> list[str]:
+        """Return which experts, routers and layers beside the text's way stay as they are, with their share."""
+        found = self._in_blocks(model, reached(model, paths_of(model, self.wanted(model))))
+        dropped = set(found) - set(self.paths(model))
+        sentences = left_out(model, self.experts(model), self.expert_obstacle(), dropped)
+        return sentences + packed_in_part(model)
+
     def placement(self, model: PreTrainedModel) -> dict[str, Any]:
         """Return the arguments that PEFT's settings of every such method take."""
         return {
@@ -180,6 +188,7 @@ class TargetedMethod(PeftMethod):
             model, "method.modules_to_save", self.modules_to_save
         )
         found += self._layer_problems(model) + self._base_problems(quantization_of(config))
+        found += self._packed_problems(model, quantization_of(config))
         return found or self._transposed_problems(model) or self.shape_problems(model, config)
 
     def shape_problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
@@ -256,6 +265,24 @@ class TargetedMethod(PeftMethod):
         expected = "quantization: none, or a method that leaves the weights packed: " + ", ".join(able)
         return [Problem(what, got, expected, "model.quantization=none")]
 
+    def _packed_problems(self, model: PreTrainedModel, quantization: str) -> list[Problem]:
+        """Return a problem where a module to be trained whole holds layers that are packed into few bits."""
+        if quantization == "none":
+            return []
+        packed = packed_layers(model)
+        named = {name: modules_matching(model, name) for name in self.modules_to_save}
+        wrong = [
+            name
+            for name, places in named.items()
+            if any(is_inside(path, place) for path in packed for place in places)
+        ]
+        if not wrong:
+            return []
+        what = "method.modules_to_save names layers whose weights are packed, which cannot be trained whole"
+        got = f"{', '.join(wrong)}, model.quantization: {quantization}"
+        expected = "modules that stay whole: the head, embeddings and norms"
+        return [Problem(what, got, expected, f"method.target_modules with {wrong[0]}, or model.quantization=none")]
+
     def _transposed_problems(self, model: PreTrainedModel) -> list[Problem]:
         """Return a problem where the method reads weights as out x in and the layers hold in x out."""
         if self.on_transposed:
@@ -315,6 +342,13 @@ def reached(model: PreTrainedModel, paths: Iterable[str]) -> list[str]:
     """Return those of some paths that a text passes through, and that are no routers of experts."""
     texts, left_out = text_path(model), set(anatomy(model).off_path)
     return [path for path in paths if texts.passes(path) and path not in left_out]
+
+
+def packed_layers(model: PreTrainedModel) -> list[str]:
+    """Return the paths of the layers that a base held in few bits packs: all linear ones but the head."""
+    head = anatomy(model).head
+    linears = {path: m for path, m in model.named_modules() if isinstance(m, linear_classes())}
+    return [p for p, m in linears.items() if p != head and (m.weight.is_meta or not m.weight.is_floating_point())]
 
 
 def shapes(model: nn.Module, paths: list[str]) -> dict[str, tuple[int, int]]:

@@ -99,7 +99,7 @@ def anatomy(model: PreTrainedModel) -> Anatomy:
     routers = tuple(p for p in reached if not texts.gives_tensor(p) or _is_router(model, p, experts))
     inner = [path for path in reached if path not in set(routers)]
     attention = tuple(path for path in inner if _is_attention(model, stacks, path))
-    norms = [path for path, module in model.named_modules() if type(module).__name__.endswith("Norm")]
+    norms = [path for path, module in model.named_modules() if _is_norm(module)]
     tokens, head = model.get_input_embeddings(), model.get_output_embeddings()
     tables = [path for path, module in model.named_modules() if isinstance(module, nn.Embedding)]
     outer_tables = [path for path in tables if not _is_in_any(path, stacks)]
@@ -218,6 +218,11 @@ def _holds_experts(module: nn.Module) -> bool:
     return bool(stacked) and own[0][0] > 1 and {shape[0] for shape in own} == {own[0][0]} and min(
         side for shape in stacked for side in shape[1:]
     ) > 1
+
+
+def _is_norm(module: nn.Module) -> bool:
+    """Whether a module is a normalisation layer that has weights; some only divide."""
+    return type(module).__name__.endswith("Norm") and next(module.parameters(), None) is not None
 
 
 def _is_router(model: nn.Module, path: str, experts: Iterable[str]) -> bool:
