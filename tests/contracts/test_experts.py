@@ -81,8 +81,12 @@ def test_seven_names_mean_the_experts_as_well(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", MIXTURES)
-@pytest.mark.parametrize("settings", [{"init_lora_weights": "pissa", "r": 4}, {"use_dora": True}, {"dropout": 0.1}])
-def test_other_kinds_of_lora_merge_too(settings: dict[str, object], architecture: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "settings", [{"init_lora_weights": "pissa", "r": 4}, {"use_dora": True}, {"dropout": 0.1}]
+)
+def test_other_kinds_of_lora_merge_too(
+    settings: dict[str, object], architecture: str, tmp_path: Path
+) -> None:
     attached = trained(Lora(target_modules="all-linear", **settings), architecture)
     wanted = logits(attached.model)
     attached.save(tmp_path)

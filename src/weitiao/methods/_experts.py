@@ -45,7 +45,9 @@ def experts_named(model: PreTrainedModel, name: str) -> list[str]:
 def halves_named(path: str, names: Iterable[str]) -> list[str]:
     """Return the names, as they are today, that mean a part of an expert's parameter; none where one means it whole."""
     own = path.rpartition(".")[2]
-    meant = {OLDER_NAMES.get(name, name) for name in (n.rpartition(".")[2] for n in names) if _means(name, path)}
+    meant = {
+        OLDER_NAMES.get(name, name) for name in (n.rpartition(".")[2] for n in names) if _means(name, path)
+    }
     return [] if own in meant or len(_words(own)) < 2 else sorted(meant)
 
 

@@ -185,7 +185,9 @@ def _untie_targets(model: PeftModel) -> None:
     for module in model.modules():
         if isinstance(module, BaseTunerLayer) and not shares_on_merging(module):
             base = module.get_base_layer()
-            weight = dict(base.named_parameters(recurse=False)).get("weight")  # experts have none of that name
+            weight = dict(base.named_parameters(recurse=False)).get(
+                "weight"
+            )  # experts have none of that name
             if owners.get(id(weight), 0) > 1:
                 base.weight = Parameter(base.weight.detach().clone(), requires_grad=False)
 
@@ -377,7 +379,9 @@ def _stored_names(folder: Path) -> set[str]:
     except (OSError, SafetensorError) as error:
         what = "the adapter's weights cannot be read"
         got = f"{folder / WEIGHTS_FILE}: {error}"
-        raise ModelError(Problem(what, got, "a whole file, as it was saved", "copy the adapter again")) from error
+        raise ModelError(
+            Problem(what, got, "a whole file, as it was saved", "copy the adapter again")
+        ) from error
 
 
 def _stored(folder: Path) -> dict[str, Tensor]:

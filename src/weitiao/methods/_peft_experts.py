@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 from ._experts import KIND, OLDER_NAMES
 
 if TYPE_CHECKING:
-    from peft import PeftConfig, PeftModel
-    from torch import Tensor
     from transformers import PreTrainedModel
 
 CONVERSION = "peft.utils.transformers_weight_conversion"

@@ -65,5 +65,7 @@ def named_as_now(model: PeftModel, stored: Mapping[str, Tensor]) -> dict[str, Te
     from peft.utils.transformers_weight_conversion import convert_peft_adapter_state_dict_for_transformers
 
     config = next(iter(model.peft_config.values()))
-    converted: dict[str, Tensor] = convert_peft_adapter_state_dict_for_transformers(model, config, dict(stored))
+    converted: dict[str, Tensor] = convert_peft_adapter_state_dict_for_transformers(
+        model, config, dict(stored)
+    )
     return converted

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def left_out(model: PreTrainedModel, adapted: Iterable[str], obstacle: str, dropped: Iterable[str]) -> list[str]:
+def left_out(
+    model: PreTrainedModel, adapted: Iterable[str], obstacle: str, dropped: Iterable[str]
+) -> list[str]:
     """Return a sentence for each part of a mixture or of a model for more than texts that stays as it is.
 
-    `adapted` are the experts' parameters that are adapted, `obstacle` says why others are not, `dropped` are layers that
-    PEFT cannot adapt. A model without such parts gives none.
+    `adapted` are the experts' parameters that are adapted, `obstacle` says why others are not, `dropped` are layers
+    that PEFT cannot adapt. A model without such parts gives none.
     """
     parts, chosen = anatomy(model), set(adapted)
     weights = dict(model.named_parameters())

@@ -12,7 +12,15 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from ..core.errors import Problem
 from ..core.lists import read_numbers
 from ..core.settings import LEFT_OUT, Unfit
-from ..models.anatomy import anatomy, head_to_save, is_inside, linear_classes, sides, task_type, transposed_paths
+from ..models.anatomy import (
+    anatomy,
+    head_to_save,
+    is_inside,
+    linear_classes,
+    sides,
+    task_type,
+    transposed_paths,
+)
 from ..models.precision import quantization_of
 from ..models.text_path import text_path
 from ._checks import missing_names, module_table, modules_fully_matching, modules_matching
@@ -198,7 +206,9 @@ class TargetedMethod(PeftMethod):
     def _target_problems(self, model: PreTrainedModel) -> list[Problem]:
         wanted = self.wanted(model)
         found = paths_of(model, wanted)
-        if not (reached(model, found) or self.experts(model)) and (wanted in ("all-linear", []) or self._is_auto):
+        if not (reached(model, found) or self.experts(model)) and (
+            wanted in ("all-linear", []) or self._is_auto
+        ):
             what = f"{self.name} finds no {self.adapted_kind} to sit on in this architecture's blocks"
             return [DoesNotApply(what, type(model).__name__)]
         if isinstance(wanted, list):
@@ -242,7 +252,9 @@ class TargetedMethod(PeftMethod):
         if not half:
             return []
         what = "the experts of this model hold two matrices as one parameter, which is adapted whole or not at all"
-        got = f"{', '.join(sorted({name for names in halves.values() for name in names}))} of {', '.join(half)}"
+        got = (
+            f"{', '.join(sorted({name for names in halves.values() for name in names}))} of {', '.join(half)}"
+        )
         return [Problem(what, got, "both names, or neither", "method.target_modules=all-linear")]
 
     def _layer_problems(self, model: PreTrainedModel) -> list[Problem]:
@@ -281,7 +293,9 @@ class TargetedMethod(PeftMethod):
         what = "method.modules_to_save names layers whose weights are packed, which cannot be trained whole"
         got = f"{', '.join(wrong)}, model.quantization: {quantization}"
         expected = "modules that stay whole: the head, embeddings and norms"
-        return [Problem(what, got, expected, f"method.target_modules with {wrong[0]}, or model.quantization=none")]
+        return [
+            Problem(what, got, expected, f"method.target_modules with {wrong[0]}, or model.quantization=none")
+        ]
 
     def _transposed_problems(self, model: PreTrainedModel) -> list[Problem]:
         """Return a problem where the method reads weights as out x in and the layers hold in x out."""
@@ -348,7 +362,9 @@ def packed_layers(model: PreTrainedModel) -> list[str]:
     """Return the paths of the layers that a base held in few bits packs: all linear ones but the head."""
     head = anatomy(model).head
     linears = {path: m for path, m in model.named_modules() if isinstance(m, linear_classes())}
-    return [p for p, m in linears.items() if p != head and (m.weight.is_meta or not m.weight.is_floating_point())]
+    return [
+        p for p, m in linears.items() if p != head and (m.weight.is_meta or not m.weight.is_floating_point())
+    ]
 
 
 def shapes(model: nn.Module, paths: list[str]) -> dict[str, tuple[int, int]]:

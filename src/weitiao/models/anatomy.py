@@ -215,9 +215,12 @@ def _holds_experts(module: nn.Module) -> bool:
     if not own or len(own) < len(list(module.parameters())) or isinstance(module, _ConvNd):
         return False
     stacked = [shape for shape in own if len(shape) == 3]
-    return bool(stacked) and own[0][0] > 1 and {shape[0] for shape in own} == {own[0][0]} and min(
-        side for shape in stacked for side in shape[1:]
-    ) > 1
+    return (
+        bool(stacked)
+        and own[0][0] > 1
+        and {shape[0] for shape in own} == {own[0][0]}
+        and min(side for shape in stacked for side in shape[1:]) > 1
+    )
 
 
 def _is_norm(module: nn.Module) -> bool:
@@ -234,7 +237,9 @@ def _is_router(model: nn.Module, path: str, experts: Iterable[str]) -> bool:
     counts = {model.get_parameter(name).shape[0] for name in scope} | ({1} if scope else set())
     _, outputs = sides(model.get_submodule(path))
     beside = model.get_submodule(_parent(path)).children()
-    readers = [child for child in beside if isinstance(child, linear_classes()) and sides(child)[0] == outputs]
+    readers = [
+        child for child in beside if isinstance(child, linear_classes()) and sides(child)[0] == outputs
+    ]
     return outputs in counts and not readers
 
 
