@@ -389,7 +389,8 @@ def _stored(folder: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     _stored_names(folder)
-    return load_file(folder / WEIGHTS_FILE)
+    tensors: dict[str, Tensor] = load_file(folder / WEIGHTS_FILE)
+    return tensors
 
 
 def _some(names: Collection[str]) -> str:

@@ -24,11 +24,11 @@ def read_as_experts(model: PreTrainedModel) -> frozenset[str]:
     """
     if find_spec(CONVERSION) is None:
         return frozenset()
-    return _read_as_experts(model.config.model_type, type(model.config))
+    return _read_as_experts(str(model.config.model_type))
 
 
 @cache
-def _read_as_experts(model_type: str, config_class: type) -> frozenset[str]:
+def _read_as_experts(model_type: str) -> frozenset[str]:
     return frozenset(name for name in MAYBE_EXPERTS if _is_taken(name, model_type))
 
 

@@ -361,10 +361,12 @@ def reached(model: PreTrainedModel, paths: Iterable[str]) -> list[str]:
 def packed_layers(model: PreTrainedModel) -> list[str]:
     """Return the paths of the layers that a base held in few bits packs: all linear ones but the head."""
     head = anatomy(model).head
-    linears = {path: m for path, m in model.named_modules() if isinstance(m, linear_classes())}
-    return [
-        p for p, m in linears.items() if p != head and (m.weight.is_meta or not m.weight.is_floating_point())
-    ]
+    weights = {
+        path: module.get_parameter("weight")
+        for path, module in model.named_modules()
+        if isinstance(module, linear_classes()) and path != head
+    }
+    return [path for path, weight in weights.items() if weight.is_meta or not weight.is_floating_point()]
 
 
 def shapes(model: nn.Module, paths: list[str]) -> dict[str, tuple[int, int]]:
