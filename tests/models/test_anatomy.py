@@ -142,5 +142,5 @@ def test_a_model_without_blocks_is_refused() -> None:
             super().__init__(PretrainedConfig())
             self.linear = nn.Linear(2, 2)
 
-    with pytest.raises(ModelError, match="no row of equal blocks"):
+    with pytest.raises(ModelError, match="no row of blocks"):
         anatomy(Flat())

@@ -38,7 +38,7 @@ class OptimizerSettings(Settings):
     """adamw (on CUDA as one kernel), adamw_fused (one kernel on a CPU too), adafactor, lion, and adamw_8bit and
     paged_adamw_8bit, whose state takes a quarter of the memory (bitsandbytes)."""
     weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    """Decoupled weight decay; biases and norms are left out of it."""
+    """Decoupled weight decay; biases, norms and other vectors that scale are left out of it."""
     betas: tuple[DecayRate, DecayRate] = (0.9, 0.999)
     """Decay rates of the gradient's mean and square."""
     eps: float = Field(default=1e-8, gt=0, allow_inf_nan=False)
@@ -146,11 +146,15 @@ def require_installed(settings: OptimizerSettings) -> None:
 
 
 def build_optimizer(
-    parameters: Mapping[str, Parameter], fast: frozenset[str], settings: OptimizerSettings, lr: float
+    parameters: Mapping[str, Parameter],
+    fast: frozenset[str],
+    settings: OptimizerSettings,
+    lr: float,
+    undecayed: frozenset[str] = frozenset(),
 ) -> Optimizer:
     """Build the optimizer over named parameters; raises SettingsError when LoRA+ is asked for and nothing is `fast`."""
     require_fast(settings, fast)
-    groups = group_parameters(parameters, fast, settings, lr)
+    groups = group_parameters(parameters, fast, settings, lr, undecayed)
     return OPTIMIZERS[settings.optimizer](groups, settings, lr)
 
 
@@ -168,13 +172,20 @@ def require_fast(settings: OptimizerSettings, fast: frozenset[str]) -> None:
 
 
 def group_parameters(
-    parameters: Mapping[str, Parameter], fast: frozenset[str], settings: OptimizerSettings, lr: float
+    parameters: Mapping[str, Parameter],
+    fast: frozenset[str],
+    settings: OptimizerSettings,
+    lr: float,
+    undecayed: frozenset[str] = frozenset(),
 ) -> Groups:
-    """Split parameters by learning rate and weight decay; each is in exactly one group, in a fixed order."""
+    """Split parameters by learning rate and weight decay; each is in exactly one group, in a fixed order.
+
+    Parameters of one side and those named in `undecayed` are not decayed.
+    """
     ratio = settings.loraplus_lr_ratio or 1.0
     groups: dict[tuple[float, float], list[Parameter]] = {}
     for name, parameter in parameters.items():
         group_lr = lr * ratio if name in fast else lr
-        decay = settings.weight_decay if parameter.ndim > 1 else 0.0
+        decay = settings.weight_decay if parameter.ndim > 1 and name not in undecayed else 0.0
         groups.setdefault((group_lr, decay), []).append(parameter)
     return [{"params": members, "lr": lr_, "weight_decay": decay} for (lr_, decay), members in groups.items()]

@@ -102,8 +102,20 @@ class Flash:
 
 def attend(kernel: Kernel, query_1HqD: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
     """Return (1, q, H, D), from keys and values (1, g, ., D) that are joined in their order."""
-    attended: Tensor = _Attend.apply(kernel, query_1HqD, *keys, *values)  # type: ignore[no-untyped-call]
+    parts = in_one_type((query_1HqD, *keys, *values))
+    attended: Tensor = _Attend.apply(kernel, *parts)  # type: ignore[no-untyped-call]
     return attended
+
+
+def in_one_type(parts: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Return tensors in the type of the arithmetic: autocast does not look into a function with a gradient of its own.
+
+    Under trained norms queries and keys are fp32 after their rotation and values are of 16 bits.
+    """
+    device = parts[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return parts
+    return [part.to(torch.get_autocast_dtype(device)) for part in parts]
 
 
 class _Attend(torch.autograd.Function):

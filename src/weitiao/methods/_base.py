@@ -76,6 +76,10 @@ class Attached(ABC):
         """Return the names whose learning rate LoRA+ multiplies (none where the method has no B matrices)."""
         return frozenset()
 
+    def undecayed_parameters(self) -> frozenset[str]:
+        """Return the names that weight decay leaves alone: vectors, which scale or shift (norms, biases)."""
+        return frozenset(name for name, parameter in self.trainable().items() if parameter.ndim < 2)
+
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write what was trained into `folder`, as safetensors in PEFT's or transformers' format."""
@@ -157,6 +161,10 @@ class Method(Settings, ABC):
         """Return everything that keeps the method from this model; shapes suffice, weights are not looked at."""
         return []
 
+    def left_out(self, model: PreTrainedModel) -> list[str]:
+        """Return what of a model the method leaves as it is though its settings may not say so, in sentences."""
+        return []
+
     def check(self, model: PreTrainedModel, config: PretrainedConfig) -> None:
         """Raise ModelError with every problem at once, before any weights are loaded; one that lies in the
         architecture names the methods that do apply."""
@@ -178,11 +186,12 @@ class Method(Settings, ABC):
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
     """Return (trainable, all) parameters; a weight packed into 4 bits counts as the numbers it stands for."""
-    sizes = [(p.requires_grad, _logical_size(p)) for p in model.parameters()]
+    sizes = [(p.requires_grad, numbers_of(p)) for p in model.parameters()]
     return sum(size for trains, size in sizes if trains), sum(size for _, size in sizes)
 
 
-def _logical_size(parameter: Parameter) -> int:
+def numbers_of(parameter: Parameter) -> int:
+    """Return how many numbers a parameter stands for, also where it is packed into 4 bits."""
     import torch
 
     if parameter.dtype is not torch.uint8:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from time import monotonic
 from typing import TYPE_CHECKING
 
-from ..core.errors import NotFiniteError, Problem, nearest
+from ..core.errors import ModelError, NotFiniteError, Problem, nearest
 from ..models.anatomy import linear_classes
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 NAMES_SHOWN = 40
+MATCHING_SECONDS = 2
+"""How long a regular expression may take on all the modules of a model."""
 
 
 def refuse_not_finite(tensors: Mapping[str, Tensor], purpose: str) -> None:
@@ -37,8 +39,31 @@ def modules_matching(model: nn.Module, target: str) -> list[str]:
 
 
 def modules_fully_matching(model: nn.Module, pattern: str) -> list[str]:
-    """Return the paths that a regular expression matches from end to end."""
-    return [path for path, _ in model.named_modules() if re.fullmatch(pattern, path)]
+    """Return the paths of modules that a regular expression matches from end to end; raises ModelError where that
+    takes too long."""
+    return fully_matching(pattern, [path for path, _ in model.named_modules()])
+
+
+def fully_matching(pattern: str, paths: Iterable[str]) -> list[str]:
+    """Return the paths that a regular expression matches from end to end.
+
+    Raises ModelError where it takes longer than MATCHING_SECONDS in all: repetitions within repetitions can take longer
+    than anyone waits, on a path of a few dozen signs.
+    """
+    import regex
+
+    compiled, ends = regex.compile(pattern), monotonic() + MATCHING_SECONDS
+    try:
+        return [p for p in paths if compiled.fullmatch(p, timeout=max(ends - monotonic(), 1e-3))]
+    except TimeoutError as error:
+        raise ModelError(
+            Problem(
+                "a regular expression for modules takes too long: it repeats what repeats itself",
+                pattern,
+                f"one that goes through the model's modules within {MATCHING_SECONDS} s",
+                "method.target_modules=all-linear or names with commas",
+            )
+        ) from error
 
 
 def missing_names(model: nn.Module, setting: str, names: Iterable[str]) -> list[Problem]:

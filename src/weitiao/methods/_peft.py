@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from ._base import Attached, Method
 from ._bridge import register, require_mergeable, shares_on_merging
 from ._checks import refuse_not_finite
 from ._notes import renamed_in_transformers
+from ._peft_saved import complete, named_as_now
 from ._swap import swapped
 
 if TYPE_CHECKING:
@@ -61,6 +62,20 @@ class PeftAttached(Attached):
     def fast_parameters(self) -> frozenset[str]:
         """Return the names of LoRA's B matrices (Hayou et al., https://arxiv.org/abs/2402.12354)."""
         return frozenset(name for name in self.trainable() if FAST_SEGMENTS & set(name.split(".")))
+
+    def undecayed_parameters(self) -> frozenset[str]:
+        """Return the names of vectors, also of those held as one row or column: (IA)3's scale around 1.
+
+        The matrices of an adapter of rank 1 have one row or column as well; those are weights of linear layers.
+        """
+        from torch import nn
+
+        matrices = {f"{path}.weight" for path, m in self.model.named_modules() if isinstance(m, nn.Linear)}
+        return frozenset(
+            name
+            for name, parameter in self.trainable().items()
+            if parameter.numel() == max(parameter.shape, default=1) and name not in matrices
+        )
 
     def state(self) -> dict[str, Tensor]:
         """Return the adapter's tensors under the names they have in its file."""
@@ -170,7 +185,10 @@ def _untie_targets(model: PeftModel) -> None:
     for module in model.modules():
         if isinstance(module, BaseTunerLayer) and not shares_on_merging(module):
             base = module.get_base_layer()
-            if owners.get(id(base.weight), 0) > 1:
+            weight = dict(base.named_parameters(recurse=False)).get(
+                "weight"
+            )  # experts have none of that name
+            if owners.get(id(weight), 0) > 1:
                 base.weight = Parameter(base.weight.detach().clone(), requires_grad=False)
 
 
@@ -269,6 +287,7 @@ def load_adapter(model: PreTrainedModel, folder: Path, trainable: bool = False) 
     shape."""
     config = saved_config(folder)
     _stored_names(folder)
+    complete(config, model, _stored_names(folder))
     originals = _trained_biases(model, config)
     try:
         with warnings.catch_warnings():
@@ -293,7 +312,7 @@ def _from_folder(model: PreTrainedModel, config: PeftConfig, folder: Path, train
         from ._peft_prompt import load_prompt
 
         return load_prompt(model, config, folder, trainable)
-    return PeftModel.from_pretrained(model, str(folder), adapter_name=ADAPTER, is_trainable=trainable)
+    return PeftModel.from_pretrained(model, str(folder), ADAPTER, is_trainable=trainable, config=config)
 
 
 def _trained_biases(model: PreTrainedModel, config: PeftConfig) -> list[tuple[Parameter, Tensor]]:
@@ -305,7 +324,7 @@ def _trained_biases(model: PreTrainedModel, config: PeftConfig) -> list[tuple[Pa
 
 def _require_same_names(attached: PeftAttached, folder: Path) -> None:
     """Raise ModelError where the file lacks tensors of the adapter, or holds some that found no place."""
-    stored, expected = _stored_names(folder), set(attached.state())
+    stored, expected = set(named_as_now(attached.model, _stored(folder))), set(attached.state())
     if stored != expected:
         detail = f"missing: {_some(expected - stored)}; left over: {_some(stored - expected)}"
         raise ModelError(_does_not_fit(folder, detail))
@@ -322,8 +341,9 @@ def _does_not_fit(folder: Path, detail: str) -> Problem:
 NOT_COMPARED = frozenset({
     "base_model_name_or_path", "inference_mode", "revision", "peft_version", "auto_mapping", "task_type",
     "init_lora_weights", "runtime_config", "eva_config", "target_modules", "fan_in_fan_out",
+    "layers_to_transform", "layers_pattern", "target_parameters", "rank_pattern", "alpha_pattern",
 })  # fmt: skip
-"""What says where an adapter comes from or how it began; the modules are compared one by one."""
+"""What says where an adapter comes from or how it began; the modules, with their ranks, are compared one by one."""
 HEAD_TASKS = frozenset({"SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"})
 """The tasks, by PEFT's names, whose head is trained whole beside the adapter."""
 
@@ -333,13 +353,20 @@ def _other_modules(model: PreTrainedModel, wanted: PeftConfig, folder: Path) -> 
     """Return a problem where a saved adapter sits on other modules than the settings choose."""
     from peft import get_peft_model
 
-    chosen = set(PeftAttached(get_peft_model(weightless_like(model), wanted), []).state())
-    stored = _stored_names(folder)
-    if chosen == stored:
+    empty = get_peft_model(weightless_like(model), wanted)
+    chosen = {name: tuple(tensor.shape) for name, tensor in PeftAttached(empty, []).state().items()}
+    stored = {name: tuple(tensor.shape) for name, tensor in named_as_now(empty, _stored(folder)).items()}
+    only = _some(chosen.keys() - stored.keys()), _some(stored.keys() - chosen.keys())
+    if chosen.keys() != stored.keys():
+        got = f"only in the settings: {only[0]}; only in {folder}: {only[1]}"
+        what = "the adapter to continue from sits on other modules than the settings choose"
+        return [Problem(what, got, "equal modules", "set method.target_modules as the adapter has it")]
+    other = [name for name in chosen if chosen[name] != stored[name]]
+    if not other:
         return []
-    got = f"only in the settings: {_some(chosen - stored)}; only in {folder}: {_some(stored - chosen)}"
-    what = "the adapter to continue from sits on other modules than the settings choose"
-    return [Problem(what, got, "equal modules", "set method.target_modules as the adapter has it")]
+    got = f"{other[0]}: {chosen[other[0]]} in the settings, {stored[other[0]]} in {folder}"
+    what = "the adapter to continue from has tensors of other sizes than the settings choose"
+    return [Problem(what, got, "equal sizes", "set the method's rank as the adapter has it")]
 
 
 def _stored_names(folder: Path) -> set[str]:
@@ -357,7 +384,16 @@ def _stored_names(folder: Path) -> set[str]:
         ) from error
 
 
-def _some(names: set[str]) -> str:
+def _stored(folder: Path) -> dict[str, Tensor]:
+    """Return an adapter's tensors; raises ModelError where the file is not whole."""
+    from safetensors.torch import load_file
+
+    _stored_names(folder)
+    tensors: dict[str, Tensor] = load_file(folder / WEIGHTS_FILE)
+    return tensors
+
+
+def _some(names: Collection[str]) -> str:
     """Write the first few of some names."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(sorted(names)[:3]) + more if names else "none"

@@ -237,7 +237,6 @@ def _made(name: str) -> type[AnyPeft]:
     made.family = WHAT_THEY_ARE[name][0]
     made.peft_type = name.upper()
     made.config_class = config
-    made.knows_blocks = "layers_to_transform" in {f.name for f in dataclasses.fields(cast("Any", config))}
     return made
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.layer import ParamWrapper
 from transformers.pytorch_utils import Conv1D
 
-from ..models.anatomy import transposed_paths
+from ..models.anatomy import linear_classes, transposed_paths
 from ..models.load import weightless_like
 from ..models.stored import StoredWeights
 from . import _initial
@@ -64,9 +66,16 @@ class LoraAttached(PeftAttached):
                 base.weight.data = (original.float() - _oriented(base, delta)).to(original.dtype)
 
     def _layers(self) -> Iterator[tuple[str, LoraLayer]]:
+        """Yield the adapted linear layers; experts begin as LoRA's default has it, whatever these begin as."""
         for path, module in self.model.get_base_model().named_modules():
-            if isinstance(module, LoraLayer):
+            if isinstance(module, LoraLayer) and isinstance(module.get_base_layer(), linear_classes()):
                 yield path, module
+
+    def _experts(self) -> Iterator[tuple[str, LoraLayer]]:
+        """Yield the adapted parameters of experts, by the parameter's path."""
+        for path, module in self.model.get_base_model().named_modules():
+            if isinstance(module, ParamWrapper) and not isinstance(module.get_base_layer(), linear_classes()):
+                yield f"{path.replace('.base_layer', '')}.{module.parameter_name}", module
 
     def begin_from_quantization_error(self) -> None:
         """Start as LoftQ: B A is the best rank-r form of what quantising took from a weight (not on
@@ -114,6 +123,9 @@ class LoraAttached(PeftAttached):
             math.sqrt(2) if config.use_rslora else 2
         )  # keeps s = alpha / r, or alpha / sqrt(r)
         config.r *= 2
+        for path, layer in self._experts():
+            config.rank_pattern[re.escape(path)] = layer.r[ADAPTER]
+            config.alpha_pattern[re.escape(path)] = layer.lora_alpha[ADAPTER]
         return state, config
 
 

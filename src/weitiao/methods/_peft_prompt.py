@@ -19,6 +19,7 @@ from transformers import DynamicCache
 
 from ..core.errors import ModelError, Problem
 from ..models.anatomy import anatomy, checkpoints_activations, head_to_save, task_type
+from ..models.text_path import CacheShape, cache_shape
 from ._notes import renamed_in_transformers
 
 if TYPE_CHECKING:
@@ -308,9 +309,11 @@ def shape_of(model: PreTrainedModel, per_block: bool) -> Mapping[str, Any]:
     values = config.to_dict()
     width = model.get_input_embeddings().weight.shape[1]
     if per_block:
-        head_dim = values.get("head_dim") or int(config.hidden_size) // heads
-        heads = values.get("num_key_value_heads") or heads
-        width = heads * head_dim
+        kept = cache_shape(model) or CacheShape(
+            values.get("num_key_value_heads") or heads,
+            values.get("head_dim") or int(config.hidden_size) // heads,
+        )
+        heads, width = kept.heads, kept.heads * kept.numbers
     return {
         "num_layers": int(config.num_hidden_layers),
         "token_dim": width,

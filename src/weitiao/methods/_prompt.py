@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from ..core.errors import ModelError, Problem, raise_all
 from ..core.settings import Unfit, left_out
 from ..models.anatomy import anatomy, context_tokens, task_type
+from ..models.text_path import cache_shape, text_path
 from ._notes import renamed_in_transformers
 from ._others import DoesNotApply
 from ._peft import PeftAttached, PeftMethod, load_adapter, saved_config
@@ -87,6 +88,9 @@ class PromptMethod(PeftMethod):
         kinds = sorted(set(text.get("layer_types") or ()) - ROW_LAYERS)
         if self.per_block and "kv_lora_rank" in text:
             kinds.append("compressed keys and values")
+        known = task_type(model) == "CAUSAL_LM" and text_path(model).complete
+        if self.per_block and not kinds and known and cache_shape(model) is None:
+            kinds.append("keys and values of several shapes, or of none")
         if not kinds:
             return []
         what = f"{self.name} needs attention with keys and values in every block"

@@ -12,11 +12,22 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from ..core.errors import Problem
 from ..core.lists import read_numbers
 from ..core.settings import LEFT_OUT, Unfit
-from ..models.anatomy import anatomy, head_to_save, linear_classes, task_type, transposed_paths
+from ..models.anatomy import (
+    anatomy,
+    head_to_save,
+    is_inside,
+    linear_classes,
+    sides,
+    task_type,
+    transposed_paths,
+)
 from ..models.precision import quantization_of
+from ..models.text_path import text_path
 from ._checks import missing_names, module_table, modules_fully_matching, modules_matching
+from ._experts import experts_named, experts_of, halves_named, names_for
 from ._others import DoesNotApply
 from ._peft import PeftMethod
+from ._reach import left_out, packed_in_part
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -96,8 +107,6 @@ class TargetedMethod(PeftMethod):
 
     peft_type: ClassVar[str]
     """The method's key in PEFT's tables."""
-    knows_blocks: ClassVar[bool] = True
-    """Whether PEFT's settings have `layers_to_transform`; without it the layers are named by their whole paths."""
     adapted_kind: ClassVar[str] = "linear layer"
     """What a target has to be, in words; `adapts` tells."""
 
@@ -125,6 +134,8 @@ class TargetedMethod(PeftMethod):
         there is no attention those of the blocks."""
         known = self.known_targets().get(model.config.model_type)
         parts = anatomy(model)
+        if isinstance(known, list | tuple | set):
+            known = [name for name in known if reached(model, modules_matching(model, name))]
         return known or last_names(parts.attention or parts.projections)
 
     def known_targets(self) -> Mapping[str, list[str] | str]:
@@ -136,31 +147,48 @@ class TargetedMethod(PeftMethod):
         ].target_module_mapping
         return table
 
-    def targets(self, model: PreTrainedModel) -> list[str] | str:
-        """Return the chosen layers for PEFT: last names, whole paths or a regular expression."""
-        chosen = self.own_targets(model) if self.target_modules == "auto" else self.target_modules
-        if chosen == "all-linear" and anatomy(model).unreachable:
-            chosen = last_names(anatomy(model).projections)
-        if self.layers_to_transform is None:
-            return chosen
-        paths = paths_of(model, chosen)
-        if not self.knows_blocks:
-            wanted = set(self.layers_to_transform)
-            return [path for path in paths if anatomy(model).block_of(path) in wanted]
-        return last_names(paths) if isinstance(chosen, str) else chosen
+    def wanted(self, model: PreTrainedModel) -> list[str] | str:
+        """Return what is to be adapted, as it was said or chosen: names, a regular expression or `all-linear`."""
+        return self.own_targets(model) if self.target_modules == "auto" else self.target_modules
+
+    def expert_obstacle(self) -> str:
+        """Return why the method leaves the experts of a mixture as they are; nothing where it adapts them."""
+        return f"{self.name} adapts layers, and experts are parameters"
 
     def paths(self, model: PreTrainedModel) -> list[str]:
-        """Return the paths of every layer that will be adapted, whichever block."""
-        return paths_of(model, self.targets(model))
+        """Return the paths of the layers that will be adapted: those that a text passes through."""
+        return self._in_blocks(model, reached(model, paths_of(model, self.wanted(model))))
+
+    def experts(self, model: PreTrainedModel) -> list[str]:
+        """Return the paths of the experts' parameters that will be adapted."""
+        if self.expert_obstacle():
+            return []
+        return self._in_blocks(model, experts_of(model, self.wanted(model)))
+
+    def _in_blocks(self, model: PreTrainedModel, paths: list[str]) -> list[str]:
+        if self.layers_to_transform is None:
+            return paths
+        parts, wanted = anatomy(model), set(self.layers_to_transform)
+        return [path for path in paths if parts.block_of(path) in wanted]
+
+    def targets(self, model: PreTrainedModel) -> list[str]:
+        """Return the chosen layers for PEFT, as names that mean them and no others."""
+        return names_for(self.paths(model), [path for path, _ in model.named_modules()])
+
+    def left_out(self, model: PreTrainedModel) -> list[str]:
+        """Return which experts, routers and layers beside the text's way stay as they are, with their share."""
+        found = self._in_blocks(model, reached(model, paths_of(model, self.wanted(model))))
+        dropped = set(found) - set(self.paths(model))
+        sentences = left_out(model, self.experts(model), self.expert_obstacle(), dropped)
+        return sentences + packed_in_part(model)
 
     def placement(self, model: PreTrainedModel) -> dict[str, Any]:
         """Return the arguments that PEFT's settings of every such method take."""
-        blocks = {"layers_to_transform": self.layers_to_transform} if self.knows_blocks else {}
         return {
             "target_modules": self.targets(model),
             "modules_to_save": [*self.modules_to_save, *head_to_save(model)] or None,
             "task_type": task_type(model),
-        } | blocks
+        }
 
     def problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
         """Return every name that matches nothing, every block there is not, and what the method cannot adapt."""
@@ -168,6 +196,7 @@ class TargetedMethod(PeftMethod):
             model, "method.modules_to_save", self.modules_to_save
         )
         found += self._layer_problems(model) + self._base_problems(quantization_of(config))
+        found += self._packed_problems(model, quantization_of(config))
         return found or self._transposed_problems(model) or self.shape_problems(model, config)
 
     def shape_problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
@@ -175,21 +204,58 @@ class TargetedMethod(PeftMethod):
         return []
 
     def _target_problems(self, model: PreTrainedModel) -> list[Problem]:
-        targets = self.targets(model)
-        if targets == "all-linear":
-            return []
-        if not targets:
+        wanted = self.wanted(model)
+        found = paths_of(model, wanted)
+        if not (reached(model, found) or self.experts(model)) and (
+            wanted in ("all-linear", []) or self._is_auto
+        ):
             what = f"{self.name} finds no {self.adapted_kind} to sit on in this architecture's blocks"
             return [DoesNotApply(what, type(model).__name__)]
-        if isinstance(targets, list):
-            missing = missing_names(model, "method.target_modules", targets)
-            return missing or self._not_adaptable(model, paths_of(model, targets))
-        paths = modules_fully_matching(model, targets)
-        if not paths:
+        if isinstance(wanted, list):
+            unknown = [name for name in wanted if not self._means_something(model, name)]
+            if unknown:
+                return self._expert_problems(model, unknown) or missing_names(
+                    model, "method.target_modules", unknown
+                )
+        elif not found and not self.experts(model):
             what = "method.target_modules is a regular expression that matches no module from end to end"
             example = next(iter(anatomy(model).projections), "model.layers.0")
-            return [Problem(what, targets, module_table(model), f"a pattern for paths such as {example}")]
-        return self._not_adaptable(model, paths)
+            return [Problem(what, wanted, module_table(model), f"a pattern for paths such as {example}")]
+        return self._half_fused(model) + self._not_adaptable(model, found)
+
+    @property
+    def _is_auto(self) -> bool:
+        return self.target_modules == "auto"
+
+    def _means_something(self, model: PreTrainedModel, name: str) -> bool:
+        """Whether a name means a module, or experts that this method adapts."""
+        if modules_matching(model, name):
+            return True
+        return bool(experts_named(model, name)) and not self.expert_obstacle()
+
+    def _expert_problems(self, model: PreTrainedModel, names: list[str]) -> list[Problem]:
+        """Return a problem where names mean experts only, which the method does not adapt with its settings."""
+        named = [name for name in names if experts_named(model, name)]
+        if not named:
+            return []
+        what = f"method.target_modules names experts, which cannot be adapted: {self.expert_obstacle()}"
+        expected = "some of " + ", ".join(last_names(anatomy(model).projections))
+        return [Problem(what, ", ".join(named), expected, "method.target_modules=all-linear or method=lora")]
+
+    def _half_fused(self, model: PreTrainedModel) -> list[Problem]:
+        """Return a problem where a name means one half of a parameter that holds two matrices of each expert."""
+        wanted = self.wanted(model)
+        if not isinstance(wanted, list) or self.expert_obstacle():
+            return []
+        halves = {path: halves_named(path, wanted) for path in experts_of(model, wanted)}
+        half = sorted({path.rpartition(".")[2] for path, names in halves.items() if len(names) == 1})
+        if not half:
+            return []
+        what = "the experts of this model hold two matrices as one parameter, which is adapted whole or not at all"
+        got = (
+            f"{', '.join(sorted({name for names in halves.values() for name in names}))} of {', '.join(half)}"
+        )
+        return [Problem(what, got, "both names, or neither", "method.target_modules=all-linear")]
 
     def _layer_problems(self, model: PreTrainedModel) -> list[Problem]:
         count = anatomy(model).depth
@@ -211,6 +277,26 @@ class TargetedMethod(PeftMethod):
         expected = "quantization: none, or a method that leaves the weights packed: " + ", ".join(able)
         return [Problem(what, got, expected, "model.quantization=none")]
 
+    def _packed_problems(self, model: PreTrainedModel, quantization: str) -> list[Problem]:
+        """Return a problem where a module to be trained whole holds layers that are packed into few bits."""
+        if quantization == "none":
+            return []
+        packed = packed_layers(model)
+        named = {name: modules_matching(model, name) for name in self.modules_to_save}
+        wrong = [
+            name
+            for name, places in named.items()
+            if any(is_inside(path, place) for path in packed for place in places)
+        ]
+        if not wrong:
+            return []
+        what = "method.modules_to_save names layers whose weights are packed, which cannot be trained whole"
+        got = f"{', '.join(wrong)}, model.quantization: {quantization}"
+        expected = "modules that stay whole: the head, embeddings and norms"
+        return [
+            Problem(what, got, expected, f"method.target_modules with {wrong[0]}, or model.quantization=none")
+        ]
+
     def _transposed_problems(self, model: PreTrainedModel) -> list[Problem]:
         """Return a problem where the method reads weights as out x in and the layers hold in x out."""
         if self.on_transposed:
@@ -231,13 +317,15 @@ class TargetedMethod(PeftMethod):
         return module_table(model)
 
     def _not_adaptable(self, model: PreTrainedModel, paths: list[str]) -> list[Problem]:
-        """Return a problem where a name means something else than a layer the method adapts."""
-        modules = {path.rpartition(".")[2]: model.get_submodule(path) for path in paths}
-        unreachable = last_names(set(paths) & set(anatomy(model).unreachable))
-        if unreachable:
-            what = "method.target_modules names layers whose weights this architecture reads without calling them"
+        """Return a problem where a name means nothing that a text passes through, or no layer the method adapts."""
+        kept = set(reached(model, paths))
+        left_out = sorted(set(last_names(paths)) - set(last_names(kept)))
+        if left_out and not self._is_auto:
+            what = "method.target_modules names layers that an adapter cannot change: routers of experts, or layers "
+            what += "that a text does not pass through or whose weights are read without calling them"
             expected = "some of " + ", ".join(last_names(anatomy(model).projections))
-            return [Problem(what, ", ".join(unreachable), expected, "method.target_modules=all-linear")]
+            return [Problem(what, ", ".join(left_out), expected, "method.target_modules=all-linear")]
+        modules = {path.rpartition(".")[2]: model.get_submodule(path) for path in paths if path in kept}
         what = f"method.target_modules names a module that is no {self.adapted_kind}"
         return [
             Problem(what, f"{name} ({type(module).__name__})", self.choice(model))
@@ -256,27 +344,35 @@ def last_names(paths: Iterable[str]) -> list[str]:
 
 
 def paths_of(model: PreTrainedModel, targets: list[str] | str) -> list[str]:
-    """Return the paths that `targets` means on a model, in no particular order."""
+    """Return the paths of modules that `targets` means on a model, in no particular order."""
     if targets == "all-linear":
         return list(anatomy(model).projections)
     if isinstance(targets, list):
-        return [path for name in targets for path in modules_matching(model, name)]
+        return list(dict.fromkeys(path for name in targets for path in modules_matching(model, name)))
     return modules_fully_matching(model, targets)
+
+
+def reached(model: PreTrainedModel, paths: Iterable[str]) -> list[str]:
+    """Return those of some paths that a text passes through, and that are no routers of experts."""
+    texts, left_out = text_path(model), set(anatomy(model).off_path)
+    return [path for path in paths if texts.passes(path) and path not in left_out]
+
+
+def packed_layers(model: PreTrainedModel) -> list[str]:
+    """Return the paths of the layers that a base held in few bits packs: all linear ones but the head."""
+    head = anatomy(model).head
+    weights = {
+        path: module.get_parameter("weight")
+        for path, module in model.named_modules()
+        if isinstance(module, linear_classes()) and path != head
+    }
+    return [path for path, weight in weights.items() if weight.is_meta or not weight.is_floating_point()]
 
 
 def shapes(model: nn.Module, paths: list[str]) -> dict[str, tuple[int, int]]:
     """Return (in, out) of linear layers, by path; a weight packed into few bits counts as what it stands for."""
-    from torch import nn
-
-    sizes, transposed = {}, transposed_paths(model)
-    for path in paths:
-        layer = model.get_submodule(path)
-        if isinstance(layer, nn.Linear):
-            sizes[path] = (layer.in_features, layer.out_features)
-        elif path in transposed:
-            inputs, outputs = layer.get_parameter("weight").shape
-            sizes[path] = (inputs, outputs)
-    return sizes
+    layers = {path: model.get_submodule(path) for path in paths}
+    return {path: sides(layer) for path, layer in layers.items() if isinstance(layer, linear_classes())}
 
 
 def holds_transposed(model: nn.Module) -> bool:

@@ -60,7 +60,6 @@ class Ia3(TargetedMethod):
     )
     suggested_lr: ClassVar[float] = 1e-2
     peft_type: ClassVar[str] = "IA3"
-    knows_blocks: ClassVar[bool] = False
     known_elsewhere: ClassVar[Mapping[str, str]] = {
         "target": "target_modules",
         "layers": "layers_to_transform",
@@ -107,15 +106,12 @@ class Ia3(TargetedMethod):
 
     def feedforward(self, model: PreTrainedModel) -> list[str]:
         """Return the targets that are scaled at their input, as PEFT names them."""
-        targets = self.targets(model)
         if self.feedforward_modules != "auto":
             inner = set(paths_of(model, self.feedforward_modules))
         else:
             own = _known_feedforward().get(model.config.model_type)
             inner = set(paths_of(model, own if own is not None else _last_of_mlp(model)))
-        if not isinstance(targets, list):
-            return sorted(inner & set(paths_of(model, targets)))
-        return [name for name in targets if set(paths_of(model, [name])) <= inner]
+        return [name for name in self.targets(model) if set(paths_of(model, [name])) & inner]
 
     def peft_config(self, model: PreTrainedModel) -> IA3Config:
         """Return PEFT's settings."""

@@ -44,7 +44,6 @@ class LnTuning(TargetedMethod):
     )
     suggested_lr: ClassVar[float] = 5e-3
     peft_type: ClassVar[str] = "LN_TUNING"
-    knows_blocks: ClassVar[bool] = False
     adapted_kind: ClassVar[str] = "normalisation layer"
     known_elsewhere: ClassVar[Mapping[str, str]] = {
         "target": "target_modules",

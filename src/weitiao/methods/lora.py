@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from ..core.errors import Problem, nearest
 from ..core.settings import Unfit
-from ..models.anatomy import linear_classes
+from ..models.anatomy import anatomy, linear_classes
 from ..models.precision import quantization_of
+from ._experts import apart, fused, names_for
 from ._peft import PeftAttached
 from ._targets import BlockNumbers, ModuleNames, TargetedMethod, TargetModules, holds_transposed
 
@@ -88,7 +90,7 @@ class Lora(TargetedMethod):
     (https://arxiv.org/abs/2402.09353)."""
     init_lora_weights: str = "default"
     """How A and B begin: default, gaussian, pissa, pissa_niter_N (faster), olora, eva (from the data), loftq
-    (4-bit bases)."""
+    (4-bit bases). Experts of a mixture begin as default whatever the layers begin as; eva does not go with them."""
     layers_to_transform: BlockNumbers = None
 
     @field_validator("init_lora_weights")
@@ -117,8 +119,49 @@ class Lora(TargetedMethod):
             use_dora=self.use_dora,
             init_lora_weights="gaussian" if self.init_lora_weights == "gaussian" else True,
             fan_in_fan_out=holds_transposed(model),
-            **self.placement(model),
+            **self.lora_placement(model),
         )
+
+    def lora_placement(self, model: PreTrainedModel) -> dict[str, Any]:
+        """Return the placement, experts among it: as parameters, of which one that holds two matrices has twice the
+        rank, as each had before they became one."""
+        from ._peft_experts import read_as_experts
+
+        layers, read_otherwise = apart(self.paths(model), read_as_experts(model))
+        modules = [path for path, _ in model.named_modules()]
+        parameters = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+        experts = self.experts(model)
+        whole = {path: fused(path) for path in experts if fused(path) > 1}
+        scale = math.sqrt if self.use_rslora else float
+        names = [*names_for(experts, parameters), *(f"{path}.weight" for path in read_otherwise)]
+        return self.placement(model) | {
+            "target_modules": names_for(layers, modules),
+            "target_parameters": names or None,
+            "rank_pattern": {re.escape(path): self.r * parts for path, parts in whole.items()},
+            "alpha_pattern": {re.escape(path): self.alpha * scale(parts) for path, parts in whole.items()},
+        }
+
+    def paths(self, model: PreTrainedModel) -> list[str]:
+        """Return the paths of the layers that will be adapted, without those that PEFT takes for experts where it can
+        only adapt them as parameters and their settings or packed weights keep it from that."""
+        from ._peft_experts import read_as_experts
+
+        every = super().paths(model)
+        if not self._parameter_obstacle() and quantization_of(model.config) == "none":
+            return every
+        return apart(every, read_as_experts(model))[0]
+
+    def expert_obstacle(self) -> str:
+        """Return which setting keeps LoRA from experts."""
+        return self._parameter_obstacle()
+
+    def _parameter_obstacle(self) -> str:
+        """Return what keeps LoRA from adapting parameters instead of layers."""
+        if self.use_dora:
+            return "DoRA needs a layer, and experts are parameters (method.use_dora=false adapts them)"
+        if self.dropout:
+            return "dropout needs a layer's input, and experts are parameters (method.dropout=0 adapts them)"
+        return ""
 
     def attached(self, model: PeftModel, originals: list[tuple[Parameter, Tensor]]) -> PeftAttached:
         """Give A and B their initial values."""
@@ -162,6 +205,10 @@ class Lora(TargetedMethod):
                     "model.quantization=nf4",
                 )
             ]
+        if init == "eva" and (self.lora_placement(model)["target_parameters"]):
+            what = "eva looks at the inputs of layers, and what PEFT adapts as parameters (experts) has none"
+            layers = ",".join(names_for(anatomy(model).attention, (p for p, _ in model.named_modules())))
+            return [Problem(what, got, "layers outside experts", f"method.target_modules={layers}")]
         if not self._from_weights:
             return []
         if quantization != "none":

@@ -44,7 +44,6 @@ class Road(TargetedMethod):
     drawing: ClassVar[str] = DRAWING
     when: ClassVar[str] = "Many adapters are served in one batch: applying one is an elementwise product."
     on_transposed: ClassVar[bool] = False
-    knows_blocks: ClassVar[bool] = False
     suggested_lr: ClassVar[float] = 5e-3
     peft_type: ClassVar[str] = "ROAD"
     known_elsewhere: ClassVar[Mapping[str, str]] = {

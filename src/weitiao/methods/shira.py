@@ -43,7 +43,6 @@ class Shira(TargetedMethod):
         "Several adapters are to be mixed or switched fast: sparse changes disturb each other little."
     )
     on_transposed: ClassVar[bool] = False
-    knows_blocks: ClassVar[bool] = False
     suggested_lr: ClassVar[float] = 1e-3
     peft_type: ClassVar[str] = "SHIRA"
     known_elsewhere: ClassVar[Mapping[str, str]] = {

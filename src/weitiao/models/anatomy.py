@@ -1,4 +1,5 @@
-"""Where the parts of a model are, by structure and exact path segment, never by a substring of a name."""
+"""Where the parts of a model are: by what a text passes through, by structure and by exact path segment, never by a
+substring of a name."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..core.errors import ModelError, Problem
+from .text_path import TextPath, text_path
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,7 +33,11 @@ class Anatomy:
     mlp: tuple[str, ...]
     """The linear projections of the blocks outside attention."""
     unreachable: tuple[str, ...]
-    """The linear projections of the blocks that an adapter cannot change, as nothing calls them."""
+    """The linear projections of the blocks that an adapter cannot change, as a text does not pass through them."""
+    routers: tuple[str, ...]
+    """The linear layers of the blocks that choose or weigh experts; an adapter leaves them as they are."""
+    experts: tuple[str, ...]
+    """The parameters of the blocks that hold one matrix for each expert (experts, rows, columns)."""
     block_norms: tuple[str, ...]
     """The normalisation layers inside blocks."""
     outer_norms: tuple[str, ...]
@@ -56,6 +62,11 @@ class Anatomy:
         return min(len(stack) for stack in self.stacks)
 
     @property
+    def off_path(self) -> tuple[str, ...]:
+        """The linear layers of the blocks that an adapter has no place on."""
+        return self.unreachable + self.routers
+
+    @property
     def projections(self) -> tuple[str, ...]:
         """Every linear projection inside the blocks that an adapter can change."""
         return self.attention + self.mlp
@@ -73,21 +84,22 @@ def is_inside(path: str, ancestor: str) -> bool:
 
 
 def anatomy(model: PreTrainedModel) -> Anatomy:
-    """Return where the parts of a language model are; raises ModelError where no row of equal blocks is
-    found.
+    """Return where the parts of a language model are; raises ModelError where no row of blocks is found.
 
     Works on weightless and on quantised models; a model that a method is attached to already is not one of
     them.
     """
     from torch import nn
 
-    stacks = block_stacks(model)
-    linears = [path for path, module in model.named_modules() if isinstance(module, linear_classes())]
-    every = [path for path in linears if _is_in_any(path, stacks)]
-    unreachable = tuple(path for path in every if _is_read_without_call(model, path))
-    inner = [path for path in every if path not in set(unreachable)]
+    stacks, texts = block_stacks(model), text_path(model)
+    every = _inside(stacks, (path for path, m in model.named_modules() if isinstance(m, linear_classes())))
+    unreachable = tuple(p for p in every if not texts.passes(p) or _is_read_without_call(model, p))
+    experts = expert_parameters(model, stacks, texts)
+    reached = [path for path in every if path not in set(unreachable)]
+    routers = tuple(p for p in reached if not texts.gives_tensor(p) or _is_router(model, p, experts))
+    inner = [path for path in reached if path not in set(routers)]
     attention = tuple(path for path in inner if _is_attention(model, stacks, path))
-    norms = [path for path, module in model.named_modules() if type(module).__name__.endswith("Norm")]
+    norms = [path for path, module in model.named_modules() if _is_norm(module)]
     tokens, head = model.get_input_embeddings(), model.get_output_embeddings()
     tables = [path for path, module in model.named_modules() if isinstance(module, nn.Embedding)]
     outer_tables = [path for path in tables if not _is_in_any(path, stacks)]
@@ -98,6 +110,8 @@ def anatomy(model: PreTrainedModel) -> Anatomy:
         attention=attention,
         mlp=tuple(path for path in inner if path not in set(attention)),
         unreachable=unreachable,
+        routers=routers,
+        experts=experts,
         block_norms=tuple(path for path in norms if _is_in_any(path, stacks)),
         outer_norms=tuple(path for path in norms if not _is_in_any(path, stacks)),
         embeddings=tuple(sorted(outer_tables, key=lambda path: model.get_submodule(path) is not tokens)),
@@ -151,32 +165,102 @@ def block_stacks(model: PreTrainedModel) -> tuple[str, ...]:
 
     It may be asked of a model that a method is attached to.
     """
+    texts = text_path(model)
     if not model.config.is_encoder_decoder:
-        return (_largest_row(model),)
+        return (_largest_row(model, "", texts),)
     halves = {half: _path_of(model, half) for half in (model.get_encoder(), model.get_decoder())}
-    return tuple(
-        f"{path}.{_largest_row(half)}" if path else _largest_row(half) for half, path in halves.items()
-    )
+    return tuple(_largest_row(half, path, texts) for half, path in halves.items())
 
 
-def _largest_row(model: nn.Module) -> str:
-    """Return the path of the row of modules of one class that holds the most parameters."""
+def _largest_row(part: nn.Module, place: str, texts: TextPath) -> str:
+    """Return the path of the row of blocks that a text passes through and that holds the most parameters.
+
+    Blocks need not be of one class: some architectures alternate attention and state spaces.
+    """
     from torch import nn
 
     rows: dict[str, int] = {
-        path: sum(p.numel() for p in module.parameters())
-        for path, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len({type(child) for child in module}) == 1
+        ".".join(filter(None, (place, path))): sum(p.numel() for p in module.parameters())
+        for path, module in part.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module)
     }
-    if not rows:
+    passed = {path: size for path, size in rows.items() if f"{path}.0" in texts.called} or rows
+    if not passed:
         raise ModelError(
-            Problem(
-                "no row of equal blocks was found in this model",
-                type(model).__name__,
-                "a list of blocks of one class",
-            )
+            Problem("no row of blocks was found in this model", type(part).__name__, "a list of blocks")
         )
-    return max(rows, key=rows.__getitem__)
+    return max(passed, key=passed.__getitem__)
+
+
+def expert_parameters(model: nn.Module, stacks: Iterable[str], texts: TextPath) -> tuple[str, ...]:
+    """Return the parameters inside the blocks that hold one matrix for each expert, by path.
+
+    They lie in a module that holds nothing but such parameters, all with one entry for each expert, and no module with
+    weights of its own; convolutions, whose weights have three sides too, have a class of torch's own.
+    """
+    held = {path: module for path, module in model.named_modules() if texts.passes(path)}
+    holders = [path for path in _inside(stacks, held) if _holds_experts(held[path])]
+    return tuple(
+        f"{path}.{name}"
+        for path in holders
+        for name, parameter in held[path].named_parameters(recurse=False)
+        if parameter.ndim == 3
+    )
+
+
+def _holds_experts(module: nn.Module) -> bool:
+    from torch.nn.modules.conv import _ConvNd
+
+    own = [parameter.shape for _, parameter in module.named_parameters(recurse=False)]
+    if not own or len(own) < len(list(module.parameters())) or isinstance(module, _ConvNd):
+        return False
+    stacked = [shape for shape in own if len(shape) == 3]
+    return (
+        bool(stacked)
+        and own[0][0] > 1
+        and {shape[0] for shape in own} == {own[0][0]}
+        and min(side for shape in stacked for side in shape[1:]) > 1
+    )
+
+
+def _is_norm(module: nn.Module) -> bool:
+    """Whether a module is a normalisation layer that has weights; some only divide."""
+    return type(module).__name__.endswith("Norm") and next(module.parameters(), None) is not None
+
+
+def _is_router(model: nn.Module, path: str, experts: Iterable[str]) -> bool:
+    """Whether a linear layer beside experts gives one number for each of them, or a single one that weighs them.
+
+    A layer of an expert that all tokens pass may be as wide as there are experts; another layer beside it reads that.
+    """
+    scope = [name for name in experts if is_inside(path, _parent(_parent(name)))]
+    counts = {model.get_parameter(name).shape[0] for name in scope} | ({1} if scope else set())
+    _, outputs = sides(model.get_submodule(path))
+    beside = model.get_submodule(_parent(path)).children()
+    readers = [
+        child for child in beside if isinstance(child, linear_classes()) and sides(child)[0] == outputs
+    ]
+    return outputs in counts and not readers
+
+
+def sides(layer: nn.Module) -> tuple[int, int]:
+    """Return (in, out) of a linear layer; a weight packed into few bits counts as what it stands for."""
+    from torch import nn
+
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    inputs, outputs = layer.get_parameter("weight").shape
+    return int(inputs), int(outputs)
+
+
+def _parent(path: str) -> str:
+    return path.rpartition(".")[0]
+
+
+def _inside(stacks: Iterable[str], paths: Iterable[str]) -> list[str]:
+    """Return the paths that lie in one of the rows of blocks."""
+    rows = tuple(stacks)
+    return [path for path in paths if _is_in_any(path, rows)]
 
 
 def _is_in_any(path: str, ancestors: Iterable[str]) -> bool:

@@ -60,6 +60,8 @@ def choose_kernels(recipe: Recipe, model: PreTrainedModel, log: EventLog) -> Non
 def attach(recipe: Recipe, model: PreTrainedModel, data: Prepared, log: EventLog) -> Attached:
     """Put the recipe's method on a loaded model, initialised from the seed (and the data, where it asks for them)."""
     torch.manual_seed(recipe.train.seed)
+    for text in recipe.method.left_out(model):
+        log.emit("note", text=text)
     adapter = recipe.model.adapter
     if adapter:
         attached = recipe.method.continue_from(model, Path(adapter))
@@ -127,7 +129,8 @@ def build_training(
         log.emit(
             "note", text="examples go through one at a time, each as long as it is, so nothing is compiled"
         )
-    optimizer = build_optimizer(parameters, attached.fast_parameters(), settings, recipe.lr)
+    undecayed = attached.undecayed_parameters()
+    optimizer = build_optimizer(parameters, attached.fast_parameters(), settings, recipe.lr, undecayed)
     stepper = Stepper(
         attached=attached,
         forward=forward,

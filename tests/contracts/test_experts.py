@@ -1,0 +1,190 @@
+"""Mixtures of experts of every architecture: all that can be adapted is, merged and continued it answers the same."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+import tiny_experts as experts
+from tiny_methods import logits, make, train
+from weitiao.core.errors import ModelError
+from weitiao.methods import METHODS
+from weitiao.methods._base import Attached
+from weitiao.methods._peft import load_adapter
+from weitiao.methods.lora import Lora
+from weitiao.models.anatomy import anatomy
+
+every_mixture = pytest.mark.parametrize("architecture", experts.SETTINGS)
+SEVEN = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
+"""The names that LLaMA-Factory writes for the layers of a block."""
+MIXTURES = ("qwen2_moe", "gpt_oss", "llama4_text", "jamba")
+
+
+def trained(method: Lora, architecture: str) -> Attached:
+    attached = method.attach(experts.make_model(architecture))
+    train(attached)
+    return attached
+
+
+@every_mixture
+def test_its_experts_are_found(architecture: str) -> None:
+    model = experts.make_model(architecture)
+    found = {path: model.get_parameter(path) for path in anatomy(model).experts}
+    assert found and {parameter.shape[0] for parameter in found.values()} == {6}
+    others = [name for name, p in model.named_parameters() if p.ndim == 3 and name not in found]
+    assert all("conv" in name for name in others)
+
+
+@every_mixture
+def test_all_linear_reaches_every_matrix_of_the_blocks(architecture: str) -> None:
+    attached = trained(Lora(target_modules="all-linear"), architecture)
+    assert [n for n, p in attached.trainable().items() if p.grad is None or not p.grad.any()] == []
+    model = experts.make_model(architecture)
+    parts = anatomy(model)
+    before = dict(model.named_parameters())
+    merged = dict(attached.merge().named_parameters())
+    moved = {name for name, weight in merged.items() if not torch.equal(weight, before[name])}
+    assert moved == {*parts.experts, *(f"{path}.weight" for path in parts.projections)}
+
+
+@every_mixture
+def test_saved_continued_and_merged_it_answers_the_same(architecture: str, tmp_path: Path) -> None:
+    method = Lora(target_modules="all-linear")
+    attached = trained(method, architecture)
+    wanted = logits(attached.model)
+    attached.save(tmp_path / "adapter")
+    continued = method.continue_from(experts.make_model(architecture), tmp_path / "adapter")
+    assert torch.equal(logits(continued.model), wanted)
+    plain = PeftModel.from_pretrained(experts.make_model(architecture), str(tmp_path / "adapter"))
+    assert torch.equal(logits(plain), wanted)
+    merged = attached.merge()
+    torch.testing.assert_close(logits(merged), wanted, atol=1e-5, rtol=0)
+    merged.save_pretrained(tmp_path / "merged")
+    read = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(logits(read), wanted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("architecture", ["qwen2_moe", "mixtral", "gpt_oss", "granitemoeshared", "phimoe"])
+def test_seven_names_mean_the_experts_as_well(architecture: str) -> None:
+    model = experts.make_model(architecture)
+    method = Lora(target_modules=SEVEN)
+    assert method.experts(model) == list(anatomy(model).experts)
+    config = method.peft_config(model)
+    fused = [rank for pattern, rank in config.rank_pattern.items() if pattern.endswith("gate_up_proj")]
+    assert set(fused) == {16}  # a rank of 8 for each of the two matrices
+
+
+@pytest.mark.parametrize("architecture", MIXTURES)
+@pytest.mark.parametrize(
+    "settings", [{"init_lora_weights": "pissa", "r": 4}, {"use_dora": True}, {"dropout": 0.1}]
+)
+def test_other_kinds_of_lora_merge_too(
+    settings: dict[str, object], architecture: str, tmp_path: Path
+) -> None:
+    attached = trained(Lora(target_modules="all-linear", **settings), architecture)
+    wanted = logits(attached.model)
+    attached.save(tmp_path)
+    loaded = load_adapter(experts.make_model(architecture), tmp_path)
+    torch.testing.assert_close(logits(loaded.model), wanted, atol=1e-5, rtol=0)
+    torch.testing.assert_close(logits(attached.merge()), wanted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("architecture", MIXTURES)
+@pytest.mark.parametrize("name", METHODS.names())
+def test_every_method_merges_or_says_why_not(name: str, architecture: str) -> None:
+    method, model = make(name), experts.make_model(architecture)
+    refusals = method.problems(model, model.config)
+    if refusals:
+        assert all(problem.what and problem.got for problem in refusals)
+        return
+    attached = method.attach(model)
+    train(attached)
+    wanted = logits(attached.model)
+    try:
+        merged = attached.merge()
+    except ModelError as refusal:
+        assert re.search("fold into none|no weight of the base|no plain model", str(refusal))
+        assert not method.merges or name == "bitfit"  # which gives layers biases that no plain model has
+        merged = attached.model
+    torch.testing.assert_close(logits(merged), wanted, atol=1e-5, rtol=0)
+
+
+def test_eva_is_refused_on_experts() -> None:
+    method = Lora(target_modules="all-linear", init_lora_weights="eva")
+    with pytest.raises(ModelError, match="eva looks at the inputs"):
+        method.attach(experts.make_model("qwen3_moe"))
+
+
+def test_half_of_a_fused_parameter_is_refused() -> None:
+    with pytest.raises(ModelError, match="two matrices as one parameter"):
+        Lora(target_modules="q_proj,gate_proj").attach(experts.make_model("qwen3_moe"))
+
+
+def test_a_router_is_refused_by_name() -> None:
+    with pytest.raises(ModelError, match="routers of experts"):
+        Lora(target_modules="q_proj,router").attach(experts.make_model("llama4_text"))
+
+
+def test_experts_named_to_a_method_that_cannot() -> None:
+    with pytest.raises(ModelError, match="names experts, which cannot be adapted"):
+        METHODS.load("loha")(target_modules=SEVEN).attach(experts.make_model("qwen3_moe"))
+
+
+def test_what_stays_as_it_is_is_said_with_its_share() -> None:
+    model = experts.make_model("qwen2_moe")
+    assert Lora(target_modules="all-linear").left_out(model) == [
+        "left as they are: routers of experts, 0.68 % of the weights"
+    ]
+    without = Lora(target_modules="all-linear", dropout=0.1).left_out(model)
+    assert without[0].startswith("left as they are: experts (dropout needs") and "42 %" in without[0]
+
+
+def older(name: str, tensor: torch.Tensor, rank: int) -> dict[str, torch.Tensor]:
+    """Return an expert parameter's tensor as up to transformers 4: a layer for each expert, gate and up apart."""
+    place, _, rest = name.partition(".experts.")
+    kind = "lora_A" if "lora_A" in rest else "lora_B"
+    layers = ("w1", "w3") if rest.startswith("base_layer") else ("w2",)
+    count = rank * len(layers)
+    if kind == "lora_A":
+        each = tensor.reshape(6, len(layers), rank, -1)
+        return {
+            f"{place}.experts.{e}.{layer}.lora_A.weight": each[e, n].clone()
+            for e in range(6)
+            for n, layer in enumerate(layers)
+        }
+    per_expert = tensor.reshape(tensor.shape[0], count, 6).permute(2, 0, 1)
+    rows = tensor.shape[0] // len(layers)
+    return {
+        f"{place}.experts.{e}.{layer}.lora_B.weight": per_expert[
+            e, n * rows : (n + 1) * rows, n * rank : (n + 1) * rank
+        ].clone()
+        for e in range(6)
+        for n, layer in enumerate(layers)
+    }
+
+
+def test_an_adapter_with_the_names_of_transformers_4(tmp_path: Path) -> None:
+    from peft import LoraConfig
+
+    method = Lora(target_modules="q_proj,v_proj,w1,w2,w3", r=4)
+    attached = trained(method, "mixtral")
+    attached.save(tmp_path)
+    saved = load_file(tmp_path / "adapter_model.safetensors")
+    as_then: dict[str, torch.Tensor] = {}
+    for name, tensor in saved.items():
+        as_then |= older(name, tensor, 4) if ".experts." in name else {name: tensor}
+    save_file(as_then, tmp_path / "adapter_model.safetensors")
+    names = ["q_proj", "v_proj", "w1", "w2", "w3"]
+    LoraConfig(r=4, lora_alpha=16, target_modules=names, task_type="CAUSAL_LM").save_pretrained(tmp_path)
+    plain = PeftModel.from_pretrained(experts.make_model("mixtral"), str(tmp_path))
+    loaded = load_adapter(experts.make_model("mixtral"), tmp_path)
+    assert torch.equal(logits(loaded.model), logits(plain))
+    assert not torch.allclose(logits(plain), logits(experts.make_model("mixtral")), atol=1e-3)
+    continued = method.continue_from(experts.make_model("mixtral"), tmp_path)
+    assert torch.equal(logits(continued.model), logits(plain))
