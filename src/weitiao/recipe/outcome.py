@@ -57,7 +57,6 @@ class Outcome:
 
         Raises ResourceError where the disk is full, RunFolderError where the folder cannot be written.
         """
-        shutil.rmtree(self.result, ignore_errors=True)
         with saving(self.result, self.progress.step), staged_folder(self.result) as staging:
             if self.attached.saves_whole_model:
                 set_stops(base_of(self.attached.model), self.comparison.data.template.stop_ids)
@@ -69,6 +68,7 @@ class Outcome:
             tokenizer = self.comparison.tokenizer
             tokenizer.save_pretrained(_tokenizer_folder(self.attached, self.comparison, staging))
             write_card(staging, facts)
+            shutil.rmtree(self.result, ignore_errors=True)  # only now: until here the old one can be used
         remember_place(self.base, self.recipe.model.name)
         self.log.emit("saved", step=self.progress.step, path=str(self.result))
 

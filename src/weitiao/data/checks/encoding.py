@@ -20,6 +20,11 @@ HTML = re.compile(
     r"&(?:nbsp|amp|lt|gt|quot|ldquo|rdquo|#\d{2,5}|#x[0-9a-fA-F]{2,4});"
     r"|</(?:p|div|span|a|li|ul|td|tr|font|strong)>|<br ?/?>"
 )
+FORMULA = re.compile(
+    r"\f(?:rac|orall)|\x08(?:eta|egin|ar|oldsymbol|inom|ig)\b|\t(?:imes|heta|ext\{|au\b|an\b|ilde|riangle)"
+    r"|\n(?:abla|eq|otin)\b|\r(?:ho|ight|angle|ightarrow)\b"
+)
+"""What JSON makes of \\frac, \\beta, \\times, \\nabla and \\rho that are written with one backslash."""
 LONE_RETURN = re.compile("\r(?!\n)")
 
 
@@ -47,6 +52,13 @@ class Encoding(KindsCheck):
             "文本曾用错误的编码解码",
             "make the file anew from its origin as UTF-8",
             "从源头以 UTF-8 重新生成文件",
+        ),
+        "formula": Kind(
+            "warning",
+            "formulas have lost a backslash: JSON reads \\f, \\b, \\t, \\n and \\r as control characters",
+            "公式丢了反斜杠：JSON 把 \\f、\\b、\\t、\\n、\\r 当成控制字符",
+            "write every backslash of LaTeX twice in JSON: \\\\frac, \\\\times",
+            "在 JSON 里把 LaTeX 的每个反斜杠写两遍：\\\\frac、\\\\times",
         ),
         "control": Kind(
             "warning",
@@ -90,6 +102,8 @@ class Encoding(KindsCheck):
             printable = text.replace("\n", "").isprintable()
             if not printable:
                 self._look(row, text, "control", CONTROL)
+            if not printable or "\n" in text:
+                self._look(row, text, "formula", FORMULA)
             if not text.isascii():
                 self._look(row, text, "replacement", REPLACEMENT)
                 self._look(row, text, "mojibake", MOJIBAKE)

@@ -23,6 +23,20 @@ SECRET = re.compile(
     r"(?<![A-Za-z0-9_-])(?:sk-(?:proj-)?[A-Za-z0-9_-]{20,}|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|hf_[A-Za-z]{30,}|xox[abpr]-[A-Za-z0-9_-]{10,}"
     r"|AIza[A-Za-z0-9_-]{35})(?![A-Za-z0-9_-])|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
+MEDIA = re.compile(
+    r"<(?:image|img|video|audio|ImageHere)(?:_\d+)?>|<\|(?:image|video|audio|vision)(?:_\w+)?\|>"
+)
+MEDIA_TRIGGERS = (
+    "<image",
+    "<img>",
+    "<video",
+    "<audio",
+    "<ImageHere>",
+    "<|image",
+    "<|video",
+    "<|audio",
+    "<|vision",
+)
 SECRET_SIGNS = ("sk-", "AKIA", "gh", "hf_", "xox", "AIza", "PRIVATE KEY")
 # Chinese stands beside a sign without a blank, and is a letter to \w and \b.
 EMAIL = re.compile(
@@ -53,6 +67,13 @@ class Placeholders(KindsCheck):
             "data.fill.NAME=VALUE for {{NAME}}; write out or leave out the others",
             "对 {{NAME}} 用 data.fill.NAME=值；其余请写全或删去",
         ),
+        "media": Kind(
+            "warning",
+            "texts hold signs for pictures, sound or video, and only text is trained: the sign is learnt as a word",
+            "文本里有图片、声音或视频的标记，而这里只训练文本：标记会被当成普通词来学",
+            "leave out rows that need a picture; take the sign out where the text stands without it",
+            "去掉需要图片的数据；不看图也成立的，删去标记",
+        ),
         "personal": Kind(
             "note",
             "texts hold mail addresses, mobile phone or identity numbers",
@@ -73,6 +94,8 @@ class Placeholders(KindsCheck):
                 self.hit("placeholder", row, seen.around)
             if seen.secret:
                 self.hit("secret", row, seen.secret)
+            if seen.media:
+                self.hit("media", row, seen.media)
             self.counts["mail_addresses"] += seen.mails
             self.counts["phone_or_identity_numbers"] += seen.numbers
             if seen.mails or seen.numbers:
@@ -100,6 +123,8 @@ class Signs:
     """The beginning of a key; the key itself is not repeated in a report."""
     mails: int
     numbers: int
+    media: str
+    """A sign for a picture, sound or video, with what stands beside it."""
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -107,9 +132,11 @@ def _signs_in(text: str) -> Signs | None:
     """Return what a text holds, None where that is nothing."""
     left = PLACEHOLDER.search(text) if any(map(text.__contains__, TRIGGERS)) else None
     key = SECRET.search(text) if any(map(text.__contains__, SECRET_SIGNS)) else None
+    sign = MEDIA.search(text) if any(map(text.__contains__, MEDIA_TRIGGERS)) else None
     mails = len(EMAIL.findall(text)) if "@" in text else 0
     numbers = sum(1 for _ in NUMBER.finditer(text)) if DIGITS.search(text) else 0
-    if not (left or key or mails or numbers):
+    if not (left or key or mails or numbers or sign):
         return None
     beside = around(text, *left.span()) if left else ""
-    return Signs(left[0] if left else "", beside, f"{key[0][:6]}…" if key else "", mails, numbers)
+    media = around(text, *sign.span()) if sign else ""
+    return Signs(left[0] if left else "", beside, f"{key[0][:6]}…" if key else "", mails, numbers, media)
