@@ -47,6 +47,15 @@ EXPECTED: dict[str, dict[str, object]] = {
         "norms_a_block": 2,
         "tied": True,
     },
+    "gemma3_text": {
+        "stack": "model.layers",
+        "attention": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"],
+        "mlp": ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"],
+        "outer_norms": ["model.norm"],
+        "embeddings": ["model.embed_tokens"],
+        "norms_a_block": 6,
+        "tied": True,
+    },
     "bloom": {
         "stack": "transformer.h",
         "attention": ["self_attention.query_key_value", "self_attention.dense"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
 import time
 from pathlib import Path
@@ -85,8 +86,14 @@ def test_it_is_made_once_and_anew_when_the_file_changes(gguf_file: Path, home: P
     assert dequantized_folder(moved / "tiny.gguf") != folder
 
 
-def ask(path: str, results: multiprocessing.Queue) -> None:
-    folder = dequantized_folder(Path(path))
+def make(path: str, home: str) -> Path:
+    """Make the folder in a process that was started with another environment than this test's."""
+    os.environ["WEITIAO_HOME"] = home
+    return dequantized_folder(Path(path))
+
+
+def ask(path: str, home: str, results: multiprocessing.Queue) -> None:
+    folder = make(path, home)
     weights = load_file(folder / "model.safetensors")
     assert (folder / "tokenizer.json").is_file()
     results.put((str(folder), sum(float(weight.sum()) for weight in weights.values())))
@@ -97,10 +104,11 @@ def test_many_processes_at_once_get_one_folder(gguf_file: Path, home: Path) -> N
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "transformers", "weitiao.models.gguf"])
     home.mkdir(parents=True)
+    where = str(gguf_file), str(home.parent)
     for rounds in range(3):
         results = context.Queue()
-        askers = [context.Process(target=ask, args=(str(gguf_file), results)) for _ in range(6)]
-        killed = context.Process(target=dequantized_folder, args=(gguf_file,))
+        askers = [context.Process(target=ask, args=(*where, results)) for _ in range(6)]
+        killed = context.Process(target=make, args=where)
         for asker in (killed, *askers):
             asker.start()
         while not list(home.glob("*.part")) and not list(home.glob("tiny-*")):

@@ -361,7 +361,8 @@ def _other_modules(model: PreTrainedModel, wanted: PeftConfig, folder: Path) -> 
         got = f"only in the settings: {only[0]}; only in {folder}: {only[1]}"
         what = "the adapter to continue from sits on other modules than the settings choose"
         return [Problem(what, got, "equal modules", "set method.target_modules as the adapter has it")]
-    other = [name for name in chosen if chosen[name] != stored[name]]
+    # A tensor without numbers gets its size in training, as what diff pruning keeps does.
+    other = [name for name in chosen if 0 not in chosen[name] and chosen[name] != stored[name]]
     if not other:
         return []
     got = f"{other[0]}: {chosen[other[0]]} in the settings, {stored[other[0]]} in {folder}"
