@@ -78,7 +78,7 @@ class Chunk:
 
 @dataclass
 class Worked:
-    """What came of a chunk."""
+    """The result of a chunk."""
 
     first: int
     block: Block

@@ -156,7 +156,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return self.concat(str(value) for value in values)
 
     def holds(self, container: Any, item: object) -> bool:  # noqa: ANN401  (whatever a template has)
-        """Tell whether a container holds an item, what `in` does."""
+        """Return whether a container holds an item, what `in` does."""
         return _is_in(item, container)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ANN401

@@ -50,7 +50,7 @@ FORMS_FILE, NAMES_FILE = "forms.jsonl", "names.json"
 
 @dataclass
 class Block:
-    """Some rows in a row with what came of them, in the form they go to disk in."""
+    """Consecutive rows with their examples, in the form they are stored in."""
 
     arrays: dict[str, NDArray[Any]]
     """As in the store; starts are lengths instead, which do not depend on what stands before."""

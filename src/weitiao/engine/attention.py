@@ -121,7 +121,7 @@ def choose_backend(call: Call, capability: Capability | None) -> Backend:
 
 
 def _varlen_takes(call: Call, capability: Capability | None) -> bool:
-    """Tell whether FlashAttention computes a call: Ampere or newer, 16 bits, and no context but the segment's own.
+    """Return whether FlashAttention computes a call: Ampere or newer, 16 bits, and no context but the segment's own.
 
     The head sizes are those whose backward pass torch has on every such card: sm86 and sm89 want less than 256.
     """
@@ -181,7 +181,7 @@ def _varlen(call: Call) -> Tensor:
 
 
 def _flex_takes(call: Call, capability: Capability | None) -> bool:
-    """Tell whether FlexAttention computes a call: a GPU, examples that share or a prefix, and heads large enough."""
+    """Return whether FlexAttention computes a call: a GPU, examples that share or a prefix, and heads large enough."""
     smallest = min(call.query_BHTD.shape[3], call.value_BHkD.shape[3])
     large_enough = smallest >= FLEX_HEAD_SIZE
     return capability is not None and call.layout.shares and large_enough and not call.dropout
@@ -242,7 +242,7 @@ def _kernel(call: Call, segment: Segment, query_1HqD: Tensor) -> Kernel | None:
 
 
 def _pays(call: Call, query_1HqD: Tensor) -> bool:
-    """Tell whether plain matrix products are faster for a segment than torch's attention."""
+    """Return whether plain matrix products are faster for a segment than torch's attention."""
     is_fp32 = query_1HqD.dtype is torch.float32 and query_1HqD.device.type == "cpu"
     return is_fp32 and onednn_in_use() and not call.dropout and pays(query_1HqD[0], call.key_BHkD.shape[1])
 

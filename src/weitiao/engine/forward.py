@@ -231,12 +231,12 @@ def depends_on_length(base: PreTrainedModel) -> bool:
 
 
 def computes_exactly(base: PreTrainedModel, precision: Precision) -> bool:
-    """Tell whether everything is in fp32; 8- and 16-bit numbers round more."""
+    """Return whether everything is in fp32; 8- and 16-bit numbers round more."""
     return precision.compute is None and all(p.dtype is torch.float32 for p in base.parameters())
 
 
 def _keeps_apart(forward: Forward, examples: Sequence[Example]) -> bool:
-    """Tell whether an example's logits in a pack stay the same when another one changes.
+    """Return whether an example's logits in a pack stay the same when another one changes.
 
     In 16 bits the comparison with an example alone is coarse, as other kernels may compute it; this one is not.
     """
@@ -281,7 +281,7 @@ def probe_ids(length: int, vocabulary: int) -> tuple[int, ...]:
 
 
 def same_logits(found_KV: Tensor, wanted_KV: Tensor, exact: bool) -> bool:
-    """Tell whether two sets of logits are the same but for rounding, that of fp32 or of 16 bits."""
+    """Return whether two sets of logits are the same but for rounding, that of fp32 or of 16 bits."""
     if not exact:
         return mean_distance(found_KV, wanted_KV) <= HALF_TOLERANCE
     return float((found_KV - wanted_KV).abs().max()) <= FP32_TOLERANCE * _spread(wanted_KV)

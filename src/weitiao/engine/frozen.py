@@ -227,7 +227,7 @@ class _Seen:
     """Of how many parts the output is a tuple; None for a tensor."""
 
     def same_as(self, other: _Seen | None) -> bool:
-        """Tell whether another output is the same bit by bit, and one row for each token."""
+        """Return whether another output is the same bit by bit, and one row for each token."""
         if other is None or self.hidden_1TD.dtype != other.hidden_1TD.dtype:
             return False
         return self.hidden_1TD.dim() == 3 and torch.equal(self.hidden_1TD, other.hidden_1TD)
@@ -271,7 +271,7 @@ def _leading(count: int, holds: Callable[[int], bool]) -> int:
 
 
 def _replays(forward: Forward, frozen: FrozenBlocks) -> bool:
-    """Tell whether a probe gives the same logits from stored hidden states on, but for rounding."""
+    """Return whether a probe gives the same logits from stored hidden states on, but for rounding."""
     base = base_of(forward.model)
     examples = probe_examples(base, forward.shares)
     with _mode(forward.model, training=False):
@@ -344,7 +344,7 @@ def _fits(
     reserved_bytes: int,
     log: EventLog,
 ) -> bool:
-    """Tell whether the disk holds the hidden states of all examples, with a note where it does not."""
+    """Return whether the disk holds the hidden states of all examples, with a note where it does not."""
     size_bytes = sum(map(tokens_in, examples)) * frozen.row_bytes
     purpose = "what the frozen blocks give, to be computed once"
     try:

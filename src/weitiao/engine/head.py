@@ -29,7 +29,7 @@ RunModel = Callable[[dict[str, object]], Tensor]
 
 
 def takes_positions(base: PreTrainedModel) -> bool:
-    """Tell whether a model's forward takes `logits_to_keep`, the positions its head is applied at."""
+    """Return whether a model's forward takes `logits_to_keep`, the positions its head is applied at."""
     return "logits_to_keep" in inspect.signature(base.forward).parameters
 
 
@@ -95,7 +95,7 @@ def _same_logits(base: PreTrainedModel, module: nn.Module, raw_PV: Tensor, logit
 
 
 def _is_plain(module: nn.Linear) -> bool:
-    """Tell whether a layer is its matrix and nothing more, neither an adapter's nor a quantised one."""
+    """Return whether a layer is its matrix and nothing more, neither an adapter's nor a quantised one."""
     return type(module) is nn.Linear and module.bias is None
 
 

@@ -41,17 +41,17 @@ class KernelSettings(Settings):
 
 
 def liger_is_installed() -> bool:
-    """Tell whether the package of the Liger kernels can be imported."""
+    """Return whether the package of the Liger kernels can be imported."""
     return find_spec("liger_kernel") is not None
 
 
 def liger_knows(config: PretrainedConfig) -> bool:
-    """Tell whether a model of this config is made of what Liger has kernels for, SwiGLU among it."""
+    """Return whether a model of this config is made of what Liger has kernels for, SwiGLU among it."""
     return config.model_type in LIGER_KNOWS and config.hidden_act in ("silu", "swish")
 
 
 def uses_liger(settings: KernelSettings, config: PretrainedConfig, device: torch.device) -> bool:
-    """Tell whether a model of this config on `device` is to run on Liger kernels."""
+    """Return whether a model of this config on `device` is to run on Liger kernels."""
     if settings.kernels == "auto":
         return device.type == "cuda" and liger_knows(config) and liger_is_installed()
     return settings.kernels == "liger"

@@ -160,7 +160,7 @@ class Training:
             self._compare_with_best(loss)
 
     def _look_is_due(self, step: int) -> bool:
-        """Tell whether a look is due after `step` steps: by the settings, and always at the end."""
+        """Return whether a look is due after `step` steps: by the settings, and always at the end."""
         if step in (0, self.plan.total_steps):
             return step > 0
         every = self.settings.eval_every
@@ -177,7 +177,7 @@ class Training:
             self.save()
 
     def _gave_up(self) -> bool:
-        """Tell whether the held-out loss has not gained for as long as the settings wait."""
+        """Return whether the held-out loss has not gained for as long as the settings wait."""
         patience = self.settings.early_stopping_patience
         return patience is not None and self.progress.looks_without_gain >= patience
 
@@ -222,7 +222,7 @@ class Training:
     def resume(self, path: Path, keeps_packs: bool = True) -> None:
         """Go back to a checkpoint, bit by bit; raises RunFolderError where it is not this run's.
 
-        `keeps_packs` is whether packs stay no larger than the checkpoint's, which want of memory may have halved.
+        `keeps_packs` is whether packs stay no larger than the checkpoint's, which too little memory may have halved.
         """
         snapshot = load_checkpoint(path, self.identity)
         self._put_weights(snapshot)

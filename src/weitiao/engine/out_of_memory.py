@@ -1,4 +1,4 @@
-"""Want of memory, however it is said: for a GPU torch has a type of its own, for the CPU only words.
+"""Recognises out-of-memory errors: for a GPU torch has a type of its own, for the CPU only words.
 
 What oneDNN says ("could not create a primitive") is not among them: it says the same of other failures, and after one
 makes nothing new in that thread (measured with torch 2.13), so that a smaller pack would fail as well.
@@ -25,7 +25,7 @@ OUTSIDE_THE_ALLOCATOR = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that an allocation failed, and so nothing that smaller packs would not mend."""
+    """Return whether an error says that an allocation failed, and so nothing that smaller packs would not mend."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     said = str(error)

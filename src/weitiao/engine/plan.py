@@ -83,7 +83,7 @@ class StepPlan:
         return bisect_right(self._starts, step) - 1
 
     def ends_epoch(self, step: int) -> bool:
-        """Tell whether a step (counted from 0) is the last of its epoch."""
+        """Return whether a step (counted from 0) is the last of its epoch."""
         return self._starts[self.epoch_of(step) + 1] == step + 1
 
     def batch(self, step: int) -> list[Example]:

@@ -30,7 +30,7 @@ FEWEST_ROWS = 512
 
 
 def pays(query_HqD: Tensor, groups: int) -> bool:
-    """Tell whether a segment is long enough."""
+    """Return whether a segment is long enough."""
     heads, queries, _ = query_HqD.shape
     return queries * heads // groups >= FEWEST_ROWS
 

@@ -55,7 +55,7 @@ def processor_vendor() -> str:
 
 
 def uses_onednn(choice: Matmul) -> bool:
-    """Tell whether a choice means oneDNN here: `auto` does on x86 processors of other makers than Intel."""
+    """Return whether a choice means oneDNN here: `auto` does on x86 processors of other makers than Intel."""
     if choice == "mkl" or not onednn_is_here():
         return False
     is_x86 = platform.machine().lower() in X86
@@ -77,7 +77,7 @@ def require_onednn(choice: Matmul) -> None:
 
 @cache
 def onednn_is_here() -> bool:
-    """Tell whether this torch has the operation and it multiplies, with and without a bias."""
+    """Return whether this torch has the operation and it multiplies, with and without a bias."""
     built_in: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if not built_in or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
@@ -103,7 +103,7 @@ def linear_pointwise() -> Callable[..., Tensor]:
 
 
 def _takes(a: Tensor, b: Tensor) -> bool:
-    """Tell whether two operands are fp32 matrices that fit; of all others torch says itself what is wrong."""
+    """Return whether two operands are fp32 matrices that fit; of all others torch says itself what is wrong."""
     fits = a.dim() == b.dim() == 2 and a.shape[1] == b.shape[0] and a.shape[1] > 0
     return fits and a.dtype is b.dtype is torch.float32
 
@@ -214,7 +214,7 @@ _OVERRIDE = _Override()
 
 
 def onednn_in_use() -> bool:
-    """Tell whether fp32 products come from oneDNN now."""
+    """Return whether fp32 products come from oneDNN now."""
     return _OVERRIDE.active
 
 

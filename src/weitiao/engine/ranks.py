@@ -93,7 +93,7 @@ class Ranks:
         return had_N
 
     def any(self, flag: bool) -> bool:
-        """Tell whether the flag is set on any rank; all must ask."""
+        """Return whether the flag is set on any rank; all must ask."""
         if self.world_size == 1:
             return flag
         flags = torch.tensor([float(flag)], device=self._device)

@@ -124,7 +124,7 @@ def build_schedule(optimizer: Optimizer, settings: ScheduleSettings, steps: int)
 
 
 def follows_held_out_loss(schedule: object) -> bool:
-    """Tell whether a schedule moves when the held-out loss is known, instead of at every step."""
+    """Return whether a schedule moves when the held-out loss is known, instead of at every step."""
     from torch.optim.lr_scheduler import ReduceLROnPlateau
     from transformers.optimization import GreedyLR
 

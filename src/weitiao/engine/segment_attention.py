@@ -62,7 +62,7 @@ class Flash:
 
     @staticmethod
     def takes(query_1HqD: Tensor, value_1gkD: Tensor) -> bool:
-        """Tell whether it computes tensors of this kind."""
+        """Return whether it computes tensors of this kind."""
         return query_1HqD.device.type == "cpu" and query_1HqD.shape[3] == value_1gkD.shape[3]
 
     def forward(self, query_1HqD: Tensor, key_1gkD: Tensor, value_1gkD: Tensor) -> tuple[Tensor, ...]:

@@ -1,4 +1,4 @@
-"""The report of a run, in English and Chinese: what was trained, what came of it, what to do next."""
+"""The report of a run, in English and Chinese: what was trained, with what result, and what to do next."""
 
 from __future__ import annotations
 

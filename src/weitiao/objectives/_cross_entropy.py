@@ -76,7 +76,7 @@ def _dtype_of(head: Head) -> torch.dtype | None:
 
 
 def _is_streamed(head: Head) -> bool:
-    """Tell whether a head is read in blocks of words: one fp32 matrix on the CPU that does not train."""
+    """Return whether a head is read in blocks of words: one fp32 matrix on the CPU that does not train."""
     weight_VD = head.weight_VD
     if weight_VD is None or weight_VD.requires_grad or weight_VD.device.type != "cpu":
         return False

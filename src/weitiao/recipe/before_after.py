@@ -104,7 +104,7 @@ class Comparison:
         return looked_or_noted
 
     def _is_base(self, attached: Attached) -> bool:
-        """Tell whether the model with its method switched off is the model before training."""
+        """Return whether the model with its method switched off is the model before training."""
         return self.recipe.model.adapter is None and not attached.saves_whole_model
 
     def _take_earlier(self, earlier: Sequence[Event]) -> None:
