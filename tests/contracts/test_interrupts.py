@@ -225,6 +225,7 @@ def case(request: pytest.FixtureRequest, materials: Path) -> Case:
     return named.get(request.param) or resuming(request.getfixturevalue("begun"))
 
 
+@pytest.mark.slow
 def test_a_few_moments_after_the_imports(case: Case, server: Server, tmp_path: Path) -> None:
     whole = Place(tmp_path / "whole", case)
     undisturbed = server.run(whole, case.words)

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import mkdtemp
+from secrets import token_hex
 from typing import Any
 
 from .errors import Problem, ResourceError, RunFolderError, WeitiaoError
@@ -127,11 +127,11 @@ def saving(path: Path, step: int | None = None) -> Iterator[None]:
         raise failed_file(OSError(int(number[1]), os.strerror(int(number[1]))), path, step) from error
 
 
-def _usual_mode(most: int = 0o666) -> int:
-    """Return the mode that a plain `open` would give a new file, `mkdir` (0o777) a new folder."""
+def _usual_mode() -> int:
+    """Return the mode that a plain `open` would give a new file."""
     mask = os.umask(0)
     os.umask(mask)
-    return most & ~mask
+    return 0o666 & ~mask
 
 
 def _is_alive(pid: str) -> bool:
@@ -155,9 +155,10 @@ def staged_folder(folder: Path) -> Iterator[Path]:
     for left in folder.parent.glob(f".{glob.escape(folder.name)}.*{PART}"):
         if not _is_alive(left.name.removesuffix(PART).rpartition(".")[2].partition("-")[0]):
             shutil.rmtree(left, ignore_errors=True)  # its process was killed
-    staging = Path(mkdtemp(PART, f".{folder.name}.{os.getpid()}-", folder.parent))
+    # Its name is known before it is there: Ctrl-C just behind `mkdir` must find it, to take it away.
+    staging = folder.with_name(f".{folder.name}.{os.getpid()}-{token_hex(4)}{PART}")
     try:
-        staging.chmod(_usual_mode(0o777))
+        staging.mkdir()
         yield staging
         for path in [*staging.rglob("*"), staging]:
             if path.is_dir():
