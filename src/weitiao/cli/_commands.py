@@ -84,4 +84,4 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     help="Print the version.",
 )
 def commands() -> None:
-    """Fine-tune a language model on your own data (微调), and see what came of it."""
+    """Fine-tune a language model on your own data (微调), and compare its answers before and after."""

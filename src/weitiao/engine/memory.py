@@ -98,7 +98,7 @@ class MemoryPlan:
         """Say it in a line."""
         text = f"packs of {self.pack_tokens} tokens"
         if self.pack_tokens < self.wanted_tokens:
-            text += f" instead of {self.wanted_tokens}, for want of memory"
+            text += f" instead of {self.wanted_tokens} because memory is short"
         text += f": {readable_bytes(self.needed_bytes)} of activations"
         if self.free_bytes < math.inf:
             text += f", {readable_bytes(self.free_bytes)} free for them"
