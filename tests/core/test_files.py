@@ -158,6 +158,12 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_fills_stays(tmp_p
     with staged_folder(tmp_path / "a"):
         assert not left.exists()
         assert living.exists()
+    left, living = tmp_path / f".b.{dead.pid}.part", tmp_path / f".b.{os.getppid()}.part"
+    left.write_text("half")
+    living.write_text("half")
+    write_atomic(tmp_path / "b", "whole")
+    assert not left.exists()
+    assert living.exists()
 
 
 def test_events_are_read_back_and_numbers_that_are_not_finite_by_name(tmp_path: Path) -> None:

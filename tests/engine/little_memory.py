@@ -1,7 +1,7 @@
 """A process that trains with less address space than its packs need, and prints what came of it.
 
-Line out: JSON with the losses and the last `pack_tokens` of the run that had too little ("found") and of one that
-started with packs of that size ("wanted"), and what a run said that had too little for one row ("error").
+Line out: JSON with each step's loss and `pack_tokens` of the run that had too little ("found") and of one that was told
+the size of packs before each step ("wanted"), and what a run said that had too little for one row ("error").
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import ctypes
 import json
 import resource
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +20,44 @@ import torch
 import tiny_architectures as tiny
 from tiny_training import Events, make_examples, make_training
 from weitiao.core.errors import ResourceError
+from weitiao.core.events import Event
+from weitiao.engine.step import Stepper
 
 PACK_TOKENS = 1600
 ROWS = make_examples(16, shortest=90, longest=100)
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
 
-def train(folder: Path, pack_tokens: int, room: float | None = None) -> dict[str, Any]:
+class StepSizes(list[int]):
+    """A listener that keeps the size of packs that each step ended with, and sets the next step's where told."""
+
+    def __init__(self, told: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.told = told
+
+    def __call__(self, event: Event) -> None:
+        if event["event"] == "step":
+            self.append(self.stepper.pack_tokens)
+            self.begin(self.stepper)
+
+    def begin(self, stepper: Stepper) -> None:
+        self.stepper = stepper
+        if len(self) < len(self.told):
+            stepper.pack_tokens = self.told[len(self)]
+
+
+def train(
+    folder: Path, pack_tokens: int, room: float | None = None, told: Sequence[int] = ()
+) -> dict[str, Any]:
     """Train two steps, with room for a share of what the packs need where one is given."""
-    heard = Events()
+    heard, sizes = Events(), StepSizes(told)
     model = tiny.make_model("llama", intermediate_size=4096, num_hidden_layers=2)
     training = make_training(
-        folder, ROWS, model=model, listeners=(heard,), pack_tokens=pack_tokens, batch_size=16, steps=2, lr=1e-2,
+        folder, ROWS, model=model, listeners=(heard, sizes), pack_tokens=pack_tokens, batch_size=16, steps=2, lr=1e-2,
         gradient_checkpointing="none",
     )  # fmt: skip
     assert training.stepper.pack_tokens == pack_tokens
+    sizes.begin(training.stepper)
     if room is not None:
         ctypes.CDLL(None).malloc_trim(0)  # or what building it left free would do
         room_bytes = int(room * heard.of("memory")[0]["activation_bytes"])
@@ -45,7 +69,7 @@ def train(folder: Path, pack_tokens: int, room: float | None = None) -> dict[str
     finally:
         resource.setrlimit(resource.RLIMIT_AS, UNLIMITED)
     losses = [event["loss"] for event in heard.of("step")]
-    return {"losses": losses, "pack_tokens": training.stepper.pack_tokens}
+    return {"losses": losses, "pack_tokens": list(sizes)}
 
 
 def main(folder: Path) -> None:
@@ -58,7 +82,7 @@ def main(folder: Path) -> None:
     except ResourceError as caught:
         error = {"exit_code": caught.exit_code, "text": str(caught)}
     found = train(folder / "found", PACK_TOKENS, room=0.4)
-    wanted = train(folder / "wanted", found["pack_tokens"])
+    wanted = train(folder / "wanted", PACK_TOKENS, told=found["pack_tokens"])
     print(json.dumps({"found": found, "wanted": wanted, "error": error}))
 
 

@@ -112,7 +112,8 @@ def test_a_run_with_too_little_address_space_goes_on_in_smaller_packs(tmp_path: 
     )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout.splitlines()[-1])
-    assert answer["found"]["pack_tokens"] in (800, 400, 200)
+    # Memory may also run short in the second step only: what the optimizer keeps is made at the end of the first.
+    assert answer["found"]["pack_tokens"][-1] in (800, 400, 200)
     assert answer["found"] == answer["wanted"]
     assert len(answer["found"]["losses"]) == 2
     assert answer["error"]["exit_code"] == 6

@@ -44,7 +44,8 @@ def sync_file(path: Path) -> None:
 def write_atomic(path: Path, content: bytes | str, mode: int = 0o666) -> None:
     """Write a file through a sibling, fsync and rename, with `mode` as `open(2)` takes it; raises OSError."""
     data = content.encode("utf-8") if isinstance(content, str) else content
-    staged = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _remove_parts_of_the_killed(path)
+    staged = path.with_name(f".{path.name}.{os.getpid()}{PART}")
     try:
         with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as handle:
             handle.write(data)
@@ -145,6 +146,17 @@ def _is_alive(pid: str) -> bool:
     return True
 
 
+def _remove_parts_of_the_killed(path: Path) -> None:
+    """Remove what processes that no longer run had begun of a file or folder."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{PART}"):
+        if _is_alive(left.name.removesuffix(PART).rpartition(".")[2].partition("-")[0]):
+            continue
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
 @contextmanager
 def staged_folder(folder: Path) -> Iterator[Path]:
     """Yield a sibling folder to fill; it becomes `folder` by one rename once durable, or vanishes.
@@ -152,9 +164,7 @@ def staged_folder(folder: Path) -> Iterator[Path]:
     Several processes may fill the same one: the first to be done gives it its name, the others get an OSError.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*{PART}"):
-        if not _is_alive(left.name.removesuffix(PART).rpartition(".")[2].partition("-")[0]):
-            shutil.rmtree(left, ignore_errors=True)  # its process was killed
+    _remove_parts_of_the_killed(folder)
     # Its name is known before it is there: Ctrl-C just behind `mkdir` must find it, to take it away.
     staging = folder.with_name(f".{folder.name}.{os.getpid()}-{token_hex(4)}{PART}")
     try:

@@ -121,7 +121,7 @@ class Stepper:
         """Make step number `step`; raises NotFiniteError, with the weights as before, where anything is not finite.
 
         Too little memory, on any rank, halves the packs and redoes the step from unchanged weights with the same
-        random draws, so the result is that of a run that started with the smaller packs. Raises ResourceError where
+        random draws, so its result is that of a step that started with the smaller packs. Raises ResourceError where
         no pack can be smaller. The device is waited for once, and once more each time the step is redone. A step whose
         examples train nothing changes nothing.
         """
