@@ -165,6 +165,11 @@ class PromptModel(SavesAsUsed, PeftModelForCausalLM):  # type: ignore[misc]  # p
         with torch.no_grad(), self._behind(self._cached_prompt()):
             return self.base_model.generate(*args, **kwargs)
 
+    def require_cache(self) -> None:
+        """Raise ModelError for a base that gives no keys and values back, as nothing could be asked behind a prompt."""
+        with torch.no_grad():
+            self._cached_prompt()
+
     def _cached_prompt(self) -> list[KeysValues]:
         """Return the keys and values of the virtual tokens: after them, a soft prompt is nothing else."""
         prompt = self.get_prompt(1)
@@ -172,9 +177,10 @@ class PromptModel(SavesAsUsed, PeftModelForCausalLM):  # type: ignore[misc]  # p
             embedded = prompt.to(self.word_embeddings.weight.dtype)
             # A cache of no model's: a sliding layer's own keeps the last tokens of its window only.
             whole = DynamicCache()
-            prompt = self.base_model(
-                inputs_embeds=embedded, past_key_values=whole, use_cache=True
-            ).past_key_values
+            output = self.base_model(inputs_embeds=embedded, past_key_values=whole, use_cache=True)
+            prompt = output.get("past_key_values")
+            if prompt is None:
+                raise ModelError(_gives_no_cache(self.base_model))
         return [(layer.keys, layer.values) for layer in prompt.layers]
 
     @contextmanager
@@ -241,6 +247,15 @@ def _attention_modules(model: PreTrainedModel) -> list[nn.Module]:
     depth = parts.blocks[0].count(".") + 2
     paths = dict.fromkeys(".".join(path.split(".")[:depth]) for path in parts.attention)
     return [model.get_submodule(path) for path in paths]
+
+
+def _gives_no_cache(base: nn.Module) -> Problem:
+    return Problem(
+        "this architecture gives no keys and values back, so no answer can be generated behind virtual tokens",
+        type(base).__name__,
+        "attention with a key/value cache",
+        "method.name=lora",
+    )
 
 
 def _takes_no_cache(base: nn.Module) -> Problem:
