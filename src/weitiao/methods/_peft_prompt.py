@@ -30,6 +30,10 @@ DEFAULT = "default"
 """PEFT's name of the first adapter."""
 KeysValues = tuple[Tensor, Tensor]
 """Keys and values of one block's prefix, each (1, H, n, D)."""
+CHECKED_TOKENS = 5
+"""The tokens of the text that is answered with and without a cached prompt."""
+FP32_TOLERANCE, HALF_TOLERANCE = 1e-3, 0.1
+"""How far the two may lie apart, root mean square, as a share of the logits' spread."""
 CACHE_NAMES = ("past_key_values", "layer_past")
 """What attention modules call the cache they are given."""
 
@@ -166,9 +170,29 @@ class PromptModel(SavesAsUsed, PeftModelForCausalLM):  # type: ignore[misc]  # p
             return self.base_model.generate(*args, **kwargs)
 
     def require_cache(self) -> None:
-        """Raise ModelError for a base that gives no keys and values back, as nothing could be asked behind a prompt."""
-        with torch.no_grad():
-            self._cached_prompt()
+        """Raise ModelError for a base that would answer behind a cached prompt otherwise than it is trained.
+
+        Such are bases with a state beside keys and values (nemotron_h), or with ids read beside embeddings (gemma3n).
+        """
+        base, modes = self.base_model, [(module, module.training) for module in self.modules()]
+        ids_1T = torch.arange(CHECKED_TOKENS, device=self.word_embeddings.weight.device)[None]
+        self.eval()
+        try:
+            with torch.no_grad():
+                trained = self(input_ids=ids_1T).logits[0, -CHECKED_TOKENS:].float()
+                with self._behind(self._cached_prompt()):
+                    asked = base(input_ids=ids_1T, use_cache=True).logits[0].float()
+        except torch.OutOfMemoryError:
+            raise
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            raise ModelError(_gives_no_cache(base)) from error
+        finally:
+            for module, mode in modes:
+                module.training = mode
+        exact = base.dtype is torch.float32
+        distance = float((asked - trained).square().mean().sqrt()) / (float(trained.std()) or 1.0)
+        if distance > (FP32_TOLERANCE if exact else HALF_TOLERANCE):
+            raise ModelError(_gives_no_cache(base))
 
     def _cached_prompt(self) -> list[KeysValues]:
         """Return the keys and values of the virtual tokens: after them, a soft prompt is nothing else."""
@@ -177,10 +201,9 @@ class PromptModel(SavesAsUsed, PeftModelForCausalLM):  # type: ignore[misc]  # p
             embedded = prompt.to(self.word_embeddings.weight.dtype)
             # A cache of no model's: a sliding layer's own keeps the last tokens of its window only.
             whole = DynamicCache()
-            output = self.base_model(inputs_embeds=embedded, past_key_values=whole, use_cache=True)
-            prompt = output.get("past_key_values")
-            if prompt is None:
-                raise ModelError(_gives_no_cache(self.base_model))
+            prompt = self.base_model(
+                inputs_embeds=embedded, past_key_values=whole, use_cache=True
+            ).past_key_values
         return [(layer.keys, layer.values) for layer in prompt.layers]
 
     @contextmanager
@@ -251,9 +274,10 @@ def _attention_modules(model: PreTrainedModel) -> list[nn.Module]:
 
 def _gives_no_cache(base: nn.Module) -> Problem:
     return Problem(
-        "this architecture gives no keys and values back, so no answer can be generated behind virtual tokens",
+        "this architecture's cache does not keep all of the virtual tokens, so its answers would differ from what"
+        " was trained",
         type(base).__name__,
-        "attention with a key/value cache",
+        "attention with keys and values in every block, and embeddings that say all of a token",
         "method.name=lora",
     )
 

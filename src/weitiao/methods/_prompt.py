@@ -91,6 +91,10 @@ class PromptMethod(PeftMethod):
         known = task_type(model) == "CAUSAL_LM" and text_path(model).complete
         if self.per_block and not kinds and known and cache_shape(model) is None:
             kinds.append("keys and values of several shapes, or of none")
+        if (
+            getattr(config.get_text_config(), "num_attention_heads", None) is None
+        ):  # RWKV calls its mixer attention
+            kinds.append("no heads")
         if not kinds:
             return []
         what = f"{self.name} needs attention with keys and values in every block"
