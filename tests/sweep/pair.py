@@ -44,6 +44,8 @@ TOLERANCE = 2e-5
 """How far a loss may lie from that of single samples, as a share of it: rounding in fp32."""
 MERGE_TOLERANCE = 1e-4
 """How far merged logits may lie from the adapter's, as a share of their spread."""
+FP64_TOLERANCE = 1e-9
+"""The same in fp64, for models that rounding in fp32 takes further."""
 QUESTIONS = ("Hi", "What is LoRA, and what does it add to a frozen layer?", "你是谁？今天天气很好。")
 
 
@@ -280,7 +282,8 @@ class Pair:
         spread = max(1.0, float(unmerged.std()))
         worst = float((logits(merged) - unmerged).abs().max()) / spread
         if not worst <= MERGE_TOLERANCE:
-            return f"FAULT {worst:.1e}"
+            exact = self._merged_in_fp64()
+            return f"{worst:.1e}, {exact:.1e} in fp64" if exact <= FP64_TOLERANCE else f"FAULT {worst:.1e}"
         merged.save_pretrained(self.folder / "merged")
         again, info = AutoModelForCausalLM.from_pretrained(self.folder / "merged", output_loading_info=True)
         lost = {key: sorted(names)[:2] for key, names in info.items() if names and key.endswith("keys")}
@@ -288,6 +291,13 @@ class Pair:
             return f"FAULT read back: {lost}"
         worst = max(worst, float((logits(again.eval()) - unmerged).abs().max()) / spread)
         return f"{worst:.1e}" if worst <= MERGE_TOLERANCE else f"FAULT read back {worst:.1e}"
+
+    def _merged_in_fp64(self) -> float:
+        """Return how far merged logits lie from the adapter's in fp64, where rounding plays no part."""
+        attached = self.trained()[0].attached
+        attached.model.double()
+        unmerged = own_logits(attached)
+        return float((logits(attached.merge().double()) - unmerged).abs().max()) / float(unmerged.std())
 
 
 def _examples() -> list[Example]:

@@ -175,17 +175,10 @@ class PromptModel(SavesAsUsed, PeftModelForCausalLM):  # type: ignore[misc]  # p
         Such are bases with a state beside keys and values (nemotron_h), or with ids read beside embeddings (gemma3n).
         """
         base, modes = self.base_model, [(module, module.training) for module in self.modules()]
-        ids_1T = torch.arange(CHECKED_TOKENS, device=self.word_embeddings.weight.device)[None]
         self.eval()
         try:
-            with torch.no_grad():
-                trained = self(input_ids=ids_1T).logits[0, -CHECKED_TOKENS:].float()
-                with self._behind(self._cached_prompt()):
-                    asked = base(input_ids=ids_1T, use_cache=True).logits[0].float()
-        except torch.OutOfMemoryError:
-            raise
-        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
-            raise ModelError(_gives_no_cache(base)) from error
+            with torch.no_grad(), refused_without_cache(base):
+                asked, trained = self._answered_and_trained()
         finally:
             for module, mode in modes:
                 module.training = mode
@@ -193,6 +186,14 @@ class PromptModel(SavesAsUsed, PeftModelForCausalLM):  # type: ignore[misc]  # p
         distance = float((asked - trained).square().mean().sqrt()) / (float(trained.std()) or 1.0)
         if distance > (FP32_TOLERANCE if exact else HALF_TOLERANCE):
             raise ModelError(_gives_no_cache(base))
+
+    def _answered_and_trained(self) -> tuple[Tensor, Tensor]:
+        """Return the logits (T, V) of a short text behind the prompt as a cache, and as training has them."""
+        ids_1T = torch.arange(CHECKED_TOKENS, device=self.word_embeddings.weight.device)[None]
+        trained = self(input_ids=ids_1T).logits[0, -CHECKED_TOKENS:].float()
+        with self._behind(self._cached_prompt()):
+            asked = self.base_model(input_ids=ids_1T, use_cache=True).logits[0].float()
+        return asked, trained
 
     def _cached_prompt(self) -> list[KeysValues]:
         """Return the keys and values of the virtual tokens: after them, a soft prompt is nothing else."""
@@ -214,6 +215,17 @@ class PromptModel(SavesAsUsed, PeftModelForCausalLM):  # type: ignore[misc]  # p
             yield
         finally:
             handle.remove()
+
+
+@contextmanager
+def refused_without_cache(base: nn.Module) -> Iterator[None]:
+    """Within the context, what an architecture raises that keeps no cache as others do ends in a ModelError."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(_gives_no_cache(base)) from error
 
 
 def wrapped(model: PreTrainedModel, config: PeftConfig) -> PeftModel:

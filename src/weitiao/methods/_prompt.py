@@ -111,12 +111,13 @@ class PromptMethod(PeftMethod):
 
     def attach(self, model: PreTrainedModel) -> PeftAttached:
         """Put fresh virtual tokens on a model; raises ModelError where they cannot apply."""
-        from ._peft_prompt import PromptModel
+        from ._peft_prompt import PromptModel, refused_without_cache
 
         self.check(model, model.config)
         attached = self.plan(model)
         if model.device.type != "meta":
-            self.begin(cast("PromptModel", attached.model))
+            with refused_without_cache(model):
+                self.begin(cast("PromptModel", attached.model))
             if isinstance(attached.model, PromptModel):
                 attached.model.require_cache()
         return attached
