@@ -34,6 +34,7 @@ def test_a_pair_is_right(method: str, architecture: str) -> None:
     ("method", "architecture", "why"),
     [
         ("freeze", "rwkv", "does not run with what the method puts into it"),
+        ("full", "reformer", "does not run with what the method puts into it"),
         ("p_tuning_v2", "whisper", "does not run with what the method puts into it"),
         ("prompt_tuning", "recurrent_gemma", "does not keep all of the virtual tokens"),
         ("prompt_tuning", "nemotron_h", "does not keep all of the virtual tokens"),

@@ -208,7 +208,11 @@ def one_by_one(model: nn.Module, precision: Precision) -> Forward:
     model.eval()
     try:
         forward = Forward.on(model, precision, packs=False, shares=False)
-        probe(forward, probe_examples(base, alike=False)[:1])
+        example = probe_examples(base, alike=False)[:1]
+        probe(forward, example)
+        model.train()  # in which Reformer takes rows of one length only
+        with torch.random.fork_rng([forward.device] if forward.device.type == "cuda" else []):
+            probe(forward, example)
     except FAILURES as error:
         if is_out_of_memory(error):
             raise
