@@ -15,8 +15,10 @@ from torch import Tensor
 
 import tiny
 from weitiao.core.errors import ModelError, RunFolderError, WeitiaoError
+from weitiao.core.settings import read_yaml
 from weitiao.engine.checkpoint import list_checkpoints
 from weitiao.evaluation.opened import open_model
+from weitiao.recipe.preflight import preflight
 from weitiao.recipe.recipe import parse_recipe
 from weitiao.recipe.train import train
 from weitiao.serving.merge import merge_run
@@ -178,6 +180,27 @@ def test_a_changed_base_is_refused_in_chat_merge_and_continuing(
     assert open_model(str(run), allow_other_base=True).is_trained
     assert merge_run(str(run), tmp_path / "out", allow_other_base=True).comparison.holds
     make(tmp_path / "next", base, adapter=str(run / "adapter"), allow_other_base=True)
+
+
+def test_a_changed_base_is_refused_before_its_weights_are_loaded(
+    moved: tuple[Path, Path], tmp_path: Path
+) -> None:
+    base, run = moved
+    own = read_yaml(run / "run.yaml")
+    continued = {
+        **own,
+        "model": {**own["model"], "adapter": str(run / "adapter")},
+        "out": str(tmp_path / "n"),
+    }
+    preflight(parse_recipe(continued))
+    preflight(parse_recipe(own), new_folder=False)
+    change_one(base)
+    with pytest.raises(ModelError, match=r"the adapter .* was trained on another base: 1 of"):
+        preflight(parse_recipe(continued))
+    with pytest.raises(ModelError, match=r"the run .* was trained on another base: 1 of"):
+        preflight(parse_recipe(own), new_folder=False)
+    preflight(parse_recipe({**continued, "model": {**continued["model"], "allow_other_base": True}}))
+    assert not (tmp_path / "n").exists()
 
 
 def test_a_base_in_another_precision_is_the_same_base(tmp_path: Path, trained: Path) -> None:

@@ -104,13 +104,23 @@ def fingerprint(model: PreTrainedModel, folder: Path | None = None) -> Fingerpri
     Take it before a method is attached, which may change or rename tensors in memory. Raises ModelError for files
     that cannot be read.
     """
-    files = weight_files(folder) if folder else []
-    if not files or not all(path.is_file() for path in files):
-        return Fingerprint(_described(model.config), _prints(_in_memory(model)))
+    stored = fingerprint_of_files(model.config, folder) if folder else None
+    return stored or Fingerprint(_described(model.config), _prints(_in_memory(model)))
+
+
+def fingerprint_of_files(config: PretrainedConfig, folder: Path) -> Fingerprint | None:
+    """Return a base's fingerprint from its files alone, None where they are not there; raises ModelError for files
+    that cannot be read.
+
+    `config` is that of the model made from them, which may be of a part of what config.json describes.
+    """
+    files = weight_files(folder)
+    if not all(path.is_file() for path in files):
+        return None
     tensors: dict[str, TensorPrint] = {}
     for path in files:
         tensors |= prints_of_file(path)
-    return Fingerprint(_described(model.config), tensors)
+    return Fingerprint(_described(config), tensors)
 
 
 def _described(config: PretrainedConfig) -> dict[str, Any]:

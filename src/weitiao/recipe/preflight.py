@@ -17,6 +17,7 @@ from ..engine.optimizers import require_fast, require_installed
 from ..engine.plan import StepPlan
 from ..engine.schedules import FOLLOW_HELD_OUT
 from ..models.adapter_files import CONFIG
+from .identity import require_same_files
 from .recipe import Recipe
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def preflight(recipe: Recipe, new_folder: bool = True, day: date | None = None) 
     if new_folder:
         findings.run(RunFolder(recipe.out).require_new)
     findings.run(lambda: room.append(_check_model(recipe)))
+    if room:
+        findings.run(lambda: require_same_files(recipe, RunFolder(recipe.out)))
     findings.run(lambda: ready.append(_tokenise(recipe, bool(room), day)))
     findings.run(lambda: _check_schedule(recipe))
     findings.run(lambda: require_installed(recipe.train))
