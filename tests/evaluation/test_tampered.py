@@ -138,7 +138,7 @@ def test_an_adapter_that_was_changed_is_not_continued(adapter: Path, trained: Pa
     ADAPTERS[label][0](adapter)
     with pytest.raises(ModelError):
         make(adapter.parent / "next", trained / "base", adapter=str(adapter))
-    assert not (adapter.parent / "next" / "run.yaml").exists()
+    assert not (adapter.parent / "next").exists()
 
 
 def change_one(folder: Path) -> None:

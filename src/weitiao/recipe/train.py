@@ -31,10 +31,10 @@ def train(recipe: Recipe, listeners: Sequence[Listener] = ()) -> Run:
     folder = RunFolder(recipe.out)
     with sigterm_as_ctrl_c(), folder.locked():
         folder.require_new()
-        with saving(folder.root):
-            write_atomic(folder.run_yaml, recipe.as_yaml(), PRIVATE_FILE)
         session = _Session(recipe, folder, listeners)
         try:
+            with saving(folder.root):
+                write_atomic(folder.run_yaml, recipe.as_yaml(), PRIVATE_FILE)
             return session.train(ready)
         finally:
             if not session.under_way:  # ended by an error or Ctrl-C with nothing worth resuming
