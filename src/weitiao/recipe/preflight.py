@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from ..core.said import Said
     from ..data.dataset import Prepared
     from ..engine.settings import TrainSettings
     from ..methods._base import Attached
@@ -61,6 +62,8 @@ class _Room:
     """Those that the method's virtual tokens take."""
     vocabulary: int
     """Rows of the token embedding: every id must be below."""
+    left_out: Sequence[Said]
+    """What of the model the method leaves as it is."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class Ready:
 
     data: Prepared
     tokenizer: PreTrainedTokenizerBase
+    left_out: Sequence[Said]
+    """What of the model the method leaves as it is, though its settings may not say so."""
 
 
 def preflight(recipe: Recipe, new_folder: bool = True, day: date | None = None) -> Ready:
@@ -78,29 +83,32 @@ def preflight(recipe: Recipe, new_folder: bool = True, day: date | None = None) 
     problems of every check.
     """
     findings = _Findings()
-    ready: list[Ready] = []
+    data: list[tuple[Prepared, PreTrainedTokenizerBase]] = []
     room: list[_Room] = []
     if new_folder:
         findings.run(RunFolder(recipe.out).require_new)
     findings.run(lambda: room.append(_check_model(recipe)))
     if room:
         findings.run(lambda: require_same_files(recipe, RunFolder(recipe.out)))
-    findings.run(lambda: ready.append(_tokenise(recipe, bool(room), day)))
+    findings.run(lambda: data.append(_tokenise(recipe, bool(room), day)))
     findings.run(lambda: _check_schedule(recipe))
     findings.run(lambda: require_installed(recipe.train))
     findings.run(lambda: _check_compiler(recipe))
     findings.run(lambda: _require_gpu_to_offload(recipe))
     findings.run(recipe.track.require_installed)
     findings.settle()
-    require_held_out(recipe, len(ready[0].data.held_out))
-    _require_room(ready[0].data, room[0])
-    _require_known_ids(ready[0], room[0].vocabulary)
-    steps = StepPlan.of(ready[0].data.train, recipe.train).total_steps
+    ready = Ready(*data[0], room[0].left_out)
+    require_held_out(recipe, len(ready.data.held_out))
+    _require_room(ready.data, room[0])
+    _require_known_ids(ready, room[0].vocabulary)
+    steps = StepPlan.of(ready.data.train, recipe.train).total_steps
     recipe.method.check_steps(steps, continues=recipe.model.adapter is not None)
-    return ready[0]
+    return ready
 
 
-def _tokenise(recipe: Recipe, model_is_there: bool, day: date | None) -> Ready:
+def _tokenise(
+    recipe: Recipe, model_is_there: bool, day: date | None
+) -> tuple[Prepared, PreTrainedTokenizerBase]:
     """Bring the data through the gate; without a model, as far as that goes. Raises DataError, ModelError."""
     from ..data.dataset import check_data, load_data
     from ..models.load import load_generation_config, load_tokenizer
@@ -111,7 +119,7 @@ def _tokenise(recipe: Recipe, model_is_there: bool, day: date | None) -> Ready:
         raise ModelError  # what is wrong with the model is said already
     tokenizer = load_tokenizer(recipe.model)
     stops = load_generation_config(recipe.model)
-    return Ready(load_data(recipe.data, tokenizer, recipe.train.seed, stops, forms, day=day), tokenizer)
+    return load_data(recipe.data, tokenizer, recipe.train.seed, stops, forms, day=day), tokenizer
 
 
 def _require_room(data: Prepared, room: _Room) -> None:
@@ -172,13 +180,14 @@ def _check_model(recipe: Recipe) -> _Room:
     model = load_weightless(recipe.model)
     recipe.method.check(model, load_config(recipe.model))
     rows = model.get_input_embeddings().weight.shape[0]
+    left_out = recipe.method.left_out(model)  # a method changes names and modules
     planned = _plan_continued(recipe, model) if recipe.model.adapter else recipe.method.plan(model)
     require_fast(recipe.train, planned.fast_parameters())
     require_kernels(recipe.train, model.config, _device_of(recipe))
     need_disk(
         recipe.out.absolute(), bytes_written(recipe.train, planned), "this run's checkpoints and result"
     )
-    return _Room(context_tokens(model.config), planned.context_tokens, rows)
+    return _Room(context_tokens(model.config), planned.context_tokens, rows, left_out)
 
 
 def _plan_continued(recipe: Recipe, model: PreTrainedModel) -> Attached:

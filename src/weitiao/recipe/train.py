@@ -140,6 +140,8 @@ class _Session:
         data = ready.data
         day = str(data.template.day) if data.template.writes_date else None
         log.emit("data", summary=data.summary.as_dict(), lines=data.summary.lines(), day=day)
+        for part in ready.left_out:
+            log.emit("note", text=part.en)
         log.emit("stage", text=f"loading {self.recipe.model.name}")
         model = load_model(self.recipe.model)
         choose_kernels(self.recipe, model, log)
@@ -158,7 +160,9 @@ class _Session:
             self.under_way = True
             write_fingerprint(self.folder.root, base)
             progress = training.run()
-            outcome = Outcome(self.recipe, self.folder, attached, comparison, progress, base, log)
+            outcome = Outcome(
+                self.recipe, self.folder, attached, comparison, progress, base, log, ready.left_out
+            )
             outcome.save_result()  # before anything more is asked of the model
             comparison.look_after(forward, attached, log, training.result_loss)
         return outcome.finish()
