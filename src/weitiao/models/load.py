@@ -15,6 +15,7 @@ from .whole import drop_loading_report, require_finite_weights, require_whole
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torch import nn
     from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from .settings import ModelSettings
@@ -214,6 +215,7 @@ def load_model(settings: ModelSettings) -> PreTrainedModel:
     if quantization_of(model.config) != "none":
         model.requires_grad_(False)
         _keep_four_bits_trainable(model)
+        _keep_int8_scales(model)
     return model
 
 
@@ -244,6 +246,26 @@ def _keep_four_bits_trainable(model: PreTrainedModel) -> None:
     for module in model.modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
+
+
+def _keep_int8_scales(model: PreTrainedModel) -> None:
+    """Keep the scales of 8-bit weights from being lost on a CPU once PEFT has looked at the whole weight (DoRA does).
+
+    PEFT then moves the weight to where it is, which makes a new one without scales, and the layer takes those of its
+    weight for new ones (PEFT 0.21 `dequantize_module_weight`, bitsandbytes 0.50 `Linear8bitLt.forward`).
+    """
+    if quantization_of(model.config) != "int8":
+        return
+    from bitsandbytes.nn import Linear8bitLt
+
+    for module in model.modules():
+        if isinstance(module, Linear8bitLt):
+            module.register_forward_pre_hook(_keep_scales)
+
+
+def _keep_scales(layer: nn.Module, _: object) -> None:
+    if layer.weight.CB is not None and layer.weight.SCB is None:
+        layer.weight.CB = None  # the layer's own state holds both
 
 
 def _not_loaded(where: Resolved, error: Exception) -> Problem:
