@@ -17,6 +17,7 @@ from ..engine.optimizers import require_fast, require_installed
 from ..engine.plan import StepPlan
 from ..engine.schedules import FOLLOW_HELD_OUT
 from ..models.adapter_files import CONFIG
+from ..models.embedding_rows import require_rows
 from .identity import require_same_files
 from .recipe import Recipe
 
@@ -149,20 +150,9 @@ def _require_known_ids(ready: Ready, rows: int) -> None:
     """Raise DataError, naming the token and a place, where an id has no row in the embedding."""
     if len(ready.tokenizer) <= rows:
         return
-    examples = (example for part in (ready.data.train, ready.data.held_out) for example in part)
-    found = next((example for example in examples if max(example.ids) >= rows), None)
-    if found is None:
-        return
-    worst = max(found.ids)
-    token = ready.tokenizer.convert_ids_to_tokens(worst)
-    raise DataError(
-        Problem(
-            "the tokenizer gives an id that the model's embedding has no row for",
-            f"{token!r} is id {worst}, in {found.place}; the embedding has {rows} rows",
-            "a tokenizer and a model that belong together",
-            "the model's own tokenizer files beside its weights, without tokens added to them",
-        )
-    )
+    for part in (ready.data.train, ready.data.held_out):
+        for example in part:
+            require_rows(ready.tokenizer, rows, example.ids, example.place)
 
 
 def _check_model(recipe: Recipe) -> _Room:

@@ -15,6 +15,7 @@ from ..core.files import need_disk, saving, staged_folder
 from ..data.conversation import Message
 from ..engine.forward import base_of
 from ..evaluation.opened import Opened, Source, locate, open_source
+from ..models.embedding_rows import require_rows
 from ..models.load import load_model, load_weightless
 from ..models.precision import torch_dtype
 from ..models.settings import ModelSettings
@@ -85,6 +86,9 @@ def merge_run(
     need_disk(out.parent, _size_bytes(source.base), f"the merged model {out}")
     opened = open_source(source)
     prompts = [opened.template.prompt([Message("user", text)]) for text in questions]
+    for prompt, text in zip(prompts, questions, strict=True):
+        rows = base_of(opened.model).get_input_embeddings().weight.shape[0]
+        require_rows(opened.tokenizer, rows, prompt.ids, f"the question {text!r} of the comparison")
     wanted = _logits(opened.model, prompts)
     exact = _is_exact(opened, source)
     with saving(out), staged_folder(out) as staging:
