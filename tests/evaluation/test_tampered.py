@@ -203,15 +203,29 @@ def test_a_changed_base_is_refused_before_its_weights_are_loaded(
     assert not (tmp_path / "n").exists()
 
 
-def test_a_base_in_another_precision_is_the_same_base(tmp_path: Path, trained: Path) -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_a_base_in_another_precision_is_the_same_base(
+    tmp_path: Path, trained: Path, dtype: torch.dtype
+) -> None:
     from transformers import AutoModelForCausalLM
 
     half = tmp_path / "half"
-    AutoModelForCausalLM.from_pretrained(trained / "base", dtype=torch.bfloat16).save_pretrained(half)
+    AutoModelForCausalLM.from_pretrained(trained / "base", dtype=dtype).save_pretrained(half)
     tiny.make_tokenizer().save_pretrained(half)
+    adapter = trained / "run" / "adapter"
+    said = f"{half} is a converted copy of the base of the adapter {adapter}: float32 then, {dtype} now"
+    said = said.replace("torch.", "")
+    assert open_model(str(trained / "run")).notes == []
+    assert open_model(str(trained / "run"), base=str(half)).notes == [said]
+    assert merge_run(str(adapter), tmp_path / "out", base=str(half)).notes == [said]
+    make(tmp_path / "next", half, adapter=str(adapter))
+    events = (tmp_path / "next" / "events.jsonl").read_text(encoding="utf-8")
+    assert said in events
+
+
+def test_a_packed_base_is_the_same_base(tmp_path: Path, trained: Path) -> None:
     run = make(tmp_path / "run", trained / "base", quantization="nf4")
     assert merge_run(str(run), tmp_path / "out").comparison.holds
-    assert open_model(str(run / "adapter"), base=str(half)).attached is not None
 
 
 def test_an_adapter_finds_its_base_where_it_lay_or_is_told(

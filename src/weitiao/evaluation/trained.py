@@ -58,7 +58,6 @@ def _other_tokenizer(folder: Path, base: str) -> Problem:
 def attached_of(source: Source, model: PreTrainedModel) -> Attached | None:
     """Put on a base what a source names, None where that is a model; raises ModelError, RunFolderError."""
     if source.adapter is not None:
-        _require_base(source, source.adapter, f"the adapter {source.adapter}", model)
         require_adapter(source.adapter)
         from ..methods._peft import load_adapter
 
@@ -66,14 +65,17 @@ def attached_of(source: Source, model: PreTrainedModel) -> Attached | None:
             return load_adapter(model, source.adapter)
     if source.checkpoint is None or source.run is None:
         return None
-    _require_base(source, source.run, f"the run {source.run}", model)
     return _from_checkpoint(source.checkpoint, RunFolder(source.run), model)
 
 
-def _require_base(source: Source, folder: Path, what: str, model: PreTrainedModel) -> None:
-    wanted = read_fingerprint(folder)
-    if wanted is not None and not source.base.allow_other_base:
-        require_same_base(wanted, fingerprint(model, weights_folder(source.base)), what, source.base.name)
+def base_notes(source: Source, model: PreTrainedModel) -> list[str]:
+    """Raise ModelError where what a source names was trained on another base; returns sentences on a converted one."""
+    found = source.adapter or (source.run if source.checkpoint else None)
+    wanted = read_fingerprint(found) if found is not None else None
+    if wanted is None or source.base.allow_other_base:
+        return []
+    what = f"the adapter {found}" if source.adapter else f"the run {found}"
+    return require_same_base(wanted, fingerprint(model, weights_folder(source.base)), what, source.base.name)
 
 
 def _from_checkpoint(path: Path, run: RunFolder, model: PreTrainedModel) -> Attached:

@@ -23,12 +23,15 @@ def settings_and_data(recipe: Recipe, data: Prepared) -> dict[str, str]:
     }
 
 
-def require_same_base(recipe: Recipe, folder: RunFolder, base: Fingerprint) -> None:
-    """Raise ModelError where the adapter to continue from, or this run so far, was trained on another base."""
+def require_same_base(recipe: Recipe, folder: RunFolder, base: Fingerprint) -> list[str]:
+    """Raise ModelError where the adapter to continue from, or this run so far, was trained on another base.
+
+    Returns sentences on what is a copy in another precision.
+    """
     from ..models.fingerprint import require_same_base
 
-    for what, wanted in _bases_before(recipe, folder).items():
-        require_same_base(wanted, base, what, recipe.model.name)
+    wanted = _bases_before(recipe, folder)
+    return [n for what in wanted for n in require_same_base(wanted[what], base, what, recipe.model.name)]
 
 
 def require_same_files(recipe: Recipe, folder: RunFolder) -> None:

@@ -147,7 +147,8 @@ class _Session:
         choose_kernels(self.recipe, model, log)
         base = fingerprint(model, weights_folder(self.recipe.model))
         precision = precision_for(self.recipe.model, model)
-        require_same_base(self.recipe, self.folder, base)
+        for note in require_same_base(self.recipe, self.folder, base):
+            log.emit("note", text=note)
         comparison = Comparison(self.recipe, ready.tokenizer, data)
         attached = attach(self.recipe, model, data, log)
         forward = forward_for(attached, precision, log)

@@ -64,6 +64,8 @@ class Merged:
     size_bytes: int
     dtype: str
     comparison: Comparison
+    notes: Sequence[str] = ()
+    """What a person should know of the base."""
 
 
 def merge_run(
@@ -90,7 +92,7 @@ def merge_run(
         rows = base_of(opened.model).get_input_embeddings().weight.shape[0]
         require_rows(opened.tokenizer, rows, prompt.ids, f"the question {text!r} of the comparison")
     wanted = _logits(opened.model, prompts)
-    exact = _is_exact(opened, source)
+    exact, notes = _is_exact(opened, source), opened.notes
     with saving(out), staged_folder(out) as staging:
         dtype = _write(opened, staging)
         del opened  # the model read back needs the memory
@@ -99,7 +101,7 @@ def merge_run(
         if not comparison.holds:
             raise ModelError(_differs(name, comparison))
     size_bytes = sum(path.stat().st_size for path in out.iterdir())
-    return Merged(out, size_bytes, _short(dtype), comparison)
+    return Merged(out, size_bytes, _short(dtype), comparison, notes)
 
 
 def compare(wanted: Sequence[Tensor], found: Sequence[Tensor], exact: bool) -> Comparison:
