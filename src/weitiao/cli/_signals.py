@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
+from contextlib import suppress
 from types import FrameType
 
 STDERR = 2
@@ -52,9 +54,17 @@ class Signals:
             signal.raise_signal(self._came)
 
     def end_now(self) -> None:
-        """End the process with one sentence; what is half written lies under a hidden name."""
+        """End the process with one sentence, without unwinding any further; what was printed is still written."""
         number = signal.Signals(self._came or signal.SIGINT)
-        os.write(STDERR, f"\n{SENTENCES[number]}\n".encode())
+        # Reentered where the signal came in the middle of a write to it, broken or closed where nobody reads it.
+        with suppress(RuntimeError, OSError, ValueError):
+            sys.stdout.flush()
+        with suppress(OSError):
+            os.write(STDERR, f"\n{SENTENCES[number]}\n".encode())
+        # No file can be half written by now: this comes after `ends` or from the hook for uncaught errors, and until
+        # either every `with` and `finally` has run, which closes the event log and removes what was begun. An exception
+        # instead could come up in a destructor or in a library's exit handler, where nobody would catch it, and the
+        # person would read a traceback and get another code.
         os._exit(128 + number)
 
     def _obey(self, number: int, _: FrameType | None) -> None:

@@ -264,8 +264,11 @@ def _keep_int8_scales(model: PreTrainedModel) -> None:
 
 
 def _keep_scales(layer: nn.Module, _: object) -> None:
-    if layer.weight.CB is not None and layer.weight.SCB is None:
-        layer.weight.CB = None  # the layer's own state holds both
+    from bitsandbytes.nn import Int8Params
+
+    weight = layer.weight
+    if isinstance(weight, Int8Params) and weight.CB is not None and weight.SCB is None:
+        weight.CB = None  # the layer's own state holds both
 
 
 def _not_loaded(where: Resolved, error: Exception) -> Problem:
