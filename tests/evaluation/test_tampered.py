@@ -100,6 +100,22 @@ def other_tokenizer(folder: Path) -> None:
 ADAPTERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a NaN": (of_weights(lambda w: w[first(w)].view(-1)[3].fill_(torch.nan)), "NaN or inf"),
     "an inf": (of_weights(lambda w: w[first(w)].view(-1)[0].fill_(torch.inf)), "NaN or inf"),
+    "a number too large": (
+        of_weights(lambda w: w.update({first(w): w[first(w)].double() + 1e300})),
+        "NaN or inf",
+    ),
+    "whole numbers": (of_weights(lambda w: w.update({first(w): w[first(w)].int()})), "another kind: .*int32"),
+    "complex numbers": (
+        of_weights(lambda w: w.update({first(w): w[first(w)] * 1j})),
+        "another kind: .*complex",
+    ),
+    "a strength of NaN": (of_settings(lora_alpha=float("nan")), "settings hold NaN or inf"),
+    "a strength of inf": (of_settings(alpha_pattern={"q_proj": float("inf")}), "settings hold NaN or inf"),
+    "a pattern cut": (of_settings(target_modules="(["), "regular expression for modules cannot be read"),
+    "a fingerprint of nothing": (
+        as_text("base_fingerprint.json", b'{"format": 1, "config": {}, "tensors": {}}'),
+        "it names no tensor",
+    ),
     "a tensor missing": (of_weights(lambda w: w.pop(first(w))), "missing: "),
     "a tensor more": (of_weights(lambda w: w.update({"x.lora_A.weight": torch.ones(2)})), "left over: x"),
     "a tensor renamed": (of_weights(lambda w: w.update({"x": w.pop(first(w))})), "does not fit"),
@@ -133,7 +149,9 @@ def test_an_adapter_that_was_changed_is_refused(adapter: Path, label: str) -> No
         open_model(str(adapter))
 
 
-@pytest.mark.parametrize("label", ["a NaN", "a file cut", "a tensor missing", "an unknown kind", "no file"])
+@pytest.mark.parametrize(
+    "label", ["a NaN", "a file cut", "a tensor missing", "an unknown kind", "no file", "another tokenizer"]
+)
 def test_an_adapter_that_was_changed_is_not_continued(adapter: Path, trained: Path, label: str) -> None:
     ADAPTERS[label][0](adapter)
     with pytest.raises(ModelError):

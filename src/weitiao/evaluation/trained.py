@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from ..methods._base import Attached, Method
+    from ..models.settings import ModelSettings
     from .opened import Source
 
 TOKENIZER_FOLDER = "tokenizer"
@@ -32,12 +33,20 @@ def tokenizer_of(source: Source) -> PreTrainedTokenizerBase:
     if source.trained is not None and (Path(source.trained.name) / "tokenizer_config.json").is_file():
         return load_tokenizer(source.trained)
     base = load_tokenizer(source.base)
-    folder = _tokenizer_folder(source.adapter) if source.adapter else None
+    return require_same_tokenizer(source.base, source.adapter, base) if source.adapter else base
+
+
+def require_same_tokenizer(
+    settings: ModelSettings, adapter: Path, base: PreTrainedTokenizerBase
+) -> PreTrainedTokenizerBase:
+    """Return the tokenizer that lies beside an adapter, its base's where none does; raises ModelError where it gives
+    other ids than that of its base."""
+    folder = _tokenizer_folder(adapter)
     if folder is None:
         return base
-    own = load_tokenizer_in(folder, source.base.trust_remote_code)
-    if own.get_vocab() != base.get_vocab() and not source.base.allow_other_base:
-        raise ModelError(_other_tokenizer(folder, source.base.name))
+    own = load_tokenizer_in(folder, settings.trust_remote_code)
+    if own.get_vocab() != base.get_vocab() and not settings.allow_other_base:
+        raise ModelError(_other_tokenizer(folder, settings.name))
     return own
 
 

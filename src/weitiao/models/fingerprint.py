@@ -109,6 +109,8 @@ class Fingerprint:
             if plain["format"] != FORMAT:
                 raise ValueError(f"format {plain['format']}, and this version reads {FORMAT}")
             tensors = {name: TensorPrint(*map(str, values)) for name, values in plain["tensors"].items()}
+            if not tensors:
+                raise ValueError("it names no tensor")
             return Fingerprint(dict(plain["config"]), tensors)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error

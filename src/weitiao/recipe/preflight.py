@@ -112,6 +112,7 @@ def _tokenise(
 ) -> tuple[Prepared, PreTrainedTokenizerBase]:
     """Bring the data through the gate; without a model, as far as that goes. Raises DataError, ModelError."""
     from ..data.dataset import check_data, load_data
+    from ..evaluation.trained import require_same_tokenizer
     from ..models.load import load_generation_config, load_tokenizer
 
     forms = recipe.objective.forms
@@ -119,6 +120,8 @@ def _tokenise(
         check_data(recipe.data, forms)
         raise ModelError  # what is wrong with the model is said already
     tokenizer = load_tokenizer(recipe.model)
+    if recipe.model.adapter:
+        require_same_tokenizer(recipe.model, Path(recipe.model.adapter), tokenizer)
     stops = load_generation_config(recipe.model)
     return load_data(recipe.data, tokenizer, recipe.train.seed, stops, forms, day=day), tokenizer
 
