@@ -10,9 +10,11 @@ import numpy as np
 
 import tiny
 
+F16, Q4_1 = gguf.GGMLQuantizationType.F16, gguf.GGMLQuantizationType.Q4_1
 
-def save_tiny_gguf(path: Path) -> Path:
-    """Write a tiny Llama of 16-bit weights as llama.cpp's converter names and orders them; return `path`."""
+
+def save_tiny_gguf(path: Path, kind: gguf.GGMLQuantizationType = F16) -> Path:
+    """Write a tiny Llama as llama.cpp's converter names and orders its weights, matrices as `kind`; return `path`."""
     model, tokenizer = tiny.make_llama(), tiny.make_tokenizer()
     writer = gguf.GGUFWriter(path, "llama")
     config = model.config
@@ -42,8 +44,9 @@ def save_tiny_gguf(path: Path) -> Path:
         if leaf in heads:  # llama.cpp interleaves the two halves of each rotary head
             shape = (heads[leaf], 2, array.shape[0] // heads[leaf] // 2, array.shape[1])
             array = array.reshape(shape).swapaxes(1, 2).reshape(array.shape)
-        kind = np.float32 if array.ndim == 1 else np.float16
-        writer.add_tensor(names.get_name(name, (".weight",)), np.ascontiguousarray(array.astype(kind)))
+        stored = gguf.GGMLQuantizationType.F32 if array.ndim == 1 else kind
+        packed = gguf.quants.quantize(np.ascontiguousarray(array), stored)
+        writer.add_tensor(names.get_name(name, (".weight",)), packed, raw_dtype=stored)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -12,8 +12,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import tiny_experts as experts
+from sweep import zoo
 from tiny_methods import logits, make, train
 from weitiao.core.errors import ModelError
+from weitiao.core.said import Said
 from weitiao.methods import METHODS
 from weitiao.methods._base import Attached
 from weitiao.methods._peft import load_adapter
@@ -139,10 +141,40 @@ def test_experts_named_to_a_method_that_cannot() -> None:
 def test_what_stays_as_it_is_is_said_with_its_share() -> None:
     model = experts.make_model("qwen2_moe")
     assert Lora(target_modules="all-linear").left_out(model) == [
-        "left as they are: routers of experts, 0.68 % of the weights"
+        Said(
+            "left as they are: routers of experts, 0.68 % of the weights",
+            "保持不变：专家的路由，占权重的 0.68 %",
+        )
     ]
-    without = Lora(target_modules="all-linear", dropout=0.1).left_out(model)
-    assert without[0].startswith("left as they are: experts (dropout needs") and "42 %" in without[0]
+
+
+OBSTACLES = {"dropout": {"dropout": 0.1}, "DoRA": {"use_dora": True}}
+
+
+@every_mixture
+@pytest.mark.parametrize("obstacle", OBSTACLES)
+def test_a_setting_that_keeps_lora_from_experts_is_named_with_their_share(
+    architecture: str, obstacle: str
+) -> None:
+    model = experts.make_model(architecture)
+    said = Lora(target_modules="all-linear", **OBSTACLES[obstacle]).left_out(model)[0]
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    held = sum(sizes[path] for path in anatomy(model).experts)
+    share = f"{100 * held / sum(sizes.values()):.2g} %"
+    assert said.en.startswith(f"left as they are: experts ({obstacle} needs")
+    assert said.en.endswith(f"adapts them), {share} of the weights")
+    assert obstacle in said.zh and said.zh.endswith(f"占权重的 {share}")
+
+
+@pytest.mark.parametrize(("architecture", "share"), [("dbrx", "66 %"), ("longcat_flash", "44 %")])
+def test_experts_of_another_form_are_said_to_be_out_of_reach(architecture: str, share: str) -> None:
+    """Those of DBRX lie below each other in one matrix, and LongCat's two parameters are for different numbers."""
+    model = zoo.make_model(architecture)
+    assert anatomy(model).experts == ()
+    [said] = [
+        one for one in Lora(target_modules="all-linear").left_out(model) if "no adapter can sit" in one.en
+    ]
+    assert said.en.endswith(f" {share} of the weights") and share in said.zh
 
 
 def older(name: str, tensor: torch.Tensor, rank: int) -> dict[str, torch.Tensor]:

@@ -8,6 +8,7 @@ take turns.
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -264,3 +265,29 @@ def test_a_signal_when_all_is_done_changes_no_code(number: signal.Signals) -> No
     done = subprocess.run(words, capture_output=True, text=True, timeout=240)
     assert (done.returncode, done.stderr) == (0, "")
     assert "batch_size" in done.stdout
+
+
+AGAIN_AT_THE_END = """
+import signal, time
+from weitiao.cli._signals import SAME_PRESS_SECONDS, Signals
+
+signals = Signals()
+signals.install()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("what was printed")
+    signals.ends()
+time.sleep(SAME_PRESS_SECONDS)
+signal.raise_signal(signal.SIGINT)
+print("what comes afterwards")
+"""
+
+
+def test_a_signal_at_the_end_loses_nothing_printed() -> None:
+    """Text for a pipe waits in the process until it ends."""
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    words = [sys.executable, "-c", AGAIN_AT_THE_END]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=240, env=buffered)
+    assert (done.returncode, done.stderr) == (130, "\nstopped by Ctrl-C\n")
+    assert done.stdout == "what was printed\n"

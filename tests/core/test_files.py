@@ -303,7 +303,7 @@ def test_a_run_folder_and_its_states(tmp_path: Path) -> None:
             require()
     with folder.locked():
         folder.require_new()
-    write_atomic(folder.run_yaml, "model: a\n")
+        write_atomic(folder.run_yaml, "model: a\n")
     with pytest.raises(RunFolderError, match="--resume"):
         folder.require_new()
     with pytest.raises(RunFolderError, match="no result yet"):
@@ -313,6 +313,52 @@ def test_a_run_folder_and_its_states(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(RunFolderError, match="is a file"):
         RunFolder(tmp_path / "file").require_new()
+
+
+@pytest.mark.parametrize("before", ["nothing", "a folder", "a file"])
+def test_a_folder_that_was_only_locked_is_left_as_it_was(before: str, tmp_path: Path) -> None:
+    root = tmp_path / "runs" / "deep" / "run"
+    if before != "nothing":
+        root.mkdir(parents=True)
+    if before == "a file":
+        (root / "mine.txt").write_text("mine")
+    was = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match="refused"), RunFolder(root).locked():
+        assert (root / ".lock").exists()
+        raise ValueError("refused")
+    assert sorted(path for path in tmp_path.rglob("*") if before != "a file" or path.name != ".lock") == was
+
+
+def test_what_was_begun_under_a_lock_stays(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "runs" / "run")
+    with pytest.raises(ValueError, match="stopped"), folder.locked():
+        write_atomic(folder.run_yaml, "model: a\n")
+        raise ValueError("stopped")
+    assert folder.run_yaml.is_file()
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from weitiao.core.errors import RunFolderError
+from weitiao.core.run_folder import RunFolder
+
+root, held = Path(sys.argv[1]), Path(sys.argv[2])
+for turn in range(150):
+    try:
+        with RunFolder(root).locked():
+            held.open("x").close()  # two at once: FileExistsError
+            held.unlink()
+    except RunFolderError as error:
+        assert "another process" in str(error), error
+"""
+
+
+def test_a_lock_that_is_taken_away_is_never_held_twice(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "runs" / "run"), str(tmp_path / "held")]
+    several = [subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ}) for _ in range(4)]
+    assert [process.communicate()[1].decode()[-300:] for process in several] == [""] * 4
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_core_imports_no_torch() -> None:

@@ -11,8 +11,9 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 import tiny
 from weitiao.core.errors import DataError
-from weitiao.data.conversation import Message
+from weitiao.data.conversation import Message, Prompt
 from weitiao.data.template import Template, choose_template
+from weitiao.evaluation.draws import Draws
 from weitiao.evaluation.generate import generate, stream
 from weitiao.evaluation.settings import GenerationSettings
 
@@ -38,7 +39,18 @@ def settings(**changed: Any) -> GenerationSettings:  # noqa: ANN401
 
 
 @pytest.mark.parametrize(
-    "changed", [{}, {"num_beams": 3}, {"repetition_penalty": 1.3}, {"min_new_tokens": 8}]
+    "changed",
+    [
+        {},
+        {"num_beams": 3},
+        {"repetition_penalty": 1.3},
+        {"min_new_tokens": 8},
+        {"temperature": 1.0},
+        {"temperature": 1.5, "top_k": 20, "num_return_sequences": 3},
+        {"temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.3},
+        {"temperature": 1.0, "num_beams": 2},
+    ],
+    ids=str,
 )
 def test_a_batch_gives_what_each_prompt_gives_alone(
     model: LlamaForCausalLM,
@@ -79,6 +91,35 @@ def test_draws_follow_from_the_seed_and_leave_the_random_state(
     assert draw(1) == first
     assert draw(2) != first
     assert all(len(answers) == 2 and answers[0] != answers[1] for answers in first)
+
+
+def test_draws_have_the_models_distribution() -> None:
+    """Of 4,000 draws as many are of each token as its probability says, within four standard deviations."""
+    scores_V = torch.tensor([2.0, 1.0, 0.0, -1.0, -20.0])
+    prompts = [Prompt((number,)) for number in range(1000)]
+    drawn = Draws(settings(temperature=2.0, num_return_sequences=4), prompts)
+    chosen = drawn(torch.zeros(4000, 1), scores_V.repeat(4000, 1)).argmax(-1)
+    wanted = 4000 * (scores_V / 2).softmax(-1)
+    off = (torch.bincount(chosen, minlength=5) - wanted).abs()
+    assert bool((off <= 4 * wanted.sqrt() + 1).all())
+    few = Draws(settings(temperature=2.0, top_k=2), prompts[:500])
+    assert set(few(torch.zeros(500, 1), scores_V.repeat(500, 1)).argmax(-1).tolist()) == {0, 1}
+
+
+def test_a_token_without_an_embedding_is_named(
+    chatml_tokenizer: PreTrainedTokenizerFast, template: Template
+) -> None:
+    """A tokenizer with more tokens than the model has embeddings; only a text that has such a token is refused."""
+    fitting, beyond = (max(template.prompt(asked([text])[0]).ids) for text in ("7", "What is LoRA?"))
+    model = tiny.make_llama(vocab_size=beyond)
+    assert fitting < beyond
+    for answers in (
+        lambda: generate(model, chatml_tokenizer, template, asked(["7", "What is LoRA?"]), settings()),
+        lambda: list(stream(model, chatml_tokenizer, template, asked(["What is LoRA?"])[0], settings())),
+    ):
+        with pytest.raises(DataError, match=rf"is id {beyond}, in the conversation"):
+            answers()
+    assert generate(model, chatml_tokenizer, template, asked(["7"]), settings())
 
 
 def test_the_models_mode_is_as_before(chatml_tokenizer: PreTrainedTokenizerFast, template: Template) -> None:

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from weitiao.core.said import Said
 from weitiao.data.conversation import Conversation, Message
 from weitiao.evaluation.answers import Answer, before_after, choose_questions
 from weitiao.evaluation.card import card, write_card
@@ -78,6 +79,14 @@ def test_both_languages_have_the_same_numbers(tmp_path: Path) -> None:
         assert "460,800" in text.read_text(encoding="utf-8")
         assert "(loss.svg)" in text.read_text(encoding="utf-8")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["loss.svg", "report.md", "report.zh.md"]
+
+
+def test_what_the_method_does_not_reach_is_said_in_both_languages() -> None:
+    left_out = [Said("left as they are: experts, 56 % of the weights", "保持不变：专家，占权重的 56 %")]
+    facts = replace(FACTS, left_out=left_out)
+    assert "## What the method does not reach\n\n- left as they are: experts, 56 % of" in report(facts)
+    assert "## 方法未触及的部分\n\n- 保持不变：专家，占权重的 56 %\n" in report(facts, CHINESE)
+    assert "does not reach" not in report(FACTS)
 
 
 @pytest.mark.parametrize("words", [ENGLISH, CHINESE])

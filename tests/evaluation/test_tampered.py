@@ -15,8 +15,10 @@ from torch import Tensor
 
 import tiny
 from weitiao.core.errors import ModelError, RunFolderError, WeitiaoError
+from weitiao.core.settings import read_yaml
 from weitiao.engine.checkpoint import list_checkpoints
 from weitiao.evaluation.opened import open_model
+from weitiao.recipe.preflight import preflight
 from weitiao.recipe.recipe import parse_recipe
 from weitiao.recipe.train import train
 from weitiao.serving.merge import merge_run
@@ -98,6 +100,22 @@ def other_tokenizer(folder: Path) -> None:
 ADAPTERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a NaN": (of_weights(lambda w: w[first(w)].view(-1)[3].fill_(torch.nan)), "NaN or inf"),
     "an inf": (of_weights(lambda w: w[first(w)].view(-1)[0].fill_(torch.inf)), "NaN or inf"),
+    "a number too large": (
+        of_weights(lambda w: w.update({first(w): w[first(w)].double() + 1e300})),
+        "NaN or inf",
+    ),
+    "whole numbers": (of_weights(lambda w: w.update({first(w): w[first(w)].int()})), "another kind: .*int32"),
+    "complex numbers": (
+        of_weights(lambda w: w.update({first(w): w[first(w)] * 1j})),
+        "another kind: .*complex",
+    ),
+    "a strength of NaN": (of_settings(lora_alpha=float("nan")), "settings hold NaN or inf"),
+    "a strength of inf": (of_settings(alpha_pattern={"q_proj": float("inf")}), "settings hold NaN or inf"),
+    "a pattern cut": (of_settings(target_modules="(["), "regular expression for modules cannot be read"),
+    "a fingerprint of nothing": (
+        as_text("base_fingerprint.json", b'{"format": 1, "config": {}, "tensors": {}}'),
+        "it names no tensor",
+    ),
     "a tensor missing": (of_weights(lambda w: w.pop(first(w))), "missing: "),
     "a tensor more": (of_weights(lambda w: w.update({"x.lora_A.weight": torch.ones(2)})), "left over: x"),
     "a tensor renamed": (of_weights(lambda w: w.update({"x": w.pop(first(w))})), "does not fit"),
@@ -131,12 +149,14 @@ def test_an_adapter_that_was_changed_is_refused(adapter: Path, label: str) -> No
         open_model(str(adapter))
 
 
-@pytest.mark.parametrize("label", ["a NaN", "a file cut", "a tensor missing", "an unknown kind", "no file"])
+@pytest.mark.parametrize(
+    "label", ["a NaN", "a file cut", "a tensor missing", "an unknown kind", "no file", "another tokenizer"]
+)
 def test_an_adapter_that_was_changed_is_not_continued(adapter: Path, trained: Path, label: str) -> None:
     ADAPTERS[label][0](adapter)
     with pytest.raises(ModelError):
         make(adapter.parent / "next", trained / "base", adapter=str(adapter))
-    assert not (adapter.parent / "next" / "run.yaml").exists()
+    assert not (adapter.parent / "next").exists()
 
 
 def change_one(folder: Path) -> None:
@@ -180,15 +200,50 @@ def test_a_changed_base_is_refused_in_chat_merge_and_continuing(
     make(tmp_path / "next", base, adapter=str(run / "adapter"), allow_other_base=True)
 
 
-def test_a_base_in_another_precision_is_the_same_base(tmp_path: Path, trained: Path) -> None:
+def test_a_changed_base_is_refused_before_its_weights_are_loaded(
+    moved: tuple[Path, Path], tmp_path: Path
+) -> None:
+    base, run = moved
+    own = read_yaml(run / "run.yaml")
+    continued = {
+        **own,
+        "model": {**own["model"], "adapter": str(run / "adapter")},
+        "out": str(tmp_path / "n"),
+    }
+    preflight(parse_recipe(continued))
+    preflight(parse_recipe(own), new_folder=False)
+    change_one(base)
+    with pytest.raises(ModelError, match=r"the adapter .* was trained on another base: 1 of"):
+        preflight(parse_recipe(continued))
+    with pytest.raises(ModelError, match=r"the run .* was trained on another base: 1 of"):
+        preflight(parse_recipe(own), new_folder=False)
+    preflight(parse_recipe({**continued, "model": {**continued["model"], "allow_other_base": True}}))
+    assert not (tmp_path / "n").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_a_base_in_another_precision_is_the_same_base(
+    tmp_path: Path, trained: Path, dtype: torch.dtype
+) -> None:
     from transformers import AutoModelForCausalLM
 
     half = tmp_path / "half"
-    AutoModelForCausalLM.from_pretrained(trained / "base", dtype=torch.bfloat16).save_pretrained(half)
+    AutoModelForCausalLM.from_pretrained(trained / "base", dtype=dtype).save_pretrained(half)
     tiny.make_tokenizer().save_pretrained(half)
+    adapter = trained / "run" / "adapter"
+    said = f"{half} is a converted copy of the base of the adapter {adapter}: float32 then, {dtype} now"
+    said = said.replace("torch.", "")
+    assert open_model(str(trained / "run")).notes == []
+    assert open_model(str(trained / "run"), base=str(half)).notes == [said]
+    assert merge_run(str(adapter), tmp_path / "out", base=str(half)).notes == [said]
+    make(tmp_path / "next", half, adapter=str(adapter))
+    events = (tmp_path / "next" / "events.jsonl").read_text(encoding="utf-8")
+    assert said in events
+
+
+def test_a_packed_base_is_the_same_base(tmp_path: Path, trained: Path) -> None:
     run = make(tmp_path / "run", trained / "base", quantization="nf4")
     assert merge_run(str(run), tmp_path / "out").comparison.holds
-    assert open_model(str(run / "adapter"), base=str(half)).attached is not None
 
 
 def test_an_adapter_finds_its_base_where_it_lay_or_is_told(

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import tiny_architectures as tiny
-from weitiao.models.fingerprint import fingerprint
-from weitiao.models.load import load_model
+from weitiao.models.fingerprint import Fingerprint, fingerprint, fingerprint_of_files
+from weitiao.models.load import load_config, load_model
 from weitiao.models.settings import ModelSettings
 
 
@@ -43,3 +43,37 @@ def test_one_trained_matrix_differs() -> None:
     with torch.no_grad():
         model.get_input_embeddings().weight[0, 0] += 1
     assert base.differences(fingerprint(model)) == ["model.embed_tokens.weight"]
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("converted", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+def test_a_converted_copy_is_the_same_base(
+    tmp_path: Path, stored: torch.dtype, converted: torch.dtype
+) -> None:
+    """What is loaded as `stored` and saved as `converted`; a changed number is told apart in either direction."""
+    model = tiny.make_model("llama")
+    with torch.no_grad():
+        model.model.layers[0].mlp.up_proj.weight[0, 0] = 1e-7  # which fp16 holds as a number near zero
+    model.to(stored).save_pretrained(tmp_path / "first")
+    copy = load_model(ModelSettings(name=str(tmp_path / "first"), device_map="cpu", dtype=str(converted)))
+    copy.save_pretrained(tmp_path / "second")
+    base, second = (prints(tmp_path / name) for name in ("first", "second"))
+    assert base.differences(second) == second.differences(base) == []
+    assert bool(base.conversion(second)) == (stored is not converted)
+    with torch.no_grad():
+        copy.get_input_embeddings().weight[0, 0] += 0.01
+    copy.save_pretrained(tmp_path / "other")
+    other = prints(tmp_path / "other")
+    assert base.differences(other) == other.differences(base) == ["model.embed_tokens.weight"]
+
+
+def prints(folder: Path) -> Fingerprint:
+    found = fingerprint_of_files(load_config(ModelSettings(name=str(folder))), folder)
+    assert found is not None
+    return Fingerprint.parse(found.as_dict())
+
+
+def test_prints_of_older_versions_are_read(folder: Path) -> None:
+    plain = prints(folder).as_dict()
+    older = Fingerprint.parse({**plain, "tensors": {n: t[:3] for n, t in plain["tensors"].items()}})
+    assert older.differences(prints(folder)) == []

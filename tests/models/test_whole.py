@@ -17,7 +17,7 @@ import tiny
 import tiny_architectures
 from weitiao.core.errors import ModelError
 from weitiao.models.hub_code import without_hub_code
-from weitiao.models.load import load_config, load_model, load_tokenizer
+from weitiao.models.load import load_config, load_model, load_tokenizer, load_weightless
 from weitiao.models.settings import ModelSettings
 
 Q_PROJ = "model.layers.0.self_attn.q_proj.weight"
@@ -173,6 +173,61 @@ def test_a_config_that_is_none_is_refused(folder: Path, content: str) -> None:
     (folder / "config.json").write_text(content)
     with pytest.raises(ModelError):
         load_config(settings(folder))
+
+
+def kind_of(dtype: torch.dtype) -> Callable[[Path], object]:
+    """Return what stores a weight as numbers of another kind."""
+    return lambda folder: rewrite(folder, lambda w: w.update({Q_PROJ: w[Q_PROJ].to(dtype)}))
+
+
+def described_as(**changes: Any) -> Callable[[Path], object]:  # noqa: ANN401
+    return lambda folder: describe(folder, **changes)
+
+
+def generates(content: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / "generation_config.json").write_text(content)
+
+
+BITSANDBYTES = {"quant_method": "bitsandbytes"}
+STRANGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "whole numbers": (kind_of(torch.int64), rf"numbers of another kind(.|\n)*{Q_PROJ}: I64"),
+    "truth values": (kind_of(torch.bool), f"{Q_PROJ}: BOOL"),
+    "complex numbers": (kind_of(torch.complex64), f"{Q_PROJ}: C64"),
+    "4 bits said, none held": (
+        described_as(quantization_config={**BITSANDBYTES, "load_in_4bit": True}),
+        r"says that its weights are packed, and \d+ of them are not",
+    ),
+    "8 bits said, none held": (
+        described_as(quantization_config={**BITSANDBYTES, "load_in_8bit": True}),
+        r"says that its weights are packed, and \d+ of them are not",
+    ),
+    "no heads": (described_as(num_attention_heads=0), "cannot be used"),
+    "no heads of keys": (described_as(num_key_value_heads=0), "no llama model can be built"),
+    "no vocabulary": (described_as(vocab_size=0), "no llama model can be built"),
+    "a pad beyond the vocabulary": (described_as(pad_token_id=99999), "no llama model can be built"),
+    "unknown positions": (
+        described_as(rope_parameters={"rope_type": "weird"}),
+        "no llama model can be built",
+    ),
+    "positions in words": (
+        described_as(rope_parameters={"rope_type": "default", "rope_theta": "x"}),
+        "no llama model can be built",
+    ),
+    "an unknown activation": (described_as(hidden_act="nope"), "no llama model can be built"),
+    "a precision in numbers": (described_as(dtype=5), "no llama model can be built"),
+    "stops cut": (generates("{"), r"generation_config\.json of .* cannot be read"),
+    "stops a list": (generates("[]"), r"generation_config\.json of .* cannot be read"),
+}
+
+
+@pytest.mark.parametrize("label", STRANGE)
+def test_what_transformers_would_take_or_stumble_over_is_refused_in_words(folder: Path, label: str) -> None:
+    assert load_model(settings(folder)).num_parameters() > 0
+    tamper, message = STRANGE[label]
+    tamper(folder)
+    with pytest.raises(ModelError, match=message):
+        load_weightless(settings(folder))
+        load_model(settings(folder))
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"model": 5}', '{"version": "1.0", "model": {"type": "X"}}'])

@@ -534,7 +534,7 @@ def test_an_early_failure_leaves_the_folder_free(recipe: dict[str, Any], tmp_pat
 
     with pytest.raises(ConnectionError):
         train(parse_recipe(recipe), [at_event("parameters", 1, fail)])
-    assert not (tmp_path / "run" / "run.yaml").exists()
+    assert not (tmp_path / "run").exists()
     assert train(parse_recipe(recipe)).adapter_path.is_dir()
 
 

@@ -53,7 +53,7 @@ def test_layers_that_compute_by_groups_are_left_out_with_their_share() -> None:
     special = anatomy(model).special
     assert special
     assert all(path.endswith("o_a_proj") for path in special)
-    assert any("compute in a way of their own" in text for text in METHODS.load("lora")().left_out(model))
+    assert any("compute in a way of their own" in said.en for said in METHODS.load("lora")().left_out(model))
 
 
 def test_adalora_bears_layers_that_no_text_went_through() -> None:

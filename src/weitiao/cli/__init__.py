@@ -52,6 +52,8 @@ def run(arguments: list[str]) -> int:
         error.show()
         return error.exit_code
     except WeitiaoError as error:
+        if SIGNALS.came_just_now():  # a library swallowed its exception, and failed at what it left undone
+            SIGNALS.end_now()
         return _told(error.problems, error.exit_code)
     except (OSError, MemoryError, RuntimeError) as error:
         from ._failures import failure_of_the_machine

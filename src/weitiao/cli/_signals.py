@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
+from contextlib import suppress
 from types import FrameType
 
 STDERR = 2
 SAME_PRESS_SECONDS = 0.5
-SOON_SECONDS = 10.0
+SOON_SECONDS = 60.0
+"""How long the exception of a signal may be on its way: a library that swallows it in an import goes on importing."""
+AGAIN_SECONDS = 0.02
 SENTENCES = {signal.SIGINT: "stopped by Ctrl-C", signal.SIGTERM: "stopped by SIGTERM"}
 
 
@@ -46,15 +50,30 @@ class Signals:
             signal.signal(number, signal.SIG_IGN)
 
     def send_again(self) -> None:
-        """Send the last signal once more, as its exception was lost (nobody catches one of a destructor)."""
+        """Send the last signal once more, a moment later, as its exception was lost: nobody catches one of a destructor.
+
+        Not at once: whoever calls this does so where that exception came up, and the next would be lost as well.
+        """
         if self._came is not None:
+            from threading import Timer
+
             self._came_at = float("-inf")
-            signal.raise_signal(self._came)
+            timer = Timer(AGAIN_SECONDS, signal.raise_signal, [self._came])
+            timer.daemon = True
+            timer.start()
 
     def end_now(self) -> None:
-        """End the process with one sentence; what is half written lies under a hidden name."""
+        """End the process with one sentence, without unwinding any further; what was printed is still written."""
         number = signal.Signals(self._came or signal.SIGINT)
-        os.write(STDERR, f"\n{SENTENCES[number]}\n".encode())
+        # Reentered where the signal came in the middle of a write to it, broken or closed where nobody reads it.
+        with suppress(RuntimeError, OSError, ValueError):
+            sys.stdout.flush()
+        with suppress(OSError):
+            os.write(STDERR, f"\n{SENTENCES[number]}\n".encode())
+        # No file can be half written by now: this comes after `ends` or from the hook for uncaught errors, and until
+        # either every `with` and `finally` has run, which closes the event log and removes what was begun. An exception
+        # instead could come up in a destructor or in a library's exit handler, where nobody would catch it, and the
+        # person would read a traceback and get another code.
         os._exit(128 + number)
 
     def _obey(self, number: int, _: FrameType | None) -> None:

@@ -40,6 +40,8 @@ def command(run: str, both: bool, system: str, base: str | None, force: bool, **
     from ._tables import make_console
 
     chat = Chat(open_model(run, base, force), settings, make_console(), system=system)
+    for note in chat.opened.notes:
+        chat.console.print(f"note: {note}", style="dim", markup=False, soft_wrap=True)
     if both:
         chat.take("/both")
     if sys.stdin.isatty():

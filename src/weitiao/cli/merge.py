@@ -25,6 +25,8 @@ def command(run: str, out: Path, base: str | None, force: bool) -> None:
     console = make_console()
     console.print(f"merging {run} and reading it back to compare", markup=False, soft_wrap=True)
     merged = merge_run(run, out, base=base, allow_other_base=force)
+    for note in merged.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
     found = merged.comparison
     console.print(
         f"compared {found.positions} positions: largest difference of logits {found.max_difference:.2g}, "

@@ -106,6 +106,8 @@ def _check(run_file: Path | None, flags: dict[str, Any], overrides: tuple[str, .
     recipe = read_recipe(run_file, _blocks(flags), list(overrides))
     ready = preflight(recipe)
     click.echo("\n".join(ready.data.summary.lines()), err=True)
+    for part in ready.left_out:
+        click.echo(f"note: {part.en}", err=True)
     click.echo(recipe.as_yaml(), nl=False)
 
 

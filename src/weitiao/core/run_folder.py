@@ -8,10 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from .errors import Problem, RunFolderError
-from .files import PRIVATE_FOLDER
+from .folder_lock import LOCK, locked_folder
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class RunFolder:
                 Problem("the output folder is a file", str(self.root), "a new folder", "--out RUN")
             )
         there = [p.name for p in self.root.iterdir()] if self.root.is_dir() else []
-        used = [name for name in there if name != ".lock" and not name.startswith(".run.yaml.")]
+        used = [name for name in there if name != LOCK and not name.startswith(".run.yaml.")]
         if used:
             resume = f"weitiao train --resume {self.root}" if self.run_yaml.is_file() else ""
             remedy = " or ".join(filter(None, [resume, f"--out {self.root}-2"]))
@@ -112,32 +110,9 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder against a second process; the lock dies with its process. Raises RunFolderError."""
-        try:
-            self.root.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
-        except OSError as error:
-            what = f"the output folder cannot be made: {error.strerror}"
-            raise RunFolderError(
-                Problem(what, str(self.root), "a folder you may write to", "--out RUN")
-            ) from error
-        lock = FileLock(self.root / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise RunFolderError(
-                Problem(
-                    "another process is writing to this run",
-                    str(self.root),
-                    "one process a run",
-                    "wait for it, or choose another --out",
-                )
-            ) from error
-        except OSError as error:  # a folder, a link or a file of another person's under this name
-            what = f"the run's lock cannot be taken: {error.strerror}"
-            raise RunFolderError(
-                Problem(what, str(self.root / ".lock"), "an ordinary file that you may write", "--out RUN")
-            ) from error
-        try:
+        """Hold the folder against a second process; the lock dies with its process. Raises RunFolderError.
+
+        Where nothing was begun, the folders and the lock made here are taken away again.
+        """
+        with locked_folder(self.root):
             yield
-        finally:
-            lock.release()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..core.said import Said
 from .answers import Answer
 
 
@@ -48,6 +49,8 @@ class ReportFacts:
     """Where the adapter or the whole model lies, from the run's folder."""
     is_adapter: bool
     """Whether the result is an adapter in PEFT's format, not a whole model."""
+    left_out: Sequence[Said] = ()
+    """What of the model the method left as it is, with its share."""
     needs_weitiao: bool = False
     """Whether PEFT loads the adapter only where weitiao makes the method known to it."""
     before: Scores | None = None

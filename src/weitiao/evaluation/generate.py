@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
 from ..core.errors import DataError, Problem
 from ..engine.forward import base_of
 from ..methods._peft_prompt import PromptModel
 from ..models.anatomy import context_tokens
+from ..models.embedding_rows import require_rows
 from .cutting import PieceDecoder, StopCutter, cut_at, decoded
+from .draws import Draws
 from .padding import batches
 from .settings import GenerationSettings
 
@@ -51,19 +53,20 @@ def generate(
     """Answer each conversation; returns `num_return_sequences` texts each, in the order given.
 
     Prompts of about one length go through the model together, padded on the left, or only those of one length where
-    padding would change answers (evaluation/padding.py): greedy and beam answers equal those generated one by one.
+    padding would change answers (evaluation/padding.py): answers equal those generated one by one, drawn ones as well.
     The caller's random state and the model's mode are as before. Where `should_stop` says yes, the texts are what
     there was by then (empty for conversations not reached). Raises DataError for a conversation longer than the
-    model's context.
+    model's context, and for a token that the model has no embedding for.
     """
     prompts = [template.prompt(messages) for messages in conversations]
+    _require_rows(model, tokenizer, prompts)
     longest = _longest_answer(model, prompts, settings)
     generation = _Generation(
         model, tokenizer, template.stop_ids, settings, longest, should_stop, template.answer_ids
     )
     answers: list[list[str]] = [[""] * settings.num_return_sequences for _ in prompts]
     with _evaluating(model):
-        for batch in batches(model, prompts):
+        for batch in generation.batches(prompts):
             if should_stop():
                 break
             for index, own in zip(batch, generation.texts([prompts[i] for i in batch]), strict=True):
@@ -87,6 +90,7 @@ def stream(
         yield generate(model, tokenizer, template, [messages], settings)[0][0]
         return
     prompt = template.prompt(messages)
+    _require_rows(model, tokenizer, [prompt])
     longest = _longest_answer(model, [prompt], settings)
     cancelled, streamer = Event(), _Streamer()
     generation = _Generation(model, tokenizer, template.stop_ids, settings, longest, cancelled.is_set)
@@ -165,6 +169,17 @@ class _Generation:
     kept: frozenset[int] = frozenset()
     """Special tokens that stay in the text of an answer."""
 
+    @property
+    def _searches_and_draws(self) -> bool:
+        """Whether draws choose between beams: transformers makes them, for all rows of a batch from one generator."""
+        return self.settings.num_beams > 1 and self.settings.temperature > 0
+
+    def batches(self, prompts: Sequence[Prompt]) -> Iterator[list[int]]:
+        """Yield the indices of the prompts that go through the model together."""
+        if self._searches_and_draws:
+            return ([index] for index in range(len(prompts)))
+        return batches(self.model, prompts)
+
     def texts(self, prompts: Sequence[Prompt]) -> list[list[str]]:
         """Return N texts for each of B prompts."""
         rows = [_up_to_stop(ids, self.stop_ids) for ids in self.ids(prompts).tolist()]
@@ -175,7 +190,11 @@ class _Generation:
     def ids(self, prompts: Sequence[Prompt], streamer: BaseStreamer | None = None) -> Tensor:
         """Return the answers' ids (R, longest answer), behind a stop id whatever padding there is."""
         device = base_of(self.model).get_input_embeddings().weight.device
-        padded = _left_padded(prompts, min(self.stop_ids), device)
+        draws = self.settings.temperature > 0 and not self._searches_and_draws
+        rows = [
+            prompt for prompt in prompts for _ in range(self.settings.num_return_sequences if draws else 1)
+        ]
+        padded = _left_padded(rows, min(self.stop_ids), device)
         prompt_tokens = padded["input_ids"].shape[1]
         stopping: list[StoppingCriteria] = [_Cancelled(self.should_stop)]
         if self.settings.stop:
@@ -184,7 +203,8 @@ class _Generation:
             torch.manual_seed(self.settings.seed)
             ids_RT: Tensor = self._generate_of_model()(
                 **padded,
-                generation_config=_generation_config(self.settings, self.longest, self.stop_ids),
+                generation_config=_generation_config(self.settings, self.longest, self.stop_ids, draws),
+                logits_processor=LogitsProcessorList([Draws(self.settings, prompts)] if draws else []),
                 stopping_criteria=StoppingCriteriaList(stopping),
                 streamer=streamer,
             )
@@ -212,10 +232,13 @@ def _left_padded(prompts: Sequence[Prompt], pad_id: int, device: torch.device) -
 
 
 def _generation_config(
-    settings: GenerationSettings, longest: int, stop_ids: frozenset[int]
+    settings: GenerationSettings, longest: int, stop_ids: frozenset[int], draws_itself: bool
 ) -> GenerationConfig:
-    """Return transformers' settings with each field said: the model's own defaults fill in what is not."""
-    draws = settings.temperature > 0
+    """Return transformers' settings with each field said: the model's own defaults fill in what is not.
+
+    Where `draws_itself`, transformers takes the likeliest token of what `Draws` makes of the scores.
+    """
+    draws = settings.temperature > 0 and not draws_itself
     return GenerationConfig(
         max_new_tokens=longest,
         min_new_tokens=min(settings.min_new_tokens, longest),
@@ -225,7 +248,7 @@ def _generation_config(
         top_p=settings.top_p,
         repetition_penalty=settings.repetition_penalty,
         num_beams=settings.num_beams,
-        num_return_sequences=settings.num_return_sequences,
+        num_return_sequences=1 if draws_itself else settings.num_return_sequences,
         early_stopping=False,
         length_penalty=1.0,
         eos_token_id=sorted(stop_ids),
@@ -234,6 +257,12 @@ def _generation_config(
         use_cache=True,
         return_dict_in_generate=False,
     )
+
+
+def _require_rows(model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]) -> None:
+    rows = base_of(model).get_input_embeddings().weight.shape[0]
+    for prompt in prompts:
+        require_rows(tokenizer, rows, prompt.ids, "the conversation")
 
 
 def _longest_answer(model: nn.Module, prompts: Sequence[Prompt], settings: GenerationSettings) -> int:

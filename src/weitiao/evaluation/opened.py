@@ -54,6 +54,8 @@ class Opened:
     template: Template
     attached: Attached | None = None
     """The adapter, where there is one."""
+    notes: list[str] = field(default_factory=list)
+    """What a person should know of it, in sentences."""
     _base: PreTrainedModel | None = field(default=None, repr=False)
 
     @property
@@ -195,14 +197,13 @@ def open_source(source: Source) -> Opened:
     adapter was trained on another base."""
     from ..data.template import choose_template
     from ..models.load import load_model
-    from .trained import attached_of, tokenizer_of
+    from .trained import attached_of, base_notes, tokenizer_of
 
     tokenizer = tokenizer_of(source)
     model = load_model(source.trained or source.base)
     template = choose_template(tokenizer, source.template, model.generation_config)
+    notes = base_notes(source, model)
     attached = attached_of(source, model)
-    if attached is None:
-        return Opened(source, model.eval(), tokenizer, template)
-    if attached.saves_whole_model:
-        return Opened(source, model.eval(), tokenizer, template)
-    return Opened(source, attached.model.eval(), tokenizer, template, attached)
+    if attached is None or attached.saves_whole_model:
+        return Opened(source, model.eval(), tokenizer, template, notes=notes)
+    return Opened(source, attached.model.eval(), tokenizer, template, attached, notes)

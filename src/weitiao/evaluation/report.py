@@ -31,6 +31,7 @@ class Words:
     method: str
     parameters: str
     settings: str
+    left_out: str
     summary: str
     held_out: str
     before: str
@@ -65,6 +66,7 @@ ENGLISH = Words(
     method="Method",
     parameters="Trained parameters",
     settings="Settings",
+    left_out="What the method does not reach",
     summary="The data",
     held_out="On data it was not trained on",
     before="before",
@@ -98,6 +100,7 @@ CHINESE = Words(
     method="方法",
     parameters="训练的参数",
     settings="设置",
+    left_out="方法未触及的部分",
     summary="数据概况",
     held_out="在未参与训练的数据上",
     before="训练前",
@@ -138,6 +141,7 @@ def report(facts: ReportFacts, words: Words = ENGLISH) -> str:
     sections = [
         f"# {words.title}: {cell(facts.run)}",
         _trained(facts, words),
+        _left_out(facts, words),
         _summary(facts, words),
         _failures(facts, words),
         _held_out(facts, words),
@@ -223,6 +227,11 @@ def _trained(facts: ReportFacts, words: Words) -> str:
         [words.parameters, parameters_text(facts)],
     ]
     return f"## {words.trained}\n\n{table(['', ''], rows)}"
+
+
+def _left_out(facts: ReportFacts, words: Words) -> str:
+    sentences = [part.zh if words is CHINESE else part.en for part in facts.left_out]
+    return f"## {words.left_out}\n\n" + "\n".join(f"- {cell(s)}" for s in sentences) if sentences else ""
 
 
 def _summary(facts: ReportFacts, words: Words) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from ..methods._base import Attached, Method
+    from ..models.settings import ModelSettings
     from .opened import Source
 
 TOKENIZER_FOLDER = "tokenizer"
@@ -32,12 +33,20 @@ def tokenizer_of(source: Source) -> PreTrainedTokenizerBase:
     if source.trained is not None and (Path(source.trained.name) / "tokenizer_config.json").is_file():
         return load_tokenizer(source.trained)
     base = load_tokenizer(source.base)
-    folder = _tokenizer_folder(source.adapter) if source.adapter else None
+    return require_same_tokenizer(source.base, source.adapter, base) if source.adapter else base
+
+
+def require_same_tokenizer(
+    settings: ModelSettings, adapter: Path, base: PreTrainedTokenizerBase
+) -> PreTrainedTokenizerBase:
+    """Return the tokenizer that lies beside an adapter, its base's where none does; raises ModelError where it gives
+    other ids than that of its base."""
+    folder = _tokenizer_folder(adapter)
     if folder is None:
         return base
-    own = load_tokenizer_in(folder, source.base.trust_remote_code)
-    if own.get_vocab() != base.get_vocab() and not source.base.allow_other_base:
-        raise ModelError(_other_tokenizer(folder, source.base.name))
+    own = load_tokenizer_in(folder, settings.trust_remote_code)
+    if own.get_vocab() != base.get_vocab() and not settings.allow_other_base:
+        raise ModelError(_other_tokenizer(folder, settings.name))
     return own
 
 
@@ -58,7 +67,6 @@ def _other_tokenizer(folder: Path, base: str) -> Problem:
 def attached_of(source: Source, model: PreTrainedModel) -> Attached | None:
     """Put on a base what a source names, None where that is a model; raises ModelError, RunFolderError."""
     if source.adapter is not None:
-        _require_base(source, source.adapter, f"the adapter {source.adapter}", model)
         require_adapter(source.adapter)
         from ..methods._peft import load_adapter
 
@@ -66,14 +74,17 @@ def attached_of(source: Source, model: PreTrainedModel) -> Attached | None:
             return load_adapter(model, source.adapter)
     if source.checkpoint is None or source.run is None:
         return None
-    _require_base(source, source.run, f"the run {source.run}", model)
     return _from_checkpoint(source.checkpoint, RunFolder(source.run), model)
 
 
-def _require_base(source: Source, folder: Path, what: str, model: PreTrainedModel) -> None:
-    wanted = read_fingerprint(folder)
-    if wanted is not None and not source.base.allow_other_base:
-        require_same_base(wanted, fingerprint(model, weights_folder(source.base)), what, source.base.name)
+def base_notes(source: Source, model: PreTrainedModel) -> list[str]:
+    """Raise ModelError where what a source names was trained on another base; returns sentences on a converted one."""
+    found = source.adapter or (source.run if source.checkpoint else None)
+    wanted = read_fingerprint(found) if found is not None else None
+    if wanted is None or source.base.allow_other_base:
+        return []
+    what = f"the adapter {found}" if source.adapter else f"the run {found}"
+    return require_same_base(wanted, fingerprint(model, weights_folder(source.base)), what, source.base.name)
 
 
 def _from_checkpoint(path: Path, run: RunFolder, model: PreTrainedModel) -> Attached:

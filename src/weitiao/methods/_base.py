@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch.nn import Parameter
     from transformers import PretrainedConfig, PreTrainedModel
 
+    from ..core.said import Said
+
 FAMILIES = ("low rank", "own weights", "scales and biases", "rotations", "prompts", "small networks")
 """The kinds of methods there are, in the order they are listed."""
 
@@ -161,7 +163,7 @@ class Method(Settings, ABC):
         """Return everything that keeps the method from this model; shapes suffice, weights are not looked at."""
         return []
 
-    def left_out(self, model: PreTrainedModel) -> list[str]:
+    def left_out(self, model: PreTrainedModel) -> list[Said]:
         """Return what of a model the method leaves as it is though its settings may not say so, in sentences."""
         return []
 

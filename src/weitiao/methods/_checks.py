@@ -52,9 +52,13 @@ def fully_matching(pattern: str, paths: Iterable[str]) -> list[str]:
     """
     import regex
 
-    compiled, ends = regex.compile(pattern), monotonic() + MATCHING_SECONDS
+    ends = monotonic() + MATCHING_SECONDS
     try:
+        compiled = regex.compile(pattern)
         return [p for p in paths if compiled.fullmatch(p, timeout=max(ends - monotonic(), 1e-3))]
+    except regex.error as error:
+        what = f"a regular expression for modules cannot be read: {error}"
+        raise ModelError(Problem(what, pattern, "a regular expression, or names")) from error
     except TimeoutError as error:
         raise ModelError(
             Problem(

@@ -10,8 +10,15 @@ from contextlib import contextmanager
 
 @contextmanager
 def renamed_in_transformers() -> Iterator[None]:
-    """Within the context, that PEFT asks for `is_gradient_checkpointing` by its old name is no warning."""
+    """Within the context, what PEFT says of renamings in transformers 5 is no warning.
+
+    It asks for `is_gradient_checkpointing` by its old name, and looks for the ranks of experts among layers, which they
+    no longer are.
+    """
     with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "The following (rank|alpha)_pattern keys did not match", RuntimeWarning
+        )
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         yield
 

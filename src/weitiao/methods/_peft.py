@@ -323,11 +323,16 @@ def _trained_biases(model: PreTrainedModel, config: PeftConfig) -> list[tuple[Pa
 
 
 def _require_same_names(attached: PeftAttached, folder: Path) -> None:
-    """Raise ModelError where the file lacks tensors of the adapter, or holds some that found no place."""
-    stored, expected = set(named_as_now(attached.model, _stored(folder))), set(attached.state())
-    if stored != expected:
-        detail = f"missing: {_some(expected - stored)}; left over: {_some(stored - expected)}"
-        raise ModelError(_does_not_fit(folder, detail))
+    """Raise ModelError where the file lacks tensors of the adapter, holds some that found no place, or numbers of
+    another kind: loading would convert integers and complex numbers without a word."""
+    stored, expected = named_as_now(attached.model, _stored(folder)), attached.state()
+    if stored.keys() != expected.keys():
+        missing, left_over = expected.keys() - stored.keys(), stored.keys() - expected.keys()
+        raise ModelError(_does_not_fit(folder, f"missing: {_some(missing)}; left over: {_some(left_over)}"))
+    other = [n for n in stored if stored[n].is_floating_point() != expected[n].is_floating_point()]
+    if other:
+        kinds = f"{_some(other)} as {str(stored[other[0]].dtype).removeprefix('torch.')}"
+        raise ModelError(_does_not_fit(folder, f"numbers of another kind: {kinds}"))
 
 
 def _does_not_fit(folder: Path, detail: str) -> Problem:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from ..models.anatomy import anatomy, is_inside, linear_classes
+from ..core.said import Said
+from ..models.anatomy import Anatomy, anatomy, is_inside, linear_classes
 from ..models.precision import quantization_of
 from ..models.text_path import text_path
 from ._base import numbers_of
@@ -15,36 +16,58 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+EXPERTS = Said("experts", "专家")
+ALL_LINEAR = Said(
+    "method.target_modules=all-linear adapts them", "设 method.target_modules=all-linear 即可训练"
+)
+ROUTERS = Said("routers of experts", "专家的路由")
+DROPPED = Said(
+    "layers that PEFT takes for experts and cannot adapt on packed weights or with these settings",
+    "被 PEFT 当作专家、在量化权重上或这些设置下无法适配的层",
+)
+SPECIAL = Said("linear layers that compute in a way of their own", "以自身方式计算的线性层")
+OFF_PATH = Said("modules that a text does not pass through", "文本不经过的模块")
+NO_LAYER = Said(
+    "matrices of the blocks that lie in no linear layer or are read without calling it, where no adapter can sit",
+    "层内不在线性层中、或不经调用直接读取的矩阵，适配器无处可放",
+)
+
+
 def left_out(
-    model: PreTrainedModel, adapted: Iterable[str], obstacle: str, dropped: Iterable[str]
-) -> list[str]:
-    """Return a sentence for each part of a mixture or of a model for more than texts that stays as it is.
+    model: PreTrainedModel, adapted: Iterable[str], obstacle: Said | None, dropped: Iterable[str]
+) -> list[Said]:
+    """Return a sentence for each part of a model that stays as it is, whatever layers are chosen, with its share.
 
     `adapted` are the experts' parameters that are adapted, `obstacle` says why others are not, `dropped` are layers
-    that PEFT cannot adapt. A model without such parts gives none.
+    that PEFT cannot adapt. A plain model for texts has no such parts and gives none.
     """
     parts, chosen = anatomy(model), set(adapted)
     weights = dict(model.named_parameters())
     total = sum(map(numbers_of, weights.values()))
-    experts = [path for path in parts.experts if path not in chosen]
-    reason = f" ({obstacle})" if obstacle else " (method.target_modules=all-linear adapts them)"
-    found = {
-        f"experts{reason}": _named(weights, experts),
-        "routers of experts": _named(weights, [*parts.routers, *_router_weights(weights, parts.experts)]),
-        "layers that PEFT takes for experts and cannot adapt on packed weights or with these settings": _named(
-            weights, dropped
-        ),
-        "linear layers that compute in a way of their own": _named(weights, parts.special),
-        "modules that a text does not pass through": _off_path(model, weights),
-    }
-    return [
-        f"left as they are: {what}, {share(names, weights, total)} of the weights"
-        for what, names in found.items()
-        if names
+    routers = _named(weights, [*parts.routers, *_router_weights(weights, parts.experts)])
+    off_path = _off_path(model, weights)
+    found = [
+        (_because(EXPERTS, obstacle or ALL_LINEAR), [path for path in parts.experts if path not in chosen]),
+        (ROUTERS, routers),
+        (DROPPED, _named(weights, dropped)),
+        (SPECIAL, _named(weights, parts.special)),
+        (OFF_PATH, off_path),
+        (NO_LAYER, sorted(set(_in_no_layer(model, parts)) - set(routers) - set(off_path))),
     ]
+    return [_kept(what, share(names, weights, total)) for what, names in found if names]
 
 
-def packed_in_part(model: PreTrainedModel) -> list[str]:
+def _because(what: Said, why: Said) -> Said:
+    return Said(f"{what.en} ({why.en})", f"{what.zh}（{why.zh}）")
+
+
+def _kept(what: Said, part: str) -> Said:
+    return Said(
+        f"left as they are: {what.en}, {part} of the weights", f"保持不变：{what.zh}，占权重的 {part}"
+    )
+
+
+def packed_in_part(model: PreTrainedModel) -> list[Said]:
     """Return a sentence where few bits hold layers only, and the experts stay whole."""
     experts, quantization = anatomy(model).experts, quantization_of(model.config)
     if quantization == "none" or not experts:
@@ -52,7 +75,10 @@ def packed_in_part(model: PreTrainedModel) -> list[str]:
     weights = dict(model.named_parameters())
     part = share(experts, weights, sum(map(numbers_of, weights.values())))
     return [
-        f"{quantization} packs linear layers; the experts are parameters and stay whole: {part} of the weights"
+        Said(
+            f"{quantization} packs linear layers; the experts are parameters and stay whole: {part} of the weights",
+            f"{quantization} 只压缩线性层；专家是参数，保持原精度：占权重的 {part}",
+        )
     ]
 
 
@@ -77,6 +103,26 @@ def _named(weights: Mapping[str, Parameter], paths: Iterable[str]) -> list[str]:
     """Return the names of parameters at or under some paths."""
     places = tuple(paths)
     return [name for name in weights if any(is_inside(name, place) for place in places)]
+
+
+def _in_no_layer(model: PreTrainedModel, parts: Anatomy) -> list[str]:
+    """Return the matrices inside the blocks that an adapter on layers or on experts cannot sit on.
+
+    They are read by a module that is no linear layer, as the experts of DBRX and the kernels of state spaces are, or
+    are those of a linear layer that is never called.
+    """
+    from torch import nn
+
+    holders = {path.rpartition(".")[0] for path in parts.experts}
+    usable = (*linear_classes(), nn.Embedding)
+    other = [
+        f"{path}.{name}"
+        for path, module in model.named_modules()
+        if path not in holders and (not isinstance(module, usable) or path in parts.unreachable)
+        for name, parameter in module.named_parameters(recurse=False)
+        if parameter.numel() > max(parameter.shape, default=1)
+    ]
+    return [name for name in other if parts.block_of(name) is not None]
 
 
 def _off_path(model: PreTrainedModel, weights: Mapping[str, Parameter]) -> list[str]:

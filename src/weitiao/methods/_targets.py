@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ..core.errors import Problem
 from ..core.lists import read_numbers
+from ..core.said import Said
 from ..core.settings import LEFT_OUT, Unfit
 from ..models.anatomy import (
     anatomy,
@@ -151,9 +152,11 @@ class TargetedMethod(PeftMethod):
         """Return what is to be adapted, as it was said or chosen: names, a regular expression or `all-linear`."""
         return self.own_targets(model) if self.target_modules == "auto" else self.target_modules
 
-    def expert_obstacle(self) -> str:
-        """Return why the method leaves the experts of a mixture as they are; nothing where it adapts them."""
-        return f"{self.name} adapts layers, and experts are parameters"
+    def expert_obstacle(self) -> Said | None:
+        """Return why the method leaves the experts of a mixture as they are; None where it adapts them."""
+        return Said(
+            f"{self.name} adapts layers, and experts are parameters", f"{self.name} 适配的是层，而专家是参数"
+        )
 
     def paths(self, model: PreTrainedModel) -> list[str]:
         """Return the paths of the layers that will be adapted: those that a text passes through."""
@@ -175,7 +178,7 @@ class TargetedMethod(PeftMethod):
         """Return the chosen layers for PEFT, as names that mean them and no others."""
         return names_for(self.paths(model), [path for path, _ in model.named_modules()])
 
-    def left_out(self, model: PreTrainedModel) -> list[str]:
+    def left_out(self, model: PreTrainedModel) -> list[Said]:
         """Return which experts, routers and layers beside the text's way stay as they are, with their share."""
         found = self._in_blocks(model, reached(model, paths_of(model, self.wanted(model))))
         dropped = set(found) - set(self.paths(model))
@@ -236,9 +239,10 @@ class TargetedMethod(PeftMethod):
     def _expert_problems(self, model: PreTrainedModel, names: list[str]) -> list[Problem]:
         """Return a problem where names mean experts only, which the method does not adapt with its settings."""
         named = [name for name in names if experts_named(model, name)]
-        if not named:
+        obstacle = self.expert_obstacle()
+        if not named or obstacle is None:
             return []
-        what = f"method.target_modules names experts, which cannot be adapted: {self.expert_obstacle()}"
+        what = f"method.target_modules names experts, which cannot be adapted: {obstacle.en}"
         expected = "some of " + ", ".join(last_names(anatomy(model).projections))
         return [Problem(what, ", ".join(named), expected, "method.target_modules=all-linear or method=lora")]
 

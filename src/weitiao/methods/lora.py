@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from ..core.errors import Problem, nearest
+from ..core.said import Said
 from ..core.settings import Unfit
 from ..models.anatomy import anatomy, linear_classes
 from ..models.precision import quantization_of
@@ -151,17 +152,23 @@ class Lora(TargetedMethod):
             return every
         return apart(every, read_as_experts(model))[0]
 
-    def expert_obstacle(self) -> str:
+    def expert_obstacle(self) -> Said | None:
         """Return which setting keeps LoRA from experts."""
         return self._parameter_obstacle()
 
-    def _parameter_obstacle(self) -> str:
+    def _parameter_obstacle(self) -> Said | None:
         """Return what keeps LoRA from adapting parameters instead of layers."""
         if self.use_dora:
-            return "DoRA needs a layer, and experts are parameters (method.use_dora=false adapts them)"
+            return Said(
+                "DoRA needs a layer, and experts are parameters: method.use_dora=false adapts them",
+                "DoRA 需要层，而专家是参数：设 method.use_dora=false 即可训练",
+            )
         if self.dropout:
-            return "dropout needs a layer's input, and experts are parameters (method.dropout=0 adapts them)"
-        return ""
+            return Said(
+                "dropout needs a layer's input, and experts are parameters: method.dropout=0 adapts them",
+                "dropout 需要层的输入，而专家是参数：设 method.dropout=0 即可训练",
+            )
+        return None
 
     def attached(self, model: PeftModel, originals: list[tuple[Parameter, Tensor]]) -> PeftAttached:
         """Give A and B their initial values."""

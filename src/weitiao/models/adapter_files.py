@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ModelError, Problem
 from .weight_files import some, unreadable
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -38,7 +42,12 @@ def require_adapter(folder: Path) -> None:
     """Raise ModelError where an adapter's files cannot be read, name code to run, or hold a NaN or inf."""
     from safetensors import SafetensorError, safe_open
 
-    code = [key for key in RUNS_CODE if adapter_settings(folder).get(key)]
+    settings = adapter_settings(folder)
+    odd = [key for key, value in settings.items() if not _is_finite(value)]
+    if odd:
+        what = f"{len(odd)} of the adapter's settings hold NaN or inf"
+        raise ModelError(Problem(what, f"{', '.join(odd)} in {folder / CONFIG}", "finite numbers"))
+    code = [key for key in RUNS_CODE if settings.get(key)]
     if code:
         what = "the adapter names Python code that PEFT would import"
         raise ModelError(
@@ -50,7 +59,7 @@ def require_adapter(folder: Path) -> None:
     try:
         with safe_open(path, framework="pt") as tensors:
             names = list(tensors.keys())
-            bad = {name for name in names if not bool(tensors.get_tensor(name).isfinite().all())}
+            bad = {name for name in names if not _is_finite_in_fp32(tensors.get_tensor(name))}
     except (OSError, SafetensorError) as error:
         raise ModelError(unreadable(path, error)) from error
     if bad:
@@ -62,6 +71,21 @@ def require_adapter(folder: Path) -> None:
                 "an earlier checkpoint of its run, or a new run with a lower train.lr",
             )
         )
+
+
+def _is_finite(value: Any) -> bool:  # noqa: ANN401  (any JSON value)
+    """Whether every number in a value is finite."""
+    if isinstance(value, dict | list):
+        return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _is_finite_in_fp32(tensor: Tensor) -> bool:
+    """Whether every number is finite in fp32, which adapters compute in: in fp64 some are too large for it."""
+    import torch
+
+    plain = tensor.to(torch.float32) if tensor.dtype is torch.float64 else tensor
+    return bool(plain.isfinite().all())
 
 
 @contextmanager

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 FORMAT = 1
+REMEMBERED = 2
+"""The version of what is remembered of files; an older one lacks the hash in fp16."""
 FILE = "base_fingerprint.json"
 """What an adapter's folder holds it in."""
 THREADS = 4
@@ -36,21 +38,30 @@ NOT_THE_BASE = frozenset({
 
 @dataclass(frozen=True)
 class TensorPrint:
-    """What identifies one tensor, in the precision it is stored in and in any other."""
+    """What identifies one tensor, in the precision it is stored in and in narrower ones."""
 
     dtype: str
     exact: str
     """The hash of its bytes."""
-    rounded: str
-    """The hash of its values in bf16, which copies in other precisions share; that of its bytes for integers."""
+    in_bf16: str
+    """The hash of its values in bf16, as a converted copy has them; that of its bytes for integers."""
+    in_fp16: str = ""
+    """The same in fp16; empty in what older versions wrote."""
 
     def is_comparable(self, other: TensorPrint) -> bool:
         """Whether two prints can be compared: not where one is of packed bits and the other of plain numbers."""
         return self.dtype == other.dtype or ("float" in self.dtype and "float" in other.dtype)
 
     def is_same(self, other: TensorPrint) -> bool:
-        """Whether two prints are of one tensor; across precisions as far as bf16 tells."""
-        return self.exact == other.exact if self.dtype == other.dtype else self.rounded == other.rounded
+        """Whether two prints are of one tensor, or one of a copy that was converted to another precision."""
+        if self.dtype == other.dtype:
+            return self.exact == other.exact
+        converted = {(self._as(other.dtype), other.exact), (other._as(self.dtype), self.exact)}
+        return any(made == found for made, found in converted) or self.in_bf16 == other.in_bf16
+
+    def _as(self, dtype: str) -> str | None:
+        """Return the hash of the tensor's values in another precision, None where it is not kept."""
+        return {"bfloat16": self.in_bf16, "float16": self.in_fp16}.get(dtype)
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,11 @@ class Fingerprint:
             changed.append("the names of the tensors")
         return [f"config.{key}" for key in keys] + changed
 
+    def conversion(self, other: Fingerprint) -> str:
+        """Return in which precisions two copies of one base hold their tensors, where they differ; else nothing."""
+        pairs = {(self.tensors[n].dtype, other.tensors[n].dtype) for n in self.tensors if n in other.tensors}
+        return ", ".join(sorted(f"{old} then, {new} now" for old, new in pairs if old != new))
+
     @property
     def digest(self) -> str:
         """One hash of all tensors, for a run that must meet the very same base."""
@@ -83,7 +99,7 @@ class Fingerprint:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain values, from which `parse` makes an equal one."""
-        tensors = {name: [t.dtype, t.exact, t.rounded] for name, t in self.tensors.items()}
+        tensors = {name: [t.dtype, t.exact, t.in_bf16, t.in_fp16] for name, t in self.tensors.items()}
         return {"format": FORMAT, "config": dict(self.config), "tensors": tensors}
 
     @staticmethod
@@ -93,6 +109,8 @@ class Fingerprint:
             if plain["format"] != FORMAT:
                 raise ValueError(f"format {plain['format']}, and this version reads {FORMAT}")
             tensors = {name: TensorPrint(*map(str, values)) for name, values in plain["tensors"].items()}
+            if not tensors:
+                raise ValueError("it names no tensor")
             return Fingerprint(dict(plain["config"]), tensors)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error
@@ -104,13 +122,23 @@ def fingerprint(model: PreTrainedModel, folder: Path | None = None) -> Fingerpri
     Take it before a method is attached, which may change or rename tensors in memory. Raises ModelError for files
     that cannot be read.
     """
-    files = weight_files(folder) if folder else []
-    if not files or not all(path.is_file() for path in files):
-        return Fingerprint(_described(model.config), _prints(_in_memory(model)))
+    stored = fingerprint_of_files(model.config, folder) if folder else None
+    return stored or Fingerprint(_described(model.config), _prints(_in_memory(model)))
+
+
+def fingerprint_of_files(config: PretrainedConfig, folder: Path) -> Fingerprint | None:
+    """Return a base's fingerprint from its files alone, None where they are not there; raises ModelError for files
+    that cannot be read.
+
+    `config` is that of the model made from them, which may be of a part of what config.json describes.
+    """
+    files = weight_files(folder)
+    if not all(path.is_file() for path in files):
+        return None
     tensors: dict[str, TensorPrint] = {}
     for path in files:
         tensors |= prints_of_file(path)
-    return Fingerprint(_described(model.config), tensors)
+    return Fingerprint(_described(config), tensors)
 
 
 def _described(config: PretrainedConfig) -> dict[str, Any]:
@@ -131,7 +159,7 @@ def prints_of_file(path: Path) -> dict[str, TensorPrint]:
     """Return the prints of a file's tensors, remembered from an earlier run where the file is the same."""
     state = path.stat()
     times = [state.st_mtime_ns, state.st_ctime_ns]
-    identity = [FORMAT, str(path.resolve()), state.st_size, *times, state.st_ino]
+    identity = [REMEMBERED, str(path.resolve()), state.st_size, *times, state.st_ino]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:HEX_DIGITS]
     remembered = cache_home() / "fingerprints" / f"{key}.json"
     try:
@@ -184,9 +212,11 @@ def _print(tensor: Tensor) -> TensorPrint:
     import torch
 
     dtype = str(tensor.dtype).removeprefix("torch.")
-    exact = _hash(tensor)
-    plain = tensor.dtype in (torch.float32, torch.float16, torch.float64)
-    return TensorPrint(dtype, exact, _hash(tensor.to(torch.bfloat16)) if plain else exact)
+    exact, floats = _hash(tensor), (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+    if tensor.dtype not in floats:
+        return TensorPrint(dtype, exact, exact, exact)
+    narrow = (exact if tensor.dtype is kind else _hash(tensor.to(kind)) for kind in floats[:2])
+    return TensorPrint(dtype, exact, *narrow)
 
 
 def _hash(tensor: Tensor) -> str:
@@ -236,12 +266,15 @@ def _place(base: Fingerprint) -> Path:
     return cache_home() / "fingerprints" / "bases" / f"{base.digest[:HEX_DIGITS]}.json"
 
 
-def require_same_base(wanted: Fingerprint | None, found: Fingerprint, what: str, base: str) -> None:
+def require_same_base(wanted: Fingerprint | None, found: Fingerprint, what: str, base: str) -> list[str]:
     """Raise ModelError, naming what differs, where `what` was trained on another base than the one found here.
 
-    What older versions wrote holds no fingerprint, so it is taken as it is.
+    Returns a sentence where the base is a copy in another precision. What older versions wrote holds no fingerprint, so
+    it is taken as it is.
     """
-    differences = wanted.differences(found) if wanted else []
+    if wanted is None:
+        return []
+    differences = wanted.differences(found)
     if differences:
         raise ModelError(
             Problem(
@@ -251,3 +284,5 @@ def require_same_base(wanted: Fingerprint | None, found: Fingerprint, what: str,
                 "model.name=THAT-BASE, or --force (model.allow_other_base=true) to go on with this one",
             )
         )
+    precisions = wanted.conversion(found)
+    return [f"{base} is a converted copy of the base of {what}: {precisions}"] if precisions else []

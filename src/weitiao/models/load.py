@@ -5,22 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..core.errors import ModelError, Problem
+from ..core.errors import MALFORMED, ModelError, Problem
 from .foreign import require_loader
 from .hub_code import without_hub_code
 from .precision import device_for, quantization_config, quantization_of, torch_dtype
 from .resolve import Resolved, resolve
-from .whole import drop_loading_report, require_finite_weights, require_whole
+from .whole import (
+    drop_loading_report,
+    require_finite_weights,
+    require_float_files,
+    require_packed,
+    require_whole,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torch import nn
     from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from .settings import ModelSettings
 
 
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RecursionError)
+GENERATION = "generation_config.json"
+UNREADABLE = (OSError, ImportError, AssertionError, *MALFORMED)
 """What transformers raises for a file that is there and not what it should be; its checks have no class of their
 own."""
 
@@ -142,8 +150,12 @@ def weightless(config: PretrainedConfig, trust_remote_code: bool = False) -> Pre
     try:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
-    except (ValueError, KeyError) as error:
-        raise ModelError(_not_causal(config)) from error
+    except UNREADABLE as error:
+        if isinstance(error, ValueError) and "Unrecognized configuration class" in str(error):
+            raise ModelError(_not_causal(config)) from error
+        what = f"no {config.model_type} model can be built of these settings"
+        got = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise ModelError(Problem(what, got, "config.json as its authors wrote it")) from error
 
 
 def weightless_like(model: PreTrainedModel, config: PretrainedConfig | None = None) -> PreTrainedModel:
@@ -168,13 +180,19 @@ def _require_causal(config: PretrainedConfig) -> None:
     )
     causal = set(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
     other = {name for table in others for name in table.values() if isinstance(name, str)} - causal
-    saved = config.architectures or []
+    saved = _architectures(config)
     if saved and set(saved) <= other:
         raise ModelError(_not_causal(config))
 
 
+def _architectures(config: PretrainedConfig) -> list[str]:
+    """Return the names of the classes that a config says its weights were saved from."""
+    named: object = config.architectures or []
+    return [named] if isinstance(named, str) else list(map(str, named)) if isinstance(named, list) else []
+
+
 def _not_causal(config: PretrainedConfig) -> Problem:
-    names = ", ".join(config.architectures or []) or "no class named"
+    names = ", ".join(_architectures(config)) or "no class named"
     return Problem(
         "this model does not continue text, so it cannot be fine-tuned here",
         f"{names} (model_type {config.model_type})",
@@ -193,6 +211,7 @@ def load_model(settings: ModelSettings) -> PreTrainedModel:
 
     where = resolve(settings)
     load_config(settings)
+    load_generation_config(settings)  # transformers passes over one that cannot be read
     drop_loading_report()
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
@@ -207,13 +226,18 @@ def load_model(settings: ModelSettings) -> PreTrainedModel:
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # refused below, by name
         )
-    except (*UNREADABLE, RuntimeError, IndexError, SafetensorError) as error:
+    except (*UNREADABLE, SafetensorError) as error:
+        if "allocate" in str(error):  # memory did not suffice, which whoever called says
+            raise
         raise ModelError(_not_loaded(where, error)) from error
     require_whole(model, info, where.name)
+    require_packed(model, where.name)
+    require_float_files(model, weights_folder(settings), where.name)
     require_finite_weights(model, where.name)
     if quantization_of(model.config) != "none":
         model.requires_grad_(False)
         _keep_four_bits_trainable(model)
+        _keep_int8_scales(model)
     return model
 
 
@@ -246,6 +270,29 @@ def _keep_four_bits_trainable(model: PreTrainedModel) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
+def _keep_int8_scales(model: PreTrainedModel) -> None:
+    """Keep the scales of 8-bit weights from being lost on a CPU once PEFT has looked at the whole weight (DoRA does).
+
+    PEFT then moves the weight to where it is, which makes a new one without scales, and the layer takes those of its
+    weight for new ones (PEFT 0.21 `dequantize_module_weight`, bitsandbytes 0.50 `Linear8bitLt.forward`).
+    """
+    if quantization_of(model.config) != "int8":
+        return
+    from bitsandbytes.nn import Linear8bitLt
+
+    for module in model.modules():
+        if isinstance(module, Linear8bitLt):
+            module.register_forward_pre_hook(_keep_scales)
+
+
+def _keep_scales(layer: nn.Module, _: object) -> None:
+    from bitsandbytes.nn import Int8Params
+
+    weight = layer.weight
+    if isinstance(weight, Int8Params) and weight.CB is not None and weight.SCB is None:
+        weight.CB = None  # the layer's own state holds both
+
+
 def _not_loaded(where: Resolved, error: Exception) -> Problem:
     """Say what kept the weights from loading."""
     expected = "weights as safetensors, whole and of the shapes its config.json gives"
@@ -260,14 +307,23 @@ def _not_loaded(where: Resolved, error: Exception) -> Problem:
 
 
 def load_generation_config(settings: ModelSettings) -> GenerationConfig | None:
-    """Load what a model's authors say about generating (its stop tokens), or None where they say nothing."""
+    """Load what a model's authors say about generating (its stop tokens), or None where they say nothing.
+
+    Raises ModelError for a file that is there and cannot be read: answers would end at other tokens without a word.
+    """
     from transformers import GenerationConfig
 
     where = resolve(settings)
     try:
         return GenerationConfig.from_pretrained(where.path, revision=where.revision)
-    except OSError:  # the file is optional
-        return None
+    except UNREADABLE as error:
+        folder = weights_folder(settings)
+        if isinstance(error, OSError) and not (folder and (folder / GENERATION).is_file()):
+            return None  # the file is optional
+        what, got = f"{GENERATION} of {where.name} cannot be read", " ".join(str(error).split())[:300]
+        raise ModelError(
+            Problem(what, got, "a JSON file of settings", "download it again, or remove it")
+        ) from error
 
 
 def hub_id_of(settings: ModelSettings) -> str | None:

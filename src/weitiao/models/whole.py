@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ModelError, Problem, raise_all
-from .weight_files import some
+from .precision import quantization_of
+from .weight_files import some, weight_files
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
     from transformers import PreTrainedModel
 
@@ -80,6 +83,55 @@ def _remedy(unexpected: set[str]) -> str:
     if any(key.endswith(PACKED) for key in unexpected):
         return "put quantization_config back into config.json: the files hold quantised weights"
     return "download the model again, or put config.json and the weights of one model together"
+
+
+def require_packed(model: PreTrainedModel, name: str) -> None:
+    """Raise ModelError where config.json says that weights are packed by bitsandbytes, and the files hold plain ones.
+
+    transformers loads those as they are, and the layers fail at their first use.
+    """
+    if quantization_of(model.config) not in ("nf4", "fp4", "int8"):
+        return
+    from bitsandbytes.nn import Int8Params, Linear4bit, Linear8bitLt, Params4bit
+
+    layers = {path: m for path, m in model.named_modules() if isinstance(m, Linear4bit | Linear8bitLt)}
+    plain = [path for path, m in layers.items() if not isinstance(m.weight, Params4bit | Int8Params)]
+    if plain:
+        raise ModelError(
+            Problem(
+                f"config.json of {name} says that its weights are packed, and {len(plain)} of them are not",
+                some(plain),
+                f"weights as {quantization_of(model.config)}",
+                "remove quantization_config from config.json; model.quantization packs plain weights",
+            )
+        )
+
+
+NUMBERS = ("F", "BF")
+"""How safetensors' names of floating-point types begin; the others are integers, truth values and complex numbers."""
+
+
+def require_float_files(model: PreTrainedModel, folder: Path | None, name: str) -> None:
+    """Raise ModelError where files hold a weight as integers or complex numbers, which loading would convert without a
+    word; packed weights are integers."""
+    from safetensors import safe_open
+
+    files = [path for path in weight_files(folder) if path.is_file()] if folder else []
+    if not files or quantization_of(model.config) != "none":
+        return
+    weights = {key for key, _ in model.named_parameters()}
+    odd = []
+    for path in files:
+        with safe_open(path, framework="pt") as tensors:
+            kinds = {key: str(tensors.get_slice(key).get_dtype()) for key in tensors.keys()}  # noqa: SIM118
+        odd += [
+            f"{key}: {kind}"
+            for key, kind in kinds.items()
+            if not kind.startswith(NUMBERS) and (key in weights or key.endswith(".weight"))
+        ]
+    if odd:
+        what = f"{len(odd)} weights of {name} are stored as numbers of another kind"
+        raise ModelError(Problem(what, some(odd), "floating-point numbers", "download the model again"))
 
 
 def require_finite_weights(model: PreTrainedModel, name: str) -> None:

@@ -60,8 +60,6 @@ def choose_kernels(recipe: Recipe, model: PreTrainedModel, log: EventLog) -> Non
 def attach(recipe: Recipe, model: PreTrainedModel, data: Prepared, log: EventLog) -> Attached:
     """Put the recipe's method on a loaded model, initialised from the seed (and the data, where it asks for them)."""
     torch.manual_seed(recipe.train.seed)
-    for text in recipe.method.left_out(model):
-        log.emit("note", text=text)
     adapter = recipe.model.adapter
     if adapter:
         attached = recipe.method.continue_from(model, Path(adapter))

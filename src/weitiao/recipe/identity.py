@@ -23,13 +23,40 @@ def settings_and_data(recipe: Recipe, data: Prepared) -> dict[str, str]:
     }
 
 
-def require_same_base(recipe: Recipe, folder: RunFolder, base: Fingerprint) -> None:
-    """Raise ModelError where the adapter to continue from, or this run so far, was trained on another base."""
-    from ..models.fingerprint import read_fingerprint, require_same_base
+def require_same_base(recipe: Recipe, folder: RunFolder, base: Fingerprint) -> list[str]:
+    """Raise ModelError where the adapter to continue from, or this run so far, was trained on another base.
+
+    Returns sentences on what is a copy in another precision.
+    """
+    from ..models.fingerprint import require_same_base
+
+    wanted = _bases_before(recipe, folder)
+    return [n for what in wanted for n in require_same_base(wanted[what], base, what, recipe.model.name)]
+
+
+def require_same_files(recipe: Recipe, folder: RunFolder) -> None:
+    """Raise ModelError as `require_same_base`, from the base's files, before its weights are loaded.
+
+    Files that are not on this machine yet are compared once they are loaded.
+    """
+    from ..models.fingerprint import fingerprint_of_files
+    from ..models.load import load_weightless, weights_folder
+
+    files = weights_folder(recipe.model) if _bases_before(recipe, folder) else None
+    base = fingerprint_of_files(load_weightless(recipe.model).config, files) if files else None
+    if base is not None:
+        require_same_base(recipe, folder, base)
+
+
+def _bases_before(recipe: Recipe, folder: RunFolder) -> dict[str, Fingerprint]:
+    """Return what a recipe goes on from, in words, with the base that each was trained on, where that is known."""
+    from ..models.fingerprint import read_fingerprint
 
     if recipe.model.allow_other_base:
-        return
-    if recipe.model.adapter:
-        adapter = Path(recipe.model.adapter)
-        require_same_base(read_fingerprint(adapter), base, f"the adapter {adapter}", recipe.model.name)
-    require_same_base(read_fingerprint(folder.root), base, f"the run {folder.root}", recipe.model.name)
+        return {}
+    adapter = Path(recipe.model.adapter) if recipe.model.adapter else None
+    places = {f"the run {folder.root}": folder.root}
+    if adapter:
+        places[f"the adapter {adapter}"] = adapter
+    found = {what: read_fingerprint(place) for what, place in places.items()}
+    return {what: base for what, base in found.items() if base is not None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from ..core.events import EventLog, read_events, steps_that_count
 from ..core.files import saving, staged_folder, write_json
 from ..core.run_folder import RunFolder
+from ..core.said import Said
 from ..core.version import VERSION
 from ..engine.forward import base_of
 from ..engine.loop import Progress
@@ -46,6 +48,8 @@ class Outcome:
     progress: Progress
     base: Fingerprint
     log: EventLog
+    left_out: Sequence[Said] = ()
+    """What of the model the method left as it is."""
 
     @property
     def result(self) -> Path:
@@ -105,6 +109,7 @@ class Outcome:
             method_settings=recipe.method.model_dump(mode="json"),
             trainable=trainable,
             total=total,
+            left_out=self.left_out,
             steps=progress.step,
             seconds=progress.seconds,
             tokens_per_second=progress.tokens / progress.seconds if progress.seconds else 0.0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -17,12 +17,15 @@ from ..engine.optimizers import require_fast, require_installed
 from ..engine.plan import StepPlan
 from ..engine.schedules import FOLLOW_HELD_OUT
 from ..models.adapter_files import CONFIG
+from ..models.embedding_rows import require_rows
+from .identity import require_same_files
 from .recipe import Recipe
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from ..core.said import Said
     from ..data.dataset import Prepared
     from ..engine.settings import TrainSettings
     from ..methods._base import Attached
@@ -60,6 +63,8 @@ class _Room:
     """Those that the method's virtual tokens take."""
     vocabulary: int
     """Rows of the token embedding: every id must be below."""
+    left_out: Sequence[Said]
+    """What of the model the method leaves as it is."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,8 @@ class Ready:
 
     data: Prepared
     tokenizer: PreTrainedTokenizerBase
+    left_out: Sequence[Said]
+    """What of the model the method leaves as it is, though its settings may not say so."""
 
 
 def preflight(recipe: Recipe, new_folder: bool = True, day: date | None = None) -> Ready:
@@ -77,29 +84,35 @@ def preflight(recipe: Recipe, new_folder: bool = True, day: date | None = None) 
     problems of every check.
     """
     findings = _Findings()
-    ready: list[Ready] = []
+    data: list[tuple[Prepared, PreTrainedTokenizerBase]] = []
     room: list[_Room] = []
     if new_folder:
         findings.run(RunFolder(recipe.out).require_new)
     findings.run(lambda: room.append(_check_model(recipe)))
-    findings.run(lambda: ready.append(_tokenise(recipe, bool(room), day)))
+    if room:
+        findings.run(lambda: require_same_files(recipe, RunFolder(recipe.out)))
+    findings.run(lambda: data.append(_tokenise(recipe, bool(room), day)))
     findings.run(lambda: _check_schedule(recipe))
     findings.run(lambda: require_installed(recipe.train))
     findings.run(lambda: _check_compiler(recipe))
     findings.run(lambda: _require_gpu_to_offload(recipe))
     findings.run(recipe.track.require_installed)
     findings.settle()
-    require_held_out(recipe, len(ready[0].data.held_out))
-    _require_room(ready[0].data, room[0])
-    _require_known_ids(ready[0], room[0].vocabulary)
-    steps = StepPlan.of(ready[0].data.train, recipe.train).total_steps
+    ready = Ready(*data[0], room[0].left_out)
+    require_held_out(recipe, len(ready.data.held_out))
+    _require_room(ready.data, room[0])
+    _require_known_ids(ready, room[0].vocabulary)
+    steps = StepPlan.of(ready.data.train, recipe.train).total_steps
     recipe.method.check_steps(steps, continues=recipe.model.adapter is not None)
-    return ready[0]
+    return ready
 
 
-def _tokenise(recipe: Recipe, model_is_there: bool, day: date | None) -> Ready:
+def _tokenise(
+    recipe: Recipe, model_is_there: bool, day: date | None
+) -> tuple[Prepared, PreTrainedTokenizerBase]:
     """Bring the data through the gate; without a model, as far as that goes. Raises DataError, ModelError."""
     from ..data.dataset import check_data, load_data
+    from ..evaluation.trained import require_same_tokenizer
     from ..models.load import load_generation_config, load_tokenizer
 
     forms = recipe.objective.forms
@@ -107,8 +120,10 @@ def _tokenise(recipe: Recipe, model_is_there: bool, day: date | None) -> Ready:
         check_data(recipe.data, forms)
         raise ModelError  # what is wrong with the model is said already
     tokenizer = load_tokenizer(recipe.model)
+    if recipe.model.adapter:
+        require_same_tokenizer(recipe.model, Path(recipe.model.adapter), tokenizer)
     stops = load_generation_config(recipe.model)
-    return Ready(load_data(recipe.data, tokenizer, recipe.train.seed, stops, forms, day=day), tokenizer)
+    return load_data(recipe.data, tokenizer, recipe.train.seed, stops, forms, day=day), tokenizer
 
 
 def _require_room(data: Prepared, room: _Room) -> None:
@@ -138,20 +153,9 @@ def _require_known_ids(ready: Ready, rows: int) -> None:
     """Raise DataError, naming the token and a place, where an id has no row in the embedding."""
     if len(ready.tokenizer) <= rows:
         return
-    examples = (example for part in (ready.data.train, ready.data.held_out) for example in part)
-    found = next((example for example in examples if max(example.ids) >= rows), None)
-    if found is None:
-        return
-    worst = max(found.ids)
-    token = ready.tokenizer.convert_ids_to_tokens(worst)
-    raise DataError(
-        Problem(
-            "the tokenizer gives an id that the model's embedding has no row for",
-            f"{token!r} is id {worst}, in {found.place}; the embedding has {rows} rows",
-            "a tokenizer and a model that belong together",
-            "the model's own tokenizer files beside its weights, without tokens added to them",
-        )
-    )
+    for part in (ready.data.train, ready.data.held_out):
+        for example in part:
+            require_rows(ready.tokenizer, rows, example.ids, example.place)
 
 
 def _check_model(recipe: Recipe) -> _Room:
@@ -169,13 +173,14 @@ def _check_model(recipe: Recipe) -> _Room:
     model = load_weightless(recipe.model)
     recipe.method.check(model, load_config(recipe.model))
     rows = model.get_input_embeddings().weight.shape[0]
+    left_out = recipe.method.left_out(model)  # a method changes names and modules
     planned = _plan_continued(recipe, model) if recipe.model.adapter else recipe.method.plan(model)
     require_fast(recipe.train, planned.fast_parameters())
     require_kernels(recipe.train, model.config, _device_of(recipe))
     need_disk(
         recipe.out.absolute(), bytes_written(recipe.train, planned), "this run's checkpoints and result"
     )
-    return _Room(context_tokens(model.config), planned.context_tokens, rows)
+    return _Room(context_tokens(model.config), planned.context_tokens, rows, left_out)
 
 
 def _plan_continued(recipe: Recipe, model: PreTrainedModel) -> Attached:

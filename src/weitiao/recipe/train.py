@@ -31,10 +31,10 @@ def train(recipe: Recipe, listeners: Sequence[Listener] = ()) -> Run:
     folder = RunFolder(recipe.out)
     with sigterm_as_ctrl_c(), folder.locked():
         folder.require_new()
-        with saving(folder.root):
-            write_atomic(folder.run_yaml, recipe.as_yaml(), PRIVATE_FILE)
         session = _Session(recipe, folder, listeners)
         try:
+            with saving(folder.root):
+                write_atomic(folder.run_yaml, recipe.as_yaml(), PRIVATE_FILE)
             return session.train(ready)
         finally:
             if not session.under_way:  # ended by an error or Ctrl-C with nothing worth resuming
@@ -140,12 +140,15 @@ class _Session:
         data = ready.data
         day = str(data.template.day) if data.template.writes_date else None
         log.emit("data", summary=data.summary.as_dict(), lines=data.summary.lines(), day=day)
+        for part in ready.left_out:
+            log.emit("note", text=part.en)
         log.emit("stage", text=f"loading {self.recipe.model.name}")
         model = load_model(self.recipe.model)
         choose_kernels(self.recipe, model, log)
         base = fingerprint(model, weights_folder(self.recipe.model))
         precision = precision_for(self.recipe.model, model)
-        require_same_base(self.recipe, self.folder, base)
+        for note in require_same_base(self.recipe, self.folder, base):
+            log.emit("note", text=note)
         comparison = Comparison(self.recipe, ready.tokenizer, data)
         attached = attach(self.recipe, model, data, log)
         forward = forward_for(attached, precision, log)
@@ -158,7 +161,9 @@ class _Session:
             self.under_way = True
             write_fingerprint(self.folder.root, base)
             progress = training.run()
-            outcome = Outcome(self.recipe, self.folder, attached, comparison, progress, base, log)
+            outcome = Outcome(
+                self.recipe, self.folder, attached, comparison, progress, base, log, ready.left_out
+            )
             outcome.save_result()  # before anything more is asked of the model
             comparison.look_after(forward, attached, log, training.result_loss)
         return outcome.finish()

@@ -15,6 +15,7 @@ from ..core.files import need_disk, saving, staged_folder
 from ..data.conversation import Message
 from ..engine.forward import base_of
 from ..evaluation.opened import Opened, Source, locate, open_source
+from ..models.embedding_rows import require_rows
 from ..models.load import load_model, load_weightless
 from ..models.precision import torch_dtype
 from ..models.settings import ModelSettings
@@ -63,6 +64,8 @@ class Merged:
     size_bytes: int
     dtype: str
     comparison: Comparison
+    notes: Sequence[str] = ()
+    """What a person should know of the base."""
 
 
 def merge_run(
@@ -85,8 +88,11 @@ def merge_run(
     need_disk(out.parent, _size_bytes(source.base), f"the merged model {out}")
     opened = open_source(source)
     prompts = [opened.template.prompt([Message("user", text)]) for text in questions]
+    for prompt, text in zip(prompts, questions, strict=True):
+        rows = base_of(opened.model).get_input_embeddings().weight.shape[0]
+        require_rows(opened.tokenizer, rows, prompt.ids, f"the question {text!r} of the comparison")
     wanted = _logits(opened.model, prompts)
-    exact = _is_exact(opened, source)
+    exact, notes = _is_exact(opened, source), opened.notes
     with saving(out), staged_folder(out) as staging:
         dtype = _write(opened, staging)
         del opened  # the model read back needs the memory
@@ -95,7 +101,7 @@ def merge_run(
         if not comparison.holds:
             raise ModelError(_differs(name, comparison))
     size_bytes = sum(path.stat().st_size for path in out.iterdir())
-    return Merged(out, size_bytes, _short(dtype), comparison)
+    return Merged(out, size_bytes, _short(dtype), comparison, notes)
 
 
 def compare(wanted: Sequence[Tensor], found: Sequence[Tensor], exact: bool) -> Comparison:

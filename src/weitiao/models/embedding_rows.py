@@ -1,0 +1,28 @@
+"""Token ids that a model has no embedding for: named before the model is asked, which would only say `index out of
+range`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..core.errors import DataError, Problem
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def require_rows(tokenizer: PreTrainedTokenizerBase, rows: int, ids: Sequence[int], where: str) -> None:
+    """Raise DataError, naming the token and `where` it is, for an id that is no row of an embedding of so many rows."""
+    worst = max(ids, default=0)
+    if worst < rows:
+        return
+    token = tokenizer.convert_ids_to_tokens(worst)
+    raise DataError(
+        Problem(
+            "the tokenizer gives an id that the model's embedding has no row for",
+            f"{token!r} is id {worst}, in {where}; the embedding has {rows} rows",
+            "a tokenizer and a model that belong together",
+            "the model's own tokenizer files beside its weights, without tokens added to them",
+        )
+    )
