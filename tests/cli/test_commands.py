@@ -129,3 +129,46 @@ def test_main_exits_with_the_code_of_the_run() -> None:
     code = "import sys; from weitiao.cli import main; sys.argv = ['weitiao', 'methods', 'lroa']; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=240)
     assert done.returncode == 2
+
+
+LOST_IN_A_DESTRUCTOR = """
+import os, signal, sys, time
+from weitiao import cli
+
+class Dying:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000): pass
+
+def run(arguments):
+    Dying()
+    time.sleep(100)
+
+cli.run = run
+sys.argv = ["weitiao"]
+cli.main()
+"""
+SWALLOWED_IN_AN_IMPORT = """
+import os, signal, sys
+import weitiao.cli as cli
+import weitiao.cli._commands as commands
+from weitiao.core.errors import ModelError, Problem
+
+def main(*_, **__):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000): pass
+    except:
+        pass
+    raise ModelError(Problem("the library that was being imported is not there"))
+
+commands.commands.main = main
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("script", [LOST_IN_A_DESTRUCTOR, SWALLOWED_IN_AN_IMPORT])
+def test_a_ctrl_c_that_a_library_loses_ends_the_command_all_the_same(script: str) -> None:
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.strip() == "stopped by Ctrl-C"

@@ -50,7 +50,7 @@ class Signals:
             signal.signal(number, signal.SIG_IGN)
 
     def send_again(self) -> None:
-        """Send the last signal once more, a moment later, as its exception was lost: nobody catches one of a destructor.
+        """Send the last signal again in a moment, as its exception was lost: nobody catches one of a destructor.
 
         Not at once: whoever calls this does so where that exception came up, and the next would be lost as well.
         """
