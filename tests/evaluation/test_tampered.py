@@ -18,6 +18,7 @@ from weitiao.core.errors import ModelError, RunFolderError, WeitiaoError
 from weitiao.core.settings import read_yaml
 from weitiao.engine.checkpoint import list_checkpoints
 from weitiao.evaluation.opened import open_model
+from weitiao.models.fingerprint import FILE
 from weitiao.recipe.preflight import preflight
 from weitiao.recipe.recipe import parse_recipe
 from weitiao.recipe.train import train
@@ -198,6 +199,18 @@ def test_a_changed_base_is_refused_in_chat_merge_and_continuing(
     assert open_model(str(run), allow_other_base=True).is_trained
     assert merge_run(str(run), tmp_path / "out", allow_other_base=True).comparison.holds
     make(tmp_path / "next", base, adapter=str(run / "adapter"), allow_other_base=True)
+
+
+def test_a_fingerprint_that_was_taken_away_is_found_in_the_run_or_missed_aloud(
+    moved: tuple[Path, Path],
+) -> None:
+    base, run = moved
+    change_one(base)
+    (run / "adapter" / FILE).unlink()
+    with pytest.raises(ModelError, match="trained on another base"):
+        open_model(str(run))
+    (run / FILE).unlink()
+    assert "could not be compared" in open_model(str(run)).notes[0]
 
 
 def test_a_changed_base_is_refused_before_its_weights_are_loaded(

@@ -199,8 +199,13 @@ def test_what_to_try_instead(wrong: dict[str, Any], tried: str) -> None:
         {"data": 7},
         {"model": {"name": ""}},
         {"method": 4},
+        {"model": {"name": "a\0b"}},
+        {"data": {"sources": "rows.json", "held_out_path": "a\0b"}},
+        {"data": {"sources": "rows.json", "held_out_path": "~nobody-of-this-name/rows.json"}},
         {"out": ""},
         {"out": 3},
+        {"out": "a\0b"},
+        {"out": "~nobody-of-this-name/run"},
     ],
     ids=str,
 )

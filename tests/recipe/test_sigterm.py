@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from weitiao.core.errors import Stopped
+from weitiao.core.errors import Problem, Stopped, Terminated
 from weitiao.engine.signals import sigterm_as_ctrl_c, watch_signals
+from weitiao.recipe.before_after import Comparison
 from weitiao.recipe.recipe import parse_recipe
-from weitiao.recipe.train import train
+from weitiao.recipe.train import resume, train
 
 KILLED_WHILE_FILLING = """
 import os, signal, sys
@@ -68,6 +69,24 @@ def test_while_the_frozen_cache_is_filled(
     assert not (tmp_path / "run").exists()
     if name == "SIGTERM":
         train(parse_recipe(recipe))  # the folder is not in use
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, Terminated], ids=["Ctrl-C", "SIGTERM"])
+def test_while_the_answers_are_asked_for(
+    stop: type[BaseException], recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise Terminated(Problem("SIGTERM")) if stop is Terminated else KeyboardInterrupt
+
+    monkeypatch.setattr(Comparison, "look_after", stopped)
+    with pytest.raises(Stopped, match=r"what it trained is saved(.|\n)*--resume") as caught:
+        train(parse_recipe(recipe))
+    assert isinstance(caught.value, stop)
+    monkeypatch.undo()
+    run = Path(recipe["out"])
+    assert not (run / "report.md").exists()
+    resume(run)
+    assert (run / "report.md").is_file()
 
 
 def test_it_unwinds_past_what_catches_errors_and_the_default_comes_back() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, cast, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from .errors import Problem, SettingsError, nearest, raise_all
@@ -43,6 +43,14 @@ class Settings(BaseModel):
 
     known_elsewhere: ClassVar[Mapping[str, str]] = {}
     """What other tools call a setting -> what it is called here, for the error that names the right one."""
+
+    @field_validator("*")
+    @classmethod
+    def _without_nul(cls, value: object) -> object:
+        """Refuse a name or text with a NUL byte: no file has one, and C reads no further than it."""
+        if isinstance(value, str | Path) and "\0" in str(value):
+            raise ValueError(f"{str(value)!a} holds a NUL byte")
+        return value
 
 
 def check_settings(cls: type[S], raw: Mapping[str, Any], path: str = "") -> tuple[S | None, list[Problem]]:

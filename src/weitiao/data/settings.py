@@ -256,3 +256,10 @@ class DataSettings(Settings):
     @classmethod
     def _path_as_text(cls, path: object) -> object:
         return str(path) if isinstance(path, Path) else path
+
+    @field_validator("held_out_path")
+    @classmethod
+    def _usable_path(cls, path: str | None) -> str | None:
+        if path is not None:
+            require_usable_name(path)
+        return path

@@ -80,9 +80,12 @@ def attached_of(source: Source, model: PreTrainedModel) -> Attached | None:
 def base_notes(source: Source, model: PreTrainedModel) -> list[str]:
     """Raise ModelError where what a source names was trained on another base; returns sentences on a converted one."""
     found = source.adapter or (source.run if source.checkpoint else None)
-    wanted = read_fingerprint(found) if found is not None else None
-    if wanted is None or source.base.allow_other_base:
+    if found is None or source.base.allow_other_base:
         return []
+    wanted = read_fingerprint(found) or read_fingerprint(found.parent)  # a run keeps one too
+    if wanted is None:
+        why = f"{found} holds no fingerprint of its base"
+        return [f"{why}, so whether {source.base.name} is the model it was trained on could not be compared"]
     what = f"the adapter {found}" if source.adapter else f"the run {found}"
     return require_same_base(wanted, fingerprint(model, weights_folder(source.base)), what, source.base.name)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from ..core.errors import Interrupted, Problem, Terminated
 from ..core.events import EventLog, read_events, steps_that_count
 from ..core.files import saving, staged_folder, write_json
 from ..core.run_folder import RunFolder
@@ -75,6 +77,17 @@ class Outcome:
             shutil.rmtree(self.result, ignore_errors=True)  # only now: until here the old one can be used
         remember_place(self.base, self.recipe.model.name)
         self.log.emit("saved", step=self.progress.step, path=str(self.result))
+
+    @contextmanager
+    def saved(self) -> Iterator[None]:
+        """Within the context a signal ends in words: the result is saved, and how the report is written later."""
+        try:
+            yield
+        except (KeyboardInterrupt, Terminated) as stop:
+            kind = Terminated if isinstance(stop, Terminated) else Interrupted
+            what = "the run was stopped before its report was written; what it trained is saved"
+            remedy = f"weitiao train --resume {self.folder.root}"
+            raise kind(Problem(what, str(self.result), remedy=remedy)) from stop
 
     def finish(self) -> Run:
         """Write the card again, now with the scores, and the report; emit `finished`, and return the run."""

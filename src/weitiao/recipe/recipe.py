@@ -11,7 +11,7 @@ from pydantic import SerializeAsAny
 from ..core.errors import Problem, SettingsError, nearest, raise_all
 from ..core.registry import Registry
 from ..core.settings import Settings, check_settings, merge, parse_overrides, read_yaml
-from ..data.settings import DataSettings
+from ..data.settings import DataSettings, require_usable_name
 from ..engine.settings import TrainSettings
 from ..engine.tracking import TrackSettings
 from ..evaluation.answers import EvaluateSettings
@@ -209,9 +209,14 @@ def _named_block(registry: Registry[Any], base: type[Settings], path: str) -> Ca
 
 
 def _out(value: Any) -> tuple[Any, list[Problem]]:  # noqa: ANN401
+    what = "out is no folder"
     if isinstance(value, str | Path) and str(value).strip():
-        return Path(value).expanduser(), []
-    return None, [Problem("out is no folder", f"out: {value!r}", "the path of a new folder", "--out RUN")]
+        try:
+            require_usable_name(str(value))
+            return Path(value).expanduser(), []
+        except ValueError as error:
+            what = f"out cannot be used: {error}"
+    return None, [Problem(what, f"out: {value!r}", "the path of a new folder", "--out RUN")]
 
 
 BLOCKS: Mapping[str, Callable[[Any], tuple[Any, list[Problem]]]] = {

@@ -165,8 +165,10 @@ class _Session:
                 self.recipe, self.folder, attached, comparison, progress, base, log, ready.left_out
             )
             outcome.save_result()  # before anything more is asked of the model
-            comparison.look_after(forward, attached, log, training.result_loss)
-        return outcome.finish()
+            with outcome.saved():
+                comparison.look_after(forward, attached, log, training.result_loss)
+        with outcome.saved():
+            return outcome.finish()
 
     def _resume(self, training: Training, log: EventLog) -> None:
         """Go back to the newest whole checkpoint, if there is one, saying which were passed over."""
