@@ -11,9 +11,11 @@ from itertools import product
 from typing import Any, ClassVar
 
 from ..conversation import Row
-from ..forms import AnyForm, kind_of_form, with_texts
+from ..forms import AnyForm, kind_of_form
+from ._choosing import chooses
 from ._fields import Fields, Unread, is_empty
-from ._known import MEANINGS, PROMPT_TEXT, TURN_TEXT
+from ._known import ANSWER_TEXT, MEANINGS, PROMPT_TEXT, TAKEN_AS, TURN_TEXT, WHOLE_TEXT
+from ._said import is_said
 
 KIND_NAMES: Mapping[type, str] = {
     type(None): "null",
@@ -25,13 +27,12 @@ KIND_NAMES: Mapping[type, str] = {
     str: "text",
 }
 
-NOT_ASKED = ("text", "labelled", "tagged", "tokens")
-"""Forms without a prompt, whose rows may have columns that ask something else."""
+NOT_ASKED = ("tagged", "tokens")
+"""Forms whose rows may have columns that hold the text they were made of."""
+JUDGED = ("unpaired", "scored")
+"""Forms that train on bad answers too, as bad."""
 EVERY_FORMAT_READS = ("task",)
 """Columns that mean the same in every format."""
-
-
-NO_JSON_NUMBER = "holds a number that JSON cannot carry (infinite, no number, or of over 4,300 digits)"
 
 
 NO_JSON_NUMBER = "holds a number that JSON cannot carry (infinite, no number, or of over 4,300 digits)"
@@ -108,15 +109,27 @@ class Format(ABC):
             if isinstance(task, bool) or not isinstance(task, str | int):
                 raise RowError(f"'task' is {kind_of(task)} where a name was meant", shortened(task))
             form = replace(form, task=str(task))
-        unread = list(fields.unread())
-        for one in unread:
+        unused = [one for one in fields.unread() if not self._says_to_use_it(one, form)]
+        for one in unused:
             if says := self._meaning(one, form, row.fields, named):
                 raise RowError(
-                    f"{one.path!r} holds {says}, which would not be used "
-                    f"(data.sources.ignore_columns={one.path} reads the rows without it)",
+                    f"{one.path!r} holds {says}, which would not be used ({self._ways_out(one, form)})",
                     shortened(one.value),
                 )
-        return form, list(dict.fromkeys(one.path for one in unread))
+        return form, list(dict.fromkeys(one.path for one in unused))
+
+    def _says_to_use_it(self, one: Unread, form: AnyForm) -> bool:
+        """Whether a column only says that its row is to be used; raises RowError for one that is not to be used."""
+        if not one.is_column or kind_of_form(form) in JUDGED:
+            return False
+        used = chooses(one.name, one.value)
+        if used is False:
+            raise RowError(
+                f"{one.name!r} says that the row is not one to train on (data.skip_bad_rows=true leaves such rows "
+                f"out; data.sources.ignore_columns={one.name} trains on them)",
+                shortened(one.value),
+            )
+        return bool(used)
 
     def _meaning(self, one: Unread, form: AnyForm, fields: Mapping[str, Any], named: bool) -> str:
         """Return what a column or key says that was not read, nothing where the row means the same without it."""
@@ -127,11 +140,29 @@ class Format(ABC):
             return TURN_TEXT.get(plain, "")
         if one.name in self.may_stay:
             return ""
-        asks = not named and kind_of_form(form) not in NOT_ASKED
-        says = PROMPT_TEXT.get(plain, "") if asks else ""
+        says = "" if named else self._competes(plain, form)
         if not says and one.name in self.columns:
             says = "what another column was taken for"
-        return says if says and not _is_said(one, form, fields) else ""
+        return says if says and not is_said(one, form, fields) else ""
+
+    def _ways_out(self, one: Unread, form: AnyForm) -> str:
+        """Return the settings that read a row with a column in its place, or without it."""
+        without = f"data.sources.ignore_columns={one.path} reads the rows without it"
+        plain, is_text = one.name.strip().lower(), kind_of_form(form) == "text"
+        fits = is_text or (plain in WHOLE_TEXT and "context" in self.columns)
+        taken = TAKEN_AS.get(plain, "") if one.is_column and fits else ""
+        return f"{taken.format(column=one.name)}; {without}" if taken else without
+
+    def _competes(self, name: str, form: AnyForm) -> str:
+        """Return what a column says that asks, answers or tells the same as those that a row's form is made of."""
+        kind = kind_of_form(form)
+        if kind == "text":
+            return PROMPT_TEXT.get(name, "") or ANSWER_TEXT.get(name, "")
+        if kind == "labelled":
+            return PROMPT_TEXT.get(name, "")
+        if kind in NOT_ASKED:
+            return ""
+        return PROMPT_TEXT.get(name, "") or ANSWER_TEXT.get(name, "") or WHOLE_TEXT.get(name, "")
 
     @abstractmethod
     def read(self, row: Row) -> AnyForm:
@@ -141,34 +172,6 @@ class Format(ABC):
 def each_of(*groups: Iterable[str]) -> tuple[frozenset[str], ...]:
     """Return `ways` that take one column of every group, in the groups' order."""
     return tuple(frozenset(way) for way in product(*groups))
-
-
-def _is_said(one: Unread, form: AnyForm, fields: Mapping[str, Any]) -> bool:
-    """Whether a column repeats what a row's form or another of its columns holds."""
-    if not isinstance(one.value, str | list | dict):
-        return False
-    same_kind = (
-        value for name, value in fields.items() if name != one.name and type(value) is type(one.value)
-    )
-    if any(value == one.value for value in same_kind):
-        return True
-    texts: list[str] = []
-
-    def gathered(text: str) -> str:
-        texts.append(text.strip())
-        return text
-
-    with_texts(form, gathered)
-    return all(text in texts for text in _texts_of(one.value))
-
-
-def _texts_of(value: str | list[Any] | dict[str, Any]) -> list[str]:
-    """Return a text, or those that turns hold; what is no such thing has itself as text, which nobody says."""
-    if isinstance(value, str):
-        return [value.strip()]
-    turns = value if isinstance(value, list) else [value]
-    said = [turn.get("content", turn.get("value")) if isinstance(turn, dict) else None for turn in turns]
-    return [text.strip() if isinstance(text, str) else repr(turns) for text in said]
 
 
 def first_of(names: Iterable[str], fields: Mapping[str, Any]) -> str:

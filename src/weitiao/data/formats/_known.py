@@ -9,16 +9,18 @@ from collections.abc import Mapping
 
 LOSS_WEIGHTS = ("weight", "loss_weight", "loss_scale")
 """Numbers from 0 on: how much a turn, or a row's answers, count in the loss (OpenAI's and ms-swift's names)."""
-TRAINED = ("train", "training", "loss", "output_with_loss")
+TRAINED = ("train", "training", "loss", "output_with_loss", "trainable", "learn", "compute_loss")
 """True or false: whether a turn, or a row's answers, are trained (axolotl's, ms-swift's and XTuner's names)."""
+NOT_TRAINED = ("masked", "ignore", "ignored", "skip")
+"""Of a turn, true or false the other way round: whether it is context only."""
 LOSS_MASK = "loss_mask"
 """0 or 1 for a turn, or a list of them for a row's turns: 1 is trained."""
 UNREAD_WEIGHTS = (
     "weights", "loss_weights", "sample_weight", "train_detail", "training_detail", "completion_mask", "assistant_masks",
-    "权重",
+    "mask", "masked", "权重", "掩码",
 )  # fmt: skip
-"""Weights of other kinds: of parts of a turn, of tokens."""
-WEIGHTS = frozenset({*LOSS_WEIGHTS, *TRAINED, LOSS_MASK})
+"""Weights of other kinds: of parts of a turn, of tokens; or, as `mask`, of two meanings."""
+WEIGHTS = frozenset({*LOSS_WEIGHTS, *TRAINED, *NOT_TRAINED, LOSS_MASK})
 
 _MEANINGS: Mapping[str, str] = {
     "a label, such as whether an answer is wanted": "label kto_tag desirable 标签",
@@ -32,7 +34,7 @@ _MEANINGS: Mapping[str, str] = {
 }
 _PROMPT = (
     "instruction prompt query question input context passage history system system_prompt meta_instruction messages"
-    " conversations conversation"
+    " conversations conversation 问题 提问 指令 提示 系统提示 上下文"
 )
 MEANINGS: Mapping[str, str] = {name: says for says, names in _MEANINGS.items() for name in names.split()}
 """A column, or a key of a turn, in small letters -> what it says."""
@@ -40,3 +42,15 @@ TURN_TEXT: Mapping[str, str] = dict.fromkeys(("content", "value", "text"), "text
 """A key of a turn, or of a part of one -> what it says."""
 PROMPT_TEXT: Mapping[str, str] = dict.fromkeys(_PROMPT.split(), "text of the prompt")
 """A column -> what it says, where a row asks something. Text that stands in what was read already is no loss."""
+ANSWER_TEXT: Mapping[str, str] = dict.fromkeys(
+    ("output", "response", "completion", "reply", "answer", "回答", "答案", "回复"), "text of an answer"
+)
+"""A column -> what it says, where a row answers something, or is a text."""
+WHOLE_TEXT: Mapping[str, str] = dict.fromkeys(("text", "content"), "text beside the prompt and the answer")
+"""A column -> what it says beside a prompt. One that holds prompt and answer, as Alpaca's own, says nothing new."""
+TAKEN_AS: Mapping[str, str] = {
+    **dict.fromkeys(WHOLE_TEXT, "data.columns.context={column} reads it before the question"),
+    **dict.fromkeys(ANSWER_TEXT, "data.columns.prompt=text makes the text what it answers"),
+    **dict.fromkeys(PROMPT_TEXT, "data.columns.completion=text makes the text its answer"),
+}
+"""A column that competes with another -> the setting that uses both."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 from ..conversation import Row
-from ..forms import AnyForm, Text
+from ..forms import Text
 from ._base import Format, filled_text_in, needed
-from ._fields import Unread
-from ._known import PROMPT_TEXT
 
 NAMES = ("text", "content")
 
@@ -30,8 +28,3 @@ class PlainText(Format):
     def read(self, row: Row) -> Text:
         """Take the text as it is; raises RowError where it is empty."""
         return Text(row.place, text=filled_text_in(row.fields, needed(NAMES, row.fields)))
-
-    def _meaning(self, one: Unread, form: AnyForm, fields: Mapping[str, Any], named: bool) -> str:
-        """Say of a prompt beside `content` that it is one: what it asks would be left out, and the answer learnt."""
-        asks = not named and one.is_column and "text" not in fields
-        return super()._meaning(one, form, fields, named) or (PROMPT_TEXT.get(one.name, "") if asks else "")
