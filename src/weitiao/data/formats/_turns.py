@@ -9,6 +9,7 @@ from ..conversation import Conversation, Message, Role, Row
 from ._base import RowError, first_of, kind_of, list_in, said_in_text, shortened, text_in, text_of, unpacked
 from ._calls import call_of, calls_said, json_text, results_of, with_calls_joined
 from ._fields import is_empty, within
+from ._results import with_results_in_order
 from ._weights import masked, weight_in, weighted
 
 SYNONYMS: Mapping[Role, str] = {
@@ -218,7 +219,7 @@ def checked_turns(turns: Sequence[Message]) -> tuple[Message, ...]:
 
     An empty system message stays: without it some chat templates write one of their own.
     """
-    turns = with_calls_joined(_once(turns))
+    turns = with_results_in_order(with_calls_joined(_once(turns)))
     _check_order(turns)
     for number, message in enumerate(turns, start=1):
         if message.role in ("user", "assistant") and not (
