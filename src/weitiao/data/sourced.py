@@ -10,8 +10,8 @@ from ..core.errors import DataError, Problem, nearest
 from ..core.files import sha256_of
 from .bad_rows import BadRow, problems_of
 from .conversation import Row
-from .detect import Detected, detect, known_columns
-from .headers import no_header
+from .detect import LAST_RESORT, Detected, detect, known_columns
+from .headers import no_header, with_header_hint
 from .ignored import Ignored
 from .pipeline import EFFORT, Chunk, Effort, chunks_of
 from .rows import Stream
@@ -92,7 +92,8 @@ class Sourced:
         except DataError as error:
             bad = [row for row in sample if isinstance(row, BadRow)]
             headless = no_header([row for row in sample if isinstance(row, Row)], stream.source.path)
-            problems = error.problems if headless is None else (headless,)
+            hinted = (with_header_hint(one, stream.source.path, LAST_RESORT) for one in error.problems)
+            problems = tuple(hinted) if headless is None else (headless,)
             raise DataError(*problems, *problems_of(bad, "", len(sample))) from error
 
     def _detected(self, stream: Stream, sample: list[Row]) -> Chunk:

@@ -15,6 +15,7 @@ from ..forms import AnyForm, kind_of_form
 from ._choosing import chooses
 from ._fields import Fields, Unread, is_empty
 from ._known import ANSWER_TEXT, MEANINGS, PROMPT_TEXT, TAKEN_AS, TURN_TEXT, WHOLE_TEXT
+from ._python_text import NotPython, from_python
 from ._said import is_said
 
 KIND_NAMES: Mapping[type, str] = {
@@ -102,7 +103,7 @@ class Format(ABC):
 
         Where a person `named` the format, they chose between columns that ask the same.
         """
-        fields = Fields(row.fields)
+        fields = Fields(_without_nan(row.fields))
         form = self.read(Row(fields, row.source, row.line, row.column))
         task = fields.get("task")
         if not (task is None or task == ""):
@@ -167,6 +168,16 @@ class Format(ABC):
     @abstractmethod
     def read(self, row: Row) -> AnyForm:
         """Turn a row into a form without its task; raises RowError with the reason."""
+
+
+def _without_nan(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return columns with the NaN of an empty cell, as pandas writes it, as null; a weight or a score stays one."""
+    if not any(type(value) is float and value != value for value in fields.values()):
+        return fields
+    return {
+        name: None if type(value) is float and value != value and name.lower() not in MEANINGS else value
+        for name, value in fields.items()
+    }
 
 
 def each_of(*groups: Iterable[str]) -> tuple[frozenset[str], ...]:
@@ -263,12 +274,16 @@ def list_in(fields: Mapping[str, Any], name: str) -> list[Any]:
 
 
 def unpacked(value: object, name: str) -> Any:  # noqa: ANN401  (what the data holds)
-    """Return a value, a list or object that was written as JSON text read; raises RowError for broken JSON."""
+    """Return a value, a list or object that was written as text read, JSON or as Python prints it; raises RowError."""
     if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
         return value
     try:
         return json.loads(value)
     except (json.JSONDecodeError, RecursionError) as error:
+        try:
+            return from_python(value)
+        except NotPython:
+            pass
         kind = "list" if value.lstrip().startswith("[") else "object"
         raise RowError(f"{name!r} is text that is not a JSON {kind}", str(error)) from error
     except ValueError as error:

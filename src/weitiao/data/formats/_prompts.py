@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,9 @@ INPUT = "input"
 """What the instruction is about; where nothing else asks, the question itself."""
 ASKING = (*PROMPTS, INPUT, *CONTEXTS, *TALKS, "system", "system_prompt", "history")
 """Every column a prompt is made of."""
+
+TURNS_AS_TEXT = re.compile(r"""\s*\[\s*\{\s*["'](role|content|from|value)["']\s*:""")
+"""How a list of turns begins that stands as text in a table's cell."""
 
 
 def prompt_in(fields: Mapping[str, Any]) -> list[Message]:
@@ -89,6 +93,8 @@ def said_by(value: object, name: str, role: str, fields: Mapping[str, Any]) -> l
         return [
             message for n, turn in enumerate(turns, start=1) for message in turn_of(turn, n, name, fields)
         ]
+    if isinstance(value, str) and TURNS_AS_TEXT.match(value):
+        return said_by(unpacked(value, name), name, role, fields)
     text = said_in_text(value, repr(name))
     if HUMAN.match(text) or (role != "assistant" and is_transcript(text)):
         return transcript(text)

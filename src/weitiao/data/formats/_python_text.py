@@ -1,0 +1,63 @@
+"""Lists and objects as Python and numpy print them, which pandas writes into the cells of a CSV file."""
+
+from __future__ import annotations
+
+import ast
+import io
+import tokenize
+from itertools import accumulate, pairwise
+from typing import Any
+
+LONGEST = 1 << 20
+"""Characters; Python's parser takes some hundred bytes for each."""
+PLAIN = (str, int, float, bool, type(None))
+LAYOUT = (tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.COMMENT)
+
+
+class NotPython(ValueError):
+    """A text that is no plain value of Python."""
+
+
+def from_python(text: str) -> Any:  # noqa: ANN401  (what the data holds)
+    """Return the list or dict of plain values that Python or numpy prints as `text`; raises NotPython."""
+    if len(text) > LONGEST:
+        raise NotPython("it is too long")
+    try:
+        return _plain(ast.literal_eval(_with_commas(text.strip())))
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError) as error:
+        raise NotPython("it is not a value of Python") from error
+
+
+def _with_commas(text: str) -> str:
+    """Return a text with commas between items that stand side by side, as numpy prints them and Python would join
+    them."""
+    starts = [0, *accumulate(len(line) for line in text.splitlines(keepends=True))]
+    tokens = [one for one in tokenize.generate_tokens(io.StringIO(text).readline) if one.type not in LAYOUT]
+    places = [
+        starts[one.end[0] - 1] + one.end[1]
+        for one, other in pairwise(tokens)
+        if _ends(one) and _begins(other)
+    ]
+    pieces = [text[begin:end] for begin, end in pairwise([0, *places, len(text)])]
+    return ",".join(pieces)
+
+
+def _ends(token: tokenize.TokenInfo) -> bool:
+    return token.type == tokenize.STRING or token.string in ("}", "]")
+
+
+def _begins(token: tokenize.TokenInfo) -> bool:
+    return token.type == tokenize.STRING or token.string in ("{", "[")
+
+
+def _plain(value: object) -> Any:  # noqa: ANN401
+    """Return a value that JSON can hold, tuples as lists; raises NotPython for others."""
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        if not all(isinstance(name, str) for name in value):
+            raise NotPython("a key is no text")
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, PLAIN):
+        return value
+    raise NotPython(f"it holds {value!r}")
