@@ -185,6 +185,12 @@ def each_of(*groups: Iterable[str]) -> tuple[frozenset[str], ...]:
     return tuple(frozenset(way) for way in product(*groups))
 
 
+def mostly(answers: Iterable[bool]) -> bool:
+    """Whether more than half of the answers are yes, or there are none."""
+    found = list(answers)
+    return not found or 2 * sum(found) > len(found)
+
+
 def first_of(names: Iterable[str], fields: Mapping[str, Any]) -> str:
     """Return the first name whose field holds something, else the first whose field is there and not null; nothing
     where none is."""
