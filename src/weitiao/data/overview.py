@@ -14,6 +14,7 @@ from .checks._kinds import GRAVEST_FIRST, LISTED_ROWS
 from .formats._choosing import grades
 from .gate import Gate, Verdict, kept_rows
 from .gate_words import WORDS, say
+from .reason_words import reason_zh
 from .summary import counted
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def unusable_rows(gate: Gate) -> list[Finding]:
             check="reading",
             severity="warning" if skipped else "error",
             what=what + reason,
-            what_zh=what_zh + reason,
+            what_zh=what_zh + reason_zh(reason),
             count=len(rows),
             share=len(rows) / max(1, gate.tally.read),
             places=tuple(_place(bad) for bad in rows[:SHOWN_PLACES]),
