@@ -170,6 +170,10 @@ PATTERNS: Mapping[str, str] = {
     "it is not an object {...}": "不是对象 {...}",
     "it holds a whole number of more than 4,300 digits": "含有超过 4,300 位的整数",
     "it is nested deeper than {} levels": "嵌套超过 {} 层",
+    'a turn has no question: if it is a text to learn, as in XTuner, write {"text": "..."}':
+        '轮次没有问题：若是要学的文本（XTuner 的写法），请写成 {"text": "..."}',
+    "the datasets server has cut its cells: download the data set itself":
+        "datasets server 截断了它的单元格：请下载数据集本身",
     "it holds text that is not in UTF-8": "含有不是 UTF-8 的文字",
     "it holds a NUL byte": "含有 NUL 字节",
     "the line is not JSON": "这一行不是 JSON",

@@ -14,6 +14,7 @@ from .detect import LAST_RESORT, Detected, detect, known_columns
 from .headers import no_header, with_header_hint
 from .ignored import Ignored
 from .pipeline import EFFORT, Chunk, Effort, chunks_of
+from .row_shapes import shape_problem
 from .rows import Stream
 from .settings import DataSettings, SourceSettings
 from .sources import expand_source, open_source
@@ -91,9 +92,11 @@ class Sourced:
             return self._detected(stream, [row for row in sample if isinstance(row, Row)])
         except DataError as error:
             bad = [row for row in sample if isinstance(row, BadRow)]
-            headless = no_header([row for row in sample if isinstance(row, Row)], stream.source.path)
-            hinted = (with_header_hint(one, stream.source.path, LAST_RESORT) for one in error.problems)
-            problems = tuple(hinted) if headless is None else (headless,)
+            rows = [row for row in sample if isinstance(row, Row)]
+            path = stream.source.path
+            known = no_header(rows, path) or shape_problem(rows, stream.name)
+            hinted = (with_header_hint(one, path, LAST_RESORT) for one in error.problems)
+            problems = (known,) if known else tuple(hinted)
             raise DataError(*problems, *problems_of(bad, "", len(sample))) from error
 
     def _detected(self, stream: Stream, sample: list[Row]) -> Chunk:

@@ -96,6 +96,10 @@ def _exchange(turn: Mapping[str, Any], said: Mapping[str, Role]) -> list[Message
         if role in by_role:
             raise RowError("a turn has two keys of one speaker", ", ".join(map(repr, said)))
         by_role[role] = said_in_text(turn[name], f"a turn's {name!r}")
+    if "input" in said and not by_role.get("user", "").strip() and by_role.get("assistant", "").strip():
+        raise RowError(
+            'a turn has no question: if it is a text to learn, as in XTuner, write {"text": "..."}'
+        )
     weight = weight_in(turn, "a turn's ")
     return [
         Message(role, by_role[role], weight if role == "assistant" else None)
