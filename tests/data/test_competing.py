@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,23 @@ def reasons(gate: Gate) -> list[str]:
         ({"completion": "Lithium.", "text": RENDERED}, "text", "completion"),
         ({"messages": TALK, "prompt": "Name a metal."}, "conversation", "prompt"),
         ({"text": "A fruit.", "label": "x", "question": "A fruit."}, "labelled", "question"),
+        ({"messages": TALK, "solution": "Gold."}, "conversation", "solution"),
+        (
+            {"question": "Name a metal.", "answer": "Tin.", "document": "metals/tin.pdf"},
+            "conversation",
+            "document",
+        ),
+        (
+            {"question": "Name a metal.", "answer": "Tin.", "text": "https://tin.org/a b"[:16]},
+            "conversation",
+            "text",
+        ),
+        ({"text": "A fine day.", "user": "lily"}, "text", "user"),
+        (
+            {**ALPACA, "instruction": "Name a metal for me.", "prompt": "Name a metal for me."},
+            "conversation",
+            "prompt",
+        ),
     ],
 )
 def test_a_column_that_another_holds_is_noted(
@@ -70,6 +88,13 @@ def test_a_column_that_another_holds_is_noted(
         ({"question": "Name a metal.", "answer": "Gold.", "reply": "Lithium."}, "reply"),
         ({"prompt": "Name a metal.", "completion": "Gold.", "output": "Lithium."}, "output"),
         ({"text": "A fruit.", "label": "x", "question": "Is it sweet?"}, "question"),
+        ({"Text": "Tin.", "Prompt": "Name a metal."}, "Prompt"),
+        ({"text": "A fine day.", "target": 1}, "target"),
+        ({"text": "Metals.", "problem": "Name a metal."}, "problem"),
+        ({"question": "Name a metal.", "answer": "Tin.", "solution": "Gold."}, "solution"),
+        ({"question": "Name a metal.", "answer": "Tin.", "document": "Tin is a metal."}, "document"),
+        ({"instruction": "Name a metal.", "output": "Tin.", "article": "Tin is a metal."}, "article"),
+        ({"messages": TALK, "prompt": "Name"}, "prompt"),
     ],
 )
 def test_a_column_that_says_something_else_is_refused(
@@ -83,22 +108,23 @@ def test_a_column_that_says_something_else_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("row", "columns"),
+    "row",
     [
-        ({"prompt": "Name a metal.", "text": "Lithium."}, {"completion": "text"}),
-        ({"instruction": "Name a metal.", "text": "Lithium."}, {"completion": "text"}),
-        ({"问题": "Name a metal.", "text": "Lithium."}, {"completion": "text"}),
-        ({"text": "Name a metal.", "output": "Lithium."}, {"prompt": "text"}),
-        ({"text": "Name a metal.", "answer": "Lithium."}, {"prompt": "text"}),
+        {"prompt": "Name a metal.", "text": "Lithium."},
+        {"instruction": "Name a metal.", "text": "Lithium."},
+        {"问题": "Name a metal.", "text": "Lithium."},
+        {"Prompt": "Name a metal.", "Text": "Lithium."},
+        {"text": "Lithium.", "problem": "Name a metal."},
+        {"content": "Lithium.", "question": "Name a metal."},
+        {"text": "Name a metal.", "output": "Lithium."},
+        {"text": "Name a metal.", "answer": "Lithium."},
+        {"text": "Name a metal.", "target": "Lithium."},
     ],
 )
-def test_the_setting_that_is_proposed_uses_both(
-    row: dict[str, Any], columns: dict[str, str], tmp_path: Path
-) -> None:
-    (ours, theirs) = next(iter(columns.items()))
-    assert f"data.columns.{ours}={theirs}" in reasons(look(tmp_path / "a.jsonl", [row]))[0]
-    gate = look(tmp_path / "a.jsonl", [row], columns=columns)
-    form = gate.store.form(0)
+def test_the_setting_that_is_proposed_uses_both(row: dict[str, Any], tmp_path: Path) -> None:
+    (reason,) = reasons(look(tmp_path / "a.jsonl", [row]))
+    columns = dict(re.findall(r"data\.columns\.(\w+)=(\S+) ", reason))
+    form = look(tmp_path / "a.jsonl", [row], columns=columns).store.form(0)
     assert isinstance(form, Conversation)
     assert [message.content for message in form.messages] == ["Name a metal.", "Lithium."]
 

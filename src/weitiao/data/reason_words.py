@@ -68,8 +68,8 @@ WITHIN: tuple[tuple[str, str], ...] = (
         r"data.sources.ignore_columns=\1 去掉它再读",
     ),
     (r"(data\.columns\.\S+) reads it before the question; ", r"\1 把它放在问题之前；"),
-    (r"(data\.columns\.\S+) makes the text what it answers; ", r"\1 把文本当作它回答的问题；"),
-    (r"(data\.columns\.\S+) makes the text its answer; ", r"\1 把文本当作它的回答；"),
+    (r" makes it the answer to the text; ", " 把它当作对文本的回答；"),
+    (r" makes the text its answer; ", " 把文本当作它的回答；"),
 )
 """Parts of a phrase -> what they are in Chinese."""
 

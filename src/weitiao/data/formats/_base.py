@@ -14,7 +14,19 @@ from ..conversation import Row
 from ..forms import AnyForm, kind_of_form
 from ._choosing import chooses
 from ._fields import Fields, Unread, is_empty
-from ._known import ANSWER_TEXT, MEANINGS, PROMPT_TEXT, TAKEN_AS, TURN_TEXT, WHOLE_TEXT
+from ._known import (
+    ANSWER_TEXT,
+    AS_ANSWER,
+    AS_CONTEXT,
+    AS_PROMPT,
+    ASKS,
+    BESIDE_TEXT,
+    MEANINGS,
+    PROMPT_TEXT,
+    SPEAKERS,
+    TURN_TEXT,
+    WHOLE_TEXT,
+)
 from ._python_text import NotPython, from_python
 from ._said import is_said
 
@@ -114,7 +126,7 @@ class Format(ABC):
         for one in unused:
             if says := self._meaning(one, form, row.fields, named):
                 raise RowError(
-                    f"{one.path!r} holds {says}, which would not be used ({self._ways_out(one, form)})",
+                    f"{one.path!r} holds {says}, which would not be used ({self._ways_out(one, form, row.fields)})",
                     shortened(one.value),
                 )
         return form, list(dict.fromkeys(one.path for one in unused))
@@ -141,24 +153,30 @@ class Format(ABC):
             return TURN_TEXT.get(plain, "")
         if one.name in self.may_stay:
             return ""
-        says = "" if named else self._competes(plain, form)
+        says = "" if named else self._competes(plain, form, fields)
         if not says and one.name in self.columns:
             says = "what another column was taken for"
         return says if says and not is_said(one, form, fields) else ""
 
-    def _ways_out(self, one: Unread, form: AnyForm) -> str:
+    def _ways_out(self, one: Unread, form: AnyForm, fields: Mapping[str, Any]) -> str:
         """Return the settings that read a row with a column in its place, or without it."""
         without = f"data.sources.ignore_columns={one.path} reads the rows without it"
-        plain, is_text = one.name.strip().lower(), kind_of_form(form) == "text"
-        fits = is_text or (plain in WHOLE_TEXT and "context" in self.columns)
-        taken = TAKEN_AS.get(plain, "") if one.is_column and fits else ""
-        return f"{taken.format(column=one.name)}; {without}" if taken else without
+        plain, taken = one.name.strip().lower(), ""
+        if one.is_column and kind_of_form(form) == "text":
+            answers = plain in BESIDE_TEXT and plain not in PROMPT_TEXT
+            taken = AS_PROMPT if plain in ASKS else AS_ANSWER if answers else ""
+        elif one.is_column and plain in WHOLE_TEXT and "context" in self.columns:
+            taken = AS_CONTEXT
+        text = "text" if "text" in fields else "content"
+        return f"{taken.format(column=one.name, text=text)}; {without}" if taken else without
 
-    def _competes(self, name: str, form: AnyForm) -> str:
+    def _competes(self, name: str, form: AnyForm, fields: Mapping[str, Any]) -> str:
         """Return what a column says that asks, answers or tells the same as those that a row's form is made of."""
         kind = kind_of_form(form)
         if kind == "text":
-            return PROMPT_TEXT.get(name, "") or ANSWER_TEXT.get(name, "")
+            speaks = any(name in names for names in SPEAKERS)
+            alone = speaks and any(names.isdisjoint(map(str.lower, fields)) for names in SPEAKERS)
+            return "" if alone else BESIDE_TEXT.get(name, "")
         if kind == "labelled":
             return PROMPT_TEXT.get(name, "")
         if kind in NOT_ASKED:

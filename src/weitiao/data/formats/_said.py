@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..forms import AnyForm, kind_of_form, with_texts
 from ._fields import Unread, is_empty
 from ._known import ANSWER_TEXT, PROMPT_TEXT, WHOLE_TEXT
+
+LEAST_PART = 8
+"""Characters of a prompt that stands within another by more than chance."""
+FILE = re.compile(r"\S{1,200}\.\w{1,5}|\w+://\S+")
+"""The name of a document, which is no text to read."""
 
 
 def is_said(one: Unread, form: AnyForm, fields: Mapping[str, Any]) -> bool:
@@ -20,10 +26,13 @@ def is_said(one: Unread, form: AnyForm, fields: Mapping[str, Any]) -> bool:
     name = one.name.strip().lower()
     if name in WHOLE_TEXT and _is_rendered(one, fields):
         return True
-    said, own = _texts(form), list(_texts_of(one.value))
-    if kind_of_form(form) == "text" or name in ANSWER_TEXT:
-        return all(_holds(said, text) for text in own)
-    return all(text in said for text in own)
+    if name in WHOLE_TEXT and isinstance(one.value, str) and FILE.fullmatch(one.value.strip()):
+        return True
+    said, short_too = _texts(form), kind_of_form(form) == "text" or name in ANSWER_TEXT
+    return all(
+        text in said or ((short_too or len(text) >= LEAST_PART) and _holds(said, text))
+        for text in _texts_of(one.value)
+    )
 
 
 def _is_rendered(one: Unread, fields: Mapping[str, Any]) -> bool:
