@@ -12,6 +12,7 @@ import pytest
 from weitiao.data.conversation import Conversation, Row
 from weitiao.data.formats import FORMATS
 from weitiao.data.formats._base import RowError
+from weitiao.data.formats._known import NOT_TRAINED
 from weitiao.data.gate import Gate, open_data
 from weitiao.data.overview import overview
 from weitiao.data.settings import DataSettings
@@ -184,7 +185,7 @@ def test_grades_are_pointed_out_and_other_columns_noted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "weight"),
     [
-        ("masked", True, 0), ("masked", False, 1), ("ignore", 1, 0), ("skip", "true", 0), ("skip", False, 1),
+        ("masked", True, 0), ("is_masked", 1, 0), ("ignore", 1, 0), ("skip", "true", 0), ("no_loss", True, 0),
         ("trainable", False, 0), ("learn", True, 1), ("compute_loss", 0, 0),
     ],
 )  # fmt: skip
@@ -195,6 +196,15 @@ def test_keys_of_turns_that_say_whether_they_are_trained(key: str, value: object
     assert isinstance(form, Conversation) and form.messages[-1].weight == weight
     with pytest.raises(RowError, match="contradict"):
         one.parse(Row({"messages": [*turns[:-1], {**turns[-1], "weight": 1 - weight}]}, "x", 1))
+
+
+@pytest.mark.parametrize("key", NOT_TRAINED)
+def test_a_turn_that_is_not_left_out_is_as_any_other(key: str) -> None:
+    one = FORMATS.load("messages")()
+    plain = one.parse_noting(Row({"messages": TALK}, "x", 1))
+    for value in (False, 0, "false", None, ""):
+        turns = [{**turn, key: value} for turn in TALK]
+        assert one.parse_noting(Row({"messages": turns}, "x", 1)) == plain
 
 
 @pytest.mark.parametrize("key", ["mask", "Mask"])

@@ -54,6 +54,11 @@ def test_turns_as_text_are_turns_in_columns_of_preferences_too(tmp_path: Path) -
         ("['a' 'b'\n \"c's\"]", ["a", "b", "c's"]),
         ("[{'a': 1}\n {'a': [2, 3]} {'b': 'x'}]", [{"a": 1}, {"a": [2, 3]}, {"b": "x"}]),
         ("[['a', 'b'] ['c', 'd']]", [["a", "b"], ["c", "d"]]),
+        ("[array(['a', 'b'], dtype=object)]", [["a", "b"]]),
+        (
+            "{'text': array(['a' 'b'],\n      dtype=object), 'n': array([1, 2])}",
+            {"text": ["a", "b"], "n": [1, 2]},
+        ),
         (" {'a': -0.5} ", {"a": -0.5}),
     ],
 )
@@ -65,7 +70,7 @@ def test_what_python_and_numpy_print_is_read(text: str, value: object) -> None:
     "text",
     [
         "[open('x')]", "[__import__('os')]", "[1 + 2j]", "[b'a']", "{1: 'a'}", "[{'a', 'b'}]", "['a' ... 'b']", "['a'",
-        "[array(['a'], dtype=object)]", "[" * 3000, "[nan]", "['" + "x" * LONGEST + "']", "['a\n']",
+        "[arrays(['a'])]", "[array('a', 'b')]", "[" * 3000, "[nan]", "['" + "x" * LONGEST + "']", "['a\n']",
     ],
 )  # fmt: skip
 def test_what_is_no_plain_value_is_refused(text: str) -> None:

@@ -9,10 +9,16 @@ from collections.abc import Mapping
 
 LOSS_WEIGHTS = ("weight", "loss_weight", "loss_scale")
 """Numbers from 0 on: how much a turn, or a row's answers, count in the loss (OpenAI's and ms-swift's names)."""
-TRAINED = ("train", "training", "loss", "output_with_loss", "trainable", "learn", "compute_loss")
+TRAINED = (
+    "train", "training", "loss", "output_with_loss", "trainable", "learn", "learnable", "is_trained", "train_on_turn",
+    "compute_loss", "calculate_loss", "use_loss",
+)  # fmt: skip
 """True or false: whether a turn, or a row's answers, are trained (axolotl's, ms-swift's and XTuner's names)."""
-NOT_TRAINED = ("masked", "ignore", "ignored", "skip")
-"""Of a turn, true or false the other way round: whether it is context only."""
+NOT_TRAINED = (
+    "masked", "is_masked", "ignore", "ignored", "skip", "exclude", "excluded", "no_train", "no_loss", "ignore_loss",
+    "skip_loss", "mask_loss",
+)  # fmt: skip
+"""Of a turn, true where it is context only; false says nothing, as questions have it too."""
 LOSS_MASK = "loss_mask"
 """0 or 1 for a turn, or a list of them for a row's turns: 1 is trained."""
 UNREAD_WEIGHTS = (

@@ -23,9 +23,19 @@ def from_python(text: str) -> Any:  # noqa: ANN401  (what the data holds)
     if len(text) > LONGEST:
         raise NotPython("it is too long")
     try:
-        return _plain(ast.literal_eval(_with_commas(text.strip())))
+        tree = _Arrays().visit(ast.parse(_with_commas(text.strip()), mode="eval"))
+        return _plain(ast.literal_eval(tree))
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError) as error:
         raise NotPython("it is not a value of Python") from error
+
+
+class _Arrays(ast.NodeTransformer):
+    """Puts the list in the place of `array([...], dtype=object)`, which numpy prints within other values."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """Return the list within a call of `array`, other calls as they are."""
+        is_array = isinstance(node.func, ast.Name) and node.func.id == "array" and len(node.args) == 1
+        return self.visit(node.args[0]) if is_array else node
 
 
 def _with_commas(text: str) -> str:

@@ -29,8 +29,8 @@ def weight_in(fields: Mapping[str, Any], owner: str = "") -> float | None:
         if name in fields and not is_empty(fields.get(name)):
             given[name] = float(truth_of(fields[name], f"{owner}{name!r}"))
     for name in NOT_TRAINED if owner else ():
-        if name in fields and not is_empty(fields.get(name)):
-            given[name] = float(not truth_of(fields[name], f"{owner}{name!r}"))
+        if name in fields and not is_empty(fields.get(name)) and truth_of(fields[name], f"{owner}{name!r}"):
+            given[name] = 0.0
     if owner and LOSS_MASK in fields and not is_empty(fields.get(LOSS_MASK)):
         given[LOSS_MASK] = _mask_of(fields[LOSS_MASK], f"{owner}{LOSS_MASK!r}")
     if len(set(given.values())) > 1:
