@@ -173,6 +173,16 @@ def test_every_format_asks_whether_a_row_is_to_be_used(name: str) -> None:
         one.parse_noting(Row({**row, "is_good": False}, "x", 1))
 
 
+def test_what_judges_answers_may_be_the_label_of_kto(tmp_path: Path) -> None:
+    rows = [{**ALPACA, "is_good": True}, {**ALPACA, "is_good": False}]
+    (reason,) = reasons(look(tmp_path / "a.jsonl", rows))
+    assert "data.columns.label=is_good makes it the label of KTO" in reason
+    gate = look(tmp_path / "a.jsonl", rows, columns={"label": "is_good"})
+    assert dict(gate.tally.forms) == {"unpaired": 2}
+    (other,) = reasons(look(tmp_path / "a.jsonl", [{**ALPACA, "deleted": True}, ALPACA]))
+    assert "KTO" not in other
+
+
 def test_grades_are_pointed_out_and_other_columns_noted(tmp_path: Path) -> None:
     rows = [{**ALPACA, "rating": n, "quality": "low", "correct": n, "id": n} for n in range(2)]
     findings = {one.severity: one for one in overview(look(tmp_path / "a.jsonl", rows)).findings}

@@ -28,7 +28,7 @@ HAN = re.compile("[\u4e00-\u9fff]")
 PLACE_OF_REASON = {"RowError": 0, "UnusableValue": 0, "BadRow": 1}
 VALUES = {
     "kind_of(": "a list", "what": "'x'", "says": "text of the prompt", "fault": "two questions in a row",
-    "kind": "list",
+    "kind": "list", "kto": "; data.columns.label=x makes it the label of KTO",
     "NO_JSON_NUMBER": "holds a number that JSON cannot carry (infinite, no number, or of over 4,300 digits)",
     "owner": "a turn's ", "LOSS_MASK": "'loss_mask'", "TRANSLATION": "'translation'", "wrong[0]": "a number",
     "self._ways_out(one, form)": "data.sources.ignore_columns=x reads the rows without it",
@@ -102,6 +102,12 @@ def test_a_pattern_and_its_chinese_hold_equally_many_parts(english: str, chinese
         ("one of 'rewards' is no finite number", "'rewards' 中的一项 不是有限的数"),
         ("its turns are out of order: two answers in a row", "轮次的顺序不对：连续两个回答"),
         ("longer than 512 tokens (data.max_length)", "超过 512 个词元（data.max_length）"),
+        (
+            "'is_good' says that the row is not one to train on (data.skip_bad_rows=true leaves such rows out; "
+            "data.sources.ignore_columns=is_good trains on them; data.columns.label=is_good makes it the label of KTO)",
+            "'is_good' 说明这条数据不用于训练（data.skip_bad_rows=true 跳过这样的数据；"
+            "data.sources.ignore_columns=is_good 照样训练；data.columns.label=is_good 把它当作 KTO 的标签）",
+        ),
         ("said by nobody", "said by nobody"),
     ],
 )

@@ -43,6 +43,14 @@ def test_results_go_behind_their_calls_by_id(order: tuple[str, ...]) -> None:
     assert read(CALLS, [{"content": one, "tool_call_id": one} for one in order]) == ["a", "b", "c"]
 
 
+def test_ids_that_are_numbers_are_read_as_texts() -> None:
+    calls: list[Any] = [(1, "f"), (2, "g")]
+    assert read(calls, [{"content": "g", "tool_call_id": 2}, {"content": "f", "tool_call_id": "1"}]) == [
+        "f",
+        "g",
+    ]
+
+
 def test_a_name_that_one_call_has_tells_it_too() -> None:
     calls = [("", "f"), ("", "g"), ("", "h")]
     assert read(calls, [{"content": one, "name": one} for one in "hfg"]) == ["f", "g", "h"]

@@ -68,6 +68,7 @@ WITHIN: tuple[tuple[str, str], ...] = (
         r"data.sources.ignore_columns=\1 去掉它再读",
     ),
     (r"(data\.columns\.\S+) reads it before the question; ", r"\1 把它放在问题之前；"),
+    (r"; (data\.columns\.\S+) makes it the label of KTO", r"；\1 把它当作 KTO 的标签"),
     (r" makes it the answer to the text; ", " 把它当作对文本的回答；"),
     (r" makes the text its answer; ", " 把文本当作它的回答；"),
 )
@@ -77,6 +78,8 @@ PATTERNS: Mapping[str, str] = {
     "{} holds {}, which would not be used ({})": "{} 含有{}，但不会被用到（{}）",
     "{} says that the row is not one to train on (data.skip_bad_rows=true leaves such rows out; {} trains on them)":
         "{} 说明这条数据不用于训练（data.skip_bad_rows=true 跳过这样的数据；{} 照样训练）",
+    "{} says that the row is not one to train on (data.skip_bad_rows=true leaves such rows out; {} trains on them{})":
+        "{} 说明这条数据不用于训练（data.skip_bad_rows=true 跳过这样的数据；{} 照样训练{}）",
     "its turns are out of order: {}": "轮次的顺序不对：{}",
     "it ends with a question": "结尾是问题",
     "it ends with a tool's result": "结尾是工具结果",

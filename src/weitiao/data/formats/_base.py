@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from ..conversation import Row
 from ..forms import AnyForm, kind_of_form
-from ._choosing import chooses
+from ._choosing import chooses, is_good
 from ._fields import Fields, Unread, is_empty
 from ._known import (
     ANSWER_TEXT,
@@ -137,9 +137,11 @@ class Format(ABC):
             return False
         used = chooses(one.name, one.value)
         if used is False:
+            judges = kind_of_form(form) == "conversation" and is_good(one.name)
+            kto = f"; data.columns.label={one.name} makes it the label of KTO" if judges else ""
             raise RowError(
                 f"{one.name!r} says that the row is not one to train on (data.skip_bad_rows=true leaves such rows "
-                f"out; data.sources.ignore_columns={one.name} trains on them)",
+                f"out; data.sources.ignore_columns={one.name} trains on them{kto})",
                 shortened(one.value),
             )
         return bool(used)

@@ -22,7 +22,7 @@ BAD = _words(
     " exclude excluded skip ignore ignored is_duplicate is_test is_eval is_validation 是否删除 删除 跳过 忽略 作废"
 )
 """Columns by which a row is to be used where they are false."""
-SPLIT = frozenset(("split", "subset_split", "data_split", "划分", "数据划分", "数据集划分"))
+SPLIT = frozenset(("split", "data_split", "partition", "subset", "划分", "数据划分", "数据集划分"))
 GRADES = _words(
     "rating ratings quality quality_score quality_label verified is_verified human_verified toxic is_toxic toxicity"
     " confidence helpfulness correctness grade reviewed flagged duplicate 质量 质量分 评级 等级 置信度 是否审核"
@@ -51,6 +51,11 @@ def chooses(name: str, value: object) -> bool | None:
         return None
     truth = _truth(value, asks=known.startswith(("is_", "是否")))
     return None if truth is None else truth is (known in GOOD)
+
+
+def is_good(name: str) -> bool:
+    """Whether a column is true for what is good."""
+    return known_as(name) in GOOD
 
 
 def grades(name: str) -> bool:

@@ -175,7 +175,7 @@ def _extra(turn: Mapping[str, Any], role: Role) -> dict[str, Any]:
     extra: dict[str, Any] = {}
     for name in ("name", "tool_call_id"):
         if not is_empty(turn.get(name)):
-            extra[name] = text_in(turn, name, "a turn's ")
+            extra[name] = said_in_text(turn[name], f"a turn's {name!r}")
     if role == "assistant" and (thought := first_of(REASONING, turn)) and not is_empty(turn[thought]):
         extra["reasoning_content"] = text_in(turn, thought, "a turn's ")
     given = turn.get("tool_calls")
