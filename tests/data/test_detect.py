@@ -225,6 +225,7 @@ ODD: list[tuple[str, list[dict[str, Any]], dict[str, Any]]] = [
     ("unpaired", [{**columns("prompt completion"), "label": label} for label in ("1", "0")], {"label": "maybe"}),
     ("unpaired", [{"messages": TALK, "label": label} for label in (1, 0)], {"label": [1]}),
     ("tagged", [{"tokens": ["a"], "tags": ["O"]}] * 2, {"tokens": "a"}),
+    ("alpaca", [{"问题": "q", "答案": "a"}] * 2, {"text": "a"}),
     ("tagged", [{"text": "a", "spans": [[0, 1, "X"]]}] * 2, {"spans": 5}),
 ]  # fmt: skip
 
@@ -236,7 +237,7 @@ def test_one_odd_row_does_not_change_the_format_of_the_others(
 ) -> None:
     sample = [Row(row, "f.json", line) for line, row in enumerate(rows, start=1)]
     sample.insert(place % (len(sample) + 1), Row({**rows[0], **odd}, "f.json", 9))
-    assert detect(set(rows[0]), sample).format == name
+    assert detect({*rows[0], *odd}, sample).format == name
 
 
 def test_numbers_of_classes_are_no_truth() -> None:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ..conversation import Row
 from ..forms import Text
-from ._base import Format, filled_text_in, needed
+from ._base import Format, filled_text_in, mostly, needed
 
 NAMES = ("text", "content")
 
@@ -22,8 +22,8 @@ class PlainText(Format):
     example: ClassVar[str] = '{"text": "Ginger is a flowering plant whose root is used as a spice."}'
 
     def claims_rows(self, sample: Sequence[Row]) -> bool:
-        """Whether the column holds text in some row."""
-        return any(isinstance(row.fields.get(name), str) for row in sample for name in NAMES)
+        """Whether a column holds text in most rows."""
+        return mostly(any(isinstance(row.fields.get(name), str) for name in NAMES) for row in sample)
 
     def read(self, row: Row) -> Text:
         """Take the text as it is; raises RowError where it is empty."""
