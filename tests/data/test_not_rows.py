@@ -222,6 +222,8 @@ PAGE = {
         ({"questions": ["q", "r"], "answers": ["a", "b"]}, "a table by columns", "zip(*whole.values())"),
         ({"text": ["a", "b"]}, "a table by columns", "zip(*whole.values())"),
         ({"text": {"0": "a", "1": "b"}}, "a table by columns", "orient='records'"),
+        ({"0": ROWS, "1": ROWS}, "rows under a key each", "[*whole.values()]"),
+        ({"x7": {**ROWS, "n": 1}, "x8": {**ROWS, "n": 2}}, "rows under a key each", "[*whole.values()]"),
         ({"你好吗": "好", "你是谁": "小微"}, "questions as keys", "whole.items()"),
         ({"Who?": ["I", "me"], "Why?": ["So"]}, "questions as keys", "whole.items()"),
     ],

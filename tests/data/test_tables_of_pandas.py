@@ -59,6 +59,10 @@ def test_turns_as_text_are_turns_in_columns_of_preferences_too(tmp_path: Path) -
             "{'text': array(['a' 'b'],\n      dtype=object), 'n': array([1, 2])}",
             {"text": ["a", "b"], "n": [1, 2]},
         ),
+        ("[  1   2 -100]", [1, 2, -100]),
+        ("[-1.5  2. ]", [-1.5, 2.0]),
+        ("[ True False None]", [True, False, None]),
+        ("[array([1, 2]) array([3])]", [[1, 2], [3]]),
         (" {'a': -0.5} ", {"a": -0.5}),
     ],
 )
@@ -76,6 +80,24 @@ def test_what_python_and_numpy_print_is_read(text: str, value: object) -> None:
 def test_what_is_no_plain_value_is_refused(text: str) -> None:
     with pytest.raises(RowError, match="'x' is text that is not a JSON"):
         unpacked(text, "x")
+
+
+def test_labels_in_a_cell_are_several(tmp_path: Path) -> None:
+    for name in ("label", "labels"):
+        gate = table(
+            tmp_path / f"{name}.csv", [{"text": "x", name: ["a", "b"]}, {"text": "y", name: "['a']"}]
+        )
+        forms: list[Any] = [gate.store.form(number) for number in range(2)]
+        assert [(form.labels, form.multi) for form in forms] == [(("a", "b"), True), (("a",), True)]
+    form: Any = table(tmp_path / "a.csv", [{"text": "x", "label": "[CLS]"}]).store.form(0)
+    assert form.labels == ("[CLS]",)
+
+
+def test_rows_without_text_are_rows_to_mend(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": NaN}\n{"text": null}\n{"text": "abc"}\n')
+    gate = open_data(DataSettings(sources=[str(path)], held_out=0))
+    assert dict(gate.tally.formats) == {"plain_text": 1} and len(gate.tally.bad) == 2
 
 
 def test_nan_is_an_empty_cell_but_no_weight() -> None:

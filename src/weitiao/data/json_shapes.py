@@ -115,11 +115,18 @@ def no_list(whole: Mapping[str, object], source: str) -> DataError:
         return DataError(
             Problem(f"{source} holds one row, not a list of rows", got, "a list of objects", remedy)
         )
-    if not lists and _is_table(whole):
-        remedy = (
-            "from pandas: frame.to_json(PATH, orient='records', lines=True, force_ascii=False); in Python: "
-            "[dict(zip(whole, cells)) for cells in zip(*whole.values())], written with json.dump"
+    if not lists and _are_rows_by_key(whole):
+        remedy = "in Python: [*whole.values()], written with json.dump"
+        return DataError(
+            Problem(f"{source} holds rows under a key each, not a list of rows", got, expected, remedy)
         )
+    if not lists and _is_table(whole):
+        are_lists = isinstance(next(iter(whole.values())), list)
+        zipped = (
+            "in Python: [dict(zip(whole, cells)) for cells in zip(*whole.values())], written with json.dump; "
+        )
+        pandas = "from pandas: frame.to_json(PATH, orient='records', lines=True, force_ascii=False)"
+        remedy = zipped + pandas if are_lists else pandas
         return DataError(
             Problem(f"{source} holds a table by columns, not a list of rows", got, expected, remedy)
         )
@@ -134,6 +141,15 @@ def _is_table(whole: Mapping[str, object]) -> bool:
     if len(whole) == 1 and not all(_are_cells(one) for one in cells):
         return False
     return len(cells) == len(whole) > 0 and len(sizes) == 1 and sizes != {0} and len({*map(type, cells)}) == 1
+
+
+def _are_rows_by_key(whole: Mapping[str, object]) -> bool:
+    """Whether an object holds objects with the same keys, which are names and no numbers of rows."""
+    rows = [value for value in whole.values() if isinstance(value, dict)]
+    if len(rows) < max(2, len(whole)):
+        return False
+    names = {frozenset(row) for row in rows}
+    return len(names) == 1 and all(not name.isdecimal() for name in next(iter(names))) and bool(rows[0])
 
 
 def _are_cells(values: dict[str, object] | list[object]) -> bool:

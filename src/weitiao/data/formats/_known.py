@@ -41,20 +41,6 @@ _MEANINGS: Mapping[str, str] = {
 _ASKED = "instruction prompt query question input 问题 提问 指令 提示"
 _BEFORE = "context passage history system system_prompt meta_instruction messages conversations conversation"
 _CHINESE = "系统提示 上下文"
-MEANINGS: Mapping[str, str] = {
-    "a label, such as whether an answer is wanted": "label kto_tag desirable 标签",
-    "how good an answer is": "score scores reward rewards 得分 评分 分数 奖励",
-    "a better or a worse answer": "chosen rejected rejected_response rejected_messages positive_messages"
-    " negative_messages",
-    "images, video or sound": "image images video videos audio audios image_path image_paths image_url image_urls"
-    " video_path audio_path 图片 图像 视频 音频",
-    "how much something counts in the loss": " ".join((*LOSS_WEIGHTS, *TRAINED, LOSS_MASK, *UNREAD_WEIGHTS)),
-    "functions or their calls": "tools functions tool_calls function_call",
-}
-_PROMPT = (
-    "instruction prompt query question input context passage history system system_prompt meta_instruction messages"
-    " conversations conversation 问题 提问 指令 提示 系统提示 上下文"
-)
 MEANINGS: Mapping[str, str] = {name: says for says, names in _MEANINGS.items() for name in names.split()}
 """A column, or a key of a turn, in small letters -> what it says."""
 TURN_TEXT: Mapping[str, str] = dict.fromkeys(("content", "value", "text"), "text of a turn")

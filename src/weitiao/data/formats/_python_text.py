@@ -11,6 +11,8 @@ from typing import Any
 LONGEST = 1 << 20
 """Characters; Python's parser takes some hundred bytes for each."""
 PLAIN = (str, int, float, bool, type(None))
+ENDS = ("}", "]", ")", "None", "True", "False")
+BEGINS = ("{", "[", "(", "-", "None", "True", "False", "array")
 LAYOUT = (tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.COMMENT)
 
 
@@ -53,11 +55,13 @@ def _with_commas(text: str) -> str:
 
 
 def _ends(token: tokenize.TokenInfo) -> bool:
-    return token.type == tokenize.STRING or token.string in ("}", "]")
+    """Whether an item may end with a token."""
+    return token.type in (tokenize.STRING, tokenize.NUMBER) or token.string in ENDS
 
 
 def _begins(token: tokenize.TokenInfo) -> bool:
-    return token.type == tokenize.STRING or token.string in ("{", "[")
+    """Whether an item may begin with a token; nobody prints one number minus another."""
+    return token.type in (tokenize.STRING, tokenize.NUMBER) or token.string in BEGINS
 
 
 def _plain(value: object) -> Any:  # noqa: ANN401

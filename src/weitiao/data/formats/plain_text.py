@@ -22,9 +22,16 @@ class PlainText(Format):
     example: ClassVar[str] = '{"text": "Ginger is a flowering plant whose root is used as a spice."}'
 
     def claims_rows(self, sample: Sequence[Row]) -> bool:
-        """Whether a column holds text in most rows."""
-        return mostly(any(isinstance(row.fields.get(name), str) for name in NAMES) for row in sample)
+        """Whether a column holds text in most rows; one that is empty is a row to mend."""
+        found = [[row.fields[name] for name in NAMES if name in row.fields] for row in sample]
+        filled = [values for values in found if not values or any(map(_says_something, values))]
+        return mostly(any(isinstance(value, str) for value in values) for values in filled)
 
     def read(self, row: Row) -> Text:
         """Take the text as it is; raises RowError where it is empty."""
         return Text(row.place, text=filled_text_in(row.fields, needed(NAMES, row.fields)))
+
+
+def _says_something(value: object) -> bool:
+    """Whether a cell holds more than null, or NaN, which is not equal to itself."""
+    return value is not None and value == value
