@@ -218,3 +218,28 @@ def test_columns_take_the_names_used_here() -> None:
         "instruction": "1", "output": "old", "z": "2"
     }  # fmt: skip
     assert {"task", "kto_tag", "chosen"} <= known_columns()
+
+
+ODD: list[tuple[str, list[dict[str, Any]], dict[str, Any]]] = [
+    ("unpaired", [{**columns("prompt completion"), "label": label} for label in (True, False, True)], {"label": 5}),
+    ("unpaired", [{**columns("prompt completion"), "label": label} for label in ("1", "0")], {"label": "maybe"}),
+    ("unpaired", [{"messages": TALK, "label": label} for label in (1, 0)], {"label": [1]}),
+    ("tagged", [{"tokens": ["a"], "tags": ["O"]}] * 2, {"tokens": "a"}),
+    ("alpaca", [{"问题": "q", "答案": "a"}] * 2, {"text": "a"}),
+    ("tagged", [{"text": "a", "spans": [[0, 1, "X"]]}] * 2, {"spans": 5}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "rows", "odd"), ODD)
+@pytest.mark.parametrize("place", [0, -1])
+def test_one_odd_row_does_not_change_the_format_of_the_others(
+    name: str, rows: list[dict[str, Any]], odd: dict[str, Any], place: int
+) -> None:
+    sample = [Row(row, "f.json", line) for line, row in enumerate(rows, start=1)]
+    sample.insert(place % (len(sample) + 1), Row({**rows[0], **odd}, "f.json", 9))
+    assert detect({*rows[0], *odd}, sample).format == name
+
+
+def test_numbers_of_classes_are_no_truth() -> None:
+    rows = [Row({"messages": TALK, "label": label}, "f.json", 1) for label in (0, 1, 0, 1, 2)]
+    assert detect({"messages", "label"}, rows).format == "messages"

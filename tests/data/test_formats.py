@@ -470,7 +470,7 @@ def test_a_mask_of_turns_weighs_them() -> None:
         ("alpaca", {"instruction": "q"}, "'output' is missing"),
         ("alpaca", {"instruction": "q", "output": None}, "'output' is null where text was meant"),
         ("alpaca", {"instruction": "q", "output": True}, "'output' is true or false where text was meant"),
-        ("alpaca", {"instruction": "q", "output": float("nan")}, "'output' is a number where text was meant"),
+        ("alpaca", {"instruction": "q", "output": float("nan")}, "'output' is null where text was meant"),
         ("alpaca", {"instruction": "q", "output": 10**5000}, "'output' is a number of too many digits"),
         ("alpaca", {"instruction": ["q"], "output": "a"}, "'instruction' is a list where text was meant"),
         ("alpaca", {"instruction": "q", "output": " \n"}, "an answer is empty"),

@@ -205,3 +205,126 @@ def test_columns_that_name_no_response_are_refused(tmp_path: Path) -> None:
     path = info(tmp_path, a={"file_name": "a.json", "columns": {"prompt": "instruction", "system": "s"}})
     with pytest.raises(DataError, match="name no response"):
         expand_source(SourceSettings(path=f"{path}:a"))
+
+
+ROWS = {"question": "q", "answer": "a"}
+PAGE = {
+    "features": [{"feature_idx": 0, "name": "question", "type": {"dtype": "string"}}],
+    "rows": [{"row_idx": n, "row": {**ROWS, "n": n}, "truncated_cells": []} for n in range(3)],
+    "num_rows_total": 3,
+}
+"""As Hugging Face's datasets server gives it."""
+
+
+@pytest.mark.parametrize(
+    ("value", "said", "remedy"),
+    [
+        ({"questions": ["q", "r"], "answers": ["a", "b"]}, "a table by columns", "zip(*whole.values())"),
+        ({"text": ["a", "b"]}, "a table by columns", "zip(*whole.values())"),
+        ({"text": {"0": "a", "1": "b"}}, "a table by columns", "orient='records'"),
+        ({"0": ROWS, "1": ROWS}, "rows under a key each", "[*whole.values()]"),
+        ({"x7": {**ROWS, "n": 1}, "x8": {**ROWS, "n": 2}}, "rows under a key each", "[*whole.values()]"),
+        ({"你好吗": "好", "你是谁": "小微"}, "questions as keys", "whole.items()"),
+        ({"Who?": ["I", "me"], "Why?": ["So"]}, "questions as keys", "whole.items()"),
+    ],
+)
+def test_an_object_that_is_no_list_is_named(value: object, said: str, remedy: str, tmp_path: Path) -> None:
+    words = refused(tmp_path / "a.json", json.dumps(value))
+    assert said in words
+    assert remedy in words
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"questions": ["q", "r"], "answers": ["a", "b"]}], "lists side by side (questions, answers)"),
+        ([{"你好吗": "好"}, {"你是谁": "小微"}, {"再见": "再见"}], "a question as the key"),
+    ],
+)
+def test_rows_of_a_known_shape_are_named(rows: list[object], said: str, tmp_path: Path) -> None:
+    words = refused(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows)))
+    assert said in words
+    assert "in Python: [" in words
+
+
+def test_what_is_proposed_for_lists_makes_rows() -> None:
+    whole = {"questions": ["q", "r"], "answers": ["a", "b"]}
+    assert [dict(zip(whole, cells, strict=True)) for cells in zip(*whole.values(), strict=True)] == [
+        {"questions": "q", "answers": "a"},
+        {"questions": "r", "answers": "b"},
+    ]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_page_of_the_datasets_server_is_read(indent: int | None, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(PAGE, indent=indent))
+    found = read_source(SourceSettings(path=str(path)))
+    assert [row.fields for row in found.rows] == [{**ROWS, "n": n} for n in range(3)]
+    assert found.notes == [f"{path}: the rows are the list under 'rows'"]
+    path.write_text(json.dumps({**PAGE, "num_rows_total": 52002}))
+    assert read_source(SourceSettings(path=str(path))).notes[1].endswith("datasets server: 3 of 52,002 rows")
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_rows_of_the_datasets_server_are_read_alone_and_cut_ones_refused(name: str, tmp_path: Path) -> None:
+    rows = [*PAGE["rows"], {"row_idx": 3, "row": ROWS, "truncated_cells": ["answer"]}]  # type: ignore[misc]
+    text = json.dumps(rows) if name == "a.json" else "\n".join(map(json.dumps, rows))
+    (tmp_path / name).write_text(text)
+    found = read_source(SourceSettings(path=str(tmp_path / name)))
+    assert [row.fields["n"] for row in found.rows] == [0, 1, 2]
+    assert [bad.reason.partition(":")[0] for bad in found.bad] == ["the datasets server has cut its cells"]
+
+
+def test_a_large_page_of_the_datasets_server_is_read(tmp_path: Path) -> None:
+    rows = [{"row_idx": n, "row": {"text": "x" * 60_000}, "truncated_cells": []} for n in range(100)]
+    (tmp_path / "a.json").write_text(json.dumps({**PAGE, "rows": rows}))
+    assert len(read_source(SourceSettings(path=str(tmp_path / "a.json"))).rows) == 100
+
+
+def test_a_column_that_is_empty_everywhere_is_named(tmp_path: Path) -> None:
+    rows = [{"prompt": "q", "chosen": "a", "rejected": ""}] * 3
+    said = refused(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows)))
+    assert "the column rejected is empty in every row" in said
+    assert "data.columns.completion=chosen" in said
+    columns = {"completion": "chosen"}
+    gate = check_data(DataSettings(sources=tmp_path / "a.jsonl", columns=columns))
+    assert gate.tally.forms == {"conversation": 3}
+
+
+def test_texts_to_learn_as_xtuner_writes_them_are_named(tmp_path: Path) -> None:
+    row = {"conversation": [{"input": "", "output": "A long text."}]}
+    assert "a text to learn, as in XTuner" in refused(tmp_path / "a.json", json.dumps([row, row]))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("question\tanswer\nq\ta\nr\tb\n", "expected  a name that says what it holds: .tsv"),
+        ("question,answer\nq,a\n", "expected  a name that says what it holds: .csv"),
+        ('"问题"|"答案"\nq|a\n', "holds a table, not text"),
+        ("text: one\ntext: two\n", "each line begins with 'text'"),
+        ("问题：一\n\n问题：二\n", "each line begins with '问题'"),
+        ("Question 1: x\nQuestion 2: y\n", "each line begins with 'Question'"),
+    ],
+)
+def test_tables_and_keys_in_a_text_are_named(text: str, said: str, tmp_path: Path) -> None:
+    words = refused(tmp_path / "a.txt", text)
+    assert said in words
+    assert "format: plain_text" in words
+    assert read_source(SourceSettings(path=str(tmp_path / "a.txt"), format="plain_text")).rows
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "text\none\ntwo\n",
+        "Note: one\nNote: two\n",
+        "Text, content and answer are words.\nNo mark here.\n",
+        "one, two\nthree, four\n",
+        "text: alone\n",
+    ],
+)
+def test_texts_that_are_no_tables_stay_texts(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    assert read_source(SourceSettings(path=str(tmp_path / "a.txt"))).rows

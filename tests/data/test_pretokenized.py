@@ -145,12 +145,22 @@ def test_an_id_outside_of_the_vocabulary_names_row_and_place(tmp_path: Path) -> 
 def test_long_rows_follow_the_policy() -> None:
     text = {"input_ids": list(range(20))}
     answer = {"input_ids": list(range(20)), "labels": [-100] * 4 + list(range(4, 20))}
-    no_room = {"input_ids": list(range(20)), "labels": [-100] * 18 + [18, 19]}
-    rows = [text, answer, no_room]
+    rows = [text, answer]
     assert trained(look(rows, max_length=10, overlong="drop")) == []
     cut = trained(look(rows, max_length=10, overlong="cut"))
-    assert cut[:2] == [(list(range(10)), [1.0] * 10), (list(range(10, 20)), [1.0] * 10)]
-    assert cut[2:] == [([*range(9), 19], [0.0] * 4 + [1.0] * 6)]
+    assert cut == [(list(range(10)), [1.0] * 10), (list(range(10, 20)), [1.0] * 10)]
+
+
+def test_a_long_answer_is_left_out_whole_and_said_so() -> None:
+    gate = look(
+        [{"input_ids": list(range(20)), "labels": [-100] * 4 + list(range(4, 20))}],
+        max_length=10,
+        overlong="cut",
+    )
+    assert gate.tally.dropped_counts() == {
+        "longer than 10 tokens, and answers that are tokens already (input_ids) are not cut": 1
+    }
+    assert (gate.tally.left_out_tokens, gate.tally.answers_shortened) == ([20], 0)
 
 
 def test_equal_rows_are_found_and_held_out_together() -> None:

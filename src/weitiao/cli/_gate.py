@@ -191,10 +191,8 @@ class GatePrinter:
         head = f"{self._say('sample')} {sample.row}  {visible(place)}  {fate}"
         said = [f"{name} = {visible(value)}" for name, value in sample.details]
         drawn: list[RenderableType] = [Rule(head, align="left", style="dim")]
-        if sample.reason:
-            drawn.append(
-                Text(f"{self._say('reason')}{self._say('colon')}{visible(sample.reason)}", style="red")
-            )
+        if reason := sample.reason if self._language == "en" else sample.reason_zh:
+            drawn.append(Text(f"{self._say('reason')}{self._say('colon')}{visible(reason)}", style="red"))
         if said:
             drawn.append(Text(", ".join(said), style="dim"))
         for passage in sample.passages:

@@ -17,6 +17,7 @@ from ..core.errors import DataError, Problem, nearest
 from .conversation import Conversation, Example, Message
 from .forms import AnyForm, Text, Tokens, kind_of_form, parts
 from .gate import Gate, kept_rows
+from .reason_words import reason_zh
 from .render import RenderedRow, render_chunk
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class Sample:
     fate: Fate
     reason: str = ""
     """Why it is not used."""
+    reason_zh: str = ""
+    """The same in Chinese, as far as it is known."""
     form: str = ""
     """What its format calls it, such as conversation or preference."""
     details: tuple[tuple[str, str], ...] = ()
@@ -111,6 +114,7 @@ class Samples:
             place,
             fate,
             reason,
+            reason_zh(reason),
             kind_of_form(form),
             _details(form),
             self._passages(row, form, most_tokens),
@@ -160,10 +164,15 @@ class Samples:
         return {row: reason for reason, hits in dropped.items() for row in hits["numbers"]}
 
     @cached_property
-    def _bad(self) -> dict[int, tuple[str, Fate, str]]:
-        """By the number of each row that cannot be used: where it stands, and why."""
+    def _bad(self) -> dict[int, tuple[str, Fate, str, str]]:
+        """By the number of each row that cannot be used: where it stands, and why, in English and Chinese."""
         return {
-            bad["number"]: (bad["place"], "bad", ": ".join(filter(None, (bad["reason"], bad["detail"]))))
+            bad["number"]: (
+                bad["place"],
+                "bad",
+                ": ".join(filter(None, (bad["reason"], bad["detail"]))),
+                "：".join(filter(None, (reason_zh(bad["reason"]), bad["detail"]))),
+            )
             for bad in self._gate.tally.bad
         }
 

@@ -94,6 +94,13 @@ def known_columns() -> set[str]:
     return {column for one in load_formats().values() for column in one.columns} | set(EVERY_FORMAT_READS)
 
 
+@cache
+def known_names() -> frozenset[str]:
+    """Return the columns that some format reads, and what others call them, in small letters."""
+    words = {word for names in SYNONYMS.values() for word in names.split()}
+    return frozenset({name.lower() for name in known_columns()} | words)
+
+
 def detect(
     columns: set[str], sample: Sequence[Row], wanted: str = "auto", mapping: Mapping[str, str] | None = None
 ) -> Detected:
@@ -111,6 +118,8 @@ def detect(
         mapping |= _surely_meant({wanted: formats[wanted]}, names)
     names, renamed = _renamed(columns, sample, mapping)
     claims = _claims(formats, names, renamed)
+    if wanted == "auto" and not claims and (empty := _would_claim(formats, columns, sample, mapping)):
+        raise DataError(empty)
     name = wanted if wanted != "auto" else _one_standing(formats, claims, sample, names)
     mapping |= _sure_slips(formats[name], names)
     added = {ours: theirs for ours, theirs in mapping.items() if ours not in given}
@@ -139,6 +148,26 @@ def _renamed(
         return names, rows
     empty = {name for name in names & MEANINGS.keys() if all(is_empty(row.fields.get(name)) for row in rows)}
     return names - empty, rows
+
+
+def _would_claim(
+    formats: Mapping[str, Format], columns: set[str], sample: Sequence[Row], mapping: Mapping[str, str]
+) -> Problem | None:
+    """Describe columns that are empty in every row and would make a format of them; None where none would."""
+    whole = set(rename(Row(dict.fromkeys(columns), "", 1), mapping).fields)
+    names, renamed = _renamed(columns, sample, mapping)
+    claims = {name: by - names for name, by in _claims(formats, whole, renamed).items() if by - names}
+    if not claims:
+        return None
+    name = _standing(formats, _claims(formats, whole, renamed))[0]
+    empty = ", ".join(sorted(claims.get(name) or next(iter(claims.values()))))
+    chosen = "; data.columns.completion=chosen trains the better answers alone" if "chosen" in names else ""
+    return Problem(
+        f"the column {empty} is empty in every row of {sample[0].source}",
+        ", ".join(sorted(whole)),
+        f"{name}: {', '.join(sorted(formats[name].claimed(whole)))}, each with something in it",
+        f"fill {empty}{chosen}",
+    )
 
 
 def _one_standing(

@@ -83,6 +83,14 @@ WORDS: Mapping[str, tuple[str, str]] = {
         "where one matters, name what it is: data.columns.OURS=YOURS",
         "若其中有需要的，请指明它是什么：data.columns.OURS=YOURS",
     ),
+    "graded_columns": (
+        "columns that grade or choose rows are not used, every row counts alike: ",
+        "为数据评级或挑选数据的列没有用到，每条数据同等对待：",
+    ),
+    "graded_fix": (
+        "take out the rows you do not want first; data.columns.weight=NAME makes a number the weight of its row",
+        "请先去掉不要的数据；data.columns.weight=列名 可把数字用作该行的权重",
+    ),
     "left_out_by_reason": ("Left out, by reason", "未用的数据，按原因"),
     "reason": ("reason", "原因"),
     "lengths": ("Length in tokens", "长度（词元）"),

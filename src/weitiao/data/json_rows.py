@@ -16,10 +16,12 @@ from .conversation import Row
 from .json_pasted import Pasted, Repairs, repaired
 from .json_shapes import (
     EXCERPT_CHARACTERS,
+    SERVED,
     is_conversation,
     lists_of_rows,
     no_list,
     row_of,
+    served_note,
     turns_column,
     unusable,
 )
@@ -141,7 +143,8 @@ def jsonl_rows(text: Lines, file: JsonFile, first: int = 1) -> Found:
         except (json.JSONDecodeError, UnusableValue):
             value, end = None, 0
         # Nearly every line is one object and a line break; whatever else it may be is looked at slowly.
-        if end and type(value) is dict and end >= len(line) - 1 and (end == len(line) or line[end] == "\n"):
+        is_row = type(value) is dict and SERVED not in value
+        if end and is_row and end >= len(line) - 1 and (end == len(line) or line[end] == "\n"):
             begun = True
             if values.twice:
                 values.seen_at(f"line {number}")
@@ -359,6 +362,7 @@ def _only_object(
     if len(lists) != 1:
         raise no_list(whole, file.source)
     file.notes.append(f"{file.source}: the rows are the list under {lists[0]!r}")
+    file.notes.append(served_note(whole, file.source))
     window.at = start
     yield from _rows_under(window, lists[0], file)
 
@@ -387,7 +391,7 @@ def _large_object(window: Window, file: JsonFile) -> Found:
     """Yield the list of rows in an object too large to be looked at whole; raises DataError for a second list."""
     lists: list[str] = []
     for key in _keys(window):
-        if window.mark() != "[":
+        if window.mark() != "[" or key == "features":  # of the datasets server: what its columns are
             window.value()
             continue
         lists.append(key)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks._base import SHOWN_PLACES, Finding
+from .checks._base import SHOWN_PLACES, Finding, Severity
 from .checks._kinds import GRAVEST_FIRST, LISTED_ROWS
+from .formats._choosing import grades
 from .gate import Gate, Verdict, kept_rows
 from .gate_words import WORDS, say
+from .reason_words import reason_zh
 from .summary import counted
 
 if TYPE_CHECKING:
@@ -118,7 +120,7 @@ def unusable_rows(gate: Gate) -> list[Finding]:
             check="reading",
             severity="warning" if skipped else "error",
             what=what + reason,
-            what_zh=what_zh + reason,
+            what_zh=what_zh + reason_zh(reason),
             count=len(rows),
             share=len(rows) / max(1, gate.tally.read),
             places=tuple(_place(bad) for bad in rows[:SHOWN_PLACES]),
@@ -150,25 +152,31 @@ def untrained_rows(gate: Gate, objective: str, forms: Collection[str]) -> list[F
 
 
 def unused_columns(gate: Gate) -> list[Finding]:
-    """Return one finding with all columns and keys of turns that rows are used without, by source; nothing where all
-    are used.
+    """Return a finding with all columns and keys of turns that rows are used without, by source, and one that warns of
+    those that grade or choose rows; nothing where all are used.
     """
-    unused = gate.tally.unused
-    if not unused:
-        return []
-    names = ", ".join(dict.fromkeys(name for counts in unused.values() for name in counts))
-    (what, what_zh), (fix, fix_zh) = WORDS["unused_columns"], WORDS["unused_fix"]
-    return [
-        Finding(
-            check="columns",
-            severity="note",
-            what=what + names,
-            what_zh=what_zh + names,
-            places=tuple(f"{source}: {counted(counts)}" for source, counts in unused.items()),
-            fix=fix,
-            fix_zh=fix_zh,
-        )
-    ]
+    graded = _unused(gate, "graded", "warning", lambda name: "[]." not in name and grades(name))
+    return [*graded, *_unused(gate, "unused", "note", lambda name: "[]." in name or not grades(name))]
+
+
+def _unused(gate: Gate, kind: str, severity: Severity, is_meant: Callable[[str], bool]) -> list[Finding]:
+    """Return a finding with those unused columns that are meant; nothing where none is."""
+    found = {
+        source: {name: count for name, count in counts.items() if is_meant(name)}
+        for source, counts in gate.tally.unused.items()
+    }
+    names = ", ".join(dict.fromkeys(name for counts in found.values() for name in counts))
+    (what, what_zh), (fix, fix_zh) = WORDS[f"{kind}_columns"], WORDS[f"{kind}_fix"]
+    finding = Finding(
+        check="columns",
+        severity=severity,
+        what=what + names,
+        what_zh=what_zh + names,
+        places=tuple(f"{source}: {counted(counts)}" for source, counts in found.items() if counts),
+        fix=fix,
+        fix_zh=fix_zh,
+    )
+    return [finding] if names else []
 
 
 def _place(bad: dict[str, Any]) -> str:

@@ -35,6 +35,7 @@ from .remembered import Remembered
 from .render import RenderedRow, render_chunk
 from .split import content_key
 from .store import KEY_BYTES, Block, BlockBuilder
+from .their_names import in_their_names, paths_in_their_names
 
 CHUNK_ROWS = 2048
 YOUNG_OBJECTS = 100_000
@@ -156,10 +157,12 @@ class Worker:
             parsed, unused = load_formats()[chunk.format].parse_noting(
                 rename(row, chunk.columns), named=chunk.named
             )
-        except RowError as error:
+        except RowError as refused:
+            error = in_their_names(refused, chunk.columns, row.fields)
             return BadRow(row.place, error.reason, error.detail)
         if unused:
-            worked.unused.setdefault(chunk.source, Counter()).update(unused)
+            counts = worked.unused.setdefault(chunk.source, Counter())
+            counts.update(paths_in_their_names(unused, chunk.columns, row.fields))
         worked.formats[chunk.format] += 1
         worked.forms[kind_of_form(parsed)] += 1
         filled = self._fill(parsed, worked)

@@ -32,11 +32,13 @@ NO_ROOM = "the question leaves no room for an answer in {max_length} tokens"
 NEVER_CUT = (
     "longer than {max_length} tokens, and nothing of its answer may be cut (tool calls and JSON stay whole)"
 )
+TOKENS_STAY = "longer than {max_length} tokens, and answers that are tokens already (input_ids) are not cut"
 REASONS = {
     NOTHING_TRAINED: "没有一个词元参与训练（各轮的 weight 都是 0）",
     NO_TOKEN: "没有一个词元参与训练（分词器没有从文本得到词元）",
     TOO_LONG: "超过 {max_length} 个词元（data.max_length）",
     NEVER_CUT: "超过 {max_length} 个词元，而回答里没有可以截短的部分（工具调用和 JSON 保持完整）",
+    TOKENS_STAY: "超过 {max_length} 个词元，而已经是词元的回答（input_ids）不截短",
     NO_ROOM: "问题占满了 {max_length} 个词元，回答放不下",
 }
 """Why rows are left out, in English and Chinese."""
@@ -141,22 +143,16 @@ def _take_tokens(row: RenderedRow, one: Tokens, policy: _Policy) -> None:
 
 
 def _fitting_tokens(row: RenderedRow, whole: Example, policy: _Policy) -> list[Example]:
-    """Return the example, or what the policy leaves of one that is too long: of an answer the beginning and the token
-    that ends it, of a text pieces."""
+    """Return the example, or the pieces of a text that is too long; of a longer answer nothing: nobody knows where its
+    thought, its calls and its turns end."""
     if len(whole.ids) <= policy.max_length:
         return [whole]
     if policy.overlong == "cut" and all(whole.weights):
         return _pieces(whole, policy.max_length)
-    shorter = _without_end(whole, policy.max_length, 0) if policy.overlong == "cut" else None
-    if shorter is None:
-        reason = TOO_LONG if policy.overlong == "drop" else NO_ROOM
-        row.lost_tokens = max(row.lost_tokens, len(whole.ids))
-        row.lost.append(BadRow(whole.place, reason.format(max_length=policy.max_length)))
-        return []
-    row.cut += 1
-    row.cut_tokens += len(whole.ids) - len(shorter.ids)
-    row.answers_shortened += 1
-    return [shorter]
+    reason = TOO_LONG if policy.overlong == "drop" else TOKENS_STAY
+    row.lost_tokens = max(row.lost_tokens, len(whole.ids))
+    row.lost.append(BadRow(whole.place, reason.format(max_length=policy.max_length)))
+    return []
 
 
 def _whole(row: RenderedRow, count: int) -> RenderedRow:

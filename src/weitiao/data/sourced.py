@@ -10,10 +10,12 @@ from ..core.errors import DataError, Problem, nearest
 from ..core.files import sha256_of
 from .bad_rows import BadRow, problems_of
 from .conversation import Row
-from .detect import Detected, detect, known_columns
-from .headers import no_header
+from .detect import LAST_RESORT, Detected, detect, known_columns
+from .formats._choosing import SPLIT
+from .headers import no_header, with_header_hint
 from .ignored import Ignored
 from .pipeline import EFFORT, Chunk, Effort, chunks_of
+from .row_shapes import shape_problem
 from .rows import Stream
 from .settings import DataSettings, SourceSettings
 from .sources import expand_source, open_source
@@ -53,9 +55,13 @@ class Sourced:
         return {**self.settings.columns, **source.columns}
 
     def _held_out(self, path: str) -> SourceSettings:
-        """Return the source of a file of its own to measure with, read without what the sources are read without."""
-        ignored = dict.fromkeys(name for one in self.settings.sources for name in one.ignore_columns)
+        """Return the source of a file of its own to measure with, read without what the sources are read without, and
+        without the name of its split, which is another than that of the rows to train on."""
+        ignored = dict.fromkeys((*self._asked_to_ignore(), *sorted(SPLIT)))
         return SourceSettings(path=path, ignore_columns=list(ignored))
+
+    def _asked_to_ignore(self) -> list[str]:
+        return [name for one in self.settings.sources for name in one.ignore_columns]
 
     def _chunks_of(self, source: SourceSettings) -> Iterator[Chunk]:
         streams: list[Stream] = []
@@ -91,8 +97,11 @@ class Sourced:
             return self._detected(stream, [row for row in sample if isinstance(row, Row)])
         except DataError as error:
             bad = [row for row in sample if isinstance(row, BadRow)]
-            headless = no_header([row for row in sample if isinstance(row, Row)], stream.source.path)
-            problems = error.problems if headless is None else (headless,)
+            rows = [row for row in sample if isinstance(row, Row)]
+            path = stream.source.path
+            known = no_header(rows, path) or shape_problem(rows, stream.name)
+            hinted = (with_header_hint(one, path, LAST_RESORT) for one in error.problems)
+            problems = (known,) if known else tuple(hinted)
             raise DataError(*problems, *problems_of(bad, "", len(sample))) from error
 
     def _detected(self, stream: Stream, sample: list[Row]) -> Chunk:
@@ -166,7 +175,9 @@ class Sourced:
             if theirs not in met
         ]
         missed += [
-            ("data.sources.ignore_columns=", name) for name, found in self._ignored.items() if not found
+            ("data.sources.ignore_columns=", name)
+            for name, found in self._ignored.items()
+            if not found and name in self._asked_to_ignore()
         ]
         return problems + [
             Problem(

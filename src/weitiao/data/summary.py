@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.units import readable_count, readable_share
+from .reason_words import reason_zh
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,7 +82,7 @@ class Summary:
         return lines + [f"note       {note}" for note in self.notes]
 
     def lines_zh(self) -> list[str]:
-        """Return the same in Chinese; reasons and notes stay as the checks word them."""
+        """Return the same in Chinese; notes stay as the checks word them."""
         formats = "、".join(f"{name} {count} 条" for name, count in self.formats.items())
         lengths = "，".join(f"{name} {length}" for name, length in self.length_tokens.items())
         trained = f"{readable_count(self.tokens)} 中训练 {readable_count(self.trained_tokens)}"
@@ -92,7 +93,7 @@ class Summary:
             f"长度（词元）：{lengths}",
         ]
         for reason, count in self.dropped.items():
-            lines.append(f"未用：{count} 条，{reason}（{'、'.join(self.dropped_places[reason])}）")
+            lines.append(f"未用：{count} 条，{reason_zh(reason)}（{'、'.join(self.dropped_places[reason])}）")
         if self.cut:
             how = f"略去前面的 {self.turns_left_out} 轮，缩短 {self.answers_shortened} 个回答"
             lines.append(f"截短：{self.cut} 条，以适应 data.max_length（{how}）")

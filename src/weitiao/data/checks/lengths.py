@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from ..render import REASONS
+from ..reason_words import reason_zh
 from ._base import Check, Finding, GateContext, Hits, Outcome, RowFacts
 from ._kinds import Kind, gravest_first
 
@@ -83,7 +83,7 @@ class Lengths(Check):
     def findings(self, outcome: Outcome) -> list[Finding]:
         """Name what was left out, by reason, and what was cut."""
         found = [
-            LEFT_OUT.finding(self.name, hits, outcome.rows, reason, self._in_chinese(reason))
+            LEFT_OUT.finding(self.name, hits, outcome.rows, reason, reason_zh(reason))
             for reason, hits in self.dropped.items()
         ]
         if len(self.cut):
@@ -128,12 +128,6 @@ class Lengths(Check):
             "dropped": self._dropped_counts(),
             "cut": len(self.cut),
         }
-
-    def _in_chinese(self, reason: str) -> str:
-        """Say a reason in Chinese."""
-        limit = self.context.settings.max_length
-        said = {english.format(max_length=limit): chinese for english, chinese in REASONS.items()}
-        return said[reason].format(max_length=limit) if reason in said else reason
 
     def _dropped_counts(self) -> dict[str, int]:
         return {reason: len(hits) for reason, hits in self.dropped.items()}

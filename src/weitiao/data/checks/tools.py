@@ -1,4 +1,4 @@
-"""Calls of functions: without a result, of functions nobody described, or with arguments that are no JSON."""
+"""Calls of functions: without a result, of functions nobody described, broken, or with arguments that are no JSON."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from ..conversation import Conversation, Message
 from ._base import Outcome, RowFacts
 from ._kinds import Kind, KindsCheck, excerpt, most_first
+from ._text_calls import broken_call
 
 WRITTEN = re.compile(
     r"<\W?(tool_?call|function_?call|invoke)|\[TOOL_CALLS\]|✿FUNCTION✿|\bAction:", re.IGNORECASE
@@ -49,10 +50,19 @@ class Tools(KindsCheck):
             "write the call into the answer before the result, or leave the rows out",
             "在结果之前的回答里写上调用，或去掉这些行",
         ),
+        "broken": Kind(
+            "warning",
+            "calls written into answers are broken, and would be learnt so",
+            "写在回答里的函数调用是坏的，会照样学进去",
+            'close every tag, and write a call as JSON with a name: {"name": "f", "arguments": {}}',
+            '闭合每个标签，调用写成带 name 的 JSON：{"name": "f", "arguments": {}}',
+        ),
     }
 
     def observe(self, row: RowFacts) -> None:
         """Look at each call."""
+        if fault := next(filter(None, map(broken_call, row.text.wanted)), ""):
+            self.hit("broken", row, fault)
         if not isinstance(row.form, Conversation):
             return
         self.counts["with_tools"] += bool(row.form.tools)

@@ -11,9 +11,24 @@ from itertools import product
 from typing import Any, ClassVar
 
 from ..conversation import Row
-from ..forms import AnyForm, kind_of_form, with_texts
+from ..forms import AnyForm, kind_of_form
+from ._choosing import chooses, is_good
 from ._fields import Fields, Unread, is_empty
-from ._known import MEANINGS, PROMPT_TEXT, TURN_TEXT
+from ._known import (
+    ANSWER_TEXT,
+    AS_ANSWER,
+    AS_CONTEXT,
+    AS_PROMPT,
+    ASKS,
+    BESIDE_TEXT,
+    MEANINGS,
+    PROMPT_TEXT,
+    SPEAKERS,
+    TURN_TEXT,
+    WHOLE_TEXT,
+)
+from ._python_text import NotPython, from_python
+from ._said import is_said
 
 KIND_NAMES: Mapping[type, str] = {
     type(None): "null",
@@ -25,13 +40,12 @@ KIND_NAMES: Mapping[type, str] = {
     str: "text",
 }
 
-NOT_ASKED = ("text", "labelled", "tagged", "tokens")
-"""Forms without a prompt, whose rows may have columns that ask something else."""
+NOT_ASKED = ("tagged", "tokens")
+"""Forms whose rows may have columns that hold the text they were made of."""
+JUDGED = ("unpaired", "scored")
+"""Forms that train on bad answers too, as bad."""
 EVERY_FORMAT_READS = ("task",)
 """Columns that mean the same in every format."""
-
-
-NO_JSON_NUMBER = "holds a number that JSON cannot carry (infinite, no number, or of over 4,300 digits)"
 
 
 NO_JSON_NUMBER = "holds a number that JSON cannot carry (infinite, no number, or of over 4,300 digits)"
@@ -101,22 +115,36 @@ class Format(ABC):
 
         Where a person `named` the format, they chose between columns that ask the same.
         """
-        fields = Fields(row.fields)
+        fields = Fields(_without_nan(row.fields))
         form = self.read(Row(fields, row.source, row.line, row.column))
         task = fields.get("task")
         if not (task is None or task == ""):
             if isinstance(task, bool) or not isinstance(task, str | int):
                 raise RowError(f"'task' is {kind_of(task)} where a name was meant", shortened(task))
             form = replace(form, task=str(task))
-        unread = list(fields.unread())
-        for one in unread:
+        unused = [one for one in fields.unread() if not self._says_to_use_it(one, form)]
+        for one in unused:
             if says := self._meaning(one, form, row.fields, named):
                 raise RowError(
-                    f"{one.path!r} holds {says}, which would not be used "
-                    f"(data.sources.ignore_columns={one.path} reads the rows without it)",
+                    f"{one.path!r} holds {says}, which would not be used ({self._ways_out(one, form, row.fields)})",
                     shortened(one.value),
                 )
-        return form, list(dict.fromkeys(one.path for one in unread))
+        return form, list(dict.fromkeys(one.path for one in unused))
+
+    def _says_to_use_it(self, one: Unread, form: AnyForm) -> bool:
+        """Whether a column only says that its row is to be used; raises RowError for one that is not to be used."""
+        if not one.is_column or kind_of_form(form) in JUDGED:
+            return False
+        used = chooses(one.name, one.value)
+        if used is False:
+            judges = kind_of_form(form) == "conversation" and is_good(one.name)
+            kto = f"; data.columns.label={one.name} makes it the label of KTO" if judges else ""
+            raise RowError(
+                f"{one.name!r} says that the row is not one to train on (data.skip_bad_rows=true leaves such rows "
+                f"out; data.sources.ignore_columns={one.name} trains on them{kto})",
+                shortened(one.value),
+            )
+        return bool(used)
 
     def _meaning(self, one: Unread, form: AnyForm, fields: Mapping[str, Any], named: bool) -> str:
         """Return what a column or key says that was not read, nothing where the row means the same without it."""
@@ -127,15 +155,49 @@ class Format(ABC):
             return TURN_TEXT.get(plain, "")
         if one.name in self.may_stay:
             return ""
-        asks = not named and kind_of_form(form) not in NOT_ASKED
-        says = PROMPT_TEXT.get(plain, "") if asks else ""
+        says = "" if named else self._competes(plain, form, fields)
         if not says and one.name in self.columns:
             says = "what another column was taken for"
-        return says if says and not _is_said(one, form, fields) else ""
+        return says if says and not is_said(one, form, fields) else ""
+
+    def _ways_out(self, one: Unread, form: AnyForm, fields: Mapping[str, Any]) -> str:
+        """Return the settings that read a row with a column in its place, or without it."""
+        without = f"data.sources.ignore_columns={one.path} reads the rows without it"
+        plain, taken = one.name.strip().lower(), ""
+        if one.is_column and kind_of_form(form) == "text":
+            answers = plain in BESIDE_TEXT and plain not in PROMPT_TEXT
+            taken = AS_PROMPT if plain in ASKS else AS_ANSWER if answers else ""
+        elif one.is_column and plain in WHOLE_TEXT and "context" in self.columns:
+            taken = AS_CONTEXT
+        text = "text" if "text" in fields else "content"
+        return f"{taken.format(column=one.name, text=text)}; {without}" if taken else without
+
+    def _competes(self, name: str, form: AnyForm, fields: Mapping[str, Any]) -> str:
+        """Return what a column says that asks, answers or tells the same as those that a row's form is made of."""
+        kind = kind_of_form(form)
+        if kind == "text":
+            speaks = any(name in names for names in SPEAKERS)
+            alone = speaks and any(names.isdisjoint(map(str.lower, fields)) for names in SPEAKERS)
+            return "" if alone else BESIDE_TEXT.get(name, "")
+        if kind == "labelled":
+            return PROMPT_TEXT.get(name, "")
+        if kind in NOT_ASKED:
+            return ""
+        return PROMPT_TEXT.get(name, "") or ANSWER_TEXT.get(name, "") or WHOLE_TEXT.get(name, "")
 
     @abstractmethod
     def read(self, row: Row) -> AnyForm:
         """Turn a row into a form without its task; raises RowError with the reason."""
+
+
+def _without_nan(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return columns with the NaN of an empty cell, as pandas writes it, as null; a weight or a score stays one."""
+    if not any(type(value) is float and value != value for value in fields.values()):
+        return fields
+    return {
+        name: None if type(value) is float and value != value and name.lower() not in MEANINGS else value
+        for name, value in fields.items()
+    }
 
 
 def each_of(*groups: Iterable[str]) -> tuple[frozenset[str], ...]:
@@ -143,32 +205,10 @@ def each_of(*groups: Iterable[str]) -> tuple[frozenset[str], ...]:
     return tuple(frozenset(way) for way in product(*groups))
 
 
-def _is_said(one: Unread, form: AnyForm, fields: Mapping[str, Any]) -> bool:
-    """Whether a column repeats what a row's form or another of its columns holds."""
-    if not isinstance(one.value, str | list | dict):
-        return False
-    same_kind = (
-        value for name, value in fields.items() if name != one.name and type(value) is type(one.value)
-    )
-    if any(value == one.value for value in same_kind):
-        return True
-    texts: list[str] = []
-
-    def gathered(text: str) -> str:
-        texts.append(text.strip())
-        return text
-
-    with_texts(form, gathered)
-    return all(text in texts for text in _texts_of(one.value))
-
-
-def _texts_of(value: str | list[Any] | dict[str, Any]) -> list[str]:
-    """Return a text, or those that turns hold; what is no such thing has itself as text, which nobody says."""
-    if isinstance(value, str):
-        return [value.strip()]
-    turns = value if isinstance(value, list) else [value]
-    said = [turn.get("content", turn.get("value")) if isinstance(turn, dict) else None for turn in turns]
-    return [text.strip() if isinstance(text, str) else repr(turns) for text in said]
+def mostly(answers: Iterable[bool]) -> bool:
+    """Whether more than half of the answers are yes, or there are none."""
+    found = list(answers)
+    return not found or 2 * sum(found) > len(found)
 
 
 def first_of(names: Iterable[str], fields: Mapping[str, Any]) -> str:
@@ -260,12 +300,16 @@ def list_in(fields: Mapping[str, Any], name: str) -> list[Any]:
 
 
 def unpacked(value: object, name: str) -> Any:  # noqa: ANN401  (what the data holds)
-    """Return a value, a list or object that was written as JSON text read; raises RowError for broken JSON."""
+    """Return a value, a list or object that was written as text read, JSON or as Python prints it; raises RowError."""
     if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
         return value
     try:
         return json.loads(value)
     except (json.JSONDecodeError, RecursionError) as error:
+        try:
+            return from_python(value)
+        except NotPython:
+            pass
         kind = "list" if value.lstrip().startswith("[") else "object"
         raise RowError(f"{name!r} is text that is not a JSON {kind}", str(error)) from error
     except ValueError as error:

@@ -46,8 +46,13 @@ def call_of(call: object, turn: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(arguments, dict):
         raise RowError(f"a call's 'arguments' is {kind_of(arguments)}, not an object", shortened(arguments))
     json_text(call, "a call of a tool")
-    known = {"id": fields["id"]} if call.get("id") is not None else {}
+    known = {"id": _id_of(fields["id"])} if call.get("id") is not None else {}
     return {"type": "function", **known, "function": {"name": function["name"], "arguments": arguments}}
+
+
+def _id_of(own: object) -> object:
+    """Return a call's id, a number as the text that its result's id is too."""
+    return str(own) if type(own) is int and json_text(own, "a call's 'id'") else own
 
 
 def _arguments(function: Mapping[str, Any]) -> object:

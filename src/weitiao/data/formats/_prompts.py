@@ -10,6 +10,7 @@ from typing import Any
 from ..conversation import Message, Row
 from ._base import RowError, first_of, kind_of, list_in, missing, said_in_text, shortened, unpacked
 from ._fields import is_empty
+from ._transcripts import HUMAN, is_transcript, transcript
 from ._turns import checked_turns, turn_of, with_system
 from ._weights import masked
 
@@ -23,9 +24,9 @@ INPUT = "input"
 """What the instruction is about; where nothing else asks, the question itself."""
 ASKING = (*PROMPTS, INPUT, *CONTEXTS, *TALKS, "system", "system_prompt", "history")
 """Every column a prompt is made of."""
-BEGINS = re.compile(r"\s*Human:")
-SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant): ?")
-"""A turn's beginning in a transcript, as Anthropic's HH-RLHF writes it (https://huggingface.co/datasets/Anthropic/hh-rlhf)."""
+
+TURNS_AS_TEXT = re.compile(r"""\s*\[\s*\{\s*["'](role|content|from|value)["']\s*:""")
+"""How a list of turns begins that stands as text in a table's cell."""
 
 
 def prompt_in(fields: Mapping[str, Any]) -> list[Message]:
@@ -46,7 +47,8 @@ def with_beside(fields: Mapping[str, Any], turns: Sequence[Message], asked: str)
     if not turns or turns[-1].role != "user":
         return list(turns)
     *before, last = turns
-    return [*before, replace(last, content=completed(fields, last.content, asked))]
+    question = completed(fields, last.content, asked)
+    return list(turns) if question == last.content else [*before, replace(last, content=question)]
 
 
 def completed(fields: Mapping[str, Any], question: str, asked: str) -> str:
@@ -57,8 +59,9 @@ def completed(fields: Mapping[str, Any], question: str, asked: str) -> str:
     return context_and(fields, CONTEXTS, joined(question, given))
 
 
-def question_in(fields: Mapping[str, Any], names: Sequence[str]) -> str:
-    """Return the question that the first of `names` asks, with context and input; the input alone where none does.
+def question_in(fields: Mapping[str, Any], names: Sequence[str]) -> list[Message]:
+    """Return the turns up to the question that the first of `names` asks, with context and input; the input alone where
+    none does.
 
     Raises RowError where neither is there.
     """
@@ -67,7 +70,8 @@ def question_in(fields: Mapping[str, Any], names: Sequence[str]) -> str:
         name = INPUT
     if not name:
         raise missing(" or ".join(map(repr, names)), fields)
-    return completed(fields, said_in_text(fields[name], repr(name)), name)
+    text = said_in_text(fields[name], repr(name))
+    return with_beside(fields, transcript(text) if is_transcript(text) else [Message("user", text)], name)
 
 
 def said_in(fields: Mapping[str, Any], name: str, role: str) -> list[Message]:
@@ -89,19 +93,12 @@ def said_by(value: object, name: str, role: str, fields: Mapping[str, Any]) -> l
         return [
             message for n, turn in enumerate(turns, start=1) for message in turn_of(turn, n, name, fields)
         ]
+    if isinstance(value, str) and TURNS_AS_TEXT.match(value):
+        return said_by(unpacked(value, name), name, role, fields)
     text = said_in_text(value, repr(name))
-    if BEGINS.match(text):
-        return _transcript(text)
+    if HUMAN.match(text) or (role != "assistant" and is_transcript(text)):
+        return transcript(text)
     return [Message("assistant" if role == "assistant" else "user", text)]
-
-
-def _transcript(text: str) -> list[Message]:
-    """Return the turns of a transcript; an assistant's turn that is only begun is left to the answer."""
-    pieces = SPEAKER.split(text)[1:]
-    said = list(zip(pieces[::2], (piece.strip() for piece in pieces[1::2]), strict=True))
-    if said[-1] == ("Assistant", ""):
-        said.pop()
-    return [Message("user" if who == "Human" else "assistant", words) for who, words in said]
 
 
 def history_in(fields: Mapping[str, Any]) -> list[Message]:
@@ -122,10 +119,10 @@ def history_in(fields: Mapping[str, Any]) -> list[Message]:
     return turns
 
 
-def one_exchange(fields: Mapping[str, Any], question: str, answer: str) -> list[Message]:
-    """Return a row's system message and history, its question and its answer; raises RowError."""
-    last = [Message("user", question), Message("assistant", answer, extra=_thought_in(fields, answer))]
-    return with_system(fields, [*history_in(fields), *last])
+def one_exchange(fields: Mapping[str, Any], question: Sequence[Message], answer: str) -> list[Message]:
+    """Return a row's system message and history, the turns up to its question and its answer; raises RowError."""
+    last = Message("assistant", answer, extra=_thought_in(fields, answer))
+    return with_system(fields, [*history_in(fields), *question, last])
 
 
 def _thought_in(fields: Mapping[str, Any], answer: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from ..conversation import Conversation, Message, Role, Row
 from ._base import RowError, first_of, kind_of, list_in, said_in_text, shortened, text_in, text_of, unpacked
 from ._calls import call_of, calls_said, json_text, results_of, with_calls_joined
 from ._fields import is_empty, within
+from ._results import with_results_in_order
 from ._weights import masked, weight_in, weighted
 
 SYNONYMS: Mapping[Role, str] = {
@@ -95,6 +96,10 @@ def _exchange(turn: Mapping[str, Any], said: Mapping[str, Role]) -> list[Message
         if role in by_role:
             raise RowError("a turn has two keys of one speaker", ", ".join(map(repr, said)))
         by_role[role] = said_in_text(turn[name], f"a turn's {name!r}")
+    if "input" in said and not by_role.get("user", "").strip() and by_role.get("assistant", "").strip():
+        raise RowError(
+            'a turn has no question: if it is a text to learn, as in XTuner, write {"text": "..."}'
+        )
     weight = weight_in(turn, "a turn's ")
     return [
         Message(role, by_role[role], weight if role == "assistant" else None)
@@ -170,7 +175,7 @@ def _extra(turn: Mapping[str, Any], role: Role) -> dict[str, Any]:
     extra: dict[str, Any] = {}
     for name in ("name", "tool_call_id"):
         if not is_empty(turn.get(name)):
-            extra[name] = text_in(turn, name, "a turn's ")
+            extra[name] = said_in_text(turn[name], f"a turn's {name!r}")
     if role == "assistant" and (thought := first_of(REASONING, turn)) and not is_empty(turn[thought]):
         extra["reasoning_content"] = text_in(turn, thought, "a turn's ")
     given = turn.get("tool_calls")
@@ -218,7 +223,7 @@ def checked_turns(turns: Sequence[Message]) -> tuple[Message, ...]:
 
     An empty system message stays: without it some chat templates write one of their own.
     """
-    turns = with_calls_joined(_once(turns))
+    turns = with_results_in_order(with_calls_joined(_once(turns)))
     _check_order(turns)
     for number, message in enumerate(turns, start=1):
         if message.role in ("user", "assistant") and not (

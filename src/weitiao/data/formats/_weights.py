@@ -9,7 +9,7 @@ from typing import Any
 from ..conversation import Message
 from ._base import RowError, kind_of, number_of, shortened, truth_of, unpacked
 from ._fields import is_empty
-from ._known import LOSS_MASK, LOSS_WEIGHTS, TRAINED, WEIGHTS
+from ._known import LOSS_MASK, LOSS_WEIGHTS, NOT_TRAINED, TRAINED, WEIGHTS
 
 MOST_WEIGHT = 10_000
 """As of a source's weight; far beyond it a loss in 32 bits becomes infinite."""
@@ -28,6 +28,9 @@ def weight_in(fields: Mapping[str, Any], owner: str = "") -> float | None:
     for name in TRAINED:
         if name in fields and not is_empty(fields.get(name)):
             given[name] = float(truth_of(fields[name], f"{owner}{name!r}"))
+    for name in NOT_TRAINED if owner else ():
+        if name in fields and not is_empty(fields.get(name)) and truth_of(fields[name], f"{owner}{name!r}"):
+            given[name] = 0.0
     if owner and LOSS_MASK in fields and not is_empty(fields.get(LOSS_MASK)):
         given[LOSS_MASK] = _mask_of(fields[LOSS_MASK], f"{owner}{LOSS_MASK!r}")
     if len(set(given.values())) > 1:

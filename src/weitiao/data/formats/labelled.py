@@ -39,7 +39,7 @@ class LabelledText(Format):
 
     def claims_rows(self, sample: Sequence[Row]) -> bool:
         """Whether the labels are words or numbers, or lists of them, in some row."""
-        values = [unpacked_or_none(row.fields.get(name)) for row in sample for name in LABELS]
+        values = [unpacked_or_same(row.fields.get(name)) for row in sample for name in LABELS]
         return any(
             _is_label(value) or (isinstance(value, list) and all(map(_is_label, value))) for value in values
         )
@@ -53,7 +53,7 @@ class LabelledText(Format):
         name = first_of(LABELS, fields)
         if not name:
             raise missing(" or ".join(map(repr, LABELS)), fields)
-        value = unpacked(fields[name], name) if name == "labels" else fields[name]
+        value = unpacked(fields[name], name) if name == "labels" else _list_or_label(fields[name])
         several = isinstance(value, list)
         labels = tuple(_label(one, name) for one in (value if isinstance(value, list) else [value]))
         if len(set(labels)) < len(labels):
@@ -61,12 +61,18 @@ class LabelledText(Format):
         return Labelled(row.place, text=text, second=second, labels=labels, multi=several)
 
 
-def unpacked_or_none(value: object) -> object:
-    """Return a list that may be written as JSON text, None where that text is broken."""
+def unpacked_or_same(value: object) -> object:
+    """Return a list that may be written as text; a text that is none, as `[CLS]`, as it is."""
     try:
         return unpacked(value, "")
     except RowError:
-        return None
+        return value
+
+
+def _list_or_label(value: object) -> object:
+    """Return the list of labels that stands as text in a table's cell, else the label."""
+    found = unpacked_or_same(value) if isinstance(value, str) and value.startswith("[") else value
+    return found if isinstance(found, list) and found and all(map(_is_label, found)) else value
 
 
 def _is_label(value: object) -> bool:

@@ -19,6 +19,7 @@ class Messages(Format):
 
     form: ClassVar[str] = "conversation"
     columns: ClassVar[tuple[str, ...]] = ("messages", "system", "system_prompt", "tools", "functions")
+    may_stay: ClassVar[tuple[str, ...]] = ("answer", "solution")
     ways: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"messages"}),)
     example: ClassVar[str] = (
         '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]}'

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 from ..conversation import Row
-from ..forms import AnyForm, Text
-from ._base import Format, filled_text_in, needed
-from ._fields import Unread
-from ._known import PROMPT_TEXT
+from ..forms import Text
+from ._base import Format, filled_text_in, mostly, needed
 
 NAMES = ("text", "content")
 
@@ -24,14 +22,16 @@ class PlainText(Format):
     example: ClassVar[str] = '{"text": "Ginger is a flowering plant whose root is used as a spice."}'
 
     def claims_rows(self, sample: Sequence[Row]) -> bool:
-        """Whether the column holds text in some row."""
-        return any(isinstance(row.fields.get(name), str) for row in sample for name in NAMES)
+        """Whether a column holds text in most rows; one that is empty is a row to mend."""
+        found = [[row.fields[name] for name in NAMES if name in row.fields] for row in sample]
+        filled = [values for values in found if not values or any(map(_says_something, values))]
+        return mostly(any(isinstance(value, str) for value in values) for values in filled)
 
     def read(self, row: Row) -> Text:
         """Take the text as it is; raises RowError where it is empty."""
         return Text(row.place, text=filled_text_in(row.fields, needed(NAMES, row.fields)))
 
-    def _meaning(self, one: Unread, form: AnyForm, fields: Mapping[str, Any], named: bool) -> str:
-        """Say of a prompt beside `content` that it is one: what it asks would be left out, and the answer learnt."""
-        asks = not named and one.is_column and "text" not in fields
-        return super()._meaning(one, form, fields, named) or (PROMPT_TEXT.get(one.name, "") if asks else "")
+
+def _says_something(value: object) -> bool:
+    """Whether a cell holds more than null, or NaN, which is not equal to itself."""
+    return value is not None and value == value

@@ -12,7 +12,7 @@ from ..conversation import Conversation, Row
 from ._base import Format, RowError, each_of, missing, needed, said_in_text, unpacked
 from ._calls import TOOLS, tools_in
 from ._fields import within
-from ._prompts import CONTEXTS, THOUGHTS, completed, one_exchange
+from ._prompts import CONTEXTS, THOUGHTS, one_exchange, question_in
 from ._turns import conversation
 
 ANSWERS = ("answer", "answers")
@@ -42,10 +42,9 @@ class QuestionAnswer(Format):
         fields = row.fields
         if "question" not in fields:
             raise missing("'question'", fields)
-        question = said_in_text(fields["question"], "'question'")
-        if not question.strip():
+        if not said_in_text(fields["question"], "'question'").strip():
             raise RowError("a question is empty", "turn 1")
-        asked = completed(fields, question, "question")
+        asked = question_in(fields, ("question",))
         return conversation(one_exchange(fields, asked, _answer(fields)), row, tools_in(fields))
 
 

@@ -20,6 +20,7 @@ class ShareGPT(Format):
 
     form: ClassVar[str] = "conversation"
     columns: ClassVar[tuple[str, ...]] = (*TALKS, "system", "system_prompt", "tools", "functions")
+    may_stay: ClassVar[tuple[str, ...]] = ("answer", "solution")
     ways: ClassVar[tuple[frozenset[str], ...]] = tuple(frozenset({name}) for name in TALKS)
     example: ClassVar[str] = (
         '{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello!"}]}'

@@ -22,6 +22,7 @@ from ._base import (
     first_of,
     kind_of,
     list_in,
+    mostly,
     needed,
     shortened,
     text_of,
@@ -47,8 +48,8 @@ class TaggedWords(Format):
     example: ClassVar[str] = '{"tokens": ["Marie", "Curie", "slept"], "tags": ["B-PER", "I-PER", "O"]}'
 
     def claims_rows(self, sample: Sequence[Row]) -> bool:
-        """Whether the columns hold lists (or lists as JSON text) of words, or of spans, in every row."""
-        return all(_fits(row.fields) for row in sample)
+        """Whether the columns hold lists (or lists as text) of words, or of spans, in most rows."""
+        return mostly(_fits(row.fields) for row in sample)
 
     def read(self, row: Row) -> Tagged:
         """Turn a row into words and tags; raises RowError."""

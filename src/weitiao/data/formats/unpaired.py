@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from ..conversation import Message, Row
 from ..forms import Unpaired
-from ._base import Format, RowError, each_of, first_of, missing, needed, truth_of
+from ._base import Format, RowError, each_of, first_of, missing, mostly, needed, truth_of
 from ._calls import TOOLS, tools_in
 from ._prompts import (
     ASKING,
@@ -40,8 +40,9 @@ class KTO(Format):
     example: ClassVar[str] = '{"prompt": "Is water wet?", "completion": "No idea.", "label": false}'
 
     def claims_rows(self, sample: Sequence[Row]) -> bool:
-        """Whether every label that is there says true or false."""
-        return all(_says_truth(row) for row in sample)
+        """Whether most of the labels that are there say true or false, and none is the number of another class."""
+        labels = [row.fields[name] for row in sample if (name := first_of(LABELS, row.fields))]
+        return mostly(map(_says_truth, labels)) and not _count_classes(labels)
 
     def read(self, row: Row) -> Unpaired:
         """Turn a row into a prompt, an answer and whether it is wanted; raises RowError."""
@@ -63,9 +64,15 @@ def _exchange(row: Row) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
     return answered(*last_answer(with_system(fields, turns)))
 
 
-def _says_truth(row: Row) -> bool:
-    name = first_of(LABELS, row.fields)
+def _says_truth(label: object) -> bool:
     try:
-        return not name or truth_of(row.fields[name], name) in (True, False)
+        return truth_of(label, "label") in (True, False)
     except RowError:
         return False
+
+
+def _count_classes(labels: Sequence[object]) -> bool:
+    """Whether labels are numbers of classes: beside 0 or 1 there are others."""
+    numbers = {str(label).strip() for label in labels if not isinstance(label, bool)}
+    digits = {number for number in numbers if number.isdecimal()}
+    return bool(digits & {"0", "1"}) and bool(digits - {"0", "1"})

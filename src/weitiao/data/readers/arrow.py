@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ...core.errors import DataError, Problem
 from ..arrow_rows import ArrowRows
+from ..arrow_sizes import BadArrow, unpacked_sizes
 from ..rows import Found
 from ..text_files import reading
 from ..unpacking import Unpacked
@@ -31,6 +32,8 @@ class Arrow(Reader):
         self.refuse_disguise(file)
         number = 0
         try:
+            with reading(file.path):
+                _refuse_bomb(file)
             with reading(file.path), pyarrow.memory_map(str(file.path)) as content:
                 rows: ArrowRows | None = None
                 for batch in _batches(content):
@@ -42,9 +45,16 @@ class Arrow(Reader):
                     for row in rows.rows(batch):
                         number = rows.number
                         yield row
-        except (pyarrow.ArrowException, UnicodeDecodeError, OverflowError) as error:
+        except (pyarrow.ArrowException, BadArrow, UnicodeDecodeError, OverflowError) as error:
             got = f"{file.name}, behind row {number}: {error}"
             raise DataError(Problem(f"{file.name} is not an arrow file that can be read", got)) from error
+
+
+def _refuse_bomb(file: DataFile) -> None:
+    """Raise DataError where the file itself says that it becomes too large."""
+    unpacked = Unpacked(file.path, file.source.max_unpack_ratio)
+    for size in unpacked_sizes(file.path):
+        unpacked.add(size)
 
 
 def _batches(content: pyarrow.MemoryMappedFile) -> Iterator[pyarrow.RecordBatch]:

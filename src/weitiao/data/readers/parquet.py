@@ -60,8 +60,10 @@ def _refuse_bomb(metadata: types.FileMetaData, file: DataFile) -> None:
     """Raise DataError where the file itself says that it becomes too large."""
     unpacked = Unpacked(file.path, file.source.max_unpack_ratio)
     unpacked.add(LEAST_ROW_BYTES * metadata.num_rows)
-    for group in range(metadata.num_row_groups):
-        unpacked.add(metadata.row_group(group).total_byte_size)
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        columns = (group.column(at).total_uncompressed_size for at in range(group.num_columns))
+        unpacked.add(max(group.total_byte_size, sum(columns)))
 
 
 def _batch_rows(group: types.RowGroupMetaData) -> int:

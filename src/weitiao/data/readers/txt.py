@@ -11,6 +11,7 @@ from typing import ClassVar
 from ...core.errors import DataError, Problem
 from ..bad_rows import BadRow
 from ..conversation import Row
+from ..detect import known_names
 from ..rows import Found
 from ..text_files import LONGEST_TEXT
 from ._base import DataFile, Reader
@@ -20,6 +21,9 @@ ANSWERED = "a|answer|assistant|ai|bot|gpt|response|output|reply|答|答案|回�
 LABEL = re.compile(rf"\W{{0,4}}(?:({ASKED})|(?:{ANSWERED}))\s?\d{{0,5}}\W{{0,3}}[:：]", re.IGNORECASE)
 """What stands before a question or an answer that is written into a text."""
 JSON_ROWS = re.compile(r'\s*(\[\s*\{|\{\s*"[^"]*"\s*:)')
+KEY = re.compile(r"\W{0,4}(\w[\w ]{0,20}?)\s?\d{0,5}\W{0,3}[:：]")
+"""A column's name before a value."""
+SEPARATORS = "\t,|;"
 HEAD_LINES = 400
 
 
@@ -37,6 +41,8 @@ class Txt(Reader):
             if file.source.format == "auto" and not file.source.lines:
                 _refuse_json(head, file.name)
                 _refuse_dialogue(head, file.name)
+                _refuse_labels(head, file.name)
+                _refuse_table(head, file.name)
             documents = _by_lines if file.source.lines else _documents
             for number, document in documents(chain(head, lines)):
                 yield document_row(document, file.name, number)
@@ -82,6 +88,44 @@ def _refuse_dialogue(head: Iterable[str], source: str) -> None:
             shown,
             'an object a line in a .jsonl file: {"question": "...", "answer": "..."}',
             "write them so, or format: plain_text under the source in data.sources to train every word of the text",
+        )
+    )
+
+
+def _refuse_labels(head: Iterable[str], source: str) -> None:
+    """Raise DataError where each line begins with the same column's name, which would be trained with it."""
+    found = [KEY.match(line) for line in head if line.strip()]
+    keys = {one[1].strip().lower() if one else "" for one in found}
+    if len(found) < 2 or len(keys) > 1 or not keys <= known_names():
+        return
+    key = found[0][1] if found[0] else ""
+    raise DataError(
+        Problem(
+            f"{source} holds rows of one key: each line begins with {key!r}",
+            found[0].string.strip()[:60] if found[0] else "",
+            f'an object a line in a .jsonl file: {{"{key}": "..."}}',
+            "write them so, or format: plain_text under the source in data.sources to train every word of the text",
+        )
+    )
+
+
+def _refuse_table(head: Iterable[str], source: str) -> None:
+    """Raise DataError where a text is a table whose header names columns that are known."""
+    written = list(islice((line for line in head if line.strip()), 20))
+    if len(written) < 2:
+        return
+    mark = max(SEPARATORS, key=written[0].count)
+    names = [name.strip().strip('"').lstrip("\ufeff").lower() for name in written[0].split(mark)]
+    columns = sum(name in known_names() for name in names)
+    if len(names) < 2 or columns < 2 or not all(mark in line for line in written[1:]):
+        return
+    suffix = ".tsv" if mark == "\t" else ".csv"
+    raise DataError(
+        Problem(
+            f"{source} holds a table, not text",
+            written[0].strip()[:60],
+            f"a name that says what it holds: {suffix}",
+            "rename it, or format: plain_text under the source in data.sources to train every character of it",
         )
     )
 
