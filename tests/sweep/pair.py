@@ -84,6 +84,8 @@ def check(method: str, architecture: str) -> Verdict:
         verdict.way, verdict.reason, verdict.got = "refused", first.what, first.got[:300]
     except Exception as error:  # noqa: BLE001  (a sweep goes on, whatever one pair does)
         verdict.faults.append(_where(error))
+    verdict.reason, verdict.got = (text.replace(folder, "MODEL") for text in (verdict.reason, verdict.got))
+    verdict.faults = [text.replace(folder, "MODEL") for text in verdict.faults]
     verdict.seconds = round(time.monotonic() - started, 2)
     return verdict
 

@@ -53,7 +53,17 @@ def test_layers_that_compute_by_groups_are_left_out_with_their_share() -> None:
     special = anatomy(model).special
     assert special
     assert all(path.endswith("o_a_proj") for path in special)
+    assert not anatomy(zoo.make_model("falcon")).special  # a forward of its own, and the same product
     assert any("compute in a way of their own" in said.en for said in METHODS.load("lora")().left_out(model))
+
+
+@pytest.mark.parametrize("architecture", ["falcon", "dbrx", "cpmant", "longcat_flash"])
+def test_attention_is_found_however_deep_it_lies(architecture: str) -> None:
+    assert anatomy(zoo.make_model(architecture)).attention
+
+
+def test_the_default_is_not_refused_where_attention_has_a_projection_that_experts_have_too() -> None:
+    assert check("lora", "afmoe").way in ("packed", "one by one")
 
 
 def test_adalora_bears_layers_that_no_text_went_through() -> None:

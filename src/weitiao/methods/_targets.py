@@ -164,9 +164,10 @@ class TargetedMethod(PeftMethod):
 
     def experts(self, model: PreTrainedModel) -> list[str]:
         """Return the paths of the experts' parameters that will be adapted."""
-        if self.expert_obstacle():
-            return []
-        return self._in_blocks(model, experts_of(model, self.wanted(model)))
+        wanted = self.wanted(model)
+        if self.expert_obstacle() or (self._is_auto and isinstance(wanted, list)):
+            return []  # the layers that auto chooses may be called as an expert's matrix is
+        return self._in_blocks(model, experts_of(model, wanted))
 
     def _in_blocks(self, model: PreTrainedModel, paths: list[str]) -> list[str]:
         if self.layers_to_transform is None:
@@ -249,7 +250,7 @@ class TargetedMethod(PeftMethod):
     def _half_fused(self, model: PreTrainedModel) -> list[Problem]:
         """Return a problem where a name means one half of a parameter that holds two matrices of each expert."""
         wanted = self.wanted(model)
-        if not isinstance(wanted, list) or self.expert_obstacle():
+        if not isinstance(wanted, list) or self._is_auto or self.expert_obstacle():
             return []
         halves = {path: halves_named(path, wanted) for path in experts_of(model, wanted)}
         half = sorted({path.rpartition(".")[2] for path, names in halves.items() if len(names) == 1})

@@ -234,15 +234,24 @@ def _is_norm(module: nn.Module) -> bool:
 
 
 def _is_special(layer: nn.Module) -> bool:
-    """Whether a linear layer is one by kind only: of a class of the model's own code, with a forward of its own."""
+    """Whether a linear layer is one by kind only: a class of the model's own whose output has another shape."""
+    import torch
     from torch import nn
 
     kind = type(layer)
-    return (
-        isinstance(layer, nn.Linear)
-        and kind.forward is not nn.Linear.forward
-        and ".modeling_" in kind.__module__
-    )
+    if (
+        not isinstance(layer, nn.Linear)
+        or kind.forward is nn.Linear.forward
+        or ".modeling_" not in kind.__module__
+    ):
+        return False
+    weightless = {name: torch.empty_like(p, device="meta") for name, p in layer.named_parameters()}
+    rows_23I = torch.empty(2, 3, layer.in_features, device="meta", dtype=layer.weight.dtype)
+    try:
+        found = torch.func.functional_call(layer, weightless, (rows_23I,))
+    except (RuntimeError, TypeError):
+        return True
+    return not isinstance(found, torch.Tensor) or found.shape != (2, 3, layer.out_features)
 
 
 def _is_router(model: nn.Module, path: str, experts: Iterable[str]) -> bool:
@@ -285,19 +294,15 @@ def _is_in_any(path: str, ancestors: Iterable[str]) -> bool:
 
 
 def _is_attention(model: nn.Module, stacks: Iterable[str], path: str) -> bool:
-    """Whether a linear layer sits in the attention of its block: judged by the block's own child it sits
-    in, or in T5, whose blocks hold a list, by the list's."""
-    from torch import nn
+    """Whether a linear layer sits in the attention of its block: in a part of it that is called attention, or is one
+    by its class. Parts may be lists (T5), lists of attention (LongCat-Flash), or hold it deeper inside (DBRX)."""
 
     stack = next(stack for stack in stacks if is_inside(path, stack))
     number, *segments = path.removeprefix(f"{stack}.").split(".")
     place = f"{stack}.{number}"
-    for segment in segments:
+    for segment in segments[:-1]:
         place = f"{place}.{segment}"
-        child = model.get_submodule(place)
-        if not isinstance(child, nn.ModuleList) and not segment.isdigit():
-            return segment in ATTENTION_SEGMENTS or type(child).__name__.endswith("Attention")
-        if type(child).__name__.endswith("Attention"):
+        if segment in ATTENTION_SEGMENTS or type(model.get_submodule(place)).__name__.endswith("Attention"):
             return True
     return False
 
