@@ -200,6 +200,7 @@ def test_what_to_try_instead(wrong: dict[str, Any], tried: str) -> None:
         {"model": {"name": ""}},
         {"method": 4},
         {"out": ""},
+        {"out": "a\0b"},
         {"out": 3},
     ],
     ids=str,

@@ -209,7 +209,7 @@ def _named_block(registry: Registry[Any], base: type[Settings], path: str) -> Ca
 
 
 def _out(value: Any) -> tuple[Any, list[Problem]]:  # noqa: ANN401
-    if isinstance(value, str | Path) and str(value).strip():
+    if isinstance(value, str | Path) and str(value).strip() and "\0" not in str(value):
         return Path(value).expanduser(), []
     return None, [Problem("out is no folder", f"out: {value!r}", "the path of a new folder", "--out RUN")]
 
