@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,12 +14,14 @@ from typing import ClassVar
 
 import pytest
 from pydantic import Field
+from transformers import PreTrainedTokenizerFast
 
 from interrupting import ctrl_c_everywhere
 from weitiao.core.errors import (
     EXIT_CODES,
     Interrupted,
     Problem,
+    ResourceError,
     RunFolderError,
     SettingsError,
     Terminated,
@@ -28,7 +31,7 @@ from weitiao.core.errors import (
     unknown_name,
 )
 from weitiao.core.events import EventLog, read_events, steps_that_count
-from weitiao.core.files import staged_folder, write_atomic, write_json
+from weitiao.core.files import saving, staged_folder, write_atomic, write_json
 from weitiao.core.registry import Registry
 from weitiao.core.run_folder import RunFolder
 from weitiao.core.settings import Settings, check_settings, merge, parse_overrides, parse_settings, to_yaml
@@ -359,6 +362,30 @@ def test_a_lock_that_is_taken_away_is_never_held_twice(tmp_path: Path) -> None:
     several = [subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ}) for _ in range(4)]
     assert [process.communicate()[1].decode()[-300:] for process in several] == [""] * 4
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_full_disk_is_said_whichever_library_finds_it(
+    chatml_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """tokenizers raises a bare `Exception`, safetensors an error of its own, Python an OSError without a file."""
+    with pytest.raises(Exception, match=r"os error 28") as bare:
+        chatml_tokenizer.backend_tokenizer.save("/dev/full")
+    assert type(bare.value) is Exception
+    for error in (bare.value, OSError(errno.ENOSPC, "No space left on device")):
+        with (
+            pytest.raises(ResourceError, match=rf"disk is full(.|\n)*{tmp_path}, step 3"),
+            saving(tmp_path, 3),
+        ):
+            raise error
+    with pytest.raises(ResourceError, match=r"disk is full(.|\n)*/dev/full"):
+        EventLog(Path("/dev/full")).emit("note", text="a")
+
+
+def test_what_no_file_system_said_passes_through_as_it_is(tmp_path: Path) -> None:
+    for error in (Exception("no number"), ValueError("x (os error 28)"), KeyboardInterrupt()):
+        with pytest.raises(type(error)) as raised, saving(tmp_path):
+            raise error
+        assert raised.value is error
 
 
 def test_core_imports_no_torch() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tiny_run import make_run
-from weitiao.core.errors import ModelError, RunFolderError
+from weitiao.core.errors import ModelError, RunFolderError, SettingsError
 from weitiao.evaluation.opened import locate, open_model
 
 
@@ -60,6 +60,14 @@ def test_a_run_without_a_result_says_how_to_go_on(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("model: some-model\n")
     with pytest.raises(RunFolderError, match="--resume"):
         locate(str(tmp_path))
+
+
+def test_a_template_that_is_none_is_refused(tmp_path: Path, tiny_model_folder: Path) -> None:
+    run = make_run(tmp_path / "run", tiny_model_folder)
+    text = (run / "run.yaml").read_text(encoding="utf-8")
+    (run / "run.yaml").write_text(text.replace("template: auto", "template: weird"), encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"weird in (.|\n)*one of auto, chat, instruction"):
+        locate(str(run))
 
 
 def test_a_name_that_is_nothing_is_refused() -> None:

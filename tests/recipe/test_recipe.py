@@ -203,6 +203,7 @@ def test_what_to_try_instead(wrong: dict[str, Any], tried: str) -> None:
         {"data": {"sources": "rows.json", "held_out_path": "a\0b"}},
         {"data": {"sources": "rows.json", "held_out_path": "~nobody-of-this-name/rows.json"}},
         {"out": ""},
+        {"out": "a\0b"},
         {"out": 3},
         {"out": "a\0b"},
         {"out": "~nobody-of-this-name/run"},

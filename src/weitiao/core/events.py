@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .files import PRIVATE_FILE
+from .files import PRIVATE_FILE, saving
 
 Event = dict[str, Any]
 """A record with at least `event` (its kind) and `time` (seconds since the epoch)."""
@@ -23,7 +23,7 @@ class EventLog:
 
     def __init__(self, path: Path | None, listeners: tuple[Listener, ...] = ()) -> None:
         """Open `path` for appending (None keeps nothing on disk)."""
-        self._listeners = listeners
+        self._listeners, self._path = listeners, path
         self._file = os.fdopen(_opened_privately(path), "a+b") if path else None
         if self._file and self._file.tell() > 0:
             self._file.seek(-1, os.SEEK_END)
@@ -31,12 +31,16 @@ class EventLog:
                 self._file.write(b"\n")
 
     def emit(self, event: str, **fields: Any) -> None:  # noqa: ANN401  (any JSON values)
-        """Write and pass on one event; a number that is not finite is written as its name."""
+        """Write and pass on one event; a number that is not finite is written as its name.
+
+        Raises ResourceError where the disk is full, RunFolderError where the file cannot be written.
+        """
         record: Event = {"event": event, "time": round(time.time(), 3), **fields}
-        if self._file:
+        if self._file and self._path:
             line = json.dumps(_finite(record), ensure_ascii=False, allow_nan=False)
-            self._file.write(line.encode("utf-8") + b"\n")
-            self._file.flush()
+            with saving(self._path):
+                self._file.write(line.encode("utf-8") + b"\n")
+                self._file.flush()
         for listener in self._listeners:
             listener(record)
 

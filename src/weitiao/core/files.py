@@ -11,9 +11,10 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, Literal
 
 from .errors import Problem, ResourceError, RunFolderError, WeitiaoError
 from .units import readable_bytes
@@ -109,23 +110,35 @@ def failed_file(error: OSError, path: Path | None = None, step: int | None = Non
     return RunFolderError(Problem(what, where, "a file or folder that you may read and write"))
 
 
-@contextmanager
-def saving(path: Path, step: int | None = None) -> Iterator[None]:
+OS_ERROR = re.compile(r"\(os error (\d+)\)")
+"""How libraries in Rust write a file system's error into their own: `No space left on device (os error 28)`."""
+
+
+@dataclass(frozen=True)
+class saving:
     """Within the context, what keeps files under `path` from being written ends in words: see `failed_file`.
 
-    `step` is the training step whose state they hold.
+    `step` is the training step whose state they hold. safetensors has an error of its own, and tokenizers raises a
+    bare `Exception`, which a clause could only catch with everything else.
     """
-    from safetensors import SafetensorError
 
-    try:
-        yield
-    except OSError as error:
-        raise failed_file(error, path, step) from error
-    except SafetensorError as error:  # "I/O error: No space left on device (os error 28)"
-        number = re.search(r"\(os error (\d+)\)", str(error))
-        if number is None:
-            raise
-        raise failed_file(OSError(int(number[1]), os.strerror(int(number[1]))), path, step) from error
+    path: Path
+    step: int | None = None
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> Literal[False]:
+        if isinstance(error, OSError):
+            raise failed_file(error, self.path, self.step) from error
+        in_rust = kind is Exception or (kind is not None and kind.__name__ == "SafetensorError")
+        number = OS_ERROR.search(str(error)) if in_rust else None
+        if number is not None:
+            cause = OSError(int(number[1]), os.strerror(int(number[1])))
+            raise failed_file(cause, self.path, self.step) from error
+        return False
 
 
 def _usual_mode() -> int:

@@ -49,6 +49,11 @@ class RunFolder:
         return self.root / "frozen_states.bin"
 
     @property
+    def base_fingerprint(self) -> Path:
+        """What identifies the base that the run trains on."""
+        return self.root / "base_fingerprint.json"
+
+    @property
     def report(self) -> Path:
         """The report with the answers before and after."""
         return self.root / "report.md"
@@ -104,7 +109,7 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove what a run writes before its first checkpoint; nothing else is touched."""
-        for path in (self.run_yaml, self.events):
+        for path in (self.run_yaml, self.events, self.base_fingerprint):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.root / "track", ignore_errors=True)
 

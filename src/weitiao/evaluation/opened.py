@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from ..core.errors import Problem, RunFolderError
+from ..core.errors import Problem, RunFolderError, SettingsError
 from ..core.run_folder import RunFolder
 from ..core.settings import parse_settings, read_yaml
 from ..engine.checkpoint import MANIFEST, newest_whole
@@ -148,7 +148,14 @@ def _source_of_checkpoint(folder: Path) -> Source:
 def _base_and_template(run: RunFolder) -> tuple[ModelSettings, Kind]:
     raw = read_yaml(run.run_yaml)
     base = parse_settings(ModelSettings, {**_block(raw, "model", "name"), "adapter": None}, "model")
-    return base, _block(raw, "data", "sources").get("template", "auto")
+    from ..data.template import Kind
+
+    template = _block(raw, "data", "sources").get("template", "auto")
+    kinds = get_args(Kind)
+    if template not in kinds:
+        what, expected = "data.template names no template", "one of " + ", ".join(kinds)
+        raise SettingsError(Problem(what, f"{template} in {run.run_yaml}", expected))
+    return base, template
 
 
 def _block(raw: dict[str, Any], key: str, short_form: str) -> dict[str, Any]:

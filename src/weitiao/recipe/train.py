@@ -158,8 +158,9 @@ class _Session:
         # Before the checkpoint is read, so that a resumed run stores what the uninterrupted one does.
         with frozen_once(self.folder, training, data, log):
             self._resume(training, log)
+            with saving(self.folder.root):
+                write_fingerprint(self.folder.root, base)
             self.under_way = True
-            write_fingerprint(self.folder.root, base)
             progress = training.run()
             outcome = Outcome(
                 self.recipe, self.folder, attached, comparison, progress, base, log, ready.left_out
