@@ -97,7 +97,7 @@ def test_want_of_memory_nobody_could_mend_ends_in_6(
     monkeypatch.setattr(commands, "main", too_large)
     assert run(["methods"]) == 6
     shown = capsys.readouterr().err
-    assert shown.startswith("memory did not suffice\n")
+    assert shown.startswith("not enough memory\n")
     assert ("DefaultCPUAllocator" in shown) == from_torch
     assert "--resume RUN" in shown
 

@@ -16,7 +16,7 @@ def failure_of_the_machine(error: OSError | MemoryError | RuntimeError) -> Weiti
 
 
 def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
-    """Return whether memory did not suffice; a process without torch has only Python's own word for that."""
+    """Return whether memory ran out; a process without torch has only Python's own word for that."""
     if "torch" not in sys.modules:
         return isinstance(error, MemoryError)
     from ..engine.out_of_memory import is_out_of_memory
@@ -28,4 +28,4 @@ def _memory_is_full(error: MemoryError | RuntimeError) -> ResourceError:
     """Say that memory ran out where nothing smaller could be tried, and that what was saved is safe."""
     said = str(error).partition("\n")[0] or "an allocation failed"
     remedy = "end other programs, then the same command, or weitiao train --resume RUN"
-    return ResourceError(Problem("memory did not suffice", said, "free memory", remedy))
+    return ResourceError(Problem("not enough memory", said, "free memory", remedy))

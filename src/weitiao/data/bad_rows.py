@@ -33,7 +33,7 @@ def by_reason(rows: Iterable[BadRow]) -> dict[str, list[BadRow]]:
 def problems_of(rows: Sequence[BadRow], expected: str, read: int) -> list[Problem]:
     """Describe bad rows, one problem a reason with its count and first places; `read` is how many rows there
     were."""
-    remedy = "mend these rows, or leave them out with data.skip_bad_rows=true"
+    remedy = "correct these rows, or leave them out with data.skip_bad_rows=true"
     return [
         Problem(f"{len(group)} of {read} rows cannot be used: {reason}", _places(group), expected, remedy)
         for reason, group in by_reason(rows).items()

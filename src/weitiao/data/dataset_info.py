@@ -233,7 +233,7 @@ def _origin(entry: Mapping[str, Any], path: Path, name: str, outside: bool) -> s
     if not entry.get("file_name"):
         got = ", ".join(f"{key}: {entry[key]}" for key in ORIGINS if key in entry) or "no origin"
         expected = "file_name, hf_hub_url or ms_hub_url (a script is code from elsewhere and is not run)"
-        raise DataError(Problem(f"{path}: the data of {name!r} cannot be had", got, expected))
+        raise DataError(Problem(f"{path}: the data of {name!r} cannot be read", got, expected))
     file = path.parent / str(entry["file_name"])
     with reading(file):
         there = file.exists()

@@ -67,7 +67,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "more": ("and {count} more", "另有 {count} 处"),
     "unusable_rows": ("rows cannot be used: ", "有数据无法使用："),
     "unusable_fix": (
-        "mend the rows, or data.skip_bad_rows=true leaves them out and counts them",
+        "correct the rows, or data.skip_bad_rows=true leaves them out and counts them",
         "修正这些行，或设 data.skip_bad_rows=true 跳过并计数",
     ),
     "untrained_rows": (

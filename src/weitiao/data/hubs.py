@@ -27,7 +27,7 @@ def read_hub(source: SourceSettings) -> Found:
             yield Row(dict(fields), name, number)
     except (DatasetsError, OSError, ValueError) as error:
         expected = "a file that exists, or a data set of the hub that can be reached"
-        problem = Problem(f"the data set {name} cannot be had", str(error), expected, REMEDY)
+        problem = Problem(f"the data set {name} cannot be fetched", str(error), expected, REMEDY)
         raise DataError(problem) from error
 
 
@@ -56,5 +56,5 @@ def read_modelscope(source: SourceSettings, notes: list[str]) -> Found:
         folder = Path(dataset_snapshot_download(name))
     except (OSError, ValueError) as error:
         expected = "owner/name of a data set of ModelScope that can be reached"
-        raise DataError(Problem(f"the data set {name} cannot be had", str(error), expected)) from error
+        raise DataError(Problem(f"the data set {name} cannot be fetched", str(error), expected)) from error
     return read_folder(folder / source.subset if source.subset else folder, source, notes)

@@ -223,11 +223,11 @@ def excerpt(line: str, column: int) -> str:
 
 
 USUAL_REMEDY = (
-    'mend the line: text stands in straight quotes ("), one comma separates items, none before ] or }'
+    'correct the line: text stands in straight quotes ("), one comma separates items, none before ] or }'
 )
 REMEDIES = {
-    "Invalid control character": "mend the line: within a text a line break is written \\n, a tab \\t",
-    "Invalid \\": "mend the line: within a text a backslash is written twice, as in C:\\\\data and \\\\frac",
+    "Invalid control character": "correct the line: within a text a line break is written \\n, a tab \\t",
+    "Invalid \\": "correct the line: within a text a backslash is written twice, as in C:\\\\data and \\\\frac",
 }
 """What a syntax error's message begins with -> what to do."""
 

@@ -191,7 +191,7 @@ class Stepper:
         return Gradients(sum(sums) / weight + penalty, norm_read, norm, ranks_lacking == 0)
 
     def _losses_if_they_fit(self, packs: Sequence[Pack], weight: float, step: int) -> Tensor | None:
-        """Return what `_losses` does, or None where memory did not suffice."""
+        """Return what `_losses` does, or None where there is not enough memory."""
         try:
             return self._losses(packs, weight, step)
         except MAY_SAY_SO as error:

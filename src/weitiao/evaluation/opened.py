@@ -185,7 +185,7 @@ def _base_of_adapter(folder: Path) -> str:
     if place is None:
         raise RunFolderError(
             Problem(
-                f"the adapter was trained on a model named {name}, which lies in no place that is known here",
+                f"the adapter was trained on a model named {name}, which is in no place known here",
                 str(folder),
                 "its folder, its .gguf file or its hub id",
                 "--base MODEL",

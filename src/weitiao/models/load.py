@@ -227,7 +227,7 @@ def load_model(settings: ModelSettings) -> PreTrainedModel:
             ignore_mismatched_sizes=True,  # refused below, by name
         )
     except (*UNREADABLE, SafetensorError) as error:
-        if "allocate" in str(error):  # memory did not suffice, which whoever called says
+        if "allocate" in str(error):  # out of memory, which the caller reports
             raise
         raise ModelError(_not_loaded(where, error)) from error
     require_whole(model, info, where.name)

@@ -97,7 +97,7 @@ class Comparison:
                 if not is_out_of_memory(error):
                     raise
                 log.emit(
-                    "note", text="memory did not suffice for a look at the held-out loss: training goes on"
+                    "note", text="not enough memory for a look at the held-out loss: training goes on"
                 )
                 return math.nan
 
@@ -179,7 +179,7 @@ class Comparison:
         try:
             yield
         except (WeitiaoError, RowError, MemoryError, *MALFORMED) as error:
-            said = str(error).partition("\n")[0] or "memory did not suffice"
+            said = str(error).partition("\n")[0] or "not enough memory"
             self.failures.append(f"{what}: {type(error).__name__}: {said}")
             log.emit("note", text=f"{self.failures[-1]} (the run goes on without it)")
 
