@@ -39,6 +39,7 @@ def test_a_pair_is_right(method: str, architecture: str) -> None:
         ("prompt_tuning", "recurrent_gemma", "does not keep all of the virtual tokens"),
         ("prompt_tuning", "nemotron_h", "does not keep all of the virtual tokens"),
         ("prompt_tuning", "gemma3n_text", "does not keep all of the virtual tokens"),
+        ("lora", "inkling2_text", "PEFT would not find these layers' adapters again"),
         ("miss", "reformer", "PEFT says that miss cannot be put on this model"),
     ],
 )

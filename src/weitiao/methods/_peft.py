@@ -19,7 +19,7 @@ from ._base import Attached, Method
 from ._bridge import register, require_mergeable, shares_on_merging
 from ._checks import refuse_not_finite
 from ._notes import renamed_in_transformers
-from ._peft_saved import complete, named_as_now
+from ._peft_saved import complete, named_as_now, require_names_kept
 from ._swap import swapped
 
 if TYPE_CHECKING:
@@ -207,8 +207,13 @@ class PeftMethod(Method):
         return self.attached(self.wrapped(model, config), originals)
 
     def plan(self, model: PreTrainedModel) -> PeftAttached:
-        """Put a new adapter on a weightless model; initial values that need the weights are left out."""
-        return PeftAttached(self.wrapped(model, self.peft_config(model)), [])
+        """Put a new adapter on a weightless model; initial values that need the weights are left out.
+
+        Raises ModelError where PEFT would not find what it saves.
+        """
+        attached = PeftAttached(self.wrapped(model, self.peft_config(model)), [])
+        require_names_kept(attached.model, attached.state())
+        return attached
 
     @renamed_in_transformers()
     def wrapped(self, model: PreTrainedModel, config: PeftConfig) -> PeftModel:

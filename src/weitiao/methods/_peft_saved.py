@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from ..core.errors import ModelError, Problem
 from ._checks import fully_matching
 
 if TYPE_CHECKING:
@@ -69,3 +70,16 @@ def named_as_now(model: PeftModel, stored: Mapping[str, Tensor]) -> dict[str, Te
         model, config, dict(stored)
     )
     return converted
+
+
+def require_names_kept(model: PeftModel, state: Mapping[str, Tensor]) -> None:
+    """Raise ModelError where PEFT, reading an adapter of today's names, would rename some to what nothing has.
+
+    transformers' renamings of older weights are regular expressions, and one for Inkling meets names of today as well.
+    """
+    lost = sorted(state.keys() - named_as_now(model, state).keys())
+    if lost:
+        layers = sorted({name.removeprefix(PREFIX).partition(".lora_")[0] for name in lost})
+        what = "PEFT would not find these layers' adapters again, as transformers renames them when it reads them"
+        expected = "layers that keep their names"
+        raise ModelError(Problem(what, ", ".join(layers[:3]), expected, "method.target_modules without them"))

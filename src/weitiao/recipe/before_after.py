@@ -96,9 +96,7 @@ class Comparison:
             except MAY_SAY_SO as error:
                 if not is_out_of_memory(error):
                     raise
-                log.emit(
-                    "note", text="not enough memory for a look at the held-out loss: training goes on"
-                )
+                log.emit("note", text="not enough memory for a look at the held-out loss: training goes on")
                 return math.nan
 
         return looked_or_noted
