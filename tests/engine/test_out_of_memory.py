@@ -1,4 +1,4 @@
-"""Want of memory is known whoever says it, nothing else is taken for it, and a step outlives it."""
+"""Too little memory is recognised whoever reports it, nothing else is taken for it, and a step survives it."""
 
 from __future__ import annotations
 

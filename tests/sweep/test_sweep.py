@@ -10,6 +10,7 @@ from sweep import zoo
 from sweep.pair import Pair, Verdict, check
 from sweep.run import RESULTS, in_a_process, line, rows
 from weitiao.methods import METHODS
+from weitiao.models.anatomy import anatomy
 
 HANDFUL = [
     ("lora", "gemma3_text"),
@@ -27,6 +28,40 @@ def test_a_pair_is_right(method: str, architecture: str) -> None:
     assert verdict.faults == []
     assert verdict.way in ("packed", "one by one")
     assert verdict.resume == verdict.batch == "same"
+
+
+@pytest.mark.parametrize(
+    ("method", "architecture", "why"),
+    [
+        ("freeze", "rwkv", "does not run with what the method puts into it"),
+        ("full", "reformer", "does not run with what the method puts into it"),
+        ("p_tuning_v2", "whisper", "does not run with what the method puts into it"),
+        ("prompt_tuning", "recurrent_gemma", "does not keep all of the virtual tokens"),
+        ("prompt_tuning", "nemotron_h", "does not keep all of the virtual tokens"),
+        ("prompt_tuning", "gemma3n_text", "does not keep all of the virtual tokens"),
+        ("miss", "reformer", "PEFT says that miss cannot be put on this model"),
+    ],
+)
+def test_a_pair_that_cannot_be_is_refused_in_words(method: str, architecture: str, why: str) -> None:
+    verdict = check(method, architecture)
+    assert (verdict.way, verdict.faults) == ("refused", [])
+    assert why in verdict.reason
+
+
+def test_layers_that_compute_by_groups_are_left_out_with_their_share() -> None:
+    model = zoo.make_model("deepseek_v4")
+    special = anatomy(model).special
+    assert special
+    assert all(path.endswith("o_a_proj") for path in special)
+    assert any("compute in a way of their own" in text for text in METHODS.load("lora")().left_out(model))
+
+
+def test_adalora_bears_layers_that_no_text_went_through() -> None:
+    attached = METHODS.load("adalora")(tinit=1, tfinal=1).attach(zoo.make_model("llama"))
+    attached.starts(9)
+    assert all(parameter.grad is None for parameter in attached.trainable().values())
+    for step in range(9):
+        attached.after_update(step)
 
 
 def test_another_loss_is_found(tmp_path: Path) -> None:

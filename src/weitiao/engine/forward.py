@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ..core.errors import ModelError, Problem
 from ..data.conversation import Example
 from ..data.packs import Pack, cut_into_packs, make_pack
 from ..data.prefix_tree import SHORTEST_SHARED
@@ -23,6 +24,7 @@ from .compiled import compiled, parts_to_compile
 from .head import find_head, run_without_head, takes_positions, whole_logits
 from .layout import Layout
 from .offload import offloaded
+from .out_of_memory import is_out_of_memory
 from .precision import Precision
 from .prefetch import PackTensors, Prefetch
 from .remake import remade
@@ -35,6 +37,17 @@ bf16, single ones 0.17; of examples that see each other they lie 0.5 and more ap
 LEAK_TOLERANCE = 1e-3
 """How far the logits of an example may move in 16 bits when its neighbour is another, root mean square. The same
 kernels compute both, so nothing else moves them."""
+FAILURES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What an architecture's code raises where a method has changed more of it than it bears."""
 SEEN_IN_LONG_ROWS = (
     "attention_chunk_size",
     "index_topk",
@@ -188,6 +201,30 @@ def _end_to_end(parts: Sequence[Outputs]) -> Outputs:
     )
 
 
+def one_by_one(model: nn.Module, precision: Precision) -> Forward:
+    """Return the forward of one example at a time; raises ModelError where the model fails on the first."""
+    base = base_of(model)
+    was_training = model.training
+    model.eval()
+    try:
+        forward = Forward.on(model, precision, packs=False, shares=False)
+        example = probe_examples(base, alike=False)[:1]
+        probe(forward, example)
+        model.train()  # in which Reformer takes rows of one length only
+        with torch.random.fork_rng([forward.device] if forward.device.type == "cuda" else []):
+            probe(forward, example)
+    except FAILURES as error:
+        if is_out_of_memory(error):
+            raise
+        what = "this architecture does not run with what the method puts into it"
+        said = f"{type(base).__name__}: {type(error).__name__}: {error}".splitlines()[0]
+        remedy = "method.name=lora, or another release of transformers"
+        raise ModelError(Problem(what, said, "logits for a text of five tokens", remedy)) from error
+    finally:
+        model.train(was_training)
+    return forward
+
+
 def choose_forward(model: nn.Module, precision: Precision) -> Forward:
     """Return a packed forward where a probe shows that the model keeps examples apart, else one example at a time.
 
@@ -197,7 +234,7 @@ def choose_forward(model: nn.Module, precision: Precision) -> Forward:
     is found of examples that begin alike.
     """
     base = base_of(model)
-    chosen = Forward.on(model, precision, packs=False, shares=False)
+    chosen = one_by_one(model, precision)
     takes_attention = base._supports_attention_backend and base._can_set_attn_implementation()
     if not takes_attention or depends_on_length(base):
         return chosen

@@ -62,6 +62,9 @@ class AdaLoraAttached(PeftAttached):
 
     def after_update(self, step: int) -> None:
         """Note how important every number was in this step, and set the least important singular values to zero."""
+        for _, parameter in self._numbers():
+            if parameter.grad is None:  # no text went through its layer: PEFT's allocator wants a gradient
+                parameter.grad = torch.zeros_like(parameter)
         self.model.base_model.update_and_allocate(step)
 
     def checkpoint_state(self) -> dict[str, Tensor]:

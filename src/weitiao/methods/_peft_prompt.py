@@ -30,6 +30,10 @@ DEFAULT = "default"
 """PEFT's name of the first adapter."""
 KeysValues = tuple[Tensor, Tensor]
 """Keys and values of one block's prefix, each (1, H, n, D)."""
+CHECKED_TOKENS = 5
+"""The tokens of the text that is answered with and without a cached prompt."""
+FP32_TOLERANCE, HALF_TOLERANCE = 1e-3, 0.1
+"""How far the two may lie apart, root mean square, as a share of the logits' spread."""
 CACHE_NAMES = ("past_key_values", "layer_past")
 """What attention modules call the cache they are given."""
 
@@ -165,6 +169,32 @@ class PromptModel(SavesAsUsed, PeftModelForCausalLM):  # type: ignore[misc]  # p
         with torch.no_grad(), self._behind(self._cached_prompt()):
             return self.base_model.generate(*args, **kwargs)
 
+    def require_cache(self) -> None:
+        """Raise ModelError for a base that would answer behind a cached prompt otherwise than it is trained.
+
+        Such are bases with a state beside keys and values (nemotron_h), or with ids read beside embeddings (gemma3n).
+        """
+        base, modes = self.base_model, [(module, module.training) for module in self.modules()]
+        self.eval()
+        try:
+            with torch.no_grad(), refused_without_cache(base):
+                asked, trained = self._answered_and_trained()
+        finally:
+            for module, mode in modes:
+                module.training = mode
+        exact = base.dtype is torch.float32
+        distance = float((asked - trained).square().mean().sqrt()) / (float(trained.std()) or 1.0)
+        if distance > (FP32_TOLERANCE if exact else HALF_TOLERANCE):
+            raise ModelError(_gives_no_cache(base))
+
+    def _answered_and_trained(self) -> tuple[Tensor, Tensor]:
+        """Return the logits (T, V) of a short text behind the prompt as a cache, and as training has them."""
+        ids_1T = torch.arange(CHECKED_TOKENS, device=self.word_embeddings.weight.device)[None]
+        trained = self(input_ids=ids_1T).logits[0, -CHECKED_TOKENS:].float()
+        with self._behind(self._cached_prompt()):
+            asked = self.base_model(input_ids=ids_1T, use_cache=True).logits[0].float()
+        return asked, trained
+
     def _cached_prompt(self) -> list[KeysValues]:
         """Return the keys and values of the virtual tokens: after them, a soft prompt is nothing else."""
         prompt = self.get_prompt(1)
@@ -185,6 +215,17 @@ class PromptModel(SavesAsUsed, PeftModelForCausalLM):  # type: ignore[misc]  # p
             yield
         finally:
             handle.remove()
+
+
+@contextmanager
+def refused_without_cache(base: nn.Module) -> Iterator[None]:
+    """Within the context, what an architecture raises that keeps no cache as others do ends in a ModelError."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(_gives_no_cache(base)) from error
 
 
 def wrapped(model: PreTrainedModel, config: PeftConfig) -> PeftModel:
@@ -241,6 +282,16 @@ def _attention_modules(model: PreTrainedModel) -> list[nn.Module]:
     depth = parts.blocks[0].count(".") + 2
     paths = dict.fromkeys(".".join(path.split(".")[:depth]) for path in parts.attention)
     return [model.get_submodule(path) for path in paths]
+
+
+def _gives_no_cache(base: nn.Module) -> Problem:
+    return Problem(
+        "this architecture's cache does not keep all of the virtual tokens, so its answers would differ from what"
+        " was trained",
+        type(base).__name__,
+        "attention with keys and values in every block, and embeddings that say all of a token",
+        "method.name=lora",
+    )
 
 
 def _takes_no_cache(base: nn.Module) -> Problem:

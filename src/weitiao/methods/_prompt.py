@@ -91,6 +91,10 @@ class PromptMethod(PeftMethod):
         known = task_type(model) == "CAUSAL_LM" and text_path(model).complete
         if self.per_block and not kinds and known and cache_shape(model) is None:
             kinds.append("keys and values of several shapes, or of none")
+        if (
+            getattr(config.get_text_config(), "num_attention_heads", None) is None
+        ):  # RWKV calls its mixer attention
+            kinds.append("no heads")
         if not kinds:
             return []
         what = f"{self.name} needs attention with keys and values in every block"
@@ -107,10 +111,15 @@ class PromptMethod(PeftMethod):
 
     def attach(self, model: PreTrainedModel) -> PeftAttached:
         """Put fresh virtual tokens on a model; raises ModelError where they cannot apply."""
+        from ._peft_prompt import PromptModel, refused_without_cache
+
         self.check(model, model.config)
         attached = self.plan(model)
         if model.device.type != "meta":
-            self.begin(cast("PromptModel", attached.model))
+            with refused_without_cache(model):
+                self.begin(cast("PromptModel", attached.model))
+            if isinstance(attached.model, PromptModel):
+                attached.model.require_cache()
         return attached
 
     @renamed_in_transformers()

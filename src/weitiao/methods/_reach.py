@@ -34,6 +34,7 @@ def left_out(
         "layers that PEFT takes for experts and cannot adapt on packed weights or with these settings": _named(
             weights, dropped
         ),
+        "linear layers that compute in a way of their own": _named(weights, parts.special),
         "modules that a text does not pass through": _off_path(model, weights),
     }
     return [

@@ -36,6 +36,9 @@ class Anatomy:
     """The linear projections of the blocks that an adapter cannot change, as a text does not pass through them."""
     routers: tuple[str, ...]
     """The linear layers of the blocks that choose or weigh experts; an adapter leaves them as they are."""
+    special: tuple[str, ...]
+    """The linear layers of the blocks that compute in a way of their own, such as by groups; an adapter would compute
+    otherwise."""
     experts: tuple[str, ...]
     """The parameters of the blocks that hold one matrix for each expert (experts, rows, columns)."""
     block_norms: tuple[str, ...]
@@ -64,7 +67,7 @@ class Anatomy:
     @property
     def off_path(self) -> tuple[str, ...]:
         """The linear layers of the blocks that an adapter has no place on."""
-        return self.unreachable + self.routers
+        return self.unreachable + self.routers + self.special
 
     @property
     def projections(self) -> tuple[str, ...]:
@@ -97,7 +100,8 @@ def anatomy(model: PreTrainedModel) -> Anatomy:
     experts = expert_parameters(model, stacks, texts)
     reached = [path for path in every if path not in set(unreachable)]
     routers = tuple(p for p in reached if not texts.gives_tensor(p) or _is_router(model, p, experts))
-    inner = [path for path in reached if path not in set(routers)]
+    special = tuple(p for p in reached if p not in set(routers) and _is_special(model.get_submodule(p)))
+    inner = [path for path in reached if path not in {*routers, *special}]
     attention = tuple(path for path in inner if _is_attention(model, stacks, path))
     norms = [path for path, module in model.named_modules() if _is_norm(module)]
     tokens, head = model.get_input_embeddings(), model.get_output_embeddings()
@@ -111,6 +115,7 @@ def anatomy(model: PreTrainedModel) -> Anatomy:
         mlp=tuple(path for path in inner if path not in set(attention)),
         unreachable=unreachable,
         routers=routers,
+        special=special,
         experts=experts,
         block_norms=tuple(path for path in norms if _is_in_any(path, stacks)),
         outer_norms=tuple(path for path in norms if not _is_in_any(path, stacks)),
@@ -226,6 +231,18 @@ def _holds_experts(module: nn.Module) -> bool:
 def _is_norm(module: nn.Module) -> bool:
     """Whether a module is a normalisation layer that has weights; some only divide."""
     return type(module).__name__.endswith("Norm") and next(module.parameters(), None) is not None
+
+
+def _is_special(layer: nn.Module) -> bool:
+    """Whether a linear layer is one by kind only: of a class of the model's own code, with a forward of its own."""
+    from torch import nn
+
+    kind = type(layer)
+    return (
+        isinstance(layer, nn.Linear)
+        and kind.forward is not nn.Linear.forward
+        and ".modeling_" in kind.__module__
+    )
 
 
 def _is_router(model: nn.Module, path: str, experts: Iterable[str]) -> bool:

@@ -15,7 +15,7 @@ from ..core.run_folder import RunFolder
 from ..data.conversation import Example
 from ..data.dataset import Prepared
 from ..data.store import longest_of
-from ..engine.forward import Forward, base_of, choose_forward
+from ..engine.forward import Forward, base_of, choose_forward, one_by_one
 from ..engine.frozen import frozen_blocks_once
 from ..engine.kernels import uses_liger
 from ..engine.liger import use_liger
@@ -88,7 +88,7 @@ def _batches(examples: Sequence[Example], device: torch.device) -> Iterator[dict
 def forward_for(attached: Attached, precision: Precision, log: EventLog) -> Forward:
     """Choose how examples go through a model, saying so where they cannot go through in packs."""
     if not attached.packs:
-        return Forward.on(attached.model, precision, packs=False, shares=False)
+        return one_by_one(attached.model, precision)
     forward = choose_forward(attached.model, precision)
     if not forward.packs:
         log.emit(
