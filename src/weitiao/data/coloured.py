@@ -6,7 +6,7 @@ A token that is only part of a character (as Chinese often is) is shown together
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, cast
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from .template import Template
 
-Fate = Literal["trained", "held_out", "dropped", "bad"]
+Fate = Literal["trained", "held_out", "untrained", "dropped", "bad"]
 
 NO_LIMIT = 2**40
 LONGEST_CHARACTER = 8
@@ -91,8 +91,14 @@ class Sample:
 class Samples:
     """Looks up rows of a gate."""
 
-    def __init__(self, gate: Gate, tokenizer: PreTrainedTokenizerBase | None) -> None:
-        self._gate = gate
+    def __init__(
+        self,
+        gate: Gate,
+        tokenizer: PreTrainedTokenizerBase | None,
+        trained: Collection[str] | None = None,
+    ) -> None:
+        """Take the forms that are trained; left out, all are."""
+        self._gate, self._trained = gate, trained
         self._template = gate.template
         self._words = None if tokenizer is None else _Words(tokenizer, gate.template)
 
@@ -108,7 +114,11 @@ class Samples:
             return Sample(row, *self._bad[row])
         place = store.place(row)
         reason = self._why_dropped.get(row, "")
-        fate: Fate = "dropped" if reason else "held_out" if self._gate.held_out[row] else "trained"
+        fate: Fate = "held_out" if self._gate.held_out[row] else "trained"
+        if self._trained is not None and kind_of_form(form) not in self._trained:
+            fate = "untrained"
+        if reason:
+            fate = "dropped"
         return Sample(
             row,
             place,

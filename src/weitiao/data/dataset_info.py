@@ -32,6 +32,10 @@ COMMON = {
 }  # fmt: skip
 TALK = {"messages": "messages", "chosen": "chosen", "rejected": "rejected", "kto_tag": "label"}
 """What it calls a column -> what the column is called here, by kind of data."""
+USUAL_COLUMNS = {
+    ("prompt", "instruction"), ("input", "input"), ("completion", "output"), ("messages", "conversations"),
+}  # fmt: skip
+"""Our name and its own of columns that an entry has where it names none; rows may be without them."""
 TURNS = ("sharegpt", "openai")
 """What `formatting` says where rows are turns."""
 FORMATTINGS = ("alpaca", *TURNS)

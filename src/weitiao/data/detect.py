@@ -127,7 +127,8 @@ def detect(
         reason, reason_zh = "because data.sources names it", "由 data.sources 指定"
     else:
         others = [other for other in claims if other != name]
-        reason, reason_zh = _because(formats[name], claims[name], others, mapping)
+        there = {ours: theirs for ours, theirs in mapping.items() if theirs in columns}
+        reason, reason_zh = _because(formats[name], claims[name], others, there)
         reason = f"because {reason}"
     names, _ = _renamed(columns, sample, mapping)
     proposals = (
@@ -194,6 +195,16 @@ def _because(
         reason += f" (which says more than {' or '.join(others)})"
         reason_zh += f"（比 {'、'.join(others)} 更具体）"
     return reason, reason_zh
+
+
+def displaced_by(mapping: Mapping[str, str], fields: Mapping[str, object]) -> list[str]:
+    """Return the columns that hold something and are not read because a mapping gives their name to another."""
+    theirs = set(mapping.values())
+    return [
+        ours
+        for ours, their in mapping.items()
+        if ours not in theirs and their in fields and not is_empty(fields.get(ours))
+    ]
 
 
 def rename(row: Row, mapping: Mapping[str, str]) -> Row:

@@ -78,6 +78,11 @@ WORDS: Mapping[str, tuple[str, str]] = {
         "use rows of a form that it trains; training refuses these",
         "换用它能训练的数据形式；训练时会拒绝这些数据",
     ),
+    "nothing_left": ("no row is left to train on", "没有剩下任何可训练的数据"),
+    "nothing_left_fix": (
+        "see why the rows are left out; training refuses data of which nothing is left",
+        "请看各行未用的原因；没有数据可用时训练会被拒绝",
+    ),
     "unused_columns": ("columns and keys of turns that are not used: ", "没有用到的列和轮次的键："),
     "unused_fix": (
         "where one matters, name what it is: data.columns.OURS=YOURS",
@@ -107,6 +112,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "fate.trained": ("trained on", "用于训练"),
     "fate.held_out": ("held out", "留出"),
     "fate.dropped": ("left out", "未用"),
+    "fate.untrained": ("not trained by the objective", "训练目标不训练它"),
     "fate.bad": ("cannot be used", "无法使用"),
     "legend": ("legend", "图例"),
     "legend.context": ("context", "上下文"),

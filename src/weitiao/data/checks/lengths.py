@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from ..conversation import Conversation
 from ..forms import AnyForm
 from ..reason_words import reason_zh
+from ..render import NO_TOKEN
+from ..render import NOTHING_TRAINED as NOTHING_TRAINED_REASON
 from ._base import Check, Finding, GateContext, Hits, Outcome, RowFacts
 from ._kinds import Kind, gravest_first
 
@@ -21,6 +24,16 @@ LEFT_OUT = Kind(
     "a higher data.max_length, data.overlong=cut, or shorter rows",
     "调高 data.max_length，或设 data.overlong=cut，或缩短这些行",
 )
+STILL_LEFT_OUT = replace(
+    LEFT_OUT, fix="a higher data.max_length, or shorter rows", fix_zh="调高 data.max_length，或缩短这些行"
+)
+"""The same where data.overlong=cut is set already."""
+WITHOUT_LOSS = replace(
+    LEFT_OUT,
+    fix="give an answer a weight above 0, or take these rows out",
+    fix_zh="让某个回答的 weight 大于 0，或删去这些行",
+)
+"""The same where length is not the reason."""
 CUT = Kind(
     "warning",
     "rows lose their earliest turns or the end of an answer to fit data.max_length",
@@ -110,7 +123,7 @@ class Lengths(Check):
     def findings(self, outcome: Outcome) -> list[Finding]:
         """Name what was left out, by reason, and what was cut."""
         found = [
-            LEFT_OUT.finding(self.name, hits, outcome.rows, reason, reason_zh(reason))
+            self._left_out(reason).finding(self.name, hits, outcome.rows, reason, reason_zh(reason))
             for reason, hits in self.dropped.items()
         ]
         if len(self.cut):
@@ -120,6 +133,12 @@ class Lengths(Check):
         if len(self.questions):
             found.append(QUESTIONS.finding(self.name, self.questions, outcome.rows))
         return gravest_first(found)
+
+    def _left_out(self, reason: str) -> Kind:
+        """Return the words for a reason, with what helps against it."""
+        if reason in (NOTHING_TRAINED_REASON, NO_TOKEN):
+            return WITHOUT_LOSS
+        return STILL_LEFT_OUT if self.context.settings.overlong == "cut" else LEFT_OUT
 
     def facts(self, outcome: Outcome) -> Mapping[str, Any]:
         """Return the histogram in tokens, quantiles, and the share of trained tokens in all and by example."""
