@@ -165,7 +165,7 @@ FACTS: Mapping[str, tuple[str, str]] = {
     "answers": ("answers", "回答"),
     "one_word": ("of one word", "只有一个词的"),
     "mail_addresses": ("mail addresses", "邮箱地址"),
-    "phone_or_identity_numbers": ("phone or identity numbers", "电话或身份证号码"),
+    "phone_or_identity_numbers": ("phone, identity or card numbers", "电话、身份证或卡号"),
     "rows_compared": ("rows compared with serving", "与推理时比对的行"),
     "answers_with_trained_stop": ("answers with a trained stop token", "停止词元参与训练的回答"),
     "pad_token": ("pad token", "填充词元"),
