@@ -109,7 +109,7 @@ class GatePrinter:
             why = found["why" if self._language == "en" else "why_zh"]
             yield "format", f"{found['format']}: {found['source']} ({why})" if why else found["format"]
             if found.get("proposals"):
-                yield "note", found["proposals"]
+                yield "note", f"{self._say('problem.remedy')}: {found['proposals']}"
         counts = {
             "read": view.read,
             "kept": view.kept,

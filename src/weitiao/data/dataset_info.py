@@ -122,6 +122,9 @@ def _is_list(path: Path) -> bool:
 
 
 def _unknown(path: Path, name: str, entries: Mapping[str, Any]) -> Problem:
+    if name in entries:
+        got, expected = repr(entries[name])[:60], 'an object, as {"file_name": "data.json"}'
+        return Problem(f"{path}: the entry {name!r} is no object", got, expected)
     near = " or ".join(f"{path}:{one}" for one in nearest(name, entries))
     return Problem(f"{path} has no data set {name!r}", name, "one of " + ", ".join(entries), near)
 

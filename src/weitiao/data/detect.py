@@ -234,7 +234,8 @@ def _standing(formats: Mapping[str, Format], claims: Mapping[str, frozenset[str]
 
 def _asking(sample: Sequence[Row], columns: set[str], claims: Mapping[str, frozenset[str]]) -> Problem:
     """Describe columns that fit no format or several, with what each format wants and what to write."""
-    formats, got = load_formats(), ", ".join(sorted(columns))
+    formats = load_formats()
+    got = ", ".join(sorted(set().union(*(row.fields for row in sample)) or columns))
     name = sample[0].source if sample else "the data"
     asked = formats if not claims else {name: formats[name] for name in claims}
     expected = "\n".join(

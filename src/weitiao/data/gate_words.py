@@ -179,7 +179,7 @@ FACTS: Mapping[str, tuple[str, str]] = {
     "held_out": ("held-out rows", "留出的行"),
     "question": ("same question", "问题相同"),
     "tokens": ("tokens", "词元"),
-    "rows": ("rows", "行"),
+    "rows": ("rows in all", "总行数"),
 }
 """The name of a fact that a check gives -> what it is called; one that is not here is called by its name."""
 
