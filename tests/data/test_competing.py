@@ -157,6 +157,15 @@ def test_a_row_that_is_not_to_be_used_is_refused(
     assert dict(both.tally.forms) == {"conversation": 1}
 
 
+def test_rows_to_measure_with_are_of_another_split(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps({**ALPACA, "split": split}))
+    trained, measured = str(tmp_path / "train.jsonl"), str(tmp_path / "test.jsonl")
+    gate = open_data(DataSettings(sources=[trained], held_out_path=measured))
+    assert dict(gate.tally.forms) == {"conversation": 2}
+    assert not gate.problems and not gate.tally.bad
+
+
 @pytest.mark.parametrize("name", FORMATS.names())
 def test_every_format_asks_whether_a_row_is_to_be_used(name: str) -> None:
     one = FORMATS.load(name)()

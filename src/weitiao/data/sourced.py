@@ -12,6 +12,7 @@ from .awaited import Awaited
 from .bad_rows import BadRow, problems_of
 from .conversation import Row
 from .detect import LAST_RESORT, Detected, detect, known_columns
+from .formats._choosing import SPLIT
 from .headers import no_header, with_header_hint
 from .ignored import Ignored
 from .pipeline import EFFORT, Chunk, Effort, chunks_of
@@ -55,9 +56,13 @@ class Sourced:
         return {**self.settings.columns, **source.columns}
 
     def _held_out(self, path: str) -> SourceSettings:
-        """Return the source of a file of its own to measure with, read without what the sources are read without."""
-        ignored = dict.fromkeys(name for one in self.settings.sources for name in one.ignore_columns)
+        """Return the source of a file of its own to measure with, read without what the sources are read without, and
+        without the name of its split, which is another than that of the rows to train on."""
+        ignored = dict.fromkeys((*self._asked_to_ignore(), *sorted(SPLIT)))
         return SourceSettings(path=path, ignore_columns=list(ignored))
+
+    def _asked_to_ignore(self) -> list[str]:
+        return [name for one in self.settings.sources for name in one.ignore_columns]
 
     def _chunks_of(self, source: SourceSettings) -> Iterator[Chunk]:
         streams: list[Stream] = []
@@ -174,7 +179,9 @@ class Sourced:
             if theirs not in met
         ]
         missed += [
-            ("data.sources.ignore_columns=", name) for name, found in self._ignored.items() if not found
+            ("data.sources.ignore_columns=", name)
+            for name, found in self._ignored.items()
+            if not found and name in self._asked_to_ignore()
         ]
         return problems + [
             Problem(

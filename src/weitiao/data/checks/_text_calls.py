@@ -7,21 +7,25 @@ import re
 from collections.abc import Iterator
 
 MARKS = (
-    "tool_call",
-    "function_call",
-    "functioncall",
-    "TOOL_CALLS]",
-    "FUNCTION✿",
-    "<function=",
-    "python_tag|>",
-)
+    "tool_call", "function_call", "functioncall", "TOOL_CALLS]", "FUNCTION✿", "<function=", "python_tag|>", "<invoke",
+    "Action Input:", "tool▁sep",
+)  # fmt: skip
 """One of these stands in every text that holds a call."""
 TAG = re.compile(r"<(/?)(tool_calls?|function_calls?)>", re.IGNORECASE)
 OPEN_ENDED = re.compile(r"<functioncall>|\[TOOL_CALLS\]|<\|python_tag\|>", re.IGNORECASE)
 """Marks behind which a call stands with no closing tag (Glaive's, Mistral's, Llama's)."""
-NAMED = re.compile(r"<function=[^>\n]*>(.*?)(</function>|\Z)", re.DOTALL)
+NAMED = re.compile(r"<function=[^>\n]{0,200}>(.*?)(</function>|\Z)", re.DOTALL)
 """Llama 3.1's and Qwen3-Coder's."""
-QWEN = re.compile(r"✿FUNCTION✿.*?✿ARGS✿[:：]?(.*?)(?=✿RESULT✿|✿FUNCTION✿|\n✿|\Z)", re.DOTALL)
+QWEN = re.compile(r"✿FUNCTION✿[^✿]{0,200}✿ARGS✿[:：]?(.*?)(?=✿RESULT✿|✿FUNCTION✿|\n✿|\Z)", re.DOTALL)
+WITH_ENDS = (
+    re.compile(r"<\|tool_call_argument_begin\|>(.*?)(<\|tool_call_end\|>|\Z)", re.DOTALL),
+    re.compile(r"<｜tool▁sep｜>[^\n]{0,200}\n```json\n(.*?)```\s*(<｜tool▁call▁end｜>|\Z)", re.DOTALL),
+)
+"""Arguments as Kimi's and DeepSeek's templates write them."""
+INPUT = re.compile(r"^Action Input:\s*(?=[{\[])", re.MULTILINE)
+"""Arguments as ReAct has them (https://arxiv.org/abs/2210.03629)."""
+ELEMENTS = ("invoke", "parameter", "arg_key", "arg_value")
+"""Tags within a call that is written without JSON."""
 NO_JSON = ("<function=", "<arg_key>", "<invoke", "<parameter", "<tool_name>", "<name>")
 """What a call in tags holds that is written without JSON (Qwen3-Coder's, GLM's, Anthropic's)."""
 PYTHON = re.compile(r"\[?\w+\(.*\)\]?", re.DOTALL)
@@ -60,6 +64,21 @@ def _faults(text: str) -> Iterator[str]:
             yield "" if _json_of(inner) is not None else NOT_JSON
     for call in QWEN.finditer(text):
         yield "" if _json_of(call[1].strip()) is not None else NOT_JSON
+    for call in (one for kind in WITH_ENDS for one in kind.finditer(text)):
+        yield NOT_CLOSED if not call[2] else "" if isinstance(_json_of(call[1].strip()), dict) else NOT_JSON
+    for mark in INPUT.finditer(text):
+        yield _open_ended(text[mark.end() :], has_name=False)
+    yield _unbalanced(text)
+
+
+def _unbalanced(text: str) -> str:
+    """Return whether an element within a call is opened more or less often than it is closed."""
+    for name in ELEMENTS:
+        opened = sum(text.count(f"<{name}{behind}") for behind in (" ", ">", "="))
+        closed = text.count(f"</{name}>")
+        if opened != closed:
+            return NOT_CLOSED if opened > closed else NOT_OPENED
+    return ""
 
 
 def _in_tags(text: str) -> Iterator[str]:
@@ -105,7 +124,7 @@ def _each_whole(lines: list[str]) -> bool:
     return all(line.strip().startswith("{") and line.strip().endswith("}") for line in lines)
 
 
-def _open_ended(rest: str) -> str:
+def _open_ended(rest: str, has_name: bool = True) -> str:
     """Return what is wrong with a call that goes on to an end nobody marks."""
     found = ARGUMENTS.search(rest, 0, 200)
     arguments = rest[found.end() :].lstrip() if found else rest
@@ -115,13 +134,27 @@ def _open_ended(rest: str) -> str:
         value, _ = DECODER.raw_decode(arguments)
     except (ValueError, RecursionError):
         return NOT_JSON
-    return "" if found else _named(value)
+    return "" if found or not has_name else _named(value)
 
 
 def _named(found: object) -> str:
+    """Return what is wrong with a call, or a list of them."""
     calls = found if isinstance(found, list) else [found]
-    named = all(isinstance(call, dict) and {"name", "function", "tool_name"} & call.keys() for call in calls)
-    return "" if named and calls else NO_NAME
+    return next(filter(None, map(_fault_of, calls)), "") if calls else NO_NAME
+
+
+def _fault_of(call: object) -> str:
+    function = call.get("function", call) if isinstance(call, dict) else None
+    if not isinstance(function, dict):
+        return "" if isinstance(function, str) and function else NO_NAME
+    name = function.get("name", function.get("tool_name"))
+    if not isinstance(name, str) or not name.strip():
+        return NO_NAME
+    arguments = function.get("arguments", function.get("parameters"))
+    if isinstance(arguments, str):
+        arguments = _json_of(arguments) if arguments.strip() else {}
+        return "" if isinstance(arguments, dict) else NOT_JSON
+    return "" if arguments is None or isinstance(arguments, dict) else NOT_JSON
 
 
 def _json_of(text: str) -> object:
