@@ -17,6 +17,7 @@ from ..core.errors import DataError, Problem, nearest
 from .conversation import Conversation, Example, Message
 from .forms import AnyForm, Text, Tokens, kind_of_form, parts
 from .gate import Gate, kept_rows
+from .problem_words import detail_zh
 from .reason_words import reason_zh
 from .render import RenderedRow, render_chunk
 
@@ -181,7 +182,7 @@ class Samples:
                 bad["place"],
                 "bad",
                 ": ".join(filter(None, (bad["reason"], bad["detail"]))),
-                "：".join(filter(None, (reason_zh(bad["reason"]), bad["detail"]))),
+                "：".join(filter(None, (reason_zh(bad["reason"]), detail_zh(bad["detail"])))),
             )
             for bad in self._gate.tally.bad
         }
