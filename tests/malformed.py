@@ -63,7 +63,7 @@ MALFORMED: dict[str, tuple[str, bytes, str, str]] = {
     "pickle": ("a.pkl", PICKLE, "", "never read"),
     "pickle under .jsonl": ("a.jsonl", PICKLE, ":1", "never read"),
     "safetensors": ("a.safetensors", safetensors_bytes(), "", "a model's weights"),
-    "too few and too many cells": ("a.csv", b"a,b\n1,2\n1\n", ":3", "not 2 cells"),
+    "too few and too many cells": ("a.csv", b"a,b\n1,2\n1\n", ":3", "than 2 cells"),
     "text behind a quote": ("a.csv", b'a,b\n1,2\n"1"x,2\n', ":3", "quotes"),
     "a quote never closed": ("a.csv", b'a,b\n1,2\n"1,2\n3,4\n', ":3", "quotes"),
     "two columns of one name": ("a.csv", b"a,b,a\n1,2,3\n", ":1", "'a'"),

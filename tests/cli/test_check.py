@@ -252,6 +252,9 @@ def test_rows_that_the_objective_does_not_train_cannot_be_trained(tmp_path: Path
     shown = " ".join(capsys.readouterr().out.split())
     assert shown.startswith("✗ Errors: this data cannot be trained on as it is.")
     assert "rows are of the form 'preference', which the objective sft does not train" in shown
+    assert "pairs.json:1 not trained by the objective" in shown
+    (loaded,) = [overview(open_data(settings_of(path)), {"sft": {"conversation"}})]
+    assert (loaded.kept, loaded.trained_on) == (1, 0)
     assert run(["check", str(path), "--lang", "zh", "data.held_out=0"]) == 3
     assert "训练目标 sft 不训练它" in "".join(capsys.readouterr().out.split("\n"))
     run_file = tmp_path / "run.yaml"
@@ -261,6 +264,25 @@ def test_rows_that_the_objective_does_not_train_cannot_be_trained(tmp_path: Path
     assert run(["check", str(run_file)]) == 3
     assert run(["check", str(path), "objective=stf"]) == 2
     assert "sft" in capsys.readouterr().err
+
+
+def settings_of(path: Path, **more: object) -> DataSettings:
+    """Return the settings that read a file."""
+    return DataSettings(sources=[str(path)], held_out=0, **more)  # type: ignore[arg-type]
+
+
+def test_data_of_which_nothing_is_left_cannot_be_trained(
+    tmp_path: Path, chatml_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    path = write_rows(tmp_path / "a.jsonl", [{"instruction": "why " * 90, "output": "so"}])
+    for overlong, fix in (
+        ("cut", "a higher data.max_length, or shorter rows"),
+        ("drop", "data.overlong=cut"),
+    ):
+        gate = open_data(settings_of(path, max_length=16, overlong=overlong), chatml_tokenizer)
+        error, warning = overview(gate).findings[:2]
+        assert (error.severity, error.what) == ("error", "no row is left to train on")
+        assert fix in warning.fix
 
 
 def test_columns_that_are_not_used_are_listed(tmp_path: Path, capsys: Captured) -> None:

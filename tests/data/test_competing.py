@@ -235,3 +235,36 @@ def test_a_mask_that_can_mean_both_is_refused(key: str) -> None:
     ):
         with pytest.raises(RowError, match="how much something counts"):
             one.parse(Row(row, "x", 1))
+
+
+def test_a_column_that_a_mapping_displaces_is_listed(tmp_path: Path) -> None:
+    row = {"q2": "Why?", "instruction": "Where?", "input": "Bern", "output": "There."}
+    gate = look(tmp_path / "a.jsonl", [row, {**row, "instruction": ""}], columns={"instruction": "q2"})
+    assert [*gate.tally.unused.values()] == [{"instruction": 1}]
+    swapped = look(
+        tmp_path / "b.jsonl",
+        [row],
+        columns={"instruction": "output", "output": "instruction", "system": "q2"},
+    )
+    assert not swapped.tally.unused and not swapped.problems
+
+
+def test_a_column_of_a_sources_own_mapping_that_no_row_has_is_refused(tmp_path: Path) -> None:
+    rows = [{"instruction": "Why?", "sysprompt": "Be brief.", "output": "So."}]
+    gate = look(tmp_path / "a.jsonl", rows, columns={"system": "sysprmpt", "input": "nope"})
+    assert [(one.got, one.remedy) for one in gate.problems] == [
+        ("sysprmpt, as its system", "sysprompt"),
+        ("nope, as its input", ""),
+    ]
+    assert "'nope'" not in gate.tally.detected[0]["why"]
+
+
+def test_the_usual_columns_of_an_entry_may_be_missing(tmp_path: Path) -> None:
+    talk = [{"from": "human", "value": "q"}]
+    row = {
+        "conversations": talk,
+        "chosen": {"from": "gpt", "value": "a"},
+        "rejected": {"from": "gpt", "value": "b"},
+    }
+    gate = look(tmp_path / "a.jsonl", [row], columns={"prompt": "instruction"})
+    assert not gate.problems

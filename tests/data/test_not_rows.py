@@ -328,3 +328,18 @@ def test_tables_and_keys_in_a_text_are_named(text: str, said: str, tmp_path: Pat
 def test_texts_that_are_no_tables_stay_texts(text: str, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(text)
     assert read_source(SourceSettings(path=str(tmp_path / "a.txt"))).rows
+
+
+def test_columns_are_called_as_their_file_names_them(tmp_path: Path) -> None:
+    path = tmp_path / "batch.jsonl"
+    path.write_text('{"custom_id": "1", "body": {"a": 1}}\n' * 2, encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        check_data(DataSettings(sources=[str(path)], held_out=0))  # type: ignore[arg-type]
+    assert [problem.got for problem in caught.value.problems] == ["body, custom_id"]
+
+
+def test_an_entry_that_is_no_object_is_named_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "dataset_info.json"
+    path.write_text('{"k14": [], "a": {"file_name": "a.json"}}', encoding="utf-8")
+    with pytest.raises(DataError, match="the entry 'k14' is no object"):
+        expand_source(SourceSettings(path=f"{path}:k14"))

@@ -16,7 +16,7 @@ from weitiao.core.errors import DataError, SettingsError
 from weitiao.data.coloured import Sample, Samples, put_back
 from weitiao.data.conversation import Example
 from weitiao.data.gate import Gate, open_data
-from weitiao.data.gate_words import CHECKS, FACTS, WORDS, Language
+from weitiao.data.gate_words import CHECKS, FACTS, WORDS, Language, say
 from weitiao.data.overview import overview
 from weitiao.data.page import MARKER, Chart, _charts, _numbers, page, require_free, rows_to_show, write_page
 from weitiao.data.settings import DataSettings
@@ -211,6 +211,9 @@ def test_data_that_cannot_be_read_gives_a_page_too(tmp_path: Path) -> None:
     gate = open_data(DataSettings(sources=[str(tmp_path / "none.json")]))
     made = rendered(gate, Samples(gate, None))
     assert overview(gate).verdict == "error" and "none.json" in made
+    # A heading with nothing under it says that there is something.
+    for name in ("findings", "charts", "formats"):
+        assert f">{say('en', name)}<" not in made, name
 
 
 def test_only_pages_of_ours_are_overwritten(tmp_path: Path, opened: Opened) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import datasets
 import numpy
 import pandas
+import pyarrow
 import pytest
 import torch
 from pydantic import ValidationError
@@ -85,6 +87,49 @@ def test_what_arrow_padded_is_left_out_and_what_was_written_stays(tmp_path: Any)
     assert [row.fields for row in read_source(SourceSettings(rows=written)).rows] == written
     built = pandas.DataFrame(written)
     assert [row.fields for row in read_source(SourceSettings(rows=built)).rows] == written
+
+
+def test_tables_of_arrow_give_rows() -> None:
+    class Offered:
+        """A table as polars has it: its content as a stream, its columns' names."""
+
+        columns = ("messages", "n")
+
+        def __init__(self, made: pyarrow.Table) -> None:
+            self._made = made
+
+        def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+            """Return the stream."""
+            return self._made.__arrow_c_stream__(requested_schema)
+
+    made = pyarrow.Table.from_pylist(ROWS)
+    (batch,) = made.to_batches()
+    for given in (made, batch, Offered(made)):
+        settings = DataSettings.model_validate(given)
+        assert [row.fields for row in read_source(settings.sources[0]).rows] == ROWS
+    twice = pyarrow.table([[1], [2]], names=["a", "a"])
+    with pytest.raises(DataError, match="two columns of one name"):
+        read_source(SourceSettings(rows=twice))
+
+
+def test_one_split_of_a_dataset_dict_is_read() -> None:
+    train, test = datasets.Dataset.from_list(ROWS), datasets.Dataset.from_list(ROWS[:1])
+    given = datasets.DatasetDict(train=train, test=test)
+    for settings in (DataSettings.model_validate(given), DataSettings(sources=given)):  # type: ignore[arg-type]
+        assert [row.fields for row in read_source(settings.sources[0]).rows] == ROWS
+    assert len(read_source(SourceSettings(rows=given, split="test")).rows) == 1
+    with pytest.raises(ValidationError, match="no split 'train', only test, dev"):
+        DataSettings(sources=datasets.DatasetDict(test=test, dev=test))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("missing", [math.nan, None, pandas.NA])
+def test_a_weight_that_is_missing_in_a_frame_is_refused(missing: object) -> None:
+    rows = {"question": ["q", "r"], "answer": ["a", "b"], "note": ["x", missing]}
+    assert check_data(DataSettings(sources=[SourceSettings(rows=pandas.DataFrame(rows))])).tally.read == 2
+    kind = "Float64" if missing is pandas.NA else float
+    frame = pandas.DataFrame(rows).assign(weight=pandas.array([0.5, missing], dtype=kind))
+    with pytest.raises(DataError, match="'weight' is no finite number"):
+        check_data(DataSettings(sources=[SourceSettings(rows=frame)]))
 
 
 def test_two_columns_of_one_name_are_refused() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from real_templates import PHI4, REAL
 from template_zoo import NAMES, dicts, talk, tokenizer
-from weitiao.data.conversation import Conversation, Message
+from weitiao.data.conversation import Conversation, Example, Message
 from weitiao.data.encoder import Encoder, Segment
 from weitiao.data.formats._base import RowError
 from weitiao.data.forms import Pair, Preference, Text
@@ -51,7 +51,16 @@ DATA = {"sources": [{"rows": [{"a": 1}]}]}
 
 def trained(template: Template, one: Conversation, masks: Masks, name: str) -> list[tuple[str, float]]:
     """Return (text, weight) of each stretch of one weight in the last example of a conversation."""
-    example = template.render(one, masks)[-1]
+    return stretches_of(template.render(one, masks)[-1], name)
+
+
+def all_trained(template: Template, one: Conversation, name: str) -> list[tuple[str, float]]:
+    """Return the same of all its examples, one behind the other."""
+    return [stretch for example in template.render(one) for stretch in stretches_of(example, name)]
+
+
+def stretches_of(example: Example, name: str) -> list[tuple[str, float]]:
+    """Return (text, weight) of each stretch of one weight."""
     stretches: list[tuple[list[int], float]] = []
     for token, weight in zip(example.ids, example.weights, strict=True):
         if not stretches or stretches[-1][1] != weight:
@@ -152,12 +161,42 @@ def test_what_is_trained_goes_by_setting_and_by_message() -> None:
     ]
     stretches = trained(template, replace(one, messages=tuple(weighed)), Masks(), "chatml")
     assert [(text, weight) for text, weight in stretches if weight] == [
-        ("\n<|im_start|>user\nr<|im_end|>\n"[1:], 0.5),
+        ("r<|im_end|>", 0.5),
         ("two<|im_end|>", 0.25),
     ]
     silent = tuple(replace(message, weight=0.0) for message in one.messages)
     (row,) = render_chunk([replace(one, messages=silent)], template, DataSettings(**DATA))
     assert "no token of it is trained" in row.dropped
+
+
+@pytest.mark.parametrize("words", ["What is im?", "user", " tea "])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_question_with_a_weight_trains_its_words_and_nothing_of_the_template(name: str, words: str) -> None:
+    template, one = choose_template(tokenizer(name)), talk(words, "one", "r", "two")
+    asked, *rest = one.messages
+    stretches = all_trained(template, replace(one, messages=(replace(asked, weight=0.5), *rest)), name)
+    (text,) = [text for text, weight in stretches if weight == 0.5]
+    ends = tokenizer(name).convert_ids_to_tokens(sorted(template.stop_ids))
+    assert {text.strip().removesuffix(end).strip() for end in ends} >= {words.strip()}
+
+
+def test_a_system_text_that_the_template_folds_into_a_question_has_no_weight_of_its_own() -> None:
+    template, one = choose_template(tokenizer("no_system")), talk("q", "one", system="Be brief.")
+    asked, *rest = one.messages
+    with pytest.raises(RowError, match="weight cannot be placed"):
+        template.render(replace(one, messages=(replace(asked, weight=1.0), *rest)))
+
+
+def test_answers_that_a_template_changes_are_not_lost_beside_a_weighed_question() -> None:
+    template = choose_template(tokenizer("drops_thinking"))
+    one = talk("q", "<think>hm</think>one", "r", "two")
+    messages = tuple(replace(m, weight=0.5) if m.role == "user" else m for m in one.messages)
+    stretches = all_trained(template, replace(one, messages=messages), "drops_thinking")
+    assert [text for text, weight in stretches if weight == 0.5] == ["q<|im_end|>", "r<|im_end|>"]
+    assert [text for text, weight in stretches if weight == 1.0] == [
+        "<think>hm</think>one<|im_end|>",
+        "two<|im_end|>",
+    ]
 
 
 @pytest.mark.parametrize("name", ["chatml", "qwen3", "llama2"])

@@ -32,9 +32,14 @@ def packed(text: bytes, mebibytes: int, before: bytes = b"", after: bytes = b"")
     return content.getvalue()
 
 
+def zstandard_of(content: bytes) -> bytes:
+    """Return a .zst."""
+    return bytes(pyarrow.Codec("zstd").compress(content, asbytes=True))
+
+
 def zstandard() -> bytes:
     """Return a .zst of rows that are alike."""
-    return bytes(pyarrow.Codec("zstd").compress(b'{"a": 1}\n' * (200 * MIB // 9), asbytes=True))
+    return zstandard_of(b'{"a": 1}\n' * (200 * MIB // 9))
 
 
 def table(**columns: pyarrow.Array) -> pyarrow.Table:
@@ -116,6 +121,16 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "a long cell": ("a.xlsx", long_cell),
     "wide rows": ("a.xlsx", wide_rows),
 }
+
+
+@pytest.mark.parametrize("ending", ["gz", "zst"])
+def test_a_packed_file_is_measured_before_its_first_row(ending: str, tmp_path: Path) -> None:
+    text = b'{"instruction": "q", "output": "' + b"x" * 400 + b'"}\n'
+    path = tmp_path / f"a.jsonl.{ending}"
+    whole = text * (150 * MIB // len(text))
+    path.write_bytes(gzip.compress(whole) if ending == "gz" else zstandard_of(whole))
+    with pytest.raises(DataError, match="decompression bomb"):
+        next(iter(open_source(SourceSettings(path=str(path)))))
 
 
 @pytest.mark.parametrize("what", BOMBS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import yaml
 
@@ -13,6 +14,7 @@ from weitiao.data.settings import DataSettings
 from weitiao.engine.settings import TrainSettings
 from weitiao.methods import METHODS
 from weitiao.models.settings import ModelSettings
+from weitiao.recipe.api import train
 from weitiao.recipe.recipe import DECIDES_NOTHING, Recipe, dotted, homes_of, parse_recipe, read_recipe
 
 LEAST: dict[str, Any] = {"model": "smollm2-135m", "data": "my.json", "out": "runs/a"}
@@ -276,3 +278,11 @@ def test_a_setting_of_sources_reaches_each_of_them(tmp_path: Path) -> None:
         )
         assert {source.encoding for source in recipe.data.sources} == {"gb18030"}
         assert recipe.data.sources[0].path == "a.json"
+
+
+def test_a_dataset_dict_is_data_not_a_block_of_settings(tmp_path: Path) -> None:
+    rows = datasets.Dataset.from_list([{"question": "q", "answer": "a"}])
+    with pytest.raises(SettingsError, match="no split 'train', only test"):
+        train(model="none", data=datasets.DatasetDict(test=rows), out=tmp_path / "run")
+    with pytest.raises(SettingsError, match="no block has a setting odd"):
+        train(model="none", data=datasets.DatasetDict(train=rows), out=tmp_path / "run", odd=1)

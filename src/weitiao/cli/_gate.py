@@ -20,6 +20,7 @@ from ..data.coloured import Passage, Sample, Token
 from ..data.gate import Gate
 from ..data.gate_words import CHECKS, LANGUAGES, Language, called, say
 from ..data.overview import Bin, Overview
+from ..data.problem_words import place_zh, problem_zh
 
 SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "note": "blue"}
 SIGNS = {"error": "✗", "warning": "!", "note": "·", "ok": "✓"}
@@ -109,7 +110,7 @@ class GatePrinter:
             why = found["why" if self._language == "en" else "why_zh"]
             yield "format", f"{found['format']}: {found['source']} ({why})" if why else found["format"]
             if found.get("proposals"):
-                yield "note", found["proposals"]
+                yield "note", f"{self._say('problem.remedy')}: {found['proposals']}"
         counts = {
             "read": view.read,
             "kept": view.kept,
@@ -131,6 +132,8 @@ class GatePrinter:
         return self._say("comma").join(f"{count:,} {self._say(key)}" for key, count in shown.items())
 
     def _problem(self, problem: Problem) -> Text:
+        if self._language == "zh":
+            problem = problem_zh(problem)
         text = Text(f"{SIGNS['error']} {problem.what}", style="bold red")
         parts = {"got": problem.got, "expected": problem.expected, "remedy": problem.remedy}
         for key, said in parts.items():
@@ -157,7 +160,7 @@ class GatePrinter:
         check = called(CHECKS, finding.check)[self._index]
         text = Text(visible(finding.what if english else finding.what_zh), style="bold")
         text.append(f"  [{check}]", style="not bold dim")
-        for place in finding.places:
+        for place in finding.places if english else map(place_zh, finding.places):
             text.append(f"\n{self._say('places')} {visible(view.short(place))}", style="not bold dim")
         if finding.count > len(finding.places) > 0:
             more = self._say("more", count=f"{finding.count - len(finding.places):,}")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +97,7 @@ def command(
     progress = Progress(language, sys.stderr.isatty())
     gate = open_data(data, tokenizer, seed, stops, progress)
     progress.end()
-    view, samples = overview(gate, trained), Samples(gate, tokenizer)
+    view, samples = overview(gate, trained), Samples(gate, tokenizer, {*chain(*trained.values())})
     rows = _asked(samples, numbers, places)
     if html is not None:
         shown = sorted({*rows, *rows_to_show(view, samples)})

@@ -6,7 +6,7 @@ A token that is only part of a character (as Chinese often is) is shown together
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, cast
@@ -17,6 +17,7 @@ from ..core.errors import DataError, Problem, nearest
 from .conversation import Conversation, Example, Message
 from .forms import AnyForm, Text, Tokens, kind_of_form, parts
 from .gate import Gate, kept_rows
+from .problem_words import detail_zh
 from .reason_words import reason_zh
 from .render import RenderedRow, render_chunk
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from .template import Template
 
-Fate = Literal["trained", "held_out", "dropped", "bad"]
+Fate = Literal["trained", "held_out", "untrained", "dropped", "bad"]
 
 NO_LIMIT = 2**40
 LONGEST_CHARACTER = 8
@@ -91,8 +92,14 @@ class Sample:
 class Samples:
     """Looks up rows of a gate."""
 
-    def __init__(self, gate: Gate, tokenizer: PreTrainedTokenizerBase | None) -> None:
-        self._gate = gate
+    def __init__(
+        self,
+        gate: Gate,
+        tokenizer: PreTrainedTokenizerBase | None,
+        trained: Collection[str] | None = None,
+    ) -> None:
+        """Take the forms that are trained; left out, all are."""
+        self._gate, self._trained = gate, trained
         self._template = gate.template
         self._words = None if tokenizer is None else _Words(tokenizer, gate.template)
 
@@ -108,7 +115,11 @@ class Samples:
             return Sample(row, *self._bad[row])
         place = store.place(row)
         reason = self._why_dropped.get(row, "")
-        fate: Fate = "dropped" if reason else "held_out" if self._gate.held_out[row] else "trained"
+        fate: Fate = "held_out" if self._gate.held_out[row] else "trained"
+        if self._trained is not None and kind_of_form(form) not in self._trained:
+            fate = "untrained"
+        if reason:
+            fate = "dropped"
         return Sample(
             row,
             place,
@@ -171,7 +182,7 @@ class Samples:
                 bad["place"],
                 "bad",
                 ": ".join(filter(None, (bad["reason"], bad["detail"]))),
-                "：".join(filter(None, (reason_zh(bad["reason"]), bad["detail"]))),
+                "：".join(filter(None, (reason_zh(bad["reason"]), detail_zh(bad["detail"])))),
             )
             for bad in self._gate.tally.bad
         }

@@ -32,6 +32,10 @@ COMMON = {
 }  # fmt: skip
 TALK = {"messages": "messages", "chosen": "chosen", "rejected": "rejected", "kto_tag": "label"}
 """What it calls a column -> what the column is called here, by kind of data."""
+USUAL_COLUMNS = {
+    ("prompt", "instruction"), ("input", "input"), ("completion", "output"), ("messages", "conversations"),
+}  # fmt: skip
+"""Our name and its own of columns that an entry has where it names none; rows may be without them."""
 TURNS = ("sharegpt", "openai")
 """What `formatting` says where rows are turns."""
 FORMATTINGS = ("alpaca", *TURNS)
@@ -118,6 +122,9 @@ def _is_list(path: Path) -> bool:
 
 
 def _unknown(path: Path, name: str, entries: Mapping[str, Any]) -> Problem:
+    if name in entries:
+        got, expected = repr(entries[name])[:60], 'an object, as {"file_name": "data.json"}'
+        return Problem(f"{path}: the entry {name!r} is no object", got, expected)
     near = " or ".join(f"{path}:{one}" for one in nearest(name, entries))
     return Problem(f"{path} has no data set {name!r}", name, "one of " + ", ".join(entries), near)
 

@@ -127,7 +127,8 @@ def detect(
         reason, reason_zh = "because data.sources names it", "由 data.sources 指定"
     else:
         others = [other for other in claims if other != name]
-        reason, reason_zh = _because(formats[name], claims[name], others, mapping)
+        there = {ours: theirs for ours, theirs in mapping.items() if theirs in columns}
+        reason, reason_zh = _because(formats[name], claims[name], others, there)
         reason = f"because {reason}"
     names, _ = _renamed(columns, sample, mapping)
     proposals = (
@@ -196,6 +197,16 @@ def _because(
     return reason, reason_zh
 
 
+def displaced_by(mapping: Mapping[str, str], fields: Mapping[str, object]) -> list[str]:
+    """Return the columns that hold something and are not read because a mapping gives their name to another."""
+    theirs = set(mapping.values())
+    return [
+        ours
+        for ours, their in mapping.items()
+        if ours not in theirs and their in fields and not is_empty(fields.get(ours))
+    ]
+
+
 def rename(row: Row, mapping: Mapping[str, str]) -> Row:
     """Give a row's columns the names used here; a column that is not there stays missing."""
     if not mapping:
@@ -223,7 +234,8 @@ def _standing(formats: Mapping[str, Format], claims: Mapping[str, frozenset[str]
 
 def _asking(sample: Sequence[Row], columns: set[str], claims: Mapping[str, frozenset[str]]) -> Problem:
     """Describe columns that fit no format or several, with what each format wants and what to write."""
-    formats, got = load_formats(), ", ".join(sorted(columns))
+    formats = load_formats()
+    got = ", ".join(sorted(set().union(*(row.fields for row in sample)) or columns))
     name = sample[0].source if sample else "the data"
     asked = formats if not claims else {name: formats[name] for name in claims}
     expected = "\n".join(

@@ -78,6 +78,11 @@ WORDS: Mapping[str, tuple[str, str]] = {
         "use rows of a form that it trains; training refuses these",
         "换用它能训练的数据形式；训练时会拒绝这些数据",
     ),
+    "nothing_left": ("no row is left to train on", "没有剩下任何可训练的数据"),
+    "nothing_left_fix": (
+        "see why the rows are left out; training refuses data of which nothing is left",
+        "请看各行未用的原因；没有数据可用时训练会被拒绝",
+    ),
     "unused_columns": ("columns and keys of turns that are not used: ", "没有用到的列和轮次的键："),
     "unused_fix": (
         "where one matters, name what it is: data.columns.OURS=YOURS",
@@ -107,6 +112,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "fate.trained": ("trained on", "用于训练"),
     "fate.held_out": ("held out", "留出"),
     "fate.dropped": ("left out", "未用"),
+    "fate.untrained": ("not trained by the objective", "训练目标不训练它"),
     "fate.bad": ("cannot be used", "无法使用"),
     "legend": ("legend", "图例"),
     "legend.context": ("context", "上下文"),
@@ -159,7 +165,7 @@ FACTS: Mapping[str, tuple[str, str]] = {
     "answers": ("answers", "回答"),
     "one_word": ("of one word", "只有一个词的"),
     "mail_addresses": ("mail addresses", "邮箱地址"),
-    "phone_or_identity_numbers": ("phone or identity numbers", "电话或身份证号码"),
+    "phone_or_identity_numbers": ("phone, identity or card numbers", "电话、身份证或卡号"),
     "rows_compared": ("rows compared with serving", "与推理时比对的行"),
     "answers_with_trained_stop": ("answers with a trained stop token", "停止词元参与训练的回答"),
     "pad_token": ("pad token", "填充词元"),
@@ -173,7 +179,7 @@ FACTS: Mapping[str, tuple[str, str]] = {
     "held_out": ("held-out rows", "留出的行"),
     "question": ("same question", "问题相同"),
     "tokens": ("tokens", "词元"),
-    "rows": ("rows", "行"),
+    "rows": ("rows in all", "总行数"),
 }
 """The name of a fact that a check gives -> what it is called; one that is not here is called by its name."""
 

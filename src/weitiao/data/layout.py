@@ -22,6 +22,8 @@ OPENED = re.compile(r"<think>\s*\Z")
 """A prompt that opens the answer's thought."""
 OPENING = re.compile(r"\A\s*<think>\s*")
 THOUGHT_TO_ITS_END = re.compile(r"(?:<think>)?(?:(?!<think>).)*?</think>\s*", re.DOTALL)
+STAND_IN = "weitiaoquestion"
+UNPLACED = "a message's weight cannot be placed: the chat template changes earlier turns"
 REASONING = ("reasoning_content", "reasoning", "thinking")
 
 
@@ -78,27 +80,35 @@ class Renderer:
         turns = self.turns(messages)
         answers = [message for message in messages if message.role == "assistant"]
         weights = [self._answer_weight(one, one is answers[-1]) for one in answers]
-        if self.masks.train_on == "all" or _weighs_questions(messages):
-            return [self._every_token(messages, turns, weights)]
-        if self.masks.train_on == "last":
+        asks = _weighs_questions(messages)
+        if self.masks.train_on == "last" and not asks:
             return [self._with_thoughts(self.last_answer(turns, weights[-1]), messages)]
         last = turns[-1]
-        if all(self.begins(last.text, turn.text) for turn in turns):
+        stays = all(self.begins(last.text, turn.text) for turn in turns)
+        if self.masks.train_on == "all" or (asks and stays):
+            return [self._every_token(messages, turns, weights)]
+        if stays:
             spans = [(t.answer_from, len(t.text), weight) for t, weight in zip(turns, weights, strict=True)]
             return [self._with_thoughts(cut(last.text, spans), messages)]
         each = [
-            self._with_thoughts(
-                self.last_answer(turns[: number + 1], weight), messages[: _nth(messages, number) + 1]
-            )
-            for number, weight in enumerate(weights)
-            if weight
+            self._with_thoughts(self._one_answer(messages, turns, number, weight), messages[: at + 1])
+            for number, (at, weight) in enumerate(zip(_answered(messages), weights, strict=True))
         ]
-        return each or [self.last_answer(turns, 0.0)]
+        return [layout for layout in each if layout.trains] or [self.last_answer(turns, 0.0)]
+
+    def _one_answer(
+        self, messages: Sequence[Message], turns: Sequence[Turn], number: int, weight: float
+    ) -> Layout:
+        """Lay out an answer with what precedes it; questions since the answer before it keep their weights."""
+        answered = _answered(messages)
+        first = answered[number - 1] + 1 if number else 0
+        laid = self.last_answer(turns[: number + 1], weight)
+        spans = self._questions(messages[: answered[number] + 1], turns[number].text, first)
+        return replace(laid, overlays=spans)
 
     def turns(self, messages: Sequence[Message]) -> list[Turn]:
         """Render each assistant turn as the last one; raises RowError where the template refuses one."""
-        answered = [index for index, message in enumerate(messages) if message.role == "assistant"]
-        return [self._turn(messages[: index + 1]) for index in answered]
+        return [self._turn(messages[: index + 1]) for index in _answered(messages)]
 
     def last_answer(self, turns: Sequence[Turn], weight: float = 1.0) -> Layout:
         """Lay out the last of some turns with only its answer trained, and its context as a prompt has it."""
@@ -165,21 +175,35 @@ class Renderer:
         laid = cut(last.text, inside, between)
         return self._with_thoughts(replace(laid, overlays=self._questions(messages, last.text)), messages)
 
-    def _questions(self, messages: Sequence[Message], text: str) -> tuple[Span, ...]:
-        """Return the stretches of messages other than answers that have a weight of their own."""
-        spans: list[Span] = []
-        for number, message in enumerate(messages):
-            if message.weight is None or message.role == "assistant":
-                continue
-            before = self.write(messages[:number], False) if number else ""
-            after = self.write(messages[: number + 1], False)
-            if not (text.startswith(after) and after.startswith(before)):
-                raise RowError(
-                    "a message's weight cannot be placed: the chat template changes earlier turns",
-                    f"turn {number + 1} is {message.role}",
-                )
-            spans.append((len(before), len(after), message.weight))
-        return tuple(spans)
+    def _questions(self, messages: Sequence[Message], text: str, first: int = 0) -> tuple[Span, ...]:
+        """Return the stretches of messages other than answers, from a number on, that have a weight of their own."""
+        weighed = [
+            (number, message.weight)
+            for number, message in enumerate(messages)
+            if message.weight is not None and message.role != "assistant" and number >= first
+        ]
+        return tuple((*self._words(messages, number, text), weight) for number, weight in weighed)
+
+    def _words(self, messages: Sequence[Message], number: int, text: str) -> tuple[int, int]:
+        """Return where a message's own words stand, with the token that ends them, if they end in one.
+
+        What the template writes of its own before them, such as a system prompt, is no part of them. Raises RowError
+        where the template writes them otherwise than in one piece.
+        """
+        message = messages[number]
+        if not message.content:
+            return 0, 0
+        whole = self.write(messages, False)
+        marked = [*messages[:number], replace(message, content=STAND_IN), *messages[number + 1 :]]
+        before, found, behind = self.write(marked, False).partition(STAND_IN)
+        start, end = len(before), len(whole) - len(behind)
+        in_one_piece = found and STAND_IN not in behind and start <= end
+        if not (in_one_piece and whole.startswith(before) and whole.endswith(behind)) or (
+            not text.startswith(whole[:end])
+        ):
+            raise RowError(UNPLACED, f"turn {number + 1} is {message.role}")
+        stop = self.stop.match(text, end)
+        return start, stop.end() if stop else end
 
     def _with_thoughts(self, layout: Layout, messages: Sequence[Message]) -> Layout:
         """Take the weight off reasoning, where it is masked."""
@@ -233,9 +257,9 @@ def _weighs_questions(messages: Sequence[Message]) -> bool:
     return any(message.weight is not None and message.role != "assistant" for message in messages)
 
 
-def _nth(messages: Sequence[Message], number: int) -> int:
-    """Return where the answer with a number stands."""
-    return [index for index, message in enumerate(messages) if message.role == "assistant"][number]
+def _answered(messages: Sequence[Message]) -> list[int]:
+    """Return where the answers stand."""
+    return [index for index, message in enumerate(messages) if message.role == "assistant"]
 
 
 def _difference(prompt: str, text: str, width: int = 40) -> str:

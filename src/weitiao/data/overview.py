@@ -77,6 +77,7 @@ class Overview:
 def overview(gate: Gate, trained: Mapping[str, Collection[str]] | None = None) -> Overview:
     """Return a gate's numbers; `trained` is the objective in force by name, with the forms it trains."""
     lengths_E, trained_E = gate.store.lengths_E, gate.store.trained_E
+    trained_forms = {form for forms in (trained or {}).values() for form in forms}
     kept, held_out = int(kept_rows(gate.store, gate.template is not None).sum()), int(gate.held_out.sum())
     met = np.concatenate((lengths_E, np.array(gate.tally.left_out_tokens, np.int64)))
     longest = int(met.max(initial=0))
@@ -86,13 +87,15 @@ def overview(gate: Gate, trained: Mapping[str, Collection[str]] | None = None) -
     others = [
         finding for name, forms in (trained or {}).items() for finding in untrained_rows(gate, name, forms)
     ]
+    others += nothing_left(gate, kept)
+    untrained = sum(count for form, count in tally.forms.items() if trained and form not in trained_forms)
     findings = sorted([*gate.findings, *unusable_rows(gate), *others, *unused_columns(gate)], key=_gravest)
     return Overview(
         verdict="error" if gate.problems else _verdict(findings),
         findings=tuple(findings),
         read=tally.read,
         kept=kept,
-        trained_on=kept - held_out,
+        trained_on=max(0, kept - held_out - untrained),
         held_out=held_out,
         left_out=sum(len(hits["numbers"]) for hits in tally.dropped.values()),
         unusable=len(tally.bad),
@@ -149,6 +152,15 @@ def untrained_rows(gate: Gate, objective: str, forms: Collection[str]) -> list[F
         for form, count in gate.tally.forms.items()
         if form not in forms
     ]
+
+
+def nothing_left(gate: Gate, kept: int) -> list[Finding]:
+    """Return a finding where no row is left to train on; rows that cannot be used at all are findings already."""
+    left_out = gate.tally.read - len(gate.tally.bad)
+    if kept or not left_out:
+        return []
+    (what, what_zh), (fix, fix_zh) = WORDS["nothing_left"], WORDS["nothing_left_fix"]
+    return [Finding("reading", "error", what, what_zh, left_out, 1.0, fix=fix, fix_zh=fix_zh)]
 
 
 def unused_columns(gate: Gate) -> list[Finding]:

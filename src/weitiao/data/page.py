@@ -19,6 +19,7 @@ from .coloured import Sample, Samples, Token
 from .gate import Gate
 from .gate_words import CHECKS, FACTS, Language, both, called
 from .overview import Overview
+from .problem_words import place_zh, problem_zh
 from .reason_words import reason_zh
 
 if TYPE_CHECKING:
@@ -230,6 +231,8 @@ def _environment() -> Environment:
     made.globals |= {
         "both": both,
         "reason_zh": reason_zh,
+        "problem_zh": problem_zh,
+        "place_zh": place_zh,
         "check_name": lambda check: called(CHECKS, check),
         "token_class": token_class,
         "token_text": token_text,

@@ -28,7 +28,7 @@ from .bad_rows import BadRow
 from .checks import CHECKS
 from .checks._base import Check, GateContext, Hits, RowFacts
 from .conversation import Row
-from .detect import load_formats, rename
+from .detect import displaced_by, load_formats, rename
 from .formats._base import RowError
 from .forms import AnyForm, kind_of_form, with_texts
 from .remembered import Remembered
@@ -160,9 +160,10 @@ class Worker:
         except RowError as refused:
             error = in_their_names(refused, chunk.columns, row.fields)
             return BadRow(row.place, error.reason, error.detail)
-        if unused:
+        displaced = displaced_by(chunk.columns, row.fields)
+        if unused or displaced:
             counts = worked.unused.setdefault(chunk.source, Counter())
-            counts.update(paths_in_their_names(unused, chunk.columns, row.fields))
+            counts.update([*displaced, *paths_in_their_names(unused, chunk.columns, row.fields)])
         worked.formats[chunk.format] += 1
         worked.forms[kind_of_form(parsed)] += 1
         filled = self._fill(parsed, worked)

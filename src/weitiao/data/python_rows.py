@@ -1,4 +1,5 @@
-"""Rows given from Python: a list or another iterable of dicts, a datasets.Dataset, a pandas DataFrame, a torch Dataset.
+"""Rows given from Python: a list or another iterable of dicts, a datasets.Dataset, a table (a pandas DataFrame, or one
+that offers itself as Arrow, as those of pyarrow and polars do), a torch Dataset.
 
 Arrays, tensors and tuples within a row become lists. What comes out of Arrow has lost the padding of its structs: the
 rows of a datasets.Dataset, and the lists of a DataFrame that are arrays, as pandas.read_parquet makes them.
@@ -6,15 +7,17 @@ rows of a datasets.Dataset, and the lists of a DataFrame that are arrays, as pan
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from ..core.errors import DataError, Problem
-from .arrow_rows import without_nulls
+from .arrow_rows import BATCH_ROWS, changes_of, without_nulls
 from .bad_rows import BadRow
 from .conversation import Row
+from .formats._known import WEIGHTS
 from .json_values import MOST_LEVELS
 from .rows import Found
 
@@ -35,6 +38,19 @@ class Indexed(Protocol):
 
 
 @runtime_checkable
+class _ArrowTable(Protocol):
+    """A table of pyarrow, polars or another that offers its content as Arrow's C stream
+    (https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html)."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Return the stream."""
+
+    @property
+    def columns(self) -> object:
+        """The columns, which one array alone has not."""
+
+
+@runtime_checkable
 class _Array(Protocol):
     """An array, tensor or scalar of numpy, torch or pandas."""
 
@@ -44,17 +60,55 @@ class _Array(Protocol):
 
 def gives_rows(value: object) -> bool:
     """Whether an object can give rows: an iterable, or one that is asked for them by number; no text, no mapping."""
-    return isinstance(value, Iterable | Indexed) and not isinstance(value, str | bytes | Mapping)
+    return isinstance(value, Iterable | Indexed | _ArrowTable) and not isinstance(
+        value, str | bytes | Mapping
+    )
 
 
 def records(rows: Iterable[object] | Indexed) -> Iterator[object]:
     """Yield one object a row; a DataFrame, whose iteration gives its columns, gives dicts (missing cells are None)."""
     if _is_frame(rows):
         yield from _frame_records(rows)
+    elif _is_table(rows):
+        yield from _table_records(rows)
     elif isinstance(rows, Iterable):
         yield from rows
     else:
         yield from (rows[number] for number in range(len(rows)))
+
+
+def chosen_split(given: object, split: str) -> object:
+    """Return one split of a DatasetDict, anything else as it is; raises ValueError where it has no such split."""
+    if not is_split(given):
+        return given
+    if split not in given:
+        names = ", ".join(map(str, given))
+        raise ValueError(
+            f"the DatasetDict has no split {split!r}, only {names or 'none'}: give one of them, as data[NAME]"
+        )
+    return given[split]
+
+
+def is_split(given: object) -> TypeGuard[Mapping[str, object]]:
+    """Whether an object is a DatasetDict, whose values are data sets by split."""
+    datasets = sys.modules.get("datasets")
+    return datasets is not None and isinstance(given, datasets.DatasetDict | datasets.IterableDatasetDict)
+
+
+def _is_table(rows: object) -> TypeGuard[_ArrowTable]:
+    return isinstance(rows, _ArrowTable) and not _is_arrow(rows)
+
+
+def _table_records(rows: _ArrowTable) -> Iterator[dict[str, object]]:
+    """Yield the rows of a table that offers itself as Arrow."""
+    import pyarrow
+
+    table = pyarrow.table(rows)
+    _require_own_names(table.column_names)
+    changes = changes_of(table.schema)
+    for batch in table.to_batches(max_chunksize=BATCH_ROWS):
+        for fields in batch.to_pylist():
+            yield {name: changes[name](cell) if name in changes else cell for name, cell in fields.items()}
 
 
 def plain_records(rows: Iterable[object] | Indexed) -> list[object]:
@@ -83,22 +137,30 @@ def _is_arrow(rows: object) -> bool:
 def _frame_records(frame: Any) -> Iterator[dict[str, object]]:  # noqa: ANN401  (pandas is imported by its users)
     pandas = sys.modules["pandas"]
     names = [str(name) for name in frame.columns]
+    _require_own_names(names)
+    missing = (type(pandas.NA), type(pandas.NaT))
+    for cells in frame.itertuples(index=False, name=None):
+        # Only NaN, which is how pandas writes a missing cell, differs from itself. A weight stays one and is refused:
+        # to take it for none would train its row in full.
+        yield {
+            name: (math.nan if name in WEIGHTS else None)
+            if isinstance(cell, missing) or (isinstance(cell, float) and cell != cell)
+            else cell
+            for name, cell in zip(names, cells, strict=True)
+        }
+
+
+def _require_own_names(names: Sequence[str]) -> None:
+    """Raise DataError where two columns of a table have one name."""
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise DataError(
             Problem(
-                "the DataFrame has two columns of one name",
+                "the table has two columns of one name",
                 repr(twice[0]),
                 "a name of its own for each column",
                 "rename one of them",
             )
         )
-    missing = (type(pandas.NA), type(pandas.NaT))
-    for cells in frame.itertuples(index=False, name=None):
-        # Only NaN, which is how pandas writes a missing cell, differs from itself.
-        yield {
-            name: None if isinstance(cell, missing) or (isinstance(cell, float) and cell != cell) else cell
-            for name, cell in zip(names, cells, strict=True)
-        }
 
 
 def plain(value: Any, levels: int = MOST_LEVELS) -> Any:  # noqa: ANN401  (whatever a row holds)

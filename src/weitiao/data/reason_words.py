@@ -182,7 +182,7 @@ PATTERNS: Mapping[str, str] = {
     "the line is not JSON": "这一行不是 JSON",
     "the line is longer than {} characters": "这一行超过 {} 个字符",
     "it is longer than {} characters": "超过 {} 个字符",
-    "it has not {} cells": "单元格不是 {} 个",
+    "it has more or fewer than {} cells": "单元格多于或少于 {} 个",
     "it has more than {} cells": "单元格多于 {} 个",
     "its quotes are not as in a table": "引号不合表格的写法",
     "the chat template refuses it": "对话模板拒绝这条数据",

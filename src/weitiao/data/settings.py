@@ -14,7 +14,7 @@ from ..core.errors import nearest
 from ..core.settings import Settings
 from .checks import CHECKS
 from .formats import FORMATS
-from .python_rows import gives_rows, plain_records
+from .python_rows import chosen_split, gives_rows, is_split, plain_records
 from .unpacking import USUAL_RATIO
 
 Columns = dict[str, Any]
@@ -43,8 +43,8 @@ class SourceSettings(Settings):
     of them, a data set of the hub as owner/name or of ModelScope as modelscope:owner/name, or an entry of
     LLaMA-Factory's list as FOLDER/dataset_info.json:NAME."""
     rows: Any = None
-    """Rows given from Python in place of a path: a list or generator of dicts, a datasets.Dataset, a DataFrame, a
-    torch Dataset of dicts."""
+    """Rows given from Python in place of a path: a list or generator of dicts, a datasets.Dataset or DatasetDict
+    (of which `split` is read), a DataFrame or a pyarrow Table, a torch Dataset of dicts."""
     format: str = "auto"
     """The format of the rows; auto goes by the names of the columns."""
     columns: dict[str, str] = Field(default_factory=dict)
@@ -88,6 +88,15 @@ class SourceSettings(Settings):
         if path is not None:
             require_usable_name(path)
         return path
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_split(cls, value: object) -> object:
+        """Take one split of a DatasetDict: that which `split` names."""
+        if not isinstance(value, Mapping) or not is_split(value.get("rows")):
+            return value
+        split = value.get("split", cls.model_fields["split"].default)
+        return {**value, "rows": chosen_split(value["rows"], str(split))}
 
     @field_validator("rows", mode="before")
     @classmethod
@@ -155,10 +164,17 @@ def require_usable_name(path: str) -> None:
         raise ValueError(f"there is no home folder {path.partition('/')[0]}") from error
 
 
+def _is_row(item: object) -> bool:
+    """Whether an object is a row, not a source."""
+    return isinstance(item, dict) and not {"path", "rows"} & set(item) and not is_split(item)
+
+
 def _as_source(item: object) -> object:
     """Take a path or an object that gives rows for a source."""
     if isinstance(item, str | Path):
         return {"path": item}
+    if is_split(item):
+        return {"rows": item}
     return {"rows": item} if gives_rows(item) and not isinstance(item, Settings) else item
 
 
@@ -219,14 +235,14 @@ class DataSettings(Settings):
     @classmethod
     def _short_form(cls, value: object) -> object:
         """Take a path, a list of paths or sources, or a list of rows for the whole block."""
-        whole = isinstance(value, Mapping | Settings) or value is None
+        whole = (isinstance(value, Mapping | Settings) and not is_split(value)) or value is None
         return value if whole else {"sources": value}
 
     @field_validator("sources", mode="before")
     @classmethod
     def _as_sources(cls, value: object) -> object:
         listed = list(value) if isinstance(value, list | tuple) else [value]
-        if listed and all(isinstance(item, dict) and not {"path", "rows"} & set(item) for item in listed):
+        if listed and all(_is_row(item) for item in listed):
             return [{"rows": listed}]
         return [_as_source(item) for item in listed]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..core.errors import DataError, Problem, nearest
 from ..core.files import sha256_of
+from .awaited import Awaited
 from .bad_rows import BadRow, problems_of
 from .conversation import Row
 from .detect import LAST_RESORT, Detected, detect, known_columns
@@ -77,8 +78,10 @@ class Sourced:
     def _chunks_in(self, stream: Stream) -> Iterator[Chunk]:
         names, mapping = stream.source.ignore_columns, self._mapping(stream.source)
         ignored = Ignored(names, mapping) if names else None
+        awaited = Awaited(stream.source.columns)
         try:
-            rows = iter(stream) if ignored is None else ignored.rows(stream)
+            rows = awaited.rows(stream)
+            rows = rows if ignored is None else ignored.rows(rows)
             sample = list(islice(rows, SAMPLE_ROWS))
             found = self._detected_or_refused(stream, sample)
             for chunk in chunks_of(chain(sample, rows), self._rows, found, self._effort.chunk_rows):
@@ -87,6 +90,7 @@ class Sourced:
         except DataError as error:
             self.problems += error.problems
         self.notes += stream.notes
+        self.problems += awaited.problems(stream.name)
         if ignored is not None:
             self._ignored |= dict.fromkeys(stream.source.ignore_columns, False) | self._ignored
             self._ignored |= dict.fromkeys(ignored.met, True)

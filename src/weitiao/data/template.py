@@ -15,7 +15,7 @@ from .conversation import Conversation, Example, Message, Prompt
 from .encoder import ControlTokens, Encoder, Segment, any_of, special_tokens, template_source
 from .formats._base import RowError
 from .forms import Text
-from .layout import ANSWERS, Layout, Masks, Renderer, Span, variables, without_reasoning
+from .layout import ANSWERS, UNPLACED, Layout, Masks, Renderer, Span, variables, without_reasoning
 from .plans import Plans
 
 if TYPE_CHECKING:
@@ -433,10 +433,12 @@ def stop_token_ids(
 
 
 def _folded(messages: Sequence[Message]) -> Sequence[Message]:
-    """Put the system text before the first question; an empty one goes."""
+    """Put the system text before the first question; an empty one goes; RowError where only one of them is trained."""
     system, *rest = messages
     if not system.content.strip() and rest:
         return rest
+    if rest and (system.weight or 0.0) != (rest[0].weight or 0.0):
+        raise RowError(UNPLACED, "it writes the system text as a part of the first question")
     content = f"{system.content}\n\n{rest[0].content}" if rest else system.content
     return [replace(rest[0], content=content) if rest else Message("user", content), *rest[1:]]
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 COMPRESSED = (".gz", ".zst")
+MEASURED_BYTES = 64 << 20
+"""A packed file of at most so many bytes is unpacked once before it is read: that takes seconds, reading minutes."""
 HEAD_BYTES = 1 << 16
 BLOCK_BYTES = 1 << 20
 LONGEST_TEXT = 1 << 26
@@ -57,9 +59,22 @@ def open_bytes(path: Path, ratio: float = USUAL_RATIO) -> BinaryIO:
     DataError where the content has become more than `ratio` times the file."""
     if path.suffix.lower() not in COMPRESSED:
         return path.open("rb")
-    unpacked = Unpacked(path, ratio)
     open_packed = gzip.GzipFile if path.suffix.lower() == ".gz" else _Zstandard
-    return io.BufferedReader(CountedBytes(cast(BinaryIO, open_packed(path)), unpacked), BLOCK_BYTES)
+    counted = CountedBytes(cast(BinaryIO, open_packed(path)), Unpacked(path, ratio))
+    return io.BufferedReader(counted, BLOCK_BYTES)
+
+
+def _refuse_bomb(path: Path, ratio: float) -> None:
+    """Unpack a packed file without reading it; raises DataError where it becomes too large. What else is wrong with
+    it is found where it is read."""
+    if path.suffix.lower() not in COMPRESSED or path.stat().st_size > MEASURED_BYTES:
+        return
+    with open_bytes(path, ratio) as content:
+        try:
+            while content.read(BLOCK_BYTES):
+                pass
+        except (OSError, EOFError, zlib.error):
+            return
 
 
 @contextmanager
@@ -89,6 +104,8 @@ def open_text(
     `newline` is open()'s: None makes every line end `\n`. A file whose content shows that it is another kind than
     `suffixes` is refused, and a packed one that becomes more than `ratio` times as large.
     """
+    with reading(path):
+        _refuse_bomb(path, ratio)
     with reading(path), open_bytes(path, ratio) as content:
         head = content.read(HEAD_BYTES)
         found = disguise(head, suffixes)

@@ -52,8 +52,8 @@ def require_whole(model: PreTrainedModel, info: Mapping[str, Any], name: str) ->
             "do not hold {} of the model's weights",
             sorted(missing - {key for key, *_ in info["mismatched_keys"]}),
         ),
-        ("hold {} tensors that the model has no place for", sorted(unexpected)),
-        ("hold {} weights in other shapes than config.json gives", sorted(shapes)),
+        ("hold tensors that the model has no place for ({})", sorted(unexpected)),
+        ("hold weights in other shapes than config.json gives ({})", sorted(shapes)),
     ]
     remedy = _remedy(unexpected)
     problems = [
@@ -140,7 +140,7 @@ def require_finite_weights(model: PreTrainedModel, name: str) -> None:
     if bad:
         raise ModelError(
             Problem(
-                f"{len(bad)} weights of {name} hold NaN or inf",
+                f"weights of {name} hold NaN or inf ({len(bad)})",
                 some(bad),
                 "finite numbers",
                 "another copy of it",

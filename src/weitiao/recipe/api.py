@@ -9,6 +9,7 @@ from typing import Any
 from ..core.errors import Problem, SettingsError, nearest, raise_all
 from ..core.events import Listener
 from ..core.settings import read_yaml
+from ..data.python_rows import is_split
 from ..data.settings import DataSettings
 from ..engine.settings import TrainSettings
 from ..engine.tracking import TrackSettings
@@ -74,8 +75,8 @@ def _as_block(name: str, value: Any) -> Any:  # noqa: ANN401
         return value.model_dump()
     if name in ("model", "method", "objective") and isinstance(value, str):
         return {"name": value}
-    if name == "data" and not isinstance(value, Mapping):
-        return {"sources": value}
+    if name == "data" and (not isinstance(value, Mapping) or is_split(value)):
+        return {"sources": [{"rows": value}] if is_split(value) else value}
     return value
 
 

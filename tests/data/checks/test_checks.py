@@ -338,6 +338,19 @@ def test_classes_that_are_rare_or_nearly_all_are_named() -> None:
     assert [(one.what.rpartition(": ")[2], one.count) for one in findings] == [("spam", 1), ("ham", 299)]
 
 
+def test_rows_that_train_questions_are_counted() -> None:
+    answer = Message("assistant", "A drink.")
+    rows = facts_of(
+        [
+            Conversation((Message("user", "What is tea?", weight), answer), place(number))
+            for number, weight in enumerate((1.0, 0.0, None, 0.5))
+        ]
+    )
+    (found,) = checked("lengths", rows, [2]).findings(outcome_of(rows))
+    assert (found.severity, found.count, found.rows) == ("note", 2, (0, 3))
+    assert found.what.startswith("rows train questions or system texts too")
+
+
 def test_lengths_count_tokens_left_out_and_cut() -> None:
     rows = facts_of(clean(10))
     rows[2] = RowFacts(2, rows[2].form, (), "longer than 9 tokens")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,30 @@ def check_of(name: str, one: Conversation) -> dict[str, Finding]:
     check.observe(RowFacts(0, one, tuple(made.render(one))))
     found = check.findings(Outcome(1, ["rows.json:1"], np.zeros(1, bool)))
     return {kind: item for kind, own in Unwritten.kinds.items() for item in found if item.what == own.what}
+
+
+NAMES_USERS = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}"
+    "{% if m.name and m.role == 'user' %} {{ m.name }}{% endif %}{{ '\\n' }}"
+    "{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("named", "lost"), [(("user",), []), (("assistant",), ["Mia"]), (("user", "assistant"), ["Mia"])]
+)
+def test_names_of_speakers_that_are_not_written_are_said(named: tuple[str, ...], lost: list[str]) -> None:
+    known = tiny.make_tokenizer()
+    turns = (Message("user", "Who is Mia?"), Message("assistant", "I am."))
+    one = Conversation(
+        tuple(replace(turn, extra={"name": "Mia"} if turn.role in named else {}) for turn in turns), "x:1"
+    )
+    for template, wanted in ((NAMES_USERS, lost), (known.chat_template, ["Mia"])):
+        known.chat_template = template
+        check = Unwritten(GateContext(DataSettings(sources="x.json"), choose_template(known), known))
+        check.observe(RowFacts(0, one, tuple(choose_template(known).render(one))))
+        found = check.findings(Outcome(1, ["x:1"], np.zeros(1, bool)))
+        assert [(item.severity, item.places) for item in found] == [("note", (f"x:1: {n}",)) for n in wanted]
 
 
 def test_words_said_elsewhere_hide_nothing() -> None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
+from ..conversation import Conversation
+from ..forms import AnyForm
 from ..reason_words import reason_zh
+from ..render import NO_TOKEN
+from ..render import NOTHING_TRAINED as NOTHING_TRAINED_REASON
 from ._base import Check, Finding, GateContext, Hits, Outcome, RowFacts
 from ._kinds import Kind, gravest_first
 
@@ -19,12 +24,22 @@ LEFT_OUT = Kind(
     "a higher data.max_length, data.overlong=cut, or shorter rows",
     "调高 data.max_length，或设 data.overlong=cut，或缩短这些行",
 )
+STILL_LEFT_OUT = replace(
+    LEFT_OUT, fix="a higher data.max_length, or shorter rows", fix_zh="调高 data.max_length，或缩短这些行"
+)
+"""The same where data.overlong=cut is set already."""
+WITHOUT_LOSS = replace(
+    LEFT_OUT,
+    fix="give an answer a weight above 0, or take these rows out",
+    fix_zh="让某个回答的 weight 大于 0，或删去这些行",
+)
+"""The same where length is not the reason."""
 CUT = Kind(
     "warning",
     "rows lose their earliest turns or the end of an answer to fit data.max_length",
     "有数据为适应 data.max_length 失去最早的对话或回答的结尾",
-    "a higher data.max_length where memory allows it (weitiao plan), or shorter rows",
-    "内存允许时调高 data.max_length（见 weitiao plan），或缩短这些行",
+    "a higher data.max_length where memory allows it, or shorter rows",
+    "内存允许时调高 data.max_length，或缩短这些行",
 )
 NOTHING_TRAINED = Kind(
     "error",
@@ -33,6 +48,20 @@ NOTHING_TRAINED = Kind(
     "give an assistant turn a weight above 0, or data.train_on=answers",
     "让某个 assistant 轮的 weight 大于 0，或设 data.train_on=answers",
 )
+QUESTIONS = Kind(
+    "note",
+    "rows train questions or system texts too, because these turns have a weight above 0",
+    "有数据也训练提问或 system 文本，因为这些轮的 weight 大于 0",
+    "weight 0, or none, on the turns that are not answers, where only answers are meant to be trained",
+    "若只想训练回答，请把其他轮的 weight 设为 0 或去掉",
+)
+
+
+def _trains_questions(form: AnyForm) -> bool:
+    """Whether a turn that is no answer has a weight above 0."""
+    return isinstance(form, Conversation) and any(
+        message.weight and message.role != "assistant" for message in form.messages
+    )
 
 
 class Lengths(Check):
@@ -46,7 +75,7 @@ class Lengths(Check):
         self.left_out = array("i")
         """Tokens of each row that was left out."""
         self.dropped: dict[str, Hits] = {}
-        self.cut, self.untrained = Hits(), Hits()
+        self.cut, self.untrained, self.questions = Hits(), Hits(), Hits()
 
     def observe(self, row: RowFacts) -> None:
         """Measure a row's examples."""
@@ -62,16 +91,26 @@ class Lengths(Check):
             self.left_out.append(row.tokens)
         if row.dropped:
             self.dropped.setdefault(row.dropped, Hits()).add(row)
+        if row.examples and _trains_questions(row.form):
+            self.questions.add(row)
         if row.cut_tokens:
             self.cut.add(row, f"{row.cut_tokens} tokens")
 
     def state(self) -> Any:  # noqa: ANN401
         """Return lengths and rows."""
-        return self.tokens, self.trained, self.left_out, self.dropped, self.cut, self.untrained
+        return (
+            self.tokens,
+            self.trained,
+            self.left_out,
+            self.dropped,
+            self.cut,
+            self.untrained,
+            self.questions,
+        )
 
     def merge(self, state: Any) -> None:  # noqa: ANN401
         """Add a later chunk's."""
-        tokens, trained, left_out, dropped, cut, untrained = state
+        tokens, trained, left_out, dropped, cut, untrained, questions = state
         self.tokens.extend(tokens)
         self.trained.extend(trained)
         self.left_out.extend(left_out)
@@ -79,18 +118,27 @@ class Lengths(Check):
             self.dropped.setdefault(reason, Hits()).extend(hits)
         self.cut.extend(cut)
         self.untrained.extend(untrained)
+        self.questions.extend(questions)
 
     def findings(self, outcome: Outcome) -> list[Finding]:
         """Name what was left out, by reason, and what was cut."""
         found = [
-            LEFT_OUT.finding(self.name, hits, outcome.rows, reason, reason_zh(reason))
+            self._left_out(reason).finding(self.name, hits, outcome.rows, reason, reason_zh(reason))
             for reason, hits in self.dropped.items()
         ]
         if len(self.cut):
             found.append(CUT.finding(self.name, self.cut, outcome.rows))
         if len(self.untrained):
             found.append(NOTHING_TRAINED.finding(self.name, self.untrained, outcome.rows))
+        if len(self.questions):
+            found.append(QUESTIONS.finding(self.name, self.questions, outcome.rows))
         return gravest_first(found)
+
+    def _left_out(self, reason: str) -> Kind:
+        """Return the words for a reason, with what helps against it."""
+        if reason in (NOTHING_TRAINED_REASON, NO_TOKEN):
+            return WITHOUT_LOSS
+        return STILL_LEFT_OUT if self.context.settings.overlong == "cut" else LEFT_OUT
 
     def facts(self, outcome: Outcome) -> Mapping[str, Any]:
         """Return the histogram in tokens, quantiles, and the share of trained tokens in all and by example."""

@@ -46,6 +46,22 @@ EMAIL = re.compile(
 MOBILE = r"(?:(?:\+|00)?86[- ]?)?1[3-9]\d(?:\d{8}|([- ])\d{4}\1\d{4})"
 IDENTITY = r"[1-9]\d{5}(?:19|20)\d{2}[01]\d[0-3]\d\d{3}[\dXx]"
 NUMBER = re.compile(rf"(?<!\d)(?<!\d\.)(?:{MOBILE}|{IDENTITY})(?!\d)(?!\.\d)", re.ASCII)
+SEVERAL_DIGITS = re.compile(r"[0-9]{4}|\+[0-9]")
+INTERNATIONAL = re.compile(
+    r"(?<![\w+.])(?<!\d )\+(?=[1-9])(?:\d[ -]?|\(\d{1,4}\)[ -]?){8,14}\d(?!\d)(?!\.\d)", re.ASCII
+)
+"""A number with its country (E.164: at most 15 digits)."""
+AMERICAN = re.compile(
+    r"(?<![\w+.-])(?:1[-. ])?(?:\([2-9]\d\d\) ?[2-9]\d\d[-. ]|[2-9]\d\d([-.])[2-9]\d\d\1)\d{4}(?![\w-])(?!\.\d)",
+    re.ASCII,
+)
+"""Ten digits as the North American numbering plan writes them; without signs between them they are any number."""
+CARD = re.compile(
+    r"(?<![\w.-])(?:(?:4\d{3}|5[1-5]\d\d|2[2-7]\d\d|35\d\d|62\d\d|6011|65\d\d)([ -]?)\d{4}\1\d{4}\1\d{4}"
+    r"|3[47]\d\d([ -]?)\d{6}\2\d{5})(?![\w-])(?!\.\d)",
+    re.ASCII,
+)
+"""What begins as the numbers of Visa, Mastercard, JCB, UnionPay, Discover and American Express do."""
 DIGITS = re.compile("[1-9][0-9]{2}[- ]?[0-9]{4}[- ]?[0-9]{4}")
 
 
@@ -76,8 +92,8 @@ class Placeholders(KindsCheck):
         ),
         "personal": Kind(
             "note",
-            "texts hold mail addresses, mobile phone or identity numbers",
-            "文本里有邮箱、手机号或身份证号",
+            "texts hold mail addresses, phone, identity or card numbers",
+            "文本里有邮箱、电话号码、身份证号或卡号",
             "replace those of real people",
             "真实人物的请替换",
         ),
@@ -127,6 +143,28 @@ class Signs:
     """A sign for a picture, sound or video, with what stands beside it."""
 
 
+def _personal_numbers(text: str) -> int:
+    """Return how many phone, identity and card numbers a text holds."""
+    count = sum(1 for _ in NUMBER.finditer(text)) if DIGITS.search(text) else 0
+    if not SEVERAL_DIGITS.search(text):
+        return count
+    cards = [found for found in CARD.finditer(text) if _ends_in_its_check_digit(found[0])]
+    abroad = [found for found in INTERNATIONAL.finditer(text) if not NUMBER.search(found[0])]
+    phones = [
+        found
+        for found in AMERICAN.finditer(text)
+        if not any(one.start() < found.end() and found.start() < one.end() for one in (*abroad, *cards))
+    ]
+    return count + len(cards) + len(abroad) + len(phones)
+
+
+def _ends_in_its_check_digit(number: str) -> bool:
+    """Whether a card's number is right by Luhn's formula (ISO/IEC 7812-1)."""
+    digits = [int(one) for one in reversed(number) if one.isdigit()]
+    doubled = [2 * digit - 9 * (digit > 4) for digit in digits[1::2]]
+    return (sum(digits[::2]) + sum(doubled)) % 10 == 0
+
+
 @lru_cache(maxsize=REMEMBERED)
 def _signs_in(text: str) -> Signs | None:
     """Return what a text holds, None where that is nothing."""
@@ -134,7 +172,7 @@ def _signs_in(text: str) -> Signs | None:
     key = SECRET.search(text) if any(map(text.__contains__, SECRET_SIGNS)) else None
     sign = MEDIA.search(text) if any(map(text.__contains__, MEDIA_TRIGGERS)) else None
     mails = len(EMAIL.findall(text)) if "@" in text else 0
-    numbers = sum(1 for _ in NUMBER.finditer(text)) if DIGITS.search(text) else 0
+    numbers = _personal_numbers(text)
     if not (left or key or mails or numbers or sign):
         return None
     beside = around(text, *left.span()) if left else ""

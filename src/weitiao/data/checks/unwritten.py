@@ -57,6 +57,13 @@ class Unwritten(KindsCheck):
             "若思考写在 reasoning_content 里，改为写在回答文本开头的 <think>...</think>；否则换一个会写思考的模型，"
             "或设 data.reasoning=drop",
         ),
+        "names": Kind(
+            "note",
+            "this model's template has no place for the names of speakers (messages[].name): the model never sees them",
+            "这个模型的模板没有发言者名字（messages[].name）的位置，模型看不到它们",
+            "where a name matters, write it into the turn's text",
+            "若名字重要，请写进这一轮的文本里",
+        ),
     }
 
     def __init__(self, context: GateContext) -> None:
@@ -83,10 +90,14 @@ class Unwritten(KindsCheck):
         messages = [_marked(message, at) for at, message in enumerate(talk.messages)]
         tools = [_marked_tool(tool, at) for at, tool in enumerate(talk.tools)]
         try:
-            answers = iter(template.answers(messages, tools))
+            written = template.answers(messages, tools)
             before = template.prompt(messages[:-1], tools).text
         except RowError:
             return
+        names = [message.extra["name"] for message in messages if _is_named(message)]
+        if any(name not in before + written[-1] for name in names):
+            yield "names"
+        answers = iter(written)
         for at, message in enumerate(messages):
             if message.role == "tool" and message.content and message.content not in before:
                 yield "results"
@@ -106,6 +117,11 @@ class Unwritten(KindsCheck):
         thinks = f"weitiaothought{at}x" in message.content or message.extra.get("reasoning_content")
         if thinks and self.context.settings.reasoning != "drop" and f"weitiaothought{at}x" not in written:
             yield "thoughts"
+
+
+def _is_named(message: Message) -> bool:
+    """Whether a message says who speaks; that of a tool only says which function was called."""
+    return message.role != "tool" and bool(message.extra.get("name"))
 
 
 def _has_more(talk: Conversation) -> bool:
@@ -135,6 +151,8 @@ def _marked(message: Message, at: int) -> Message:
     extra = dict(message.extra)
     if extra.get("reasoning_content"):
         extra["reasoning_content"] = f"weitiaothought{at}x"
+    if _is_named(message):
+        extra["name"] = f"weitiaoname{at}x"
     if extra.get("tool_calls"):
         calls = enumerate(extra["tool_calls"])
         extra["tool_calls"] = [_marked_call(call, *_of_call(at, number)) for number, call in calls]
@@ -165,6 +183,8 @@ def _example(kind: str, talk: Conversation) -> str:
         return next(filter(None, map(_name_of, calls if kind == "calls" else talk.tools)), "")
     if kind == "results":
         return next((message.content for message in talk.messages if message.role == "tool"), "")
+    if kind == "names":
+        return next(str(message.extra["name"]) for message in talk.messages if _is_named(message))
     if kind == "texts":
         return next(
             (message.content for message in answers if message.extra.get("tool_calls") and message.content),

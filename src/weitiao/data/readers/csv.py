@@ -123,7 +123,11 @@ def _rows(lines: _csv.Reader, header: list[str], source: str, before: int) -> Fo
         if not any(cells):
             continue
         if len(cells) != width:
-            yield BadRow(f"{source}:{line}", f"it has not {width} cells", f"{len(cells)} cells")
+            yield BadRow(
+                f"{source}:{line}",
+                f"it has more or fewer than {width} cells",
+                f"{len(cells)} cells",
+            )
         elif "\0" in "".join(cells):
             yield BadRow(f"{source}:{line}", "it holds a NUL byte", "the file may be damaged")
         else:
