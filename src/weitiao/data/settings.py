@@ -6,9 +6,16 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from encodings import aliases
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_serializer, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from ..core.errors import nearest
 from ..core.settings import Settings
@@ -21,6 +28,27 @@ Columns = dict[str, Any]
 
 TAGS = ("role", "content", "user", "assistant", "system", "observation", "function")
 """What `tags` may rename: the keys of a turn, and the roles."""
+
+
+def require_usable_name(path: str) -> str:
+    """Return a name as it is; raises ValueError for one that cannot be written into a report, or that begins with the
+    home of nobody."""
+    if not path.isascii() and path.encode("utf-8", "replace").decode() != path:
+        raise ValueError(f"the name {path!a} is not in UTF-8: rename the file")
+    if "\0" in path:
+        raise ValueError(f"the name {path!a} holds a NUL byte, which no file has")
+    try:
+        Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"there is no home folder {path.partition('/')[0]}") from error
+    return path
+
+
+def _as_text(path: object) -> object:
+    return str(path) if isinstance(path, Path) else path
+
+
+PathText = Annotated[str, BeforeValidator(_as_text), AfterValidator(require_usable_name)]
 
 
 class SourceSettings(Settings):
@@ -38,7 +66,7 @@ class SourceSettings(Settings):
         "remove_columns": "ignore_columns",
     }
 
-    path: str | None = None
+    path: PathText | None = None
     """A .json, .jsonl, .csv, .tsv, .parquet, .arrow, .xlsx, .txt or .md file (text also as .gz or .zst), a folder
     of them, a data set of the hub as owner/name or of ModelScope as modelscope:owner/name, or an entry of
     LLaMA-Factory's list as FOLDER/dataset_info.json:NAME."""
@@ -76,18 +104,6 @@ class SourceSettings(Settings):
     max_unpack_ratio: float = Field(default=USUAL_RATIO, gt=0)
     """How many times its size a compressed file, parquet, arrow or xlsx file may become when it is read; 128 MiB are
     always allowed. A file that becomes larger is refused as a decompression bomb."""
-
-    @field_validator("path", mode="before")
-    @classmethod
-    def _path_as_text(cls, path: object) -> object:
-        return str(path) if isinstance(path, Path) else path
-
-    @field_validator("path")
-    @classmethod
-    def _usable_path(cls, path: str | None) -> str | None:
-        if path is not None:
-            require_usable_name(path)
-        return path
 
     @model_validator(mode="before")
     @classmethod
@@ -152,18 +168,6 @@ class SourceSettings(Settings):
         return self
 
 
-def require_usable_name(path: str) -> None:
-    """Raise ValueError for a name that cannot be written into a report, or begins with the home of nobody."""
-    if not path.isascii() and path.encode("utf-8", "replace").decode() != path:
-        raise ValueError(f"the name {path!a} is not in UTF-8: rename the file")
-    if "\0" in path:
-        raise ValueError(f"the name {path!a} holds a NUL byte, which no file has")
-    try:
-        Path(path).expanduser()
-    except RuntimeError as error:
-        raise ValueError(f"there is no home folder {path.partition('/')[0]}") from error
-
-
 def _is_row(item: object) -> bool:
     """Whether an object is a row, not a source."""
     return isinstance(item, dict) and not {"path", "rows"} & set(item) and not is_split(item)
@@ -203,7 +207,7 @@ class DataSettings(Settings):
     held_out: float = Field(default=0.05, ge=0, allow_inf_nan=False)
     """Rows kept away from training to measure with: below 1 a share (at most 200 rows), from 1 on a number of
     rows; 0 keeps none. Rows that are equal stay on one side."""
-    held_out_path: str | None = None
+    held_out_path: PathText | None = None
     """A file of its own to measure with; nothing is then taken from the sources."""
     max_length: int = Field(default=1024, ge=8)
     """The longest row in tokens, question, answer and template together."""
@@ -267,15 +271,3 @@ class DataSettings(Settings):
         if held_out >= 1 and held_out != int(held_out):
             raise ValueError("a number of rows is whole; a share is below 1")
         return held_out
-
-    @field_validator("held_out_path", mode="before")
-    @classmethod
-    def _path_as_text(cls, path: object) -> object:
-        return str(path) if isinstance(path, Path) else path
-
-    @field_validator("held_out_path")
-    @classmethod
-    def _usable_path(cls, path: str | None) -> str | None:
-        if path is not None:
-            require_usable_name(path)
-        return path

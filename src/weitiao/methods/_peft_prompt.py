@@ -224,7 +224,7 @@ def refused_without_cache(base: nn.Module) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise
-    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+    except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise ModelError(_gives_no_cache(base)) from error
 
 
