@@ -201,6 +201,8 @@ def test_what_to_try_instead(wrong: dict[str, Any], tried: str) -> None:
         {"data": 7},
         {"model": {"name": ""}},
         {"method": 4},
+        {"data": {"sources": "rows.json", "max_length": 2**70}},
+        {"train": {"steps": 2**70}},
         {"model": {"name": "a\0b"}},
         {"data": {"sources": "rows.json", "held_out_path": "a\0b"}},
         {"data": {"sources": "rows.json", "held_out_path": "~nobody-of-this-name/rows.json"}},

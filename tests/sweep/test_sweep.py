@@ -40,6 +40,8 @@ def test_a_pair_is_right(method: str, architecture: str) -> None:
         ("prompt_tuning", "nemotron_h", "does not keep all of the virtual tokens"),
         ("prompt_tuning", "gemma3n_text", "does not keep all of the virtual tokens"),
         ("lora", "inkling2_text", "PEFT would not find these layers' adapters again"),
+        ("trainable_tokens", "electra", "leave out the bias of a head that shares the embeddings"),
+        ("bitfit", "git", "cannot be put on this model"),
         ("miss", "reformer", "PEFT says that miss cannot be put on this model"),
     ],
 )
@@ -61,6 +63,11 @@ def test_layers_that_compute_by_groups_are_left_out_with_their_share() -> None:
 @pytest.mark.parametrize("architecture", ["falcon", "dbrx", "cpmant", "longcat_flash"])
 def test_attention_is_found_however_deep_it_lies(architecture: str) -> None:
     assert anatomy(zoo.make_model(architecture)).attention
+
+
+@pytest.mark.parametrize("architecture", ["xlm", "zaya"])
+def test_norms_are_named_so_that_nothing_else_is_meant(architecture: str) -> None:
+    assert check("ln_tuning", architecture).faults == []
 
 
 def test_the_default_is_not_refused_where_attention_has_a_projection_that_experts_have_too() -> None:

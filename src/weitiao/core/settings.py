@@ -46,8 +46,10 @@ class Settings(BaseModel):
 
     @field_validator("*")
     @classmethod
-    def _without_nul(cls, value: object) -> object:
-        """Refuse a name or text with a NUL byte: no file has one, and C reads no further than it."""
+    def _of_this_machine(cls, value: object) -> object:
+        """Refuse a text with a NUL byte, which no file's name has, and a number of more than 64 bits."""
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError("it is a number of more than 64 bits")
         if isinstance(value, str | Path) and "\0" in str(value):
             raise ValueError(f"{str(value)!a} holds a NUL byte")
         return value

@@ -222,7 +222,7 @@ class PeftMethod(Method):
 
         try:
             return get_peft_model(model, config)
-        except (TypeError, ValueError, NotImplementedError) as error:
+        except (AttributeError, TypeError, ValueError, NotImplementedError) as error:
             what = f"{self.name} cannot be put on this model with these settings"
             raise ModelError(refused_by_peft(what, error)) from error
 

@@ -64,7 +64,7 @@ class LnTuning(TargetedMethod):
 
     def own_targets(self, model: PreTrainedModel) -> list[str] | str:
         """Return every normalisation layer (PEFT's table leaves some out, in Qwen2 half of them)."""
-        return last_names(_norms(model))
+        return list(_norms(model))
 
     def adapts(self, module: nn.Module) -> bool:
         """Whether a module is a normalisation layer, by its class's name as `anatomy` finds them."""
@@ -82,5 +82,7 @@ class LnTuning(TargetedMethod):
 
 
 def _norms(model: PreTrainedModel) -> tuple[str, ...]:
+    """Return the normalisation layers that have a weight, which is what PEFT trains; Zaya has one with another name."""
     parts = anatomy(model)
-    return parts.block_norms + parts.outer_norms
+    every = parts.block_norms + parts.outer_norms
+    return tuple(path for path in every if "weight" in dict(model.get_submodule(path).named_parameters()))

@@ -12,7 +12,7 @@ from ..core.lists import read_numbers
 from ..core.settings import Unfit
 from ..models.anatomy import anatomy, task_type
 from ._checks import missing_names, modules_matching
-from ._others import no_place_for_head
+from ._others import DoesNotApply, no_place_for_head
 from ._peft import PeftMethod
 from ._targets import last_names, read_targets
 
@@ -100,7 +100,15 @@ class TrainableTokens(PeftMethod):
         if beyond:
             what = "method.token_indices names tokens this model has no embedding for"
             found.append(Problem(what, ", ".join(map(str, beyond)), f"0 to {rows - 1}"))
-        return found + self._not_tables(model) + self._padding(model)
+        return found + self._not_tables(model) + self._padding(model) + self._bias_of_head(model)
+
+    def _bias_of_head(self, model: PreTrainedModel) -> list[Problem]:
+        """Return a problem for a head that shares the embeddings and adds a bias: PEFT's layer computes without it."""
+        head = model.get_output_embeddings()
+        if not anatomy(model).tied or getattr(head, "bias", None) is None:
+            return []
+        what = f"{self.name} would leave out the bias of a head that shares the embeddings"
+        return [DoesNotApply(what, type(model).__name__, "a head without a bias, or with weights of its own")]
 
     def _padding(self, model: PreTrainedModel) -> list[Problem]:
         """Return a problem for the padding token, whose row torch gives no gradient; a tied head gives it one."""
