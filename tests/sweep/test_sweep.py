@@ -70,6 +70,13 @@ def test_norms_are_named_so_that_nothing_else_is_meant(architecture: str) -> Non
     assert check("ln_tuning", architecture).faults == []
 
 
+def test_a_head_of_its_own_is_refused_where_other_weights_are_shared_too() -> None:
+    found = {method: check(method, "zamba") for method in ("lora", "trainable_tokens")}
+    assert [verdict.faults for verdict in found.values()] == [[], []]
+    assert not found["lora"].merge.startswith("refused")
+    assert "shares no other weights" in found["trainable_tokens"].merge
+
+
 def test_the_default_is_not_refused_where_attention_has_a_projection_that_experts_have_too() -> None:
     assert check("lora", "afmoe").way in ("packed", "one by one")
 

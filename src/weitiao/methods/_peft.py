@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -175,21 +176,37 @@ def _beside_the_weights(config: PeftConfig) -> Problem:
 
 
 def _untie_targets(model: PeftModel) -> None:
-    """Give an adapted head or embedding weights of its own: merged into shared ones, it would change both."""
+    """Give an adapted head or embedding weights of its own: merged into shared ones, it would change both.
+
+    Raises ModelError where the model shares other weights too (Zamba's blocks): read back with a head of its own,
+    transformers shares none.
+    """
     from peft.tuners.tuners_utils import BaseTunerLayer
     from torch.nn import Parameter
 
-    owners: dict[int, int] = {}
-    for _, parameter in model.named_parameters(remove_duplicate=False):
-        owners[id(parameter)] = owners.get(id(parameter), 0) + 1
+    tokens = model.get_base_model().get_input_embeddings()
+    table = id((tokens.get_base_layer() if isinstance(tokens, BaseTunerLayer) else tokens).weight)
+    owners = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
+    untied: set[int] = set()
     for module in model.modules():
         if isinstance(module, BaseTunerLayer) and not shares_on_merging(module):
             base = module.get_base_layer()
-            weight = dict(base.named_parameters(recurse=False)).get(
-                "weight"
-            )  # experts have none of that name
-            if owners.get(id(weight), 0) > 1:
+            # Experts have no parameter of that name.
+            weight = dict(base.named_parameters(recurse=False)).get("weight")
+            if owners[id(weight)] > 1:
+                untied.add(id(weight))
                 base.weight = Parameter(base.weight.detach().clone(), requires_grad=False)
+    shared = {weight for weight, count in owners.items() if count > 1}
+    if table in untied and shared - untied:
+        what = "merged, this model's head and embeddings would differ, and transformers then shares no other weights"
+        raise ModelError(
+            Problem(
+                what,
+                type(model.get_base_model()).__name__,
+                "a model that shares nothing else",
+                "keep the adapter",
+            )
+        )
 
 
 class PeftMethod(Method):
