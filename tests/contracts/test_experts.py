@@ -105,7 +105,12 @@ def test_every_method_merges_or_says_why_not(name: str, architecture: str) -> No
     if refusals:
         assert all(problem.what and problem.got for problem in refusals)
         return
-    attached = method.attach(model)
+    try:
+        attached = method.attach(model)
+    except ModelError as refusal:  # Jamba has a state beside keys and values
+        assert architecture == "jamba"
+        assert "does not keep all of the virtual tokens" in str(refusal)
+        return
     train(attached)
     wanted = logits(attached.model)
     try:
