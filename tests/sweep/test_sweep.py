@@ -42,6 +42,7 @@ def test_a_pair_is_right(method: str, architecture: str) -> None:
         ("lora", "inkling2_text", "PEFT would not find these layers' adapters again"),
         ("trainable_tokens", "electra", "leave out the bias of a head that shares the embeddings"),
         ("bitfit", "git", "cannot be put on this model"),
+        ("freeze", "zamba2", "share weights with blocks that would stay as they are"),
         ("miss", "reformer", "PEFT says that miss cannot be put on this model"),
     ],
 )

@@ -102,6 +102,7 @@ ONCE: Mapping[str, Mapping[str, Any]] = {
     "zamba2": {"attention_hidden_size": 64, "attention_head_dim": 16},
     "falcon_h1": {"mamba_d_ssm": 64, **MIXER},
     "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0}},
+    "gpt_bigcode": {"num_key_value_heads": 1},  # as multi_query, its default, has it
     "hunyuan_v1_dense": {"head_dim": HEAD_DIM},
     "longcat_flash": {"zero_expert_num": 2, "num_layers": 2, "qk_head_dim": 16, "head_dim": 8},
     "mamba2": {"num_heads": 8, "head_dim": 8},

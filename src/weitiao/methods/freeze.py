@@ -128,7 +128,7 @@ class Freeze(PeftMethod):
         parts = anatomy(model)
         return [
             *quantization_problems(self.name, quantization_of(config)),
-            *self._block_problems(parts.depth),
+            *(self._block_problems(parts.depth) or self._shared_problems(model, parts)),
             *self._head_problems(parts),
         ]
 
@@ -153,6 +153,21 @@ class Freeze(PeftMethod):
             return []
         what = "this model's head and token embeddings are one matrix, so the head cannot train alone"
         return [Problem(what, "head: true, embeddings: false", "both, or neither", "method.embeddings=true")]
+
+    def _shared_problems(self, model: PreTrainedModel, parts: Anatomy) -> list[Problem]:
+        """Return a problem where chosen blocks share weights with blocks that are not: merged, both would change."""
+        chosen = {stack[n] for stack in parts.stacks for n in self._numbers(len(stack))}
+        held = {block: {id(p) for p in model.get_submodule(block).parameters()} for block in parts.blocks}
+        trained = {weight for block in chosen for weight in held[block]}
+        others = [block for block in parts.blocks if block not in chosen and held[block] & trained]
+        if not others:
+            return []
+        what = "the chosen blocks share weights with blocks that would stay as they are"
+        numbers = ", ".join(str(parts.block_of(block)) for block in others)
+        remedy = f"method.blocks={','.join(map(str, range(parts.depth)))}"
+        return [
+            Problem(what, f"blocks {numbers}", "blocks with weights of their own, or all of them", remedy)
+        ]
 
     def _numbers(self, count: int) -> set[int]:
         """Return the numbers of the chosen blocks in a row of so many."""
