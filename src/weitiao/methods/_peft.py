@@ -188,16 +188,20 @@ def _untie_targets(model: PeftModel) -> None:
     table = id((tokens.get_base_layer() if isinstance(tokens, BaseTunerLayer) else tokens).weight)
     owners = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
     untied: set[int] = set()
+    adapters: set[int] = set()
     for module in model.modules():
         if isinstance(module, BaseTunerLayer) and not shares_on_merging(module):
             base = module.get_base_layer()
+            adapters |= {id(parameter) for parameter in module.parameters()} - {
+                id(p) for p in base.parameters()
+            }
             # Experts have no parameter of that name.
             weight = dict(base.named_parameters(recurse=False)).get("weight")
             if owners[id(weight)] > 1:
                 untied.add(id(weight))
                 base.weight = Parameter(base.weight.detach().clone(), requires_grad=False)
     shared = {weight for weight, count in owners.items() if count > 1}
-    if table in untied and shared - untied:
+    if table in untied and shared - untied - adapters:
         what = "merged, this model's head and embeddings would differ, and transformers then shares no other weights"
         raise ModelError(
             Problem(
