@@ -16,6 +16,7 @@ from rich.text import Text
 from ..core.events import Event, Listener
 from ..core.units import readable_bytes, readable_count, readable_seconds, readable_share
 from ..core.visible import visible
+from ..evaluation.verdict import lines
 from ._tables import make_console
 
 PLAIN_SECONDS = 5.0
@@ -45,10 +46,13 @@ class RunConsole:
 
     def __init__(self, console: Console, steps: Steps) -> None:
         self._console, self._steps = console, steps
+        self._kind = "done"
+        self._verdict_lines: list[str] = []
         self._draw: Mapping[str, Callable[[Event], None]] = {
             "stage": self._stage,
             "progress": self._steps.progress,
             "data": self._data,
+            "choices": self._choices,
             "parameters": self._parameters,
             "started": self._steps.start,
             "step": self._steps.step,
@@ -59,6 +63,7 @@ class RunConsole:
             "resumed": self._resumed,
             "memory": self._memory,
             "note": self._note,
+            "verdict": self._verdict,
             "finished": self._finished,
         }
 
@@ -83,6 +88,13 @@ class RunConsole:
 
     def _data(self, event: Event) -> None:
         self._print(_heading("data"), *map(Text, event.get("lines", [])))
+
+    def _choices(self, event: Event) -> None:
+        self._print(_heading("chosen for this model and this data"))
+        width = max(len(row["setting"]) + len(_short(row["value"])) for row in event["rows"]) + 1
+        for row in event["rows"]:
+            setting = f"{row['setting']}={_short(row['value'])}"
+            self._print(Text.assemble((f"{setting:<{width}}", "bold"), f"  {row['reason']}"))
 
     def _parameters(self, event: Event) -> None:
         trainable, everything = event["trainable"], event["all"]
@@ -116,6 +128,9 @@ class RunConsole:
             self._print(_heading("the same questions, before and after"))
             self._print(answers_table(event["rows"], self._console.width))
 
+    def _verdict(self, event: Event) -> None:
+        self._kind, self._verdict_lines = event["kind"], lines(event)
+
     def _finished(self, event: Event) -> None:
         self._steps.stop()
         held_out = event.get("held_out") or {}
@@ -123,7 +138,9 @@ class RunConsole:
             self._print(_heading("on held-out data"), scores_table(held_out["before"], held_out["after"]))
         peak = readable_bytes(event["peak_memory_bytes"])
         self._print(
-            _heading("done"), Text(f"in {readable_seconds(event['seconds'])}, at most {peak} of memory")
+            _heading(self._kind),
+            *map(Text, self._verdict_lines),
+            Text(f"in {readable_seconds(event['seconds'])}, at most {peak} of memory"),
         )
         self._print(*where_it_lies(event["out"], event["adapter"]))
 
@@ -272,6 +289,11 @@ def _short_numbers(event: Event) -> str:
 
 def _time_left(event: Event) -> str:
     return f"{readable_seconds(event['seconds_left'])} left"
+
+
+def _short(value: float | str) -> str:
+    """Return a setting's value as it is typed."""
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _number(value: Any, digits: int = 4) -> str:  # noqa: ANN401  (a number, or the name of one that is not finite)

@@ -25,6 +25,7 @@ from .python_rows import chosen_split, gives_rows, is_split, plain_records
 from .unpacking import USUAL_RATIO
 
 Columns = dict[str, Any]
+HeldOut = Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"]
 
 TAGS = ("role", "content", "user", "assistant", "system", "observation", "function")
 """What `tags` may rename: the keys of a turn, and the roles."""
@@ -204,9 +205,10 @@ class DataSettings(Settings):
 
     sources: list[SourceSettings] = Field(min_length=1)
     """The data: one path, a list of paths, or a list of sources with path, format and weight."""
-    held_out: float = Field(default=0.05, ge=0, allow_inf_nan=False)
-    """Rows kept away from training to measure with: below 1 a share (at most 200 rows), from 1 on a number of
-    rows; 0 keeps none. Rows that are equal stay on one side."""
+    held_out: HeldOut = "auto"
+    """Rows kept away from training to measure with: auto, a tenth and at least 10 (of fewer than 40 rows a quarter);
+    below 1 a share; from 1 on a number of rows; 0 keeps none. A share never takes more than 200 rows. Rows that are
+    equal stay on one side."""
     held_out_path: PathText | None = None
     """A file of its own to measure with; nothing is then taken from the sources."""
     max_length: int = Field(default=1024, ge=8)
@@ -267,7 +269,7 @@ class DataSettings(Settings):
 
     @field_validator("held_out")
     @classmethod
-    def _whole_count(cls, held_out: float) -> float:
-        if held_out >= 1 and held_out != int(held_out):
+    def _whole_count(cls, held_out: float | str) -> float | str:
+        if isinstance(held_out, float) and held_out >= 1 and held_out != int(held_out):
             raise ValueError("a number of rows is whole; a share is below 1")
         return held_out

@@ -11,19 +11,24 @@ from ..core.errors import DataError, Problem
 from .checks._row_text import RowText
 
 MOST_BY_SHARE = 200
+USUAL_SHARE = 0.1
+LEAST_ROWS = 10
+"""With fewer, chance decides what a held-out loss says."""
+MOST_OF_FEW = 0.25
+"""The share of a small file that is held out at most, so that enough is left to train on."""
 KEY_BYTES = 16
 
 
 def choose_held_out(
-    keys_R16: NDArray[np.uint8], usable_R: NDArray[np.bool_], held_out: float, seed: int
+    keys_R16: NDArray[np.uint8], usable_R: NDArray[np.bool_], held_out: float | str, seed: int
 ) -> NDArray[np.bool_]:
     """Return which of R rows are kept away; raises DataError where nothing would be left to train on.
 
-    `held_out` below 1 is a share of the usable rows (rounded down, at most 200), from 1 on a number of rows. Rows
-    whose content keys are equal go together, so the number may be exceeded by copies.
+    `held_out` is as in the settings: auto, a share of the usable rows (rounded down, at most 200) or a number of
+    rows. Rows whose content keys are equal go together, so the number may be exceeded by copies.
     """
     usable = np.flatnonzero(usable_R)
-    wanted = int(held_out) if held_out >= 1 else min(MOST_BY_SHARE, int(held_out * len(usable) + 1e-9))
+    wanted = rows_held_out(held_out, len(usable))
     chosen = np.zeros(len(usable_R), dtype=bool)
     if not wanted or not len(usable):
         return chosen
@@ -32,12 +37,19 @@ def choose_held_out(
     order = sorted(range(len(unique)), key=lambda kind: _seeded(unique[kind].tobytes(), seed))
     taken = int(np.searchsorted(np.cumsum(copies[order]), wanted)) + 1
     if taken >= len(unique):
-        got = f"data.held_out={held_out:g} of {len(usable)} rows, {len(unique)} of them different"
+        got = f"data.held_out={held_out} of {len(usable)} rows, {len(unique)} of them different"
         raise DataError(
             Problem("nothing would be left to train on", got, "fewer rows held out", "data.held_out=0")
         )
     chosen[usable] = np.isin(kind_of, order[:taken])
     return chosen
+
+
+def rows_held_out(held_out: float | str, rows: int) -> int:
+    """Return how many of `rows` rows are to be held out."""
+    if isinstance(held_out, str):
+        return min(MOST_BY_SHARE, max(int(USUAL_SHARE * rows), min(LEAST_ROWS, int(MOST_OF_FEW * rows))))
+    return int(held_out) if held_out >= 1 else min(MOST_BY_SHARE, int(held_out * rows + 1e-9))
 
 
 def _seeded(key: bytes, seed: int) -> bytes:

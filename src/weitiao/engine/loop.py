@@ -179,7 +179,7 @@ class Training:
     def _gave_up(self) -> bool:
         """Return whether the held-out loss has not gained for as long as the settings wait."""
         patience = self.settings.early_stopping_patience
-        return patience is not None and self.progress.looks_without_gain >= patience
+        return isinstance(patience, int) and self.progress.looks_without_gain >= patience
 
     def _save_is_due(self) -> bool:
         step, every = self.progress.step, self.settings.save_every

@@ -45,8 +45,8 @@ class StepPlan:
 
     @classmethod
     def of(cls, examples: Sequence[Example], train: TrainSettings) -> StepPlan:
-        """Return the plan of a run with these settings."""
-        return cls(examples, train.batch_size, train.seed, train.epochs, train.steps)
+        """Return the plan of a run with these settings; where they leave its length open, of one epoch."""
+        return cls(examples, train.batch_size, train.seed, train.epochs or 1.0, train.steps)
 
     def order(self, epoch: int) -> list[int]:
         """Return the epoch's examples by index, in the order they are seen."""

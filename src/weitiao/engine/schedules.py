@@ -38,6 +38,10 @@ WITHOUT_WARMUP: frozenset[SchedulerName] = frozenset({"constant", *FOLLOW_HELD_O
 """Schedules of transformers' that pass over the warmup they are given."""
 
 
+USUAL_WARMUP = 0.1
+"""The share of all steps that a warmup takes where none is set."""
+
+
 class ScheduleSettings(Settings):
     """How the learning rate moves over a run."""
 
@@ -47,12 +51,12 @@ class ScheduleSettings(Settings):
         "lr_scheduler_kwargs": "scheduler_args",
     }
 
-    scheduler: SchedulerName = "linear"
+    scheduler: SchedulerName = "cosine"
     """The schedule's name in transformers."""
     warmup_steps: int | None = Field(default=None, ge=0)
     """Steps over which the learning rate rises from 0; set this or warmup_ratio."""
-    warmup_ratio: float = Field(default=0.0, ge=0, lt=1)
-    """The same as a share of all steps."""
+    warmup_ratio: float | None = Field(default=None, ge=0, lt=1)
+    """The same as a share of all steps; with neither set it is 0.1, where the schedule has a warmup."""
     scheduler_args: dict[str, Any] = Field(default_factory=dict)
     """What a schedule takes besides, for example {num_decay_steps: 100} or {min_lr_rate: 0.1}."""
 
@@ -64,7 +68,10 @@ class ScheduleSettings(Settings):
 
     def warmup(self, steps: int) -> int:
         """Return the warmup in steps for a run of `steps` steps."""
-        return self.warmup_steps if self.warmup_steps is not None else round(self.warmup_ratio * steps)
+        if self.warmup_steps is not None:
+            return self.warmup_steps
+        usual = 0.0 if self.scheduler in WITHOUT_WARMUP else USUAL_WARMUP
+        return round((usual if self.warmup_ratio is None else self.warmup_ratio) * steps)
 
 
 def warmup_notes(settings: ScheduleSettings, steps: int) -> list[str]:

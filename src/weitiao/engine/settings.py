@@ -28,6 +28,14 @@ def _read_off(raw: object) -> object:
 AutoOrOff = Annotated[Literal["auto", "off"], BeforeValidator(_read_off)]
 
 
+def _read_never(raw: object) -> object:
+    """Take false, which YAML makes of the bare word off, and null for off."""
+    return "off" if raw is False or raw is None else raw
+
+
+Patience = Annotated[Annotated[int, Field(ge=1)] | Literal["auto", "off"], BeforeValidator(_read_never)]
+
+
 class StepSettings(Settings):
     """How long a run is, what a step holds, and when it is looked at."""
 
@@ -52,8 +60,9 @@ class StepSettings(Settings):
     batch_size: int = Field(default=8, ge=1)
     """Examples an optimizer step sees; how they are cut to fit memory changes no result but by rounding and draws of
     dropout."""
-    epochs: float = Field(default=3.0, gt=0, allow_inf_nan=False)
-    """Passes over the data; a fraction is allowed."""
+    epochs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Passes over the data; a fraction is allowed. Left out, large data is seen once and small data some six times,
+    until the held-out loss no longer falls."""
     steps: int | None = Field(default=None, ge=1)
     """Optimizer steps in all; set, it replaces epochs."""
     pack_tokens: int | None = Field(default=None, ge=1)
@@ -73,9 +82,11 @@ class StepSettings(Settings):
     seed: int = Field(default=42, ge=0, lt=2**31)
     """Order, split, initialisation and dropout follow from it."""
     eval_every: int | None = Field(default=None, ge=1)
-    """Steps between looks at the held-out loss; left out, at the end of each epoch."""
-    early_stopping_patience: int | None = Field(default=None, ge=1)
-    """Stop after this many looks at the held-out loss without a gain; left out, never."""
+    """Steps between looks at the held-out loss; left out, at the end of each epoch, and several times in one that is
+    the only one."""
+    early_stopping_patience: Patience = "auto"
+    """Stop after this many looks at the held-out loss without a gain; off, never; auto, after 2 where neither epochs
+    nor steps are given and rows are held out, else never."""
     early_stopping_min_delta: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """How much lower the held-out loss must be to count as a gain."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..core.said import Said
 from .answers import Answer
+from .verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class ReportFacts:
     """(step, training loss), in order."""
     held_out_losses: Sequence[tuple[int, float]] = ()
     """(step, held-out loss), in order."""
+    verdict: Verdict | None = None
     answers: Sequence[Answer] = ()
     failures: Sequence[str] = ()
     """What could not be measured or asked, and why."""

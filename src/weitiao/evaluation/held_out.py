@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
+import numpy as np
 import torch
 
 from ..core.errors import DataError, Problem
 from ..data.conversation import Example
+from ..data.packs import Pack
 from ..engine.forward import Forward
-from ..objectives._base import Objective
+from ..objectives._base import Objective, Outputs
 
 EXAMPLES_AT_ONCE = 64
 PLACES_SHOWN = 3
@@ -27,6 +30,8 @@ class HeldOut:
 
     loss: float
     """Summed loss over summed weight of all examples, in nats a trained token."""
+    rows: tuple[tuple[float, float], ...] = ()
+    """Each example's summed loss and weight, in the examples' order."""
 
     @property
     def perplexity(self) -> float:
@@ -36,6 +41,11 @@ class HeldOut:
     def as_fields(self) -> dict[str, float]:
         """Return loss and perplexity as fields of an event."""
         return {"loss": self.loss, "perplexity": self.perplexity}
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> HeldOut:
+        """Return what `as_fields` and the rows beside it were made from."""
+        return cls(fields["loss"], tuple((loss, weight) for loss, weight in fields.get("rows", ())))
 
 
 def never() -> bool:
@@ -57,17 +67,18 @@ def measure_held_out(
     """
     was_training = forward.model.training
     forward.model.eval()
-    total = weight = 0.0
+    rows = [(0.0, 0.0)] * len(examples)
     try:
-        for loss, part in _losses(forward, objective, examples, pack_tokens):
+        for place, loss, weight in _losses(forward, objective, examples, pack_tokens):
             if should_stop():
                 return None
-            total, weight = total + loss, weight + part
+            rows[place] = (loss, weight)
     finally:
         forward.model.train(was_training)
+    total, weight = math.fsum(loss for loss, _ in rows), math.fsum(weight for _, weight in rows)
     if not weight:
         raise DataError(_nothing_to_measure(examples))
-    return HeldOut(total / weight)
+    return HeldOut(total / weight, tuple(rows))
 
 
 def _nothing_to_measure(examples: Sequence[Example]) -> Problem:
@@ -82,8 +93,31 @@ def _nothing_to_measure(examples: Sequence[Example]) -> Problem:
 
 def _losses(
     forward: Forward, objective: Objective, examples: Sequence[Example], pack_tokens: int
-) -> Iterator[tuple[float, float]]:
+) -> Iterator[tuple[int, float, float]]:
+    """Yield each example's number, summed loss and weight."""
     for start in range(0, len(examples), EXAMPLES_AT_ONCE):
-        for pack in forward.ahead(forward.cut(examples[start : start + EXAMPLES_AT_ONCE], pack_tokens)):
-            loss_sum = objective.loss(forward.outputs(pack))
-            yield float(loss_sum.sum), float(loss_sum.weight)
+        some = list(examples[start : start + EXAMPLES_AT_ONCE])
+        numbers: dict[int, list[int]] = {}
+        for n, example in enumerate(some):
+            numbers.setdefault(id(example), []).append(start + n)
+        for pack in forward.ahead(forward.cut(some, pack_tokens)):
+            outputs = forward.outputs(pack)
+            for n, example in enumerate(pack.examples):
+                loss_sum = objective.loss(_outputs_of(pack, n, outputs))
+                yield numbers[id(example)].pop(), float(loss_sum.sum), float(loss_sum.weight)
+
+
+def _outputs_of(pack: Pack, n: int, outputs: Outputs) -> Outputs:
+    """Return what the model gave for one example of a pack, also where it shares its beginning with others."""
+    example = pack.examples[n]
+    weights = np.asarray(example.weights, dtype=np.float32)
+    trained = np.flatnonzero(weights[1:]) + 1  # nothing comes before the first token, so it has no prediction
+    positions = np.searchsorted(pack.kept_P, pack.rows[n][trained - 1])
+    device = outputs.hidden_PD.device
+    return replace(
+        outputs,
+        hidden_PD=outputs.hidden_PD[torch.from_numpy(positions).to(device)],
+        rows_K=torch.arange(len(trained), device=device),
+        targets_K=torch.from_numpy(np.asarray(example.ids)[trained]).to(device),
+        weights_K=torch.from_numpy(weights[trained]).to(device),
+    )

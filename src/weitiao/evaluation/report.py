@@ -15,6 +15,8 @@ from ..core.visible import visible
 from ..models.aliases import ALIASES
 from .curve import curve_svg
 from .facts import ReportFacts, Scores
+from .verdict import KINDS
+from .verdict import lines as verdict_lines
 
 CURVE_FILE = "loss.svg"
 MARKUP = re.compile(r"([\\|*_`\[\]~$#])")
@@ -25,6 +27,7 @@ class Words:
     """The report's own words in one language."""
 
     title: str
+    verdict: str
     trained: str
     base: str
     data: str
@@ -60,6 +63,7 @@ class Words:
 
 ENGLISH = Words(
     title="Fine-tuning report",
+    verdict="Verdict",
     trained="What was trained",
     base="Base model",
     data="Data",
@@ -94,6 +98,7 @@ ENGLISH = Words(
 )
 CHINESE = Words(
     title="微调报告",
+    verdict="结论",
     trained="训练内容",
     base="基座模型",
     data="数据",
@@ -140,6 +145,7 @@ def report(facts: ReportFacts, words: Words = ENGLISH) -> str:
     """Return the report as Markdown."""
     sections = [
         f"# {words.title}: {cell(facts.run)}",
+        _verdict(facts, words),
         _trained(facts, words),
         _left_out(facts, words),
         _summary(facts, words),
@@ -227,6 +233,14 @@ def _trained(facts: ReportFacts, words: Words) -> str:
         [words.parameters, parameters_text(facts)],
     ]
     return f"## {words.trained}\n\n{table(['', ''], rows)}"
+
+
+def _verdict(facts: ReportFacts, words: Words) -> str:
+    if facts.verdict is None:
+        return ""
+    chinese, kind = words is CHINESE, facts.verdict.kind
+    text = "\n".join(f"- {cell(line)}" for line in verdict_lines(facts.verdict.as_fields(), chinese))
+    return f"## {words.verdict}: {KINDS[kind] if chinese else kind}\n\n{text}"
 
 
 def _left_out(facts: ReportFacts, words: Words) -> str:

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 FAMILIES = ("low rank", "own weights", "scales and biases", "rotations", "prompts", "small networks")
 """The kinds of methods there are, in the order they are listed."""
 
+MEASURED_WIDTH = 576
+"""The width of SmolLM2-135M, on which the methods' rates were measured (benchmarks/DEFAULTS.md)."""
+WIDTH_EXPONENT = 0.78
+"""How fast rates fall with the width: the exponent that tinker found over models of Llama's kind
+(https://github.com/thinking-machines-lab/tinker-cookbook). LoRA's 1e-3 at width 576 becomes 2.2e-4 at 4096 and 1.3e-4
+at 8192, where QLoRA's authors chose 2e-4 and 1e-4 (https://arxiv.org/abs/2305.14314)."""
+
 
 class Attached(ABC):
     """A method on a model: what trains, and how it is saved, switched off and merged."""
@@ -131,13 +138,21 @@ class Method(Settings, ABC):
     """Whether it adapts Conv1D layers (GPT-2), which hold their weights transposed."""
     example: ClassVar[Mapping[str, object]] = {}
     """Values, to be shown and tested with, for the settings that have no default."""
-    suggested_lr: ClassVar[float] = 2e-4
-    """The peak learning rate (AdamW) to begin with."""
+    suggested_lr: ClassVar[float] = 1e-3
+    """The peak learning rate (AdamW) to begin with, on a model of width MEASURED_WIDTH."""
+    lr_falls_with_width: ClassVar[bool] = True
+    """Whether wider models want a lower rate: so it is for what trains matrices, not for vectors that scale, shift or
+    stand for tokens (Tensor Programs V, table 3: https://arxiv.org/abs/2203.03466)."""
 
     @property
     def name(self) -> str:
         """The method's name: its file's name."""
         return type(self).__module__.rpartition(".")[2]
+
+    def lr_for(self, width: int) -> float:
+        """Return the peak learning rate to begin with on a model of this width (hidden size), to two digits."""
+        falls = (MEASURED_WIDTH / width) ** WIDTH_EXPONENT if self.lr_falls_with_width else 1.0
+        return float(f"{self.suggested_lr * falls:.2g}")
 
     @abstractmethod
     def attach(self, model: PreTrainedModel) -> Attached:

@@ -51,7 +51,7 @@ class AdaLora(TargetedMethod):
     when: ClassVar[str] = (
         "A budget of ranks is to go where it matters; needs a long run and all linear layers."
     )
-    suggested_lr: ClassVar[float] = 1e-3
+    suggested_lr: ClassVar[float] = 2e-3
     peft_type: ClassVar[str] = "ADALORA"
     known_elsewhere: ClassVar[Mapping[str, str]] = {
         "lora_alpha": "alpha",
@@ -86,7 +86,7 @@ class AdaLora(TargetedMethod):
     """Weight of the penalty that keeps A and B orthogonal."""
     bias: Literal["none", "all", "lora_only"] = "none"
     """Which of the model's biases train as well: none, all, or those of the chosen layers (lora_only)."""
-    target_modules: TargetModules = "auto"
+    target_modules: TargetModules = "all-linear"
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None
 

@@ -48,6 +48,7 @@ class LlamaAdapter(PeftMethod):
     merges: ClassVar[bool] = False
     when: ClassVar[str] = "A prompt method that begins exactly as the base; for Llama, Mistral and GPT-2."
     suggested_lr: ClassVar[float] = 3e-2
+    lr_falls_with_width: ClassVar[bool] = False
 
     known_elsewhere: ClassVar[Mapping[str, str]] = {
         "num_virtual_tokens": "adapter_len",

@@ -43,6 +43,7 @@ class LnTuning(TargetedMethod):
         "The style of answers is to change and little else: 266,240 numbers train on Llama-3.1-8B."
     )
     suggested_lr: ClassVar[float] = 5e-3
+    lr_falls_with_width: ClassVar[bool] = False
     peft_type: ClassVar[str] = "LN_TUNING"
     adapted_kind: ClassVar[str] = "normalisation layer"
     known_elsewhere: ClassVar[Mapping[str, str]] = {

@@ -39,7 +39,7 @@ class LoHa(TargetedMethod):
     when: ClassVar[str] = "A change of higher rank than LoRA's is wanted from few numbers; slower than LoRA."
     on_quantized: ClassVar[bool] = False
     on_transposed: ClassVar[bool] = False
-    suggested_lr: ClassVar[float] = 1e-3
+    suggested_lr: ClassVar[float] = 1e-2
     peft_type: ClassVar[str] = "LOHA"
     known_elsewhere: ClassVar[Mapping[str, str]] = {
         "rank": "r",
@@ -57,7 +57,7 @@ class LoHa(TargetedMethod):
     """Share of the rows of the change that is dropped while training."""
     module_dropout: float = Field(default=0.0, ge=0, lt=1)
     """How often a layer's adapter is left out of a training step."""
-    target_modules: TargetModules = "auto"
+    target_modules: TargetModules = "all-linear"
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None
 

@@ -42,7 +42,7 @@ class LoKr(TargetedMethod):
     )
     on_quantized: ClassVar[bool] = False
     on_transposed: ClassVar[bool] = False
-    suggested_lr: ClassVar[float] = 3e-3
+    suggested_lr: ClassVar[float] = 1e-2
     peft_type: ClassVar[str] = "LOKR"
     known_elsewhere: ClassVar[Mapping[str, str]] = {
         "rank": "r",
@@ -69,7 +69,7 @@ class LoKr(TargetedMethod):
     """Largest side of the first factor; -1 makes both factors as equal in size as the layer allows."""
     init_weights: Literal["default", "lycoris"] = "default"
     """How the factors begin: default (the first is zero) or lycoris (the second is zero)."""
-    target_modules: TargetModules = "auto"
+    target_modules: TargetModules = "all-linear"
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None
 

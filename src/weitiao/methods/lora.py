@@ -46,7 +46,7 @@ class Lora(TargetedMethod):
     formula: ClassVar[str] = "y = W x + (alpha / r) B A x"
     trains: ClassVar[str] = "A (r x in) and B (out x r) beside each chosen layer"
     family: ClassVar[str] = "low rank"
-    share: ClassVar[str] = "0.042 %"
+    share: ClassVar[str] = "0.52 %"
     inference_cost: ClassVar[str] = "none once merged"
     memory: ClassVar[str] = "low"
     drawing: ClassVar[str] = DRAWING
@@ -74,13 +74,13 @@ class Lora(TargetedMethod):
         "layers": "layers_to_transform",
     }
 
-    r: int = Field(default=8, ge=1)
+    r: int = Field(default=16, ge=1)
     """Rank of the added matrices: how many directions can change; 8 to 64 is usual."""
-    alpha: float = Field(default=16, gt=0, allow_inf_nan=False)
+    alpha: float = Field(default=32, gt=0, allow_inf_nan=False)
     """Strength: the added part is multiplied by alpha / r."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of the inputs of A that is dropped while training."""
-    target_modules: TargetModules = "auto"
+    target_modules: TargetModules = "all-linear"
     bias: Literal["none", "all", "lora_only"] = "none"
     """Which of the model's biases train as well: none, all, or those of the chosen layers (lora_only)."""
     modules_to_save: ModuleNames = Field(default=[])

@@ -48,7 +48,8 @@ class PTuningV2(BegunMethod):
         "Deep prompts without the network of prefix tuning: for understanding tasks and small models too."
     )
     starts_as_base: ClassVar[bool] = False
-    suggested_lr: ClassVar[float] = 1e-2
+    suggested_lr: ClassVar[float] = 3e-2
+    lr_falls_with_width: ClassVar[bool] = False
     per_block: ClassVar[bool] = True
 
     known_elsewhere: ClassVar[Mapping[str, str]] = {

@@ -52,6 +52,7 @@ class PrefixTuning(BegunMethod):
     )
     starts_as_base: ClassVar[bool] = False
     suggested_lr: ClassVar[float] = 1e-2
+    lr_falls_with_width: ClassVar[bool] = False
     per_block: ClassVar[bool] = True
 
     known_elsewhere: ClassVar[Mapping[str, str]] = {

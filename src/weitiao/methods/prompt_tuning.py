@@ -45,6 +45,7 @@ class PromptTuning(BegunMethod):
     )
     starts_as_base: ClassVar[bool] = False
     suggested_lr: ClassVar[float] = 2e-2
+    lr_falls_with_width: ClassVar[bool] = False
 
     known_elsewhere: ClassVar[Mapping[str, str]] = {
         "prompt_tuning_init": "init",

@@ -45,6 +45,7 @@ class Road(TargetedMethod):
     when: ClassVar[str] = "Many adapters are served in one batch: applying one is an elementwise product."
     on_transposed: ClassVar[bool] = False
     suggested_lr: ClassVar[float] = 5e-3
+    lr_falls_with_width: ClassVar[bool] = False
     peft_type: ClassVar[str] = "ROAD"
     known_elsewhere: ClassVar[Mapping[str, str]] = {
         "target": "target_modules",
@@ -56,7 +57,7 @@ class Road(TargetedMethod):
     group_size: int | None = left_out("(the largest that fits)", ge=2, multiple_of=2)
     """Outputs within which pairs are made; only speed depends on it. Left out, the largest power of two up to 64
     that divides the chosen layers' outputs."""
-    target_modules: TargetModules = "auto"
+    target_modules: TargetModules = "all-linear"
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None
 

@@ -43,7 +43,7 @@ class Shira(TargetedMethod):
         "Several adapters are to be mixed or switched fast: sparse changes disturb each other little."
     )
     on_transposed: ClassVar[bool] = False
-    suggested_lr: ClassVar[float] = 1e-3
+    suggested_lr: ClassVar[float] = 5e-3
     peft_type: ClassVar[str] = "SHIRA"
     known_elsewhere: ClassVar[Mapping[str, str]] = {
         "rank": "r",
@@ -56,7 +56,7 @@ class Shira(TargetedMethod):
     """Sets how many entries train: r (in + out), as many as a LoRA of this rank has."""
     random_seed: int = Field(default=0, ge=0)
     """The seed that chooses the entries."""
-    target_modules: TargetModules = "auto"
+    target_modules: TargetModules = "all-linear"
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None
 

@@ -59,7 +59,8 @@ class TrainableTokens(PeftMethod):
         "New or special tokens are to be learnt and nothing else; goes with any quantised base."
     )
     example: ClassVar[Mapping[str, object]] = {"token_indices": [14, 16, 18]}
-    suggested_lr: ClassVar[float] = 5e-3
+    suggested_lr: ClassVar[float] = 2e-2
+    lr_falls_with_width: ClassVar[bool] = False
     known_elsewhere: ClassVar[Mapping[str, str]] = {
         "trainable_token_indices": "token_indices",
         "tokens": "token_indices",

@@ -40,7 +40,8 @@ class Vera(TargetedMethod):
     when: ClassVar[str] = (
         "The smallest adapters are wanted, many of them beside one base; a tenth of LoRA's numbers or less."
     )
-    suggested_lr: ClassVar[float] = 2e-2
+    suggested_lr: ClassVar[float] = 5e-2
+    lr_falls_with_width: ClassVar[bool] = False
     peft_type: ClassVar[str] = "VERA"
     known_elsewhere: ClassVar[Mapping[str, str]] = {
         "vera_dropout": "dropout",
@@ -59,7 +60,7 @@ class Vera(TargetedMethod):
     """The seed of the shared matrices."""
     save_projection: bool = True
     """Save the shared matrices too: a larger file that answers the same on every machine."""
-    target_modules: TargetModules = "auto"
+    target_modules: TargetModules = "all-linear"
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None
 

@@ -343,6 +343,13 @@ CONTEXT_KEYS = (
 """What configs call the number of positions; some have another name for the first one in their attribute_map."""
 
 
+def width_of(model: PreTrainedModel) -> int:
+    """Return the hidden size: how many numbers stand for a token between the blocks."""
+    config = model.config.get_text_config()
+    named = config.to_dict().get(config.attribute_map.get("hidden_size", "hidden_size"))
+    return named if isinstance(named, int) else int(model.get_input_embeddings().weight.shape[1])
+
+
 def context_tokens(config: PretrainedConfig) -> int | None:
     """Return the most tokens a model has positions for, None where its config names no limit."""
     text = config.get_text_config()

@@ -50,6 +50,8 @@ class Comparison:
     """What could not be measured or asked, and why."""
     _waits: bool = field(init=False, default=False)
     """Whether the look before training is put off."""
+    _measured: dict[float, HeldOut] = field(init=False, default_factory=dict)
+    """The looks at the held-out examples while training, by their loss."""
 
     def __post_init__(self) -> None:
         """Choose the questions."""
@@ -76,6 +78,10 @@ class Comparison:
             with attached.disabled(), forward.attention():
                 shortest = min(self.data.train[:FIRST_ROWS], key=lambda example: len(example.ids))
                 _require_finite(measure_held_out(forward, self.recipe.objective, [shortest], 1))
+
+    def remember(self, measured: HeldOut) -> None:
+        """Keep what a look while training gave, so that the result need not be measured again."""
+        self._measured[measured.loss] = measured
 
     def base_first(
         self, look: HeldOutLoss | None, forward: Forward, attached: Attached, log: EventLog
@@ -109,7 +115,8 @@ class Comparison:
         seen = [event for event in earlier if event["event"] == "before"]
         if seen and seen[-1]["questions"] == [question.text for question in self.questions]:
             held_out, answers = seen[-1]["held_out"], seen[-1]["answers"]
-            self.before = Look(HeldOut(held_out["loss"]) if held_out else None, answers and list(answers))
+            measured = HeldOut.from_fields(held_out) if held_out else None
+            self.before = Look(measured, answers and list(answers))
 
     def _look_before(self, forward: Forward, log: EventLog, should_stop: ShouldStop = never) -> None:
         """Measure the untrained model, and ask it where that cannot wait; `before` stays None where told to stop."""
@@ -120,7 +127,7 @@ class Comparison:
         self.before = Look(held_out, None if self._waits else self._ask(forward, log))
         log.emit(
             "before",
-            held_out=held_out.as_fields() if held_out else None,
+            held_out={**held_out.as_fields(), "rows": held_out.rows} if held_out else None,
             questions=[question.text for question in self.questions],
             answers=self.before.answers,
         )
@@ -130,11 +137,13 @@ class Comparison:
     ) -> None:
         """Look at the trained model, and report both answers side by side; what fails is a note, as it is saved.
 
-        `loss` is its held-out loss where that has been measured.
+        `loss` is its held-out loss where that has been measured; the rows of a look that an interrupted process made
+        are measured again.
         """
-        log.emit("stage", text="asking the model" if loss is not None else "measuring and asking the model")
+        known = None if loss is None else self._measured.get(loss)
+        log.emit("stage", text="asking the model" if known else "measuring and asking the model")
         with self._noting("the held-out loss after training", log):
-            self.after = Look(self._measure(forward) if loss is None else HeldOut(loss), None)
+            self.after = Look(known or self._measure(forward), None)
         self.after = self.after or Look(None, None)
         self.after.answers = self._ask(forward, log)
         if self._waits:

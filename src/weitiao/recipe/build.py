@@ -29,7 +29,7 @@ from ..engine.products import uses_onednn
 from ..engine.ranks import Ranks
 from ..engine.schedules import build_schedule, warmup_notes
 from ..engine.step import LossScale, Stepper
-from ..evaluation.held_out import measure_held_out
+from ..evaluation.held_out import HeldOut, measure_held_out
 from ..methods._base import Attached, count_parameters
 from ..models.fingerprint import Fingerprint
 from ..models.precision import torch_dtype
@@ -104,11 +104,13 @@ def build_training(
     base: Fingerprint,
     log: EventLog,
     free_bytes: float | None = None,
+    on_measured: Callable[[HeldOut], object] = lambda measured: None,
 ) -> Training:
     """Put the engine's parts together; raises SettingsError for an optimizer or schedule that does not fit,
     ResourceError where the longest row does not fit into memory.
 
-    `free_bytes` is the memory to do with; left out, what is free on the model's device.
+    `free_bytes` is the memory to do with; left out, what is free on the model's device. `on_measured` is given what
+    each look at the held-out examples finds.
     """
     settings = recipe.train
     if settings.neftune_alpha:
@@ -151,7 +153,7 @@ def build_training(
         log=log if stepper.ranks.first else EventLog(None),
         checkpoints=folder.checkpoints,
         identity=_identity(recipe, data, base),
-        held_out_loss=_look(stepper, data.held_out) if data.held_out else None,
+        held_out_loss=_look(stepper, data.held_out, on_measured) if data.held_out else None,
     )
 
 
@@ -188,14 +190,19 @@ def _plan_memory(
     return planned
 
 
-def _look(stepper: Stepper, held_out: Sequence[Example]) -> HeldOutLoss:
-    """Return the function with which the loop looks at the held-out loss."""
+def _look(
+    stepper: Stepper, held_out: Sequence[Example], on_measured: Callable[[HeldOut], object]
+) -> HeldOutLoss:
+    """Return a look at the held-out loss, in packs of the size that training has arrived at."""
 
     def look(should_stop: Callable[[], bool]) -> float | None:
         measured = measure_held_out(
             stepper.forward, stepper.objective, held_out, stepper.pack_tokens, should_stop
         )
-        return None if measured is None else measured.loss
+        if measured is None:
+            return None
+        on_measured(measured)
+        return measured.loss
 
     return look
 

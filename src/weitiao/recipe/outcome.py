@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,11 +21,13 @@ from ..core.version import VERSION
 from ..engine.forward import base_of
 from ..engine.loop import Progress
 from ..engine.monitor import peak_memory_bytes
+from ..engine.plan import StepPlan
 from ..evaluation.card import write_card
 from ..evaluation.facts import ReportFacts, Scores
 from ..evaluation.held_out import HeldOut
 from ..evaluation.report import write_report
 from ..evaluation.trained import TOKENIZER_FOLDER
+from ..evaluation.verdict import TrainingSeen, Verdict, judge
 from ..methods._base import Attached, count_parameters
 from ..methods._bridge import needs_registering
 from ..models.adapter_files import CONFIG
@@ -92,8 +95,11 @@ class Outcome:
     def finish(self) -> Run:
         """Write the card again, now with the scores, and the report; emit `finished`, and return the run."""
         facts = self._facts()
+        verdict = self._judged(facts)
+        facts = replace(facts, verdict=verdict)
         with saving(self.folder.root, self.progress.step):
             write_card(self.result, facts)
+            self.log.emit("verdict", **verdict.as_fields())
             self.log.emit(
                 "finished",
                 out=str(self.folder.root),
@@ -105,6 +111,22 @@ class Outcome:
             )
             write_report(self.folder.root, facts)
         return Run(self.folder, self.recipe)
+
+    def _judged(self, facts: ReportFacts) -> Verdict:
+        """Return what the run achieved."""
+        before, after = self.comparison.before, self.comparison.after
+        plan = StepPlan.of(self.comparison.data.train, self.recipe.train)
+        some = max(1, len(facts.losses) // 10)
+        looks = [loss for _, loss in facts.held_out_losses]
+        seen = TrainingSeen(
+            lr=self.recipe.lr,
+            epochs=plan.epoch_of(max(0, self.progress.step - 1)) + 1,
+            first_loss=_mean(facts.losses[:some]),
+            last_loss=_mean(facts.losses[-some:]),
+            best_is_last=bool(looks) and looks[-1] == min(looks),
+        )
+        old, new = (look.held_out if look else None for look in (before, after))
+        return judge(old, new, facts.answers, seen)
 
     def _facts(self) -> ReportFacts:
         events = list(read_events(self.folder.events))
@@ -143,6 +165,10 @@ class Outcome:
             },
             base_hub_id=hub_id_of(recipe.model),
         )
+
+
+def _mean(losses: Sequence[tuple[int, float]]) -> float:
+    return sum(loss for _, loss in losses) / len(losses) if losses else math.nan
 
 
 def _name_base(adapter: Path, base: str) -> None:

@@ -18,6 +18,7 @@ from ..engine.plan import StepPlan
 from ..engine.schedules import FOLLOW_HELD_OUT
 from ..models.adapter_files import CONFIG
 from ..models.embedding_rows import require_rows
+from .choices import Choice, settle
 from .identity import require_same_files
 from .recipe import Recipe
 
@@ -63,6 +64,8 @@ class _Room:
     """Those that the method's virtual tokens take."""
     vocabulary: int
     """Rows of the token embedding: every id must be below."""
+    width: int
+    """The hidden size."""
     left_out: Sequence[Said]
     """What of the model the method leaves as it is."""
 
@@ -71,6 +74,9 @@ class _Room:
 class Ready:
     """What a run needs besides the model, all of it checked."""
 
+    recipe: Recipe
+    """The run file with everything chosen that it leaves open."""
+    choices: Sequence[Choice]
     data: Prepared
     tokenizer: PreTrainedTokenizerBase
     left_out: Sequence[Said]
@@ -98,7 +104,8 @@ def preflight(recipe: Recipe, new_folder: bool = True, day: date | None = None) 
     findings.run(lambda: _require_gpu_to_offload(recipe))
     findings.run(recipe.track.require_installed)
     findings.settle()
-    ready = Ready(*data[0], room[0].left_out)
+    recipe, choices = settle(recipe, data[0][0], room[0].width)
+    ready = Ready(recipe, choices, *data[0], room[0].left_out)
     require_held_out(recipe, len(ready.data.held_out))
     _require_room(ready.data, room[0])
     _require_known_ids(ready, room[0].vocabulary)
@@ -164,7 +171,7 @@ def _check_model(recipe: Recipe) -> _Room:
     Returns how much of the model's context there is for texts.
     """
     from ..engine.products import require_onednn
-    from ..models.anatomy import context_tokens
+    from ..models.anatomy import context_tokens, width_of
     from ..models.load import load_config, load_weightless
     from ..models.precision import require_device
 
@@ -180,7 +187,7 @@ def _check_model(recipe: Recipe) -> _Room:
     need_disk(
         recipe.out.absolute(), bytes_written(recipe.train, planned), "this run's checkpoints and result"
     )
-    return _Room(context_tokens(model.config), planned.context_tokens, rows, left_out)
+    return _Room(context_tokens(model.config), planned.context_tokens, rows, width_of(model), left_out)
 
 
 def _plan_continued(recipe: Recipe, model: PreTrainedModel) -> Attached:
@@ -250,7 +257,7 @@ def require_held_out(recipe: Recipe, held_out_rows: int) -> None:
     train = recipe.train
     asked = {
         f"train.early_stopping_patience: {train.early_stopping_patience}": train.early_stopping_patience
-        is not None,
+        != "off",
         f"train.scheduler: {train.scheduler}": train.scheduler in FOLLOW_HELD_OUT,
     }
     raise_all(

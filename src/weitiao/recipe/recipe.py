@@ -80,7 +80,7 @@ class Recipe(Settings):
 
     @property
     def lr(self) -> float:
-        """The peak learning rate: the one given, else the one that suits the method."""
+        """The peak learning rate: the one given, else the method's on a model of the width it was measured at."""
         return self.train.lr or self.method.suggested_lr
 
     def with_absolute_paths(self) -> Recipe:
@@ -100,7 +100,6 @@ class Recipe(Settings):
         plain = self.model_dump(mode="json")
         for key, part in (("method", self.method), ("objective", self.objective)):
             plain[key] = {"name": part.name, **plain[key]}
-        plain["train"]["lr"] = self.lr
         return plain
 
     def decides(self) -> dict[str, Any]:

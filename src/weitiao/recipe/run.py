@@ -51,6 +51,12 @@ class Run:
         return dict(finished[-1]["held_out"]) if finished else {}
 
     @property
+    def verdict(self) -> str:
+        """What the run achieved: learnt, hardly changed, got worse or not measured; the event `verdict` has why."""
+        kinds = [event["kind"] for event in self.events if event["event"] == "verdict"]
+        return str(kinds[-1]) if kinds else "not measured"
+
+    @property
     def answers(self) -> list[dict[str, str]]:
         """The questions of the report with the answers before and after."""
         answers = [event["rows"] for event in self.events if event["event"] == "answers"]

@@ -28,7 +28,7 @@ def train(recipe: Recipe, listeners: Sequence[Listener] = ()) -> Run:
     _say(listeners, "checking the settings, reading and tokenising the data")
     recipe = recipe.with_absolute_paths()
     ready = preflight(recipe)
-    folder = RunFolder(recipe.out)
+    recipe, folder = ready.recipe, RunFolder(recipe.out)
     with sigterm_as_ctrl_c(), folder.locked():
         folder.require_new()
         session = _Session(recipe, folder, listeners)
@@ -54,9 +54,9 @@ def resume(root: str | Path, words: Sequence[str] = (), listeners: Sequence[List
     _say(listeners, "checking the settings, reading and tokenising the data")
     ready = preflight(recipe, new_folder=False, day=_day_of(folder))
     with sigterm_as_ctrl_c(), folder.locked():
-        _require_same_run(folder, settings_and_data(recipe, ready.data))
+        _require_same_run(folder, settings_and_data(ready.recipe, ready.data))
         keeps_packs = "pack_tokens" not in changes.get("train", {})
-        return _Session(recipe, folder, listeners, keeps_packs).train(ready)
+        return _Session(ready.recipe, folder, listeners, keeps_packs).train(ready)
 
 
 def _day_of(folder: RunFolder) -> date | None:
@@ -140,6 +140,8 @@ class _Session:
         data = ready.data
         day = str(data.template.day) if data.template.writes_date else None
         log.emit("data", summary=data.summary.as_dict(), lines=data.summary.lines(), day=day)
+        if ready.choices:
+            log.emit("choices", rows=[choice.as_fields() for choice in ready.choices])
         for part in ready.left_out:
             log.emit("note", text=part.en)
         log.emit("stage", text=f"loading {self.recipe.model.name}")
@@ -153,7 +155,9 @@ class _Session:
         attached = attach(self.recipe, model, data, log)
         forward = forward_for(attached, precision, log)
         comparison.look_before(forward, attached, earlier, log)
-        training = build_training(self.recipe, self.folder, attached, data, forward, base, log)
+        training = build_training(
+            self.recipe, self.folder, attached, data, forward, base, log, on_measured=comparison.remember
+        )
         training.held_out_loss = comparison.base_first(training.held_out_loss, forward, attached, log)
         # Before the checkpoint is read, so that a resumed run stores what the uninterrupted one does.
         with frozen_once(self.folder, training, data, log):

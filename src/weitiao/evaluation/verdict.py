@@ -1,0 +1,229 @@
+"""What a run achieved, in one word with its evidence, and what to change next.
+
+The change of the held-out loss is a ratio of sums over rows, sum (after_i - before_i) / sum w_i. Rows are what was
+drawn, and each row's two losses belong together. The 95 % interval takes the variance from residuals with each row left
+out (HC3; MacKinnon and White, 1985, https://doi.org/10.1016/0304-4076(85)90158-7), as a long row among few pulls the
+ratio towards itself, and Student's t allows for few rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..core.said import Said
+
+if TYPE_CHECKING:
+    from .answers import Answer
+    from .held_out import HeldOut
+
+Kind = Literal["learnt", "hardly changed", "got worse", "not measured"]
+
+LEAST_ROWS = 3
+"""With fewer, an interval says nothing."""
+FEW_ROWS = 10
+"""Below, the interval is wide, and the run says what the number cannot tell."""
+SAME_FIT = 0.05
+"""The share of its loss by which training must have got below its beginning to have fitted its rows at all."""
+
+KINDS: dict[Kind, str] = {
+    "learnt": "学到了",
+    "hardly changed": "几乎没有变化",
+    "got worse": "变差了",
+    "not measured": "无法衡量",
+}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A change with its 95 % interval."""
+
+    change: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class TrainingSeen:
+    """What the training itself showed, and the settings that the advice starts from."""
+
+    lr: float
+    epochs: float
+    """Passes over the data that were made."""
+    first_loss: float
+    last_loss: float
+    """The training loss of the first and of the last steps, in nats a token."""
+    best_is_last: bool
+    """Whether the held-out loss was lowest at the last look: more steps may help."""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to type in the next run, and why."""
+
+    word: str
+    why: Said
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a run achieved."""
+
+    kind: Kind
+    because: Said
+    change: Interval | None
+    """Of the held-out loss, in nats a token; None where too few rows are held out."""
+    rows: int
+    """Held-out rows."""
+    answers_changed: int
+    answers: int
+    cautions: tuple[Said, ...] = ()
+    """What the numbers cannot tell."""
+    advice: tuple[Advice, ...] = ()
+
+    def as_fields(self) -> dict[str, Any]:
+        """Return it as an event holds it; sentences as [English, Chinese]."""
+        return asdict(self)
+
+
+def paired_interval(before: HeldOut, after: HeldOut) -> Interval | None:
+    """Return the change of the held-out loss with its 95 % interval over the rows; None for fewer than three rows, and
+    where the rows of one look are not known."""
+    if len(before.rows) != len(after.rows):
+        return None
+    pairs = [(b, a, weight) for (b, weight), (a, _) in zip(before.rows, after.rows, strict=True) if weight]
+    if len(pairs) < LEAST_ROWS:
+        return None
+    total = math.fsum(weight for *_, weight in pairs)
+    change = math.fsum(a - b for b, a, _ in pairs) / total
+    squares = math.fsum(((a - b - change * weight) / (1 - weight / total)) ** 2 for b, a, weight in pairs)
+    half = t_quantile(0.975, len(pairs) - 1) * math.sqrt(squares) / total
+    return Interval(change, change - half, change + half)
+
+
+def t_quantile(p: float, freedom: int) -> float:
+    """Return Student's quantile for two degrees of freedom or more: exact for two, to 0.2 % for three and better for
+    more (Abramowitz and Stegun, 26.7.5)."""
+    if freedom == 2:
+        a = 2 * p - 1
+        return a * math.sqrt(2 / (1 - a * a))
+    z, v = NormalDist().inv_cdf(p), freedom
+    terms = (
+        z,
+        (z**3 + z) / (4 * v),
+        (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2),
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3),
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * v**4),
+    )
+    return math.fsum(terms)
+
+
+def judge(
+    before: HeldOut | None, after: HeldOut | None, answers: Sequence[Answer], training: TrainingSeen
+) -> Verdict:
+    """Return what a run achieved, from the held-out rows' losses and the answers before and after it."""
+    changed = sum(answer.before != answer.after for answer in answers)
+    rows = len(after.rows) if after else 0
+    interval = paired_interval(before, after) if before and after else None
+    kind, because = _kind(interval, rows, changed, len(answers))
+    return Verdict(
+        kind=kind,
+        because=because,
+        change=interval,
+        rows=rows,
+        answers_changed=changed,
+        answers=len(answers),
+        cautions=tuple(_cautions(rows, interval)),
+        advice=tuple(_advice(kind, training, rows)),
+    )
+
+
+def _kind(interval: Interval | None, rows: int, changed: int, asked: int) -> tuple[Kind, Said]:
+    """Return the word, and what it follows from."""
+    same = asked > 0 and changed == 0
+    if interval is None:
+        if same:
+            return "hardly changed", Said("every answer is what it was before", "每个回答都和训练前一样")
+        return "not measured", Said(
+            f"{rows} rows are held out, too few to compare losses", f"只留出了 {rows} 条数据，不足以比较损失"
+        )
+    if interval.low > 0:
+        return "got worse", Said(
+            "the held-out loss rose, by more than chance explains", "留出损失上升，超出了偶然的范围"
+        )
+    if interval.high >= 0:
+        return "hardly changed", Said(
+            "the held-out loss moved no more than chance explains", "留出损失的变化没有超出偶然的范围"
+        )
+    if same:
+        return "hardly changed", Said(
+            "the held-out loss fell, but every answer is what it was before",
+            "留出损失下降了，但每个回答都和训练前一样",
+        )
+    return "learnt", Said(
+        "the held-out loss fell, by more than chance explains", "留出损失下降，超出了偶然的范围"
+    )
+
+
+def _cautions(rows: int, interval: Interval | None) -> Iterator[Said]:
+    """Say what few held-out rows cannot tell."""
+    if interval is not None and rows < FEW_ROWS:
+        half = (interval.high - interval.low) / 2
+        yield Said(
+            f"only {rows} rows are held out: differences below {half:.2g} mean nothing, and other rows may differ more",
+            f"只留出了 {rows} 条数据：小于 {half:.2g} 的差别没有意义，换一批数据可能差得更多",
+        )
+
+
+def _advice(kind: Kind, training: TrainingSeen, rows: int) -> Iterator[Advice]:
+    """Say what to type next, the likeliest remedy first."""
+    higher, lower = f"train.lr={training.lr * 3:.2g}", f"train.lr={training.lr / 3:.2g}"
+    longer = f"train.epochs={max(2, round(training.epochs * 2))}"
+    fitted = training.last_loss < training.first_loss * (1 - SAME_FIT)
+    if kind == "not measured":
+        yield Advice("data.held_out=10", Said("measures on ten rows", "用十条数据来衡量"))
+    elif kind == "got worse":
+        yield Advice(lower, Said("smaller steps", "用更小的步子"))
+    elif kind == "hardly changed" and not fitted:
+        yield Advice(higher, Said("the rows trained on were not learnt either", "训练用的数据本身也没有学到"))
+        yield Advice(longer, Said("more steps", "训练更久"))
+    elif kind == "hardly changed" and training.best_is_last:
+        yield Advice(longer, Said("the loss was still falling", "损失还在下降"))
+        yield Advice(higher, Said("larger steps", "用更大的步子"))
+    elif kind == "hardly changed":
+        yield Advice(
+            lower,
+            Said(
+                "the rows trained on were learnt, and nothing that carries over to others: "
+                "slower steps, or more and more varied rows",
+                "学会了训练数据，却没有推广到其他数据：放慢步子，或者增加更多样的数据",
+            ),
+        )
+    elif training.best_is_last and rows:
+        yield Advice(longer, Said("the loss was still falling at the end", "结束时损失还在下降"))
+
+
+def lines(fields: Mapping[str, Any], chinese: bool = False) -> list[str]:
+    """Return what stands below the word, from `as_fields`: the evidence, what it cannot tell, and what to type."""
+    language = 1 if chinese else 0
+    change = fields["change"]
+    made = [fields["because"][language]]
+    if change:
+        numbers = [f"{change[key]:+.3f}" for key in ("change", "low", "high")]
+        made.append(
+            f"留出损失变化 {numbers[0]}（95% 区间 {numbers[1]} 到 {numbers[2]}，{fields['rows']} 条）"
+            if chinese
+            else f"held-out loss {numbers[0]} (95% interval {numbers[1]} to {numbers[2]}, {fields['rows']} rows)"
+        )
+    if fields["answers"]:
+        count, asked = fields["answers_changed"], fields["answers"]
+        made.append(
+            f"{asked} 个回答中有 {count} 个变了" if chinese else f"{count} of {asked} answers changed"
+        )
+    made += [caution[language] for caution in fields["cautions"]]
+    try_, colon = ("下次试试", "：") if chinese else ("next, try", ": ")
+    made += [f"{try_} {advice['word']}{colon}{advice['why'][language]}" for advice in fields["advice"]]
+    return made

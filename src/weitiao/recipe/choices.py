@@ -1,0 +1,123 @@
+"""What a run file leaves open, chosen from the model and the data, each with its reason."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..core.said import Said
+from .recipe import Recipe
+
+if TYPE_CHECKING:
+    from ..data.dataset import Prepared
+
+LARGE_ROWS = 5000
+"""From so many rows on, each is seen once."""
+MOST_EPOCHS = 6
+"""How often small data is seen at most; early stopping ends most runs before."""
+LEAST_STEPS = 30
+"""Of very little data, which is seen more often for it."""
+MOST_EPOCHS_OF_FEW = 30
+UNWATCHED = 0.5
+"""The share of those epochs where no row is held out to tell when to stop."""
+PATIENCE = 2
+"""Looks at the held-out loss without a gain after which small data is seen no more."""
+LOOKS_IN_ONE_EPOCH = 5
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One setting that the run file leaves open."""
+
+    setting: str
+    """Its dotted name, such as train.lr."""
+    value: float | int | str
+    reason: Said
+
+    def as_fields(self) -> dict[str, Any]:
+        """Return it as an event holds it."""
+        return {
+            "setting": self.setting,
+            "value": self.value,
+            "reason": self.reason.en,
+            "reason_zh": self.reason.zh,
+        }
+
+
+def settle(recipe: Recipe, data: Prepared, width: int) -> tuple[Recipe, list[Choice]]:
+    """Return the recipe with every open setting of the training chosen, and the choices in the order they are shown.
+
+    `width` is the model's hidden size. A recipe that leaves nothing open comes back as it is.
+    """
+    choices = [*_rate(recipe, width), *_length(recipe, data)]
+    chosen = {choice.setting.removeprefix("train."): choice.value for choice in choices}
+    if recipe.train.early_stopping_patience == "auto" and "early_stopping_patience" not in chosen:
+        chosen["early_stopping_patience"] = "off"
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update=chosen)}), choices
+
+
+def _rate(recipe: Recipe, width: int) -> Iterator[Choice]:
+    """Choose the learning rate from the method and the model's width."""
+    if recipe.train.lr is not None:
+        return
+    method = recipe.method
+    if method.lr_falls_with_width:
+        reason = Said(
+            f"{method.title}'s rate for a model of width {width}",
+            f"{method.title} 在宽度为 {width} 的模型上的学习率",
+        )
+    else:
+        reason = Said(
+            f"{method.title}'s rate, which suits models of every width",
+            f"{method.title} 的学习率，与模型宽度无关",
+        )
+    yield Choice("train.lr", method.lr_for(width), reason)
+
+
+def _length(recipe: Recipe, data: Prepared) -> Iterator[Choice]:
+    """Choose how often the data is seen, and when that ends early."""
+    from ..data.store import draws_of
+    from ..engine.plan import StepPlan
+
+    train = recipe.train
+    if train.epochs is not None or train.steps is not None:
+        return
+    rows = round(sum(draws_of(data.train)))
+    if rows >= LARGE_ROWS:
+        reason = Said(f"{rows:,} rows are enough to see each once", f"共 {rows:,} 条数据，每条看一遍就够")
+        yield Choice("train.epochs", 1, reason)
+        steps = StepPlan.of(data.train, train.model_copy(update={"epochs": 1})).total_steps
+        if data.held_out and train.eval_every is None:
+            every = math.ceil(steps / LOOKS_IN_ONE_EPOCH)
+            reason = Said(
+                f"{LOOKS_IN_ONE_EPOCH} looks at the held-out loss", f"评估 {LOOKS_IN_ONE_EPOCH} 次留出损失"
+            )
+            yield Choice("train.eval_every", every, reason)
+        return
+    if not data.held_out or train.early_stopping_patience == "off":
+        reason = Said(
+            f"{rows:,} rows, and nothing tells when to stop", f"共 {rows:,} 条数据，没有判断何时停止的依据"
+        )
+        yield Choice("train.epochs", math.ceil(UNWATCHED * epochs_at_most(rows, train.batch_size)), reason)
+        return
+    epochs = epochs_at_most(rows, train.batch_size)
+    reason = Said(
+        f"{rows:,} rows: seen up to {epochs} times, as long as the held-out loss falls",
+        f"共 {rows:,} 条数据：最多看 {epochs} 遍，留出损失不再下降就停",
+    )
+    yield Choice("train.epochs", epochs, reason)
+    if train.early_stopping_patience == "auto":
+        reason = Said(
+            f"stops after {PATIENCE} looks without a gain; the best weights are kept",
+            f"连续 {PATIENCE} 次评估没有进步就停，保留最好的权重",
+        )
+        yield Choice("train.early_stopping_patience", PATIENCE, reason)
+
+
+def epochs_at_most(rows: int, batch_size: int) -> int:
+    """Return how often data of so many rows is seen at most: the fewer rows, the more often."""
+    by_size = min(MOST_EPOCHS, math.ceil(LARGE_ROWS / max(rows, 1)))
+    by_steps = min(MOST_EPOCHS_OF_FEW, math.ceil(LEAST_STEPS * batch_size / max(rows, 1)))
+    return max(by_size, by_steps) if rows < LARGE_ROWS else 1

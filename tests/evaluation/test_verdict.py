@@ -1,0 +1,119 @@
+"""The verdict of a run: its word, its interval against simulated rows and tables, and what it says to type next."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from weitiao.evaluation.answers import Answer
+from weitiao.evaluation.held_out import HeldOut
+from weitiao.evaluation.verdict import (
+    KINDS,
+    Kind,
+    TrainingSeen,
+    Verdict,
+    judge,
+    lines,
+    paired_interval,
+    t_quantile,
+)
+
+SEEN = TrainingSeen(lr=1e-3, epochs=3, first_loss=4.0, last_loss=2.0, best_is_last=False)
+CHANGED = [Answer("q", "", "old", "new"), Answer("r", "", "same", "same")]
+UNCHANGED = [Answer("q", "", "same", "same")]
+
+
+def held_out(*losses: float, weight: float = 10.0) -> HeldOut:
+    """Return a look at rows of so many nats a token, each of `weight` tokens."""
+    rows = tuple((loss * weight, weight) for loss in losses)
+    return HeldOut(sum(losses) / len(losses), rows)
+
+
+def moved(by: float, rows: int = 12) -> tuple[HeldOut, HeldOut]:
+    """Return looks before and after between which each row moved by about so much."""
+    draw = random.Random(1)
+    before = [draw.uniform(1, 5) for _ in range(rows)]
+    return held_out(*before), held_out(*(loss + by + draw.gauss(0, 0.1) for loss in before))
+
+
+@pytest.mark.parametrize(
+    ("by", "answers", "kind"),
+    [
+        (-1.0, CHANGED, "learnt"),
+        (-1.0, UNCHANGED, "hardly changed"),
+        (-1.0, [], "learnt"),
+        (0.0, CHANGED, "hardly changed"),
+        (0.5, CHANGED, "got worse"),
+    ],
+)
+def test_the_word_follows_from_rows_and_answers(by: float, answers: list[Answer], kind: Kind) -> None:
+    assert judge(*moved(by), answers, SEEN).kind == kind
+
+
+def test_without_held_out_rows_only_equal_answers_say_something() -> None:
+    assert judge(None, None, CHANGED, SEEN).kind == "not measured"
+    assert judge(None, None, UNCHANGED, SEEN).kind == "hardly changed"
+    assert judge(None, None, CHANGED, SEEN).advice[0].word == "data.held_out=10"
+
+
+def test_few_rows_are_cautioned_about() -> None:
+    assert "only 4 rows" in judge(*moved(-1.0, rows=4), CHANGED, SEEN).cautions[0].en
+    assert not judge(*moved(-1.0, rows=10), CHANGED, SEEN).cautions
+    assert judge(*moved(-1.0, rows=2), CHANGED, SEEN).kind == "not measured"
+
+
+def test_rows_that_an_old_run_did_not_keep_give_no_interval() -> None:
+    assert paired_interval(HeldOut(4.0), held_out(1.0, 2.0, 3.0)) is None
+
+
+@pytest.mark.parametrize(
+    ("freedom", "expected"), [(2, 4.3027), (3, 3.1824), (4, 2.7764), (9, 2.2622), (29, 2.0452), (199, 1.9720)]
+)
+def test_students_quantiles_are_those_of_the_tables(freedom: int, expected: float) -> None:
+    assert t_quantile(0.975, freedom) == pytest.approx(expected, rel=2e-3)
+
+
+@pytest.mark.parametrize("rows", [5, 20, 100])
+def test_equal_models_are_told_apart_in_about_one_of_twenty(rows: int) -> None:
+    """Rows of unequal lengths and losses; 1,000 comparisons in which nothing changed but by chance."""
+    draw = random.Random(rows)
+    apart = 0
+    for _ in range(1000):
+        weights = [draw.randint(3, 60) for _ in range(rows)]
+        before = tuple((draw.uniform(1, 5) * weight, float(weight)) for weight in weights)
+        after = tuple((loss + draw.gauss(0, 0.3) * weight, weight) for loss, weight in before)
+        interval = paired_interval(HeldOut(0, before), HeldOut(0, after))
+        assert interval is not None
+        apart += not interval.low <= 0 <= interval.high
+    assert 30 <= apart <= 70
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        (SEEN, ["train.lr=0.00033"]),  # fitted its rows, and nothing carried over
+        (TrainingSeen(1e-3, 3, 4.0, 3.9, True), ["train.lr=0.003", "train.epochs=6"]),
+        (TrainingSeen(1e-3, 3, 4.0, 2.0, True), ["train.epochs=6", "train.lr=0.003"]),
+    ],
+)
+def test_what_to_type_next_follows_from_how_the_training_went(seen: TrainingSeen, words: list[str]) -> None:
+    assert [advice.word for advice in judge(*moved(0.0), CHANGED, seen).advice] == words
+
+
+def test_a_run_that_got_worse_is_told_to_go_slower() -> None:
+    assert [advice.word for advice in judge(*moved(0.5), CHANGED, SEEN).advice] == ["train.lr=0.00033"]
+
+
+def every_verdict() -> list[Verdict]:
+    looks = [moved(by, rows) for by in (-1.0, 0.0, 0.5) for rows in (1, 5, 12)]
+    return [judge(*look, answers, SEEN) for look in looks for answers in (CHANGED, UNCHANGED, [])]
+
+
+def test_every_sentence_is_there_in_both_languages() -> None:
+    assert {verdict.kind for verdict in every_verdict()} == set(KINDS)
+    for verdict in every_verdict():
+        english, chinese = lines(verdict.as_fields()), lines(verdict.as_fields(), chinese=True)
+        assert len(english) == len(chinese) == len(set(english))
+        assert all(line.isascii() for line in english)
+        assert not any(line.isascii() for line in chinese)
