@@ -18,7 +18,7 @@ ROWS = [{"instruction": f"What is {n} plus one?", "output": f"It is {n + 1}."} f
 OPEN = {"lr", "epochs", "steps", "eval_every", "early_stopping_patience"}
 
 
-def chosen(recipe: dict[str, Any], rows: int = 48, **train_settings: Any) -> Ready:
+def chosen(recipe: dict[str, Any], rows: int = 48, **train_settings: float) -> Ready:
     """Return what is ready to train on so many rows, where only these settings of the training are given."""
     data = {"sources": [{"rows": (ROWS * (rows // 48 + 1))[:rows]}]}
     return preflight(parse_recipe({**recipe, "data": data, "train": train_settings}))
@@ -30,7 +30,7 @@ def settings_of(ready: Ready) -> dict[str, Any]:
 
 def test_with_nothing_set_rate_epochs_and_patience_are_chosen(recipe: dict[str, Any]) -> None:
     ready = chosen(recipe)
-    width = 16  # of the tiny model
+    width = 32  # of the tiny model
     assert len(ready.data.held_out) == 10
     assert settings_of(ready) == {
         "train.lr": METHODS.load("lora")().lr_for(width),
@@ -94,7 +94,7 @@ def test_the_fewer_rows_the_more_often_they_are_seen(rows: int, batch_size: int,
 def test_rates_fall_with_the_width_only_for_methods_that_train_matrices(name: str) -> None:
     method = METHODS.load(name)
     made = method.model_validate(dict(method.example))
-    assert made.lr_for(576) == made.suggested_lr
+    assert made.lr_for(64) == made.lr_for(576) == made.suggested_lr
     falls = made.lr_for(4096) / made.suggested_lr
     assert falls == (pytest.approx(0.2167, rel=0.05) if method.lr_falls_with_width else 1)
 

@@ -150,8 +150,9 @@ class Method(Settings, ABC):
         return type(self).__module__.rpartition(".")[2]
 
     def lr_for(self, width: int) -> float:
-        """Return the peak learning rate to begin with on a model of this width (hidden size), to two digits."""
-        falls = (MEASURED_WIDTH / width) ** WIDTH_EXPONENT if self.lr_falls_with_width else 1.0
+        """Return the peak learning rate to begin with on a model of this width (hidden size), to two digits; narrower
+        models than were measured get no higher one."""
+        falls = min(1.0, (MEASURED_WIDTH / width) ** WIDTH_EXPONENT) if self.lr_falls_with_width else 1.0
         return float(f"{self.suggested_lr * falls:.2g}")
 
     @abstractmethod
