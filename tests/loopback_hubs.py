@@ -76,7 +76,13 @@ class _Handler(BaseHTTPRequestHandler):
         files = self.served.files()
         if path.endswith("/repo/files"):
             listed = [
-                {"Path": n, "Name": n, "Size": len(c), "Type": "blob", "Sha256": hashlib.sha256(c).hexdigest()}
+                {
+                    "Path": n,
+                    "Name": n,
+                    "Size": len(c),
+                    "Type": "blob",
+                    "Sha256": hashlib.sha256(c).hexdigest(),
+                }
                 for n, c in files.items()
             ]
             self._json({"Code": 200, "Success": True, "Data": {"Files": listed}})

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..core.errors import ModelError, Problem, nearest
-from .known import known_models
+from .known import known, known_models
 
 FORMS = "a local folder, a .gguf file, a hub id such as owner/name, or an alias such as smollm2-135m (weitiao models)"
 
@@ -55,6 +55,9 @@ ALIASES: dict[str, Alias] = {
 
 
 def spelt_alike(name: str) -> list[str]:
-    """Return the aliases that are spelt most like a name, or like the last part of a hub id."""
+    """Return the aliases that are spelt most like a name, or like the last part of a hub id; none for a name that is
+    known itself."""
+    if known(name):
+        return []
     aliases = [*ALIASES, *known_models()]
     return nearest(name, aliases) or nearest(name.rpartition("/")[2], aliases)

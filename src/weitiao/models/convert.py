@@ -18,11 +18,15 @@ from ..core.errors import MALFORMED, ModelError, Problem, RunFolderError, Weitia
 from ..core.events import Listener
 from ..core.files import OS_ERROR, failed_file, need_disk, saving, staged_folder, write_json
 from ..core.growing import reported_growth
-from .download import PICKLES
+from .download import PICKLES, fetch, small_files
+from .hubs import hub_named
+from .resolve import hub_model
 from .weight_files import INDEX, SINGLE, require_files, some
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from .settings import ModelSettings
 
 BIN_SINGLE = "pytorch_model.bin"
 BIN_INDEX = "pytorch_model.bin.index.json"
@@ -52,9 +56,10 @@ def is_pickle(file: str) -> bool:
 
 
 def converted_folder(folder: Path) -> Path:
-    """Return where `convert` writes unless it is told otherwise: a folder beside the one given."""
-    whole = folder.resolve()
-    return whole.with_name(f"{whole.name}-safetensors")
+    """Return where `convert` writes unless it is told otherwise: a folder beside the one given, or, for a hub's
+    model, one of its name here."""
+    beside = folder.expanduser().resolve() if folder.expanduser().exists() else Path(folder.name)
+    return beside.with_name(f"{beside.name}-safetensors")
 
 
 def convert(folder: Path, out: Path, listener: Listener) -> Converted:
@@ -79,6 +84,27 @@ def convert(folder: Path, out: Path, listener: Listener) -> Converted:
         require_files(staging)
     sizes = {name: size for one in told.values() for name, size in one["tensors"].items()}
     return Converted(out, len(sizes), sum(sizes.values()), list(_notes(told)))
+
+
+def pickled_folder(settings: ModelSettings, listener: Listener) -> Path:
+    """Return the folder that holds a model's pickled weights; a hub's are downloaded first.
+
+    Raises ModelError where the hub's model has safetensors already, or no weights at all.
+    """
+    folder = Path(settings.name).expanduser()
+    if folder.exists() or settings.name.startswith((".", "/", "~")):
+        return folder
+    model = hub_model(settings)
+    hub = hub_named(model.hub)
+    files = hub.files(model)
+    pickles = [
+        name for name in files if is_pickle(name) and not NO_WEIGHTS.fullmatch(name) and "/" not in name
+    ]
+    if any(name.endswith(".safetensors") for name in files) or not pickles:
+        what = f"{model.id} has safetensors already" if pickles else f"{model.id} has no pickled weights"
+        raise ModelError(Problem(what, some(list(files)), "pickled weights", f"weitiao models {model.id}"))
+    wanted = [name for name in pickles if name.startswith("pytorch_model")] or pickles
+    return fetch(hub, model, {name: files[name] for name in [*small_files(files), *wanted]}, listener)
 
 
 def _pickled_files(folder: Path) -> list[Path]:

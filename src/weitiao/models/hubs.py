@@ -78,7 +78,7 @@ def chosen_hub(wanted: HubName | None) -> HubName:
 def other_ways(hub: HubName, alike: Sequence[str] = ()) -> str:
     """Return what to try where a hub cannot be reached, a line each."""
     mirror = os.environ.get("HF_ENDPOINT")
-    lines = [f"{name}, which is spelt alike" for name in alike]
+    lines = [f"{' or '.join(alike)}, if that was meant"] if alike else []
     if hub == "huggingface":
         if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
             lines.append("unset HF_HUB_OFFLINE, then the same command: it keeps the hub from being asked")

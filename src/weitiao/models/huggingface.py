@@ -85,6 +85,16 @@ class HuggingFace(Hub):
             raise ModelError(unreachable(f"{self.title} ({ENDPOINT})", model, error)) from error
 
 
+SHOWN = 200
+"""How many characters of a client's own words are shown."""
+
+
+def _shortened(error: Exception) -> str:
+    """Return a client's own words on one line, not all of them where they are many."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) <= SHOWN else f"{words[:SHOWN]} ..."
+
+
 def no_such_model(title: str, model: HubModel, otherwise: str) -> Problem:
     """Describe a model that a hub does not have, with the names that are spelt alike."""
     from .aliases import FORMS, spelt_alike
@@ -98,12 +108,12 @@ def unreachable(place: str, model: HubModel, error: Exception) -> Problem:
     from .aliases import FORMS, spelt_alike
 
     what = f"{model.id} is no local folder, not in the hub's cache, and {place} cannot be reached"
-    got = " ".join(str(error).split())[:300] or type(error).__name__
+    got = _shortened(error)
     return Problem(what, got, FORMS, other_ways(model.hub, spelt_alike(model.id)))
 
 
 def broken_off(title: str, model: HubModel, error: Exception) -> Problem:
     """Describe a download that did not come to its end."""
-    got = " ".join(str(error).split())[:300] or type(error).__name__
+    got = _shortened(error)
     remedy = "the same command again: what is there already is kept\n" + other_ways(model.hub)
     return Problem(f"the download of {model.id} from {title} broke off", got, "", remedy)

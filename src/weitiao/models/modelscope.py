@@ -20,21 +20,20 @@ class ModelScope(Hub):
 
     def cached(self, model: HubModel) -> Path | None:
         """Return the snapshot of the cache that holds a model's config."""
+        client = _client(model)
         from modelscope_hub import HubError
 
         try:
-            folder = _client(model).download_repo(
-                model.id, "model", revision=model.revision, local_files_only=True
-            )
+            folder = client.download_repo(model.id, "model", revision=model.revision, local_files_only=True)
         except HubError:
             return None
         return Path(folder) if (Path(folder) / "config.json").is_file() else None
 
     def files(self, model: HubModel) -> Mapping[str, int]:
         """Ask ModelScope for a model's files and their sizes."""
+        client = _client(model)
         from modelscope_hub import HubError
 
-        client = _client(model)
         try:
             found = client.list_repo_files(model.id, "model", revision=model.revision)
         except (HubError, OSError) as error:
@@ -43,9 +42,9 @@ class ModelScope(Hub):
 
     def fetch(self, model: HubModel, names: Sequence[str]) -> Path:
         """Download files side by side; those that the cache holds already are not fetched again."""
+        client = _client(model)
         from modelscope_hub import HubError, ProgressCallback
 
-        client = _client(model)
         try:
             return Path(
                 client.download_repo(
@@ -61,9 +60,9 @@ class ModelScope(Hub):
 
     def cache_of(self, model: HubModel) -> Path:
         """Return the folder that the client keeps what it downloads in."""
+        _client(model)
         from modelscope_hub import get_default_config
 
-        _client(model)
         return Path(get_default_config().cache_dir)
 
     def room(self) -> str:
