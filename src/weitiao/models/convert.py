@@ -33,6 +33,8 @@ BIN_INDEX = "pytorch_model.bin.index.json"
 NO_WEIGHTS = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state).*")
 """Pickles that a training program leaves beside a model's weights."""
 REFUSED_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+TORCHSCRIPT = re.compile(r"with (TorchScript) archives")
+"""How torch names what a file would make of its own, and a file that is a program."""
 KEPT_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "SYSTEMROOT", "TMPDIR")
 """What of the environment the reading process is given: nothing secret."""
 
@@ -196,9 +198,9 @@ def _failure(file: Path, code: int, said: str) -> WeitiaoError:
     full = OS_ERROR.search(said)
     if full is not None and int(full[1]) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return failed_file(OSError(int(full[1]), os.strerror(int(full[1]))), file)
-    if "Weights only load failed" in said or "weights_only" in said:
-        named = sorted(set(REFUSED_GLOBAL.findall(said)))
-        asks = f"{file} asks for {', '.join(named)}" if named else str(file)
+    asked = REFUSED_GLOBAL.search(said) or TORCHSCRIPT.search(said)
+    if asked is not None:
+        asks = f"{file} asks for {asked[1]}"
         what = "this file asks Python to run more than the making of tensors, so it was not opened"
         return ModelError(Problem(what, asks, "a file of tensors alone", "another copy of the model"))
     if code < 0:
