@@ -228,7 +228,7 @@ def test_files_that_are_links_to_each_other(folder: Path) -> None:
         (torch.zeros(3), "no tensors by name"),
     ],
 )
-def test_a_pickle_without_tensors(value: Any, said: str, folder: Path) -> None:
+def test_a_pickle_without_tensors(value: object, said: str, folder: Path) -> None:
     torch.save(value, folder / BIN_SINGLE)
     assert said in refusal(folder)
 
