@@ -28,7 +28,7 @@ ALIAS = "qwen2.5-0.5b-instruct"
 FETCH = """
 import json, sys
 from weitiao.core.errors import WeitiaoError
-from weitiao.models.download import fetch_model
+from weitiao.models.fetch import fetch_model
 from weitiao.models.resolve import resolve
 from weitiao.models.settings import ModelSettings
 settings, events = ModelSettings(**json.loads(sys.argv[1])), []
@@ -155,7 +155,9 @@ def test_a_gated_model(served: Served, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("hub", BOTH)
-def test_pickled_weights_name_the_command_that_converts_them(hub: str, served: Served, tmp_path: Path) -> None:
+def test_pickled_weights_name_the_command_that_converts_them(
+    hub: str, served: Served, tmp_path: Path
+) -> None:
     weights = served.folder / "model.safetensors"
     torch.save(load_file(weights), served.folder / "pytorch_model.bin")
     weights.unlink()
@@ -211,7 +213,9 @@ def test_an_alias_without_an_id_on_modelscope_is_refused() -> None:
 
 def test_the_mirror_in_use_is_not_offered_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", f"{MIRROR}/")
-    assert "unset HF_ENDPOINT" in other_ways("huggingface") and "export HF_ENDPOINT" not in other_ways("huggingface")
+    assert "unset HF_ENDPOINT" in other_ways("huggingface") and "export HF_ENDPOINT" not in other_ways(
+        "huggingface"
+    )
     monkeypatch.delenv("HF_ENDPOINT")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     text = other_ways("huggingface", ["gpt2"])

@@ -18,8 +18,7 @@ from ..core.errors import MALFORMED, ModelError, Problem, RunFolderError, Weitia
 from ..core.events import Listener
 from ..core.files import OS_ERROR, failed_file, need_disk, saving, staged_folder, write_json
 from ..core.growing import reported_growth
-from .download import PICKLES, fetch, small_files
-from .hubs import hub_named
+from .download import PICKLES, fetch, hub_named, small_files
 from .resolve import hub_model
 from .weight_files import INDEX, SINGLE, require_files, some
 

@@ -6,18 +6,14 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..core.errors import ModelError, Problem
 from ..core.events import Event, Listener
 from ..core.files import existing_parent, need_disk
 from ..core.growing import reported_growth
 from ..core.units import readable_bytes
-from .hubs import Hub, HubModel, hub_named
+from .hubs import Hub, HubModel, HubName
 from .weight_files import INDEX, SINGLE, weight_files
-
-if TYPE_CHECKING:
-    from .settings import ModelSettings
 
 SMALL_BYTES = 64 << 20
 """No config, vocabulary or template is larger."""
@@ -52,22 +48,15 @@ def small_files(files: Mapping[str, int]) -> list[str]:
     ]
 
 
-def fetch_model(settings: ModelSettings, listener: Listener = silent) -> None:
-    """Download what a hub's model still lacks on this disk, telling `listener` how much it is and how far.
+def hub_named(name: HubName) -> Hub:
+    """Return a hub by name; its client is imported."""
+    if name == "modelscope":
+        from .modelscope import ModelScope
 
-    Nothing is done for a local folder, a file, or a model that is there. Raises ResourceError where the disk is too
-    small, before anything is fetched, and ModelError where the hub cannot give it.
-    """
-    from .resolve import resolve
+        return ModelScope()
+    from .huggingface import HuggingFace
 
-    model = resolve(settings).source
-    if model is None:
-        return
-    hub = hub_named(model.hub)
-    folder = hub.cached(model)
-    if folder is None or not has_weights(folder):
-        files = hub.files(model)
-        fetch(hub, model, {name: files[name] for name in _weights(hub, model, files)}, listener)
+    return HuggingFace()
 
 
 def has_weights(folder: Path) -> bool:
@@ -75,7 +64,7 @@ def has_weights(folder: Path) -> bool:
     return all(path.is_file() for path in weight_files(folder))
 
 
-def _weights(hub: Hub, model: HubModel, files: Mapping[str, int]) -> list[str]:
+def weights_of(hub: Hub, model: HubModel, files: Mapping[str, int]) -> list[str]:
     """Return a model's weight files and all that is small; raises ModelError where it has no safetensors."""
     small = small_files(files)
     if SINGLE in files:

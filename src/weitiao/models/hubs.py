@@ -52,17 +52,6 @@ class Hub(Protocol):
         """Return what to type to put the cache on another disk."""
 
 
-def hub_named(name: HubName) -> Hub:
-    """Return a hub by name; its client is imported."""
-    if name == "modelscope":
-        from .modelscope import ModelScope
-
-        return ModelScope()
-    from .huggingface import HuggingFace
-
-    return HuggingFace()
-
-
 def chosen_hub(wanted: HubName | None) -> HubName:
     """Return the hub that the settings name, else the environment, else Hugging Face; raises SettingsError."""
     named = wanted or os.environ.get(VARIABLE) or NAMES[0]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..core.errors import MALFORMED, ModelError, Problem
-from .download import fetch_model
+from .fetch import fetch_model
 from .foreign import require_loader
 from .hub_code import without_hub_code
 from .precision import device_for, quantization_config, quantization_of, torch_dtype

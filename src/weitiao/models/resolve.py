@@ -11,9 +11,9 @@ from pathlib import Path
 
 from ..core.errors import ModelError, Problem, nearest
 from .aliases import ALIASES, FORMS, spelt_alike
-from .download import PICKLES, fetch, pickled, require_safetensors, silent, small_files
+from .download import PICKLES, fetch, hub_named, pickled, require_safetensors, silent, small_files
 from .gguf import dequantized_folder
-from .hubs import HubModel, chosen_hub, hub_named
+from .hubs import HubModel, chosen_hub
 from .known import known
 from .settings import ModelSettings
 from .weight_files import INDEX, SINGLE, require_files

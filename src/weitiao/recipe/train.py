@@ -132,7 +132,7 @@ class _Session:
             log.close()
 
     def _train(self, ready: Ready, log: EventLog, earlier: Sequence[Event]) -> Run:
-        from ..models.download import fetch_model
+        from ..models.fetch import fetch_model
         from ..models.fingerprint import fingerprint, write_fingerprint
         from ..models.load import load_model, weights_folder
         from .before_after import Comparison
