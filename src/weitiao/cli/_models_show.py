@@ -46,7 +46,7 @@ def show_model(name: str, hub: HubName | None, trust_remote_code: bool) -> None:
     _memory(console, facts)
     console.print(f"\n{'method':<18}{'trains':>9}{'share':>10}{'beside':>12}", style="bold")
     for method in method_facts(settings):  # one by one, as they are worked out
-        console.print(_method(method, facts), soft_wrap=True)
+        console.print(_method(method, facts, console.width), soft_wrap=True)
     console.print()
     for line in _explained(facts):
         console.print(_filled(line, console.width), soft_wrap=True)
@@ -145,11 +145,12 @@ def _memory(console: Console, facts: ModelFacts) -> None:
     _print(console, iter([("free here", readable_bytes(free_bytes))]))
 
 
-def _method(method: MethodFacts, facts: ModelFacts) -> Text:
+def _method(method: MethodFacts, facts: ModelFacts, width: int) -> Text:
     from ..recipe.model_facts import TRAINED_BYTES
 
     if method.obstacle:
-        return Text.assemble(f"{method.name:<18}", (f"does not fit: {method.obstacle}", "dim"))
+        reason = textwrap.wrap(f"does not fit: {method.obstacle}", max(NARROWEST, width - 18))
+        return Text(f"{method.name:<18}" + f"\n{'':<18}".join(reason))
     share = 100 * method.trainable / facts.parameters
     beside = readable_bytes(TRAINED_BYTES * method.trainable)
     return Text(f"{method.name:<18}{readable_count(method.trainable):>9}{share:>9.3f}%{beside:>12}")

@@ -26,8 +26,8 @@ class Transfers:
     """Draws the events `transfer`; the last one of a transfer ends its bar."""
 
     def __init__(self, console: Console) -> None:
-        self._console, self._progress = console, Progress(console=console)
-        self._next_seconds = 0.0
+        self._console, self._next_seconds = console, 0.0
+        self._progress: Progress | None = None
 
     def __call__(self, event: Event) -> None:
         """Draw one event."""
@@ -39,10 +39,12 @@ class Transfers:
 
     def stop(self) -> None:
         """Leave the bar standing as it is."""
-        self._progress.stop()
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
 
     def _move(self, event: Event) -> None:
-        if not self._progress.tasks:
+        if self._progress is None:
             columns = BarColumn(bar_width=None), TextColumn("{task.description}")
             self._progress = Progress(*columns, console=self._console, expand=True)
             self._progress.add_task("", total=event["total"])
@@ -50,8 +52,7 @@ class Transfers:
         task = self._progress.tasks[0].id
         self._progress.update(task, completed=event["done"], description=_how_far(event), refresh=True)
         if event["done"] == event["total"]:
-            self._progress.stop()
-            self._progress = Progress(console=self._console)
+            self.stop()
 
 
 def _how_far(event: Event) -> str:

@@ -208,7 +208,7 @@ def _template(settings: ModelSettings) -> TemplateFacts | str:
         + template.answers([*question, Message("assistant", ANSWER)])[-1],
         takes_system=template.takes_system,
         system=_system(template) if template.takes_system else "",
-        stops=[str(token) for token in tokenizer.convert_ids_to_tokens(sorted(template.stop_ids))],
+        stops=[str(token) for token in tokenizer.convert_ids_to_tokens(sorted(template.stop_ids)) if token],
         pad=tokenizer.pad_token,
     )
 
