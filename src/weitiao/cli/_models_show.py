@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from ..core.settings import parse_settings
 from ..core.units import readable_bytes, readable_count
 from ..core.visible import visible
 
@@ -31,15 +32,18 @@ def show_model(name: str, hub: HubName | None, trust_remote_code: bool) -> None:
     from ._tables import make_console
 
     console, found = make_console(), known(name)
-    console.print(Text(found.alias if found else name, style="bold"), soft_wrap=True)
-    if found:
+    typed = {"name": name, "hub": hub, "trust_remote_code": trust_remote_code}
+    settings = parse_settings(ModelSettings, typed)
+    if found:  # what the table says needs no hub
+        console.print(Text(found.alias, style="bold"), soft_wrap=True)
         _print(console, _known(found))
         if found.kind != "causal":
             return
-    settings = ModelSettings(name=name, hub=hub, trust_remote_code=trust_remote_code)
     from ..recipe.model_facts import method_facts, model_facts
 
     facts = model_facts(settings)
+    if not found:
+        console.print(Text(visible(name), style="bold"), soft_wrap=True)
     _print(console, _made_of(facts))
     _modules(console, facts)
     _template(console, facts.template)
@@ -100,17 +104,16 @@ def _modules(console: Console, facts: ModelFacts) -> None:
     console.print(f"\n{'target_modules':<18}{'in':>8}{'out':>8}{'count':>7}  inside a block", style="bold")
     for module in facts.modules:
         inputs, outputs = module.shape
-        part = "" if module.part in ("attention", "mlp") else f" ({module.part}: no adapter)"
+        part = "" if module.adaptable else f" ({module.part})"
         line = f"{module.name:<18}{inputs:>8,}{outputs:>8,}{module.count:>7,}  {module.place}{part}"
         console.print(Text(line), soft_wrap=True)
     if facts.experts:
-        names = ", ".join(facts.experts)
-        console.print(Text(f"{names}: one matrix for each expert (target_parameters)"), soft_wrap=True)
-    console.print(
-        _filled("Several names: method.target_modules=q_proj,v_proj. All of them: all-linear.", console.width)
-        if any(module.name == "q_proj" for module in facts.modules)
-        else _filled("All of them: method.target_modules=all-linear.", console.width)
-    )
+        text = f"{', '.join(facts.experts)}: one matrix for each expert; methods that adapt experts can name them"
+        console.print(_filled(text, console.width), soft_wrap=True)
+    names = list(dict.fromkeys(module.name for module in facts.modules if module.adaptable))
+    if names:
+        text = f"Some of them: method.target_modules={','.join(names[:2])}. All of them: all-linear."
+        console.print(_filled(text, console.width), soft_wrap=True)
 
 
 def _template(console: Console, template: TemplateFacts | str) -> None:

@@ -83,6 +83,7 @@ def convert(model: str, out: Path | None, hub: HubName | None) -> None:
     FOLDER may also be a model of a hub, which is downloaded first. Another process reads the pickles, and takes
     nothing from them but tensors.
     """
+    from ..core.settings import parse_settings
     from ..core.units import readable_bytes
     from ..models.convert import convert, converted_folder, pickled_folder
     from ..models.settings import ModelSettings
@@ -91,7 +92,7 @@ def convert(model: str, out: Path | None, hub: HubName | None) -> None:
 
     console = make_console()
     with transfer_console(console) as listener:
-        folder = pickled_folder(ModelSettings(name=model, hub=hub), listener)
+        folder = pickled_folder(parse_settings(ModelSettings, {"name": model, "hub": hub}), listener)
         target = out or converted_folder(Path(model))
         console.print(f"converting {folder} into {target}", style="dim", markup=False, soft_wrap=True)
         done = convert(folder, target, listener)

@@ -57,7 +57,7 @@ ALIASES: dict[str, Alias] = {
 def spelt_alike(name: str) -> list[str]:
     """Return the aliases that are spelt most like a name, or like the last part of a hub id; none for a name that is
     known itself."""
-    if known(name):
+    if name in ALIASES or known(name):
         return []
     aliases = [*ALIASES, *known_models()]
     return nearest(name, aliases) or nearest(name.rpartition("/")[2], aliases)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import MALFORMED, ModelError, Problem, RunFolderError, WeitiaoError
+from ..core.errors import MALFORMED, ModelError, Problem, ResourceError, RunFolderError, WeitiaoError
 from ..core.events import Listener
-from ..core.files import OS_ERROR, failed_file, need_disk, saving, staged_folder, write_json
+from ..core.files import FULL, OS_ERROR, need_disk, saving, staged_folder, write_json
 from ..core.growing import reported_growth
+from .aliases import ALIASES
 from .download import PICKLES, fetch, hub_named, small_files
 from .resolve import hub_model
 from .weight_files import INDEX, SINGLE, require_files, some
@@ -93,6 +94,9 @@ def pickled_folder(settings: ModelSettings, listener: Listener) -> Path:
     Raises ModelError where the hub's model has safetensors already, or no weights at all.
     """
     folder = Path(settings.name).expanduser()
+    if settings.name in ALIASES:
+        what = f"{settings.name} comes as a .gguf file, which needs no conversion"
+        raise ModelError(Problem(what, settings.name, "pickled weights", f"weitiao models {settings.name}"))
     if folder.exists() or settings.name.startswith((".", "/", "~")):
         return folder
     model = hub_model(settings)
@@ -111,7 +115,8 @@ def pickled_folder(settings: ModelSettings, listener: Listener) -> Path:
 def _pickled_files(folder: Path) -> list[Path]:
     """Return the files that hold a folder's pickled weights; raises ModelError where there are none."""
     if not folder.is_dir():
-        raise ModelError(Problem("there is no such folder", str(folder), "a model's folder"))
+        remedy = f"weitiao models convert {shlex.quote(str(folder.parent))}" if folder.is_file() else ""
+        raise ModelError(Problem("there is no such folder", str(folder), "a model's folder", remedy))
     names = sorted(path.name for path in folder.iterdir())
     if "config.json" not in names:
         what = "this folder holds no config.json, so its weights belong to no known model"
@@ -195,8 +200,9 @@ def _file_names(count: int) -> list[str]:
 def _failure(file: Path, code: int, said: str) -> WeitiaoError:
     """Return in words why the process that read a file did not come to its end."""
     full = OS_ERROR.search(said)
-    if full is not None and int(full[1]) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return failed_file(OSError(int(full[1]), os.strerror(int(full[1]))), file)
+    if full is not None and int(full[1]) in FULL:
+        what = f"the disk is full: {os.strerror(int(full[1]))}"
+        return ResourceError(Problem(what, str(file), "free space", "free some, then the same command"))
     asked = REFUSED_GLOBAL.search(said) or TORCHSCRIPT.search(said)
     if asked is not None:
         asks = f"{file} asks for {asked[1]}"

@@ -96,7 +96,7 @@ def pickled(name: str, files: list[str]) -> Problem:
         f"{name} holds its weights as a Python pickle, which can run any code when it is opened",
         ", ".join(files),
         SINGLE,
-        f"weitiao models convert {name}, which takes nothing from them but tensors",
+        f"weitiao models convert {name}",
     )
 
 

@@ -24,6 +24,8 @@ TRAINED_BYTES = 16
 """A trained number in fp32, its gradient and AdamW's two moments."""
 FOUR_BIT_BYTES = 0.5 + 4 / 64
 """A weight in nf4 with its block's constant in fp32, one a 64 weights."""
+ADAPTABLE = ("attention", "mlp")
+"""The parts of a block that adapters sit on."""
 SYSTEM, QUESTION, ANSWER = "{system}", "{question}", "{answer}"
 
 
@@ -41,6 +43,11 @@ class Module:
     """How many there are of them."""
     part: str
     """attention, mlp, or what keeps an adapter off them."""
+
+    @property
+    def adaptable(self) -> bool:
+        """Whether an adapter can sit on them."""
+        return self.part in ADAPTABLE
 
 
 @dataclass(frozen=True)
@@ -162,9 +169,9 @@ def _modules(model: PreTrainedModel, parts: Anatomy) -> Iterator[Module]:
     groups = {
         "attention": parts.attention,
         "mlp": parts.mlp,
-        "no text passes through": parts.unreachable,
-        "chooses experts": parts.routers,
-        "computes in its own way": parts.special,
+        "out of an adapter's reach": parts.unreachable,
+        "chooses experts, no adapter": parts.routers,
+        "computes in its own way, no adapter": parts.special,
     }
     counts: dict[tuple[str, tuple[int, int], str], int] = {}
     for part, paths in groups.items():
