@@ -15,12 +15,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from string import ascii_lowercase
 
 import yaml
 
+from weitiao.cli._models_list import notes
 from weitiao.cli._tables import setting_rows
 from weitiao.core.errors import EXIT_CODES
 from weitiao.core.settings import Settings
+from weitiao.core.units import readable_bytes, readable_count
 from weitiao.data.checks import CHECKS
 from weitiao.data.formats import FORMATS
 from weitiao.data.readers import READERS
@@ -33,6 +36,7 @@ from weitiao.engine.settings import StepSettings
 from weitiao.engine.tracking import TrackSettings
 from weitiao.evaluation.answers import EvaluateSettings
 from weitiao.methods import METHODS
+from weitiao.models.known import known_models
 from weitiao.models.settings import ModelSettings
 from weitiao.objectives import OBJECTIVES
 
@@ -65,6 +69,13 @@ CHINESE_LABELS: Mapping[str, str] = {
     "what it does": "说明",
     "(needed)": "（必填）",
     "code": "退出码",
+    "alias": "别名",
+    "parameters": "参数量",
+    "download": "下载大小",
+    "context": "上下文",
+    "notes": "注",
+    "note": "注",
+    "licence": "许可证",
     "meaning": "含义",
     "method": "方法",
     "what is trained": "训练什么",
@@ -282,6 +293,37 @@ def largest(pairs: Sequence[Mapping[str, str]], name: str) -> str:
     return f"{max(numbers, default=0.0):.1e}"
 
 
+def known_models_table(translate: Translate) -> str:
+    """Return every model that has an alias, with its ids on the hubs."""
+    letters = note_letters()
+    rows = [
+        (
+            f"`{model.alias}`",
+            readable_count(model.parameters),
+            readable_bytes(model.download_bytes),
+            f"{model.context:,}" if model.context else "-",
+            " ".join(letters[note] for note in notes(model)) or "-",
+            model.licence or "-",
+            f"`{model.hub}`",
+            f"`{model.modelscope}`" if model.modelscope else "-",
+        )
+        for model in known_models().values()
+    ]
+    facts = ("alias", "parameters", "download", "context", "notes", "licence", "Hugging Face", "ModelScope")
+    return table(facts, rows, translate)
+
+
+def note_letters() -> dict[str, str]:
+    """Return each note on the known models and its letter, in the order of the list."""
+    said = dict.fromkeys(note for model in known_models().values() for note in notes(model))
+    return dict(zip(said, ascii_lowercase, strict=False))
+
+
+def model_notes(translate: Translate) -> str:
+    """Return what the letters of the list of models mean."""
+    return table(("note", "meaning"), [(letter, note) for note, letter in note_letters().items()], translate)
+
+
 WHOLE: Mapping[str, Callable[[Translate], str]] = {
     "methods": methods,
     "every-method": every_method,
@@ -290,6 +332,8 @@ WHOLE: Mapping[str, Callable[[Translate], str]] = {
     "readers": readers,
     "checks": checks,
     "exit-codes": exit_codes,
+    "models": known_models_table,
+    "model-notes": model_notes,
     "sweep": sweep,
     "architectures": architectures,
     "refusals": refusals,

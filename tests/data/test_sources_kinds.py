@@ -150,7 +150,7 @@ def test_excel_sheets_dates_and_numbers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("package", "path", "extra"),
-    [("openpyxl", "{}/a.xlsx", "weitiao[xlsx]"), ("modelscope", "modelscope:a/b", "weitiao[modelscope]")],
+    [("openpyxl", "{}/a.xlsx", "weitiao[xlsx]"), ("modelscope_hub", "modelscope:a/b", "weitiao[modelscope]")],
 )
 def test_a_missing_extra_is_named(package: str, path: str, extra: str, tmp_path: Path) -> None:
     (tmp_path / "a.xlsx").write_bytes(b"x")

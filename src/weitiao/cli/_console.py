@@ -18,6 +18,7 @@ from ..core.units import readable_bytes, readable_count, readable_seconds, reada
 from ..core.visible import visible
 from ..evaluation.verdict import lines
 from ._tables import make_console
+from ._transfers import Transfers
 
 PLAIN_SECONDS = 5.0
 """The least time between two progress lines where there is no terminal."""
@@ -45,12 +46,13 @@ class RunConsole:
     """Draws a run's events; those it does not know it passes over."""
 
     def __init__(self, console: Console, steps: Steps) -> None:
-        self._console, self._steps = console, steps
+        self._console, self._steps, self._transfers = console, steps, Transfers(console)
         self._kind = "done"
         self._verdict_lines: list[str] = []
         self._draw: Mapping[str, Callable[[Event], None]] = {
             "stage": self._stage,
             "progress": self._steps.progress,
+            "transfer": self._transfers,
             "data": self._data,
             "choices": self._choices,
             "parameters": self._parameters,
@@ -73,6 +75,7 @@ class RunConsole:
 
     def close(self) -> None:
         """Leave the terminal as it was found."""
+        self._transfers.stop()
         self._steps.stop()
 
     def _pass_over(self, event: Event) -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from ..core.settings import Settings
+from ..models.hubs import NAMES
 
 BASE_HELP = (
     "Where the base model of an adapter lies, where that is not known: a folder, a .gguf file or a hub id."
@@ -15,6 +16,13 @@ BASE_HELP = (
 FORCE_HELP = "Go on where the base is not the one that was trained on."
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+hub_option = click.option(
+    "--hub",
+    type=click.Choice(NAMES, case_sensitive=False),
+    help="Where an id or an alias is downloaded from.  [WEITIAO_HUB, else huggingface]",
+)
+"""For commands that load a model."""
 
 
 def options_of(cls: type[Settings]) -> Callable[[F], F]:

@@ -13,9 +13,10 @@ import click
 from ..core.settings import parse_settings
 from ..evaluation.settings import GenerationSettings
 from ._commands import Command
-from ._options import BASE_HELP, FORCE_HELP, given, options_of
+from ._options import BASE_HELP, FORCE_HELP, given, hub_option, options_of
 
 if TYPE_CHECKING:
+    from ..models.hubs import HubName
     from ._chat import Chat
 
 EPILOG = """
@@ -30,16 +31,28 @@ Ctrl-C stops an answer, Ctrl-D ends the chat. A pipe may ask one question a line
 @click.option("--both", is_flag=True, help="Answer each question before and after training.")
 @click.option("--system", metavar="TEXT", default="", help="The system message to begin with.")
 @click.option("--base", metavar="MODEL", help=BASE_HELP)
+@hub_option
 @click.option("--force", is_flag=True, help=FORCE_HELP)
 @options_of(GenerationSettings)
-def command(run: str, both: bool, system: str, base: str | None, force: bool, **options: Any) -> None:  # noqa: ANN401  (the settings check them)
+def command(
+    run: str,
+    both: bool,
+    system: str,
+    base: str | None,
+    hub: HubName | None,
+    force: bool,
+    **options: Any,  # noqa: ANN401  (the settings check them)
+) -> None:
     """Talk to what RUN trained; RUN may also be an adapter's folder or any model's name."""
     settings = parse_settings(GenerationSettings, given(options))
-    from ..evaluation.opened import open_model
+    from ..evaluation.opened import locate, open_source
     from ._chat import Chat
     from ._tables import make_console
+    from ._transfers import download_shown
 
-    chat = Chat(open_model(run, base, force), settings, make_console(), system=system)
+    source = locate(run, base, force, hub)
+    download_shown(source.trained or source.base)
+    chat = Chat(open_source(source), settings, make_console(), system=system)
     for note in chat.opened.notes:
         chat.console.print(f"note: {note}", style="dim", markup=False, soft_wrap=True)
     if both:

@@ -19,7 +19,7 @@ from ..core.errors import DataError, Problem, SettingsError, nearest, raise_all
 from ..data.gate_words import LANGUAGES, Language, say
 from ..models.settings import ModelSettings
 from ._commands import Command
-from ._options import help_of
+from ._options import help_of, hub_option
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
@@ -48,6 +48,7 @@ QUIET_SECONDS, TERMINAL_SECONDS, PLAIN_SECONDS = 2.0, 0.2, 10.0
 @click.command(cls=Command, epilog=EPILOG)
 @click.argument("words", nargs=-1, metavar="DATA... | RUN.yaml [KEY=VALUE]...")
 @click.option("--model", metavar="MODEL", help=help_of(ModelSettings, "name"))
+@hub_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 @click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Write the report as one page.")
 @click.option("--force", is_flag=True, help="Let --html replace a file that is no such page.")
@@ -69,6 +70,7 @@ QUIET_SECONDS, TERMINAL_SECONDS, PLAIN_SECONDS = 2.0, 0.2, 10.0
 def command(
     words: tuple[str, ...],
     model: str | None,
+    hub: str | None,
     as_json: bool,
     html: Path | None,
     force: bool,
@@ -91,6 +93,7 @@ def command(
         require_free(html, force)
     language = lang or language_of(os.environ)
     typed = (*words, "data.skip_bad_rows=true") if skip_bad_rows else words
+    typed = (*typed, f"model.hub={hub}") if hub else typed
     data, from_model, seed = read_settings(typed, model)
     trained = trained_forms(typed)
     tokenizer, stops = _load(from_model)

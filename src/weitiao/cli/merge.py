@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ._commands import Command
-from ._options import BASE_HELP, FORCE_HELP
+from ._options import BASE_HELP, FORCE_HELP, hub_option
+
+if TYPE_CHECKING:
+    from ..models.hubs import HubName
 
 
 @click.command(cls=Command)
 @click.argument("run")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--base", metavar="MODEL", help=BASE_HELP)
+@hub_option
 @click.option("--force", is_flag=True, help=FORCE_HELP)
-def command(run: str, out: Path, base: str | None, force: bool) -> None:
+def command(run: str, out: Path, base: str | None, hub: HubName | None, force: bool) -> None:
     """Write the model that RUN (or an adapter's folder) trained into the new folder OUT, as a plain model."""
     from ..core.units import readable_bytes
+    from ..evaluation.opened import locate
     from ..serving.merge import merge_run
     from ._tables import make_console
+    from ._transfers import download_shown
 
     console = make_console()
     console.print(f"merging {run} and reading it back to compare", markup=False, soft_wrap=True)
-    merged = merge_run(run, out, base=base, allow_other_base=force)
+    source = locate(run, base, force, hub)
+    download_shown(source.trained or source.base)
+    merged = merge_run(run, out, base=base, allow_other_base=force, hub=hub)
     for note in merged.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     found = merged.comparison

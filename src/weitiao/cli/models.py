@@ -1,80 +1,104 @@
-"""List the models that need no hub, those in the hub's cache, and which forms a model's name may have."""
+"""List models by name, show what one is made of and what fits it, or convert pickled weights to safetensors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ._commands import Command
+from ._options import hub_option
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from ..models.hubs import HubName
+
+EPILOG = """
+\b
+Examples:
+  weitiao models                        every model that has a short name
+  weitiao models qwen                   those that have `qwen` in their name
+  weitiao models smollm2-135m           what one is made of, and what fits it
+  weitiao models path/to/folder         the same for a folder or a .gguf file
+  weitiao models convert path/to/folder
+"""
 
 
-@click.command(cls=Command)
+class ModelsGroup(click.Group):
+    """A group that shows a model where the first word is no command of its own."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the command that is meant before its words."""
+        own = {*self.commands, *ctx.help_option_names}
+        first = next((word for word in args if word in own or not word.startswith("-")), None)
+        return super().parse_args(ctx, args if first in own else ["show", *args])
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the options that the command which is not typed has, with the commands that are."""
+        with formatter.section("Options"):
+            options = [p for p in self.commands["show"].get_params(ctx) if isinstance(p, click.Option)]
+            shown = [option.get_help_record(ctx) for option in options]
+            formatter.write_dl([record for record in shown if record is not None])
+        self.format_commands(ctx, formatter)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands that have to be typed."""
+        return [name for name in super().list_commands(ctx) if name != "show"]
+
+
+@click.group(cls=ModelsGroup, epilog=EPILOG, subcommand_metavar="[NAME | WORD]", invoke_without_command=True)
 def command() -> None:
-    """List known models and the forms a model's name may have."""
+    """List models, or show the one NAMEd: an alias, a hub id, a folder or a .gguf file.
+
+    A WORD that is no name lists the models that have it in theirs.
+    """
+
+
+@command.command(cls=Command, hidden=True)
+@click.argument("name", required=False, metavar="[NAME | WORD]")
+@hub_option
+@click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
+def show(name: str | None, hub: HubName | None, trust_remote_code: bool) -> None:
+    """List models, or show one of them."""
+    from ._models_list import found_by, list_models
+
+    if name is None:
+        list_models()
+    elif chosen := found_by(name):
+        list_models(chosen, name)
+    else:
+        from ._models_show import show_model
+
+        show_model(name, hub, trust_remote_code)
+
+
+@command.command(cls=Command, short_help="Write pickled weights as safetensors into a new folder.")
+@click.argument("model", metavar="FOLDER")
+@click.option("--out", type=click.Path(path_type=Path), help="The new folder.  [FOLDER-safetensors]")
+@hub_option
+def convert(model: str, out: Path | None, hub: HubName | None) -> None:
+    """Write FOLDER's pickled weights (pytorch_model.bin and its like) as safetensors into a new folder.
+
+    FOLDER may also be a model of a hub, which is downloaded first. Another process reads the pickles, and takes
+    nothing from them but tensors.
+    """
+    from ..core.settings import parse_settings
+    from ..core.units import readable_bytes
+    from ..models.convert import convert, converted_folder, pickled_folder
+    from ..models.settings import ModelSettings
     from ._tables import make_console
+    from ._transfers import transfer_console
 
     console = make_console()
-    console.print(_aliases())
-    cached = list(_hub_cache())
-    if cached:
-        console.print()
-        console.print(_cached_table(cached))
-    console.print("\nA model's name may be")
-    for form in (
-        "an alias of the first table",
-        "a folder with config.json and model.safetensors",
-        "a .gguf file",
-    ):
-        console.print(f"  {form}")
-    console.print("  a hub id such as owner/name, which is downloaded on first use")
-
-
-def _aliases() -> Table:
-    from ..models.aliases import ALIASES
-    from ._tables import plain_table
-
-    table = plain_table("alias", "here", "what it is")
-    for alias in ALIASES.values():
-        table.add_row(alias.name, _state(alias.name), alias.description)
-    return table
-
-
-def _state(name: str) -> str:
-    """Say whether an alias can be used at once, after a first preparation, or what to type first."""
-    from ..core.errors import ModelError
-    from ..models.aliases import ALIASES
-    from ..models.gguf import folder_of
-
-    try:
-        gguf = ALIASES[name].path
-    except ModelError:
-        return ALIASES[name].install
-    return "ready" if folder_of(gguf).is_dir() else "installed; prepared on first use"
-
-
-def _hub_cache() -> Iterator[tuple[str, int]]:
-    """Yield (id, bytes) of the models in the hub's cache."""
-    from huggingface_hub import scan_cache_dir
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    if not Path(HF_HUB_CACHE).is_dir():
-        return
-    for repo in sorted(scan_cache_dir().repos, key=lambda repo: repo.repo_id):
-        if repo.repo_type == "model":
-            yield repo.repo_id, repo.size_on_disk
-
-
-def _cached_table(cached: list[tuple[str, int]]) -> Table:
-    from ..core.units import readable_bytes
-    from ._tables import plain_table
-
-    table = plain_table("in the hub's cache", "size")
-    for name, size_bytes in cached:
-        table.add_row(name, readable_bytes(size_bytes))
-    return table
+    with transfer_console(console) as listener:
+        folder = pickled_folder(parse_settings(ModelSettings, {"name": model, "hub": hub}), listener)
+        target = out or converted_folder(Path(model))
+        console.print(f"converting {folder} into {target}", style="dim", markup=False, soft_wrap=True)
+        done = convert(folder, target, listener)
+    for note in done.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    what = f"{done.out} ({done.tensors} tensors, {readable_bytes(done.size_bytes)})"
+    console.print(what, markup=False, soft_wrap=True)
+    quoted = shlex.quote(str(done.out))
+    console.print(f"next: weitiao train --model {quoted} --data DATA --out RUN", markup=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from ..core.errors import Problem, SettingsError
 from ..data.settings import SourceSettings
 from ..models.settings import ModelSettings
 from ._commands import Command
-from ._options import FORCE_HELP, given, help_of
+from ._options import FORCE_HELP, given, help_of, hub_option
 
 EPILOG = """
 \b
@@ -52,11 +52,13 @@ class TrainCommand(Command):
     type=click.Path(path_type=Path),
     help="Go on with an interrupted run of this folder.",
 )
+@hub_option
 @click.option("--force", is_flag=True, help=FORCE_HELP)
 @click.option("--dry-run", is_flag=True, help="Check everything, load no weights, print the whole run file.")
 def command(
     words: tuple[str, ...],
     resume: Path | None,
+    hub: str | None,
     force: bool,
     dry_run: bool,
     **flags: Any,  # noqa: ANN401
@@ -66,6 +68,7 @@ def command(
     The settings come from RUN.yaml; flags replace what it says, and words such as train.lr=2e-4 replace both.
     """
     words = (*words, "model.allow_other_base=true") if force else words
+    words = (*words, f"model.hub={hub}") if hub else words
     if resume is not None:
         _resume(resume, words, {**given(flags), **({"dry_run": True} if dry_run else {})})
         return

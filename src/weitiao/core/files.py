@@ -82,9 +82,16 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def need_disk(folder: Path, needed_bytes: int, purpose: str) -> None:
+def existing_parent(folder: Path) -> Path:
+    """Return a folder, or the nearest above it that exists."""
+    return next(p for p in [folder, *folder.parents] if p.exists())
+
+
+def need_disk(
+    folder: Path, needed_bytes: int, purpose: str, remedy: str = "free some space, or choose another --out"
+) -> None:
     """Raise ResourceError when the disk under `folder` has less free than `needed_bytes`."""
-    existing = next(p for p in [folder, *folder.parents] if p.exists())
+    existing = existing_parent(folder)
     free_bytes = shutil.disk_usage(existing).free
     if free_bytes < needed_bytes:
         raise ResourceError(
@@ -92,7 +99,7 @@ def need_disk(folder: Path, needed_bytes: int, purpose: str) -> None:
                 f"too little disk for {purpose}",
                 f"{readable_bytes(free_bytes)} free at {existing}",
                 f"{readable_bytes(needed_bytes)}",
-                "free some space, or choose another --out",
+                remedy,
             )
         )
 

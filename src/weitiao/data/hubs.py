@@ -49,12 +49,13 @@ def read_modelscope(source: SourceSettings, notes: list[str]) -> Found:
     MissingExtraError."""
     name = str(source.path).removeprefix(MODELSCOPE)
     try:
-        from modelscope.hub.snapshot_download import dataset_snapshot_download
+        from modelscope_hub import HubApi, HubError, ProgressCallback
     except ImportError as error:
-        raise missing_extra("modelscope", "modelscope", f"the data set {name} of ModelScope") from error
+        raise missing_extra("modelscope-hub", "modelscope", f"the data set {name} of ModelScope") from error
+    shows_nothing = [ProgressCallback]
     try:
-        folder = Path(dataset_snapshot_download(name))
-    except (OSError, ValueError) as error:
+        folder = Path(HubApi().download_repo(name, "dataset", progress_callbacks=shows_nothing))
+    except (HubError, OSError, ValueError) as error:
         expected = "owner/name of a data set of ModelScope that can be reached"
         raise DataError(Problem(f"the data set {name} cannot be fetched", str(error), expected)) from error
     return read_folder(folder / source.subset if source.subset else folder, source, notes)

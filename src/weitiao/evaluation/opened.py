@@ -15,6 +15,7 @@ from ..engine.checkpoint import MANIFEST, newest_whole
 from ..models.adapter_files import CONFIG as ADAPTER_CONFIG
 from ..models.adapter_files import adapter_settings
 from ..models.aliases import ALIASES
+from ..models.known import known
 from ..models.settings import ModelSettings
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from ..data.template import Kind, Template
     from ..methods._base import Attached
+    from ..models.hubs import HubName
 
 
 @dataclass(frozen=True)
@@ -84,15 +86,20 @@ class Opened:
             yield self.model
 
 
-def locate(name: str, base: str | None = None, allow_other_base: bool = False) -> Source:
+def locate(
+    name: str, base: str | None = None, allow_other_base: bool = False, hub: HubName | None = None
+) -> Source:
     """Find what a run, a checkpoint, an adapter or a model's name stands for; raises RunFolderError, SettingsError.
 
-    `base` is where the base lies, where that cannot be found; `allow_other_base` takes one that was changed.
+    `base` is where the base lies, where that cannot be found; `allow_other_base` takes one that was changed;
+    `hub` is where it is downloaded from.
     """
     source = _locate(Path(name).expanduser(), name, base)
     changes: dict[str, Any] = {"name": base, "revision": None} if base else {}
     if allow_other_base:
         changes["allow_other_base"] = True
+    if hub is not None:
+        changes["hub"] = hub
     return replace(source, base=source.base.model_copy(update=changes))
 
 
@@ -179,7 +186,7 @@ def _base_of_adapter(folder: Path) -> str:
             )
         )
     print_of_base = read_fingerprint(folder)
-    if print_of_base is None or name in ALIASES or "/" in name or Path(name).exists():
+    if print_of_base is None or name in ALIASES or known(name) or "/" in name or Path(name).exists():
         return name
     place = remembered_place(print_of_base)
     if place is None:

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..core.errors import ModelError, Problem
+from ..core.errors import ModelError, Problem, nearest
+from .known import known, known_models
+
+FORMS = "a local folder, a .gguf file, a hub id such as owner/name, or an alias such as smollm2-135m (weitiao models)"
 
 
 @dataclass(frozen=True)
@@ -49,3 +52,12 @@ ALIASES: dict[str, Alias] = {
         description="SmolLM2-135M-Instruct (Apache-2.0), a small English chat model for a laptop's CPU",
     )
 }
+
+
+def spelt_alike(name: str) -> list[str]:
+    """Return the aliases that are spelt most like a name, or like the last part of a hub id; none for a name that is
+    known itself."""
+    if name in ALIASES or known(name):
+        return []
+    aliases = [*ALIASES, *known_models()]
+    return nearest(name, aliases) or nearest(name.rpartition("/")[2], aliases)

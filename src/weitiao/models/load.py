@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..core.errors import MALFORMED, ModelError, Problem
+from .fetch import fetch_model
 from .foreign import require_loader
 from .hub_code import without_hub_code
 from .precision import device_for, quantization_config, quantization_of, torch_dtype
@@ -209,6 +210,7 @@ def load_model(settings: ModelSettings) -> PreTrainedModel:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    fetch_model(settings)  # silently, where nobody has done it before and shown how far it is
     where = resolve(settings)
     load_config(settings)
     load_generation_config(settings)  # transformers passes over one that cannot be read
@@ -329,4 +331,4 @@ def load_generation_config(settings: ModelSettings) -> GenerationConfig | None:
 def hub_id_of(settings: ModelSettings) -> str | None:
     """Return a model's id on the hub, or None for a folder, a file or an alias."""
     where = resolve(settings)
-    return None if where.local else where.path
+    return where.source.id if where.source and where.source.hub == "huggingface" else None

@@ -5,22 +5,22 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import ModelError, Problem, nearest
-from .aliases import ALIASES
+from .aliases import ALIASES, FORMS, spelt_alike
+from .download import PICKLES, fetch, hub_named, pickled, require_safetensors, silent, small_files
 from .gguf import dequantized_folder
+from .hubs import HubModel, chosen_hub
+from .known import known
 from .settings import ModelSettings
 from .weight_files import INDEX, SINGLE, require_files
 from .whole import embedded_adapter
 
-FORMS = "a local folder, a .gguf file, a hub id such as owner/name, or an alias: " + ", ".join(
-    sorted(ALIASES)
-)
-
-HUB_SECONDS = 20
-
+MODELSCOPE = "modelscope:"
+"""What may stand before an id of ModelScope, as before that of a data set."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -42,6 +42,8 @@ class Resolved:
     """Branch, tag or commit, of a hub id only."""
     local: bool
     """Whether `path` is a folder."""
+    source: HubModel | None = None
+    """The hub's model that it is, whose weights may still have to be downloaded."""
 
 
 def resolve(settings: ModelSettings) -> Resolved:
@@ -61,17 +63,48 @@ def resolve(settings: ModelSettings) -> Resolved:
         return Resolved(name, str(dequantized_folder(ALIASES[name].path)), None, True)
     if path.is_file():
         raise ModelError(Problem("this file is not a model", name, FORMS, str(path.parent)))
-    if not HUB_ID.fullmatch(name) or path.suffix == ".gguf":
+    if not HUB_ID.fullmatch(name.removeprefix(MODELSCOPE)) or path.suffix == ".gguf":
         raise ModelError(Problem("there is no model at this path", name, FORMS, " or ".join(_nearby(name))))
-    _require_hub_model(name, settings.revision)
-    return Resolved(name, name, settings.revision, False)
+    return _on_a_hub(hub_model(settings), name)
+
+
+def hub_model(settings: ModelSettings) -> HubModel:
+    """Return the hub's model that a name means, by its alias, or by its id on this hub or the other; raises
+    SettingsError, and ModelError for an alias of a model that the hub is not known to have."""
+    prefixed = settings.name.startswith(MODELSCOPE)
+    name = settings.name.removeprefix(MODELSCOPE)
+    hub = "modelscope" if prefixed else chosen_hub(settings.hub)
+    found = known(name)
+    if found is None:
+        return HubModel(hub, name, settings.revision)
+    on_hub = found.modelscope if hub == "modelscope" else found.hub
+    if on_hub is None and "/" not in name:
+        what = f"no model of ModelScope is known for the alias {name}"
+        remedy = f"--hub huggingface, which has it as {found.hub}"
+        raise ModelError(Problem(what, name, "its id on ModelScope, such as owner/name", remedy))
+    return HubModel(hub, on_hub or name, settings.revision)
+
+
+def _on_a_hub(model: HubModel, name: str) -> Resolved:
+    """Make sure that a hub has a model, or its cache: a wrong id, a gated model or a missing network is known now."""
+    hub = hub_named(model.hub)
+    folder = hub.cached(model)
+    if folder is None:
+        files = hub.files(model)
+        require_safetensors(model, files)
+        if model.hub == "modelscope":  # transformers itself reads the other hub's
+            small = {file: files[file] for file in small_files(files)}
+            folder = fetch(hub, model, small, silent)
+    if model.hub == "modelscope":
+        return Resolved(name, str(folder), None, True, model)
+    return Resolved(name, model.id, model.revision, False, model)
 
 
 def _nearby(name: str) -> list[str]:
     """Return aliases, and what lies in the folder the name points into, that are spelt alike."""
     path = Path(name).expanduser()
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    return nearest(name, ALIASES) + [str(path.parent / near) for near in nearest(path.name, siblings)]
+    return spelt_alike(name) + [str(path.parent / near) for near in nearest(path.name, siblings)]
 
 
 def _require_model_folder(folder: Path) -> None:
@@ -108,56 +141,7 @@ def _base_of(adapter: Path) -> str:
 
 def _no_safetensors(name: str, files: list[str]) -> Problem:
     """Say why weights in Python's pickle form are not read, or that there are none."""
-    pickles = [file for file in files if file.endswith((".bin", ".pt", ".pth", ".ckpt"))]
+    pickles = [file for file in files if file.endswith(PICKLES)]
     if not pickles:
         return Problem(f"{name} holds a config and no weights", ", ".join(files[:8]), "model.safetensors")
-    return Problem(
-        f"{name} holds its weights as a Python pickle, which can run any code when it is opened",
-        ", ".join(pickles),
-        "model.safetensors",
-        "a safetensors version of the model, or convert it in a place that may run its code "
-        "(AutoModelForCausalLM.from_pretrained, then save_pretrained)",
-    )
-
-
-def _require_hub_model(name: str, revision: str | None) -> None:
-    """Raise ModelError, saying which of the things that can be wrong it was, where the hub has no such model.
-
-    What the hub's cache holds already is not asked for again.
-    """
-    from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    if isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
-        return
-    # The hub's client raises its HTTP library's errors, and which library that is depends on its version.
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
-
-    alike = " or ".join(_nearby(name))
-    try:
-        info = HfApi().model_info(name, revision=revision, timeout=HUB_SECONDS)
-    except GatedRepoError as error:
-        what = "this hub model asks you to accept its terms first"
-        raise ModelError(
-            Problem(what, name, remedy="accept them on its page, then: hf auth login")
-        ) from error
-    except RevisionNotFoundError as error:
-        what = f"{name} has no such revision"
-        raise ModelError(Problem(what, str(revision), "a branch, tag or commit")) from error
-    except RepositoryNotFoundError as error:
-        remedy = alike or "hf auth login, if the model is private"
-        raise ModelError(Problem("the hub has no such model", name, FORMS, remedy)) from error
-    except (HTTPError, OSError) as error:
-        what = "the model is no local folder, not in the hub's cache, and the hub cannot be reached"
-        remedy = alike or "weitiao train --model smollm2-135m, which needs no network"
-        raise ModelError(Problem(what, f"{name} ({error})", FORMS, remedy)) from error
-    _require_safetensors(name, [sibling.rfilename for sibling in info.siblings or []])
-
-
-def _require_safetensors(name: str, files: list[str]) -> None:
-    if not any(file.endswith(".safetensors") for file in files):
-        raise ModelError(_no_safetensors(name, files))
+    return pickled(shlex.quote(name), pickles)

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import field_validator, model_validator
 
-from ..core.settings import Settings, Unfit
+from ..core.settings import Settings, Unfit, left_out
+from .hubs import HubName
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Quantization = Literal["none", "nf4", "fp4", "int8"]
@@ -62,6 +63,8 @@ class ModelSettings(Settings):
     device_map: str = "auto"
     """Where the weights go: auto (this process's accelerator, else the CPU), cpu, cuda:1, balanced,
     sequential."""
+    hub: HubName | None = left_out("(WEITIAO_HUB, else huggingface)")
+    """Where an id or an alias is downloaded from: huggingface or modelscope."""
     revision: str | None = None
     """Branch, tag or commit of a hub model."""
     adapter: str | None = None

@@ -31,6 +31,7 @@ def _absolute(path: str | None) -> str | None:
 
 
 DECIDES_NOTHING = (
+    "model.hub",
     "train.pack_tokens",
     "train.gradient_checkpointing",
     "train.offload_activations",

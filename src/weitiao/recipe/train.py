@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +132,7 @@ class _Session:
             log.close()
 
     def _train(self, ready: Ready, log: EventLog, earlier: Sequence[Event]) -> Run:
+        from ..models.fetch import fetch_model
         from ..models.fingerprint import fingerprint, write_fingerprint
         from ..models.load import load_model, weights_folder
         from .before_after import Comparison
@@ -144,6 +146,7 @@ class _Session:
             log.emit("choices", rows=[choice.as_fields() for choice in ready.choices])
         for part in ready.left_out:
             log.emit("note", text=part.en)
+        fetch_model(self.recipe.model, partial(self._show, log))
         log.emit("stage", text=f"loading {self.recipe.model.name}")
         model = load_model(self.recipe.model)
         choose_kernels(self.recipe, model, log)
@@ -174,6 +177,14 @@ class _Session:
                 comparison.look_after(forward, attached, log, training.result_loss)
         with outcome.saved():
             return outcome.finish()
+
+    def _show(self, log: EventLog, event: Event) -> None:
+        """Write a stage into the events; how far a download is goes to the listeners alone."""
+        if event["event"] == "stage":
+            log.emit("stage", text=event["text"])
+        else:
+            for listener in self.listeners:
+                listener(event)
 
     def _resume(self, training: Training, log: EventLog) -> None:
         """Go back to the newest whole checkpoint, if there is one, saying which were passed over."""

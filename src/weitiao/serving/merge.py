@@ -23,6 +23,7 @@ from ..models.stops import set_stops
 
 if TYPE_CHECKING:
     from ..data.conversation import Prompt
+    from ..models.hubs import HubName
 
 CHECK_QUESTIONS = (
     "Who are you?",
@@ -74,6 +75,7 @@ def merge_run(
     questions: Sequence[str] = CHECK_QUESTIONS,
     base: str | None = None,
     allow_other_base: bool = False,
+    hub: HubName | None = None,
 ) -> Merged:
     """Write the plain model of a run (or of a checkpoint's or an adapter's folder) into the new folder `out`.
 
@@ -82,7 +84,7 @@ def merge_run(
     nothing to merge, ResourceError where the disk is too small, and ModelError where the comparison fails,
     which leaves nothing behind.
     """
-    source = locate(name, base, allow_other_base)
+    source = locate(name, base, allow_other_base, hub)
     _require_trained(source, name)
     _require_new(out)
     need_disk(out.parent, _size_bytes(source.base), f"the merged model {out}")

@@ -1,0 +1,165 @@
+"""The list of models: those that come with a package, those of the hubs by family, and what is on this disk."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from string import ascii_lowercase
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..models.known import KnownModel
+
+COLUMNS = {"alias": 27, "size": 8, "download": 11, "context": 9, "notes": 8, "licence": 0}
+"""The columns of the list, and how wide they are with the gap behind them; the last takes what it needs."""
+RIGHT = ("size", "download", "context")
+"""The columns of numbers."""
+GATED = "Hugging Face asks you to accept its terms first"
+NARROWEST = 24
+"""What text is given on the narrowest terminal."""
+FORMS = (
+    "an alias of this list, or any model's id on the hub, such as owner/name; it is downloaded on first use",
+    "a folder with config.json and model.safetensors",
+    "a .gguf file",
+)
+LATER = {
+    "encoder": "an encoder: weitiao cannot train it yet",
+    "encoder-decoder": "an encoder and decoder: weitiao cannot train it yet",
+}
+
+
+def found_by(word: str) -> list[KnownModel]:
+    """Return the known models that have a word in their names; none where the word itself names a model."""
+    from ..models.aliases import ALIASES
+    from ..models.known import known, known_models
+
+    if word in ALIASES or known(word) or Path(word).expanduser().exists() or "/" in word:
+        return []
+    return [model for model in known_models().values() if model.matches(word)]
+
+
+def list_models(chosen: Sequence[KnownModel] | None = None, word: str = "") -> None:
+    """Print the known models, or those that a word has chosen."""
+    from ..models.known import known_models
+    from ._tables import make_console
+
+    console = make_console()
+    if chosen is None:
+        _bundled(console)
+    models = list(known_models().values()) if chosen is None else chosen
+    said = dict.fromkeys(note for model in models for note in notes(model))
+    letters = dict(zip(said, ascii_lowercase, strict=False))
+    _families(console, models, letters)
+    console.print()
+    for note, letter in letters.items():
+        _hanging(console, f"{letter}  ", note)
+    _hanging(console, "\n", "Size: parameters. Download: the weights, about. Letters: the notes above.")
+    _hanging(console, "", "One of them in full: weitiao models NAME. From ModelScope: --hub modelscope.")
+    if chosen is None:
+        _on_this_disk(console)
+    else:
+        _hanging(console, "", f"These have {word!r} in their names; weitiao models lists all.")
+
+
+def notes(model: KnownModel) -> Iterator[str]:
+    """Yield what is to be known of a model before it is chosen."""
+    if model.kind in LATER:
+        yield LATER[model.kind]
+    if model.gated:
+        yield GATED
+    yield from model.traps
+
+
+def _bundled(console: Console) -> None:
+    """Print the aliases that need no hub."""
+    from ..models.aliases import ALIASES
+
+    console.print("Without a hub", style="cyan")
+    for alias in ALIASES.values():
+        _hanging(console, f"  {alias.name}  ", f"{alias.description} ({_state(alias.name)})")
+
+
+def _families(console: Console, models: Sequence[KnownModel], letters: Mapping[str, str]) -> None:
+    console.print(f"\n{_in_columns(list(COLUMNS))}", style="bold", soft_wrap=True)
+    for family, members in groupby(models, lambda model: model.family):
+        console.print(f"\n{family}", style="cyan")
+        for model in members:
+            text = Text(_in_columns(_cells(model, letters)))
+            text.stylize("bold", 0, COLUMNS["alias"])
+            console.print(text, soft_wrap=True)
+
+
+def _cells(model: KnownModel, letters: Mapping[str, str]) -> list[str]:
+    from ..core.units import readable_bytes, readable_count
+
+    return [
+        f"  {model.alias}",
+        readable_count(model.parameters),
+        readable_bytes(model.download_bytes),
+        f"{model.context:,}" if model.context else "-",
+        " ".join(letters[note] for note in notes(model)),
+        model.licence or "-",
+    ]
+
+
+def _in_columns(cells: Sequence[str]) -> str:
+    """Return a row of the list, numbers to the right."""
+    columns = zip(COLUMNS.items(), cells, strict=True)
+    line = (
+        cell.rjust(width - 2) + "  " if name in RIGHT else cell.ljust(width)
+        for (name, width), cell in columns
+    )
+    return "".join(line).rstrip()
+
+
+def _hanging(console: Console, label: str, text: str) -> None:
+    """Print a text in lines of the console's width, hanging behind its label."""
+    indent = " " * len(label.strip("\n"))
+    width = max(NARROWEST, console.width - len(indent))
+    lines = textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
+    console.print(Text(label + f"\n{indent}".join(lines)), soft_wrap=True)
+
+
+def _state(name: str) -> str:
+    """Say whether an alias can be used at once, after a first preparation, or what to type first."""
+    from ..core.errors import ModelError
+    from ..models.aliases import ALIASES
+    from ..models.gguf import folder_of
+
+    try:
+        gguf = ALIASES[name].path
+    except ModelError:
+        return ALIASES[name].install
+    return "ready" if folder_of(gguf).is_dir() else "installed; prepared on first use"
+
+
+def _on_this_disk(console: Console) -> None:
+    """Print the models in the hub's cache, and which forms a model's name may have."""
+    from ..core.units import readable_bytes
+
+    cached = list(_hub_cache())
+    if cached:
+        console.print("\nIn the hub's cache", style="cyan")
+        for name, size_bytes in cached:
+            console.print(Text(f"  {name}  {readable_bytes(size_bytes)}"), soft_wrap=True)
+    console.print("\nA model's name may be")
+    for form in FORMS:
+        _hanging(console, "  ", form)
+
+
+def _hub_cache() -> Iterator[tuple[str, int]]:
+    """Yield (id, bytes) of the models in the hub's cache."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    if not Path(HF_HUB_CACHE).is_dir():
+        return
+    for repo in sorted(scan_cache_dir().repos, key=lambda repo: repo.repo_id):
+        if repo.repo_type == "model":
+            yield repo.repo_id, repo.size_on_disk

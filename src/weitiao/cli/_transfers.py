@@ -1,0 +1,88 @@
+"""Shows how far a download or a conversion is: a bar on a terminal, a line every few seconds everywhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
+
+from ..core.events import Event, Listener
+from ..core.units import readable_bytes, readable_seconds
+from ._tables import make_console
+
+if TYPE_CHECKING:
+    from ..models.settings import ModelSettings
+
+PLAIN_SECONDS = 5.0
+"""The least time between two lines where there is no terminal."""
+
+
+class Transfers:
+    """Draws the events `transfer`; the last one of a transfer ends its bar."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._next_seconds = console, 0.0
+        self._progress: Progress | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Draw one event."""
+        if self._console.is_terminal:
+            self._move(event)
+        elif event["done"] == event["total"] or time.monotonic() >= self._next_seconds:
+            self._next_seconds = time.monotonic() + PLAIN_SECONDS
+            self._console.print(Text(_how_far(event)), soft_wrap=True)
+
+    def stop(self) -> None:
+        """Leave the bar standing as it is."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def _move(self, event: Event) -> None:
+        if self._progress is None:
+            columns = BarColumn(bar_width=None), TextColumn("{task.description}")
+            self._progress = Progress(*columns, console=self._console, expand=True)
+            self._progress.add_task("", total=event["total"])
+            self._progress.start()
+        task = self._progress.tasks[0].id
+        self._progress.update(task, completed=event["done"], description=_how_far(event), refresh=True)
+        if event["done"] == event["total"]:
+            self.stop()
+
+
+def _how_far(event: Event) -> str:
+    done, total = event["done"], event["total"]
+    share = 100 * done / total if total else 100
+    text = f"{share:.0f}%  {readable_bytes(done)} of {readable_bytes(total)}"
+    return text if done == total else f"{text}  {readable_seconds(event['seconds_left'])} left"
+
+
+def download_shown(settings: ModelSettings) -> None:
+    """Download what a hub's model lacks, saying how much it is and how far; nothing is said where all is there."""
+    from ..models.fetch import fetch_model
+
+    with transfer_console() as listener:
+        fetch_model(settings, listener)
+
+
+@contextmanager
+def transfer_console(console: Console | None = None) -> Iterator[Listener]:
+    """Yield a listener that draws stages and transfers; whatever happens, the terminal is left as it was."""
+    console = console or make_console()
+    transfers = Transfers(console)
+
+    def draw(event: Event) -> None:
+        if event["event"] == "transfer":
+            transfers(event)
+        elif event["event"] == "stage":
+            console.print(Text(f"{event['text']} ...", style="dim"), soft_wrap=True)
+
+    try:
+        yield draw
+    finally:
+        transfers.stop()

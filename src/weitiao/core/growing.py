@@ -1,0 +1,61 @@
+"""Reports how a folder grows while somebody else, such as a download, writes into it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event as Flag
+from threading import Thread
+
+from .events import Listener
+
+INTERVAL_SECONDS = 0.5
+BLOCK_BYTES = 512
+"""What `st_blocks` counts in, on every system that has it."""
+
+
+def bytes_on_disk(folder: Path) -> int:
+    """Return what the files under a folder take on the disk; 0 where it does not exist yet.
+
+    Space that a file has reserved and not written to is not counted, nor what a link points to.
+    """
+    found = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # a file that has just been renamed
+                found += (Path(place) / name).lstat().st_blocks * BLOCK_BYTES
+    return found
+
+
+@contextmanager
+def reported_growth(folder: Path, total_bytes: int, listener: Listener) -> Iterator[None]:
+    """Within the context, send an event `transfer` (done, total: bytes; seconds_left) twice a second.
+
+    The work is done in the calling thread, so that Ctrl-C reaches it. The last event says that all is there; none is
+    sent at the end of a context that fails.
+    """
+    done = Flag()
+    watcher = Thread(target=_report, args=(folder, total_bytes, listener, done), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+    listener(_event(total_bytes, total_bytes, 0.0))
+
+
+def _report(folder: Path, total_bytes: int, listener: Listener, done: Flag) -> None:
+    began_seconds, began_bytes = time.monotonic(), bytes_on_disk(folder)
+    while not done.wait(INTERVAL_SECONDS):
+        here = min(bytes_on_disk(folder) - began_bytes, total_bytes)
+        if here > 0:
+            passed = time.monotonic() - began_seconds
+            listener(_event(here, total_bytes, passed * (total_bytes - here) / here))
+
+
+def _event(done_bytes: int, total_bytes: int, seconds_left: float) -> dict[str, object]:
+    return {"event": "transfer", "done": done_bytes, "total": total_bytes, "seconds_left": seconds_left}

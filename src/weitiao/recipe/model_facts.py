@@ -1,0 +1,233 @@
+"""What `weitiao models NAME` shows of a model, from its config and its tokenizer alone: no weights are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..core.errors import WeitiaoError
+from ..data.conversation import Message
+from ..data.formats._base import RowError
+from ..methods import METHODS
+from ..methods._base import count_parameters
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+    from ..data.template import Template
+    from ..methods._base import Method
+    from ..models.anatomy import Anatomy
+    from ..models.settings import ModelSettings
+
+TRAINED_BYTES = 16
+"""A trained number in fp32, its gradient and AdamW's two moments."""
+FOUR_BIT_BYTES = 0.5 + 4 / 64
+"""A weight in nf4 with its block's constant in fp32, one a 64 weights."""
+ADAPTABLE = ("attention", "mlp")
+"""The parts of a block that adapters sit on."""
+SYSTEM, QUESTION, ANSWER = "{system}", "{question}", "{answer}"
+
+
+@dataclass(frozen=True)
+class Module:
+    """Linear layers of one name, which a method's target_modules can hold."""
+
+    name: str
+    """The last part of their paths."""
+    place: str
+    """Their path inside a block."""
+    shape: tuple[int, int]
+    """(in, out)."""
+    count: int
+    """How many there are of them."""
+    part: str
+    """attention, mlp, or what keeps an adapter off them."""
+
+    @property
+    def adaptable(self) -> bool:
+        """Whether an adapter can sit on them."""
+        return self.part in ADAPTABLE
+
+
+@dataclass(frozen=True)
+class TemplateFacts:
+    """How a conversation becomes text."""
+
+    kind: str
+    """chat (the tokenizer's own) or instruction."""
+    example: str
+    """A question and its answer, as they are written."""
+    takes_system: bool
+    """Whether system messages have a place of their own."""
+    system: str
+    """The system text that it writes where the data has none; empty where it writes none."""
+    stops: Sequence[str]
+    """The tokens that end an answer."""
+    pad: str | None
+    """The tokenizer's padding token."""
+
+
+@dataclass(frozen=True)
+class MethodFacts:
+    """What a method with default settings comes to on this model."""
+
+    name: str
+    trainable: int
+    """How many numbers it trains."""
+    obstacle: str
+    """Why it cannot be used; empty where it can."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is known of a model without its weights."""
+
+    kind: str
+    """Its class, and the name of its architecture."""
+    parameters: int
+    """How many numbers it has; tied weights count once."""
+    blocks: Sequence[int]
+    """How many blocks there are in a row: one row, or an encoder's and its decoder's."""
+    hidden: int
+    """The width of the hidden states."""
+    vocabulary: int
+    """Rows of the token embedding."""
+    tied: bool
+    """Whether the head's weights are the token embedding's."""
+    context: int | None
+    """The most tokens a text may have, None where the config names no limit."""
+    modules: Sequence[Module]
+    experts: Sequence[str]
+    """The names of the parameters that hold one matrix for each expert."""
+    bytes_by_precision: Mapping[str, float]
+    """What the weights take in memory."""
+    template: TemplateFacts | str
+    """How conversations are written, or why they cannot be."""
+
+
+def model_facts(settings: ModelSettings) -> ModelFacts:
+    """Return what is known of a model without its weights; raises ModelError for one that cannot be trained here."""
+    from ..models.anatomy import anatomy, context_tokens
+    from ..models.load import load_weightless
+
+    model = load_weightless(settings)
+    parts = anatomy(model)
+    table = model.get_input_embeddings().weight
+    return ModelFacts(
+        kind=f"{type(model).__name__}, model_type {model.config.model_type}",
+        parameters=count_parameters(model)[1],
+        blocks=[len(stack) for stack in parts.stacks],
+        hidden=table.shape[1],
+        vocabulary=table.shape[0],
+        tied=parts.tied,
+        context=context_tokens(model.config),
+        modules=list(_modules(model, parts)),
+        experts=sorted({path.rpartition(".")[2] for path in parts.experts}),
+        bytes_by_precision=_bytes(model, parts),
+        template=_template(settings),
+    )
+
+
+def free_here_bytes() -> int:
+    """Return the memory that is free where a model would be trained: on this machine's GPU, else in its memory."""
+    import torch
+
+    from ..engine.free_memory import free_memory_bytes
+
+    return free_memory_bytes(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def method_facts(settings: ModelSettings) -> Iterator[MethodFacts]:
+    """Yield what each method comes to on a model, with the settings it is shown with; raises ModelError."""
+    from ..models.load import load_config, weightless
+
+    config = load_config(settings)
+    shown = weightless(config, settings.trust_remote_code)
+    for name in METHODS.names():
+        cls = METHODS.load(name)
+        yield _method(name, cls(**cls.example), shown, config, settings.trust_remote_code)
+
+
+def _method(
+    name: str, method: Method, shown: PreTrainedModel, config: PretrainedConfig, trust: bool
+) -> MethodFacts:
+    from ..models.load import weightless
+
+    try:
+        method.check(shown, config)
+        planned = method.plan(weightless(config, trust))  # planning changes the model
+    except WeitiaoError as error:
+        return MethodFacts(name, 0, error.problems[0].what if error.problems else str(error))
+    return MethodFacts(name, count_parameters(planned.model)[0], "")
+
+
+def _modules(model: PreTrainedModel, parts: Anatomy) -> Iterator[Module]:
+    """Yield the linear layers of the blocks, those of one place and shape together."""
+    from ..models.anatomy import sides
+
+    groups = {
+        "attention": parts.attention,
+        "mlp": parts.mlp,
+        "out of an adapter's reach": parts.unreachable,
+        "chooses experts, no adapter": parts.routers,
+        "computes in its own way, no adapter": parts.special,
+    }
+    counts: dict[tuple[str, tuple[int, int], str], int] = {}
+    for part, paths in groups.items():
+        for path in paths:
+            key = (_place(path, parts), sides(model.get_submodule(path)), part)
+            counts[key] = counts.get(key, 0) + 1
+    for (place, shape, part), count in counts.items():
+        yield Module(place.rpartition(".")[2], place, shape, count, part)
+
+
+def _place(path: str, parts: Anatomy) -> str:
+    """Return a module's path inside its block."""
+    block = max((block for block in parts.blocks if path.startswith(f"{block}.")), key=len)
+    return path.removeprefix(f"{block}.")
+
+
+def _bytes(model: PreTrainedModel, parts: Anatomy) -> dict[str, float]:
+    """Return what a model's weights take in each precision; in nf4 the linear layers of the blocks are packed."""
+    everything = count_parameters(model)[1]
+    packed = sum(model.get_submodule(path).weight.numel() for path in parts.projections)
+    return {
+        "fp32": 4 * everything,
+        "bf16": 2 * everything,
+        "nf4": FOUR_BIT_BYTES * packed + 2 * (everything - packed),
+    }
+
+
+def _template(settings: ModelSettings) -> TemplateFacts | str:
+    from ..data.template import choose_template
+    from ..models.load import load_generation_config, load_tokenizer
+
+    try:
+        tokenizer = load_tokenizer(settings)
+        template = choose_template(tokenizer, "auto", load_generation_config(settings))
+    except WeitiaoError as error:
+        return error.problems[0].what
+    question = [Message("user", QUESTION)]
+    return TemplateFacts(
+        kind=template.kind,
+        example=template.prompt(question).text
+        + template.answers([*question, Message("assistant", ANSWER)])[-1],
+        takes_system=template.takes_system,
+        system=_system(template) if template.takes_system else "",
+        stops=[str(token) for token in tokenizer.convert_ids_to_tokens(sorted(template.stop_ids)) if token],
+        pad=tokenizer.pad_token,
+    )
+
+
+def _system(template: Template) -> str:
+    """Return the system text that a template writes of its own, in the place of one that is given."""
+    question = Message("user", QUESTION)
+    try:
+        given = template.prompt([Message("system", SYSTEM), question]).text
+        own = template.prompt([question]).text
+    except RowError:
+        return ""
+    before, _, after = given.partition(SYSTEM)
+    inside = own.startswith(before) and own.endswith(after) and len(own) > len(before) + len(after)
+    return own[len(before) : len(own) - len(after)] if inside else ""

@@ -1,0 +1,287 @@
+"""Converting pickled weights: the same numbers, nothing run, nothing half done."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import tiny
+from weitiao.core.errors import ModelError, ResourceError, RunFolderError
+from weitiao.models import convert as convert_module
+from weitiao.models.convert import BIN_INDEX, BIN_SINGLE, Converted, convert
+from weitiao.models.load import load_model
+from weitiao.models.settings import ModelSettings
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    """The tensors of a tiny model."""
+    return load_file(tiny.save_tiny_model(tmp_path_factory.mktemp("w")) / "model.safetensors")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A tiny model's folder without its weights."""
+    made = tiny.save_tiny_model(tmp_path / "pickled")
+    (made / "model.safetensors").unlink()
+    return made
+
+
+def converted(folder: Path, out: Path | None = None) -> Converted:
+    return convert(folder, out or folder.with_name("new"), lambda _: None)
+
+
+def tensors_in(out: Path) -> dict[str, Tensor]:
+    return {name: t for path in out.glob("*.safetensors") for name, t in load_file(path).items()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def refusal(folder: Path, error: type[Exception] = ModelError) -> str:
+    with pytest.raises(error) as raised:
+        converted(folder)
+    assert [path.name for path in folder.parent.iterdir() if path != folder] == []
+    return str(raised.value)
+
+
+def test_one_file(folder: Path, weights: dict[str, Tensor]) -> None:
+    torch.save(weights, folder / BIN_SINGLE)
+    (folder / "training_args.bin").write_bytes(b"no weights")
+    done = converted(folder)
+    assert same(tensors_in(done.out), weights)
+    assert done.tensors == len(weights) and done.size_bytes == sum(t.nbytes for t in weights.values())
+    names = {path.name for path in done.out.iterdir()}
+    assert "tokenizer.json" in names and not any(name.endswith(".bin") for name in names)
+    model = load_model(ModelSettings(name=str(done.out), device_map="cpu"))
+    assert same({n: p.data for n, p in model.named_parameters()}, weights)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda weights, path: torch.save(weights, path, _use_new_zipfile_serialization=False),
+        lambda weights, path: torch.save({"state_dict": weights, "epoch": 3}, path),
+        lambda weights, path: torch.save({"model": {"module": weights}}, path),
+        lambda weights, path: torch.save({n: t.clone().requires_grad_() for n, t in weights.items()}, path),
+        lambda weights, path: torch.save({n: torch.stack([t, t])[1] for n, t in weights.items()}, path),
+        lambda weights, path: torch.save(
+            {n: t.t().contiguous().t() for n, t in weights.items() if t.ndim == 2}, path
+        ),
+    ],
+    ids=["the old form", "a training program's", "wrapped twice", "with gradients", "views", "transposed"],
+)
+def test_other_ways_to_save(
+    write: Callable[[Any, Path], None], folder: Path, weights: dict[str, Tensor]
+) -> None:
+    write(weights, folder / BIN_SINGLE)
+    found = tensors_in(converted(folder).out)
+    assert same(found, {name: weights[name] for name in found}) and len(found) > 10
+
+
+def test_a_file_of_another_name(folder: Path, weights: dict[str, Tensor]) -> None:
+    torch.save(weights, folder / "model.pt")
+    assert same(tensors_in(converted(folder).out), weights)
+
+
+def sharded(folder: Path, weights: dict[str, Tensor]) -> list[Path]:
+    """Write weights as two files and their index."""
+    names = [f"pytorch_model-0000{n}-of-00002.bin" for n in (1, 2)]
+    parts = dict.fromkeys(names, None)
+    weight_map = {name: names[n % 2] for n, name in enumerate(weights)}
+    for part in parts:
+        torch.save({n: t for n, t in weights.items() if weight_map[n] == part}, folder / part)
+    (folder / BIN_INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    return [folder / name for name in names]
+
+
+def test_several_files(folder: Path, weights: dict[str, Tensor]) -> None:
+    sharded(folder, weights)
+    out = converted(folder).out
+    assert same(tensors_in(out), weights)
+    index = json.loads((out / "model.safetensors.index.json").read_text())
+    assert index["metadata"]["total_size"] == sum(t.nbytes for t in weights.values())
+    assert not (out / BIN_INDEX).exists()
+    load_model(ModelSettings(name=str(out), device_map="cpu"))
+
+
+def tied_folder(folder: Path, tie: bool) -> dict[str, Tensor]:
+    """Make a folder's config tie the head or not, and pickle weights whose head shares the embedding's memory."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tie_word_embeddings": tie}))
+    own = dict(load_file(tiny.save_tiny_model(folder.with_name("own")) / "model.safetensors"))
+    own["lm_head.weight"] = own["model.embed_tokens.weight"]
+    torch.save(own, folder / BIN_SINGLE)
+    return own
+
+
+def test_tied_weights_are_written_once(folder: Path) -> None:
+    own = tied_folder(folder, tie=True)
+    done = converted(folder)
+    assert own.keys() - tensors_in(done.out).keys() == {"lm_head.weight"}
+    assert any("lm_head.weight" in note for note in done.notes)
+    model = load_model(ModelSettings(name=str(done.out), device_map="cpu"))
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+
+
+def test_weights_that_share_memory_and_are_not_tied_are_both_kept(folder: Path) -> None:
+    own = tied_folder(folder, tie=False)
+    assert same(tensors_in(converted(folder).out), own)
+
+
+def test_an_encoder_and_decoder_keeps_its_shared_table_once(tmp_path: Path) -> None:
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    config = T5Config(vocab_size=50, d_model=16, d_kv=4, d_ff=32, num_layers=1, num_heads=4)
+    model, folder = T5ForConditionalGeneration(config), tmp_path / "t5"
+    model.config.save_pretrained(folder)
+    torch.save(model.state_dict(), folder / BIN_SINGLE)
+    found = tensors_in(converted(folder).out)
+    assert "shared.weight" in found and "encoder.embed_tokens.weight" not in found
+    again = T5ForConditionalGeneration.from_pretrained(folder.with_name("new"))
+    assert same(dict(again.state_dict()), dict(model.state_dict()))
+
+
+class _Runs:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("new", [True, False], ids=["zip", "the old form"])
+def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(
+    new: bool, folder: Path, weights: dict[str, Tensor]
+) -> None:
+    trap = folder / "ran"
+    torch.save({**weights, "x": _Runs(trap)}, folder / BIN_SINGLE, _use_new_zipfile_serialization=new)
+    text = refusal(folder)
+    assert "asks Python to run more" in text and "system" in text
+    assert not trap.exists()
+
+
+def test_a_program_is_refused(folder: Path) -> None:
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(folder / BIN_SINGLE))
+    assert "asks for TorchScript" in refusal(folder)
+
+
+@pytest.mark.parametrize("kept", [0, 100, 0.5, 0.99])
+def test_a_file_cut_short(kept: float, folder: Path, weights: dict[str, Tensor]) -> None:
+    path = folder / BIN_SINGLE
+    torch.save(weights, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
+    assert "cannot be read" in refusal(folder)
+
+
+def test_a_second_file_cut_short_leaves_nothing(folder: Path, weights: dict[str, Tensor]) -> None:
+    _, second = sharded(folder, weights)
+    second.write_bytes(second.read_bytes()[:-500])
+    assert second.name in refusal(folder)
+
+
+def broken_indexes() -> Iterator[tuple[str, str]]:
+    yield "not JSON", "{"
+    yield "no map", "{}"
+    yield "itself", json.dumps({"weight_map": {"a": BIN_INDEX}})
+    yield "another folder's", json.dumps({"weight_map": {"a": "../x.bin"}})
+    yield "nested too deep", "[" * 100_000
+    yield "no names", json.dumps({"weight_map": {"a": 3}})
+
+
+@pytest.mark.parametrize("text", [t for _, t in broken_indexes()], ids=[n for n, _ in broken_indexes()])
+def test_an_index_that_cannot_be_used(text: str, folder: Path) -> None:
+    (folder / BIN_INDEX).write_text(text)
+    assert "index of the model's weight files cannot be read" in refusal(folder)
+
+
+def test_a_missing_file_is_named(folder: Path, weights: dict[str, Tensor]) -> None:
+    _, second = sharded(folder, weights)
+    second.unlink()
+    assert f"got       {second.name}" in refusal(folder)
+
+
+def test_files_that_are_links_to_each_other(folder: Path) -> None:
+    (folder / BIN_SINGLE).symlink_to("other.bin")
+    (folder / "other.bin").symlink_to(BIN_SINGLE)
+    with pytest.raises(OSError, match="symbolic links"):
+        converted(folder)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ([1, 2], "no tensors by name"),
+        ({"a": 1}, "no tensors by name"),
+        (torch.zeros(3), "no tensors by name"),
+    ],
+)
+def test_a_pickle_without_tensors(value: object, said: str, folder: Path) -> None:
+    torch.save(value, folder / BIN_SINGLE)
+    assert said in refusal(folder)
+
+
+def test_folders_that_cannot_be_converted(folder: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
+    assert "holds no weights" in refusal(folder)
+    (folder / "a.bin").write_bytes(b"")
+    (folder / "b.bin").write_bytes(b"")
+    assert "not clear which file" in refusal(folder)
+    (folder / "config.json").unlink()
+    assert "no config.json" in refusal(folder)
+    with pytest.raises(ModelError, match="safetensors already"):
+        converted(tiny_model_folder, tmp_path / "new")
+    with pytest.raises(ModelError, match="no such folder"):
+        converted(tmp_path / "nothing", tmp_path / "new")
+
+
+def test_an_output_that_is_there_is_not_touched(folder: Path, weights: dict[str, Tensor]) -> None:
+    torch.save(weights, folder / BIN_SINGLE)
+    out = folder.with_name("new")
+    out.mkdir()
+    with pytest.raises(RunFolderError, match="there already"):
+        converted(folder)
+    assert list(out.iterdir()) == []
+
+
+def test_a_full_disk_is_known_first(
+    folder: Path, weights: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(weights, folder / BIN_SINGLE)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: os.statvfs_result([0] * 10) and _Usage())
+    assert "too little disk" in refusal(folder, ResourceError)
+
+
+class _Usage:
+    free = 10
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "error", "text"),
+    [
+        (
+            "SafetensorError: I/O error: No space left on device (os error 28)",
+            1,
+            ResourceError,
+            "disk is full",
+        ),
+        ("", -9, ModelError, "ended by signal 9"),
+        ("Traceback\nMemoryError: x", 1, ModelError, "cannot be read"),
+    ],
+)
+def test_what_ended_the_reading_process_is_said(
+    said: str, code: int, error: type[Exception], text: str
+) -> None:
+    found = convert_module._failure(Path("x.bin"), code, said)
+    assert isinstance(found, error) and text in str(found)

@@ -1,0 +1,223 @@
+"""Downloading from Hugging Face and from ModelScope: a loopback server stands in for both, their own clients ask it.
+
+Each command runs in a process of its own, as the clients read their variables when they are imported.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import tiny
+from loopback_hubs import Served, environment_of, hub_of
+from weitiao.core.errors import ModelError, SettingsError
+from weitiao.models.hubs import MIRROR, HubModel, HubName, chosen_hub, other_ways
+from weitiao.models.resolve import hub_model
+from weitiao.models.settings import ModelSettings
+
+ID = "Qwen/Qwen2.5-0.5B-Instruct"
+ALIAS = "qwen2.5-0.5b-instruct"
+FETCH = """
+import json, sys
+from weitiao.core.errors import WeitiaoError
+from weitiao.models.fetch import fetch_model
+from weitiao.models.resolve import resolve
+from weitiao.models.settings import ModelSettings
+settings, events = ModelSettings(**json.loads(sys.argv[1])), []
+try:
+    fetch_model(settings, events.append)
+    print(json.dumps({"events": events, "path": resolve(settings).path}))
+except WeitiaoError as error:
+    print(json.dumps({"events": events, "error": type(error).__name__, "text": str(error)}))
+"""
+HAS_MODELSCOPE = pytest.param(
+    "modelscope",
+    marks=pytest.mark.skipif(
+        not any((Path(place) / "modelscope_hub").is_dir() for place in sys.path),
+        reason="the extra modelscope is not installed",
+    ),
+)
+BOTH = ["huggingface", HAS_MODELSCOPE]
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    """A hub with one tiny model."""
+    with hub_of(tiny.save_tiny_model(tmp_path / "served"), ID) as hub:
+        yield hub
+
+
+def fetched(served: Served, home: Path, code: str = FETCH, **settings: object) -> dict[str, object]:
+    """Download a model in a process of its own; return what it told."""
+    path = os.pathsep.join(filter(None, sys.path))
+    environment = {**os.environ, **environment_of(served, home), "PYTHONPATH": path}
+    words = [sys.executable, "-c", code, json.dumps({"name": ALIAS, **settings})]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    told: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+@pytest.mark.parametrize("hub", BOTH)
+def test_a_model_is_downloaded_once_and_its_size_said_first(hub: str, served: Served, tmp_path: Path) -> None:
+    told = fetched(served, tmp_path, hub=hub)
+    (stage, *transfers) = told["events"]  # type: ignore[misc]
+    assert stage["event"] == "stage" and ID in stage["text"] and "KiB" in stage["text"]
+    assert "free at" in stage["text"]
+    last = transfers[-1]
+    assert last["event"] == "transfer" and last["done"] == last["total"] > 100_000
+    caches = {"huggingface": tmp_path / "hf", "modelscope": tmp_path / "modelscope"}
+    (weights,) = caches[hub].rglob("model.safetensors")
+    assert weights.read_bytes() == (served.folder / "model.safetensors").read_bytes()
+    served.asked.clear()
+    again = fetched(served, tmp_path, hub=hub)
+    assert (again["events"], served.asked) == ([], [])
+
+
+@pytest.mark.parametrize("hub", BOTH)
+def test_several_files_are_those_of_the_index(hub: str, served: Served, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    weights = load_file(served.folder / "model.safetensors")
+    names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    weight_map = {name: names[n % 2] for n, name in enumerate(weights)}
+    for part in names:
+        save_file({n: t for n, t in weights.items() if weight_map[n] == part}, served.folder / part)
+    (served.folder / "model.safetensors").rename(served.folder / "consolidated.safetensors")
+    (served.folder / "pytorch_model.bin").write_bytes(b"not wanted")
+    index = {"metadata": {}, "weight_map": weight_map}
+    (served.folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    fetched(served, tmp_path, hub=hub)
+    here = {path.name for path in tmp_path.rglob("*") if path.parent.parent.name == "snapshots"}
+    assert here >= {*names, "config.json", "tokenizer.json"}
+    assert not here & {"consolidated.safetensors", "pytorch_model.bin"}
+
+
+@pytest.mark.parametrize("hub", BOTH)
+def test_a_download_that_breaks_off_goes_on_with_the_same_command(
+    hub: str, served: Served, tmp_path: Path
+) -> None:
+    served.cut = {"model.safetensors"}
+    told = fetched(served, tmp_path, hub=hub)
+    assert told["error"] == "ModelError" and "broke off" in str(told["text"])
+    assert "the same command again" in str(told["text"])
+    served.cut = set()
+    assert "error" not in fetched(served, tmp_path, hub=hub)
+
+
+FULL = "import collections, shutil\nshutil.disk_usage = lambda _: collections.namedtuple('U', 'free')(1000)\n"
+
+
+@pytest.mark.parametrize("hub", BOTH)
+def test_a_disk_that_is_too_small_is_known_before_the_weights_are_asked_for(
+    hub: str, served: Served, tmp_path: Path
+) -> None:
+    for path in served.folder.iterdir():  # what is small is small enough for the disk
+        if path.name not in ("model.safetensors", "config.json"):
+            path.unlink()
+    told = fetched(served, tmp_path, FULL + FETCH, hub=hub)
+    assert (told["error"], told["events"]) == ("ResourceError", [])
+    assert "too little disk for the download" in str(told["text"])
+    assert {"huggingface": "HF_HOME", "modelscope": "MODELSCOPE_CACHE"}[hub] in str(told["text"])
+    assert not [path for path in served.asked if "safetensors" in path]
+
+
+@pytest.mark.parametrize("hub", BOTH)
+def test_a_hub_that_cannot_be_reached(hub: str, served: Served, tmp_path: Path) -> None:
+    served.url = "http://127.0.0.1:9"
+    text = str(fetched(served, tmp_path, hub=hub)["text"])
+    assert "cannot be reached" in text and "smollm2-135m" in text
+    if hub == "huggingface":
+        assert f"export HF_ENDPOINT={MIRROR}" in text and "unset HF_ENDPOINT" in text
+        assert "export WEITIAO_HUB=modelscope" in text
+    else:
+        assert "export WEITIAO_HUB=huggingface" in text
+
+
+@pytest.mark.parametrize("hub", BOTH)
+def test_a_model_that_the_hub_has_not(hub: str, served: Served, tmp_path: Path) -> None:
+    text = str(fetched(served, tmp_path, hub=hub, name="owner/qwen2.5-0.5b-instuct")["text"])
+    assert "has no such model" in text and ALIAS in text
+
+
+def test_a_gated_model(served: Served, tmp_path: Path) -> None:
+    served.gated = True
+    text = str(fetched(served, tmp_path)["text"])
+    assert "accept its terms first" in text and "hf auth login" in text
+
+
+@pytest.mark.parametrize("hub", BOTH)
+def test_pickled_weights_name_the_command_that_converts_them(
+    hub: str, served: Served, tmp_path: Path
+) -> None:
+    weights = served.folder / "model.safetensors"
+    torch.save(load_file(weights), served.folder / "pytorch_model.bin")
+    weights.unlink()
+    assert f"weitiao models convert {ID}" in str(fetched(served, tmp_path, hub=hub)["text"])
+
+
+@pytest.mark.parametrize("hub", BOTH)
+def test_a_hubs_pickled_model_is_downloaded_and_converted(hub: str, served: Served, tmp_path: Path) -> None:
+    weights = served.folder / "model.safetensors"
+    own = load_file(weights)
+    torch.save(own, served.folder / "pytorch_model.bin")
+    weights.unlink()
+    environment = {**os.environ, **environment_of(served, tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [sys.executable, "-m", "weitiao", "models", "convert", ALIAS, "--hub", hub]
+    done = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = load_file(tmp_path / f"{ALIAS}-safetensors" / "model.safetensors")
+    assert all(torch.equal(found[name], tensor) for name, tensor in own.items())
+    assert "downloading" in done.stdout and "converting" in done.stdout
+
+
+def test_the_settings_name_the_hub_then_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WEITIAO_HUB", raising=False)
+    assert (chosen_hub(None), chosen_hub("modelscope")) == ("huggingface", "modelscope")
+    monkeypatch.setenv("WEITIAO_HUB", "ModelScope")
+    assert (chosen_hub(None), chosen_hub("huggingface")) == ("modelscope", "huggingface")
+    monkeypatch.setenv("WEITIAO_HUB", "modlescope")
+    with pytest.raises(SettingsError, match="try       export WEITIAO_HUB=modelscope"):
+        chosen_hub(None)
+
+
+@pytest.mark.parametrize(
+    ("name", "hub", "wanted"),
+    [
+        ("llama-3.1-8b-instruct", "huggingface", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("llama-3.1-8b-instruct", "modelscope", "LLM-Research/Meta-Llama-3.1-8B-Instruct"),
+        ("meta-llama/Llama-3.1-8B-Instruct", "modelscope", "LLM-Research/Meta-Llama-3.1-8B-Instruct"),
+        ("LLM-Research/Meta-Llama-3.1-8B-Instruct", "huggingface", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("modelscope:owner/name", "huggingface", "owner/name"),
+        ("tiiuae/falcon-11B", "modelscope", "tiiuae/falcon-11B"),
+        ("tiiuae/Falcon3-1B-Instruct", "modelscope", "tiiuae/Falcon3-1B-Instruct"),
+    ],
+)
+def test_a_name_is_the_right_id_on_either_hub(name: str, hub: HubName, wanted: str) -> None:
+    found = hub_model(ModelSettings(name=name, hub=hub, revision="v1"))
+    assert found == HubModel("modelscope" if name.startswith("modelscope:") else hub, wanted, "v1")
+
+
+def test_an_alias_without_an_id_on_modelscope_is_refused() -> None:
+    with pytest.raises(ModelError, match="--hub huggingface, which has it as Langboat/bloom-389m-zh"):
+        hub_model(ModelSettings(name="bloom-389m-zh", hub="modelscope"))
+
+
+def test_the_mirror_in_use_is_not_offered_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", f"{MIRROR}/")
+    assert "unset HF_ENDPOINT" in other_ways("huggingface") and "export HF_ENDPOINT" not in other_ways(
+        "huggingface"
+    )
+    monkeypatch.delenv("HF_ENDPOINT")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    text = other_ways("huggingface", ["gpt2"])
+    assert text.startswith("gpt2, if that was meant\nunset HF_HUB_OFFLINE")
+    assert f"export HF_ENDPOINT={MIRROR}" in text
