@@ -287,7 +287,7 @@ class DataSettings(Settings):
         for task, text in texts.items():
             if not is_text_template(text):
                 raise Unfit(f"the template of the task {task!r} is no text with fields", EXAMPLE)
-            parse_text_template(text)
+            parse_text_template(text, f"data.task_templates.{task}")
         return texts
 
     @field_validator("system", mode="before")

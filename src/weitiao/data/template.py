@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
+from functools import cached_property
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +114,11 @@ class Template:
     def writes_date(self) -> bool:
         """Whether the template reads the date, so that its text differs from day to day."""
         return "strftime_now" in template_source(self.tokenizer)
+
+    @cached_property
+    def before_question(self) -> str:
+        """What is written before a question that has no system text, such as a system prompt of the template's own."""
+        return self._write(PROBE[:1], True).partition(QUESTION)[0]
 
     @property
     def vocabulary(self) -> int:

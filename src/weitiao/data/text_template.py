@@ -25,7 +25,7 @@ ALWAYS_KNOWN = (*QUESTIONS, INPUT, SYSTEM, TASK)
 """Fields that a template may have without a column of that name in the data."""
 ANSWERS = ("output", "answer", "response", "completion", "target")
 """Columns that hold answers: they cannot stand in front of themselves."""
-TAKEN = ("role", "weight", "name", "tool_calls", "tool_call_id", "reasoning_content", "reasoning", "thinking")
+TAKEN = ("role", "tool_calls", "tool_call_id", "reasoning_content", "reasoning", "thinking")
 """Keys of a turn that mean something else."""
 BETWEEN = "\n\n"
 """What stands between an answer's end token and the next question, and behind a system text that has no field."""
@@ -92,26 +92,35 @@ def is_text_template(value: str) -> bool:
     return any(sign in value for sign in "{}\n")
 
 
-def parse_text_template(text: str) -> TextTemplate:
-    """Take a text with fields apart; raises Unfit with what is wrong and what to write.
+def parse_text_template(text: str, setting: str = "data.template") -> TextTemplate:
+    """Take a text with fields apart; raises Unfit with what is wrong and what to type for `setting`.
 
     `\\n` and `\\t` typed in a shell, where the text has no line end of its own, are a line end and a tab. A field for
     the answer at the very end is left out: the answer stands there anyway.
     """
     if "{%" in text:
         expected = "a text with fields, or chat for the chat template that lies in the model's folder"
-        raise Unfit("it is a chat template in Jinja, which belongs to the tokenizer", expected)
+        raise Unfit(
+            "it is a chat template in Jinja, which belongs to the tokenizer", expected, f"{setting}=chat"
+        )
     if "\n" not in text:
         text = text.replace("\\n", "\n").replace("\\t", "\t")
-    found = _without_answer(_parsed(text), text)
+    found = _without_answer(_parsed(text, setting), setting)
     if not found.fields:
-        raise Unfit("it has no field, so the question would stand nowhere in it", FORM, EXAMPLE)
+        what = "it has no field, so the question would stand nowhere in it"
+        raise Unfit(what, FORM, typed(setting, EXAMPLE))
     for name in found.fields:
         _require_usable(name)
     return found
 
 
-def _parsed(text: str) -> TextTemplate:
+def typed(setting: str, text: str) -> str:
+    """Return a setting with a text as it is typed into a shell."""
+    shown = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'{setting}="{shown}"'
+
+
+def _parsed(text: str, setting: str) -> TextTemplate:
     open_nodes: list[list[str | Field | Section]] = [[]]
     open_sections: list[tuple[str, bool]] = []
     at = 0
@@ -131,16 +140,15 @@ def _parsed(text: str) -> TextTemplate:
         else:
             open_nodes[-1].append(Field(name))
     if open_sections:
-        raise Unfit(
-            f"{{?{open_sections[-1][0]}}} is not closed", FORM, f"{{/{open_sections[-1][0]}}} behind it"
-        )
+        ends = "".join(f"{{/{name}}}" for name, _ in reversed(open_sections))
+        raise Unfit(f"{{?{open_sections[-1][0]}}} is not closed", FORM, typed(setting, text + ends))
     return TextTemplate(_joined([*open_nodes[0], text[at:]]))
 
 
 def _close(name: str, nodes: list[list[str | Field | Section]], sections: list[tuple[str, bool]]) -> None:
     if not sections or name != sections[-1][0]:
         expected = f"{{/{sections[-1][0]}}}" if sections else "{?" + name + "} before it"
-        raise Unfit(f"{{/{name}}} closes nothing that is open", FORM, expected)
+        raise Unfit(f"{{/{name}}} closes nothing that is open", expected)
     opened, where_filled = sections.pop()
     inside = _joined(nodes.pop())
     nodes[-1].append(Section(opened, where_filled, inside))
@@ -157,24 +165,24 @@ def _joined(nodes: list[str | Field | Section]) -> Nodes:
     return tuple(joined)
 
 
-def _without_answer(found: TextTemplate, text: str) -> TextTemplate:
+def _without_answer(found: TextTemplate, setting: str) -> TextTemplate:
     """Leave out a field for the answer at the end; raises Unfit for one that anything stands behind."""
     *before, last = found.nodes or ("",)
     kept = TextTemplate(tuple(before)) if isinstance(last, Field) and last.name in ANSWERS else found
     named = next((name for name in kept.fields if name in ANSWERS), "")
     if named:
         what = f"{{{named}}} is the answer, which stands behind the text, with the end token behind it"
-        raise Unfit(what, "a text that ends where the answer begins", text.partition(f"{{{named}}}")[0])
+        raise Unfit(what, "a text that ends where the answer begins", typed(setting, EXAMPLE))
     return kept
 
 
 def _require_usable(name: str) -> None:
     if not name or name.isdigit():
-        raise Unfit("a field has no name", FORM, "{instruction} and {input}")
+        raise Unfit("a field has no name", FORM + "; such as {instruction} and {input}")
     if name in TAKEN:
         raise Unfit(f"{{{name}}} cannot be a field: turns use this name for something else", FORM)
     if not name.isprintable() or any(sign in name for sign in "\"'<>:;%"):
-        raise Unfit(f"{{{name}}} is no field's name", FORM, f"{{{{{name}}}}} for literal braces")
+        raise Unfit(f"{{{name}}} is no field's name", FORM)
 
 
 def _around(text: str, at: int, characters: int = 12) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import Problem, RunFolderError
+from ..core.errors import Problem, RunFolderError, SettingsError, raise_all
 from ..core.run_folder import RunFolder
-from ..core.settings import parse_settings, read_yaml
+from ..core.settings import check_settings, parse_settings, read_yaml
 from ..data.settings import DataSettings
 from ..data.wording import AUTO, Wording
 from ..engine.checkpoint import MANIFEST, newest_whole
@@ -151,9 +151,12 @@ def _base_and_wording(run: RunFolder) -> tuple[ModelSettings, Wording]:
     raw = read_yaml(run.run_yaml)
     base = parse_settings(ModelSettings, {**_block(raw, "model", "name"), "adapter": None}, "model")
     block = _block(raw, "data", "sources")
-    chosen = {name: block[name] for name in ("template", "task_templates", "system", "fill") if name in block}
+    names: Sequence[str] = ("template", "task_templates", "system", "fill")
+    chosen = {name: block[name] for name in names if name in block}
     # Where the data lies does not matter here, and it may be gone.
-    return base, parse_settings(DataSettings, {**chosen, "sources": str(run.run_yaml)}, "data").wording
+    data, problems = check_settings(DataSettings, {**chosen, "sources": str(run.run_yaml)}, "data")
+    raise_all(SettingsError, [replace(one, got=f"{one.got} in {run.run_yaml}") for one in problems])
+    return base, data.wording if data else AUTO
 
 
 def _block(raw: dict[str, Any], key: str, short_form: str) -> dict[str, Any]:
