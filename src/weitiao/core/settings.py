@@ -185,7 +185,7 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     return nested
 
 
-WITH_FIELD = re.compile(r"\{[?^]?\w[^{}:\n]*\}")
+WITH_FIELD = re.compile(r"\{[?^]?\s*\w[^{}:,\n]*\}")
 """A field of a template, as in `Question: {instruction}`."""
 
 

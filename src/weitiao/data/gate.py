@@ -27,7 +27,7 @@ from .settings import PLACEHOLDER, DataSettings
 from .sourced import Sourced
 from .split import choose_held_out
 from .store import Store, StoreWriter
-from .text_template import ALWAYS_KNOWN
+from .text_template import ALWAYS_KNOWN, corrected, typed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -292,16 +292,18 @@ def _useless_fills(settings: DataSettings, tally: Tally) -> list[Problem]:
 
 
 def _unknown_fields(settings: DataSettings, columns: set[str]) -> list[Problem]:
-    """Describe fields of templates that no column fills, and templates of tasks that no row has."""
+    """Describe fields of templates that no column fills."""
     known = sorted({*ALWAYS_KNOWN, *columns})
     return [
         Problem(
             f"no column of the data fills the field {{{name}}}",
             f"{setting} has {{{name}}}",
             "one of " + ", ".join(known),
-            " or ".join(f"{{{near}}}" for near in nearest(name, known)),
+            " or ".join(
+                typed(setting, corrected(text, name, near)) for near in nearest(name, known, count=1)
+            ),
         )
-        for setting, name in unknown_fields(settings.wording, columns)
+        for setting, text, name in unknown_fields(settings.wording, columns)
     ]
 
 

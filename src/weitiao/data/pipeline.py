@@ -33,7 +33,7 @@ from .formats._base import RowError
 from .forms import AnyForm, kind_of_form, with_texts
 from .remembered import Remembered
 from .render import RenderedRow, render_chunk
-from .row_fields import parse_with_fields
+from .row_fields import parse_with_fields, with_task_of
 from .settings import PLACEHOLDER
 from .split import content_key
 from .store import KEY_BYTES, Block, BlockBuilder
@@ -77,6 +77,8 @@ class Chunk:
     """What a person calls their source."""
     named: bool = False
     """Whether a person named the format."""
+    task: str = ""
+    """The task of rows that name none."""
 
 
 @dataclass
@@ -160,8 +162,13 @@ class Worker:
             return row
         worked.columns.update(row.fields)
         try:
-            renamed, form = rename(row, chunk.columns), load_formats()[chunk.format]
-            parsed, unused = parse_with_fields(renamed, row.fields, form, self._wording, named=chunk.named)
+            parsed, unused = parse_with_fields(
+                with_task_of(chunk.task, rename(row, chunk.columns)),
+                chunk.columns,
+                load_formats()[chunk.format],
+                self._wording,
+                named=chunk.named,
+            )
         except RowError as refused:
             error = in_their_names(refused, chunk.columns, row.fields)
             return BadRow(row.place, error.reason, error.detail)

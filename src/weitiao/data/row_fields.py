@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .conversation import Conversation, Message, Row
 from .formats._base import Format, RowError, said_in_text
 from .formats._fields import is_empty
 from .forms import AnyForm, Choice, Pair, Preference, Scored, Unpaired, parts
-from .text_template import ALWAYS_KNOWN, QUESTIONS, SYSTEM, TASK
+from .text_template import (
+    ALWAYS_KNOWN,
+    QUESTIONS,
+    SYSTEM,
+    TASK,
+    is_text_template,
+    parse_text_template,
+)
 
 if TYPE_CHECKING:
     from .wording import Wording
@@ -19,28 +26,40 @@ Asking = Conversation | Preference | Unpaired | Scored | Choice
 
 
 def parse_with_fields(
-    row: Row, own: Mapping[str, Any], form: Format, wording: Wording, *, named: bool
+    row: Row, columns: Mapping[str, str], form: Format, wording: Wording, *, named: bool
 ) -> tuple[AnyForm, list[str]]:
     """Return a row's form, and the columns it was made without, as `Format.parse_noting` does, with the columns that
     its task's template names beside its question.
 
-    `own` are the columns under the names the data has. Raises RowError.
+    `columns` is our name -> that in the data; a template may use either. Raises RowError.
     """
     text = wording.text_for(_task_in(row))
     if text is None:
         parsed, unused = form.parse_noting(row, named=named)
         return _with_task(parsed, wording), unused
+    ours = {theirs: ours for ours, theirs in columns.items()}
+    column_of = {name: name if name in row.fields else ours.get(name, name) for name in text.fields}
+    fields = {name: column for name, column in column_of.items() if name not in (SYSTEM, TASK)}
     # What no format reads has a meaning here, so it is neither unused nor in anybody's way.
-    fields = {name for name in text.fields if name not in (SYSTEM, TASK)}
-    free = {name for name in fields if name in row.fields and name not in form.columns}
+    free = {one for one in fields.values() if one in row.fields and one not in form.columns}
     parsed, unused = form.parse_noting(_without(row, free), named=named)
-    values = _values(row, own, {*text.columns, *free})
+    wanted = {name: one for name, one in fields.items() if name != text.question or one in free}
+    values = _values(row, wanted)
     if text.question in values:
-        unused = [*unused, *(name for name in QUESTIONS if name in row.fields and name not in fields)]
-    beside = [name for name in values if name in form.columns and name in row.fields]
-    if beside and text.question not in values:
-        values[text.question] = _question_without(row, {*free, *beside}, form, named=named)
+        unused = [
+            *unused,
+            *(name for name in QUESTIONS if name in row.fields and name not in fields.values()),
+        ]
+    elif beside := {fields[name] for name in values} - free:
+        values[text.question] = _question_without(row, free | beside, form, named=named)
     return _with_task(_beside(parsed, values), wording), unused
+
+
+def with_task_of(task: str, row: Row) -> Row:
+    """Return a row with the task of its source, where it names none of its own."""
+    if not task or not is_empty(row.fields.get(TASK)):
+        return row
+    return Row({**row.fields, TASK: task}, row.source, row.line, row.column)
 
 
 def _task_in(row: Row) -> str:
@@ -55,14 +74,13 @@ def _without(row: Row, names: set[str]) -> Row:
     ) if names else row  # fmt: skip
 
 
-def _values(row: Row, own: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
-    """Return what the row has in some columns, without those that are empty."""
-    values = {}
-    for name in sorted(names):
-        value = row.fields.get(name, own.get(name))
-        if not is_empty(value):
-            values[name] = said_in_text(value, repr(name))
-    return values
+def _values(row: Row, columns: Mapping[str, str]) -> dict[str, str]:
+    """Return what the row has for fields, field -> column, without those that are empty; raises RowError."""
+    return {
+        name: said_in_text(row.fields[column], repr(column))
+        for name, column in columns.items()
+        if not is_empty(row.fields.get(column))
+    }
 
 
 def _question_without(row: Row, names: set[str], form: Format, *, named: bool) -> str:
@@ -109,10 +127,14 @@ def _with_task(form: AnyForm, wording: Wording) -> AnyForm:
     return _beside(form, {TASK: form.task}) if form.task and asks else form
 
 
-def unknown_fields(wording: Wording, columns: set[str]) -> list[tuple[str, str]]:
-    """Return (setting, field) of every field that stands for no column of the data and nothing else."""
+def unknown_fields(wording: Wording, columns: set[str]) -> list[tuple[str, str, str]]:
+    """Return (setting, its text, field) of every field that stands for no column of the data and nothing else."""
     known = {*ALWAYS_KNOWN, *columns}
-    own = wording.text_for("")
-    texts = {"data.template": own} if own is not None else {}
-    texts |= {f"data.task_templates.{task}": text for task, text in wording.tasks.items()}
-    return [(setting, name) for setting, text in texts.items() for name in text.fields if name not in known]
+    texts = {"data.template": wording.template} if is_text_template(wording.template) else {}
+    texts |= {f"data.task_templates.{task}": text for task, text in wording.task_templates.items()}
+    return [
+        (setting, text, name)
+        for setting, text in texts.items()
+        for name in parse_text_template(text).fields
+        if name not in known
+    ]

@@ -88,6 +88,8 @@ class SourceSettings(Settings):
     ignore_columns: list[str] = Field(default_factory=list)
     """Columns to read this source without, and keys of turns as messages[].id, where their meaning is known and not
     wanted."""
+    task: str = ""
+    """The task of rows that have no column task, for data.task_templates and the table of tasks."""
     weight: float = Field(default=1.0, gt=0, le=10_000)
     """How many times an epoch sees each row; 0.5 is every second row, 2 is each row twice. Sources are otherwise
     put one behind the other."""

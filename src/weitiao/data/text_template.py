@@ -31,6 +31,7 @@ BETWEEN = "\n\n"
 """What stands between an answer's end token and the next question, and behind a system text that has no field."""
 
 MARKS = re.compile(r"\{\{|\}\}|\{([?^/]?)([^{}\n]*)\}|[{}]")
+JINJA = re.compile(r"(?<!\{)\{%")
 FORM = "{name}, {?name}...{/name}, {^name}...{/name}, or {{ and }} for literal braces"
 EXAMPLE = r"Question: {instruction}\nAnswer: "
 
@@ -98,13 +99,12 @@ def parse_text_template(text: str, setting: str = "data.template") -> TextTempla
     `\\n` and `\\t` typed in a shell, where the text has no line end of its own, are a line end and a tab. A field for
     the answer at the very end is left out: the answer stands there anyway.
     """
-    if "{%" in text:
+    if JINJA.search(text):
         expected = "a text with fields, or chat for the chat template that lies in the model's folder"
         raise Unfit(
             "it is a chat template in Jinja, which belongs to the tokenizer", expected, f"{setting}=chat"
         )
-    if "\n" not in text:
-        text = text.replace("\\n", "\n").replace("\\t", "\t")
+    text = _with_line_ends(text)
     found = _without_answer(_parsed(text, setting), setting)
     if not found.fields:
         what = "it has no field, so the question would stand nowhere in it"
@@ -114,10 +114,19 @@ def parse_text_template(text: str, setting: str = "data.template") -> TextTempla
     return found
 
 
+def _with_line_ends(text: str) -> str:
+    return text if "\n" in text else text.replace("\\n", "\n").replace("\\t", "\t")
+
+
 def typed(setting: str, text: str) -> str:
     """Return a setting with a text as it is typed into a shell."""
-    shown = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    shown = _with_line_ends(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'{setting}="{shown}"'
+
+
+def corrected(text: str, wrong: str, right: str) -> str:
+    """Return a text with a field under another name."""
+    return re.sub(rf"\{{([?^/]?)\s*{re.escape(wrong)}\s*\}}", lambda one: f"{{{one[1]}{right}}}", text)
 
 
 def _parsed(text: str, setting: str) -> TextTemplate:

@@ -65,6 +65,14 @@ class Wording:
         own = [parse_text_template(self.template)] if is_text_template(self.template) else []
         return [*own, *self.tasks.values()]
 
+    @property
+    def beside_a_question(self) -> str:
+        """What may be given beside a question, in words; nothing where that is nothing."""
+        columns = dict.fromkeys(name for text in self.texts for name in text.columns)
+        given = [f"the task ({', '.join(self.task_templates)})"] if self.task_templates else []
+        given += [f"the fields {', '.join(columns)}"] if columns else []
+        return " and ".join(given)
+
     def text_for(self, task: str) -> TextTemplate | None:
         """Return the text with fields that writes a task's rows, None where a chat template does."""
         if task in self.task_templates:
