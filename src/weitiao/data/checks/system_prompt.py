@@ -23,7 +23,7 @@ NAME = rf"(?P<name>(?:{WORD})(?: (?:[A-Z][\w&-]*))*)"
 ARTICLES = r"(?!(?:an?|the|your|my|not|AI|I|ready|here|sorry|happy|glad|sure|able)\b)"
 KIND = r"(?:assistant|model|program|AI|chatbot|bot|software|agent|helper|intelligence)"
 MADE = r"(?:created|developed|made|built|trained|designed) by (?:the )?"
-ZH_NAME = r"(?P<name>[^\s，。,.！!；;：:、（(?？]{1,16}?)"
+ZH_NAME = r"(?P<name>[A-Za-z][\w-]*(?: [A-Z][\w-]*)+|[^\s，。,.！!；;：:、（(?？]{1,16}?)"
 ZH_NO_NAME = (
     r"(?!一[个名款种位]|[个由在来为你您不谁被从用能这那指说]|人工智能|AI|语言模型|大语言模型|根据|基于|可以)"
 )
