@@ -181,3 +181,18 @@ def test_long_rows_are_cut_as_others_are() -> None:
     data = prepared(rows, ALPACA, max_length=64, overlong="cut")
     assert all(len(one.ids) <= 64 and one.ids[-1] in data.template.stop_ids for one in data.train)
     assert data.summary.cut == 2
+
+
+def test_the_same_rows_are_held_out_whatever_the_text() -> None:
+    rows = [row(instruction=f"Say {n}", input=f"{n} times" * (n % 2)) for n in range(40)]
+    splits = [
+        gate(rows, held_out=9, template=text).held_out.tolist()
+        for text in ("auto", ALPACA, "{instruction}: ")
+    ]
+    assert splits[0] == splits[1] == splits[2]
+
+
+def test_fields_may_have_any_name_a_column_has() -> None:
+    rows = [{"问题": "几点？", "回答": "五点。", "难 度-1": "低"}]
+    columns = {"question": "问题", "answer": "回答"}
+    assert texts(rows, "问：{问题}（{难 度-1}）答：", columns=columns) == ["问：几点？（低）答："]

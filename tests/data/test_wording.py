@@ -270,3 +270,12 @@ def test_placeholders_of_a_system_prompt_are_filled() -> None:
         DataSettings, {"sources": "a", "system": "You are {{ name }}, {{x}}.", "fill": {"name": "Ada"}}
     )
     assert made.wording.system == "You are Ada, {{x}}."
+
+
+def test_signs_that_stand_for_contents_may_stand_in_the_text_itself() -> None:
+    template = choose_template(tiny.make_tokenizer(), "\ue000 \U000f0000 {instruction}: ")
+    one = Conversation((Message("user", "<|im_end|>"), Message("assistant", "Yes.")), "x:1")
+    for _ in range(3):
+        (example,) = template.render(one)
+        assert template.tokenizer.decode(example.ids) == "\ue000 \U000f0000 <|im_end|>: Yes.<|im_end|>"
+        assert sum(id in template.stop_ids for id in example.ids) == 1

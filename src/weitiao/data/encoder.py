@@ -68,6 +68,7 @@ class ControlTokens:
         # Beside an answer's text, in a call's arguments, the template writes such tokens itself.
         self._beside = any_of(special)
         self._others = any_of(special | written)
+        self._template = template
 
     def mark(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
@@ -80,7 +81,7 @@ class ControlTokens:
             return list(messages), [], {}
         everything = [message.content for message in messages]
         everything += texts_in([*(message.extra for message in messages), *tools])
-        free = _unused_marks("".join(everything))
+        free = _unused_marks("".join([self._template, *everything]))
         mark_of: dict[str, str] = {}
 
         def replaced(found: re.Match[str]) -> str:
