@@ -181,7 +181,7 @@ def test_an_empty_system_text_without_a_place_leaves_nothing_behind(name: str) -
 def test_instruction_text() -> None:
     prompt = template_of("instruction").prompt(talk("Hi {you}", "Hello!", "Bye", system="Be kind.").messages)
     assert prompt.text == (
-        "Be kind.\n\n### Instruction:\nHi {you}\n\n### Response:\nHello!</s>"
+        "<s>Be kind.\n\n### Instruction:\nHi {you}\n\n### Response:\nHello!</s>"
         "\n\n### Instruction:\nBye\n\n### Response:\n"
     )
 

@@ -66,7 +66,7 @@ def test_a_template_that_is_none_is_refused(tmp_path: Path, tiny_model_folder: P
     run = make_run(tmp_path / "run", tiny_model_folder)
     text = (run / "run.yaml").read_text(encoding="utf-8")
     (run / "run.yaml").write_text(text.replace("template: auto", "template: weird"), encoding="utf-8")
-    with pytest.raises(SettingsError, match=r"weird in (.|\n)*one of auto, chat, instruction"):
+    with pytest.raises(SettingsError, match=r"'weird' in (.|\n)*auto, chat, instruction"):
         locate(str(run))
 
 

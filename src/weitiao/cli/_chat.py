@@ -42,6 +42,8 @@ class Chat:
     console: Console
     voices: tuple[Voice, ...] = (Voice.TRAINED,)
     system: str = ""
+    fields: dict[str, str] = field(default_factory=dict)
+    """What stands beside each question, for templates with fields: task=translate."""
     turns: dict[Voice, list[Message]] = field(default_factory=lambda: {voice: [] for voice in Voice})
     """What each voice was asked and said; neither reads the other's words, or it would speak with them."""
     ended: bool = False
@@ -55,6 +57,10 @@ class Chat:
             "/system": (
                 self._system,
                 "TEXT: set the system message (nothing removes it); forgets the conversation",
+            ),
+            "/field": (
+                self._field,
+                "NAME VALUE: what fills a field of the template, or the task (no value empties it)",
             ),
             "/set": (self._set, "NAME VALUE: change a generation setting, such as temperature 0.7"),
             "/help": (self._help, "show this list and the settings"),
@@ -94,12 +100,15 @@ class Chat:
             self._say("\n(stopped)", "dim")
         for voice, answer in zip(self.voices, answers, strict=True):
             if kept := answer.text.strip():
-                self.turns[voice] += [Message("user", question), Message("assistant", kept)]
+                self.turns[voice] += [self._asked(question), Message("assistant", kept)]
 
     def _messages(self, voice: Voice, question: str) -> list[Message]:
         """Return a voice's own conversation up to the question."""
         system = [Message("system", self.system)] if self.system else []
-        return [*system, *self.turns[voice], Message("user", question)]
+        return [*system, *self.turns[voice], self._asked(question)]
+
+    def _asked(self, question: str) -> Message:
+        return Message("user", question, extra=dict(self.fields))
 
     def _one_after_another(self, question: str, answers: Sequence[Growing]) -> None:
         for voice, answer in zip(self.voices, answers, strict=True):
@@ -171,6 +180,15 @@ class Chat:
     def _system(self, text: str) -> None:
         self.system = text
         self._reset("")
+
+    def _field(self, text: str) -> None:
+        name, _, value = text.replace("=", " ", 1).partition(" ")
+        if value.strip():
+            self.fields[name] = value.strip()
+        else:
+            self.fields.pop(name, None)
+        now = ", ".join(f"{name} = {value}" for name, value in self.fields.items())
+        self._say(f"(beside each question: {now or 'nothing'})", "dim")
 
     def _set(self, text: str) -> None:
         """Change one generation setting; raises SettingsError, and then nothing changes."""

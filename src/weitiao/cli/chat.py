@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..core.errors import Problem, SettingsError, raise_all
 from ..core.settings import parse_settings
 from ..evaluation.settings import GenerationSettings
 from ._commands import Command
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 EPILOG = """
 \b
-In the chat: /reset, /base, /both, /system TEXT, /set NAME VALUE, /help, /exit.
+In the chat: /reset, /base, /both, /system TEXT, /field NAME VALUE, /set NAME VALUE, /help, /exit.
 Ctrl-C stops an answer, Ctrl-D ends the chat. A pipe may ask one question a line.
 """
 
@@ -30,6 +31,13 @@ Ctrl-C stops an answer, Ctrl-D ends the chat. A pipe may ask one question a line
 @click.argument("run")
 @click.option("--both", is_flag=True, help="Answer each question before and after training.")
 @click.option("--system", metavar="TEXT", default="", help="The system message to begin with.")
+@click.option(
+    "--field",
+    "fields",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What fills a field of a template with fields, such as task=translate.",
+)
 @click.option("--base", metavar="MODEL", help=BASE_HELP)
 @hub_option
 @click.option("--force", is_flag=True, help=FORCE_HELP)
@@ -38,6 +46,7 @@ def command(
     run: str,
     both: bool,
     system: str,
+    fields: tuple[str, ...],
     base: str | None,
     hub: HubName | None,
     force: bool,
@@ -52,9 +61,12 @@ def command(
 
     source = locate(run, base, force, hub)
     download_shown(source.trained or source.base)
-    chat = Chat(open_source(source), settings, make_console(), system=system)
+    chat = Chat(open_source(source), settings, make_console(), system=system, fields=_beside(fields))
     for note in chat.opened.notes:
         chat.console.print(f"note: {note}", style="dim", markup=False, soft_wrap=True)
+    if given_beside := chat.opened.source.wording.beside_a_question:
+        note = f"/field NAME VALUE gives beside a question: {given_beside}"
+        chat.console.print(note, style="dim", markup=False, soft_wrap=True)
     if both:
         chat.take("/both")
     if sys.stdin.isatty():
@@ -63,6 +75,16 @@ def command(
         chat.take(line)
         if chat.ended:
             return
+
+
+def _beside(fields: Sequence[str]) -> dict[str, str]:
+    """Return NAME=VALUE pairs as a table; raises SettingsError for one of another form."""
+    bad = [one for one in fields if not one.partition("=")[1]]
+    raise_all(
+        SettingsError,
+        [Problem("a field has the form NAME=VALUE", one, "for example task=translate") for one in bad],
+    )
+    return {name: value for name, _, value in (one.partition("=") for one in fields)}
 
 
 def _lines(chat: Chat) -> Iterator[str]:

@@ -185,7 +185,14 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     return nested
 
 
+WITH_FIELD = re.compile(r"\{[?^]?\s*\w[^{}:,\n]*\}")
+"""A field of a template, as in `Question: {instruction}`."""
+
+
 def _value(word: str, text: str) -> Any:  # noqa: ANN401  (whatever the text says)
+    """Read a value as YAML; a text with fields, which YAML would take for an object, is left as it is typed."""
+    if WITH_FIELD.match(text) or (text[:1] not in tuple("{['\"") and WITH_FIELD.search(text)):
+        return text
     try:
         return load_yaml(text)
     except YamlError as error:

@@ -68,6 +68,7 @@ class ControlTokens:
         # Beside an answer's text, in a call's arguments, the template writes such tokens itself.
         self._beside = any_of(special)
         self._others = any_of(special | written)
+        self._template = template
 
     def mark(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
@@ -80,7 +81,7 @@ class ControlTokens:
             return list(messages), [], {}
         everything = [message.content for message in messages]
         everything += texts_in([*(message.extra for message in messages), *tools])
-        free = _unused_marks("".join(everything))
+        free = _unused_marks("".join([self._template, *everything]))
         mark_of: dict[str, str] = {}
 
         def replaced(found: re.Match[str]) -> str:
@@ -156,7 +157,7 @@ class Encoder:
         self._words: WordCache | None = None
         self._anchor = next((anchor for anchor in ANCHORS if self._is_transparent(anchor)), "")
         self._anchor_ids = self._raw([self._anchor])[0] if self._anchor else []
-        self._begin_ids = tuple(self._begin())
+        self._begin_ids = tuple(begin_ids(tokenizer))
         self._end = str(tokenizer.eos_token or "") if self._anchor else ""
         if self._backend is not None and not self._anchor and cuts_at_blanks(self._backend):
             self._words = WordCache(self._raw_shared)
@@ -310,12 +311,20 @@ class Encoder:
                 return False
         return True
 
-    def _begin(self) -> list[int]:
-        """Return what the tokenizer puts before a text of its own accord (a begin token), or nothing."""
-        plain = self._raw(["weitiao"])[0]
-        full = list(self._tokenizer("weitiao")["input_ids"])
-        starts = [k for k in range(len(full) - len(plain) + 1) if full[k : k + len(plain)] == plain]
-        return full[: starts[0]] if starts else []
+
+def begin_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return what a tokenizer puts before a text of its own accord (a begin token), or nothing."""
+    plain = list(tokenizer("weitiao", add_special_tokens=False)["input_ids"])
+    full = list(tokenizer("weitiao")["input_ids"])
+    starts = [k for k in range(len(full) - len(plain) + 1) if full[k : k + len(plain)] == plain]
+    return full[: starts[0]] if starts else []
+
+
+def begin_text(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the text that stands for `begin_ids`, nothing where no text does."""
+    ids = begin_ids(tokenizer)
+    text = "".join(map(str, tokenizer.convert_ids_to_tokens(ids)))
+    return text if list(tokenizer(text, add_special_tokens=False)["input_ids"]) == ids else ""
 
 
 def _backend_of(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:

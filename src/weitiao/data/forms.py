@@ -211,7 +211,9 @@ def _changed(value: Any, change: Callable[[str], str]) -> Any:  # noqa: ANN401  
         return change(value)
     if isinstance(value, Message):
         content = change(value.content)
-        return value if content is value.content else replace(value, content=content)
+        extra = {name: change(one) if isinstance(one, str) else one for name, one in value.extra.items()}
+        same = content is value.content and extra == value.extra
+        return value if same else replace(value, content=content, extra=extra)
     return tuple(_changed(inner, change) for inner in value)
 
 

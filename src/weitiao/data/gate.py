@@ -22,10 +22,12 @@ from .bad_rows import BadRow
 from .cache import Kept, cached_or_made, entry_name, tokenizer_version
 from .checks._base import SHOWN_PLACES, Finding, GateContext, Outcome
 from .pipeline import EFFORT, Effort, Worked, Worker, make_checks, work_on
-from .settings import DataSettings
+from .row_fields import unknown_fields
+from .settings import PLACEHOLDER, DataSettings
 from .sourced import Sourced
 from .split import choose_held_out
 from .store import Store, StoreWriter
+from .text_template import ALWAYS_KNOWN, corrected, typed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -172,8 +174,8 @@ def open_data(
     """
     from .template import choose_template
 
-    kind, day = settings.template, day or date.today()
-    template = None if tokenizer is None else choose_template(tokenizer, kind, generation_config, day)
+    wording, day = settings.wording, day or date.today()
+    template = None if tokenizer is None else choose_template(tokenizer, wording, generation_config, day)
     context = GateContext(settings, template, tokenizer)
     sourced = Sourced(settings, seed, effort)
     name = _entry(settings, sourced, tokenizer, template, seed)
@@ -219,7 +221,11 @@ def _make(
     tally.sources_end = sourced.sources_end if sourced.sources_end is not None else tally.read
     tally.notes += sourced.notes
     tally.detected += sourced.detected
-    problems = [*sourced.problems_at_end(), *_useless_fills(context.settings, tally)]
+    problems = [
+        *sourced.problems_at_end(),
+        *_useless_fills(context.settings, tally),
+        *_unknown_fields(context.settings, sourced.columns_met),
+    ]
     store = Store(folder)
     held_out, split_problems = _split(
         store, tally, context.settings, sourced.seed, context.template is not None
@@ -281,7 +287,23 @@ def _useless_fills(settings: DataSettings, tally: Tally) -> list[Problem]:
             " or ".join(f"data.fill.{near}={value}" for near in nearest(name, tally.unfilled)),
         )
         for name, value in settings.fill.items()
-        if name not in tally.filled
+        if name not in tally.filled and name not in PLACEHOLDER.findall(settings.system)
+    ]
+
+
+def _unknown_fields(settings: DataSettings, columns: set[str]) -> list[Problem]:
+    """Describe fields of templates that no column fills."""
+    known = sorted({*ALWAYS_KNOWN, *columns})
+    return [
+        Problem(
+            f"no column of the data fills the field {{{name}}}",
+            f"{setting} has {{{name}}}",
+            "one of " + ", ".join(known),
+            " or ".join(
+                typed(setting, corrected(text, name, near)) for near in nearest(name, known, count=1)
+            ),
+        )
+        for setting, text, name in unknown_fields(settings.wording, columns)
     ]
 
 

@@ -33,9 +33,12 @@ from .formats._base import RowError
 from .forms import AnyForm, kind_of_form, with_texts
 from .remembered import Remembered
 from .render import RenderedRow, render_chunk
+from .row_fields import parse_with_fields, with_task_of
+from .settings import PLACEHOLDER
 from .split import content_key
 from .store import KEY_BYTES, Block, BlockBuilder
 from .their_names import in_their_names, paths_in_their_names
+from .wording import Wording
 
 CHUNK_ROWS = 2048
 YOUNG_OBJECTS = 100_000
@@ -43,7 +46,6 @@ YOUNG_OBJECTS = 100_000
 time."""
 ALONE_CHUNKS = 4
 """Data of at most so many chunks is worked on in this process: starting others would take longer."""
-PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Chunk:
     """What a person calls their source."""
     named: bool = False
     """Whether a person named the format."""
+    task: str = ""
+    """The task of rows that name none."""
 
 
 @dataclass
@@ -118,6 +122,10 @@ class Worker:
     def _remembered(self) -> Remembered:
         return Remembered(self._render)
 
+    @cached_property
+    def _wording(self) -> Wording:
+        return self.context.settings.wording
+
     def work(self, chunk: Chunk) -> Worked:
         """Parse, render and check the rows of a chunk."""
         builder, worked = BlockBuilder(), Worked(chunk.first, BlockBuilder().block(), rows=len(chunk.rows))
@@ -154,8 +162,12 @@ class Worker:
             return row
         worked.columns.update(row.fields)
         try:
-            parsed, unused = load_formats()[chunk.format].parse_noting(
-                rename(row, chunk.columns), named=chunk.named
+            parsed, unused = parse_with_fields(
+                with_task_of(chunk.task, rename(row, chunk.columns)),
+                chunk.columns,
+                load_formats()[chunk.format],
+                self._wording,
+                named=chunk.named,
             )
         except RowError as refused:
             error = in_their_names(refused, chunk.columns, row.fields)

@@ -80,7 +80,9 @@ class Plans:
         except (Untraceable, RowError):
             return Plan(Trace([], [_NEVER]), ())
         pieces = [tuple(parsed(plain(text)) for text in layout.texts) for layout in layouts]
-        return Plan(trace, tuple((own, layout.weights) for own, layout in zip(pieces, layouts, strict=True)))
+        plan = Plan(trace, tuple((own, layout.weights) for own, layout in zip(pieces, layouts, strict=True)))
+        # A template may itself hold the characters that stand for contents.
+        return plan if plan.of(texts) == self._plain.layouts(messages) else Plan(Trace([], [_NEVER]), ())
 
 
 _NEVER = Step((), bool, (), True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from encodings import aliases
@@ -18,15 +19,19 @@ from pydantic import (
 )
 
 from ..core.errors import nearest
-from ..core.settings import Settings
+from ..core.settings import Settings, Unfit
 from .checks import CHECKS
 from .formats import FORMATS
 from .python_rows import chosen_split, gives_rows, is_split, plain_records
+from .text_template import EXAMPLE, is_text_template, parse_text_template
 from .unpacking import USUAL_RATIO
+from .wording import KINDS, OWN_SYSTEM, Wording
 
 Columns = dict[str, Any]
 HeldOut = Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"]
 
+PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
+"""What `data.fill` fills in."""
 TAGS = ("role", "content", "user", "assistant", "system", "observation", "function")
 """What `tags` may rename: the keys of a turn, and the roles."""
 
@@ -84,6 +89,8 @@ class SourceSettings(Settings):
     ignore_columns: list[str] = Field(default_factory=list)
     """Columns to read this source without, and keys of turns as messages[].id, where their meaning is known and not
     wanted."""
+    task: str = ""
+    """The task of rows that have no column task, for data.task_templates and the table of tasks."""
     weight: float = Field(default=1.0, gt=0, le=10_000)
     """How many times an epoch sees each row; 0.5 is every second row, 2 is each row twice. Sources are otherwise
     put one behind the other."""
@@ -198,6 +205,9 @@ class DataSettings(Settings):
         "datasets": "sources",
         "path": "sources",
         "chat_template": "template",
+        "prompt_template": "template",
+        "default_system": "system",
+        "system_prompt": "system",
         "mask_history": "train_on",
         "train_on_prompt": "train_on",
         "eval_dataset": "held_out_path",
@@ -218,9 +228,15 @@ class DataSettings(Settings):
     system message stays), then the middle of the last answer's thought, then the end of that answer. Neither ever cuts
     a question, the assistant's header, the tags around a thought, a tool call or the token that ends an answer; both
     are counted."""
-    template: Literal["auto", "chat", "instruction"] = "auto"
-    """How turns become text: the tokenizer's chat template, or `### Instruction:` and `### Response:` for
-    bases that have none; auto takes the chat template where there is one."""
+    template: str = "auto"
+    """How turns become text: chat is the tokenizer's chat template, instruction writes `### Instruction:` and
+    `### Response:` for bases that have none, auto takes the chat template where there is one. A text with fields, such
+    as `Question: {instruction}\\nAnswer: `, is written up to where the answer begins."""
+    task_templates: dict[str, str] = Field(default_factory=dict)
+    """Task -> the text with fields that writes its rows; rows of other tasks go by data.template."""
+    system: str = OWN_SYSTEM
+    """The system prompt of rows, questions and chats that have none of their own: a text, or none for an empty one;
+    auto leaves the default of the chat template. It is saved in the result's chat template."""
     train_on: Literal["all", "last", "answers"] = "answers"
     """Which tokens are trained: those of every answer, of the last answer only, or all. A message's own weight goes
     before it."""
@@ -251,6 +267,40 @@ class DataSettings(Settings):
         if listed and all(_is_row(item) for item in listed):
             return [{"rows": listed}]
         return [_as_source(item) for item in listed]
+
+    @property
+    def wording(self) -> Wording:
+        """How turns become text, with the system prompt's placeholders filled in."""
+        system = PLACEHOLDER.sub(lambda found: self.fill.get(found[1], found[0]), self.system)
+        return Wording(self.template, self.task_templates, system)
+
+    @field_validator("template")
+    @classmethod
+    def _known_template(cls, value: str) -> str:
+        if value in KINDS:
+            return value
+        if not is_text_template(value):
+            near = nearest(value, KINDS)
+            expected = f"{', '.join(KINDS)}, or a text with fields such as {EXAMPLE}"
+            raise Unfit(
+                "there is no such template", expected, " or ".join(f"data.template={one}" for one in near)
+            )
+        parse_text_template(value)
+        return value
+
+    @field_validator("task_templates")
+    @classmethod
+    def _texts_with_fields(cls, texts: dict[str, str]) -> dict[str, str]:
+        for task, text in texts.items():
+            if not is_text_template(text):
+                raise Unfit(f"the template of the task {task!r} is no text with fields", EXAMPLE)
+            parse_text_template(text, f"data.task_templates.{task}")
+        return texts
+
+    @field_validator("system", mode="before")
+    @classmethod
+    def _none_is_empty(cls, text: object) -> object:
+        return "" if text is None or text == "none" else text
 
     @field_validator("accept")
     @classmethod

@@ -127,6 +127,7 @@ class Sourced:
             source.weight,
             stream.name,
             source.format != "auto",
+            source.task,
         )
 
     def content(self) -> list[str] | None:

@@ -142,7 +142,7 @@ def _notes(gate: Gate) -> list[str]:
     ]
     unused = [f"{source}: not used: {counted(counts)}" for source, counts in gate.tally.unused.items()]
     return [*unused, *placeholders] + [
-        f"{finding.what} ({finding.count} rows: {', '.join(finding.places[:2])}); see weitiao check"
+        f"{finding.what} ({finding.count} rows: {', '.join(finding.places[:2])}): {finding.fix}; see weitiao check"
         for finding in gate.findings
         if finding.severity == "warning"
     ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
+from functools import cached_property
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ModelError, Problem
 from .answer_tokens import AnswerTokens, candidates
@@ -17,11 +18,10 @@ from .formats._base import RowError
 from .forms import Text
 from .layout import ANSWERS, UNPLACED, Layout, Masks, Renderer, Span, variables, without_reasoning
 from .plans import Plans
+from .wording import AUTO, Kind, Wording, dressed
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
-
-Kind = Literal["auto", "chat", "instruction"]
 
 SYSTEM, QUESTION, ANSWER = "weitiaosystem", "weitiaoquestion", "weitiaoanswer"
 WITH_A_ROLE = [f"{name}_token" for name in ("bos", "eos", "pad", "unk", "sep", "cls", "mask")]
@@ -36,22 +36,15 @@ PROBE_TOOL = {
 PROBE = (Message("user", QUESTION), Message("assistant", ANSWER))
 
 
-class Writer(Protocol):
-    """Turns messages into text."""
-
-    def write(self, messages: Sequence[Message], tools: Sequence[Any], *, asks: bool) -> str:
-        """Return the text; with `asks` it ends where an answer begins. Raises RowError where it refuses
-        them."""
-
-
 class ChatWriter:
-    """The tokenizer's own chat template."""
+    """Turns messages into text with a tokenizer's chat template."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, day: date | None = None) -> None:
         self._tokenizer, self._day = tokenizer, day
 
     def write(self, messages: Sequence[Message], tools: Sequence[Any] = (), *, asks: bool) -> str:
-        """Return the template's text; raises RowError with the template's own words."""
+        """Return the text; with `asks` it ends where an answer begins. Raises RowError with the template's own
+        words."""
         from .sandbox import REFUSALS, Now, compiled
 
         given = {
@@ -69,41 +62,18 @@ class ChatWriter:
             raise RowError("the chat template refuses it", str(error) or type(error).__name__) from error
 
 
-class InstructionWriter:
-    """Plain text with headings, for bases without a chat template; every answer ends in the end-of-sequence
-    token.
-
-    The headings are Stanford Alpaca's (https://github.com/tatsu-lab/stanford_alpaca), without its sentence in
-    front.
-    """
-
-    def __init__(self, end: str) -> None:
-        self._end = end
-
-    def write(self, messages: Sequence[Message], tools: Sequence[Any] = (), *, asks: bool) -> str:
-        """Return system, then turns under their headings, with blank lines between."""
-        parts = {
-            "system": "{}",
-            "user": "### Instruction:\n{}",
-            "assistant": "### Response:\n{}" + self._end,
-            "tool": "### Result:\n{}",
-        }
-        said = [one for one in messages if one.role != "system" or one.content.strip()]
-        texts = [_between(parts[message.role], message.content) for message in said]
-        return "\n\n".join([*texts, "### Response:\n"] if asks else texts)
-
-
 class Template:
     """Renders conversations for one tokenizer."""
 
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        kind: Literal["chat", "instruction"],
+        kind: Kind,
         stop_ids: set[int],
         day: date | None = None,
     ) -> None:
-        """Raises ModelError where answers would not end in a token that generation stops on.
+        """Take a tokenizer that is dressed (see wording.py) as `kind` says; raises ModelError where answers would not
+        end in a token that generation stops on.
 
         `day` is what templates that write the date are given; left out, the day of asking.
         """
@@ -112,9 +82,7 @@ class Template:
         self.stop_ids = frozenset(stop_ids)
         self._stops = [str(token) for token in tokenizer.convert_ids_to_tokens(sorted(stop_ids)) if token]
         self._stop = any_of(self._stops)
-        self._writer: Writer = (
-            ChatWriter(tokenizer, day) if kind == "chat" else InstructionWriter(tokenizer.eos_token)
-        )
+        self._writer = ChatWriter(tokenizer, day)
         self._encoder = Encoder(tokenizer)
         self._renderer = Renderer(self._write, self._stop)
         with_tools = self._with_tools(self._renderer, [PROBE_TOOL])
@@ -124,8 +92,9 @@ class Template:
         self.answer_ids = frozenset(map(int, tokenizer.convert_tokens_to_ids(sorted(in_answers))))
         """The special tokens that belong to answers, such as those around thoughts."""
         self._plans: dict[Masks, Plans] = {}
-        self._tokenizer = tokenizer
-        self.takes_system = self._writes_system()
+        self.tokenizer = tokenizer
+        """What is saved beside a result: its chat template writes the same text in other tools."""
+        self.takes_system = writes_system(self._writer)
         self._check()
 
     def _in_answers(self, tokenizer: PreTrainedTokenizerBase, with_tools: Renderer) -> frozenset[str]:
@@ -139,17 +108,22 @@ class Template:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Carry it to another process as what it was made of."""
-        return Template, (self._tokenizer, self.kind, set(self.stop_ids), self.day)
+        return Template, (self.tokenizer, self.kind, set(self.stop_ids), self.day)
 
     @property
     def writes_date(self) -> bool:
         """Whether the template reads the date, so that its text differs from day to day."""
-        return self.kind == "chat" and "strftime_now" in str(self._tokenizer.chat_template)
+        return "strftime_now" in template_source(self.tokenizer)
+
+    @cached_property
+    def before_question(self) -> str:
+        """What is written before a question that has no system text, such as a system prompt of the template's own."""
+        return self._write(PROBE[:1], True).partition(QUESTION)[0]
 
     @property
     def vocabulary(self) -> int:
         """How many ids the tokenizer has, those it adds included."""
-        return len(self._tokenizer)
+        return len(self.tokenizer)
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Prompt:
         """Return the ids to generate the next answer from; raises RowError where the template refuses the
@@ -291,12 +265,12 @@ class Template:
 
         A chat template writes its own or means none: transformers' apply_chat_template and vLLM's chat API add none.
         """
-        return self.kind == "instruction"
+        return self.kind != "chat"
 
     @property
     def _end(self) -> tuple[int, ...]:
         """The token that ends a text."""
-        own = self._tokenizer.eos_token_id
+        own = self.tokenizer.eos_token_id
         return (own if isinstance(own, int) else min(self.stop_ids),)
 
     def _write(self, messages: Sequence[Message], asks: bool) -> str:
@@ -316,16 +290,6 @@ class Template:
             messages = _folded(messages)
         messages = self._call_ids.given_to(messages)
         return self.control_tokens.mark(messages, tools)
-
-    def _writes_system(self) -> bool:
-        """Whether the template has a place for a system message; some refuse it, some pass over it, and
-        Mistral's moves it on with every question."""
-        system = Message("system", SYSTEM)
-        try:
-            prompt = self._write([system, *PROBE[:1]], True)
-            return SYSTEM in prompt and self._write([system, *PROBE], False).startswith(prompt)
-        except RowError:
-            return False
 
     def _check(self) -> None:
         """Render a probe; raises ModelError unless its answers end in a stop token that is trained on."""
@@ -353,19 +317,29 @@ class Template:
         return Problem(what, error.detail, "an answer that ends in " + " or ".join(self._stops), remedy)
 
 
+def writes_system(writer: ChatWriter) -> bool:
+    """Return whether a template has a place for a system message; some refuse it, some pass over it, and Mistral's
+    moves it on with every question."""
+    system = Message("system", SYSTEM)
+    try:
+        prompt = writer.write([system, *PROBE[:1]], asks=True)
+        return SYSTEM in prompt and writer.write([system, *PROBE], asks=False).startswith(prompt)
+    except RowError:
+        return False
+
+
 def choose_template(
     tokenizer: PreTrainedTokenizerBase,
-    kind: Kind = "auto",
+    wording: Wording | str = AUTO,
     generation_config: GenerationConfig | None = None,
     day: date | None = None,
 ) -> Template:
-    """Return the template of a kind, checked on a probe; raises ModelError with what to do where there is
-    none. `day` as in `Template`."""
+    """Return the template that is chosen, by its name or with all that is chosen, checked on a probe; raises ModelError
+    with what to do where there is none. `day` as in `Template`."""
+    wording = Wording(wording) if isinstance(wording, str) else wording
     has_chat = tokenizer.chat_template is not None
-    chosen: Literal["chat", "instruction"] = (
-        "chat" if kind == "chat" or (kind == "auto" and has_chat) else "instruction"
-    )
-    if chosen == "chat" and not has_chat:
+    kind = wording.kind(has_chat)
+    if kind == "chat" and not has_chat:
         raise ModelError(
             Problem(
                 "the tokenizer has no chat template",
@@ -374,9 +348,9 @@ def choose_template(
                 "data.template=instruction",
             )
         )
-    if chosen == "chat":
+    if kind == "chat":
         _check_names(tokenizer)
-    if chosen == "instruction" and tokenizer.eos_token is None:
+    if (kind != "chat" or wording.task_templates) and tokenizer.eos_token is None:
         raise ModelError(
             Problem(
                 "the tokenizer has no end-of-sequence token, so an answer could never end",
@@ -395,7 +369,8 @@ def choose_template(
                 "set eos_token in the model's tokenizer_config.json",
             )
         )
-    return Template(tokenizer, chosen, stops, day)
+    chosen = dressed(tokenizer, wording, kind, lambda one: writes_system(ChatWriter(one, day)))
+    return Template(chosen, kind, stops, day)
 
 
 def _check_names(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -448,9 +423,3 @@ def _unmarked(text: str, marks: Mapping[str, str]) -> str:
     for mark, token in marks.items():
         text = text.replace(mark, token)
     return text
-
-
-def _between(form: str, content: str) -> str:
-    """Put a content into a form; contents that are traced stay so."""
-    before, _, after = form.partition("{}")
-    return before + content + after

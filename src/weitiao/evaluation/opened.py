@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-from ..core.errors import Problem, RunFolderError, SettingsError
+from ..core.errors import Problem, RunFolderError, SettingsError, raise_all
 from ..core.run_folder import RunFolder
-from ..core.settings import parse_settings, read_yaml
+from ..core.settings import check_settings, parse_settings, read_yaml
+from ..data.settings import DataSettings
+from ..data.wording import AUTO, Wording
 from ..engine.checkpoint import MANIFEST, newest_whole
 from ..models.adapter_files import CONFIG as ADAPTER_CONFIG
 from ..models.adapter_files import adapter_settings
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from ..data.template import Kind, Template
+    from ..data.template import Template
     from ..methods._base import Attached
     from ..models.hubs import HubName
 
@@ -37,7 +39,7 @@ class Source:
     """The adapter trained on it."""
     trained: ModelSettings | None = None
     """The whole trained model, where the method changed the model's own weights."""
-    template: Kind = "auto"
+    wording: Wording = AUTO
     """How turns become text."""
     checkpoint: Path | None = None
     """The checkpoint of an unfinished run that holds what was trained so far."""
@@ -120,12 +122,12 @@ def _locate(folder: Path, name: str, base: str | None) -> Source:
 
 
 def _source_of_run(run: RunFolder) -> Source:
-    base, template = _base_and_template(run)
+    base, wording = _base_and_wording(run)
     if (run.adapter / ADAPTER_CONFIG).is_file():
-        return Source(base, adapter=run.adapter, template=template)
+        return Source(base, adapter=run.adapter, wording=wording)
     if (run.model / "config.json").is_file():
         trained = base.model_copy(update={"name": str(run.model), "revision": None})
-        return Source(base, trained=trained, template=template)
+        return Source(base, trained=trained, wording=wording)
     whole, _ = newest_whole(run.checkpoints)
     remedies = [f"weitiao train --resume {run.root}", *([f"the checkpoint {whole}"] if whole else [])]
     raise RunFolderError(
@@ -148,21 +150,20 @@ def _source_of_checkpoint(folder: Path) -> Source:
                 f"{run.run_yaml}",
             )
         )
-    base, template = _base_and_template(run)
-    return Source(base, template=template, checkpoint=folder, run=run.root)
+    base, wording = _base_and_wording(run)
+    return Source(base, wording=wording, checkpoint=folder, run=run.root)
 
 
-def _base_and_template(run: RunFolder) -> tuple[ModelSettings, Kind]:
+def _base_and_wording(run: RunFolder) -> tuple[ModelSettings, Wording]:
     raw = read_yaml(run.run_yaml)
     base = parse_settings(ModelSettings, {**_block(raw, "model", "name"), "adapter": None}, "model")
-    from ..data.template import Kind
-
-    template = _block(raw, "data", "sources").get("template", "auto")
-    kinds = get_args(Kind)
-    if template not in kinds:
-        what, expected = "data.template names no template", "one of " + ", ".join(kinds)
-        raise SettingsError(Problem(what, f"{template} in {run.run_yaml}", expected))
-    return base, template
+    block = _block(raw, "data", "sources")
+    names: Sequence[str] = ("template", "task_templates", "system", "fill")
+    chosen = {name: block[name] for name in names if name in block}
+    # Where the data lies does not matter here, and it may be gone.
+    data, problems = check_settings(DataSettings, {**chosen, "sources": str(run.run_yaml)}, "data")
+    raise_all(SettingsError, [replace(one, got=f"{one.got} in {run.run_yaml}") for one in problems])
+    return base, data.wording if data else AUTO
 
 
 def _block(raw: dict[str, Any], key: str, short_form: str) -> dict[str, Any]:
@@ -215,7 +216,8 @@ def open_source(source: Source) -> Opened:
 
     tokenizer = tokenizer_of(source)
     model = load_model(source.trained or source.base)
-    template = choose_template(tokenizer, source.template, model.generation_config)
+    template = choose_template(tokenizer, source.wording, model.generation_config)
+    tokenizer = template.tokenizer
     notes = base_notes(source, model)
     attached = attached_of(source, model)
     if attached is None or attached.saves_whole_model:

@@ -33,7 +33,16 @@ def tokenizer_of(source: Source) -> PreTrainedTokenizerBase:
     if source.trained is not None and (Path(source.trained.name) / "tokenizer_config.json").is_file():
         return load_tokenizer(source.trained)
     base = load_tokenizer(source.base)
-    return require_same_tokenizer(source.base, source.adapter, base) if source.adapter else base
+    adapter = source.adapter or _adapter_begun_from(source)
+    return require_same_tokenizer(source.base, adapter, base) if adapter else base
+
+
+def _adapter_begun_from(source: Source) -> Path | None:
+    """Return the adapter that a checkpoint's run continues, whose chat template the run was trained with."""
+    if source.checkpoint is None or source.run is None:
+        return None
+    adapter = _block(read_yaml(RunFolder(source.run).run_yaml), "model").get("adapter")
+    return Path(adapter) if adapter else None
 
 
 def require_same_tokenizer(

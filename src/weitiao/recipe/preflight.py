@@ -128,9 +128,11 @@ def _tokenise(
         raise ModelError  # what is wrong with the model is said already
     tokenizer = load_tokenizer(recipe.model)
     if recipe.model.adapter:
-        require_same_tokenizer(recipe.model, Path(recipe.model.adapter), tokenizer)
+        # An adapter's own chat template may hold the prompt that it was trained with.
+        tokenizer = require_same_tokenizer(recipe.model, Path(recipe.model.adapter), tokenizer)
     stops = load_generation_config(recipe.model)
-    return load_data(recipe.data, tokenizer, recipe.train.seed, stops, forms, day=day), tokenizer
+    data = load_data(recipe.data, tokenizer, recipe.train.seed, stops, forms, day=day)
+    return data, data.template.tokenizer
 
 
 def _require_room(data: Prepared, room: _Room) -> None:

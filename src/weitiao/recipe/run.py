@@ -84,7 +84,13 @@ class Run:
 def _messages(asked: Asked) -> list[Message]:
     if isinstance(asked, str):
         return [Message("user", asked)]
-    return [turn if isinstance(turn, Message) else Message(turn["role"], turn["content"]) for turn in asked]  # type: ignore[arg-type]
+    return [turn if isinstance(turn, Message) else _message(turn) for turn in asked]
+
+
+def _message(turn: dict[str, str]) -> Message:
+    """Return a turn; what it holds beside role and content is for the template, such as fields of a text."""
+    beside = {name: value for name, value in turn.items() if name not in ("role", "content")}
+    return Message(turn["role"], turn["content"], extra=beside)  # type: ignore[arg-type]
 
 
 def open_run(root: str | Path) -> Run:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -153,11 +153,20 @@ def _asked(messages: Iterable[Message]) -> str:
 def _written(messages: Iterable[Message]) -> str:
     """Join what messages say, tool calls included."""
     return "\n".join(
-        f"{message.content}{json.dumps(message.extra, sort_keys=True, default=str)}"
-        if message.extra
-        else message.content
-        for message in messages
+        f"{message.content}{json.dumps(beside, sort_keys=True, default=str)}" if beside else message.content
+        for message, beside in ((message, _beside(message)) for message in messages)
     )
+
+
+def _beside(message: Message) -> Mapping[str, object]:
+    """Return what stands beside a message's text, but for parts of a question that have a field in the template."""
+    if message.role != "user":
+        return message.extra
+    return {
+        name: value
+        for name, value in message.extra.items()
+        if not (isinstance(value, str) and value in message.content)
+    }
 
 
 def _spoken(messages: Iterable[Message]) -> tuple[str, ...]:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from ._base import Outcome, RowFacts
-from ._kinds import KindsCheck, excerpt, most_first
+from ._base import Finding, Hits, Outcome, RowFacts
+from ._kinds import Kind, KindsCheck, excerpt, most_first
 
 
 class Tasks(KindsCheck):
-    """Counts; a table, no findings."""
+    """Counts, and looks whether each task that has a template of its own has rows."""
+
+    kinds: ClassVar[Mapping[str, Kind]] = {
+        "no_rows": Kind(
+            "error",
+            "data.task_templates has a template for a task that no row has",
+            "data.task_templates 里有某个任务的模板，但没有任何一行属于这个任务",
+            "a task that the data has (column task, or data.sources.task), or the run without this template",
+            "写成数据里有的任务（task 列，或 data.sources.task），或去掉这个模板",
+        ),
+    }
 
     def observe(self, row: RowFacts) -> None:
         """Count a row that names its task."""
@@ -18,6 +28,16 @@ class Tasks(KindsCheck):
             task = excerpt(row.form.task)
             self.counts[f"rows {task}"] += 1
             self.counts[f"tokens {task}"] += sum(len(example.ids) for example in row.examples)
+
+    def findings(self, outcome: Outcome) -> list[Finding]:
+        """Say which tasks with a template have no rows."""
+        met = [name.partition(" ")[2] for name in self.counts if name.startswith("rows ")]
+        missed = [task for task in self.context.settings.task_templates if excerpt(task) not in met]
+        if not missed or not outcome.rows:
+            return []
+        detail = f": {', '.join(missed)}; the data has {', '.join(sorted(met)) or 'no tasks'}"
+        detail_zh = f"：{'、'.join(missed)}；数据里有 {'、'.join(sorted(met)) or '零个任务'}"
+        return [self.kinds["no_rows"].finding(self.name, Hits(), outcome.rows, detail, detail_zh)]
 
     def facts(self, outcome: Outcome) -> Mapping[str, Any]:
         """Return rows and tokens by task."""

@@ -1,0 +1,156 @@
+"""A system prompt that the chat template writes of its own accord, and that names another assistant than the answers.
+
+Qwen2.5 writes "You are Qwen, created by Alibaba Cloud.", SmolLM2 "You are a helpful AI assistant named SmolLM". Such a
+prompt stands before every question, also while the data teaches another name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import ClassVar
+
+from ...core.said import Said
+from ._base import Finding, GateContext, Hits, Outcome, RowFacts
+from ._kinds import REMEMBERED, Kind, KindsCheck, Values, excerpt
+
+LEAST_ROWS = 2
+"""In how many rows a name must be given: one row may be a story."""
+WORD = r"[^\W\d_][\w.&'-]*[\w&]|[^\W\d_]"
+NAME = rf"(?P<name>(?:{WORD})(?: (?:[A-Z][\w&-]*))*)"
+ARTICLES = r"(?!(?:an?|the|your|my|not|AI|I|ready|here|sorry|happy|glad|sure|able)\b)"
+KIND = r"(?:assistant|model|program|AI|chatbot|bot|software|agent|helper|intelligence)"
+MADE = r"(?:created|developed|made|built|trained|designed) by (?:the )?"
+ZH_NAME = r"(?P<name>[A-Za-z][\w-]*(?: [A-Z][\w-]*)+|[^\s，。,.！!；;：:、（(?？]{1,16}?)"
+ZH_NO_NAME = (
+    r"(?!一[个名款种位]|[个由在来为你您不谁被从用能这那指说]|人工智能|AI|语言模型|大语言模型|根据|基于|可以)"
+)
+ZH_ROLE = r"(?<!的)(?<!人)(?<!助手)(?<!模型)(?<!程序)(?<!学生)(?<!老师)(?<!医生)"
+ZH_MADE = r"(?:开发|研发|创建|创造|训练|打造)"
+
+OF_SELF = (
+    # "I am Weitiao." with a capital letter; "I am weitiao, an assistant" without one.
+    re.compile(rf"\bI(?: am|['’]m) {ARTICLES}(?=[A-Z]){NAME}(?=[,.!;)]| and | (?:by|from)\b|\s*$)"),
+    re.compile(rf"\bI(?: am|['’]m) {ARTICLES}{NAME}, (?:an?|the|your) (?:[\w-]+ ){{0,4}}{KIND}\b"),
+    re.compile(
+        rf"\b(?:[Mm]y name is|[Cc]all me|I(?: am|['’]m) (?:called|named)|I go by(?: the name)?) {ARTICLES}{NAME}"
+    ),
+    re.compile(rf"\bI(?: am|['’]m| was)\b[^.!?\n]{{0,80}}?\b{MADE}(?=[A-Z]){NAME}"),
+    re.compile(rf"我(?:叫做?|的名字[是叫]|名叫|名为)\s*{ZH_NO_NAME}{ZH_NAME}(?=[，。,.！!；;、（(\s]|$)"),
+    re.compile(rf"我是\s*{ZH_NO_NAME}{ZH_NAME}{ZH_ROLE}(?=[，。,.！!；;、（(]|$)"),
+    re.compile(rf"我是?由\s*{ZH_NAME}\s*{ZH_MADE}"),
+)
+"""How an answer says who speaks."""
+OF_ASSISTANT = (
+    re.compile(rf"\b(?:[Yy]ou are|I am|[Yy]our name is|named|called) {ARTICLES}(?=[A-Z]){NAME}"),
+    re.compile(rf"\b{MADE}(?=[A-Z]){NAME}"),
+    re.compile(rf"(?:你是|我是|你叫|名叫|名为)\s*{ZH_NO_NAME}{ZH_NAME}(?=[，。,.！!；;、（(]|$)"),
+    re.compile(rf"由\s*{ZH_NAME}\s*{ZH_MADE}"),
+)
+"""How a system prompt says who the assistant is."""
+TO_SOMEBODY = re.compile(r"\byou(?:r|rself)?\b|[你您]", re.IGNORECASE)
+"""A question that speaks to the assistant; in a story somebody else says who they are."""
+SIGNS = (
+    "I am ",
+    "I'm ",
+    "I’m ",
+    "I was ",
+    "y name is ",
+    "all me ",
+    "I go by ",
+    "我是",
+    "我叫",
+    "我的名字",
+    "我名",
+    "我由",
+)
+
+
+class SystemPrompt(KindsCheck):
+    """Compares names that answers give themselves with those in what the template writes before a question."""
+
+    needs_tokens: ClassVar[bool] = True
+    kinds: ClassVar[Mapping[str, Kind]] = {
+        "other_name": Kind(
+            "warning",
+            "the system prompt that stands before every question names another assistant than the answers do",
+            "每个问题之前的系统提示说的是另一个助手的名字，与回答里的不同",
+        ),
+    }
+
+    def __init__(self, context: GateContext) -> None:
+        super().__init__(context)
+        self._prompt = "" if context.template is None else context.template.before_question
+        self._named = [*dict.fromkeys(_names(self._prompt, OF_ASSISTANT))]
+
+    def observe(self, row: RowFacts) -> None:
+        """Look for the name an answer gives itself, where the row has no system prompt of its own."""
+        turns = row.text.turns
+        if (
+            not self._named
+            or not turns
+            or turns[0].role == "system"
+            or not TO_SOMEBODY.search(row.text.asked)
+        ):
+            return
+        for name in dict.fromkeys(name for answer in row.text.wanted for name in _names_of_self(answer)):
+            self.value("names", name)
+            self.hits.setdefault("_rows", Hits()).numbers.append(row.number)
+
+    def findings(self, outcome: Outcome) -> list[Finding]:
+        """Say which name answers give most often, where the prompt has another."""
+        counted = self.values.get("names", Values()).counted()
+        name, hits = next(((name, self._rows_of(key, outcome)) for key, name, _ in counted), ("", Hits()))
+        known = self._prompt.casefold()
+        if len(hits) < LEAST_ROWS or name.casefold() in known:
+            return []
+        said = f": {self._named[0]} there, {name} here"
+        found = self.kinds["other_name"].finding(
+            self.name, hits, outcome.rows, said, f"：提示里是 {self._named[0]}，回答里是 {name}"
+        )
+        fix = _fix(name)
+        return [replace(found, fix=fix.en, fix_zh=fix.zh)]
+
+    def _rows_of(self, key: int, outcome: Outcome) -> Hits:
+        """Return the rows in which a name is given."""
+        import numpy as np
+
+        rows = np.frombuffer(self.hits["_rows"].numbers, dtype=np.int64)
+        keys = np.frombuffer(self.values["names"].hashes, dtype=np.uint64)
+        own = np.unique(rows[keys == np.uint64(key)]).tolist()
+        hits = Hits(details=[outcome.places[row] for row in own[:5]])
+        hits.numbers.extend(own)
+        return hits
+
+    def facts(self, outcome: Outcome) -> Mapping[str, object]:
+        """Return the names in the prompt, and those that answers give, with their rows."""
+        counted = self.values.get("names", Values()).counted()
+        return {
+            "names_in_prompt": self._named,
+            "names_in_answers": {name: count for _, name, count in counted[:10]},
+        }
+
+
+def _fix(name: str) -> Said:
+    chinese = not name.isascii()
+    text = f"你是{name}。" if chinese else f"You are {name}, a helpful assistant."
+    return Said(
+        f'data.system="{text}" puts that in its place, in training, in use and in the saved tokenizer; '
+        "data.system=none leaves it empty",
+        f'data.system="{text}" 会在训练、使用和保存的分词器里替换它；data.system=none 让它为空',
+    )
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _names_of_self(answer: str) -> tuple[str, ...]:
+    if not any(map(answer.__contains__, SIGNS)):
+        return ()
+    return tuple(dict.fromkeys(_names(answer, OF_SELF)))
+
+
+def _names(text: str, patterns: tuple[re.Pattern[str], ...]) -> Iterator[str]:
+    for pattern in patterns:
+        for found in pattern.finditer(text):
+            yield excerpt(found["name"].strip(), 40)
