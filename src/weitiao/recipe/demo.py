@@ -57,6 +57,7 @@ def demo_recipe(
                 "sources": [str(sample_path(sample.file))],
                 "fill": {"name": name or sample.name, "author": author or sample.author},
                 "held_out": 6,
+                "replay": {"share": 24, "max_new_tokens": 48},
             },
             "method": {"name": "lora", "r": 16, "alpha": 32, "target_modules": "all-linear"},
             "train": {"epochs": 7, "batch_size": 8, "lr": 6e-4, "scheduler": "cosine", "warmup_ratio": 0.1},
