@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -11,14 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import LlamaForCausalLM
 
 import weitiao
 from tiny_training import Events
 from weitiao.core.errors import DataError, Interrupted, ModelError, SettingsError, Stopped, WeitiaoError
 from weitiao.core.events import Event
 from weitiao.core.run_folder import RunFolder
+from weitiao.data.conversation import Example
 from weitiao.data.general_questions import general_questions
 from weitiao.data.store import JoinedExamples, draws_of
+from weitiao.recipe.general_answers import mean_log_probability
 from weitiao.recipe.preflight import preflight
 from weitiao.recipe.recipe import Recipe, lay_over, parse_recipe, read_recipe
 from weitiao.recipe.replay import GeneralRow, planned, read_rows
@@ -26,6 +31,7 @@ from weitiao.recipe.train import resume, train
 
 OWN_ROWS, HELD_OUT, BATCH = 14, 2, 3
 ANSWER = "It is fine."
+ALL = len(general_questions(["en"]))
 
 Make = Callable[..., Recipe]
 
@@ -93,7 +99,7 @@ def stop_at(kind: str, number: int, sent: signal.Signals) -> Callable[[Event], N
     [
         ("off", 0), (False, 0), (None, 0), (0, 0), ({"share": 0}, 0),
         ("on", 4), (True, 4), ({}, 4), (0.25, 4), (0.5, 12), ({"share": 0.01}, 1), ({"language": "en"}, 4),
-        (1, 1), (24, 24), (5000, 160), (0.99, 160), ({"share": 5000, "language": "both"}, 320),
+        (1, 1), (24, 24), (5000, ALL), (0.99, ALL), ({"share": 5000, "language": "both"}, 2 * ALL),
     ],
     ids=str,
 )  # fmt: skip
@@ -113,7 +119,7 @@ def test_the_rows_and_steps_are_known_before_any_model_is_loaded(
             f"{general} general rows beside {own} an epoch: {all_steps - more} steps more, {all_steps} in all"
             in lines[0]
         )
-        assert ("there are no more" in lines[0]) == (general >= 160)
+        assert ("there are no more" in lines[0]) == (general >= ALL)
         assert str(general) in ready.data.summary.lines_zh()[-1]
 
 
@@ -252,7 +258,7 @@ def test_too_few_usable_answers_end_in_words_before_training(make: Make, tiny_mo
     with pytest.raises(ModelError, match="too few usable answers") as refused:
         train(recipe)
     (problem,) = refused.value.problems
-    assert "asked 160, used" in problem.got and "data.replay=off" in problem.remedy
+    assert f"asked {ALL}, used" in problem.got and "data.replay=off" in problem.remedy
     assert not recipe.out.exists() or not any(recipe.out.iterdir())
 
 
@@ -321,3 +327,27 @@ def test_a_run_file_names_the_file_of_answers_by_its_whole_path(
 def test_a_base_without_a_chat_template_is_asked_in_the_words_it_is_trained_in(make: Make) -> None:
     run = train(make(3, data={"template": "instruction", "replay": {"share": 3, "max_new_tokens": 32}}))
     assert read_rows(run.folder.replay)
+
+
+def test_how_sure_a_model_is_of_an_answer(tiny_llama: Callable[..., LlamaForCausalLM]) -> None:
+    model = tiny_llama()
+    example = Example((5, 6, 7, 8), (0.0, 0.0, 1.0, 1.0), "")
+    with torch.no_grad():
+        log_p_TV = model(torch.tensor([example.ids])).logits[0].log_softmax(-1)
+        known = float(log_p_TV[1, 7] + log_p_TV[2, 8]) / 2
+        assert mean_log_probability(model, example) == pytest.approx(known)
+        model.lm_head.weight.zero_()
+    assert mean_log_probability(model, example) == pytest.approx(-math.log(model.config.vocab_size))
+
+
+def test_answers_that_the_model_is_not_sure_of_are_left_out_and_counted(make: Make, answering: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    wavering = answering.parent / "wavering"
+    shutil.copytree(answering, wavering, dirs_exist_ok=True)
+    model = AutoModelForCausalLM.from_pretrained(answering)
+    with torch.no_grad():
+        model.lm_head.weight *= 0.05  # as likely an order of tokens, with far less between them
+    model.save_pretrained(wavering)
+    with pytest.raises(ModelError, match="unsure"):
+        train(make(6, model={"name": str(wavering)}))

@@ -187,7 +187,7 @@ class ReplaySettings(Settings):
 
     share: float = Field(default=0.25, ge=0, allow_inf_nan=False)
     """How many general rows: below 1 their share of the examples an epoch sees, from 1 on a number of rows; 0 mixes
-    none in. There are at most as many as questions (160 in each language) or rows in `answers`."""
+    none in. There are at most as many as questions (192 in each language) or rows in `answers`."""
     language: Literal["auto", "en", "zh", "both"] = "auto"
     """The language of the questions: en, zh or both. auto goes by the rows, and asks in Chinese only where the model's
     tokenizer is made for it."""
@@ -211,7 +211,7 @@ class ReplaySettings(Settings):
     @property
     def asks_the_model(self) -> bool:
         """Whether the model gives the answers."""
-        return self.answers == type(self).model_fields["answers"].default
+        return bool(self.answers == type(self).model_fields["answers"].default)
 
 
 def replay_spelt_out(value: object) -> Any:  # noqa: ANN401  (whatever the run file holds)

@@ -115,7 +115,8 @@ def score_panel(
     questions: Sequence[PanelQuestion], before: Sequence[str], after: Sequence[str]
 ) -> PanelScore:
     """Compare the answers of a base and of the trained model; raises ValueError where their numbers differ."""
-    lost, gained = [], []
+    lost: list[PanelChange] = []
+    gained: list[PanelChange] = []
     right_before = still_right = 0
     for question, old, new in zip(questions, before, after, strict=True):
         was, is_now = question.is_right(old), question.is_right(new)

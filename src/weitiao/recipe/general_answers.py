@@ -1,13 +1,14 @@
 """The model answers general questions before it is trained, so that its own answers can be trained beside other rows.
 
 Answers are kept in the cache by everything that decides them, a few questions an entry: a second run on the same base
-does not ask again, and one that was stopped goes on where it was. Only answers that ended of themselves and can be read
-are used.
+does not ask again, and one that was stopped goes on where it was. Only answers are used that ended of themselves, that
+can be read, and of which the model is sure.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from ..core.errors import ModelError, Problem
 from ..core.events import EventLog
@@ -24,7 +27,7 @@ from ..core.run_folder import RunFolder
 from ..core.said import Said
 from ..core.version import VERSION
 from ..data.cache import cached_or_made, entry_name, tokenizer_version
-from ..data.conversation import Message
+from ..data.conversation import Example, Message
 from ..data.general_questions import GeneralQuestion, why_unusable
 from ..evaluation.generate import Generated, generate_answers
 from ..evaluation.settings import GenerationSettings
@@ -40,6 +43,9 @@ if TYPE_CHECKING:
 
 QUESTIONS_AT_ONCE = 8
 """How many questions an entry of the cache holds."""
+LEAST_LOG_PROBABILITY = math.log(0.5)
+"""Of an answer's tokens on average, in nats: a model that knows no answer goes on with tokens less likely than not, and
+training those would make it surer of what it made up."""
 LEAST_OF_ROWS = 0.25
 """With fewer usable answers than this share of the rows each would be seen more than four times an epoch."""
 ANSWERS_FILE = "answers.json"
@@ -49,8 +55,29 @@ REASONS_ZH = {
     "repeating itself": "重复",
     "in another language": "换了语言",
     "too long": "过长",
+    "unsure": "没有把握",
 }
 """Why an answer is not used, in Chinese."""
+
+
+@dataclass(frozen=True)
+class GeneralAnswer:
+    """What a model answered to a general question."""
+
+    text: str
+    unusable: str | None
+    """Why it is not trained; None where it is."""
+
+
+@torch.no_grad()
+def mean_log_probability(model: PreTrainedModel, example: Example) -> float:
+    """Return the mean of log p(token | all before it) over an example's trained tokens, in nats."""
+    ids_T = torch.tensor(example.ids, device=model.device)
+    logits_TV: Tensor = model(ids_T[None]).logits[0].float()
+    trained_T = torch.tensor(example.weights, device=logits_TV.device)[1:] > 0
+    targets_K = ids_T.to(logits_TV.device)[1:][trained_T]
+    log_p_K = -cross_entropy(logits_TV[:-1][trained_T], targets_K, reduction="none")
+    return float(log_p_K.mean())
 
 
 def answered(
@@ -100,10 +127,11 @@ class _Asking:
         rows: list[GeneralRow] = []
         began_seconds = time.monotonic()
         for question, answer in self._answers():
-            reason = self._why_unusable(question, answer)
             self.asked += 1
-            self.left_out.update([reason] if reason else [])
-            rows += [] if reason else [GeneralRow(question.text, answer.text)]
+            if answer.unusable is None:
+                rows.append(GeneralRow(question.text, answer.text))
+            else:
+                self.left_out[answer.unusable] += 1
             left_seconds = (time.monotonic() - began_seconds) / max(1, len(rows)) * (wanted - len(rows))
             log.emit("progress", done=len(rows), total=wanted, seconds_left=left_seconds)
             if len(rows) == wanted:
@@ -112,13 +140,13 @@ class _Asking:
             raise ModelError(self._too_few(len(rows)))
         return rows
 
-    def _answers(self) -> Iterator[tuple[GeneralQuestion, Generated]]:
+    def _answers(self) -> Iterator[tuple[GeneralQuestion, GeneralAnswer]]:
         questions = self.awaited.questions
         for start in range(0, len(questions), QUESTIONS_AT_ONCE):
             together = questions[start : start + QUESTIONS_AT_ONCE]
             yield from zip(together, self._asked_once(together), strict=True)
 
-    def _asked_once(self, questions: Sequence[GeneralQuestion]) -> list[Generated]:
+    def _asked_once(self, questions: Sequence[GeneralQuestion]) -> list[GeneralAnswer]:
         """Return the answers, from the cache where the same model was asked the same before."""
 
         def make(folder: Path) -> bool:
@@ -128,31 +156,38 @@ class _Asking:
 
         kept, _ = cached_or_made(self._entry(questions), make)
         plain = json.loads((kept.path / ANSWERS_FILE).read_text(encoding="utf-8"))
-        return [Generated(**one) for one in plain]
+        return [GeneralAnswer(**one) for one in plain]
 
-    def _ask(self, questions: Sequence[GeneralQuestion]) -> list[Generated]:
+    def _ask(self, questions: Sequence[GeneralQuestion]) -> list[GeneralAnswer]:
         settings = GenerationSettings(max_new_tokens=self.awaited.max_new_tokens)
         conversations = [[Message("user", question.text)] for question in questions]
         with self.precision.autocast(self.model.device):
             answers = generate_answers(self.model, self.tokenizer, self.template, conversations, settings)
-        return [Generated(own[0].text.strip(), own[0].cut) for own in answers]
+            pairs = zip(questions, answers, strict=True)
+            return [self._judged(question, own[0]) for question, own in pairs]
+
+    def _judged(self, question: GeneralQuestion, generated: Generated) -> GeneralAnswer:
+        """Return an answer with the reason not to train it, if there is one; raises RowError as the template does."""
+        text = generated.text.strip()
+        reason = why_unusable(question, text, generated.cut)
+        if reason is not None:
+            return GeneralAnswer(text, reason)
+        (example, *_) = general_examples(self.template, [GeneralRow(question.text, text)])
+        if len(example.ids) > self.awaited.most_tokens:
+            return GeneralAnswer(text, "too long")
+        sure = mean_log_probability(self.model, example) >= LEAST_LOG_PROBABILITY
+        return GeneralAnswer(text, None if sure else "unsure")
 
     def _entry(self, questions: Sequence[GeneralQuestion]) -> str:
         """Return the name of the answers' entry in the cache, from all that decides them."""
         template = self.template
-        how = [self.awaited.max_new_tokens, str(self.model.dtype), str(self.precision.compute)]
+        limits = [self.awaited.max_new_tokens, self.awaited.most_tokens]
+        how = [*limits, str(self.model.dtype), str(self.precision.compute)]
         where = [self.model.device.type, torch.__version__, VERSION]
         day = str(template.day) if template.writes_date else ""
         reads_with = [tokenizer_version(self.tokenizer), template.kind, sorted(template.stop_ids), day]
         asked = [question.text for question in questions]
         return entry_name(["general answers", self.base, json.dumps([how, where, reads_with, asked])])
-
-    def _why_unusable(self, question: GeneralQuestion, answer: Generated) -> str | None:
-        reason = why_unusable(question, answer.text, answer.cut)
-        if reason is not None:
-            return reason
-        (example, *_) = general_examples(self.template, [GeneralRow(question.text, answer.text)])
-        return "too long" if len(example.ids) > self.awaited.most_tokens else None
 
     def outcome(self, usable: int) -> Said:
         """Say how many questions were asked, and what became of the answers."""
