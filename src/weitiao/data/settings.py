@@ -227,7 +227,7 @@ def _read_replay(value: object) -> object:
     spelt = replay_spelt_out(value)
     if isinstance(spelt, str | Path):
         expected = "on, off, a share such as 0.25 or a number of rows"
-        raise Unfit("it is no number of rows", expected, f"data.replay.answers={spelt} where it is a file")
+        raise Unfit("it is no number of rows", expected, f"data.replay.answers={spelt}")
     return spelt
 
 

@@ -205,7 +205,8 @@ def _price(recipe: Recipe, data: Prepared, general: Sequence[Example], wanted: i
     count = len(general)
     fewer = wanted > count
     return Said(
-        f"{count} general rows beside {own} an epoch: {more} steps more, {steps} in all ({origin.en}"
+        f"{count} general row{'s' * (count != 1)} beside {own} an epoch:"
+        f" {more} step{'s' * (more != 1)} more, {steps} in all ({origin.en}"
         + (f"; {wanted} were asked for, and there are no more" if fewer else "")
         + "; data.replay=off leaves them out)",
         f"每轮在 {own} 条之外混入 {count} 条通用数据：多 {more} 步，共 {steps} 步（{origin.zh}"
