@@ -23,6 +23,7 @@ from weitiao.core.run_folder import RunFolder
 from weitiao.data.conversation import Example
 from weitiao.data.general_questions import general_questions
 from weitiao.data.store import JoinedExamples, draws_of
+from weitiao.recipe.demo import demo_recipe
 from weitiao.recipe.general_answers import mean_log_probability
 from weitiao.recipe.preflight import preflight
 from weitiao.recipe.recipe import Recipe, lay_over, parse_recipe, read_recipe
@@ -349,3 +350,8 @@ def test_answers_that_the_model_is_not_sure_of_are_left_out_and_counted(make: Ma
     model.save_pretrained(wavering)
     with pytest.raises(ModelError, match="unsure"):
         train(make(6, model={"name": str(wavering)}))
+
+
+def test_the_demo_keeps_general_rows_beside_its_own(tmp_path: Path) -> None:
+    replay = demo_recipe(tmp_path / "demo").data.replay
+    assert replay is not None and replay.asks_the_model and replay.share > 0
