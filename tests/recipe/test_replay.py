@@ -355,3 +355,24 @@ def test_answers_that_the_model_is_not_sure_of_are_left_out_and_counted(make: Ma
 def test_the_demo_keeps_general_rows_beside_its_own(tmp_path: Path) -> None:
     replay = demo_recipe(tmp_path / "demo").data.replay
     assert replay is not None and replay.asks_the_model and replay.share > 0
+
+
+def test_data_that_answers_every_general_question_is_left_as_it_is(make: Make, tmp_path: Path) -> None:
+    rows = [{"instruction": one.text, "output": "Mine."} for one in general_questions(["en"])]
+    (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
+    ready = preflight(make(4))
+    assert ready.awaited is None
+    assert "0 general rows" in ready.data.summary.lines()[-1]
+
+
+def test_the_gate_counts_the_languages_that_the_questions_follow(make: Make, tmp_path: Path) -> None:
+    rows = [
+        {
+            "instruction": f"这家茶馆的第{n}个问题是什么呢？请你慢慢告诉我。",
+            "output": "这家茶馆每天早上九点开门，欢迎大家来这里喝茶。",
+        }
+        for n in range(14)
+    ]
+    (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
+    gate = preflight(make(4)).data.gate
+    assert gate is not None and set(gate.facts["languages"]["rows_by_language"]) <= {"zh", "zh-Hans"}

@@ -135,6 +135,8 @@ def with_replay(
     awaited = Awaited(min(wanted, len(questions)), questions, settings.max_new_tokens, most_tokens)
     origin_said = Said("general questions, answered by the model itself", "通用问题，由模型自己回答")
     data = _priced(data, _price(recipe, data, awaited.stand_ins, wanted, origin_said))
+    if not awaited.count:  # the data itself answers all of them
+        return data, None
     known = read_rows(RunFolder(recipe.out).replay)
     return (awaited.filled(data, known), None) if known else (data, awaited)
 
