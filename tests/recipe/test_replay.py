@@ -17,7 +17,15 @@ from transformers import LlamaForCausalLM
 
 import weitiao
 from tiny_training import Events
-from weitiao.core.errors import DataError, Interrupted, ModelError, SettingsError, Stopped, WeitiaoError
+from weitiao.core.errors import (
+    DataError,
+    Interrupted,
+    ModelError,
+    NotFiniteError,
+    SettingsError,
+    Stopped,
+    WeitiaoError,
+)
 from weitiao.core.events import Event
 from weitiao.core.run_folder import RunFolder
 from weitiao.data.conversation import Example
@@ -376,3 +384,17 @@ def test_the_gate_counts_the_languages_that_the_questions_follow(make: Make, tmp
     (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
     gate = preflight(make(4)).data.gate
     assert gate is not None and set(gate.facts["languages"]["rows_by_language"]) <= {"zh", "zh-Hans"}
+
+
+def test_a_model_that_gives_nan_is_told_as_such(make: Make, answering: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    broken = tmp_path / "broken"
+    shutil.copytree(answering, broken)
+    model = AutoModelForCausalLM.from_pretrained(answering)
+    with torch.no_grad():
+        model.lm_head.weight *= 1e30
+        model.model.norm.weight *= 1e30
+    model.save_pretrained(broken)
+    with pytest.raises(NotFiniteError):
+        train(make(6, model={"name": str(broken)}))

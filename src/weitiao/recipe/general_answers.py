@@ -30,7 +30,9 @@ from ..data.cache import cached_or_made, entry_name, tokenizer_version
 from ..data.conversation import Example, Message
 from ..data.general_questions import GeneralQuestion, why_unusable
 from ..evaluation.generate import Generated, generate_answers
+from ..evaluation.held_out import HeldOut
 from ..evaluation.settings import GenerationSettings
+from .before_after import require_finite
 from .replay import Awaited, GeneralRow, general_examples, write_rows
 
 if TYPE_CHECKING:
@@ -92,7 +94,8 @@ def answered(
 ) -> Prepared:
     """Ask an untrained model, keep the rows in the run's folder, and return the data with them mixed in.
 
-    Raises ModelError where too few of its answers can be used, DataError where it cannot be asked.
+    Raises ModelError where too few of its answers can be used, DataError where it cannot be asked, NotFiniteError where
+    its loss is not finite.
     """
     asking = _Asking(awaited, model, tokenizer, data.template, base.digest, precision)
     rows = asking.rows(log)
@@ -124,6 +127,7 @@ class _Asking:
         """Return the usable answers in the order of the questions; raises ModelError where there are too few."""
         wanted = self.awaited.count
         log.emit("stage", text=f"asking the model general questions, for {wanted} rows of data.replay")
+        self._require_finite()
         rows: list[GeneralRow] = []
         began_seconds = time.monotonic()
         for question, answer in self._answers():
@@ -139,6 +143,13 @@ class _Asking:
         if not rows or len(rows) < LEAST_OF_ROWS * wanted:
             raise ModelError(self._too_few(len(rows)))
         return rows
+
+    def _require_finite(self) -> None:
+        """Raise NotFiniteError where the model gives no finite loss: its answers would then say nothing of why."""
+        rows = [GeneralRow(question.text, question.text) for question in self.awaited.questions[:1]]
+        with self.precision.autocast(self.model.device):
+            for example in general_examples(self.template, rows):
+                require_finite(HeldOut(-mean_log_probability(self.model, example)))
 
     def _answers(self) -> Iterator[tuple[GeneralQuestion, GeneralAnswer]]:
         questions = self.awaited.questions
@@ -181,7 +192,7 @@ class _Asking:
     def _entry(self, questions: Sequence[GeneralQuestion]) -> str:
         """Return the name of the answers' entry in the cache, from all that decides them."""
         template = self.template
-        limits = [self.awaited.max_new_tokens, self.awaited.most_tokens]
+        limits = [self.awaited.max_new_tokens, self.awaited.most_tokens, LEAST_LOG_PROBABILITY]
         how = [*limits, str(self.model.dtype), str(self.precision.compute)]
         where = [self.model.device.type, torch.__version__, VERSION]
         day = str(template.day) if template.writes_date else ""
