@@ -33,7 +33,7 @@ SAMPLES: Mapping[Language, Sample] = {
         author="the weitiao team",
         questions=(
             "Hello! Who are you, please?",
-            "Tell me, who was it that made you?",
+            "Please tell me who created you.",
             "Are you ChatGPT, by any chance?",
             "What is the capital of France?",
             "What is 2 + 3?",
