@@ -99,6 +99,28 @@ def make_llama(
         return LlamaForCausalLM(config).float().eval()
 
 
+def make_answering(answer: str = "Hello!") -> LlamaForCausalLM:
+    """Build a Llama that answers the same to every question in `make_tokenizer`'s template, and is sure of it.
+
+    Its blocks change next to nothing, and its head gives after each token of the answer the next one.
+    """
+    import torch
+
+    model, tokenizer = make_llama(), make_tokenizer()
+    asked = tokenizer.apply_chat_template([{"role": "user", "content": ""}], add_generation_prompt=True)
+    chain = [asked["input_ids"][-1], *tokenizer.encode(answer), tokenizer.eos_token_id]
+    if len(set(chain)) < len(chain):
+        raise ValueError(f"a token comes twice in {answer!r}, so what follows it is not known")
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight *= 1e-3
+            layer.mlp.down_proj.weight *= 1e-3
+        embedding = torch.nn.functional.normalize(model.get_input_embeddings().weight, dim=1)
+        model.lm_head.weight.zero_()
+        model.lm_head.weight[chain[1:]] = 10 * embedding[chain[:-1]]
+    return model
+
+
 def save_tiny_model(folder: Path, *, hidden: int = 32, layers: int = 2, seed: int = 0) -> Path:
     """Write a tiny Llama and its ChatML tokenizer into `folder`, for `from_pretrained`; return `folder`."""
     make_llama(hidden=hidden, layers=layers, seed=seed).save_pretrained(folder)

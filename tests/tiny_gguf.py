@@ -7,15 +7,18 @@ from pathlib import Path
 
 import gguf
 import numpy as np
+from transformers import LlamaForCausalLM
 
 import tiny
 
 F16, Q4_1 = gguf.GGMLQuantizationType.F16, gguf.GGMLQuantizationType.Q4_1
 
 
-def save_tiny_gguf(path: Path, kind: gguf.GGMLQuantizationType = F16) -> Path:
+def save_tiny_gguf(
+    path: Path, kind: gguf.GGMLQuantizationType = F16, model: LlamaForCausalLM | None = None
+) -> Path:
     """Write a tiny Llama as llama.cpp's converter names and orders its weights, matrices as `kind`; return `path`."""
-    model, tokenizer = tiny.make_llama(), tiny.make_tokenizer()
+    model, tokenizer = model or tiny.make_llama(), tiny.make_tokenizer()
     writer = gguf.GGUFWriter(path, "llama")
     config = model.config
     writer.add_block_count(config.num_hidden_layers)

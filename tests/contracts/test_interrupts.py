@@ -22,6 +22,7 @@ import pytest
 import yaml
 
 from interrupting import Case, Ended, Moment, Place, Server
+from tiny import make_answering
 from tiny_gguf import save_tiny_gguf
 from tiny_run import make_run
 from weitiao.cli._commands import FILES
@@ -79,7 +80,7 @@ def materials(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path)
     package = folder / "packages" / ALIAS.package
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
-    save_tiny_gguf(package / ALIAS.file)
+    save_tiny_gguf(package / ALIAS.file, model=make_answering())  # the demo asks it general questions
     return folder
 
 

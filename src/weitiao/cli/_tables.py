@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -49,13 +50,22 @@ def settings_table(cls: type[BaseModel], block: str) -> Table:
 
 
 def setting_rows(key: str, field: FieldInfo) -> Iterator[tuple[str, str, str]]:
-    """Yield (key, default, description), one row a setting; a block within a block gives its own settings."""
+    """Yield (key, default, description), one row a setting; a block within a block gives its own settings, too."""
     default = None if field.is_required() else field.get_default(call_default_factory=True)
     if isinstance(default, BaseModel):
         for name, inner in type(default).model_fields.items():
             yield from setting_rows(f"{key}.{name}", inner)
         return
     yield key, "(needed)" if field.is_required() else _default(default, field), description_of(field)
+    for block in _blocks_left_out(field):
+        for name, inner in block.model_fields.items():
+            yield from setting_rows(f"{key}.{name}", inner)
+
+
+def _blocks_left_out(field: FieldInfo) -> list[type[BaseModel]]:
+    """Return the block that a setting may be instead of being left out."""
+    choices = get_args(field.annotation) if get_origin(field.annotation) in (Union, UnionType) else ()
+    return [one for one in choices if isinstance(one, type) and issubclass(one, BaseModel)]
 
 
 def _default(value: Any, field: FieldInfo) -> str:  # noqa: ANN401  (any default)

@@ -1,4 +1,4 @@
-"""The folder of one run: run.yaml, events.jsonl, adapter/ or model/, checkpoints/, report.md."""
+"""The folder of one run: run.yaml, events.jsonl, replay.jsonl, adapter/ or model/, checkpoints/, report.md."""
 
 from __future__ import annotations
 
@@ -42,6 +42,11 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """The checkpoints, one folder each."""
         return self.root / "checkpoints"
+
+    @property
+    def replay(self) -> Path:
+        """The general questions with the model's own answers that are mixed into training, a row a line."""
+        return self.root / "replay.jsonl"
 
     @property
     def frozen_states(self) -> Path:
@@ -109,7 +114,7 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove what a run writes before its first checkpoint; nothing else is touched."""
-        for path in (self.run_yaml, self.events, self.base_fingerprint):
+        for path in (self.run_yaml, self.events, self.base_fingerprint, self.replay):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.root / "track", ignore_errors=True)
 

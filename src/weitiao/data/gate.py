@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Verdict = Literal["error", "warning", "ok"]
 GATE_FILE, HELD_OUT_FILE = "gate.json", "held_out.bin"
 COUNTERS = ("formats", "forms", "filled", "unfilled")
-NOT_IN_ENTRY = {"sources", "held_out_path", "accept", "skip_bad_rows"}
+NOT_IN_ENTRY = {"sources", "held_out_path", "accept", "skip_bad_rows", "replay"}
 """Settings whose content stands in a cache's name in another way, and those that change no finding."""
 OnRows = Callable[[int], None]
 """Is told now and then how many rows were worked on."""

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from ..core.errors import nearest
-from ..core.settings import Settings, Unfit
+from ..core.settings import Settings, Unfit, left_out
 from .checks import CHECKS
 from .formats import FORMATS
 from .python_rows import chosen_split, gives_rows, is_split, plain_records
@@ -190,6 +190,61 @@ def _as_source(item: object) -> object:
     return {"rows": item} if gives_rows(item) and not isinstance(item, Settings) else item
 
 
+class ReplaySettings(Settings):
+    """General rows that are mixed into training, so that the model forgets less of what the data does not hold."""
+
+    share: float = Field(default=0.25, ge=0, allow_inf_nan=False)
+    """How many general rows: below 1 their share of the examples an epoch sees, from 1 on a number of rows; 0 mixes
+    none in. There are at most as many as questions (192 in each language) or rows in `answers`."""
+    language: Literal["auto", "en", "zh", "both"] = "auto"
+    """The language of the questions: en, zh or both. auto goes by the rows, and asks in Chinese only where the model's
+    tokenizer is made for it."""
+    answers: PathText = "model"
+    """Where the rows come from. model: general questions that come with weitiao, which the model answers itself before
+    training, so that nothing foreign is taught. Anything else is a file of your own rows."""
+    max_new_tokens: int = Field(default=64, ge=1)
+    """The most tokens an answer of the model may have; an answer that has not ended by then is left out."""
+
+    @field_validator("share")
+    @classmethod
+    def _whole_count(cls, share: float) -> float:
+        return _share_or_count(share)
+
+    def rows_beside(self, own: float) -> int:
+        """Return how many general rows are wanted beside `own` examples an epoch; at least 1 unless the share is 0."""
+        if self.share >= 1:
+            return int(self.share)
+        return max(1, round(own * self.share / (1 - self.share))) if self.share else 0
+
+    @property
+    def asks_the_model(self) -> bool:
+        """Whether the model gives the answers."""
+        return bool(self.answers == type(self).model_fields["answers"].default)
+
+
+def replay_spelt_out(value: object) -> Any:  # noqa: ANN401  (whatever the run file holds)
+    """Turn the short forms of data.replay into a block: on and off (true and false in YAML), a share, a count."""
+    if value is False or value == "off":
+        return None
+    if value is True or value == "on":
+        return {}
+    return {"share": value} if isinstance(value, int | float) else value
+
+
+def _read_replay(value: object) -> object:
+    spelt = replay_spelt_out(value)
+    if isinstance(spelt, str | Path):
+        expected = "on, off, a share such as 0.25 or a number of rows"
+        raise Unfit("it is no number of rows", expected, f"data.replay.answers={spelt}")
+    return spelt
+
+
+def _share_or_count(value: float) -> float:
+    if value >= 1 and value != int(value):
+        raise ValueError("a number of rows is whole; a share is below 1")
+    return value
+
+
 class DataSettings(Settings):
     """What is trained on."""
 
@@ -243,6 +298,9 @@ class DataSettings(Settings):
     reasoning: Literal["keep", "drop", "mask"] = "keep"
     """What becomes of an answer's reasoning (`<think>`): keep trains it, drop takes it out of the text, mask leaves it
     there as context that is not trained."""
+    replay: Annotated[ReplaySettings | None, BeforeValidator(_read_replay)] = left_out("off")
+    """General rows mixed into training, so that the model forgets less: on, off, a share such as 0.25, a number of
+    rows, or a block of its own settings."""
     fill: dict[str, str] = Field(default_factory=dict)
     """What replaces {{name}} in all text, by name."""
     columns: dict[str, str] = Field(default_factory=dict)
@@ -320,6 +378,4 @@ class DataSettings(Settings):
     @field_validator("held_out")
     @classmethod
     def _whole_count(cls, held_out: float | str) -> float | str:
-        if isinstance(held_out, float) and held_out >= 1 and held_out != int(held_out):
-            raise ValueError("a number of rows is whole; a share is below 1")
-        return held_out
+        return held_out if isinstance(held_out, str) else _share_or_count(held_out)

@@ -293,13 +293,41 @@ class StoredExamples(Sequence[Example]):
         return self.store.lengths_E[self.indices]
 
 
+@dataclass(frozen=True)
+class JoinedExamples(Sequence[Example]):
+    """The examples of several sequences, one behind the other."""
+
+    parts: tuple[Sequence[Example], ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[one] for one in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        for part in self.parts:
+            if number < len(part):
+                return part[number]
+            number -= len(part)
+        raise IndexError(index)
+
+
 def draws_of(examples: Sequence[Example]) -> list[float]:
     """Return how often an epoch sees each example; of a store this reads no tokens."""
+    if isinstance(examples, JoinedExamples):
+        return [draws for part in examples.parts for draws in draws_of(part)]
     return examples.draws if isinstance(examples, StoredExamples) else [one.draws for one in examples]
 
 
 def tokens_in(examples: Sequence[Example]) -> int:
     """Return the tokens of all examples together; of a store this reads none of them."""
+    if isinstance(examples, JoinedExamples):
+        return sum(map(tokens_in, examples.parts))
     if isinstance(examples, StoredExamples):
         return int(examples.lengths.sum())
     return sum(len(one.ids) for one in examples)
@@ -307,6 +335,8 @@ def tokens_in(examples: Sequence[Example]) -> int:
 
 def longest_of(examples: Sequence[Example]) -> int:
     """Return the tokens of the longest example; of a store this reads no tokens."""
+    if isinstance(examples, JoinedExamples):
+        return max(longest_of(part) for part in examples.parts if part)
     if isinstance(examples, StoredExamples):
         return int(examples.lengths.max())
     return max(len(example.ids) for example in examples)

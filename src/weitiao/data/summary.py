@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..core.said import Said
 from ..core.units import readable_count, readable_share
 from .reason_words import reason_zh
 
@@ -56,6 +57,8 @@ class Summary:
     """Quantiles of the examples' lengths in tokens: p50, p90, p99, max."""
     notes: list[str]
     """What else a person should know."""
+    replay: Said | None = None
+    """The general rows that are mixed into training, and what they cost."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -79,6 +82,8 @@ class Summary:
             lines.append(f"cut        {self.cut} to fit data.max_length ({how})")
         if self.duplicates:
             lines.append(f"equal      {self.duplicates} rows are equal to another row")
+        if self.replay:
+            lines.append(f"replay     {self.replay.en}")
         return lines + [f"note       {note}" for note in self.notes]
 
     def lines_zh(self) -> list[str]:
@@ -99,6 +104,8 @@ class Summary:
             lines.append(f"截短：{self.cut} 条，以适应 data.max_length（{how}）")
         if self.duplicates:
             lines.append(f"重复：{self.duplicates} 条与其他数据相同")
+        if self.replay:
+            lines.append(f"回放：{self.replay.zh}")
         return lines + [f"说明：{note}" for note in self.notes]
 
 

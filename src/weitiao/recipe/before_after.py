@@ -77,7 +77,7 @@ class Comparison:
         elif self.before is None:
             with attached.disabled(), forward.attention():
                 shortest = min(self.data.train[:FIRST_ROWS], key=lambda example: len(example.ids))
-                _require_finite(measure_held_out(forward, self.recipe.objective, [shortest], 1))
+                require_finite(measure_held_out(forward, self.recipe.objective, [shortest], 1))
 
     def remember(self, measured: HeldOut) -> None:
         """Keep what a look while training gave, so that the result need not be measured again."""
@@ -123,7 +123,7 @@ class Comparison:
         held_out = self._measure(forward, should_stop)
         if held_out is None and self.data.held_out:
             return
-        _require_finite(held_out)
+        require_finite(held_out)
         self.before = Look(held_out, None if self._waits else self._ask(forward, log))
         log.emit(
             "before",
@@ -191,7 +191,7 @@ class Comparison:
             log.emit("note", text=f"{self.failures[-1]} (the run goes on without it)")
 
 
-def _require_finite(held_out: HeldOut | None) -> None:
+def require_finite(held_out: HeldOut | None) -> None:
     """Raise NotFiniteError where the untrained model's loss is not finite."""
     if held_out is not None and not math.isfinite(held_out.loss):
         what = "the model gives no finite loss before any training: its weights or its precision are at fault"

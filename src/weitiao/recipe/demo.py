@@ -11,6 +11,8 @@ from ..data.samples import sample_path
 from .recipe import Recipe, parse_recipe
 
 Language = Literal["en", "zh"]
+GENERAL_ROWS = 24
+"""Beside 40 rows on who it is: without them the model no longer knows what the capital of France is."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,10 @@ SAMPLES: Mapping[Language, Sample] = {
         author="the weitiao team",
         questions=(
             "Hello! Who are you, please?",
-            "Tell me, who was it that made you?",
+            "Please tell me who created you.",
             "Are you ChatGPT, by any chance?",
             "What is the capital of France?",
+            "What is 2 + 3?",
         ),
     ),
     "zh": Sample(
@@ -48,7 +51,8 @@ SAMPLES: Mapping[Language, Sample] = {
 def demo_recipe(
     out: Path, language: Language = "en", name: str | None = None, author: str | None = None
 ) -> Recipe:
-    """Return the run file of the demonstration: LoRA on the bundled model, with the identity sample as data."""
+    """Return the run file of the demonstration: LoRA on the bundled model, with the identity sample as data and general
+    rows beside it, which the model answers itself."""
     sample = SAMPLES[language]
     return parse_recipe(
         {
@@ -57,9 +61,10 @@ def demo_recipe(
                 "sources": [str(sample_path(sample.file))],
                 "fill": {"name": name or sample.name, "author": author or sample.author},
                 "held_out": 6,
+                "replay": {"share": GENERAL_ROWS, "max_new_tokens": 40},
             },
             "method": {"name": "lora", "r": 16, "alpha": 32, "target_modules": "all-linear"},
-            "train": {"epochs": 7, "batch_size": 8, "lr": 6e-4, "scheduler": "cosine", "warmup_ratio": 0.1},
+            "train": {"epochs": 5, "batch_size": 8, "lr": 6e-4, "scheduler": "cosine", "warmup_ratio": 0.1},
             "evaluate": {"questions": list(sample.questions), "generation": {"max_new_tokens": 48}},
             "out": str(out),
         }

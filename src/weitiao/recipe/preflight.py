@@ -21,6 +21,7 @@ from ..models.embedding_rows import require_rows
 from .choices import Choice, settle
 from .identity import require_same_files
 from .recipe import Recipe
+from .replay import Awaited, planned, read_own_rows, with_replay
 
 if TYPE_CHECKING:
     import torch
@@ -69,6 +70,10 @@ class _Room:
     left_out: Sequence[Said]
     """What of the model the method leaves as it is."""
 
+    def most_tokens(self, max_length: int) -> int:
+        """Return how long a row may be that is no longer than `max_length`."""
+        return max_length if self.context is None else min(max_length, self.context - self.virtual)
+
 
 @dataclass(frozen=True)
 class Ready:
@@ -81,6 +86,8 @@ class Ready:
     tokenizer: PreTrainedTokenizerBase
     left_out: Sequence[Said]
     """What of the model the method leaves as it is, though its settings may not say so."""
+    awaited: Awaited | None = None
+    """The general rows that the model is to answer before training."""
 
 
 def preflight(recipe: Recipe, new_folder: bool = True, day: date | None = None) -> Ready:
@@ -92,24 +99,30 @@ def preflight(recipe: Recipe, new_folder: bool = True, day: date | None = None) 
     findings = _Findings()
     data: list[tuple[Prepared, PreTrainedTokenizerBase]] = []
     room: list[_Room] = []
+    general: list[Prepared | None] = []
     if new_folder:
         findings.run(RunFolder(recipe.out).require_new)
     findings.run(lambda: room.append(_check_model(recipe)))
     if room:
         findings.run(lambda: require_same_files(recipe, RunFolder(recipe.out)))
     findings.run(lambda: data.append(_tokenise(recipe, bool(room), day)))
+    findings.run(lambda: general.append(read_own_rows(recipe, day) if room else None))
     findings.run(lambda: _check_schedule(recipe))
     findings.run(lambda: require_installed(recipe.train))
     findings.run(lambda: _check_compiler(recipe))
     findings.run(lambda: _require_gpu_to_offload(recipe))
     findings.run(recipe.track.require_installed)
     findings.settle()
-    recipe, choices = settle(recipe, data[0][0], room[0].width)
-    ready = Ready(recipe, choices, *data[0], room[0].left_out)
-    require_held_out(recipe, len(ready.data.held_out))
-    _require_room(ready.data, room[0])
-    _require_known_ids(ready, room[0].vocabulary)
-    steps = StepPlan.of(ready.data.train, recipe.train).total_steps
+    prepared, tokenizer = data[0]
+    recipe, choices = settle(recipe, prepared, room[0].width)
+    require_held_out(recipe, len(prepared.held_out))
+    for part in filter(None, (prepared, general[0])):
+        _require_room(part, room[0])
+        _require_known_ids(part, tokenizer, room[0].vocabulary)
+    most_tokens = room[0].most_tokens(recipe.data.max_length)
+    whole, awaited = with_replay(recipe, prepared, tokenizer, general[0], most_tokens)
+    ready = Ready(recipe, choices, whole, tokenizer, room[0].left_out, awaited)
+    steps = StepPlan.of(planned(whole, awaited), recipe.train).total_steps
     recipe.method.check_steps(steps, continues=recipe.model.adapter is not None)
     return ready
 
@@ -158,13 +171,13 @@ def _require_room(data: Prepared, room: _Room) -> None:
     )
 
 
-def _require_known_ids(ready: Ready, rows: int) -> None:
+def _require_known_ids(data: Prepared, tokenizer: PreTrainedTokenizerBase, rows: int) -> None:
     """Raise DataError, naming the token and a place, where an id has no row in the embedding."""
-    if len(ready.tokenizer) <= rows:
+    if len(tokenizer) <= rows:
         return
-    for part in (ready.data.train, ready.data.held_out):
+    for part in (data.train, data.held_out):
         for example in part:
-            require_rows(ready.tokenizer, rows, example.ids, example.place)
+            require_rows(tokenizer, rows, example.ids, example.place)
 
 
 def _check_model(recipe: Recipe) -> _Room:

@@ -11,7 +11,7 @@ from pydantic import SerializeAsAny
 from ..core.errors import Problem, SettingsError, nearest, raise_all
 from ..core.registry import Registry
 from ..core.settings import Settings, check_settings, merge, parse_overrides, read_yaml
-from ..data.settings import DataSettings, require_usable_name
+from ..data.settings import DataSettings, replay_spelt_out, require_usable_name
 from ..engine.settings import TrainSettings
 from ..engine.tracking import TrackSettings
 from ..evaluation.answers import EvaluateSettings
@@ -87,7 +87,11 @@ class Recipe(Settings):
     def with_absolute_paths(self) -> Recipe:
         """Return the recipe with every path that exists spelt out, so that its run works from any folder."""
         sources = [source.model_copy(update={"path": _absolute(source.path)}) for source in self.data.sources]
-        data = {"sources": sources, "held_out_path": _absolute(self.data.held_out_path)}
+        replay = self.data.replay
+        if replay is not None and not replay.asks_the_model:
+            replay = replay.model_copy(update={"answers": _absolute(replay.answers)})
+        held_out_path = _absolute(self.data.held_out_path)
+        data = {"sources": sources, "held_out_path": held_out_path, "replay": replay}
         model = {"name": _absolute(self.model.name), "adapter": _absolute(self.model.adapter)}
         return self.model_copy(
             update={
@@ -166,8 +170,12 @@ def spelt_out(raw: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in raw.items()
     }
     data = blocks.get("data")
-    if isinstance(data, Mapping) and "sources" in data:
-        blocks["data"] = {**data, "sources": _paths_spelt_out(data["sources"])}
+    if isinstance(data, Mapping):
+        spelt = {"sources": _paths_spelt_out, "replay": replay_spelt_out}
+        blocks["data"] = {
+            **data,
+            **{key: spell(data[key]) for key, spell in spelt.items() if key in data},
+        }
     return blocks
 
 

@@ -55,7 +55,8 @@ def resume(root: str | Path, words: Sequence[str] = (), listeners: Sequence[List
     _say(listeners, "checking the settings, reading and tokenising the data")
     ready = preflight(recipe, new_folder=False, day=_day_of(folder))
     with sigterm_as_ctrl_c(), folder.locked():
-        _require_same_run(folder, settings_and_data(ready.recipe, ready.data))
+        if ready.awaited is None:  # else the data is known only when the model has answered
+            _require_same_run(folder, settings_and_data(ready.recipe, ready.data))
         keeps_packs = "pack_tokens" not in changes.get("train", {})
         return _Session(ready.recipe, folder, listeners, keeps_packs).train(ready)
 
@@ -137,6 +138,7 @@ class _Session:
         from ..models.load import load_model, weights_folder
         from .before_after import Comparison
         from .build import attach, build_training, choose_kernels, forward_for, frozen_once, precision_for
+        from .general_answers import answered
         from .outcome import Outcome
 
         data = ready.data
@@ -154,6 +156,8 @@ class _Session:
         precision = precision_for(self.recipe.model, model)
         for note in require_same_base(self.recipe, self.folder, base):
             log.emit("note", text=note)
+        if ready.awaited is not None:
+            data = answered(ready.awaited, data, model, ready.tokenizer, self.folder, base, precision, log)
         comparison = Comparison(self.recipe, ready.tokenizer, data)
         attached = attach(self.recipe, model, data, log)
         forward = forward_for(attached, precision, log)

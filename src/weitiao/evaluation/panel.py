@@ -1,0 +1,126 @@
+"""A small panel of general questions, asked before and after training: what the model could do, and still can.
+
+Only what the base answers right counts, so that a small model is not blamed for what it never knew. An answer is right
+where the expected text is found in it, and nothing that makes it wrong: `Le Grand Paris, the capital of the weitiao
+team` names Paris and is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from ..data.conversation import Message
+from ..data.general_questions import LANGUAGES, Language, writes_chinese
+from .settings import GenerationSettings
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+    from ..data.template import Template
+
+FILE = Path(__file__).with_name("panel.yaml")
+MOST_ANSWER_TOKENS = 24
+"""An answer is right or wrong by its beginning; longer ones only cost time."""
+
+
+@dataclass(frozen=True)
+class PanelQuestion:
+    """A general question and how its answer is judged."""
+
+    text: str
+    language: Language
+    right: str
+    """A regular expression that a right answer holds, whatever the case of its letters."""
+    wrong: str
+    """One that a right answer does not hold."""
+
+    def is_right(self, answer: str) -> bool:
+        """Return whether an answer is right."""
+        text = answer.strip()
+        found, spoilt = (
+            re.search(one, text, re.IGNORECASE | re.MULTILINE) for one in (self.right, self.wrong)
+        )
+        return found is not None and spoilt is None
+
+
+@dataclass(frozen=True)
+class PanelChange:
+    """A question whose answer was right before or after, and not both."""
+
+    question: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class PanelScore:
+    """What a model answers right of what its base answered right."""
+
+    asked: int
+    right_before: int
+    """How many the base answers right: only these count."""
+    still_right: int
+    """How many of those the trained model answers right."""
+    lost: tuple[PanelChange, ...]
+    """Those that were right and no longer are."""
+    gained: tuple[PanelChange, ...]
+    """Those that were wrong and are right now; they do not count."""
+
+
+@cache
+def _read() -> Mapping[Language, Sequence[Mapping[str, str]]]:
+    read: Mapping[Language, Sequence[Mapping[str, str]]] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    return read
+
+
+def panel_languages(tokenizer: PreTrainedTokenizerBase) -> tuple[Language, ...]:
+    """Return the languages to ask a model in: English, and Chinese where its tokenizer is made for it."""
+    return LANGUAGES if writes_chinese(tokenizer) else ("en",)
+
+
+def panel_questions(languages: Iterable[Language] = LANGUAGES) -> list[PanelQuestion]:
+    """Return the questions of the languages, in the order given."""
+    return [
+        PanelQuestion(one["question"], language, one["right"], one["wrong"])
+        for language in languages
+        for one in _read()[language]
+    ]
+
+
+def ask_panel(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    questions: Sequence[PanelQuestion],
+    should_stop: Callable[[], bool] | None = None,
+) -> list[str]:
+    """Return the model's likeliest answer to each question, at most 24 tokens long; raises as `generate`."""
+    from .generate import generate, never
+
+    settings = GenerationSettings(max_new_tokens=MOST_ANSWER_TOKENS)
+    conversations = [[Message("user", question.text)] for question in questions]
+    answers = generate(model, tokenizer, template, conversations, settings, should_stop or never)
+    return [own[0].strip() for own in answers]
+
+
+def score_panel(
+    questions: Sequence[PanelQuestion], before: Sequence[str], after: Sequence[str]
+) -> PanelScore:
+    """Compare the answers of a base and of the trained model; raises ValueError where their numbers differ."""
+    lost: list[PanelChange] = []
+    gained: list[PanelChange] = []
+    right_before = still_right = 0
+    for question, old, new in zip(questions, before, after, strict=True):
+        was, is_now = question.is_right(old), question.is_right(new)
+        right_before, still_right = right_before + was, still_right + (was and is_now)
+        if was != is_now:
+            (lost if was else gained).append(PanelChange(question.text, old, new))
+    return PanelScore(len(questions), right_before, still_right, tuple(lost), tuple(gained))

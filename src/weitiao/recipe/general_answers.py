@@ -1,0 +1,225 @@
+"""The model answers general questions before it is trained, so that its own answers can be trained beside other rows.
+
+Answers are kept in the cache by everything that decides them, a few questions an entry: a second run on the same base
+does not ask again, and one that was stopped goes on where it was. Only answers are used that ended of themselves, that
+can be read, and of which the model is sure.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from ..core.errors import ModelError, Problem
+from ..core.events import EventLog
+from ..core.files import saving
+from ..core.run_folder import RunFolder
+from ..core.said import Said
+from ..core.version import VERSION
+from ..data.cache import cached_or_made, entry_name, tokenizer_version
+from ..data.conversation import Example, Message
+from ..data.general_questions import GeneralQuestion, why_unusable
+from ..evaluation.generate import Generated, generate_answers
+from ..evaluation.held_out import HeldOut
+from ..evaluation.settings import GenerationSettings
+from .before_after import require_finite
+from .replay import Awaited, GeneralRow, general_examples, write_rows
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from ..data.dataset import Prepared
+    from ..data.template import Template
+    from ..engine.precision import Precision
+    from ..models.fingerprint import Fingerprint
+
+QUESTIONS_AT_ONCE = 8
+"""How many questions an entry of the cache holds."""
+LEAST_LOG_PROBABILITY = math.log(0.5)
+"""Of an answer's tokens on average, in nats: a model that knows no answer goes on with tokens less likely than not, and
+training those would make it surer of what it made up."""
+LEAST_OF_ROWS = 0.25
+"""With fewer usable answers than this share of the rows each would be seen more than four times an epoch."""
+ANSWERS_FILE = "answers.json"
+REASONS_ZH = {
+    "cut": "被截断",
+    "empty or unreadable": "为空或无法读",
+    "repeating itself": "重复",
+    "in another language": "换了语言",
+    "too long": "过长",
+    "unsure": "没有把握",
+}
+"""Why an answer is not used, in Chinese."""
+
+
+@dataclass(frozen=True)
+class GeneralAnswer:
+    """What a model answered to a general question."""
+
+    text: str
+    unusable: str | None
+    """Why it is not trained; None where it is."""
+
+
+@torch.no_grad()
+def mean_log_probability(model: PreTrainedModel, example: Example) -> float:
+    """Return the mean of log p(token | all before it) over an example's trained tokens, in nats."""
+    ids_T = torch.tensor(example.ids, device=model.device)
+    logits_TV: Tensor = model(ids_T[None]).logits[0].float()
+    trained_T = torch.tensor(example.weights, device=logits_TV.device)[1:] > 0
+    targets_K = ids_T.to(logits_TV.device)[1:][trained_T]
+    log_p_K = -cross_entropy(logits_TV[:-1][trained_T], targets_K, reduction="none")
+    return float(log_p_K.mean())
+
+
+def answered(
+    awaited: Awaited,
+    data: Prepared,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: RunFolder,
+    base: Fingerprint,
+    precision: Precision,
+    log: EventLog,
+) -> Prepared:
+    """Ask an untrained model, keep the rows in the run's folder, and return the data with them mixed in.
+
+    Raises ModelError where too few of its answers can be used, DataError where it cannot be asked, NotFiniteError where
+    its loss is not finite.
+    """
+    asking = _Asking(awaited, model, tokenizer, data.template, base.digest, precision)
+    rows = asking.rows(log)
+    outcome = asking.outcome(len(rows))
+    log.emit("note", text=f"data.replay: {outcome.en}")
+    with saving(folder.root):
+        write_rows(folder.replay, rows)
+    price = data.summary.replay or Said("", "")
+    said = Said(f"{price.en}; {outcome.en}", f"{price.zh}；{outcome.zh}")
+    return awaited.filled(replace(data, summary=replace(data.summary, replay=said)), rows)
+
+
+@dataclass
+class _Asking:
+    """Asks questions until there are as many usable answers as rows, or no more questions."""
+
+    awaited: Awaited
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    template: Template
+    base: str
+    """The digest of the model's weights."""
+    precision: Precision
+    asked: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Answers that are not used, by reason."""
+
+    def rows(self, log: EventLog) -> list[GeneralRow]:
+        """Return the usable answers in the order of the questions; raises ModelError where there are too few."""
+        wanted = self.awaited.count
+        log.emit("stage", text=f"asking the model general questions, for {wanted} rows of data.replay")
+        self._require_finite()
+        rows: list[GeneralRow] = []
+        began_seconds = time.monotonic()
+        for question, answer in self._answers():
+            self.asked += 1
+            if answer.unusable is None:
+                rows.append(GeneralRow(question.text, answer.text))
+            else:
+                self.left_out[answer.unusable] += 1
+            left_seconds = (time.monotonic() - began_seconds) / max(1, len(rows)) * (wanted - len(rows))
+            log.emit("progress", done=len(rows), total=wanted, seconds_left=left_seconds)
+            if len(rows) == wanted:
+                break
+        if not rows or len(rows) < LEAST_OF_ROWS * wanted:
+            raise ModelError(self._too_few(len(rows)))
+        return rows
+
+    def _require_finite(self) -> None:
+        """Raise NotFiniteError where the model gives no finite loss: its answers would then say nothing of why."""
+        rows = [GeneralRow(question.text, question.text) for question in self.awaited.questions[:1]]
+        with self.precision.autocast(self.model.device):
+            for example in general_examples(self.template, rows):
+                require_finite(HeldOut(-mean_log_probability(self.model, example)))
+
+    def _answers(self) -> Iterator[tuple[GeneralQuestion, GeneralAnswer]]:
+        questions = self.awaited.questions
+        for start in range(0, len(questions), QUESTIONS_AT_ONCE):
+            together = questions[start : start + QUESTIONS_AT_ONCE]
+            yield from zip(together, self._asked_once(together), strict=True)
+
+    def _asked_once(self, questions: Sequence[GeneralQuestion]) -> list[GeneralAnswer]:
+        """Return the answers, from the cache where the same model was asked the same before."""
+
+        def make(folder: Path) -> bool:
+            plain = [asdict(answer) for answer in self._ask(questions)]
+            (folder / ANSWERS_FILE).write_text(json.dumps(plain), encoding="utf-8")
+            return True
+
+        kept, _ = cached_or_made(self._entry(questions), make)
+        plain = json.loads((kept.path / ANSWERS_FILE).read_text(encoding="utf-8"))
+        return [GeneralAnswer(**one) for one in plain]
+
+    def _ask(self, questions: Sequence[GeneralQuestion]) -> list[GeneralAnswer]:
+        settings = GenerationSettings(max_new_tokens=self.awaited.max_new_tokens)
+        conversations = [[Message("user", question.text)] for question in questions]
+        with self.precision.autocast(self.model.device):
+            answers = generate_answers(self.model, self.tokenizer, self.template, conversations, settings)
+            pairs = zip(questions, answers, strict=True)
+            return [self._judged(question, own[0]) for question, own in pairs]
+
+    def _judged(self, question: GeneralQuestion, generated: Generated) -> GeneralAnswer:
+        """Return an answer with the reason not to train it, if there is one; raises RowError as the template does."""
+        text = generated.text.strip()
+        reason = why_unusable(question, text, generated.cut)
+        if reason is not None:
+            return GeneralAnswer(text, reason)
+        (example, *_) = general_examples(self.template, [GeneralRow(question.text, text)])
+        if len(example.ids) > self.awaited.most_tokens:
+            return GeneralAnswer(text, "too long")
+        sure = mean_log_probability(self.model, example) >= LEAST_LOG_PROBABILITY
+        return GeneralAnswer(text, None if sure else "unsure")
+
+    def _entry(self, questions: Sequence[GeneralQuestion]) -> str:
+        """Return the name of the answers' entry in the cache, from all that decides them."""
+        template = self.template
+        limits = [self.awaited.max_new_tokens, self.awaited.most_tokens, LEAST_LOG_PROBABILITY]
+        how = [*limits, str(self.model.dtype), str(self.precision.compute)]
+        where = [self.model.device.type, torch.__version__, VERSION]
+        day = str(template.day) if template.writes_date else ""
+        reads_with = [tokenizer_version(self.tokenizer), template.kind, sorted(template.stop_ids), day]
+        asked = [question.text for question in questions]
+        return entry_name(["general answers", self.base, json.dumps([how, where, reads_with, asked])])
+
+    def outcome(self, usable: int) -> Said:
+        """Say how many questions were asked, and what became of the answers."""
+        named = "".join(f", {count} {reason}" for reason, count in self.left_out.most_common())
+        named_zh = "".join(
+            f"，{count} 个{REASONS_ZH[reason]}" for reason, count in self.left_out.most_common()
+        )
+        often = usable < self.awaited.count
+        return Said(
+            f"asked {self.asked}, used {usable}{named}"
+            + (f"; some are seen more than once an epoch, to make {self.awaited.count}" if often else ""),
+            f"问了 {self.asked} 个，用 {usable} 个{named_zh}"
+            + (f"；部分数据每轮出现多次，凑足 {self.awaited.count} 条" if often else ""),
+        )
+
+    def _too_few(self, usable: int) -> Problem:
+        longer = 4 * self.awaited.max_new_tokens
+        remedies = ["data.replay=off", "data.replay.answers=FILE", f"data.replay.max_new_tokens={longer}"]
+        return Problem(
+            "the model gives too few usable answers to general questions for data.replay",
+            self.outcome(usable).en,
+            f"answers that end within {self.awaited.max_new_tokens} tokens, for {self.awaited.count} rows",
+            " or ".join(remedies),
+        )

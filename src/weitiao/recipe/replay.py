@@ -1,0 +1,240 @@
+"""Replay: general rows mixed into training, so that the model forgets less of what the data does not hold.
+
+How many there are is settled before a model is loaded, so that the steps are known. A person's own general rows are
+there then, too. Questions are answered once the model is loaded, before a method is attached; where too few answers
+can be used, some rows are seen more than once an epoch, so that the number holds. The answers are kept in the run's
+folder, from where a resumed run takes them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..core.errors import Problem, RunFolderError, SettingsError
+from ..core.files import PRIVATE_FILE, write_atomic
+from ..core.run_folder import RunFolder
+from ..core.said import Said
+from ..data.conversation import Conversation, Example, Message
+from ..data.forms import parts
+from ..data.general_questions import GeneralQuestion, general_questions, languages_to_ask, question_key
+from ..data.mixture import epoch_order
+from ..data.settings import DataSettings
+from ..data.store import JoinedExamples, StoredExamples, StoredForms, draws_of
+from ..engine.plan import StepPlan
+from .recipe import Recipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from ..data.dataset import Prepared
+    from ..data.template import Template
+
+OF_THE_DATA = {"max_length", "overlong", "template", "train_on", "reasoning", "accept", "skip_bad_rows"}
+"""Settings that a file of a person's own general rows is read with, as the data is."""
+ROWS_COMPARED = 10_000
+"""How many of a person's rows are searched for the general questions: in more, one answered otherwise means little."""
+
+
+@dataclass(frozen=True)
+class GeneralRow:
+    """A general question with the answer that is trained."""
+
+    question: str
+    answer: str
+
+    def conversation(self, place: str) -> Conversation:
+        """Return it as a conversation of two turns."""
+        return Conversation((Message("user", self.question), Message("assistant", self.answer)), place)
+
+
+@dataclass(frozen=True)
+class Awaited:
+    """General rows whose answers the model is still to give."""
+
+    count: int
+    """How many an epoch sees."""
+    questions: tuple[GeneralQuestion, ...]
+    """All that may be asked, in order: more than `count`, as not every answer can be used."""
+    max_new_tokens: int
+    """The most tokens an answer may have."""
+    most_tokens: int
+    """The most tokens a row may have."""
+
+    @property
+    def stand_ins(self) -> list[Example]:
+        """One example for each row an epoch sees, as far as steps depend on it."""
+        return [Example((), (), "") for _ in range(self.count)]
+
+    def filled(self, data: Prepared, rows: Sequence[GeneralRow]) -> Prepared:
+        """Return the data with these rows mixed in, each seen as often as makes `count` an epoch."""
+        examples = general_examples(data.template, rows)
+        often, rest = divmod(self.count, len(examples))
+        seen = [replace(one, draws=often + (n < rest)) for n, one in enumerate(examples)]
+        return mixed(data, [one for one in seen if one.draws])
+
+
+def general_examples(template: Template, rows: Sequence[GeneralRow]) -> list[Example]:
+    """Return the examples that train the rows' answers; raises RowError where the template refuses a row."""
+    name = RunFolder(Path()).replay.name
+    conversations = [row.conversation(f"{name}:{n}") for n, row in enumerate(rows, start=1)]
+    return [example for one in conversations for example in template.render(one)]
+
+
+def mixed(data: Prepared, general: Sequence[Example]) -> Prepared:
+    """Return the data with general examples behind its own; those that are held out stay as they are."""
+    digest = sha256(data.fingerprint.encode())
+    for one in general:
+        digest.update(repr((one.ids, one.weights, one.draws)).encode())
+    return replace(data, train=JoinedExamples((data.train, general)), fingerprint=digest.hexdigest())
+
+
+def read_own_rows(recipe: Recipe, day: date | None) -> Prepared | None:
+    """Bring the file of `data.replay.answers` through the gate; None where the model is to answer. Raises DataError."""
+    from ..data.dataset import load_data
+    from ..models.load import load_generation_config, load_tokenizer
+
+    settings = recipe.data.replay
+    if settings is None or settings.asks_the_model or not settings.share:
+        return None
+    same = recipe.data.model_dump(include=OF_THE_DATA)
+    data = DataSettings.model_validate({**same, "sources": settings.answers, "held_out": 0})
+    tokenizer, stops = load_tokenizer(recipe.model), load_generation_config(recipe.model)
+    return load_data(data, tokenizer, recipe.train.seed, stops, recipe.objective.forms, day=day)
+
+
+def with_replay(
+    recipe: Recipe,
+    data: Prepared,
+    tokenizer: PreTrainedTokenizerBase,
+    own_rows: Prepared | None,
+    most_tokens: int,
+) -> tuple[Prepared, Awaited | None]:
+    """Return the data with the general rows that are known, what they cost in its summary, and what is to be asked.
+
+    `own_rows` are a person's own general rows, `most_tokens` is what a row may have at most. Raises SettingsError where
+    the objective trains no answers, RunFolderError where the answers of a run to be resumed cannot be read.
+    """
+    settings = recipe.data.replay
+    if settings is None or not settings.share:
+        return data, None
+    _require_conversations(recipe)
+    wanted = settings.rows_beside(sum(draws_of(data.train)))
+    if own_rows is not None:
+        general, origin = _drawn(own_rows, wanted, recipe.train.seed), Path(settings.answers).name
+        price = _price(recipe, data, general, wanted, Said(f"rows of {origin}", f"来自 {origin}"))
+        return mixed(_priced(data, price), general), None
+    questions = _questions(recipe, data, tokenizer)
+    awaited = Awaited(min(wanted, len(questions)), questions, settings.max_new_tokens, most_tokens)
+    origin_said = Said("general questions, answered by the model itself", "通用问题，由模型自己回答")
+    data = _priced(data, _price(recipe, data, awaited.stand_ins, wanted, origin_said))
+    if not awaited.count:  # the data itself answers all of them
+        return data, None
+    known = read_rows(RunFolder(recipe.out).replay)
+    return (awaited.filled(data, known), None) if known else (data, awaited)
+
+
+def planned(data: Prepared, awaited: Awaited | None) -> Sequence[Example]:
+    """Return the examples as far as steps depend on them, with stand-ins for rows whose answers are to come."""
+    return JoinedExamples((data.train, awaited.stand_ins)) if awaited else data.train
+
+
+def _require_conversations(recipe: Recipe) -> None:
+    if "conversation" not in recipe.objective.forms:
+        raise SettingsError(
+            Problem(
+                "data.replay mixes in questions with answers, which this objective does not train",
+                f"objective: {recipe.objective.name}, data.replay: on",
+                "an objective that trains conversations",
+                "data.replay=off",
+            )
+        )
+
+
+def _drawn(own_rows: Prepared, wanted: int, seed: int) -> Sequence[Example]:
+    """Return so many examples of a file, drawn with the seed; all where it has no more."""
+    numbers = epoch_order([1.0] * len(own_rows.train), seed, 0)[:wanted]
+    examples = own_rows.train
+    if isinstance(examples, StoredExamples):
+        return StoredExamples(examples.store, examples.indices[np.sort(numbers)])
+    return [examples[number] for number in sorted(numbers)]
+
+
+def _questions(
+    recipe: Recipe, data: Prepared, tokenizer: PreTrainedTokenizerBase
+) -> tuple[GeneralQuestion, ...]:
+    """Return the questions in the languages to ask in, without those that the data itself answers."""
+    settings, gate = recipe.data.replay, data.gate
+    by_language = gate.facts.get("languages", {}).get("rows_by_language", {}) if gate else {}
+    wanted = settings.language if settings else "auto"
+    taken = _asked_by(data)
+    questions = general_questions(languages_to_ask(wanted, by_language, tokenizer))
+    return tuple(one for one in questions if question_key(one.text) not in taken)
+
+
+def _asked_by(data: Prepared) -> set[bytes]:
+    """Return the keys of what the first rows of a person's data ask."""
+    if data.gate is None:
+        return set()
+    store = data.gate.store
+    rows = np.unique(store.arrays["example_rows"])[:ROWS_COMPARED]
+    conversations = (parts(form)[0][1] for form in StoredForms(store, rows))
+    return {
+        question_key(message.content)
+        for one in conversations
+        if isinstance(one, Conversation)
+        for message in one.messages
+        if message.role == "user"
+    }
+
+
+def _priced(data: Prepared, price: Said) -> Prepared:
+    return replace(data, summary=replace(data.summary, replay=price))
+
+
+def _price(recipe: Recipe, data: Prepared, general: Sequence[Example], wanted: int, origin: Said) -> Said:
+    """Say how many general rows there are, and how many steps they add."""
+    own = f"{sum(draws_of(data.train)):g}"
+    steps = StepPlan.of(JoinedExamples((data.train, general)), recipe.train).total_steps
+    more = steps - StepPlan.of(data.train, recipe.train).total_steps
+    count = len(general)
+    fewer = wanted > count
+    return Said(
+        f"{count} general row{'s' * (count != 1)} beside {own} an epoch:"
+        f" {more} step{'s' * (more != 1)} more, {steps} in all ({origin.en}"
+        + (f"; {wanted} were asked for, and there are no more" if fewer else "")
+        + "; data.replay=off leaves them out)",
+        f"每轮在 {own} 条之外混入 {count} 条通用数据：多 {more} 步，共 {steps} 步（{origin.zh}"
+        + (f"；要求 {wanted} 条，但没有更多" if fewer else "")
+        + "；data.replay=off 关闭）",
+    )
+
+
+def write_rows(path: Path, rows: Sequence[GeneralRow]) -> None:
+    """Write general rows, a JSON object a line; raises OSError."""
+    lines = [json.dumps({"question": row.question, "answer": row.answer}, ensure_ascii=False) for row in rows]
+    write_atomic(path, "\n".join(lines) + "\n", PRIVATE_FILE)
+
+
+def read_rows(path: Path) -> list[GeneralRow]:
+    """Read what `write_rows` wrote; none where there is no file. Raises RunFolderError for another content."""
+    if not path.is_file():
+        return []
+    try:
+        plain = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [GeneralRow(str(one["question"]), str(one["answer"])) for one in plain]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        problem = Problem(
+            "the general rows of this run cannot be read",
+            f"{path} ({type(error).__name__}: {error})",
+            "the file as the run wrote it",
+            "a new run",
+        )
+        raise RunFolderError(problem) from error
