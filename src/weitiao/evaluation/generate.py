@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,23 @@ def never() -> bool:
     return False
 
 
+OnProgress = Callable[[float, float], None]
+"""Is told how much is done, of how much, in any unit."""
+
+
+def untold(done: float, total: float) -> None:
+    """Take no notice of progress."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One answer."""
+
+    text: str
+    cut: bool = False
+    """Whether it ended because it may not be longer, not of itself."""
+
+
 def generate(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
@@ -50,13 +67,27 @@ def generate(
     settings: GenerationSettings,
     should_stop: ShouldStop = never,
 ) -> list[list[str]]:
-    """Answer each conversation; returns `num_return_sequences` texts each, in the order given.
+    """Answer each conversation; returns the texts of `generate_answers`, which see."""
+    answers = generate_answers(model, tokenizer, template, conversations, settings, should_stop)
+    return [[answer.text for answer in own] for own in answers]
+
+
+def generate_answers(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    conversations: Sequence[Sequence[Message]],
+    settings: GenerationSettings,
+    should_stop: ShouldStop = never,
+    on_progress: OnProgress = untold,
+) -> list[list[Generated]]:
+    """Answer each conversation; returns `num_return_sequences` answers each, in the order given.
 
     Prompts of about one length go through the model together, padded on the left, or only those of one length where
     padding would change answers (evaluation/padding.py): answers equal those generated one by one, drawn ones as well.
-    The caller's random state and the model's mode are as before. Where `should_stop` says yes, the texts are what
-    there was by then (empty for conversations not reached). Raises DataError for a conversation longer than the
-    model's context, and for a token that the model has no embedding for.
+    The caller's random state and the model's mode are as before. Where `should_stop` says yes, the answers are what
+    there was by then (empty for conversations not reached). `on_progress` is told after each token. Raises DataError
+    for a conversation longer than the model's context, and for a token that the model has no embedding for.
     """
     prompts = [template.prompt(messages) for messages in conversations]
     _require_rows(model, tokenizer, prompts)
@@ -64,14 +95,42 @@ def generate(
     generation = _Generation(
         model, tokenizer, template.stop_ids, settings, longest, should_stop, template.answer_ids
     )
-    answers: list[list[str]] = [[""] * settings.num_return_sequences for _ in prompts]
+    answers = [[Generated("")] * settings.num_return_sequences for _ in prompts]
+    done = 0
     with _evaluating(model):
         for batch in generation.batches(prompts):
             if should_stop():
                 break
-            for index, own in zip(batch, generation.texts([prompts[i] for i in batch]), strict=True):
+            told = replace(
+                generation,
+                should_stop=_Counting(should_stop, on_progress, done, len(batch), longest, len(prompts)),
+            )
+            for index, own in zip(batch, told.answers([prompts[i] for i in batch]), strict=True):
                 answers[index] = own
+            done += len(batch)
+            on_progress(done, len(prompts))
     return answers
+
+
+@dataclass
+class _Counting:
+    """Asks whether to stop, once a token, and tells how far a batch of prompts is: of each answer the tokens made."""
+
+    should_stop: ShouldStop
+    on_progress: OnProgress
+    done: int
+    """Prompts answered before this batch."""
+    batch: int
+    longest: int
+    """The most tokens an answer may have."""
+    prompts: int
+    tokens: int = 0
+
+    def __call__(self) -> bool:
+        """Return whether to stop."""
+        self.tokens += 1
+        self.on_progress(self.done + self.batch * min(1.0, self.tokens / self.longest), self.prompts)
+        return self.should_stop()
 
 
 def stream(
@@ -180,12 +239,17 @@ class _Generation:
             return ([index] for index in range(len(prompts)))
         return batches(self.model, prompts)
 
-    def texts(self, prompts: Sequence[Prompt]) -> list[list[str]]:
-        """Return N texts for each of B prompts."""
-        rows = [_up_to_stop(ids, self.stop_ids) for ids in self.ids(prompts).tolist()]
-        texts = [cut_at(decoded(self.tokenizer, ids, self.kept), self.settings.stop) for ids in rows]
+    def answers(self, prompts: Sequence[Prompt]) -> list[list[Generated]]:
+        """Return N answers to each of B prompts."""
+        answers = [self._answer(ids) for ids in self.ids(prompts).tolist()]
         count = self.settings.num_return_sequences
-        return [texts[start : start + count] for start in range(0, len(texts), count)]
+        return [answers[start : start + count] for start in range(0, len(answers), count)]
+
+    def _answer(self, ids: list[int]) -> Generated:
+        kept = _up_to_stop(ids, self.stop_ids)
+        whole = decoded(self.tokenizer, kept, self.kept)
+        text = cut_at(whole, self.settings.stop)
+        return Generated(text, cut=len(kept) >= self.longest and len(text) == len(whole))
 
     def ids(self, prompts: Sequence[Prompt], streamer: BaseStreamer | None = None) -> Tensor:
         """Return the answers' ids (R, longest answer), behind a stop id whatever padding there is."""

@@ -50,19 +50,23 @@ def measure_held_out(
     examples: Sequence[Example],
     pack_tokens: int,
     should_stop: ShouldStop = never,
+    on_progress: Callable[[float, float], None] | None = None,
 ) -> HeldOut | None:
     """Return the held-out loss in evaluation mode, or None where `should_stop` said so between two packs.
 
+    `on_progress` is told, after each pack, how many examples are done, of how many.
     Raises DataError where no token of the examples is trained.
     """
     was_training = forward.model.training
     forward.model.eval()
     total = weight = 0.0
     try:
-        for loss, part in _losses(forward, objective, examples, pack_tokens):
+        for loss, part, done in _losses(forward, objective, examples, pack_tokens):
             if should_stop():
                 return None
             total, weight = total + loss, weight + part
+            if on_progress is not None:
+                on_progress(done, len(examples))
     finally:
         forward.model.train(was_training)
     if not weight:
@@ -82,8 +86,11 @@ def _nothing_to_measure(examples: Sequence[Example]) -> Problem:
 
 def _losses(
     forward: Forward, objective: Objective, examples: Sequence[Example], pack_tokens: int
-) -> Iterator[tuple[float, float]]:
+) -> Iterator[tuple[float, float, int]]:
+    """Yield each pack's summed loss and weight, and how many examples are done."""
+    done = 0
     for start in range(0, len(examples), EXAMPLES_AT_ONCE):
         for pack in forward.ahead(forward.cut(examples[start : start + EXAMPLES_AT_ONCE], pack_tokens)):
             loss_sum = objective.loss(forward.outputs(pack))
-            yield float(loss_sum.sum), float(loss_sum.weight)
+            done += len(pack.examples)
+            yield float(loss_sum.sum), float(loss_sum.weight), done

@@ -10,7 +10,7 @@ import torch
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 
-from ..core.events import EventLog
+from ..core.events import EventLog, Progress
 from ..core.run_folder import RunFolder
 from ..data.conversation import Example
 from ..data.dataset import Prepared
@@ -151,7 +151,7 @@ def build_training(
         log=log if stepper.ranks.first else EventLog(None),
         checkpoints=folder.checkpoints,
         identity=_identity(recipe, data, base),
-        held_out_loss=_look(stepper, data.held_out) if data.held_out else None,
+        held_out_loss=_look(stepper, data.held_out, log) if data.held_out else None,
     )
 
 
@@ -188,12 +188,12 @@ def _plan_memory(
     return planned
 
 
-def _look(stepper: Stepper, held_out: Sequence[Example]) -> HeldOutLoss:
+def _look(stepper: Stepper, held_out: Sequence[Example], log: EventLog) -> HeldOutLoss:
     """Return the function with which the loop looks at the held-out loss."""
 
     def look(should_stop: Callable[[], bool]) -> float | None:
         measured = measure_held_out(
-            stepper.forward, stepper.objective, held_out, stepper.pack_tokens, should_stop
+            stepper.forward, stepper.objective, held_out, stepper.pack_tokens, should_stop, Progress(log.emit)
         )
         return None if measured is None else measured.loss
 

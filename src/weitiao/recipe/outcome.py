@@ -21,6 +21,8 @@ from ..engine.forward import base_of
 from ..engine.loop import Progress
 from ..engine.monitor import peak_memory_bytes
 from ..evaluation.card import write_card
+from ..evaluation.chosen import Chosen
+from ..evaluation.curve import held_out_points
 from ..evaluation.facts import ReportFacts, Scores
 from ..evaluation.held_out import HeldOut
 from ..evaluation.report import write_report
@@ -34,7 +36,7 @@ from ..models.resolve import public_name
 from ..models.stops import set_stops
 from .before_after import Comparison
 from .recipe import Recipe
-from .run import Run
+from .run import Run, open_run
 
 PACKAGES = ("torch", "transformers", "peft")
 
@@ -50,6 +52,8 @@ class Outcome:
     progress: Progress
     base: Fingerprint
     log: EventLog
+    chosen: Chosen
+    """What the run was set to."""
     left_out: Sequence[Said] = ()
     """What of the model the method left as it is."""
 
@@ -100,16 +104,17 @@ class Outcome:
                 adapter=str(self.result),
                 held_out=_held_out_fields(self.comparison),
                 seconds=self.progress.seconds,
+                step=self.progress.step,
+                steps=self.chosen.steps,
                 peak_memory_bytes=facts.peak_memory_bytes,
                 tokens_per_second=facts.tokens_per_second,
             )
             write_report(self.folder.root, facts)
-        return Run(self.folder, self.recipe)
+        return open_run(self.folder.root)  # its recipe says every default as it was used
 
     def _facts(self) -> ReportFacts:
         events = list(read_events(self.folder.events))
         trainable, total = count_parameters(self.attached.model)
-        looks = [(event["step"], event["loss"]) for event in events if event["event"] == "evaluated"]
         recipe, progress, comparison = self.recipe, self.progress, self.comparison
         return ReportFacts(
             run=_public_path(self.folder.root),
@@ -124,6 +129,7 @@ class Outcome:
             total=total,
             left_out=self.left_out,
             steps=progress.step,
+            chosen=self.chosen,
             seconds=progress.seconds,
             tokens_per_second=progress.tokens / progress.seconds if progress.seconds else 0.0,
             peak_memory_bytes=peak_memory_bytes(),
@@ -133,8 +139,9 @@ class Outcome:
             before=_scores(comparison.before.held_out if comparison.before else None),
             after=_scores(comparison.after.held_out if comparison.after else None),
             losses=[(event["step"], event["loss"]) for event in steps_that_count(iter(events))],
-            held_out_losses=sorted(dict(looks).items()),
+            held_out_losses=held_out_points(events),
             answers=comparison.answers,
+            most_new_tokens=recipe.evaluate.generation.max_new_tokens,
             failures=comparison.failures,
             versions={
                 "python": platform.python_version(),

@@ -135,6 +135,7 @@ class _Session:
         from ..models.load import load_model, weights_folder
         from .before_after import Comparison
         from .build import attach, build_training, choose_kernels, forward_for, frozen_once, precision_for
+        from .chosen import chosen_for
         from .outcome import Outcome
 
         data = ready.data
@@ -150,11 +151,14 @@ class _Session:
         for note in require_same_base(self.recipe, self.folder, base):
             log.emit("note", text=note)
         comparison = Comparison(self.recipe, ready.tokenizer, data)
+        modules = [name for name, _ in model.named_modules()]
         attached = attach(self.recipe, model, data, log)
         forward = forward_for(attached, precision, log)
         comparison.look_before(forward, attached, earlier, log)
         training = build_training(self.recipe, self.folder, attached, data, forward, base, log)
         training.held_out_loss = comparison.base_first(training.held_out_loss, forward, attached, log)
+        chosen = chosen_for(self.recipe, attached, modules, data, training.plan)
+        log.emit("chosen", **chosen.as_fields())
         # Before the checkpoint is read, so that a resumed run stores what the uninterrupted one does.
         with frozen_once(self.folder, training, data, log):
             self._resume(training, log)
@@ -163,7 +167,7 @@ class _Session:
             self.under_way = True
             progress = training.run()
             outcome = Outcome(
-                self.recipe, self.folder, attached, comparison, progress, base, log, ready.left_out
+                self.recipe, self.folder, attached, comparison, progress, base, log, chosen, ready.left_out
             )
             outcome.save_result()  # before anything more is asked of the model
             with outcome.saved():
