@@ -14,17 +14,14 @@ from rich.text import Text
 
 from ..core.events import Event, Listener
 from ..core.units import (
-    readable_bytes,
     readable_change,
     readable_count,
-    readable_seconds,
     readable_share,
-    significant,
 )
 from ..core.visible import visible
 from ..evaluation.answers import CUT_MARK, marked
-from ..evaluation.chosen import Chosen
 from ..recipe.progress import LiveSteps, PlainSteps, Steps, number
+from ..recipe.told import before_lines, chosen_of, cost_text, evaluated_lines, perplexity
 from ._tables import make_console
 
 WIDE_COLUMNS = 110
@@ -86,20 +83,18 @@ class RunConsole:
 
     def _chosen(self, event: Event) -> None:
         self._steps.stop()
-        fields = {key: value for key, value in event.items() if key not in ("event", "time")}
         table = Table.grid(padding=(0, 2))
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
-        for label, said in Chosen.of_fields(fields).rows():
+        for label, said in chosen_of(event).rows():
             table.add_row(label.en, Text(said.en))
         self._print(_heading("training"), table)
 
     def _before(self, event: Event) -> None:
-        if event["held_out"]:
-            self._print(Text(f"before training: {_scores(event['held_out'])}"))
+        self._print(*map(Text, before_lines(event)))
 
     def _evaluated(self, event: Event) -> None:
-        self._print(Text(f"step {event['step']}: {_scores(event)}"))
+        self._print(*map(Text, evaluated_lines(event)))
 
     def _resumed(self, event: Event) -> None:
         self._print(Text(f"going on from step {event['step']}"))
@@ -121,7 +116,7 @@ class RunConsole:
         held_out = event.get("held_out") or {}
         if held_out.get("before") and held_out.get("after"):
             self._print(_heading("on held-out data"), scores_table(held_out["before"], held_out["after"]))
-        self._print(_heading("done"), Text(_cost(event)))
+        self._print(_heading("done"), Text(cost_text(event)))
         self._print(*where_it_lies(event["out"], event["adapter"]))
 
 
@@ -166,28 +161,10 @@ def _answer(text: str, cut: bool) -> str:
     return marked(visible(text), cut) or "(nothing)"
 
 
-def _scores(fields: Mapping[str, Any]) -> str:
-    return f"held-out loss {number(fields['loss'])}, perplexity {_perplexity(fields['perplexity'])}"
-
-
-def _perplexity(value: Any) -> str:  # noqa: ANN401  (a number, or the name of one that is not finite)
-    return significant(value) if isinstance(value, float | int) else str(value)
-
-
-def _cost(event: Event) -> str:
-    """Return what a run took; one that ended before its last step says so."""
-    made, planned = event.get("step"), event.get("steps")
-    early = ""
-    if made is not None and planned is not None and made < planned:
-        early = f", stopped early after {made} of {planned} steps"
-    peak = readable_bytes(event["peak_memory_bytes"])
-    return f"in {readable_seconds(event['seconds'])}{early}, at most {peak} of memory"
-
-
 def scores_table(before: Mapping[str, float], after: Mapping[str, float]) -> Table:
     """Return the held-out loss and perplexity before and after."""
     table = Table("", "before", "after", "change")
-    for name, write in (("loss", number), ("perplexity", _perplexity)):
+    for name, write in (("loss", number), ("perplexity", perplexity)):
         old, new = before[name], after[name]
         table.add_row(name, write(old), write(new), readable_change(old, new))
     return table

@@ -68,12 +68,23 @@ class Progress:
 
     def __call__(self, done: float, total: float) -> None:
         """Take notice of how much is done, of how much; the end is told of where anything was."""
-        now, ended = self._clock(), done >= total
-        if not (self._told if ended else now >= self._next):
+        if not (self._told if done >= total else self._is_due()):
             return
-        self._next, self._told = now + SECONDS_BETWEEN_PROGRESS, not ended
-        left = (now - self._began) * (total - done) / done if done else 0.0
+        self._told = done < total
+        left = (self._clock() - self._began) * (total - done) / done if done else 0.0
         self._emit("progress", done=done, total=total, seconds_left=left)
+
+    def counted(self, done: int) -> None:
+        """Take notice of how much is done, where the end is not known."""
+        if self._is_due():
+            self._emit("progress", done=done, total=None)
+
+    def _is_due(self) -> bool:
+        now = self._clock()
+        if now < self._next:
+            return False
+        self._next = now + SECONDS_BETWEEN_PROGRESS
+        return True
 
 
 def _opened_privately(path: Path) -> int:

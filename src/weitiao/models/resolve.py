@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.errors import ModelError, Problem, nearest
+from ..core.errors import ModelError, Problem, WeitiaoError, nearest
 from .aliases import ALIASES
-from .gguf import dequantized_folder
+from .gguf import dequantized_folder, folder_of
 from .settings import ModelSettings
 from .weight_files import INDEX, SINGLE, require_files
 from .whole import embedded_adapter
@@ -65,6 +66,20 @@ def resolve(settings: ModelSettings) -> Resolved:
         raise ModelError(Problem("there is no model at this path", name, FORMS, " or ".join(_nearby(name))))
     _require_hub_model(name, settings.revision)
     return Resolved(name, name, settings.revision, False)
+
+
+def convert_first(name: str, say: Callable[[str], None]) -> None:
+    """Make the fp32 form of a GGUF that a name means, where it is not there yet, and say so: it takes a while, once.
+
+    What is wrong with the file is left to `resolve`, which raises it.
+    """
+    try:
+        path = ALIASES[name].path if name in ALIASES else Path(name).expanduser()
+        if path.is_file() and path.suffix == ".gguf" and not folder_of(path).is_dir():
+            say(f"converting {path.name} to fp32, which is kept for the next time")
+            dequantized_folder(path)
+    except WeitiaoError:
+        return
 
 
 def _nearby(name: str) -> list[str]:

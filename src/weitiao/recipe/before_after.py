@@ -134,7 +134,8 @@ class Comparison:
 
         `loss` is its held-out loss where that has been measured.
         """
-        log.emit("stage", text="asking the model" if loss is not None else "measuring and asking the model")
+        what = "asking the trained model" if loss is not None else "measuring and asking the trained model"
+        log.emit("stage", text=what)
         with self._noting("the held-out loss after training", log):
             self.after = Look(self._measure(forward, log) if loss is None else HeldOut(loss), None)
         self.after = self.after or Look(None, None)
@@ -145,6 +146,7 @@ class Comparison:
                     self._look_before(forward, log)
             with attached.disabled():
                 if self.before is not None and self.before.answers is None:
+                    log.emit("stage", text="asking the model before training")
                     self.before.answers = self._ask(forward, log)
         if self.answers:
             log.emit("answers", rows=[answer.as_fields() for answer in self.answers])

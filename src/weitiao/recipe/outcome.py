@@ -36,7 +36,7 @@ from ..models.resolve import public_name
 from ..models.stops import set_stops
 from .before_after import Comparison
 from .recipe import Recipe
-from .run import Run, open_run
+from .run import Run
 
 PACKAGES = ("torch", "transformers", "peft")
 
@@ -110,7 +110,8 @@ class Outcome:
                 tokens_per_second=facts.tokens_per_second,
             )
             write_report(self.folder.root, facts)
-        return open_run(self.folder.root)  # its recipe says every default as it was used
+        used = self.recipe.train.model_copy(update={"lr": self.recipe.lr})
+        return Run(self.folder, self.recipe.model_copy(update={"train": used}))
 
     def _facts(self) -> ReportFacts:
         events = list(read_events(self.folder.events))

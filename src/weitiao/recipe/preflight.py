@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from ..core.said import Said
     from ..data.dataset import Prepared
+    from ..data.gate import OnRows
     from ..engine.settings import TrainSettings
     from ..methods._base import Attached
 
@@ -77,11 +78,13 @@ class Ready:
     """What of the model the method leaves as it is, though its settings may not say so."""
 
 
-def preflight(recipe: Recipe, new_folder: bool = True, day: date | None = None) -> Ready:
+def preflight(
+    recipe: Recipe, new_folder: bool = True, day: date | None = None, on_rows: OnRows | None = None
+) -> Ready:
     """Check folder, data, model, method, optimizer, schedule, trackers and disk together, and tokenise the data.
 
-    Nothing is written and no weights are loaded. Raises the WeitiaoError of the first kind found, carrying the
-    problems of every check.
+    `on_rows` is told how many rows are read. Nothing is written and no weights are loaded. Raises the WeitiaoError of
+    the first kind found, carrying the problems of every check.
     """
     findings = _Findings()
     data: list[tuple[Prepared, PreTrainedTokenizerBase]] = []
@@ -91,7 +94,7 @@ def preflight(recipe: Recipe, new_folder: bool = True, day: date | None = None) 
     findings.run(lambda: room.append(_check_model(recipe)))
     if room:
         findings.run(lambda: require_same_files(recipe, RunFolder(recipe.out)))
-    findings.run(lambda: data.append(_tokenise(recipe, bool(room), day)))
+    findings.run(lambda: data.append(_tokenise(recipe, bool(room), day, on_rows)))
     findings.run(lambda: _check_schedule(recipe))
     findings.run(lambda: require_installed(recipe.train))
     findings.run(lambda: _check_compiler(recipe))
@@ -108,7 +111,7 @@ def preflight(recipe: Recipe, new_folder: bool = True, day: date | None = None) 
 
 
 def _tokenise(
-    recipe: Recipe, model_is_there: bool, day: date | None
+    recipe: Recipe, model_is_there: bool, day: date | None, on_rows: OnRows | None
 ) -> tuple[Prepared, PreTrainedTokenizerBase]:
     """Bring the data through the gate; without a model, as far as that goes. Raises DataError, ModelError."""
     from ..data.dataset import check_data, load_data
@@ -123,7 +126,7 @@ def _tokenise(
     if recipe.model.adapter:
         require_same_tokenizer(recipe.model, Path(recipe.model.adapter), tokenizer)
     stops = load_generation_config(recipe.model)
-    return load_data(recipe.data, tokenizer, recipe.train.seed, stops, forms, day=day), tokenizer
+    return load_data(recipe.data, tokenizer, recipe.train.seed, stops, forms, on_rows, day), tokenizer
 
 
 def _require_room(data: Prepared, room: _Room) -> None:

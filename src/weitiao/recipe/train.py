@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import Problem, RunFolderError, SettingsError, raise_all
-from ..core.events import Event, EventLog, Listener, read_events
+from ..core.events import Event, EventLog, Listener, Progress, read_events
 from ..core.files import PRIVATE_FILE, saving, write_atomic
 from ..core.run_folder import RunFolder
 from ..core.settings import parse_overrides, read_yaml
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 def train(recipe: Recipe, listeners: Sequence[Listener] = ()) -> Run:
     """Train a recipe into its folder; raises WeitiaoError, before any model is loaded where it can."""
-    _say(listeners, "checking the settings, reading and tokenising the data")
+    _prepare(recipe, listeners)
     recipe = recipe.with_absolute_paths()
-    ready = preflight(recipe)
+    ready = preflight(recipe, on_rows=_rows_told(listeners))
     folder = RunFolder(recipe.out)
     with sigterm_as_ctrl_c(), folder.locked():
         folder.require_new()
@@ -51,8 +51,8 @@ def resume(root: str | Path, words: Sequence[str] = (), listeners: Sequence[List
         what = "this run has finished: there is no step left to train"
         remedy = f"a new run that continues from it: model.adapter={folder.adapter}"
         raise RunFolderError(Problem(what, str(root), "a run that was interrupted", remedy))
-    _say(listeners, "checking the settings, reading and tokenising the data")
-    ready = preflight(recipe, new_folder=False, day=_day_of(folder))
+    _prepare(recipe, listeners)
+    ready = preflight(recipe, new_folder=False, day=_day_of(folder), on_rows=_rows_told(listeners))
     with sigterm_as_ctrl_c(), folder.locked():
         _require_same_run(folder, settings_and_data(recipe, ready.data))
         keeps_packs = "pack_tokens" not in changes.get("train", {})
@@ -68,10 +68,30 @@ def _day_of(folder: RunFolder) -> date | None:
         return None
 
 
+def _prepare(recipe: Recipe, listeners: Sequence[Listener]) -> None:
+    """Convert a model that has to be, and say that the checks begin."""
+    from ..models.resolve import convert_first
+
+    convert_first(recipe.model.name, lambda text: _say(listeners, text))
+    _say(listeners, "checking the settings, reading and tokenising the data")
+
+
+def _rows_told(listeners: Sequence[Listener]) -> Callable[[int], None]:
+    """Return a function that tells the listeners how many rows are read, not too often."""
+    progress = Progress(
+        lambda kind, **fields: _tell(listeners, {"event": kind, **fields, "unit": "rows read"})
+    )
+    return progress.counted
+
+
+def _tell(listeners: Sequence[Listener], event: Event) -> None:
+    for listener in listeners:
+        listener(event)
+
+
 def _say(listeners: Sequence[Listener], text: str) -> None:
     """Tell the listeners what goes on before there is a folder to write events to."""
-    for listener in listeners:
-        listener({"event": "stage", "text": text})
+    _tell(listeners, {"event": "stage", "text": text})
 
 
 def _require_same_run(folder: RunFolder, identity: Mapping[str, str]) -> None:
