@@ -21,10 +21,12 @@ def command(run: str, out: Path, base: str | None, force: bool) -> None:
     from ..core.units import readable_bytes
     from ..serving.merge import merge_run
     from ._tables import make_console
+    from ._waiting import waiting
 
     console = make_console()
-    console.print(f"merging {run} and reading it back to compare", markup=False, soft_wrap=True)
-    merged = merge_run(run, out, base=base, allow_other_base=force)
+    with waiting(console) as stage:
+        stage(f"merging {run} and reading it back to compare")
+        merged = merge_run(run, out, base=base, allow_other_base=force)
     for note in merged.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     found = merged.comparison

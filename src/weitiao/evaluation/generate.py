@@ -139,15 +139,17 @@ def stream(
     template: Template,
     messages: Sequence[Message],
     settings: GenerationSettings,
-) -> Generator[str]:
+) -> Generator[str, None, bool]:
     """Yield the answer piece by piece, whole characters only; joined, they equal what `generate` returns.
 
-    Closing the iterator, or Ctrl-C while it waits, ends generation within a token. Where `settings.streams`
-    is false, the whole first answer comes as one piece. Raises DataError as `generate`.
+    Returns whether the answer was cut, as `Generated` has it. Closing the iterator, or Ctrl-C while it waits, ends
+    generation within a token. Where `settings.streams` is false, the whole first answer comes as one piece. Raises
+    DataError as `generate`.
     """
     if not settings.streams:
-        yield generate(model, tokenizer, template, [messages], settings)[0][0]
-        return
+        whole = generate_answers(model, tokenizer, template, [messages], settings)[0][0]
+        yield whole.text
+        return whole.cut
     prompt = template.prompt(messages)
     _require_rows(model, tokenizer, [prompt])
     longest = _longest_answer(model, [prompt], settings)
@@ -165,7 +167,8 @@ def stream(
             )
         finally:
             cancelled.set()
-        answer.result()  # an error of the other thread is raised here
+        made = answer.result()  # an error of the other thread is raised here
+    return generation.answer(made[0].tolist()).cut
 
 
 def _pieces(
@@ -241,11 +244,12 @@ class _Generation:
 
     def answers(self, prompts: Sequence[Prompt]) -> list[list[Generated]]:
         """Return N answers to each of B prompts."""
-        answers = [self._answer(ids) for ids in self.ids(prompts).tolist()]
+        answers = [self.answer(ids) for ids in self.ids(prompts).tolist()]
         count = self.settings.num_return_sequences
         return [answers[start : start + count] for start in range(0, len(answers), count)]
 
-    def _answer(self, ids: list[int]) -> Generated:
+    def answer(self, ids: list[int]) -> Generated:
+        """Return the answer that the ids of a row are."""
         kept = _up_to_stop(ids, self.stop_ids)
         whole = decoded(self.tokenizer, kept, self.kept)
         text = cut_at(whole, self.settings.stop)
