@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -122,6 +123,19 @@ def test_on_a_terminal_what_goes_on_is_seen_and_leaves_nothing_behind() -> None:
     look = {"event": "progress", "done": 3, "total": 9, "seconds_left": 4.0}
     text = shown([STARTED, step(1), look, {**look, "done": 9}, step(40)], terminal=True)
     assert "33%  0:04 left" in text and "40/40" in text.rpartition("33%  0:04 left")[2]
+
+
+def test_on_a_terminal_sentences_wrap_between_words_and_under_their_text() -> None:
+    sentence = "answers repeat one phrase over and over (1 row: my.json:8): leave these rows out of the data"
+    data = {"event": "data", "lines": ["rows       12 read", f"warning    {sentence}"]}
+    lines = re.sub(
+        r"\x1b\[[0-9;]*m", "", shown([data, {"event": "note", "text": sentence}], terminal=True)
+    ).splitlines()
+    first = next(n for n, line in enumerate(lines) if line.startswith("warning    answers"))
+    assert lines[first + 1].startswith(" " * 11 + "leave") or lines[first + 1].startswith(" " * 11)
+    assert " ".join(" ".join(lines[first : first + 2]).split()) == f"warning {sentence}"
+    assert max(map(cell_len, lines)) <= 80
+    assert f"warning    {sentence}" in shown([data]), "a pipe gets it in a line"
 
 
 def test_stopping_early_is_said_where_the_run_is_done() -> None:

@@ -64,7 +64,7 @@ class Chat:
             "/both": (self._both, "answer before and after training, or only after again"),
             "/system": (
                 self._system,
-                "TEXT: say what the model is told before the conversation, which begins anew; no TEXT removes it",
+                "TEXT: set the system message, or without TEXT remove it, and begin anew",
             ),
             "/adapter": (self._adapter, "NAME: answer with another adapter; alone, list them"),
             "/set": (self._set, "NAME VALUE: change a generation setting, such as temperature 0.7"),

@@ -24,6 +24,9 @@ from ..recipe.progress import LiveSteps, PlainSteps, Steps, number
 from ..recipe.told import before_lines, chosen_of, cost_text, evaluated_lines, perplexity
 from ._tables import make_console
 
+LABEL_COLUMNS = 11
+"""How wide the labels of the data's summary are."""
+LABEL_STYLES = {"warning": "yellow", "error": "bold red"}
 WIDE_COLUMNS = 110
 """From this width on, the data's own answer stands beside the two others."""
 
@@ -71,7 +74,18 @@ class RunConsole:
 
     def _data(self, event: Event) -> None:
         self._steps.stop()
-        self._print(_heading("data"), *map(Text, event.get("lines", [])))
+        self._print(_heading("data"), *map(self._labelled, event.get("lines", [])))
+
+    def _labelled(self, line: str) -> RenderableType:
+        """Return a line of the data's summary; on a terminal what does not fit stands under its text, not its label."""
+        label, text = line[:LABEL_COLUMNS], line[LABEL_COLUMNS:]
+        if not self._console.is_terminal or not label.endswith(" "):
+            return Text(line)
+        table = Table.grid()
+        table.add_column(width=LABEL_COLUMNS, no_wrap=True)
+        table.add_column(overflow="fold")
+        table.add_row(Text(label, style=LABEL_STYLES.get(label.strip(), "")), Text(text))
+        return table
 
     def _parameters(self, event: Event) -> None:
         trainable, everything = event["trainable"], event["all"]
@@ -103,7 +117,7 @@ class RunConsole:
         self._print(Text(event["text"]))
 
     def _note(self, event: Event) -> None:
-        self._print(Text(f"note: {event['text']}"))
+        self._console.print(Text(f"note: {event['text']}"), soft_wrap=not self._console.is_terminal)
 
     def _answers(self, event: Event) -> None:
         if event["rows"]:
