@@ -16,6 +16,7 @@ from ..core.errors import Problem, SettingsError, raise_all
 from ..core.settings import parse_settings
 from ..evaluation.settings import GenerationSettings
 from ._commands import Command
+from ._completion import models
 from ._options import BASE_HELP, FORCE_HELP, given, options_of
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ Several adapters of one base: weitiao chat --adapter a=RUN --adapter b=RUN
 
 
 @click.command(cls=Command, epilog=EPILOG)
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=models)
 @click.option(
     "--adapter",
     "adapters",

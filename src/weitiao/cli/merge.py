@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from ._commands import Command
+from ._completion import folders
 from ._options import BASE_HELP, FORCE_HELP
 
 
 @click.command(cls=Command)
-@click.argument("run")
+@click.argument("run", shell_complete=folders)
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--base", metavar="MODEL", help=BASE_HELP)
 @click.option("--force", is_flag=True, help=FORCE_HELP)
