@@ -119,6 +119,8 @@ def test_on_a_terminal_what_goes_on_is_seen_and_leaves_nothing_behind() -> None:
     )
     text = shown([stage, {**counted, "unit": "rows read"}], terminal=True)
     assert "tokenising ..." in text and "0:00:00" in text and "12,000 rows read" in text
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n").splitlines()
+    assert any(line.startswith("tokenising ") and "12,000 rows read" in line for line in lines)
     assert text.rindex("\x1b[2K") > text.rindex("12,000 rows read"), "the bar is taken away at the end"
     look = {"event": "progress", "done": 3, "total": 9, "seconds_left": 4.0}
     text = shown([STARTED, step(1), look, {**look, "done": 9}, step(40)], terminal=True)

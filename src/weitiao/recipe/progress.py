@@ -44,10 +44,12 @@ class LiveSteps:
         self._drawn: Progress | None = None
         self._steps: TaskID | None = None
         self._beside: TaskID | None = None
+        self._stage = ""
 
     def stage(self, text: str) -> None:
         """Turn a wheel beside the text, with the time that has passed."""
         self.stop()
+        self._stage = text
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
         self._drawn = Progress(*columns, console=self._console, transient=True)
         self._drawn.add_task(f"{text} ...", total=None)
@@ -55,6 +57,7 @@ class LiveSteps:
 
     def start(self, event: Event) -> None:
         """Show the bar, beginning at the step a resumed run goes on from."""
+        self._stage = ""
         self._steps = self._bars().add_task("", total=event["steps"], completed=event["step"], numbers="")
 
     def step(self, event: Event) -> None:
@@ -72,7 +75,7 @@ class LiveSteps:
             return
         if self._beside is None:
             drawn = drawn or self._bars(transient=True)
-            self._beside = drawn.add_task("", total=total, numbers="")
+            self._beside = drawn.add_task(self._stage, total=total, numbers="")
         drawn = drawn or self._drawn
         if drawn is not None:
             drawn.update(self._beside, completed=event["done"], numbers=progress_text(event), refresh=True)
@@ -86,7 +89,11 @@ class LiveSteps:
 
     def _bars(self, *, transient: bool = False) -> Progress:
         self.stop()
-        columns = (BarColumn(bar_width=None), TextColumn("{task.fields[numbers]}", markup=False))
+        columns = (
+            *([TextColumn("{task.description}", markup=False)] if transient else []),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[numbers]}", markup=False),
+        )
         self._drawn = Progress(*columns, console=self._console, expand=True, transient=transient)
         self._drawn.start()
         return self._drawn
