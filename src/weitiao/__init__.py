@@ -8,6 +8,7 @@ print(run.generate("Who are you?"), run.adapter_path)
 from __future__ import annotations
 
 import os
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,13 @@ from .core.version import VERSION
 
 if TYPE_CHECKING:
     from .methods._bridge import register as register
+    from .recipe.answering import Model as Model
+    from .recipe.answering import open_model as open_model
+    from .recipe.api import resume as resume
     from .recipe.api import train as train
     from .recipe.recipe import Recipe as Recipe
     from .recipe.run import Run as Run
     from .recipe.run import open_run as open_run
-    from .recipe.train import resume as resume
 
 __version__ = VERSION
 
@@ -33,19 +36,24 @@ _HOMES = {
     "Recipe": "weitiao.recipe.recipe",
     "Run": "weitiao.recipe.run",
     "open_run": "weitiao.recipe.run",
-    "resume": "weitiao.recipe.train",
+    "resume": "weitiao.recipe.api",
+    "open_model": "weitiao.recipe.answering",
+    "Model": "weitiao.recipe.answering",
     "register": "weitiao.methods._bridge",
 }
 """Where each public name lives; it is imported when first used, so that `import weitiao` is quick."""
 
-__all__ = ["Recipe", "Run", "__version__", "open_run", "register", "resume", "train"]
+__all__ = ["Model", "Recipe", "Run", "__version__", "open_model", "open_run", "register", "resume", "train"]
 
 
 def __getattr__(name: str) -> object:
     """Import a public name when it is first asked for; raises AttributeError."""
     if name not in _HOMES:
         raise AttributeError(f"module 'weitiao' has no attribute {name!r}")
-    value: object = getattr(import_module(_HOMES[name]), name)
+    with warnings.catch_warnings():
+        # What tqdm says in a notebook without widgets, when a library first imports it; its bars are not used.
+        warnings.filterwarnings("ignore", "IProgress not found")
+        value: object = getattr(import_module(_HOMES[name]), name)
     return value
 
 

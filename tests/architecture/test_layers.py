@@ -8,7 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 from source_code import Source, sources
 
 LAYERS = (
-    "cli, web > compare, serving > recipe > planner, evaluation > engine > methods, objectives"
+    "cli, web > compare > recipe > serving > planner, evaluation > engine > methods, objectives"
     " > models > data > core"
 )
 """The rooms from left to right; those between two `>` do not import each other."""

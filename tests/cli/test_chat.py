@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
-from tiny_run import make_run
+from tiny_run import make_base, make_run
 from weitiao.cli import run
 from weitiao.cli._chat import Chat, Voice
+from weitiao.cli._wrapped import NOT_FIRST, Wrapped
 from weitiao.core.visible import visible
 from weitiao.data.conversation import Message
 from weitiao.evaluation.generate import generate
-from weitiao.evaluation.opened import Opened, open_model
+from weitiao.evaluation.opened import Opened, locate, open_model
 from weitiao.evaluation.settings import GenerationSettings
+from weitiao.evaluation.several import open_several
 
 SETTINGS = GenerationSettings(max_new_tokens=8)
 
@@ -115,7 +118,7 @@ def test_settings_change_and_what_does_not_fit_is_refused(chat: Chat) -> None:
         ("/set temprature 1", "try       temperature"),
         ("/set temperature hot", "temperature cannot be used"),
         ("/rest", "/reset"),
-        ("/quit", "one of /base"),
+        ("/bse", "one of /adapter"),
     ]:
         before = chat.settings
         chat.take(line)
@@ -214,3 +217,147 @@ def test_questions_come_through_a_pipe(trained: Path, opened: Opened) -> None:
 def test_the_command_checks_settings_before_it_loads_anything(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["chat", "./nowhere", "--num-return-sequences", "3"]) == 2
     assert "would be the same" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["exit", "quit", "/quit", "/exit", " EXIT ", "Quit"])
+def test_what_people_type_to_leave_leaves(chat: Chat, word: str) -> None:
+    chat.take(word)
+    assert chat.ended and not any(chat.turns.values())
+
+
+def test_system_says_what_it_does(chat: Chat) -> None:
+    chat.take("/system Be [brief].")
+    assert "the system message is: Be [brief].; the conversation begins anew" in said(chat)
+    chat.take("/system")
+    assert "there is no system message" in said(chat) and chat.system == ""
+
+
+def test_an_answer_that_was_cut_says_so_on_a_terminal_and_what_to_type(opened: Opened) -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, highlight=False, _environ={})
+    chat = Chat(opened, GenerationSettings(max_new_tokens=3, min_new_tokens=3), console)
+    chat.take("Hi")
+    assert "cut off after 3 tokens: /set max_new_tokens 6" in said(chat)
+    chat.settings = GenerationSettings(max_new_tokens=3, min_new_tokens=3, num_beams=2)
+    chat.take("Hi")
+    assert "cut off" in said(chat)
+    chat.take("/reset")
+    chat.settings = GenerationSettings(max_new_tokens=20, stop=[truth(opened, "Hi")[1:3]])
+    chat.take("Hi")
+    assert "cut off" not in said(chat)
+    chat.console = Console(file=io.StringIO(), width=80)
+    chat.settings = GenerationSettings(max_new_tokens=3, min_new_tokens=3)
+    chat.take("Hi")
+    assert "cut off" not in said(chat), "a pipe gets answers alone"
+
+
+@pytest.fixture(scope="module")
+def two_runs(
+    tmp_path_factory: pytest.TempPathFactory, trained: Path, tiny_model_folder: Path
+) -> dict[str, str]:
+    second = make_run(tmp_path_factory.mktemp("second") / "run", tiny_model_folder, "ia3")
+    return {"a": str(trained), "b": str(second)}
+
+
+def test_adapters_are_switched_each_in_its_own_conversation(two_runs: dict[str, str]) -> None:
+    opened = open_several({name: locate(path) for name, path in two_runs.items()})
+    tensors = [
+        {p.data_ptr() for p in one.model.parameters() if not p.requires_grad and p.ndim == 2}
+        for one in opened.values()
+    ]
+    assert len(tensors[0] & tensors[1]) > 10, "the base is there once"
+    console = Console(file=io.StringIO(), width=80, highlight=False)
+    chat = Chat(opened["a"], SETTINGS, console, adapters=opened)
+    for name, turns in (("a", ("Hi",)), ("b", ("Hi",)), ("a", ("Hi", "And?"))):
+        chat.take(f"/adapter {name}")
+        said(chat)
+        chat.take(turns[-1])
+        alone = open_model(two_runs[name])
+        asked = turns if len(turns) == 1 else ("Hi", truth(alone, "Hi").strip(), "And?")
+        assert said(chat) == visible(truth(alone, *asked)) + "\n", name
+    chat.take("/adapter")
+    listed = said(chat)
+    assert f"* a           {two_runs['a']}" in listed and "  b  " in listed
+    chat.take("/base")
+    said(chat)
+    chat.take("/reset")
+    chat.take("Hi")
+    assert visible(truth(open_model(two_runs["b"]), "Hi", base=True)) in said(chat)
+    chat.take("/adapter bb")
+    assert "there is no adapter called 'bb'" in said(chat)
+
+
+def test_a_chat_with_one_model_says_how_to_open_several(chat: Chat) -> None:
+    chat.take("/adapter b")
+    assert "weitiao chat --adapter a=RUN --adapter b=RUN" in said(chat)
+
+
+def test_adapters_that_cannot_share_a_chat_are_refused_in_words(
+    two_runs: dict[str, str], tmp_path: Path, tiny_model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other_base = make_base(tmp_path / "other")
+    other = make_run(tmp_path / "run", other_base)
+    whole = make_run(tmp_path / "whole", tiny_model_folder, "full")
+    for words, expected in (
+        ([f"a={two_runs['a']}", f"b={other}"], "b was trained on another base than a"),
+        ([f"a={two_runs['a']}", f"b={whole}"], "b is no adapter that can be switched"),
+        ([f"a={two_runs['a']}", f"a={two_runs['b']}"], "two adapters are called a"),
+    ):
+        assert run(["chat", *(part for word in words for part in ("--adapter", word))]) == 2
+        assert expected in capsys.readouterr().err
+    assert run(["chat", two_runs["a"], "--adapter", f"b={two_runs['b']}"]) == 2
+    assert "weitiao chat --adapter run=" in capsys.readouterr().err
+    assert run(["chat"]) == 2
+    assert "try       weitiao chat RUN" in capsys.readouterr().err
+
+
+def test_several_adapters_come_through_the_command(two_runs: dict[str, str]) -> None:
+    named = [f"--adapter={name}={path}" for name, path in two_runs.items()]
+    done = subprocess.run(
+        [sys.executable, "-m", "weitiao", "chat", *named, "--max-new-tokens", "8"],
+        input="Hi\n/adapter b\nHi\nexit\nHi\n",
+        capture_output=True, text=True, encoding="utf-8", check=False, timeout=240,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, _, second = done.stdout.partition("/adapter b")
+    assert visible(truth(open_model(two_runs["a"]), "Hi")) in first
+    assert visible(truth(open_model(two_runs["b"]), "Hi")) in second
+    assert second.count("> Hi") == 1, "exit ends it"
+
+
+TEXTS = (
+    "The quick brown fox jumps over the lazy dog, and then (as foxes do) it sleeps; well.",
+    "微调是让一个已经训练好的语言模型，在你自己的数据上继续学习；它不需要很多数据。“引号”也不断开！",
+    "mixed 中文和 English words，混排 in one line：yes，是的。(ok)",
+    "  indented\n\n- a list\n\tand a tab, " + "x" * 50 + " end",
+)
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
+@pytest.mark.parametrize("columns", [1, 7, 20, 80])
+@pytest.mark.parametrize("piece", [1, 3, 1000])
+def test_no_word_is_broken_at_the_edge(text: str, columns: int, piece: int) -> None:
+    written: list[str] = []
+    wrapped = Wrapped(columns, written.append)
+    for at in range(0, len(text), piece):
+        wrapped.push(text[at : at + piece])
+    wrapped.rest()
+    lines = "".join(written).split("\n")
+    kept = "".join(text.replace("\t", "    ").split())
+    assert "".join("".join(lines).split()) == kept, "nothing is lost"
+    if columns > 7:
+        assert max(cell_len(line) for line in lines) <= columns
+        words = {word for word in text.split() if word.isascii() and len(word) <= columns}
+        shown = {word for line in lines for word in line.split()}
+        assert {word for word in words if word.isalpha()} <= {w.strip("中文和混排，。：是的") for w in shown}
+        assert not any(line[:1] in NOT_FIRST and line[:1] != "-" for line in lines)
+
+
+def test_on_a_terminal_answers_are_wrapped_and_kept_as_they_were(opened: Opened) -> None:
+    console = Console(file=io.StringIO(), width=24, force_terminal=True, highlight=False, _environ={})
+    long = Chat(opened, GenerationSettings(max_new_tokens=60, min_new_tokens=60), console)
+    long.take("Hi")
+    shown = said(long).partition("\x1b")[0]
+    assert max(cell_len(line) for line in shown.splitlines()) <= 24
+    answer = long.turns[Voice.TRAINED][-1].content
+    assert "".join(visible(answer).split()) in "".join(shown.split())

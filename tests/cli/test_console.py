@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from weitiao.cli import _console
 from weitiao.cli._console import run_console
+from weitiao.recipe import progress
 
 ROWS = [
     {
@@ -34,6 +35,11 @@ def step(number: int) -> dict[str, Any]:
 EVENTS: list[dict[str, Any]] = [
     {"event": "data", "summary": {}, "lines": ["120 rows", "of [x] tokens"]},
     {"event": "parameters", "trainable": 460_800, "all": 134_975_808},
+    {
+        "event": "chosen", "method": "LoRA", "lr": 1e-3, "scheduler": "cosine", "warmup_steps": 3, "epochs": 2.8,
+        "targets": [", ".join(f"{name}_proj" for name in ("q", "k", "o", "gate", "up", "down")) + " (180 modules)", ""],
+        "steps": 40, "batch_size": 8, "examples": 114, "held_out": 6,
+    },
     {"event": "stage", "text": "computing it once"},
     *({"event": "progress", "done": n, "total": 9, "seconds_left": 9.0 - n} for n in range(3, 9, 3)),
     {"event": "started", "steps": 40, "step": 0, "out": "runs/mine"},
@@ -77,7 +83,7 @@ def test_piped_output_has_no_control_codes_and_few_lines() -> None:
 
 def test_progress_lines_come_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(100))
-    monkeypatch.setattr(_console.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
     lines = [line for line in shown([STARTED, *map(step, range(1, 21))]).splitlines() if "/40" in line]
     assert [line.split()[1] for line in lines] == ["1/40", "6/40", "11/40", "16/40"]
 
@@ -87,21 +93,63 @@ def test_everything_fits_the_width(width: int) -> None:
     text = shown(EVENTS, width=width)
     assert max(cell_len(line) for line in text.splitlines()) <= width
     for words in (
-        "460,800 / 134,975,808 / 0.3414%", "of [x] tokens", "a [note]", "asking [it] ...",
-        "-50.0%", "weitiao chat runs/mine",
+        "460,800 / 134,975,808 / 0.341%", "of [x] tokens", "a [note]", "asking [it] ...",
+        "-50%", "weitiao chat runs/mine",
         "weitiao merge runs/mine runs/mine-merged", "runs/mine/adapter", "? 你是谁？", "[bold]AI[/bold]", "(nothing)",
-        "held-out loss 1.5000, perplexity 4.4800", "going on from step 20",
+        "1e-3, cosine, warm-up over 3 steps", "40 steps of 8 examples, 2.8 epochs of 114 examples", "6 examples",
+        "down_proj", "held-out loss 1.500, perplexity 4.48", "going on from step 20",
     ):  # fmt: skip
         assert words in text, words
-    assert ("the data's answer" in text) == (width == 120)
+    assert ("the data's answer: 我是小微，由某人训练。" in text) == (width == 80)
+    assert ("┃ the data's answer" in text) == (width == 120)
 
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_terminal_gets_a_bar_that_fits(width: int) -> None:
     text = shown(EVENTS, width=width, terminal=True)
     assert "\x1b" in text
-    assert "6/9" in text and "0:03 left" in text
+    assert "67%  0:03 left" in text
     assert "40/40" in text and "812 tok/s" in text and "0:41 left" in text
+
+
+def test_on_a_terminal_what_goes_on_is_seen_and_leaves_nothing_behind() -> None:
+    stage, counted = (
+        {"event": "stage", "text": "tokenising"},
+        {"event": "progress", "done": 12_000, "total": None},
+    )
+    text = shown([stage, {**counted, "unit": "rows read"}], terminal=True)
+    assert "tokenising ..." in text and "0:00:00" in text and "12,000 rows read" in text
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n").splitlines()
+    assert any(line.startswith("tokenising ") and "12,000 rows read" in line for line in lines)
+    assert text.rindex("\x1b[2K") > text.rindex("12,000 rows read"), "the bar is taken away at the end"
+    look = {"event": "progress", "done": 3, "total": 9, "seconds_left": 4.0}
+    text = shown([STARTED, step(1), look, {**look, "done": 9}, step(40)], terminal=True)
+    assert "33%  0:04 left" in text and "40/40" in text.rpartition("33%  0:04 left")[2]
+
+
+def test_on_a_terminal_sentences_wrap_between_words_and_under_their_text() -> None:
+    sentence = "answers repeat one phrase over and over (1 row: my.json:8): leave these rows out of the data"
+    data = {"event": "data", "lines": ["rows       12 read", f"warning    {sentence}"]}
+    lines = re.sub(
+        r"\x1b\[[0-9;]*m", "", shown([data, {"event": "note", "text": sentence}], terminal=True)
+    ).splitlines()
+    first = next(n for n, line in enumerate(lines) if line.startswith("warning    answers"))
+    assert lines[first + 1].startswith(" " * 11 + "leave") or lines[first + 1].startswith(" " * 11)
+    assert " ".join(" ".join(lines[first : first + 2]).split()) == f"warning {sentence}"
+    assert max(map(cell_len, lines)) <= 80
+    assert f"warning    {sentence}" in shown([data]), "a pipe gets it in a line"
+
+
+def test_stopping_early_is_said_where_the_run_is_done() -> None:
+    finished = EVENTS[-1]
+    assert "stopped early after 20 of 40 steps" in shown([{**finished, "step": 20, "steps": 40}])
+    assert "stopped" not in shown([finished]) + shown([{**finished, "step": 40, "steps": 40}])
+
+
+def test_an_answer_that_was_cut_is_marked() -> None:
+    text = shown([{"event": "answers", "rows": [{**ROWS[0], "before_cut": True, "after_cut": False}]}])
+    assert text.count("[…]") == 2 and "max_new_tokens" in text
+    assert "[…]" not in shown([{"event": "answers", "rows": ROWS}])
 
 
 def test_a_loss_that_is_not_finite_is_shown_by_its_name() -> None:

@@ -336,11 +336,12 @@ def test_prompts_that_are_too_long_are_named_and_their_lengths_shown(overlong: s
     assert overview(gate).longest == tokens
 
 
-def test_a_pad_token_that_ends_answers_is_harmless_and_said(tmp_path: Path) -> None:
+def test_a_pad_token_that_ends_answers_is_harmless_and_a_fact(tmp_path: Path) -> None:
     own = tokenizer("chatml")
     assert own.pad_token_id == own.eos_token_id
     gate = look(written(tmp_path / "rows.jsonl", [row(n) for n in range(30)]), held_out=0)
-    assert found(gate, "pad_is_eos").severity == "note"
+    assert gate.facts["pad_is_eos"] == {"pad_token": own.pad_token, "eos_token": own.eos_token}
+    assert "pad_is_eos" not in {finding.check for finding in gate.findings}, "no note on every check"
     for n in range(30):
         example = gate.store.example(n)
         assert (example.ids[-1], example.weights[-1]) == (own.eos_token_id, 1.0)

@@ -35,7 +35,16 @@ from weitiao.core.files import saving, staged_folder, write_atomic, write_json
 from weitiao.core.registry import Registry
 from weitiao.core.run_folder import RunFolder
 from weitiao.core.settings import Settings, check_settings, merge, parse_overrides, parse_settings, to_yaml
-from weitiao.core.units import readable_bytes, readable_count, readable_seconds, readable_share
+from weitiao.core.units import (
+    readable_bytes,
+    readable_change,
+    readable_count,
+    readable_loss,
+    readable_rate,
+    readable_seconds,
+    readable_share,
+    significant,
+)
 
 
 def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path) -> None:
@@ -403,8 +412,21 @@ def test_numbers_as_people_read_them() -> None:
     ]
     assert [readable_count(n) for n in (999, 4_194_304, 6_742_609_920)] == ["999", "4.19M", "6.74B"]
     assert [readable_seconds(n) for n in (0, 75, 4000)] == ["0:00", "1:15", "1:06:40"]
-    assert readable_share(1, 8) == "12.5000%"
-    assert readable_share(1, 0) == "0.0000%"
+    assert readable_share(1, 8) == "12.5%"
+    assert readable_share(1, 0) == "0%"
+    assert [readable_share(n, 1_000_000) for n in (3, 999_600, 3414)] == ["0.0003%", "100%", "0.341%"]
+
+
+def test_numbers_have_the_digits_they_deserve() -> None:
+    numbers = [significant(n) for n in (20.0855, 0.000333, 9.996, 1_234_567, -1.4, 0, 1e-9, float("nan"))]
+    assert numbers == ["20.1", "0.000333", "10", "1,230,000", "-1.4", "0", "1e-09", "nan"]
+    losses = [readable_loss(n) for n in (4.24767, 0.0004321, 0.0, float("inf"))]
+    assert losses == ["4.248", "0.00043", "0.000", "inf"]
+    rates = [readable_rate(n) for n in (2e-4, 1.5e-5, 0.03, 1.0, 0.0)]
+    assert rates == ["2e-4", "1.5e-5", "0.03", "1", "0"]
+    changes = [readable_change(4, n) for n in (3, 4.0002, 6, 4, float("nan"))]
+    assert changes == ["-25%", "+0.005%", "+50%", "0%", ""]
+    assert readable_change(0, 1) == ""
 
 
 def test_what_is_no_event_is_passed_over(tmp_path: Path) -> None:

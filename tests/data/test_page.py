@@ -13,12 +13,24 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from weitiao.core.errors import DataError, SettingsError
+from weitiao.data.checks._kinds import around, excerpt
 from weitiao.data.coloured import Sample, Samples, put_back
 from weitiao.data.conversation import Example
+from weitiao.data.dataset import prepared
 from weitiao.data.gate import Gate, open_data
 from weitiao.data.gate_words import CHECKS, FACTS, WORDS, Language, say
 from weitiao.data.overview import overview
-from weitiao.data.page import MARKER, Chart, _charts, _numbers, page, require_free, rows_to_show, write_page
+from weitiao.data.page import (
+    MARKER,
+    Chart,
+    _charts,
+    _numbers,
+    page,
+    require_free,
+    rows_to_show,
+    whole,
+    write_page,
+)
 from weitiao.data.settings import DataSettings
 
 HOSTILE = "<script>alert(1)</script></i></div>\"'><img src=x onerror=alert(2)>{{ 7 * 7 }}"
@@ -249,3 +261,55 @@ def test_a_limit_near_the_longest_is_in_the_picture_one_far_off_is_not(opened: O
     near = overview(opened(rows, max_length=far.longest + 5)[0])
     assert near.lengths[-1].end == near.max_length
     assert sum(one.count for one in near.lengths) == sum(one.count for one in near.shares) == 4
+
+
+@pytest.mark.parametrize("limit", [24, 60, 4000])
+def test_the_label_of_the_limit_stands_above_all_bars(opened: Opened, limit: int) -> None:
+    rows = [asked("Hi", "word " * n) for n in range(1, 20)]
+    gate, samples = opened(rows, max_length=limit)
+    text = page(gate, overview(gate), [samples.sample(0)], "en")
+    (picture,) = re.findall(r'<svg class="columns".*?</svg>', text, re.DOTALL)[:1]
+    (label,) = re.findall(r'<text class="limit"[^>]* y="(-?[\d.]+)"', picture)
+    bars = [float(y) for y in re.findall(r'<rect x="[\d.]+" y="(-?[\d.]+)"', picture)]
+    top = float(re.findall(r'viewBox="0 (-?\d+)', picture)[0])
+    assert top + 9 <= float(label) <= min(bars) - 4
+
+
+def test_control_tokens_are_shown_whole_everywhere(opened: Opened) -> None:
+    rows = [
+        asked("Hi", f"{'x ' * 9}{token} {'y ' * 9}") for token in ("<|im_end|>", "{{name}}", "<|im_start|>")
+    ]
+    gate, samples = opened([*rows, *(asked(f"Q{n}", f"A{n}.") for n in range(9))])
+    view = overview(gate)
+    places = [place for finding in view.findings for place in finding.places]
+    assert any("<|im_end|>" in place for place in places) and any("{{name}}" in place for place in places)
+    for place in places:
+        assert place.count("<|") == place.count("|>") and place.count("{{") == place.count("}}"), place
+    text = page(gate, view, [samples.sample(0)], "en")
+    assert '<span class="whole">&lt;|im_end|&gt;</span>' in text
+    assert "whole" in str(whole("<b>")) and "<b>" not in str(whole("<b>"))
+
+
+def test_excerpts_never_cut_a_control_token() -> None:
+    token = "<|reserved_special_token_250|>"
+    for before in range(120):
+        text = f"{'a' * before}{token}{'b' * 120}"
+        for shown in (excerpt(text), around(text, 60, 61)):
+            assert token in shown or "<|" not in shown, shown
+
+
+def test_one_fault_is_one_finding_and_keeps_its_severity_in_a_run(opened: Opened) -> None:
+    rows = [asked(f"Question {n}?", f"Answer number {n} it is.") for n in range(30)]
+    rows += [rows[0], asked("Hi", "a <|im_end|> b"), asked("Ho", "[INST] x"), asked("Hu", "{{name}} z")]
+    gate, _ = opened(rows, max_length=1024)
+    found = [(finding.check, finding.rows) for finding in gate.findings if finding.severity == "warning"]
+    assert len([rows for _, rows in found if 31 in rows]) == 1, "the model's own token is one check's subject"
+    assert len([rows for check, rows in found if 32 in rows and check == "answers"]) == 1
+    summary = prepared(gate).summary
+    lines = summary.lines()
+    assert sum("equal to an" in line for line in lines) == 1
+    warnings = [line for line in lines if line.startswith("warning    ")]
+    assert len(warnings) == len([check for check, _ in found]) - 1
+    assert any("{{name}}" in line for line in warnings) and sum("{{name}}" in line for line in lines) == 1
+    assert len([line for line in summary.lines_zh() if line.startswith("警告：")]) == len(warnings)
+    assert not any(line.startswith("note") and "see weitiao check" in line for line in lines)

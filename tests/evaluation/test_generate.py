@@ -14,7 +14,7 @@ from weitiao.core.errors import DataError
 from weitiao.data.conversation import Message, Prompt
 from weitiao.data.template import Template, choose_template
 from weitiao.evaluation.draws import Draws
-from weitiao.evaluation.generate import generate, stream
+from weitiao.evaluation.generate import Generated, generate, generate_answers, stream
 from weitiao.evaluation.settings import GenerationSettings
 
 QUESTIONS = ["Hi", "What is LoRA, and what does it add to a frozen layer?", "你是谁？", "x " * 40, "阴阳"]
@@ -254,3 +254,33 @@ def test_draws_from_the_likeliest_token_alone_are_greedy(
     greedy = generate(model, chatml_tokenizer, template, asked(QUESTIONS), settings())
     chosen = settings(**{"temperature": 1.0, **narrowed})
     assert generate(model, chatml_tokenizer, template, asked(QUESTIONS), chosen) == greedy
+
+
+def test_an_answer_that_may_not_be_longer_is_called_cut(
+    model: LlamaForCausalLM, chatml_tokenizer: PreTrainedTokenizerFast, template: Template
+) -> None:
+    def answers(**changed: Any) -> list[Generated]:  # noqa: ANN401
+        given = generate_answers(model, chatml_tokenizer, template, asked(QUESTIONS), settings(**changed))
+        return [own[0] for own in given]
+
+    short, long = answers(), answers(max_new_tokens=400)
+    for one, whole in zip(short, long, strict=True):
+        assert one.cut == (one.text != whole.text)
+        assert whole.text.startswith(one.text)
+    assert any(one.cut for one in short)
+    text = next(one.text for one in short if one.cut)
+    stopped = answers(stop=[text[2:5]])
+    assert not stopped[[one.text for one in short].index(text)].cut, "a stop text ended it"
+
+
+def test_how_far_answering_is_only_grows_to_the_end(
+    model: LlamaForCausalLM, chatml_tokenizer: PreTrainedTokenizerFast, template: Template
+) -> None:
+    told: list[tuple[float, float]] = []
+    generate_answers(
+        model, chatml_tokenizer, template, asked(QUESTIONS), settings(),
+        on_progress=lambda done, total: told.append((done, total)),
+    )  # fmt: skip
+    done = [part for part, _ in told]
+    assert done == sorted(done) and done[-1] == len(QUESTIONS)
+    assert {total for _, total in told} == {len(QUESTIONS)} and len(told) > len(QUESTIONS)

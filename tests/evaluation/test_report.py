@@ -10,11 +10,14 @@ import pytest
 import yaml
 
 from weitiao.core.said import Said
+from weitiao.core.units import significant
 from weitiao.data.conversation import Conversation, Message
 from weitiao.evaluation.answers import Answer, before_after, choose_questions
 from weitiao.evaluation.card import card, write_card
-from weitiao.evaluation.curve import curve_svg
+from weitiao.evaluation.chosen import Chosen
+from weitiao.evaluation.curve import LEFT, curve_svg, held_out_points, round_marks
 from weitiao.evaluation.facts import ReportFacts, Scores
+from weitiao.evaluation.generate import Generated
 from weitiao.evaluation.report import CHINESE, ENGLISH, cell, report, write_report
 
 FACTS = ReportFacts(
@@ -46,9 +49,9 @@ FACTS = ReportFacts(
 def test_the_report_says_what_was_trained_and_what_came_of_it() -> None:
     text = report(FACTS)
     for words in (
-        "460,800 / 134,975,808 / 0.3414%",
-        "| 3.0000 | 1.5000 | -50.0% |",
-        "1:15 (40 step)",
+        "460,800 / 134,975,808 / 0.341%",
+        "| 3.000 | 1.500 | -50% |",
+        "1:15 (40 steps)",
         "812 tokens/s",
         "2.0 GiB",
         "python 3.11.7, torch 2.13.0",
@@ -57,6 +60,71 @@ def test_the_report_says_what_was_trained_and_what_came_of_it() -> None:
         "- 120 rows, 114 trained, 6 held out",
     ):
         assert words in text, words
+
+
+def test_the_report_says_what_the_run_was_set_to() -> None:
+    chosen = Chosen(
+        method="LoRA",
+        targets=("q_proj, v_proj (60 modules)", "q_proj, v_proj（60 个模块）"),
+        lr=2e-4,
+        scheduler="cosine",
+        warmup_steps=4,
+        epochs=2.5,
+        steps=40,
+        batch_size=8,
+        examples=114,
+        held_out=6,
+    )
+    facts = replace(FACTS, chosen=chosen)
+    for words in (
+        r"| Method | LoRA (lora) on q\_proj, v\_proj (60 modules) |",
+        "| Learning rate | 2e-4, cosine, warm-up over 4 steps |",
+        "| Length | 40 steps of 8 examples, 2.5 epochs of 114 examples |",
+        "| Held out | 6 examples |",
+    ):
+        assert words in report(facts), words
+    for words in ("| 学习率 | 2e-4, cosine，前 4 步预热 |", "| 留出 | 6 条 |", "共 2.5 轮 |"):
+        assert words in report(facts, CHINESE), words
+    early = replace(facts, steps=20)
+    assert "(20 of 40 steps: stopped early" in report(early)
+    assert "计划 40 步，第 20 步提前停止" in report(early, CHINESE)
+    assert "stopped" not in report(facts)
+    assert Chosen.of_fields({**chosen.as_fields(), "targets": list(chosen.targets or ())}) == chosen
+
+
+def test_answers_that_were_cut_are_marked_and_the_mark_explained() -> None:
+    cut = Answer("Q?", "R.", "before", "after", before_cut=True)
+    text = report(replace(FACTS, answers=[cut], most_new_tokens=12))
+    assert r"| Q? | before \[…\] | after | R. |" in text
+    assert "cut off after 12 tokens" in text
+    assert "[…" not in report(FACTS)
+
+
+def test_the_curve_begins_before_training_and_has_round_marks() -> None:
+    events = [
+        {"event": "before", "held_out": {"loss": 4.2, "perplexity": 66.7}},
+        {"event": "evaluated", "step": 20, "loss": "nan"},
+        {"event": "evaluated", "step": 20, "loss": 3.0},
+        {"event": "evaluated", "step": 40, "loss": 2.0},
+    ]
+    held_out = held_out_points(events)
+    assert held_out == [(0, 4.2), (20, 3.0), (40, 2.0)]
+    svg = curve_svg([(1, 4.3), (40, 2.1)], held_out, ("training", "held-out", "step"))
+    texts = [text.text for text in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+    assert [text for text in texts if text] == [
+        *"012345",
+        *("0", "5", "10", "15", "20", "25", "30", "35"),
+        "step 40",
+    ]
+    assert svg.count("<circle") == 3 and f'cx="{LEFT:.1f}"' in svg
+
+
+@pytest.mark.parametrize("high", [1e-9, 0.0031, 1.0, 4.24, 9.99, 12.0, 1e5, 1e300])
+def test_marks_are_few_round_and_enclose_the_losses(high: float) -> None:
+    marks = round_marks(0.0, high, 5)
+    assert marks[0] == 0 and marks[-1] >= high * (1 - 1e-9)
+    assert 2 <= len(marks) <= 7
+    assert all(len(significant(mark, 3)) == len(significant(mark, 6)) for mark in marks)
 
 
 def test_answers_cannot_break_their_table() -> None:
@@ -142,7 +210,8 @@ def test_questions_are_those_given_else_the_first_held_out() -> None:
     assert [q.text for q in choose_questions(["x?"], held_out, 2)] == ["x?"]
     first, second = choose_questions([], held_out, 5)
     assert (first.text, first.reference, len(first.messages)) == ("2?", "2!", 3)
-    assert before_after([second], ["b"], ["a"]) == [Answer("1?", "1!", "b", "a")]
+    base, tuned = [Generated("b", cut=True)], [Generated("a")]
+    assert before_after([second], base, tuned) == [Answer("1?", "1!", "b", "a", before_cut=True)]
 
 
 def test_an_adapter_that_peft_does_not_know_says_which_import_is_missing() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
@@ -17,13 +17,19 @@ from ..core.errors import Problem, SettingsError, WeitiaoError, unknown_name
 from ..core.settings import parse_settings
 from ..core.visible import visible
 from ..data.conversation import Message
+from ..evaluation.answers import CUT_MARK
 from ..evaluation.settings import GenerationSettings
+from ._wrapped import Wrapped
 
 if TYPE_CHECKING:
     from ..evaluation.opened import Opened
 
 SIDE_BY_SIDE_COLUMNS = 100
 """From this width on, two answers stand side by side."""
+
+
+LEAVE = ("exit", "quit", "/quit")
+"""What ends a chat besides /exit: what people type in other programs."""
 
 
 class Voice(Enum):
@@ -44,9 +50,13 @@ class Chat:
     system: str = ""
     fields: dict[str, str] = field(default_factory=dict)
     """What stands beside each question, for templates with fields: task=translate."""
+    adapters: Mapping[str, Opened] = field(default_factory=dict)
+    """What may take the place of `opened`, by name."""
     turns: dict[Voice, list[Message]] = field(default_factory=lambda: {voice: [] for voice in Voice})
     """What each voice was asked and said; neither reads the other's words, or it would speak with them."""
     ended: bool = False
+    _talks: dict[str, dict[Voice, list[Message]]] = field(default_factory=dict, repr=False)
+    """The conversation with each adapter."""
 
     def __post_init__(self) -> None:
         """Set up the commands' table."""
@@ -56,21 +66,25 @@ class Chat:
             "/both": (self._both, "answer before and after training, or only after again"),
             "/system": (
                 self._system,
-                "TEXT: set the system message (nothing removes it); forgets the conversation",
+                "TEXT: set the system message, or without TEXT remove it, and begin anew",
             ),
             "/field": (
                 self._field,
                 "NAME VALUE: what fills a field of the template, or the task (no value empties it)",
             ),
+            "/adapter": (self._adapter, "NAME: answer with another adapter; alone, list them"),
             "/set": (self._set, "NAME VALUE: change a generation setting, such as temperature 0.7"),
             "/help": (self._help, "show this list and the settings"),
-            "/exit": (self._exit, "end, as Ctrl-D does"),
+            "/exit": (self._exit, "end, as exit, quit and Ctrl-D do"),
         }
 
     def take(self, line: str) -> None:
         """Obey a command or answer a question; what cannot be done is said, and the chat goes on."""
         text = line.strip()
         if not text:
+            return
+        if text.lower() in LEAVE:
+            self.ended = True
             return
         try:
             self._obey(text) if text.startswith("/") else self._answer(text)
@@ -115,19 +129,42 @@ class Chat:
             if len(self.voices) > 1:
                 self._say(f"[{voice.value}]", "bold")
             # Closing ends generation at once when Ctrl-C comes while a piece is printed.
-            with closing(self._pieces(voice, self._messages(voice, question))) as pieces:
-                for piece in pieces:
-                    answer.text += piece
-                    self.console.out(visible(piece), end="", highlight=False)
-            self.console.out("")
+            with closing(self._pieces(voice, self._messages(voice, question), answer)) as pieces:
+                self._write(pieces, answer)
+            self._say_cut([answer])
+
+    def _write(self, pieces: Iterable[str], answer: Growing) -> None:
+        """Write an answer as it grows; on a terminal no word of it is broken at the edge."""
+        wrapped = Wrapped(self.console.width, self._out) if self.console.is_terminal else None
+        try:
+            for piece in pieces:
+                answer.text += piece
+                if wrapped is None:
+                    self._out(visible(piece))
+                else:
+                    wrapped.push(visible(piece))
+        finally:
+            if wrapped is not None:
+                wrapped.rest()
+        self._out("\n")
+
+    def _out(self, text: str) -> None:
+        self.console.out(text, end="", highlight=False)
+
+    def _say_cut(self, answers: Sequence[Growing]) -> None:
+        """Say on a terminal where an answer ended only because it may not be longer; a pipe gets answers alone."""
+        if self.console.is_terminal and any(answer.cut for answer in answers):
+            limit = self.settings.max_new_tokens
+            self._say(f"({CUT_MARK} cut off after {limit} tokens: /set max_new_tokens {2 * limit})", "dim")
 
     def _side_by_side(self, question: str, answers: Sequence[Growing]) -> None:
         with Live(console=self.console, auto_refresh=False, vertical_overflow="visible") as live:
             for voice, answer in zip(self.voices, answers, strict=True):
-                with closing(self._pieces(voice, self._messages(voice, question))) as pieces:
+                with closing(self._pieces(voice, self._messages(voice, question), answer)) as pieces:
                     for piece in pieces:
                         answer.text += piece
                         live.update(self._columns(answers), refresh=True)
+        self._say_cut(answers)
 
     def _columns(self, answers: Sequence[Growing]) -> Table:
         table = Table(expand=True)
@@ -136,18 +173,21 @@ class Chat:
         table.add_row(*(Text(visible(answer.text)) for answer in answers))
         return table
 
-    def _pieces(self, voice: Voice, messages: Sequence[Message]) -> Generator[str]:
+    def _pieces(self, voice: Voice, messages: Sequence[Message], into: Growing) -> Generator[str]:
         """Yield an answer as it grows; where it cannot be shown growing, all answers at once."""
-        from ..evaluation.generate import generate, stream
+        from ..evaluation.generate import generate_answers, stream
 
         opened = self.opened
         with opened.as_base() if voice is Voice.BASE else nullcontext(opened.model) as model:
             if self.settings.streams:
-                yield from stream(model, opened.tokenizer, opened.template, messages, self.settings)
+                into.cut = yield from stream(
+                    model, opened.tokenizer, opened.template, messages, self.settings
+                )
                 return
-            answers = generate(model, opened.tokenizer, opened.template, [messages], self.settings)[0]
-        numbered = "\n".join(f"{number}. {text}" for number, text in enumerate(answers, 1))
-        yield answers[0] if len(answers) == 1 else numbered
+            answers = generate_answers(model, opened.tokenizer, opened.template, [messages], self.settings)[0]
+        into.cut = any(answer.cut for answer in answers)
+        numbered = "\n".join(f"{number}. {answer.text}" for number, answer in enumerate(answers, 1))
+        yield answers[0].text if len(answers) == 1 else numbered
 
     def _reset(self, _: str) -> None:
         for turns in self.turns.values():
@@ -179,7 +219,29 @@ class Chat:
 
     def _system(self, text: str) -> None:
         self.system = text
-        self._reset("")
+        for turns in self.turns.values():
+            turns.clear()
+        said = f"the system message is: {text}" if text else "there is no system message"
+        self._say(f"({said}; the conversation begins anew)", "dim")
+
+    def _adapter(self, name: str) -> None:
+        """Answer with another adapter, in its own conversation; raises SettingsError for one there is none of."""
+        if not self.adapters:
+            what = "this chat has one model, so there is no adapter to switch to"
+            remedy = "weitiao chat --adapter a=RUN --adapter b=RUN"
+            raise SettingsError(Problem(what, expected="several adapters of one base", remedy=remedy))
+        if not name:
+            for known, opened in self.adapters.items():
+                mark = "*" if opened is self.opened else " "
+                self._say(f"{mark} {known:<12}{opened.source.adapter or opened.source.checkpoint}")
+            return
+        if name not in self.adapters:
+            raise SettingsError(unknown_name("adapter", name, self.adapters, "/adapter"))
+        current = next(known for known, opened in self.adapters.items() if opened is self.opened)
+        self._talks[current] = self.turns
+        self.opened = self.adapters[name]
+        self.turns = self._talks.get(name) or {voice: [] for voice in Voice}
+        self._say(f"(answers with {name}, in a conversation of its own)", "dim")
 
     def _field(self, text: str) -> None:
         name, _, value = text.replace("=", " ", 1).partition(" ")
@@ -218,3 +280,5 @@ class Growing:
     """A text that grows."""
 
     text: str = ""
+    cut: bool = False
+    """Whether it ended only because it may not be longer."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 
 import click
+from click.shell_completion import CompletionItem
 
 from ..core.errors import EXIT_CODES, Problem, SettingsError, nearest, unknown_name
 from ..core.registry import Registry
 from ..core.version import VERSION
+from ._completion import SHELLS
 
 FILES: Registry[object] = Registry(__package__, "click:Command", "command")
 
@@ -31,7 +33,7 @@ class LazyCommands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command typed; raises SettingsError with the nearest name where there is none."""
-        if args and not args[0].startswith("-"):
+        if args and not args[0].startswith("-") and not ctx.resilient_parsing:
             self._require_known(args[0])
         return super().resolve_command(ctx, args)
 
@@ -44,10 +46,23 @@ class LazyCommands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, FILES.summary(name)) for name in FILES.names()])
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands that begin with what is typed; imports none."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [
+            CompletionItem(name, help=FILES.summary(name))
+            for name in FILES.names()
+            if name.startswith(incomplete)
+        ]
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the exit codes."""
+        """List the exit codes, and what makes a shell complete words."""
         with formatter.section("Exit codes"):
             formatter.write_dl([(str(code), meaning) for code, meaning in EXIT_CODES.items()])
+        with formatter.section("Words completed with Tab: a line for your shell's file"):
+            for line, file in SHELLS.values():
+                formatter.write_text(f"{line}  # {file}")
 
 
 class Command(click.Command):

@@ -2,44 +2,35 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.padding import Padding
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
 from ..core.events import Event, Listener
-from ..core.units import readable_bytes, readable_count, readable_seconds, readable_share
+from ..core.units import (
+    readable_change,
+    readable_count,
+    readable_share,
+)
 from ..core.visible import visible
+from ..evaluation.answers import CUT_MARK, marked
 from ..evaluation.verdict import lines
+from ..recipe.progress import LiveSteps, PlainSteps, Steps, number
+from ..recipe.told import before_lines, chosen_of, cost_text, evaluated_lines, perplexity
 from ._tables import make_console
 from ._transfers import Transfers
 
-PLAIN_SECONDS = 5.0
-"""The least time between two progress lines where there is no terminal."""
+LABEL_COLUMNS = 11
+"""How wide the labels of the data's summary are."""
+LABEL_STYLES = {"warning": "yellow", "error": "bold red"}
 WIDE_COLUMNS = 110
 """From this width on, the data's own answer stands beside the two others."""
-
-
-class Steps(Protocol):
-    """Shows how far the steps are."""
-
-    def start(self, event: Event) -> None:
-        """Begin to show."""
-
-    def step(self, event: Event) -> None:
-        """Show one step."""
-
-    def progress(self, event: Event) -> None:
-        """Show how far something before the steps is."""
-
-    def stop(self) -> None:
-        """Show no more."""
 
 
 class RunConsole:
@@ -56,6 +47,7 @@ class RunConsole:
             "data": self._data,
             "choices": self._choices,
             "parameters": self._parameters,
+            "chosen": self._chosen,
             "started": self._steps.start,
             "step": self._steps.step,
             "before": self._before,
@@ -86,11 +78,22 @@ class RunConsole:
             self._console.print(line, soft_wrap=isinstance(line, Text))
 
     def _stage(self, event: Event) -> None:
-        self._steps.stop()
-        self._print(Text(f"{event['text']} ...", style="dim"))
+        self._steps.stage(event["text"])
 
     def _data(self, event: Event) -> None:
-        self._print(_heading("data"), *map(Text, event.get("lines", [])))
+        self._steps.stop()
+        self._print(_heading("data"), *map(self._labelled, event.get("lines", [])))
+
+    def _labelled(self, line: str) -> RenderableType:
+        """Return a line of the data's summary; on a terminal what does not fit stands under its text, not its label."""
+        label, text = line[:LABEL_COLUMNS], line[LABEL_COLUMNS:]
+        if not self._console.is_terminal or not label.endswith(" "):
+            return Text(line)
+        table = Table.grid()
+        table.add_column(width=LABEL_COLUMNS, no_wrap=True)
+        table.add_column(overflow="fold")
+        table.add_row(Text(label, style=LABEL_STYLES.get(label.strip(), "")), Text(text))
+        return table
 
     def _choices(self, event: Event) -> None:
         self._print(_heading("chosen for this model and this data"))
@@ -107,14 +110,20 @@ class RunConsole:
             Text(f"{numbers}   ({readable_count(trainable)} of {readable_count(everything)})"),
         )
 
+    def _chosen(self, event: Event) -> None:
+        self._steps.stop()
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(overflow="fold")
+        for label, said in chosen_of(event).rows():
+            table.add_row(label.en, Text(said.en))
+        self._print(_heading("training"), table)
+
     def _before(self, event: Event) -> None:
-        if event["held_out"]:
-            loss, perplexity = (_number(event["held_out"][name]) for name in ("loss", "perplexity"))
-            self._print(Text(f"before training: held-out loss {loss}, perplexity {perplexity}"))
+        self._print(*map(Text, before_lines(event)))
 
     def _evaluated(self, event: Event) -> None:
-        loss, perplexity = _number(event["loss"]), _number(event["perplexity"])
-        self._print(Text(f"step {event['step']}: held-out loss {loss}, perplexity {perplexity}"))
+        self._print(*map(Text, evaluated_lines(event)))
 
     def _resumed(self, event: Event) -> None:
         self._print(Text(f"going on from step {event['step']}"))
@@ -123,7 +132,7 @@ class RunConsole:
         self._print(Text(event["text"]))
 
     def _note(self, event: Event) -> None:
-        self._print(Text(f"note: {event['text']}"))
+        self._console.print(Text(f"note: {event['text']}"), soft_wrap=not self._console.is_terminal)
 
     def _answers(self, event: Event) -> None:
         if event["rows"]:
@@ -139,85 +148,8 @@ class RunConsole:
         held_out = event.get("held_out") or {}
         if held_out.get("before") and held_out.get("after"):
             self._print(_heading("on held-out data"), scores_table(held_out["before"], held_out["after"]))
-        peak = readable_bytes(event["peak_memory_bytes"])
-        self._print(
-            _heading(self._kind),
-            *map(Text, self._verdict_lines),
-            Text(f"in {readable_seconds(event['seconds'])}, at most {peak} of memory"),
-        )
+        self._print(_heading(self._kind), *map(Text, self._verdict_lines), Text(cost_text(event)))
         self._print(*where_it_lies(event["out"], event["adapter"]))
-
-
-class LiveSteps:
-    """A bar that moves."""
-
-    def __init__(self, console: Console) -> None:
-        self._progress = Progress(
-            BarColumn(bar_width=None),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TextColumn("{task.fields[numbers]}"),
-            console=console,
-            expand=True,
-        )
-        self._task: TaskID | None = None
-
-    def start(self, event: Event) -> None:
-        """Show the bar, beginning at the step a resumed run goes on from."""
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(
-            "steps", total=event["steps"], completed=event["step"], numbers=""
-        )
-        self._progress.start()
-
-    def step(self, event: Event) -> None:
-        """Move the bar."""
-        if self._task is not None:
-            self._progress.update(self._task, completed=event["step"], numbers=_short_numbers(event))
-
-    def progress(self, event: Event) -> None:
-        """Move a bar of its own, which the steps' bar takes the place of."""
-        if self._task is None:
-            self._task = self._progress.add_task("", total=event["total"], numbers="")
-            self._progress.start()
-        self._progress.update(self._task, completed=event["done"], numbers=_time_left(event), refresh=True)
-
-    def stop(self) -> None:
-        """Leave the bar standing as it is."""
-        self._progress.stop()
-
-
-class PlainSteps:
-    """A line every few seconds."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._next_seconds = 0.0
-
-    def start(self, event: Event) -> None:
-        """Say how many steps there are; the first of them is shown."""
-        self._next_seconds = 0.0
-        self._print(f"{event['steps']} steps, written to {event['out']}")
-
-    def step(self, event: Event) -> None:
-        """Show a step, unless the last line is a moment ago; the last step always."""
-        now_seconds = time.monotonic()
-        if now_seconds >= self._next_seconds or event["step"] == event["steps"]:
-            self._next_seconds = now_seconds + PLAIN_SECONDS
-            self._print(f"step {event['step']}/{event['steps']}  {_short_numbers(event)}")
-
-    def progress(self, event: Event) -> None:
-        """Show a share and the time left, unless the last line is a moment ago."""
-        now_seconds = time.monotonic()
-        if now_seconds >= self._next_seconds:
-            self._next_seconds = now_seconds + PLAIN_SECONDS
-            self._print(f"{100 * event['done'] / event['total']:.0f}%  {_time_left(event)}")
-
-    def stop(self) -> None:
-        """Do nothing: a line is complete as it is."""
-
-    def _print(self, text: str) -> None:
-        self._console.print(Text(text), soft_wrap=True)
 
 
 @contextmanager
@@ -232,29 +164,41 @@ def run_console(console: Console | None = None) -> Iterator[Listener]:
         drawing.close()
 
 
-def answers_table(rows: Sequence[Mapping[str, str]], width: int) -> RenderableType:
-    """Return the answers before and after side by side, each under its question, with the data's where it fits."""
-    return Group(*(_one_answer(row, with_reference=width >= WIDE_COLUMNS) for row in rows))
+def answers_table(rows: Sequence[Mapping[str, Any]], width: int) -> RenderableType:
+    """Return the answers before and after side by side, each under its question, with the data's where it has one.
+
+    On a narrow terminal the data's answer stands below the two others.
+    """
+    cut = any(row.get("before_cut") or row.get("after_cut") for row in rows)
+    note = [Text(f"{CUT_MARK} cut off: evaluate.generation.max_new_tokens", style="dim")] if cut else []
+    return Group(*(_one_answer(row, beside=width >= WIDE_COLUMNS) for row in rows), *note)
 
 
-def _one_answer(row: Mapping[str, str], *, with_reference: bool) -> RenderableType:
+def _one_answer(row: Mapping[str, Any], *, beside: bool) -> RenderableType:
     headings = {"before": "before", "after": "after"}
-    if with_reference and row["reference"]:
-        headings["reference"] = "the data's answer"
+    texts = {key: _answer(row[key], bool(row.get(f"{key}_cut"))) for key in headings}
+    reference = visible(row["reference"])
+    if reference and beside:
+        headings["reference"], texts["reference"] = "the data's answer", reference
     table = Table(expand=True)
     for key, heading in headings.items():
         table.add_column(heading, ratio=1, overflow="fold", style="green" if key == "after" else "")
     # As Text, so that no markup is read in what a model says.
-    table.add_row(*(Text(visible(row[key]) or "(nothing)") for key in headings))
-    return Group(Text(f"? {visible(row['question'])}", style="bold"), table)
+    table.add_row(*(Text(texts[key]) for key in headings))
+    below = [Padding(Text(f"the data's answer: {reference}"), (0, 2))] if reference and not beside else []
+    return Group(Text(f"? {visible(row['question'])}", style="bold"), table, *below)
+
+
+def _answer(text: str, cut: bool) -> str:
+    return marked(visible(text), cut) or "(nothing)"
 
 
 def scores_table(before: Mapping[str, float], after: Mapping[str, float]) -> Table:
     """Return the held-out loss and perplexity before and after."""
     table = Table("", "before", "after", "change")
-    for name in ("loss", "perplexity"):
+    for name, write in (("loss", number), ("perplexity", perplexity)):
         old, new = before[name], after[name]
-        table.add_row(name, _number(old), _number(new), f"{100 * (new - old) / old:+.1f}%" if old else "")
+        table.add_row(name, write(old), write(new), readable_change(old, new))
     return table
 
 
@@ -278,26 +222,6 @@ def _heading(text: str) -> RenderableType:
     return Group(Text(), Rule(Text(text, style="bold"), align="left"))
 
 
-def _short_numbers(event: Event) -> str:
-    """Return loss, speed, time left and memory of a step, short enough for 80 columns beside a bar."""
-    parts = [
-        f"loss {_number(event['loss'], 3)}",
-        f"{event['tokens_per_second']:.0f} tok/s",
-        _time_left(event),
-        readable_bytes(event["memory_bytes"]),
-    ]
-    gpu_bytes = event.get("gpu_memory_bytes")
-    return "  ".join([*parts, f"GPU {readable_bytes(gpu_bytes)}"] if gpu_bytes else parts)
-
-
-def _time_left(event: Event) -> str:
-    return f"{readable_seconds(event['seconds_left'])} left"
-
-
 def _short(value: float | str) -> str:
     """Return a setting's value as it is typed."""
     return value if isinstance(value, str) else f"{value:g}"
-
-
-def _number(value: Any, digits: int = 4) -> str:  # noqa: ANN401  (a number, or the name of one that is not finite)
-    return f"{value:.{digits}f}" if isinstance(value, float | int) else str(value)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,21 +16,33 @@ from ..core.errors import Problem, SettingsError, raise_all
 from ..core.settings import parse_settings
 from ..evaluation.settings import GenerationSettings
 from ._commands import Command
+from ._completion import models
 from ._options import BASE_HELP, FORCE_HELP, given, hub_option, options_of
 
 if TYPE_CHECKING:
+    from ..evaluation.opened import Opened
     from ..models.hubs import HubName
     from ._chat import Chat
 
 EPILOG = """
 \b
-In the chat: /reset, /base, /both, /system TEXT, /field NAME VALUE, /set NAME VALUE, /help, /exit.
-Ctrl-C stops an answer, Ctrl-D ends the chat. A pipe may ask one question a line.
+In the chat: /reset, /base, /both, /system TEXT, /adapter NAME, /field NAME VALUE,
+/set NAME VALUE, /help, /exit.
+Ctrl-C stops an answer; exit, quit or Ctrl-D ends the chat. A pipe may ask one question a line.
+
+Several adapters of one base: weitiao chat --adapter a=RUN --adapter b=RUN
 """
 
 
 @click.command(cls=Command, epilog=EPILOG)
-@click.argument("run")
+@click.argument("run", required=False, shell_complete=models)
+@click.option(
+    "--adapter",
+    "adapters",
+    metavar="NAME=RUN",
+    multiple=True,
+    help="An adapter to switch to with /adapter NAME; all on one base. May be repeated, in the place of RUN.",
+)
 @click.option("--both", is_flag=True, help="Answer each question before and after training.")
 @click.option("--system", metavar="TEXT", default="", help="The system message to begin with.")
 @click.option(
@@ -43,7 +57,8 @@ Ctrl-C stops an answer, Ctrl-D ends the chat. A pipe may ask one question a line
 @click.option("--force", is_flag=True, help=FORCE_HELP)
 @options_of(GenerationSettings)
 def command(
-    run: str,
+    run: str | None,
+    adapters: tuple[str, ...],
     both: bool,
     system: str,
     fields: tuple[str, ...],
@@ -54,15 +69,16 @@ def command(
 ) -> None:
     """Talk to what RUN trained; RUN may also be an adapter's folder or any model's name."""
     settings = parse_settings(GenerationSettings, given(options))
-    from ..evaluation.opened import locate, open_source
+    named = _named(run, adapters)
+    beside = _beside(fields)
+    opened = _opened(run, named, base, force, hub)
     from ._chat import Chat
     from ._tables import make_console
-    from ._transfers import download_shown
 
-    source = locate(run, base, force, hub)
-    download_shown(source.trained or source.base)
-    chat = Chat(open_source(source), settings, make_console(), system=system, fields=_beside(fields))
-    for note in chat.opened.notes:
+    first = next(iter(opened.values()))
+    others = opened if named else {}
+    chat = Chat(first, settings, make_console(), system=system, fields=beside, adapters=others)
+    for note in dict.fromkeys(note for one in opened.values() for note in one.notes):
         chat.console.print(f"note: {note}", style="dim", markup=False, soft_wrap=True)
     if given_beside := chat.opened.source.wording.beside_a_question:
         note = f"/field NAME VALUE gives beside a question: {given_beside}"
@@ -70,7 +86,7 @@ def command(
     if both:
         chat.take("/both")
     if sys.stdin.isatty():
-        chat.console.print("/help lists the commands; Ctrl-D ends", style="dim")
+        chat.console.print("/help lists the commands; exit or Ctrl-D ends", style="dim")
     for line in _lines(chat):
         chat.take(line)
         if chat.ended:
@@ -85,6 +101,51 @@ def _beside(fields: Sequence[str]) -> dict[str, str]:
         [Problem("a field has the form NAME=VALUE", one, "for example task=translate") for one in bad],
     )
     return {name: value for name, _, value in (one.partition("=") for one in fields)}
+
+
+def _named(run: str | None, adapters: Sequence[str]) -> dict[str, str]:
+    """Return the runs of --adapter by name; raises SettingsError with all that is wrong with them and RUN."""
+    pairs = [(name, path) if path else (Path(name).name, name) for name, _, path in map(_parted, adapters)]
+    problems = [
+        Problem(f"two adapters are called {name}", f"--adapter {name}=...", "names of their own")
+        for name, count in Counter(name for name, _ in pairs).items()
+        if count > 1
+    ]
+    if run is not None and adapters:
+        remedy = " ".join(f"--adapter {name}={path}" for name, path in [(Path(run).name, run), *pairs])
+        what = "RUN and --adapter are given together"
+        problems.append(Problem(what, run, "one of the two", f"weitiao chat {remedy}"))
+    if run is None and not adapters:
+        what = "nothing to talk to is named"
+        problems.append(Problem(what, expected="a run, an adapter or a model", remedy="weitiao chat RUN"))
+    raise_all(SettingsError, problems)
+    return dict(pairs)
+
+
+def _parted(adapter: str) -> tuple[str, str, str]:
+    """Part NAME=RUN; a path may hold an equals sign of its own."""
+    return (adapter, "", "") if Path(adapter).exists() else adapter.partition("=")
+
+
+def _opened(
+    run: str | None, named: Mapping[str, str], base: str | None, force: bool, hub: HubName | None
+) -> dict[str, Opened]:
+    """Open what is to answer, by name, showing how far a download is, and that it is loaded."""
+    from ..evaluation.opened import locate, open_source
+    from ..evaluation.several import open_several
+    from ..models.resolve import convert_first
+    from ._tables import make_console
+    from ._transfers import download_shown
+    from ._waiting import waiting
+
+    given = named or {run or "": run or ""}
+    sources = {name: locate(path, base, force, hub) for name, path in given.items()}
+    first = next(iter(sources.values()))
+    download_shown(first.trained or first.base)
+    with waiting(make_console(stderr=True)) as stage:
+        convert_first(first.base.name, stage)
+        stage(f"loading {', '.join(named) or run}")
+        return open_several(sources) if named else {name: open_source(one) for name, one in sources.items()}
 
 
 def _lines(chat: Chat) -> Iterator[str]:

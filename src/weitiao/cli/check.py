@@ -19,6 +19,7 @@ from ..core.errors import DataError, Problem, SettingsError, nearest, raise_all
 from ..data.gate_words import LANGUAGES, Language, say
 from ..models.settings import ModelSettings
 from ._commands import Command
+from ._completion import models, run_file_or_setting
 from ._options import help_of, hub_option
 
 if TYPE_CHECKING:
@@ -46,8 +47,10 @@ QUIET_SECONDS, TERMINAL_SECONDS, PLAIN_SECONDS = 2.0, 0.2, 10.0
 
 
 @click.command(cls=Command, epilog=EPILOG)
-@click.argument("words", nargs=-1, metavar="DATA... | RUN.yaml [KEY=VALUE]...")
-@click.option("--model", metavar="MODEL", help=help_of(ModelSettings, "name"))
+@click.argument(
+    "words", nargs=-1, metavar="DATA... | RUN.yaml [KEY=VALUE]...", shell_complete=run_file_or_setting
+)
+@click.option("--model", metavar="MODEL", shell_complete=models, help=help_of(ModelSettings, "name"))
 @hub_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 @click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Write the report as one page.")
@@ -212,7 +215,12 @@ def _load(model: ModelSettings | None) -> tuple[PreTrainedTokenizerBase | None, 
     if model is None:
         return None, None
     from ..models.load import load_generation_config, load_tokenizer
+    from ..models.resolve import convert_first
+    from ._tables import make_console
+    from ._waiting import waiting
 
+    with waiting(make_console(stderr=True)) as stage:
+        convert_first(model.name, stage)
     return load_tokenizer(model), load_generation_config(model)
 
 

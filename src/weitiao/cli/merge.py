@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ._commands import Command
+from ._completion import folders
 from ._options import BASE_HELP, FORCE_HELP, hub_option
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("run")
+@click.argument("run", shell_complete=folders)
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--base", metavar="MODEL", help=BASE_HELP)
 @hub_option
@@ -28,12 +29,14 @@ def command(run: str, out: Path, base: str | None, hub: HubName | None, force: b
     from ..serving.merge import merge_run
     from ._tables import make_console
     from ._transfers import download_shown
+    from ._waiting import waiting
 
     console = make_console()
-    console.print(f"merging {run} and reading it back to compare", markup=False, soft_wrap=True)
     source = locate(run, base, force, hub)
     download_shown(source.trained or source.base)
-    merged = merge_run(run, out, base=base, allow_other_base=force, hub=hub)
+    with waiting(console) as stage:
+        stage(f"merging {run} and reading it back to compare")
+        merged = merge_run(run, out, base=base, allow_other_base=force, hub=hub)
     for note in merged.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     found = merged.comparison

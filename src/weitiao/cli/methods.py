@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ._commands import Command
+from ._completion import methods
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -29,7 +30,7 @@ OF_WHAT = "Share: of Llama-3.1-8B's parameters, with default settings. Memory: b
 
 
 @click.command(cls=Command)
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=methods)
 def command(name: str | None) -> None:
     """List the training methods, or explain the one NAMEd."""
     if name is None:

@@ -10,6 +10,7 @@ import click
 from ..core.errors import Problem, SettingsError
 from ..data.settings import SourceSettings
 from ..models.settings import ModelSettings
+from . import _completion
 from ._commands import Command
 from ._options import FORCE_HELP, given, help_of, hub_option
 
@@ -39,12 +40,25 @@ class TrainCommand(Command):
 
 
 @click.command(cls=TrainCommand, epilog=EPILOG)
-@click.argument("words", nargs=-1, metavar="[RUN.yaml] [KEY=VALUE]...")
-@click.option("--model", metavar="MODEL", help=help_of(ModelSettings, "name"))
-@click.option(
-    "--data", metavar="DATA", multiple=True, help=help_of(SourceSettings, "path") + " May be repeated."
+@click.argument(
+    "words", nargs=-1, metavar="[RUN.yaml] [KEY=VALUE]...", shell_complete=_completion.run_file_or_setting
 )
-@click.option("--method", metavar="METHOD", help="What is trained: a name that `weitiao methods` lists.")
+@click.option(
+    "--model", metavar="MODEL", shell_complete=_completion.models, help=help_of(ModelSettings, "name")
+)
+@click.option(
+    "--data",
+    metavar="DATA",
+    multiple=True,
+    shell_complete=_completion.files,
+    help=help_of(SourceSettings, "path") + " May be repeated.",
+)
+@click.option(
+    "--method",
+    metavar="METHOD",
+    shell_complete=_completion.methods,
+    help="What is trained: a name that `weitiao methods` lists.",
+)
 @click.option("--out", metavar="RUN", help="The run's folder, new or empty.")
 @click.option(
     "--resume",

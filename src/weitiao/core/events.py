@@ -52,6 +52,41 @@ class EventLog:
             self._file = None
 
 
+SECONDS_BEFORE_PROGRESS, SECONDS_BETWEEN_PROGRESS = 1.0, 1.0
+"""When progress is first told of, and how often from then on."""
+
+
+class Progress:
+    """Tells of how far something is, once it takes longer than a moment, as `progress` events."""
+
+    def __init__(self, emit: Callable[..., None], clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin now; `emit` takes the event's name and its fields."""
+        self._emit, self._clock = emit, clock
+        self._began = clock()
+        self._next = self._began + SECONDS_BEFORE_PROGRESS
+        self._told = False
+
+    def __call__(self, done: float, total: float) -> None:
+        """Take notice of how much is done, of how much; the end is told of where anything was."""
+        if not (self._told if done >= total else self._is_due()):
+            return
+        self._told = done < total
+        left = (self._clock() - self._began) * (total - done) / done if done else 0.0
+        self._emit("progress", done=done, total=total, seconds_left=left)
+
+    def counted(self, done: int) -> None:
+        """Take notice of how much is done, where the end is not known."""
+        if self._is_due():
+            self._emit("progress", done=done, total=None)
+
+    def _is_due(self) -> bool:
+        now = self._clock()
+        if now < self._next:
+            return False
+        self._next = now + SECONDS_BETWEEN_PROGRESS
+        return True
+
+
 def _opened_privately(path: Path) -> int:
     """Open a file for reading and appending; events quote answers, so only their owner may read them."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, PRIVATE_FILE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 def readable_bytes(size_bytes: float) -> str:
     """Write a size in binary units: 1536 -> '1.5 KiB'."""
@@ -28,5 +30,41 @@ def readable_seconds(seconds: float) -> str:
 
 
 def readable_share(part: float, whole: float) -> str:
-    """Write a share in percent with four digits after the point: (1, 8) -> '12.5000%'."""
-    return f"{100 * part / whole:.4f}%" if whole else "0.0000%"
+    """Write a share in percent with three significant digits: (1, 8) -> '12.5%', (1, 300_000) -> '0.000333%'."""
+    return f"{significant(100 * part / whole)}%" if whole else "0%"
+
+
+def significant(number: float, digits: int = 3) -> str:
+    """Write a number with so many significant digits, without an exponent where it has few zeros: 20.0855 -> '20.1'.
+
+    What is not finite is written as its name.
+    """
+    if not math.isfinite(number) or number == 0 or not 1e-6 <= abs(number) < 1e9:
+        return f"{number:.{digits}g}"
+    places = digits - 1 - math.floor(math.log10(abs(number)))
+    written = f"{round(number, places):,.{max(0, places)}f}"
+    return written.rstrip("0").rstrip(".") if "." in written else written
+
+
+def readable_loss(loss: float) -> str:
+    """Write a loss in nats with three digits after the point, and two significant ones where it is near 0."""
+    return f"{loss:.3f}" if not abs(loss) < 0.01 or loss == 0 else significant(loss, 2)
+
+
+def readable_change(old: float, new: float) -> str:
+    """Write by how much a number changed, in percent with two significant digits: (4.0, 3.0) -> '-25%'.
+
+    Nothing where there is no such share: the old number is 0 or one of the two is not finite.
+    """
+    if not old or not math.isfinite(old) or not math.isfinite(new):
+        return ""
+    percent = 100 * (new - old) / old
+    return f"{'+' if percent > 0 else ''}{significant(percent, 2)}%"
+
+
+def readable_rate(rate: float) -> str:
+    """Write a learning rate as a person types it: 0.0002 -> '2e-4', 0.5 -> '0.5'."""
+    if rate == 0 or not 1e-12 < rate < 0.01:
+        return f"{rate:g}"
+    mantissa, _, exponent = f"{rate:.6e}".partition("e")
+    return f"{float(mantissa):g}e{int(exponent)}"

@@ -15,6 +15,7 @@ from ..core.errors import Problem, SettingsError
 from ..core.files import write_atomic
 from ..core.units import readable_count
 from ..core.visible import visible
+from .checks._kinds import CONTROL
 from .coloured import Sample, Samples, Token
 from .gate import Gate
 from .gate_words import CHECKS, FACTS, Language, both, called
@@ -194,6 +195,20 @@ def token_class(token: Token) -> str:
     return " ".join(name for name, holds in kinds.items() if holds)
 
 
+def whole(value: object) -> object:
+    """Return a text in which control tokens are marked up as one sign each, so that no line ends within one."""
+    from markupsafe import Markup, escape
+
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    parts, at = [], 0
+    for found in CONTROL.finditer(value):
+        parts += [escape(visible(value[at : found.start()])), Markup('<span class="whole">')]
+        parts += [escape(visible(found[0])), Markup("</span>")]
+        at = found.end()
+    return Markup("").join([*parts, escape(visible(value[at:]))]) if at else value
+
+
 def token_text(token: Token) -> str:
     """Return a token's text with line ends and tabs visible."""
     return token.text.replace("\r", "␍").replace("\n", "↵\n").replace("\t", "→\t")
@@ -228,6 +243,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["whole"] = whole
     made.globals |= {
         "both": both,
         "reason_zh": reason_zh,

@@ -3,22 +3,27 @@ report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..core.said import Said
 from ..core.units import readable_count, readable_share
+from .formats._choosing import grades
 from .reason_words import reason_zh
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .checks._base import Finding
     from .gate import Gate
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
+PLACES = 2
+"""How many places of a warning are named."""
+SEVERITIES_ZH = {"error": "错误", "warning": "警告"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class Summary:
     """What else a person should know."""
     replay: Said | None = None
     """The general rows that are mixed into training, and what they cost."""
+    warnings: list[tuple[str, str, str]] = field(default_factory=list)
+    """(severity, English, Chinese) of what the checks warn of, and of errors that a person has accepted."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -81,13 +88,15 @@ class Summary:
             how = f"{self.turns_left_out} early turns left out, {self.answers_shortened} answers shortened"
             lines.append(f"cut        {self.cut} to fit data.max_length ({how})")
         if self.duplicates:
-            lines.append(f"equal      {self.duplicates} rows are equal to another row")
+            rows = "row is" if self.duplicates == 1 else "rows are"
+            lines.append(f"equal      {self.duplicates} {rows} equal to another row")
         if self.replay:
             lines.append(f"replay     {self.replay.en}")
-        return lines + [f"note       {note}" for note in self.notes]
+        lines += [f"note       {note}" for note in self.notes]
+        return lines + [f"{severity:<11}{en}" for severity, en, _ in self.warnings]
 
     def lines_zh(self) -> list[str]:
-        """Return the same in Chinese; notes stay as the checks word them."""
+        """Return the same in Chinese; notes stay as they are worded."""
         formats = "、".join(f"{name} {count} 条" for name, count in self.formats.items())
         lengths = "，".join(f"{name} {length}" for name, length in self.length_tokens.items())
         trained = f"{readable_count(self.tokens)} 中训练 {readable_count(self.trained_tokens)}"
@@ -106,7 +115,8 @@ class Summary:
             lines.append(f"重复：{self.duplicates} 条与其他数据相同")
         if self.replay:
             lines.append(f"回放：{self.replay.zh}")
-        return lines + [f"说明：{note}" for note in self.notes]
+        lines += [f"说明：{note}" for note in self.notes]
+        return lines + [f"{SEVERITIES_ZH[severity]}：{zh}" for severity, _, zh in self.warnings]
 
 
 def summary_of(gate: Gate, train_E: NDArray[np.int64], held_out_E: NDArray[np.int64]) -> Summary:
@@ -130,7 +140,8 @@ def summary_of(gate: Gate, train_E: NDArray[np.int64], held_out_E: NDArray[np.in
         tokens=round(float((store.lengths_E[train_E] * draws).sum())),
         trained_tokens=round(float((store.trained_E[train_E] * draws).sum())),
         length_tokens=length_quantiles(store.lengths_E),
-        notes=[*tally.notes, *_notes(gate)],
+        notes=[*tally.notes, *_unused(gate, lambda name: not grades(name))],
+        warnings=[*_grading(gate), *_warnings(gate)],
     )
 
 
@@ -141,18 +152,38 @@ def _duplicates(gate: Gate) -> int:
     return len(keys) - len(np.unique(keys, axis=0)) if len(keys) else 0
 
 
-def _notes(gate: Gate) -> list[str]:
-    """Return what a person should know: columns that are not used, placeholders that stay, what the checks warn of."""
-    placeholders = [
-        f"{{{{{name}}}}} stands {count} times in the text as it is; fill it with data.fill.{name}=..."
-        for name, count in gate.tally.unfilled.items()
+def _unused(gate: Gate, is_meant: Callable[[str], bool]) -> list[str]:
+    """Return a line a source with those unused columns that are meant."""
+    found = {
+        source: {name: count for name, count in counts.items() if is_meant(name)}
+        for source, counts in gate.tally.unused.items()
+    }
+    return [f"{source}: not used: {counted(counts)}" for source, counts in found.items() if counts]
+
+
+def _grading(gate: Gate) -> list[tuple[str, str, str]]:
+    """Return a warning a source of columns that grade or choose rows and are not used."""
+    lines = _unused(gate, grades)
+    return [("warning", line, line.replace("not used", "未使用")) for line in lines]
+
+
+def _warnings(gate: Gate) -> list[tuple[str, str, str]]:
+    """Return what the checks warn of and the lines above do not say, and the errors that are accepted."""
+    told = [one for one in gate.findings if one.severity != "note" and not one.in_summary]
+    return [
+        (
+            finding.severity,
+            f"{finding.what} ({_rows(finding)}): {finding.fix or 'see weitiao check'}",
+            f"{finding.what_zh}（{finding.count} 条：{'、'.join(finding.places[:PLACES])}）："
+            f"{finding.fix_zh or '见 weitiao check'}",
+        )
+        for finding in told
     ]
-    unused = [f"{source}: not used: {counted(counts)}" for source, counts in gate.tally.unused.items()]
-    return [*unused, *placeholders] + [
-        f"{finding.what} ({finding.count} rows: {', '.join(finding.places[:2])}): {finding.fix}; see weitiao check"
-        for finding in gate.findings
-        if finding.severity == "warning"
-    ]
+
+
+def _rows(finding: Finding) -> str:
+    rows = f"{finding.count} row{'' if finding.count == 1 else 's'}"
+    return ": ".join(filter(None, (rows, ", ".join(finding.places[:PLACES]))))
 
 
 def counted(counts: Mapping[str, int]) -> str:

@@ -98,6 +98,7 @@ class Training:
             self.save()
             if ranks.any(stop.requested()):
                 raise stop.stopped(str(self.checkpoints.parent))
+        self._say_why_it_ended()
         self._take_best()
         return self.progress
 
@@ -180,6 +181,17 @@ class Training:
         """Return whether the held-out loss has not gained for as long as the settings wait."""
         patience = self.settings.early_stopping_patience
         return isinstance(patience, int) and self.progress.looks_without_gain >= patience
+
+    def _say_why_it_ended(self) -> None:
+        """Say where the run ended before its last step: only a held-out loss that does not fall ends one."""
+        step, total = self.progress.step, self.plan.total_steps
+        if step < total:
+            looks = self.progress.looks_without_gain
+            waited = "one look" if looks == 1 else f"{looks} looks"
+            text = (
+                f"stopped early, after {step} of {total} steps: {waited} at the held-out loss brought no gain"
+            )
+            self.log.emit("note", text=f"{text} (train.early_stopping_patience)")
 
     def _save_is_due(self) -> bool:
         step, every = self.progress.step, self.settings.save_every

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from ..data.template import Template
+    from .generate import Generated, OnProgress
 
 
 class EvaluateSettings(Settings):
@@ -30,6 +31,15 @@ class EvaluateSettings(Settings):
     """How many held-out rows are asked where no questions are given; 0 asks none."""
     generation: GenerationSettings = GenerationSettings(max_new_tokens=96)
     """How the answers are generated."""
+
+
+CUT_MARK = "[…]"
+"""Stands behind an answer that ended only because it may not be longer."""
+
+
+def marked(text: str, cut: bool) -> str:
+    """Return an answer with a mark behind it where it was cut."""
+    return f"{text} {CUT_MARK}" if cut else text
 
 
 @dataclass(frozen=True)
@@ -53,8 +63,12 @@ class Answer:
     reference: str
     before: str
     after: str
+    before_cut: bool = False
+    """Whether the base's answer ended only because it may not be longer."""
+    after_cut: bool = False
+    """The same of the trained model's."""
 
-    def as_fields(self) -> dict[str, str]:
+    def as_fields(self) -> dict[str, Any]:
         """Return it as an event holds it."""
         return asdict(self)
 
@@ -73,18 +87,23 @@ def answer_questions(
     questions: Sequence[Question],
     settings: GenerationSettings,
     should_stop: Callable[[], bool] | None = None,
-) -> list[str]:
-    """Return the (first) answer to each question, stripped of blanks around it; raises as `generate`."""
-    from .generate import generate, never
+    on_progress: OnProgress | None = None,
+) -> list[Generated]:
+    """Return the (first) answer to each question, stripped of blanks around it; raises as `generate_answers`."""
+    from .generate import Generated, generate_answers, never, untold
 
     messages = [question.messages for question in questions]
-    answers = generate(model, tokenizer, template, messages, settings, should_stop or never)
-    return [own[0].strip() for own in answers]
+    answers = generate_answers(
+        model, tokenizer, template, messages, settings, should_stop or never, on_progress or untold
+    )
+    return [Generated(own[0].text.strip(), own[0].cut) for own in answers]
 
 
-def before_after(questions: Sequence[Question], before: Sequence[str], after: Sequence[str]) -> list[Answer]:
+def before_after(
+    questions: Sequence[Question], before: Sequence[Generated], after: Sequence[Generated]
+) -> list[Answer]:
     """Put the two answers to each question side by side; raises ValueError where their numbers differ."""
     return [
-        Answer(question.text, question.reference, old, new)
+        Answer(question.text, question.reference, old.text, new.text, old.cut, new.cut)
         for question, old, new in zip(questions, before, after, strict=True)
     ]

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ..core.events import Event
+from ..core.units import significant
 
 Point = tuple[int, float]
 """(step, loss)"""
@@ -11,6 +15,71 @@ Point = tuple[int, float]
 WIDTH, HEIGHT = 640, 260
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 16, 36
 TRAIN_COLOUR, HELD_OUT_COLOUR = "#2563eb", "#ea580c"
+LOSS_MARKS, STEP_MARKS = 5, 8
+"""About how many marks an axis has."""
+ROUND = (1, 2, 2.5, 5, 10)
+ROUND_STEPS = (1, 2, 5, 10)
+"""What a distance between two marks is, times a power of ten."""
+
+
+def held_out_points(events: Iterable[Event]) -> list[Point]:
+    """Return the held-out loss by step, from the events of a run: step 0 is the model before training.
+
+    A loss that is not finite is NaN.
+    """
+    points: dict[int, float] = {}
+    for event in events:
+        if event["event"] == "before" and event["held_out"]:
+            points[0] = _number(event["held_out"]["loss"])
+        elif event["event"] == "evaluated":
+            points[event["step"]] = _number(event["loss"])
+    return sorted(points.items())
+
+
+def _number(value: object) -> float:
+    """Return a number of an event, which names those that are not finite."""
+    return float(value) if isinstance(value, float | int) else math.nan
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A range of numbers on a stretch of the picture, with marks at round ones."""
+
+    low: float
+    high: float
+    start: float
+    """Where the lowest number lies, in pixels."""
+    end: float
+    """Where the highest one lies."""
+    marks: tuple[float, ...]
+
+    def __call__(self, value: float) -> float:
+        """Return where a number lies, in pixels."""
+        return self.start + (self.end - self.start) * (value - self.low) / (self.high - self.low)
+
+
+def loss_axis(losses: Sequence[float]) -> Axis:
+    """Return the vertical axis: from zero (or a negative loss) to the first mark that no loss is above."""
+    marks = round_marks(min(0.0, *losses), max(losses), LOSS_MARKS)
+    return Axis(marks[0], marks[-1], HEIGHT - BOTTOM, TOP, marks)
+
+
+def step_axis(steps: Sequence[int]) -> Axis:
+    """Return the horizontal axis: from step 0 to the last step, with the marks between."""
+    last = max(1, *steps)
+    marks = tuple(mark for mark in round_marks(0, last, STEP_MARKS, ROUND_STEPS) if mark <= last)
+    return Axis(0, last, LEFT, WIDTH - RIGHT, marks)
+
+
+def round_marks(low: float, high: float, count: int, rounds: Sequence[float] = ROUND) -> tuple[float, ...]:
+    """Return about `count` equally spaced round numbers, at least two, of which the outer ones enclose low to high."""
+    span = (high - low) or abs(high) or 1.0
+    power = 10.0 ** math.floor(math.log10(span / count))
+    distance = next(power * factor for factor in rounds if power * factor * count >= span * (1 - 1e-9))
+    if rounds is ROUND_STEPS:
+        distance = max(1.0, distance)
+    first, last = math.floor(low / distance + 1e-9), math.ceil(high / distance - 1e-9)
+    return tuple(n * distance for n in range(first, max(last, first + 1) + 1))
 
 
 def curve_svg(losses: Sequence[Point], held_out: Sequence[Point], labels: tuple[str, str, str]) -> str:
@@ -22,13 +91,13 @@ def curve_svg(losses: Sequence[Point], held_out: Sequence[Point], labels: tuple[
     points = [*losses, *held_out]
     if not points:
         return _document([])
-    x, y = _scale_x(points), _scale_y(points)
+    steps, values = [step for step, _ in points], [loss for _, loss in points]
+    x, y = step_axis(steps), loss_axis(values)
     line = " ".join(f"{x(step):.1f},{y(loss):.1f}" for step, loss in losses)
-    parts = [*_axes(points, y, labels[2]), _legend(labels)]
+    parts = [*_loss_marks(y), *_step_marks(x, labels[2]), _legend(labels)]
     parts.append(f'<polyline points="{line}" fill="none" stroke="{TRAIN_COLOUR}" stroke-width="1.5"/>')
     parts += [
-        f'<circle cx="{x(step):.1f}" cy="{y(loss):.1f}" r="4" fill="{HELD_OUT_COLOUR}"/>'
-        for step, loss in held_out
+        _dot(x(step), y(loss), f"{labels[2]} {step}: {significant(loss, 4)}") for step, loss in held_out
     ]
     return _document(parts)
 
@@ -37,30 +106,28 @@ def _finite(points: Sequence[Point]) -> list[Point]:
     return [(step, loss) for step, loss in points if math.isfinite(loss)]
 
 
-def _scale_x(points: Sequence[Point]) -> Callable[[float], float]:
-    first, last = min(step for step, _ in points), max(step for step, _ in points)
-    return lambda step: LEFT + (WIDTH - LEFT - RIGHT) * (step - first) / ((last - first) or 1)
+def _dot(x: float, y: float, title: str) -> str:
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{HELD_OUT_COLOUR}"><title>{title}</title></circle>'
 
 
-def _scale_y(points: Sequence[Point]) -> Callable[[float], float]:
-    highest = max(loss for _, loss in points) or 1.0
-    return lambda loss: HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * loss / highest
-
-
-def _axes(points: Sequence[Point], y: Callable[[float], float], axis_label: str) -> list[str]:
-    """Return grid lines at zero, half and all of the highest loss, and the first and last step."""
-    highest = max(loss for _, loss in points) or 1.0
-    first, last = min(step for step, _ in points), max(step for step, _ in points)
+def _loss_marks(y: Axis) -> list[str]:
+    """Return a grid line at each mark, with its loss."""
     parts = []
-    for loss in (0.0, highest / 2, highest):
+    for loss in y.marks:
         at = y(loss)
         parts.append(f'<line x1="{LEFT}" y1="{at:.1f}" x2="{WIDTH - RIGHT}" y2="{at:.1f}" stroke="#d4d4d8"/>')
-        parts.append(_text(LEFT - 8, at + 4, f"{loss:.3g}", "end"))
-    bottom = HEIGHT - BOTTOM + 18
-    parts.append(_text(LEFT, bottom, str(first), "start"))
-    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, bottom, axis_label, "middle"))
-    parts.append(_text(WIDTH - RIGHT, bottom, str(last), "end"))
+        parts.append(_text(LEFT - 8, at + 4, significant(loss), "end"))
     return parts
+
+
+def _step_marks(x: Axis, label: str) -> list[str]:
+    """Return the marks' steps, the last with what is counted before it."""
+    texts = [f"{round(step):,}" for step in x.marks]
+    texts[-1] = f"{label} {texts[-1]}"
+    return [
+        _text(x(mark), HEIGHT - BOTTOM + 18, text, "end" if mark == x.high else "middle")
+        for mark, text in zip(x.marks, texts, strict=True)
+    ]
 
 
 def _legend(labels: tuple[str, str, str]) -> str:

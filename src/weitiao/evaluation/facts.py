@@ -8,6 +8,7 @@ from typing import Any
 
 from ..core.said import Said
 from .answers import Answer
+from .chosen import Chosen
 from .verdict import Verdict
 
 
@@ -50,6 +51,8 @@ class ReportFacts:
     """Where the adapter or the whole model lies, from the run's folder."""
     is_adapter: bool
     """Whether the result is an adapter in PEFT's format, not a whole model."""
+    chosen: Chosen | None = None
+    """What the run was set to: learning rate, schedule, length."""
     left_out: Sequence[Said] = ()
     """What of the model the method left as it is, with its share."""
     needs_weitiao: bool = False
@@ -62,6 +65,8 @@ class ReportFacts:
     """(step, held-out loss), in order."""
     verdict: Verdict | None = None
     answers: Sequence[Answer] = ()
+    most_new_tokens: int = 0
+    """The most tokens an answer may have."""
     failures: Sequence[str] = ()
     """What could not be measured or asked, and why."""
     versions: Mapping[str, str] = field(default_factory=dict)

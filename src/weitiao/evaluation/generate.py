@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,14 @@ def never() -> bool:
     return False
 
 
+OnProgress = Callable[[float, float], None]
+"""Is told how much is done, of how much, in any unit."""
+
+
+def untold(done: float, total: float) -> None:
+    """Take no notice of progress."""
+
+
 @dataclass(frozen=True)
 class Generated:
     """One answer."""
@@ -71,14 +79,15 @@ def generate_answers(
     conversations: Sequence[Sequence[Message]],
     settings: GenerationSettings,
     should_stop: ShouldStop = never,
+    on_progress: OnProgress = untold,
 ) -> list[list[Generated]]:
     """Answer each conversation; returns `num_return_sequences` answers each, in the order given.
 
     Prompts of about one length go through the model together, padded on the left, or only those of one length where
     padding would change answers (evaluation/padding.py): answers equal those generated one by one, drawn ones as well.
     The caller's random state and the model's mode are as before. Where `should_stop` says yes, the answers are what
-    there was by then (empty for conversations not reached). Raises DataError for a conversation longer than the
-    model's context, and for a token that the model has no embedding for.
+    there was by then (empty for conversations not reached). `on_progress` is told after each token. Raises DataError
+    for a conversation longer than the model's context, and for a token that the model has no embedding for.
     """
     prompts = [template.prompt(messages) for messages in conversations]
     _require_rows(model, tokenizer, prompts)
@@ -87,13 +96,41 @@ def generate_answers(
         model, tokenizer, template.stop_ids, settings, longest, should_stop, template.answer_ids
     )
     answers = [[Generated("")] * settings.num_return_sequences for _ in prompts]
+    done = 0
     with _evaluating(model):
         for batch in generation.batches(prompts):
             if should_stop():
                 break
-            for index, own in zip(batch, generation.answers([prompts[i] for i in batch]), strict=True):
+            told = replace(
+                generation,
+                should_stop=_Counting(should_stop, on_progress, done, len(batch), longest, len(prompts)),
+            )
+            for index, own in zip(batch, told.answers([prompts[i] for i in batch]), strict=True):
                 answers[index] = own
+            done += len(batch)
+            on_progress(done, len(prompts))
     return answers
+
+
+@dataclass
+class _Counting:
+    """Asks whether to stop, once a token, and tells how far a batch of prompts is: of each answer the tokens made."""
+
+    should_stop: ShouldStop
+    on_progress: OnProgress
+    done: int
+    """Prompts answered before this batch."""
+    batch: int
+    longest: int
+    """The most tokens an answer may have."""
+    prompts: int
+    tokens: int = 0
+
+    def __call__(self) -> bool:
+        """Return whether to stop."""
+        self.tokens += 1
+        self.on_progress(self.done + self.batch * min(1.0, self.tokens / self.longest), self.prompts)
+        return self.should_stop()
 
 
 def stream(
@@ -102,15 +139,17 @@ def stream(
     template: Template,
     messages: Sequence[Message],
     settings: GenerationSettings,
-) -> Generator[str]:
+) -> Generator[str, None, bool]:
     """Yield the answer piece by piece, whole characters only; joined, they equal what `generate` returns.
 
-    Closing the iterator, or Ctrl-C while it waits, ends generation within a token. Where `settings.streams`
-    is false, the whole first answer comes as one piece. Raises DataError as `generate`.
+    Returns whether the answer was cut, as `Generated` has it. Closing the iterator, or Ctrl-C while it waits, ends
+    generation within a token. Where `settings.streams` is false, the whole first answer comes as one piece. Raises
+    DataError as `generate`.
     """
     if not settings.streams:
-        yield generate(model, tokenizer, template, [messages], settings)[0][0]
-        return
+        whole = generate_answers(model, tokenizer, template, [messages], settings)[0][0]
+        yield whole.text
+        return whole.cut
     prompt = template.prompt(messages)
     _require_rows(model, tokenizer, [prompt])
     longest = _longest_answer(model, [prompt], settings)
@@ -128,7 +167,8 @@ def stream(
             )
         finally:
             cancelled.set()
-        answer.result()  # an error of the other thread is raised here
+        made = answer.result()  # an error of the other thread is raised here
+    return generation.answer(made[0].tolist()).cut
 
 
 def _pieces(
@@ -204,11 +244,12 @@ class _Generation:
 
     def answers(self, prompts: Sequence[Prompt]) -> list[list[Generated]]:
         """Return N answers to each of B prompts."""
-        answers = [self._answer(ids) for ids in self.ids(prompts).tolist()]
+        answers = [self.answer(ids) for ids in self.ids(prompts).tolist()]
         count = self.settings.num_return_sequences
         return [answers[start : start + count] for start in range(0, len(answers), count)]
 
-    def _answer(self, ids: list[int]) -> Generated:
+    def answer(self, ids: list[int]) -> Generated:
+        """Return the answer that the ids of a row are."""
         kept = _up_to_stop(ids, self.stop_ids)
         whole = decoded(self.tokenizer, kept, self.kept)
         text = cut_at(whole, self.settings.stop)

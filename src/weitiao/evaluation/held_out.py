@@ -60,19 +60,23 @@ def measure_held_out(
     examples: Sequence[Example],
     pack_tokens: int,
     should_stop: ShouldStop = never,
+    on_progress: Callable[[float, float], None] | None = None,
 ) -> HeldOut | None:
     """Return the held-out loss in evaluation mode, or None where `should_stop` said so between two packs.
 
+    `on_progress` is told, after each pack, how many examples are done, of how many.
     Raises DataError where no token of the examples is trained.
     """
     was_training = forward.model.training
     forward.model.eval()
     rows = [(0.0, 0.0)] * len(examples)
     try:
-        for place, loss, weight in _losses(forward, objective, examples, pack_tokens):
+        for count, (place, loss, weight) in enumerate(_losses(forward, objective, examples, pack_tokens), 1):
             if should_stop():
                 return None
             rows[place] = (loss, weight)
+            if on_progress is not None:
+                on_progress(count, len(examples))
     finally:
         forward.model.train(was_training)
     total, weight = math.fsum(loss for loss, _ in rows), math.fsum(weight for _, weight in rows)

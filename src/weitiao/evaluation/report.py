@@ -10,9 +10,17 @@ from typing import Any
 
 from ..core.files import PRIVATE_FILE, write_atomic
 from ..core.run_folder import RunFolder
-from ..core.units import readable_bytes, readable_seconds, readable_share
+from ..core.units import (
+    readable_bytes,
+    readable_change,
+    readable_loss,
+    readable_seconds,
+    readable_share,
+    significant,
+)
 from ..core.visible import visible
 from ..models.aliases import ALIASES
+from .answers import CUT_MARK, marked
 from .curve import curve_svg
 from .facts import ReportFacts, Scores
 from .verdict import KINDS
@@ -59,6 +67,9 @@ class Words:
     merge: str
     nothing_held_out: str
     failures: str
+    steps: str
+    stopped_early: str
+    cut: str
 
 
 ENGLISH = Words(
@@ -95,6 +106,9 @@ ENGLISH = Words(
     merge="Make a plain model of it",
     nothing_held_out="No rows were held out, so there is no such number: set `data.held_out`.",
     failures="What failed after the result was saved",
+    steps="{steps} steps",
+    stopped_early="{steps} of {planned} steps: stopped early, as the held-out loss no longer fell",
+    cut="{mark}: the answer was cut off after {tokens} tokens (`evaluate.generation.max_new_tokens`).",
 )
 CHINESE = Words(
     title="微调报告",
@@ -130,6 +144,9 @@ CHINESE = Words(
     merge="合并成普通模型",
     nothing_held_out="没有留出数据，因此没有这项数字：请设置 `data.held_out`。",
     failures="结果保存之后未能完成的部分",
+    steps="{steps} 步",
+    stopped_early="计划 {planned} 步，第 {steps} 步提前停止：留出集损失不再下降",
+    cut="{mark}：回答在 {tokens} 个词元处被截断（`evaluate.generation.max_new_tokens`）。",
 )
 
 
@@ -185,11 +202,11 @@ def settings_text(settings: Mapping[str, Any]) -> str:
 
 def scores_table(before: Scores, after: Scores, words: Words) -> str:
     """Return the held-out loss and perplexity before and after, with their change in percent."""
-    pairs = ((words.loss, before.loss, after.loss), (words.perplexity, before.perplexity, after.perplexity))
-    rows = [
-        [name, f"{old:.4f}", f"{new:.4f}", f"{100 * (new - old) / old:+.1f}%" if old else ""]
-        for name, old, new in pairs
-    ]
+    pairs = (
+        (words.loss, readable_loss, before.loss, after.loss),
+        (words.perplexity, significant, before.perplexity, after.perplexity),
+    )
+    rows = [[name, write(old), write(new), readable_change(old, new)] for name, write, old, new in pairs]
     return table(["", words.before, words.after, words.change], rows)
 
 
@@ -228,9 +245,10 @@ def _trained(facts: ReportFacts, words: Words) -> str:
     rows = [
         [words.base, cell(facts.base)],
         [words.data, "<br>".join(map(cell, facts.data))],
-        [words.method, cell(f"{facts.method_title} ({facts.method})")],
+        [words.method, cell(_method(facts, words))],
         [words.settings, cell(settings_text(facts.method_settings))],
         [words.parameters, parameters_text(facts)],
+        *_chosen(facts, words),
     ]
     return f"## {words.trained}\n\n{table(['', ''], rows)}"
 
@@ -241,6 +259,24 @@ def _verdict(facts: ReportFacts, words: Words) -> str:
     chinese, kind = words is CHINESE, facts.verdict.kind
     text = "\n".join(f"- {cell(line)}" for line in verdict_lines(facts.verdict.as_fields(), chinese))
     return f"## {words.verdict}: {KINDS[kind] if chinese else kind}\n\n{text}"
+
+
+def _method(facts: ReportFacts, words: Words) -> str:
+    """Return the method's title and name, with the modules it trains where they are known."""
+    named = f"{facts.method_title} ({facts.method})"
+    targets = facts.chosen.targets if facts.chosen else None
+    if targets is None:
+        return named
+    return f"{named}：{targets[1]}" if words is CHINESE else f"{named} on {targets[0]}"
+
+
+def _chosen(facts: ReportFacts, words: Words) -> list[list[str]]:
+    """Return what else the run was set to, a line of the table each."""
+    rows = facts.chosen.rows()[1:] if facts.chosen else []
+    return [
+        [cell(label.zh), cell(said.zh)] if words is CHINESE else [cell(label.en.capitalize()), cell(said.en)]
+        for label, said in rows
+    ]
 
 
 def _left_out(facts: ReportFacts, words: Words) -> str:
@@ -269,8 +305,18 @@ def _answers(facts: ReportFacts, words: Words) -> str:
     if not facts.answers:
         return ""
     header = [words.question, words.before, words.after, words.reference]
-    rows = [[cell(a.question), cell(a.before), cell(a.after), cell(a.reference)] for a in facts.answers]
-    return f"## {words.answers}\n\n{table(header, rows)}"
+    rows = [
+        [
+            cell(a.question),
+            cell(marked(a.before, a.before_cut)),
+            cell(marked(a.after, a.after_cut)),
+            cell(a.reference),
+        ]
+        for a in facts.answers
+    ]
+    cut = any(a.before_cut or a.after_cut for a in facts.answers)
+    note = words.cut.format(mark=cell(CUT_MARK), tokens=facts.most_new_tokens) if cut else ""
+    return "\n\n".join(filter(None, (f"## {words.answers}", table(header, rows), note)))
 
 
 def _curve(facts: ReportFacts, words: Words) -> str:
@@ -278,8 +324,13 @@ def _curve(facts: ReportFacts, words: Words) -> str:
 
 
 def _cost(facts: ReportFacts, words: Words) -> str:
+    planned = facts.chosen.steps if facts.chosen else facts.steps
+    made = words.stopped_early if facts.steps < planned else words.steps
     rows = [
-        [words.time, f"{readable_seconds(facts.seconds)} ({facts.steps} {words.curve_labels[2]})"],
+        [
+            words.time,
+            f"{readable_seconds(facts.seconds)} ({made.format(steps=facts.steps, planned=planned)})",
+        ],
         [words.speed, f"{facts.tokens_per_second:,.0f} tokens/s"],
         [words.memory, readable_bytes(facts.peak_memory_bytes)],
         [words.versions, cell(", ".join(f"{name} {version}" for name, version in facts.versions.items()))],

@@ -12,6 +12,7 @@ from filelock import FileLock
 from ..core.errors import ModelError, Problem
 from ..core.files import cache_home, need_disk, sha256_of, staged_folder
 from .fingerprint import prints_of_file
+from .quiet import bars_of_tqdm_unseen
 from .weight_files import SINGLE
 from .whole import drop_loading_report, require_finite_weights, require_whole
 
@@ -94,13 +95,14 @@ def _dequantize(gguf: Path, staging: Path) -> None:
     try:
         tokenizer = AutoTokenizer.from_pretrained(**where)
         # Without `dequantize` the weights may stay packed, and the model refuses to be saved.
-        model, info = AutoModelForCausalLM.from_pretrained(
-            **where,
-            dtype=torch.float32,
-            quantization_config=GgufConfig(dequantize=True),
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # refused below, by name
-        )
+        with bars_of_tqdm_unseen():
+            model, info = AutoModelForCausalLM.from_pretrained(
+                **where,
+                dtype=torch.float32,
+                quantization_config=GgufConfig(dequantize=True),
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # refused below, by name
+            )
     except (ValueError, KeyError, OSError, TypeError, AttributeError, RuntimeError, IndexError) as error:
         raise ModelError(
             Problem(

@@ -6,13 +6,14 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.errors import ModelError, Problem, nearest
+from ..core.errors import ModelError, Problem, WeitiaoError, nearest
 from .aliases import ALIASES, FORMS, spelt_alike
 from .download import PICKLES, fetch, hub_named, pickled, require_safetensors, silent, small_files
-from .gguf import dequantized_folder
+from .gguf import dequantized_folder, folder_of
 from .hubs import HubModel, chosen_hub
 from .known import known
 from .settings import ModelSettings
@@ -98,6 +99,20 @@ def _on_a_hub(model: HubModel, name: str) -> Resolved:
     if model.hub == "modelscope":
         return Resolved(name, str(folder), None, True, model)
     return Resolved(name, model.id, model.revision, False, model)
+
+
+def convert_first(name: str, say: Callable[[str], None]) -> None:
+    """Make the fp32 form of a GGUF that a name means, where it is not there yet, and say so: it takes a while, once.
+
+    What is wrong with the file is left to `resolve`, which raises it.
+    """
+    try:
+        path = ALIASES[name].path if name in ALIASES else Path(name).expanduser()
+        if path.is_file() and path.suffix == ".gguf" and not folder_of(path).is_dir():
+            say(f"converting {path.name} to fp32, which is kept for the next time")
+            dequantized_folder(path)
+    except WeitiaoError:
+        return
 
 
 def _nearby(name: str) -> list[str]:

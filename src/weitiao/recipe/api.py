@@ -15,10 +15,13 @@ from ..engine.settings import TrainSettings
 from ..engine.tracking import TrackSettings
 from ..evaluation.answers import EvaluateSettings
 from ..methods._base import Method
+from ..models.quiet import libraries_quiet
 from ..models.settings import ModelSettings
 from ..objectives._base import Objective
 from .recipe import Recipe, homes_of, lay_over, parse_recipe
 from .run import Run
+from .told import telling
+from .train import resume as resume_run
 from .train import train as train_recipe
 
 Block = Mapping[str, Any]
@@ -37,10 +40,12 @@ def train(
     track: TrackSettings | Block | None = None,
     out: str | Path | None = None,
     listeners: Sequence[Listener] = (),
+    quiet: bool = False,
     **settings: Any,  # noqa: ANN401  (any setting of any block, by its own name)
 ) -> Run:
     """Fine-tune and return the run; blocks are objects, mappings or names, and lay over the run file `recipe`.
 
+    What goes on is shown as it does, in a notebook, on a terminal or in a pipe; `quiet` shows nothing.
     A plain keyword goes to the one block that has a setting of that name: `r=16, lr=2e-4, steps=100`. Raises
     SettingsError for keywords that no block or more than one has, and what `weitiao.recipe.train.train` raises.
     """
@@ -57,7 +62,24 @@ def train(
     blocks = lay_over(
         _plain(recipe), {name: _as_block(name, value) for name, value in given.items() if value is not None}
     )
-    return train_recipe(parse_recipe(lay_over(blocks, _placed(settings, blocks))), listeners)
+    parsed = parse_recipe(lay_over(blocks, _placed(settings, blocks)))
+    with telling(quiet) as told, libraries_quiet():
+        return train_recipe(parsed, [*told, *listeners])
+
+
+def resume(
+    root: str | Path,
+    words: Sequence[str] = (),
+    listeners: Sequence[Listener] = (),
+    *,
+    quiet: bool = False,
+) -> Run:
+    """Go on with an interrupted run, shown as `train` shows it; raises what `weitiao.recipe.train.resume` raises.
+
+    `words` are settings to change, such as train.pack_tokens=512.
+    """
+    with telling(quiet) as told, libraries_quiet():
+        return resume_run(root, words, [*told, *listeners])
 
 
 def _plain(recipe: Recipe | str | Path | None) -> dict[str, Any]:

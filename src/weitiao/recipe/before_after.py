@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from ..core.errors import MALFORMED, NotFiniteError, Problem, WeitiaoError
-from ..core.events import Event, EventLog
+from ..core.events import Event, EventLog, Progress
 from ..data.dataset import Prepared
 from ..data.formats._base import RowError
 from ..engine.forward import Forward
@@ -18,6 +19,7 @@ from ..engine.loop import HeldOutLoss
 from ..engine.memory import default_pack_tokens
 from ..engine.out_of_memory import MAY_SAY_SO, is_out_of_memory
 from ..evaluation.answers import Answer, Question, answer_questions, before_after, choose_questions
+from ..evaluation.generate import Generated
 from ..evaluation.held_out import HeldOut, ShouldStop, measure_held_out, never
 from ..methods._base import Attached
 from .recipe import Recipe
@@ -32,7 +34,7 @@ class Look:
 
     held_out: HeldOut | None
     """None where nothing is held out."""
-    answers: list[str] | None
+    answers: list[Generated] | None
     """None until the questions are asked."""
 
 
@@ -114,13 +116,12 @@ class Comparison:
     def _take_earlier(self, earlier: Sequence[Event]) -> None:
         seen = [event for event in earlier if event["event"] == "before"]
         if seen and seen[-1]["questions"] == [question.text for question in self.questions]:
-            held_out, answers = seen[-1]["held_out"], seen[-1]["answers"]
-            measured = HeldOut.from_fields(held_out) if held_out else None
-            self.before = Look(measured, answers and list(answers))
+            held_out = seen[-1]["held_out"]
+            self.before = Look(HeldOut.from_fields(held_out) if held_out else None, _answers_of(seen[-1]))
 
     def _look_before(self, forward: Forward, log: EventLog, should_stop: ShouldStop = never) -> None:
         """Measure the untrained model, and ask it where that cannot wait; `before` stays None where told to stop."""
-        held_out = self._measure(forward, should_stop)
+        held_out = self._measure(forward, log, should_stop)
         if held_out is None and self.data.held_out:
             return
         require_finite(held_out)
@@ -129,7 +130,7 @@ class Comparison:
             "before",
             held_out={**held_out.as_fields(), "rows": held_out.rows} if held_out else None,
             questions=[question.text for question in self.questions],
-            answers=self.before.answers,
+            **_fields_of(self.before.answers),
         )
 
     def look_after(
@@ -141,9 +142,11 @@ class Comparison:
         are measured again.
         """
         known = None if loss is None else self._measured.get(loss)
-        log.emit("stage", text="asking the model" if known else "measuring and asking the model")
+        log.emit(
+            "stage", text="asking the trained model" if known else "measuring and asking the trained model"
+        )
         with self._noting("the held-out loss after training", log):
-            self.after = Look(known or self._measure(forward), None)
+            self.after = Look(known or self._measure(forward, log), None)
         self.after = self.after or Look(None, None)
         self.after.answers = self._ask(forward, log)
         if self._waits:
@@ -152,6 +155,7 @@ class Comparison:
                     self._look_before(forward, log)
             with attached.disabled():
                 if self.before is not None and self.before.answers is None:
+                    log.emit("stage", text="asking the model before training")
                     self.before.answers = self._ask(forward, log)
         if self.answers:
             log.emit("answers", rows=[answer.as_fields() for answer in self.answers])
@@ -162,21 +166,32 @@ class Comparison:
         before, after = (look.answers if look else None for look in (self.before, self.after))
         return [] if before is None or after is None else before_after(self.questions, before, after)
 
-    def _measure(self, forward: Forward, should_stop: ShouldStop = never) -> HeldOut | None:
+    def _measure(self, forward: Forward, log: EventLog, should_stop: ShouldStop = never) -> HeldOut | None:
         if not self.data.held_out:
             return None
         pack_tokens = self.recipe.train.pack_tokens or default_pack_tokens(forward.device)
         with forward.attention():
             return measure_held_out(
-                forward, self.recipe.objective, self.data.held_out, pack_tokens, should_stop
+                forward,
+                self.recipe.objective,
+                self.data.held_out,
+                pack_tokens,
+                should_stop,
+                Progress(log.emit),
             )
 
-    def _ask(self, forward: Forward, log: EventLog) -> list[str] | None:
+    def _ask(self, forward: Forward, log: EventLog) -> list[Generated] | None:
         """Return the answers, or None where the model cannot be asked, which is noted."""
         settings = self.recipe.evaluate.generation
         with self._noting("answering the questions", log), forward.precision.autocast(forward.device):
             return answer_questions(
-                forward.model, self.tokenizer, self.data.template, self.questions, settings
+                forward.model,
+                self.tokenizer,
+                self.data.template,
+                self.questions,
+                settings,
+                never,
+                Progress(log.emit),
             )
         return None
 
@@ -189,6 +204,24 @@ class Comparison:
             said = str(error).partition("\n")[0] or "not enough memory"
             self.failures.append(f"{what}: {type(error).__name__}: {said}")
             log.emit("note", text=f"{self.failures[-1]} (the run goes on without it)")
+
+
+def _fields_of(answers: Sequence[Generated] | None) -> dict[str, Any]:
+    """Return answers as an event holds them: the texts, and which of them were cut."""
+    if answers is None:
+        return {"answers": None}
+    return {"answers": [answer.text for answer in answers], "cut": [answer.cut for answer in answers]}
+
+
+def _answers_of(event: Event) -> list[Generated] | None:
+    """Return what `_fields_of` wrote; events of older versions do not say which were cut."""
+    texts = event["answers"]
+    if texts is None:
+        return None
+    return [
+        Generated(text, cut)
+        for text, cut in zip(texts, event.get("cut") or [False] * len(texts), strict=True)
+    ]
 
 
 def require_finite(held_out: HeldOut | None) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 
-from ..core.events import EventLog
+from ..core.events import EventLog, Progress
 from ..core.run_folder import RunFolder
 from ..data.conversation import Example
 from ..data.dataset import Prepared
@@ -153,7 +153,7 @@ def build_training(
         log=log if stepper.ranks.first else EventLog(None),
         checkpoints=folder.checkpoints,
         identity=_identity(recipe, data, base),
-        held_out_loss=_look(stepper, data.held_out, on_measured) if data.held_out else None,
+        held_out_loss=_look(stepper, data.held_out, log, on_measured) if data.held_out else None,
     )
 
 
@@ -191,13 +191,13 @@ def _plan_memory(
 
 
 def _look(
-    stepper: Stepper, held_out: Sequence[Example], on_measured: Callable[[HeldOut], object]
+    stepper: Stepper, held_out: Sequence[Example], log: EventLog, on_measured: Callable[[HeldOut], object]
 ) -> HeldOutLoss:
     """Return a look at the held-out loss, in packs of the size that training has arrived at."""
 
     def look(should_stop: Callable[[], bool]) -> float | None:
         measured = measure_held_out(
-            stepper.forward, stepper.objective, held_out, stepper.pack_tokens, should_stop
+            stepper.forward, stepper.objective, held_out, stepper.pack_tokens, should_stop, Progress(log.emit)
         )
         if measured is None:
             return None

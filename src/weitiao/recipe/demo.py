@@ -15,6 +15,12 @@ GENERAL_ROWS = 24
 """Beside 40 rows on who it is: without them the model no longer knows what the capital of France is."""
 
 
+BUNDLED = "smollm2-135m"
+"""The model that comes with weitiao."""
+BUNDLED_LANGUAGE: Language = "en"
+"""The only language it understands."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """What the demonstration teaches in one language."""
@@ -49,14 +55,21 @@ SAMPLES: Mapping[Language, Sample] = {
 
 
 def demo_recipe(
-    out: Path, language: Language = "en", name: str | None = None, author: str | None = None
+    out: Path,
+    language: Language = "en",
+    name: str | None = None,
+    author: str | None = None,
+    model: str | None = None,
 ) -> Recipe:
     """Return the run file of the demonstration: LoRA on the bundled model, with the identity sample as data and general
-    rows beside it, which the model answers itself."""
-    sample = SAMPLES[language]
+    rows beside it, which the model answers itself.
+
+    The bundled model understands English only, so other languages need a `model`; without one the sample is English.
+    """
+    sample = SAMPLES[language if model else BUNDLED_LANGUAGE]
     return parse_recipe(
         {
-            "model": "smollm2-135m",
+            "model": model or BUNDLED,
             "data": {
                 "sources": [str(sample_path(sample.file))],
                 "fill": {"name": name or sample.name, "author": author or sample.author},

@@ -23,6 +23,8 @@ from ..engine.loop import Progress
 from ..engine.monitor import peak_memory_bytes
 from ..engine.plan import StepPlan
 from ..evaluation.card import write_card
+from ..evaluation.chosen import Chosen
+from ..evaluation.curve import held_out_points
 from ..evaluation.facts import ReportFacts, Scores
 from ..evaluation.held_out import HeldOut
 from ..evaluation.report import write_report
@@ -53,6 +55,8 @@ class Outcome:
     progress: Progress
     base: Fingerprint
     log: EventLog
+    chosen: Chosen
+    """What the run was set to."""
     left_out: Sequence[Said] = ()
     """What of the model the method left as it is."""
 
@@ -106,11 +110,14 @@ class Outcome:
                 adapter=str(self.result),
                 held_out=_held_out_fields(self.comparison),
                 seconds=self.progress.seconds,
+                step=self.progress.step,
+                steps=self.chosen.steps,
                 peak_memory_bytes=facts.peak_memory_bytes,
                 tokens_per_second=facts.tokens_per_second,
             )
             write_report(self.folder.root, facts)
-        return Run(self.folder, self.recipe)
+        used = self.recipe.train.model_copy(update={"lr": self.recipe.lr})
+        return Run(self.folder, self.recipe.model_copy(update={"train": used}))
 
     def _judged(self, facts: ReportFacts) -> Verdict:
         """Return what the run achieved."""
@@ -131,7 +138,6 @@ class Outcome:
     def _facts(self) -> ReportFacts:
         events = list(read_events(self.folder.events))
         trainable, total = count_parameters(self.attached.model)
-        looks = [(event["step"], event["loss"]) for event in events if event["event"] == "evaluated"]
         recipe, progress, comparison = self.recipe, self.progress, self.comparison
         return ReportFacts(
             run=_public_path(self.folder.root),
@@ -146,6 +152,7 @@ class Outcome:
             total=total,
             left_out=self.left_out,
             steps=progress.step,
+            chosen=self.chosen,
             seconds=progress.seconds,
             tokens_per_second=progress.tokens / progress.seconds if progress.seconds else 0.0,
             peak_memory_bytes=peak_memory_bytes(),
@@ -155,8 +162,9 @@ class Outcome:
             before=_scores(comparison.before.held_out if comparison.before else None),
             after=_scores(comparison.after.held_out if comparison.after else None),
             losses=[(event["step"], event["loss"]) for event in steps_that_count(iter(events))],
-            held_out_losses=sorted(dict(looks).items()),
+            held_out_losses=held_out_points(events),
             answers=comparison.answers,
+            most_new_tokens=recipe.evaluate.generation.max_new_tokens,
             failures=comparison.failures,
             versions={
                 "python": platform.python_version(),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from ..core.said import Said
     from ..data.dataset import Prepared
+    from ..data.gate import OnRows
     from ..engine.settings import TrainSettings
     from ..methods._base import Attached
 
@@ -90,11 +91,13 @@ class Ready:
     """The general rows that the model is to answer before training."""
 
 
-def preflight(recipe: Recipe, new_folder: bool = True, day: date | None = None) -> Ready:
+def preflight(
+    recipe: Recipe, new_folder: bool = True, day: date | None = None, on_rows: OnRows | None = None
+) -> Ready:
     """Check folder, data, model, method, optimizer, schedule, trackers and disk together, and tokenise the data.
 
-    Nothing is written and no weights are loaded. Raises the WeitiaoError of the first kind found, carrying the
-    problems of every check.
+    `on_rows` is told how many rows are read. Nothing is written and no weights are loaded. Raises the WeitiaoError of
+    the first kind found, carrying the problems of every check.
     """
     findings = _Findings()
     data: list[tuple[Prepared, PreTrainedTokenizerBase]] = []
@@ -105,7 +108,7 @@ def preflight(recipe: Recipe, new_folder: bool = True, day: date | None = None) 
     findings.run(lambda: room.append(_check_model(recipe)))
     if room:
         findings.run(lambda: require_same_files(recipe, RunFolder(recipe.out)))
-    findings.run(lambda: data.append(_tokenise(recipe, bool(room), day)))
+    findings.run(lambda: data.append(_tokenise(recipe, bool(room), day, on_rows)))
     findings.run(lambda: general.append(read_own_rows(recipe, day) if room else None))
     findings.run(lambda: _check_schedule(recipe))
     findings.run(lambda: require_installed(recipe.train))
@@ -128,7 +131,7 @@ def preflight(recipe: Recipe, new_folder: bool = True, day: date | None = None) 
 
 
 def _tokenise(
-    recipe: Recipe, model_is_there: bool, day: date | None
+    recipe: Recipe, model_is_there: bool, day: date | None, on_rows: OnRows | None
 ) -> tuple[Prepared, PreTrainedTokenizerBase]:
     """Bring the data through the gate; without a model, as far as that goes. Raises DataError, ModelError."""
     from ..data.dataset import check_data, load_data
@@ -144,7 +147,7 @@ def _tokenise(
         # An adapter's own chat template may hold the prompt that it was trained with.
         tokenizer = require_same_tokenizer(recipe.model, Path(recipe.model.adapter), tokenizer)
     stops = load_generation_config(recipe.model)
-    data = load_data(recipe.data, tokenizer, recipe.train.seed, stops, forms, day=day)
+    data = load_data(recipe.data, tokenizer, recipe.train.seed, stops, forms, on_rows, day)
     return data, data.template.tokenizer
 
 

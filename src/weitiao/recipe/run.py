@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..core.events import Event, read_events, steps_that_count
 from ..core.run_folder import RunFolder
-from ..core.settings import parse_settings, read_yaml
-from ..data.conversation import Message
-from ..evaluation.generate import generate
-from ..evaluation.opened import Opened, open_model
-from ..evaluation.settings import GenerationSettings
+from ..core.settings import read_yaml
+from ..core.units import readable_rate, readable_seconds
+from ..evaluation.opened import Opened
+from ..evaluation.opened import open_model as open_quietly
+from ..models.quiet import libraries_quiet
+from ..models.resolve import public_name
+from ..serving.merge import Merged, merge_run
+from .answering import Answering
+from .progress import number
 from .recipe import Recipe, parse_recipe
-
-Asked = str | Sequence[Message] | Sequence[dict[str, str]]
-"""A question, or the turns so far: Message objects or {role, content}."""
+from .told import staging
 
 
-@dataclass
-class Run:
+@dataclass(repr=False)
+class Run(Answering):
     """A finished run; the model is loaded when it is first asked."""
 
     folder: RunFolder
@@ -33,6 +33,16 @@ class Run:
     def adapter_path(self) -> Path:
         """Where the result lies: the adapter, or the whole model where the method trains the model itself."""
         return self.folder.model if self.folder.model.is_dir() else self.folder.adapter
+
+    @property
+    def report(self) -> str:
+        """The report as Markdown; the file is `run.folder.report`, and `report_zh` beside it in Chinese."""
+        return self.folder.report.read_text(encoding="utf-8")
+
+    @property
+    def lr(self) -> float:
+        """The peak learning rate that was used."""
+        return self.recipe.lr
 
     @property
     def events(self) -> list[Event]:
@@ -57,40 +67,57 @@ class Run:
         return str(kinds[-1]) if kinds else "not measured"
 
     @property
-    def answers(self) -> list[dict[str, str]]:
-        """The questions of the report with the answers before and after."""
+    def answers(self) -> list[dict[str, Any]]:
+        """The questions of the report with the answers before and after, and whether each was cut."""
         answers = [event["rows"] for event in self.events if event["event"] == "answers"]
         return list(answers[-1]) if answers else []
 
     @property
     def opened(self) -> Opened:
         """The tuned model with its tokenizer, its template and the way back to the base."""
-        self._opened = self._opened or open_model(str(self.folder.root))
+        if self._opened is None:
+            with libraries_quiet():
+                self._opened = open_quietly(str(self.folder.root))
         return self._opened
 
-    def generate(self, asked: Asked, *, before: bool = False, **settings: Any) -> str | list[str]:  # noqa: ANN401
-        """Answer a question or go on with a conversation; with `before`, as the base does.
+    def merge(self, out: str | Path | None = None, *, quiet: bool = False) -> Merged:
+        """Write the trained model as one plain model into the new folder `out`, read back and compared.
 
-        Keywords are those of GenerationSettings (max_new_tokens, temperature, top_p, ...). Returns the answer, or the
-        list of answers where num_return_sequences is above 1. Raises SettingsError for keywords that do not fit.
+        Left out, `out` is the run's folder with -merged behind its name. Raises what `weitiao.serving.merge` raises.
         """
-        chosen = parse_settings(GenerationSettings, settings, "generate")
-        opened = self.opened
-        with opened.as_base() if before else nullcontext(opened.model) as model:
-            answers = generate(model, opened.tokenizer, opened.template, [_messages(asked)], chosen)[0]
-        return answers[0] if chosen.num_return_sequences == 1 else answers
+        root = self.folder.root
+        folder = Path(out) if out is not None else root.with_name(f"{root.name}-merged")
+        with libraries_quiet(), staging(quiet) as stage:
+            stage(f"merging {root} and reading it back to compare")
+            return merge_run(str(root), folder)
+
+    def __repr__(self) -> str:
+        """Say in a line what was trained, with what result, and where it lies."""
+        parts = [
+            f"{self.recipe.method.title} on {public_name(self.recipe.model.name)}",
+            f"lr {readable_rate(self.lr)}",
+            *_results(self.events),
+        ]
+        return f"Run({str(self.folder.root)!r}: {', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the facts, the held-out loss, the curve and the answers."""
+        from .run_html import run_html
+
+        return run_html(repr(self), self.events)
 
 
-def _messages(asked: Asked) -> list[Message]:
-    if isinstance(asked, str):
-        return [Message("user", asked)]
-    return [turn if isinstance(turn, Message) else _message(turn) for turn in asked]
-
-
-def _message(turn: dict[str, str]) -> Message:
-    """Return a turn; what it holds beside role and content is for the template, such as fields of a text."""
-    beside = {name: value for name, value in turn.items() if name not in ("role", "content")}
-    return Message(turn["role"], turn["content"], extra=beside)  # type: ignore[arg-type]
+def _results(events: list[Event]) -> list[str]:
+    """Return steps with their time, and the held-out loss before and after."""
+    finished = next((event for event in reversed(events) if event["event"] == "finished"), None)
+    if finished is None:
+        return ["not finished"]
+    steps = len(steps_that_count(iter(events)))
+    said = [f"{steps} step{'' if steps == 1 else 's'} in {readable_seconds(finished['seconds'])}"]
+    before, after = (finished["held_out"].get(when) for when in ("before", "after"))
+    if before and after:
+        said.append(f"held-out loss {number(before['loss'])} -> {number(after['loss'])}")
+    return said
 
 
 def open_run(root: str | Path) -> Run:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import Problem, RunFolderError, SettingsError, raise_all
-from ..core.events import Event, EventLog, Listener, read_events
+from ..core.events import Event, EventLog, Listener, Progress, read_events
 from ..core.files import PRIVATE_FILE, saving, write_atomic
 from ..core.run_folder import RunFolder
 from ..core.settings import parse_overrides, read_yaml
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 def train(recipe: Recipe, listeners: Sequence[Listener] = ()) -> Run:
     """Train a recipe into its folder; raises WeitiaoError, before any model is loaded where it can."""
-    _say(listeners, "checking the settings, reading and tokenising the data")
+    _prepare(recipe, listeners)
     recipe = recipe.with_absolute_paths()
-    ready = preflight(recipe)
+    ready = preflight(recipe, on_rows=_rows_told(listeners))
     recipe, folder = ready.recipe, RunFolder(recipe.out)
     with sigterm_as_ctrl_c(), folder.locked():
         folder.require_new()
@@ -52,8 +52,8 @@ def resume(root: str | Path, words: Sequence[str] = (), listeners: Sequence[List
         what = "this run has finished: there is no step left to train"
         remedy = f"a new run that continues from it: model.adapter={folder.adapter}"
         raise RunFolderError(Problem(what, str(root), "a run that was interrupted", remedy))
-    _say(listeners, "checking the settings, reading and tokenising the data")
-    ready = preflight(recipe, new_folder=False, day=_day_of(folder))
+    _prepare(recipe, listeners)
+    ready = preflight(recipe, new_folder=False, day=_day_of(folder), on_rows=_rows_told(listeners))
     with sigterm_as_ctrl_c(), folder.locked():
         if ready.awaited is None:  # else the data is known only when the model has answered
             _require_same_run(folder, settings_and_data(ready.recipe, ready.data))
@@ -70,10 +70,30 @@ def _day_of(folder: RunFolder) -> date | None:
         return None
 
 
+def _prepare(recipe: Recipe, listeners: Sequence[Listener]) -> None:
+    """Convert a model that has to be, and say that the checks begin."""
+    from ..models.resolve import convert_first
+
+    convert_first(recipe.model.name, lambda text: _say(listeners, text))
+    _say(listeners, "checking the settings, reading and tokenising the data")
+
+
+def _rows_told(listeners: Sequence[Listener]) -> Callable[[int], None]:
+    """Return a function that tells the listeners how many rows are read, not too often."""
+    progress = Progress(
+        lambda kind, **fields: _tell(listeners, {"event": kind, **fields, "unit": "rows read"})
+    )
+    return progress.counted
+
+
+def _tell(listeners: Sequence[Listener], event: Event) -> None:
+    for listener in listeners:
+        listener(event)
+
+
 def _say(listeners: Sequence[Listener], text: str) -> None:
     """Tell the listeners what goes on before there is a folder to write events to."""
-    for listener in listeners:
-        listener({"event": "stage", "text": text})
+    _tell(listeners, {"event": "stage", "text": text})
 
 
 def _require_same_run(folder: RunFolder, identity: Mapping[str, str]) -> None:
@@ -138,6 +158,7 @@ class _Session:
         from ..models.load import load_model, weights_folder
         from .before_after import Comparison
         from .build import attach, build_training, choose_kernels, forward_for, frozen_once, precision_for
+        from .chosen import chosen_for
         from .general_answers import answered
         from .outcome import Outcome
 
@@ -159,6 +180,7 @@ class _Session:
         if ready.awaited is not None:
             data = answered(ready.awaited, data, model, ready.tokenizer, self.folder, base, precision, log)
         comparison = Comparison(self.recipe, ready.tokenizer, data)
+        modules = [name for name, _ in model.named_modules()]
         attached = attach(self.recipe, model, data, log)
         forward = forward_for(attached, precision, log)
         comparison.look_before(forward, attached, earlier, log)
@@ -166,6 +188,8 @@ class _Session:
             self.recipe, self.folder, attached, data, forward, base, log, on_measured=comparison.remember
         )
         training.held_out_loss = comparison.base_first(training.held_out_loss, forward, attached, log)
+        chosen = chosen_for(self.recipe, attached, modules, data, training.plan)
+        log.emit("chosen", **chosen.as_fields())
         # Before the checkpoint is read, so that a resumed run stores what the uninterrupted one does.
         with frozen_once(self.folder, training, data, log):
             self._resume(training, log)
@@ -174,7 +198,7 @@ class _Session:
             self.under_way = True
             progress = training.run()
             outcome = Outcome(
-                self.recipe, self.folder, attached, comparison, progress, base, log, ready.left_out
+                self.recipe, self.folder, attached, comparison, progress, base, log, chosen, ready.left_out
             )
             outcome.save_result()  # before anything more is asked of the model
             with outcome.saved():

@@ -98,6 +98,8 @@ class Finding:
     fix: str = ""
     """What to do about it; a setting is written as it is typed."""
     fix_zh: str = ""
+    in_summary: bool = False
+    """Whether the data's summary counts these rows in a line of its own, so that a run says it once."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

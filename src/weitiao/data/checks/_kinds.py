@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -32,6 +33,8 @@ class Kind:
     fix_zh: str = ""
     least_share: float = 0.0
     """The share of rows from which it is worth a word."""
+    in_summary: bool = False
+    """Whether the data's summary counts these rows in a line of its own."""
 
     def finding(self, check: str, hits: Hits, of: int, detail: str = "", detail_zh: str = "") -> Finding:
         """Say it of some rows, `of` so many."""
@@ -46,6 +49,7 @@ class Kind:
             rows=tuple(islice(hits.numbers, LISTED_ROWS)),
             fix=self.fix,
             fix_zh=self.fix_zh,
+            in_summary=self.in_summary,
         )
 
 
@@ -85,15 +89,32 @@ class Values:
         return [(int(unique[k]), self.names.get(int(unique[k]), ""), int(counts[k])) for k in order]
 
 
+CONTROL = re.compile(r"<[|｜/]?[^<>\s]{1,60}>|\[/?[A-Za-z_]{1,30}\]|<</?SYS>>|\{\{[^{}\n]{1,60}\}\}")
+"""What reads as one sign (a control token, a tag, a placeholder) and is never shown in part."""
+
+
 def excerpt(text: str, characters: int = EXCERPT) -> str:
     """Return the beginning of a text on one line."""
     begun = _shown(text[: 2 * characters])
-    return begun if len(begun) <= characters else begun[: characters - 1] + "…"
+    return begun if len(begun) <= characters else begun[: _whole(begun, 0, characters - 1)[1]] + "…"
 
 
 def around(text: str, start: int, end: int, characters: int = 20) -> str:
     """Return a stretch of a text with what stands about it, on one line."""
-    return f"…{_shown(text[max(0, start - characters) : end + characters])}…"
+    first, last = _whole(text, max(0, start - characters), end + characters)
+    return f"…{_shown(text[first:last])}…"
+
+
+def _whole(text: str, start: int, end: int) -> tuple[int, int]:
+    """Move the ends of a stretch outwards where they cut a control token in two."""
+    reach = 2 * EXCERPT
+    near = CONTROL.finditer(text, max(0, start - reach), min(len(text), end + reach))
+    for span in (found.span() for found in near):
+        if span[0] < start < span[1]:
+            start = span[0]
+        if span[0] < end < span[1]:
+            end = span[1]
+    return start, end
 
 
 def _shown(text: str) -> str:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 from ..forms import Choice, Labelled, Pair, Tagged
-from ._base import Finding, Hits, Outcome, RowFacts
+from ._base import Finding, GateContext, Hits, Outcome, RowFacts
 from ._kinds import REMEMBERED, Kind, KindsCheck, Values, around, excerpt, gravest_first
 
 SORRY = r"(?:(?:I['’]m |I am )?(?:very |so )?sorry,? (?:but )?)?"
@@ -112,6 +112,11 @@ class Answers(KindsCheck):
         ),
     }
 
+    def __init__(self, context: GateContext) -> None:
+        super().__init__(context)
+        added = context.tokenizer.added_tokens_decoder.values() if context.tokenizer else ()
+        self._own_tokens = frozenset(token.content for token in added)
+
     def observe(self, row: RowFacts) -> None:
         """Read a row's answers."""
         if isinstance(row.form, Choice | Labelled | Tagged):
@@ -137,8 +142,8 @@ class Answers(KindsCheck):
             self.hit("one_word", row, stripped)
         if _refuses(stripped):
             self.hit("refusal", row, excerpt(stripped))
-        if any(map(answer.__contains__, MARKUP_SIGNS)) and (found := MARKUP.search(answer)):
-            self.hit("markup", row, around(answer, *found.span()))
+        if any(map(answer.__contains__, MARKUP_SIGNS)):
+            self._look_for_markup(row, answer)
         if repeated := _loop_in(stripped):
             self.hit("loop", row, excerpt(repeated))
         if len(stripped) >= LONG_CHARACTERS:
@@ -147,6 +152,12 @@ class Answers(KindsCheck):
             self.value("answers", stripped)
             self.value("questions", row.text.asked)
             self.hits.setdefault("_rows", Hits()).numbers.append(row.number)
+
+    def _look_for_markup(self, row: RowFacts, answer: str) -> None:
+        """Look for another format's headings and tokens; the model's own tokens are the subject of another check."""
+        found = next((one for one in MARKUP.finditer(answer) if one[0] not in self._own_tokens), None)
+        if found:
+            self.hit("markup", row, around(answer, *found.span()))
 
     def _look_at_end(self, row: RowFacts, stripped: str) -> None:
         last_line = stripped.rsplit("\n", 1)[-1]

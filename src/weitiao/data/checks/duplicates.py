@@ -21,6 +21,7 @@ KINDS = {
         "有数据与前面的某条完全相同",
         "leave out the rows listed: a copy is only learnt more often; to repeat on purpose, set the source's weight",
         "删去列出的各行：重复只会让它被多学几遍；若有意重复，请设该来源的 weight",
+        in_summary=True,
     ),
     "normalised": Kind(
         "warning",

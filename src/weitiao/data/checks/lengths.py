@@ -23,6 +23,7 @@ LEFT_OUT = Kind(
     "有数据未被使用：",
     "a higher data.max_length, data.overlong=cut, or shorter rows",
     "调高 data.max_length，或设 data.overlong=cut，或缩短这些行",
+    in_summary=True,
 )
 STILL_LEFT_OUT = replace(
     LEFT_OUT, fix="a higher data.max_length, or shorter rows", fix_zh="调高 data.max_length，或缩短这些行"
@@ -40,6 +41,7 @@ CUT = Kind(
     "有数据为适应 data.max_length 失去最早的对话或回答的结尾",
     "a higher data.max_length where memory allows it, or shorter rows",
     "内存允许时调高 data.max_length，或缩短这些行",
+    in_summary=True,
 )
 NOTHING_TRAINED = Kind(
     "error",

@@ -1,0 +1,84 @@
+"""A text that arrives in pieces, written to a terminal so that no word is broken at its edge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.cells import cell_len
+
+NOT_FIRST = frozenset("、。，．,.!?;:！？；：…—)]}）】》」』〉〕”’%％～ー")
+"""What no line begins with."""
+NOT_LAST = frozenset("([{（【《「『〈〔“‘")
+"""What no line ends with."""
+
+
+class Wrapped:
+    """Holds a word back until it is whole, and begins a new line where it does not fit; wide characters are words."""
+
+    def __init__(self, columns: int, write: Callable[[str], None]) -> None:
+        """Wrap at `columns`, writing what is sure with `write`."""
+        self._columns, self._write = max(1, columns), write
+        self._column = 0
+        self._gap = ""
+        """Blanks before the word."""
+        self._word = ""
+
+    def push(self, piece: str) -> None:
+        """Take the next piece of the text."""
+        for character in piece:
+            if character == "\n":
+                self.rest()
+                self._gap = ""
+                self._write("\n")
+                self._column = 0
+            elif character in " \t":
+                self._put_word()
+                self._gap += "    " if character == "\t" else character
+            else:
+                if self._breaks_before(character):
+                    self._put_word()
+                self._word += character
+
+    def rest(self) -> None:
+        """Write what was held back."""
+        self._put_word()
+
+    def _breaks_before(self, character: str) -> bool:
+        """Return whether a line may end between the word so far and a character: beside wide ones, save punctuation."""
+        if not self._word or character in NOT_FIRST or cell_len(character) == 0:
+            return False
+        last = self._word[-1]
+        return last not in NOT_LAST and (
+            cell_len(character) == 2 or cell_len(last) == 2 or _ends_wide(self._word)
+        )
+
+    def _put_word(self) -> None:
+        if not self._word:
+            return
+        gap, word = self._gap, self._word
+        self._gap = self._word = ""
+        if self._column and self._column + len(gap) + cell_len(word) > self._columns:
+            self._write("\n")
+            self._column, gap = 0, ""
+        self._write(gap)
+        self._column += len(gap)
+        for part in self._parts(word):
+            self._write(part)
+
+    def _parts(self, word: str) -> list[str]:
+        """Cut a word that is longer than a line; keep count of the column."""
+        parts, part = [], ""
+        for character in word:
+            width = cell_len(character)
+            if self._column + width > self._columns:
+                parts += [part, "\n"]
+                part, self._column = "", 0
+            part += character
+            self._column += width
+        return [*parts, part]
+
+
+def _ends_wide(word: str) -> bool:
+    """Return whether a word is of wide characters with punctuation behind them."""
+    body = word.rstrip("".join(NOT_FIRST))
+    return bool(body) and len(body) < len(word) and cell_len(body[-1]) == 2

@@ -1,0 +1,120 @@
+"""A model that answers from Python: one that was trained, or any other."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+
+from ..core.settings import parse_settings
+from ..core.units import readable_count
+from ..data.conversation import Message
+from ..evaluation.generate import generate
+from ..evaluation.opened import Opened
+from ..evaluation.opened import open_model as open_quietly
+from ..evaluation.settings import GenerationSettings
+from ..models.quiet import libraries_quiet
+from ..models.resolve import convert_first
+from .told import staging
+
+Asked = str | Sequence[Message] | Sequence[Mapping[str, str]]
+"""A question, or the turns so far: Message objects or {role, content}."""
+
+
+class Answering(ABC):
+    """Something that answers questions."""
+
+    @property
+    @abstractmethod
+    def opened(self) -> Opened:
+        """The model with its tokenizer, its template and the way back to its base."""
+
+    @overload
+    def generate(
+        self,
+        asked: Asked,
+        *,
+        before: bool = False,
+        num_return_sequences: Literal[1] = 1,
+        **settings: Any,  # noqa: ANN401
+    ) -> str: ...
+
+    @overload
+    def generate(
+        self,
+        asked: Asked,
+        *,
+        before: bool = False,
+        num_return_sequences: int,
+        **settings: Any,  # noqa: ANN401
+    ) -> str | list[str]: ...
+
+    def generate(
+        self,
+        asked: Asked,
+        *,
+        before: bool = False,
+        num_return_sequences: int = 1,
+        **settings: Any,
+    ) -> str | list[str]:
+        """Answer a question or go on with a conversation; with `before`, as the base does.
+
+        Keywords are those of GenerationSettings (max_new_tokens, temperature, top_p, ...). Returns the answer, or the
+        list of answers where num_return_sequences is above 1. Raises SettingsError for keywords that do not fit.
+        """
+        given = {**settings, "num_return_sequences": num_return_sequences}
+        chosen = parse_settings(GenerationSettings, given, "generate")
+        opened = self.opened
+        with libraries_quiet(), opened.as_base() if before else nullcontext(opened.model) as model:
+            answers = generate(model, opened.tokenizer, opened.template, [_messages(asked)], chosen)[0]
+        return answers[0] if chosen.num_return_sequences == 1 else answers
+
+
+def _messages(asked: Asked) -> list[Message]:
+    if isinstance(asked, str):
+        return [Message("user", asked)]
+    return [turn if isinstance(turn, Message) else _message(turn) for turn in asked]
+
+
+def _message(turn: Mapping[str, str]) -> Message:
+    """Return a turn; what it holds beside role and content is for the template, such as fields of a text."""
+    beside = {name: value for name, value in turn.items() if name not in ("role", "content")}
+    return Message(turn["role"], turn["content"], extra=beside)  # type: ignore[arg-type]
+
+
+@dataclass(repr=False)
+class Model(Answering):
+    """An opened model: a plain one, an adapter on its base, or a run's."""
+
+    name: str
+    _opened: Opened
+
+    @property
+    def opened(self) -> Opened:
+        """The model with its tokenizer, its template and the way back to its base."""
+        return self._opened
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of it, in sentences."""
+        return list(self._opened.notes)
+
+    def __repr__(self) -> str:
+        """Name the model, with its size."""
+        size = sum(parameter.numel() for parameter in self._opened.model.parameters())
+        return f"Model({self.name!r}, {readable_count(size)} parameters)"
+
+
+def open_model(
+    name: str, *, base: str | None = None, allow_other_base: bool = False, quiet: bool = False
+) -> Model:
+    """Load a model by the name that `weitiao chat` takes: an alias, a folder, a hub id, an adapter or a run.
+
+    `base` is where an adapter's base lies, where that is not known. Raises ModelError, RunFolderError.
+    """
+    with libraries_quiet(), staging(quiet) as stage:
+        convert_first(name, stage)
+        stage(f"loading {name}")
+        return Model(name, open_quietly(name, base, allow_other_base))

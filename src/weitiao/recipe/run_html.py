@@ -1,0 +1,86 @@
+"""What a notebook shows of a finished run: facts, held-out loss, curve and answers, as HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from ..core.events import Event, steps_that_count
+from ..core.units import readable_change
+from ..core.visible import visible
+from ..evaluation.answers import CUT_MARK, marked
+from ..evaluation.curve import curve_svg, held_out_points
+from ..evaluation.report import ENGLISH
+from .progress import number
+from .told import chosen_of, cost_text, perplexity
+
+CELL = 'style="text-align: left; vertical-align: top; white-space: pre-wrap; overflow-wrap: anywhere"'
+
+
+def run_html(title: str, events: Sequence[Event]) -> str:
+    """Return a run as HTML, from its events; `title` is its line of text."""
+    last = {event["event"]: event for event in events}  # of each kind the last: a resumed run tells again
+    parts = [f"<p><code>{_text(title)}</code></p>", _facts(last), _scores(last)]
+    losses = [(step["step"], step["loss"]) for step in steps_that_count(iter(events))]
+    numbers = [(step, loss) for step, loss in losses if isinstance(loss, float | int)]
+    if numbers:
+        curve = curve_svg(numbers, held_out_points(events), ENGLISH.curve_labels)
+        parts.append(f'<div style="max-width: 640px">{_fluid(curve)}</div>')
+    if "answers" in last:
+        parts.append(_answers(last["answers"]["rows"]))
+    return "\n".join(part for part in parts if part)
+
+
+def _facts(last: Mapping[str, Event]) -> str:
+    rows = (
+        [[label.en, said.en] for label, said in chosen_of(last["chosen"]).rows()] if "chosen" in last else []
+    )
+    if "finished" in last:
+        rows.append(["done", cost_text(last["finished"])])
+    return _table([], rows) if rows else ""
+
+
+def _scores(last: Mapping[str, Event]) -> str:
+    held_out = last["finished"]["held_out"] if "finished" in last else {}
+    if not held_out.get("before") or not held_out.get("after"):
+        return ""
+    rows = []
+    for name, write in (("loss", number), ("perplexity", perplexity)):
+        old, new = (held_out[when][name] for when in ("before", "after"))
+        are_numbers = isinstance(old, float | int) and isinstance(new, float | int)
+        rows.append(
+            [f"held-out {name}", write(old), write(new), readable_change(old, new) if are_numbers else ""]
+        )
+    return _table(["", "before", "after", "change"], rows)
+
+
+def _answers(rows: Sequence[Mapping[str, Any]]) -> str:
+    header = [ENGLISH.question, ENGLISH.before, ENGLISH.after, ENGLISH.reference]
+    cells = [
+        [
+            row["question"],
+            marked(row["before"], bool(row.get("before_cut"))),
+            marked(row["after"], bool(row.get("after_cut"))),
+            row["reference"],
+        ]
+        for row in rows
+    ]
+    cut = any(row.get("before_cut") or row.get("after_cut") for row in rows)
+    note = f"<p>{CUT_MARK} cut off: evaluate.generation.max_new_tokens</p>" if cut else ""
+    return _table(header, cells) + note
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th {CELL}>{_text(name)}</th>" for name in header)
+    body = "".join(f"<tr>{''.join(f'<td {CELL}>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table>{f'<thead><tr>{head}</tr></thead>' if header else ''}<tbody>{body}</tbody></table>"
+
+
+def _text(text: str) -> str:
+    return escape(visible(text))
+
+
+def _fluid(svg: str) -> str:
+    """Let a picture shrink with a narrow page."""
+    return svg.replace("<svg ", '<svg style="max-width: 100%; height: auto" ', 1)

@@ -1,0 +1,135 @@
+"""What a run from Python shows: a few lines and a bar, in a notebook, on a terminal and in a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from ..core.events import Event, Listener
+from ..core.units import readable_bytes, readable_seconds, significant
+from ..core.visible import visible
+from ..evaluation.chosen import Chosen
+from .progress import Steps, number
+
+
+class Told:
+    """Draws a run's events; those it does not know it passes over."""
+
+    def __init__(self, steps: Steps, say: Callable[[str], None]) -> None:
+        """Draw progress with `steps` and lines with `say`."""
+        self._steps, self._say = steps, say
+        self._draw: Mapping[str, Callable[[Event], None]] = {
+            "stage": lambda event: steps.stage(event["text"]),
+            "progress": steps.progress,
+            "started": steps.start,
+            "step": steps.step,
+        }
+
+    def __call__(self, event: Event) -> None:
+        """Draw one event."""
+        kind = event["event"]
+        if kind in self._draw:
+            self._draw[kind](event)
+        elif kind in LINES:
+            if kind in ENDS_STAGE:
+                self._steps.stop()
+            for line in LINES[kind](event):
+                self._say(line)
+
+
+def chosen_of(event: Event) -> Chosen:
+    """Return what a `chosen` event says."""
+    return Chosen.of_fields({key: value for key, value in event.items() if key not in ("event", "time")})
+
+
+def _chosen_lines(event: Event) -> list[str]:
+    rows = chosen_of(event).rows()
+    width = max(len(label.en) for label, _ in rows) + 2
+    return [f"{label.en:<{width}}{said.en}" for label, said in rows]
+
+
+def before_lines(event: Event) -> list[str]:
+    """Return what the look before training found."""
+    return [f"before training: {scores_text(event['held_out'])}"] if event["held_out"] else []
+
+
+def evaluated_lines(event: Event) -> list[str]:
+    """Return what a look at the held-out loss found."""
+    return [f"step {event['step']}: {scores_text(event)}"]
+
+
+def scores_text(fields: Mapping[str, Any]) -> str:
+    """Return the held-out loss and its perplexity."""
+    return f"held-out loss {number(fields['loss'])}, perplexity {perplexity(fields['perplexity'])}"
+
+
+def perplexity(value: Any) -> str:  # noqa: ANN401  (a number, or the name of one that is not finite)
+    """Return a perplexity as a person reads it."""
+    return significant(value) if isinstance(value, float | int) else str(value)
+
+
+def cost_text(event: Event) -> str:
+    """Return what a run took; one that ended before its last step says so."""
+    made, planned = event.get("step"), event.get("steps")
+    early = ""
+    if made is not None and planned is not None and made < planned:
+        early = f", stopped early after {made} of {planned} steps"
+    peak = readable_bytes(event["peak_memory_bytes"])
+    return f"in {readable_seconds(event['seconds'])}{early}, at most {peak} of memory"
+
+
+LINES: Mapping[str, Callable[[Event], list[str]]] = {
+    "data": lambda event: list(event.get("lines", [])),
+    "chosen": _chosen_lines,
+    "note": lambda event: [f"note: {event['text']}"],
+    "resumed": lambda event: [f"going on from step {event['step']}"],
+    "before": before_lines,
+    "evaluated": evaluated_lines,
+    "finished": lambda event: [f"done {cost_text(event)}: {event['out']}"],
+}
+ENDS_STAGE = ("data", "chosen", "finished")
+"""Events that end what went on; the others may come while the steps' bar moves."""
+
+
+@contextmanager
+def telling(quiet: bool) -> Iterator[list[Listener]]:
+    """Yield the listeners that show a run's progress where this Python runs; none where it is to be quiet."""
+    if quiet:
+        yield []
+        return
+    steps, say = _drawing()
+    try:
+        yield [Told(steps, say)]
+    finally:
+        steps.stop()
+
+
+def _drawing() -> tuple[Steps, Callable[[str], None]]:
+    """Return how progress and lines are drawn: in a notebook, on a terminal or in a pipe."""
+    from .notebook import NotebookSteps, in_notebook
+
+    if in_notebook():
+        drawn = NotebookSteps()
+        return drawn, drawn.say
+    from rich.console import Console
+    from rich.text import Text
+
+    from .progress import LiveSteps, PlainSteps
+
+    console = Console(highlight=False)
+    steps: Steps = LiveSteps(console) if console.is_terminal else PlainSteps(console)
+    return steps, lambda line: console.print(Text(visible(line)), soft_wrap=True)
+
+
+@contextmanager
+def staging(quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Yield a function that shows what goes on, until the next thing or the end of the context."""
+    if quiet:
+        yield lambda _: None
+        return
+    steps, _ = _drawing()
+    try:
+        yield steps.stage
+    finally:
+        steps.stop()

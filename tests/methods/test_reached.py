@@ -1,0 +1,41 @@
+"""Where the trained parameters sit, for every method: modules of the base, or none where the method adds its own."""
+
+from __future__ import annotations
+
+import re
+
+import tiny_architectures as tiny
+from tiny_methods import every_method, make
+from weitiao.core.said import Said
+from weitiao.methods._reached import MOST_NAMES, reached
+
+
+@every_method
+def test_every_method_names_modules_of_the_base_or_none(name: str) -> None:
+    model = tiny.make_model("llama")
+    modules = [path for path, _ in model.named_modules()]
+    said = reached(make(name).attach(model).trainable(), modules)
+    if said is None:  # virtual tokens belong to no module of the base
+        return
+    found = re.fullmatch(r"(.+) \(([\d,]+) modules?\)", said.en)
+    assert found, said
+    leaves = {path.rpartition(".")[2] for path in modules}
+    assert {leaf for leaf in found[1].split(", ") if not leaf.startswith("+")} <= leaves
+    assert 0 < int(found[2]) <= len(modules)
+
+
+def test_names_are_counted_once_and_many_are_shortened() -> None:
+    modules = [
+        "",
+        "layers",
+        "layers.0",
+        "layers.0.q",
+        "layers.1",
+        "layers.1.q",
+        *(f"m{n}" for n in range(12)),
+    ]
+    low_rank = [f"base_model.model.layers.{n}.q.lora_{m}.default.weight" for n in (0, 1) for m in "AB"]
+    assert reached(low_rank, modules) == Said("q (2 modules)", "q（2 个模块）")
+    many = reached([f"m{n}.weight" for n in range(12)], modules)
+    assert many is not None and many.en.endswith(f", m{MOST_NAMES - 1}, +4 (12 modules)")
+    assert reached(["prompt_encoder.default.embedding.weight"], modules) is None

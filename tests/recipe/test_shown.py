@@ -1,0 +1,78 @@
+"""What a run says of itself: what it was set to, why it ended, and how far what takes long is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tiny_training import Events
+from weitiao.core.events import Progress
+from weitiao.recipe.recipe import parse_recipe
+from weitiao.recipe.run import Run
+from weitiao.recipe.train import train
+
+
+def trained(recipe: dict[str, Any], **changes: Any) -> tuple[Run, Events]:  # noqa: ANN401
+    heard = Events()
+    settings = {**recipe["train"], **changes}
+    return train(parse_recipe({**recipe, "train": settings}), [heard]), heard
+
+
+def test_what_the_run_was_set_to_is_told_before_the_first_step(recipe: dict[str, Any]) -> None:
+    warm = {"steps": None, "epochs": 1.5, "scheduler": "cosine", "warmup_ratio": 0.2}
+    run, heard = trained(recipe, **warm)
+    (chosen,) = heard.of("chosen")
+    kinds = [event["event"] for event in run.events]
+    assert kinds.index("parameters") < kinds.index("chosen") < kinds.index("step")
+    assert chosen["method"] == "LoRA" and "q_proj" in chosen["targets"][0]
+    facts = {key: chosen[key] for key in ("lr", "scheduler", "steps", "batch_size", "examples", "held_out")}
+    assert facts == {
+        "lr": 1e-3, "scheduler": "cosine", "steps": 6, "batch_size": 3, "examples": 12, "held_out": 2
+    }  # fmt: skip
+    assert chosen["warmup_steps"] == 1 and chosen["epochs"] == 1.5
+    for line in ("| Learning rate | 1e-3, cosine, warm-up over 1 step |", "| Held out | 2 examples |"):
+        assert line in run.folder.report.read_text(encoding="utf-8")
+
+
+def test_the_learning_rate_of_a_run_is_the_one_that_was_used(recipe: dict[str, Any]) -> None:
+    run, heard = trained({**recipe, "train": {"steps": 2, "batch_size": 3}})
+    assert run.recipe.train.lr == heard.of("chosen")[0]["lr"] == run.recipe.method.suggested_lr
+    assert "lr=None" not in repr(run.recipe.train)
+
+
+@pytest.mark.parametrize("patience", [1, None])
+def test_stopping_early_is_said_in_note_event_and_report(
+    recipe: dict[str, Any], patience: int | None
+) -> None:
+    waits = {"early_stopping_patience": patience, "early_stopping_min_delta": 10.0, "eval_every": 1}
+    run, heard = trained(recipe, **waits)
+    (finished,) = heard.of("finished")
+    early = patience is not None
+    assert (finished["step"], finished["steps"]) == (2 if early else 5, 5)
+    said = [note["text"] for note in heard.of("note") if "stopped early, after 2 of 5 steps" in note["text"]]
+    assert len(said) == early
+    assert ("stopped early" in run.folder.report.read_text(encoding="utf-8")) == early
+
+
+def test_the_curve_and_the_answers_know_where_they_begin_and_end(recipe: dict[str, Any]) -> None:
+    asked = {"question_count": 1, "generation": {"max_new_tokens": 2}}
+    run, _ = trained({**recipe, "evaluate": asked})
+    (answer,) = run.answers
+    assert answer["reference"] and answer["before_cut"] and answer["after_cut"]
+    assert "step 0:" in (run.folder.root / "loss.svg").read_text(encoding="utf-8")
+    assert "cut off after 2 tokens" in run.folder.report.read_text(encoding="utf-8")
+
+
+def test_progress_is_told_once_it_takes_long_and_ends() -> None:
+    now = [0.0]
+    told: list[dict[str, Any]] = []
+    progress = Progress(lambda kind, **fields: told.append({"kind": kind, **fields}), lambda: now[0])
+    for done, seconds in ((1, 0.5), (2, 1.0), (3, 1.5), (4, 2.5), (9, 2.6), (9, 2.7)):
+        now[0] = seconds
+        progress(done, 9)
+    assert [event["done"] for event in told] == [2, 4, 9]
+    assert told[0] == {"kind": "progress", "done": 2, "total": 9, "seconds_left": 3.5}
+    told.clear()
+    Progress(lambda kind, **fields: told.append(fields), lambda: 0.0)(9, 9)
+    assert not told, "what took a moment is not told"
