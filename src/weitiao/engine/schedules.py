@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -40,12 +39,6 @@ WITHOUT_WARMUP: frozenset[SchedulerName] = frozenset({"constant", *FOLLOW_HELD_O
 
 class ScheduleSettings(Settings):
     """How the learning rate moves over a run."""
-
-    known_elsewhere: ClassVar[Mapping[str, str]] = {
-        "lr_scheduler_type": "scheduler",
-        "lr_scheduler": "scheduler",
-        "lr_scheduler_kwargs": "scheduler_args",
-    }
 
     scheduler: SchedulerName = "linear"
     """The schedule's name in transformers."""

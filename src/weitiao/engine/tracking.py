@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -32,8 +32,6 @@ SHOWN = (
 
 class TrackSettings(Settings):
     """Where a run's curves go besides events.jsonl, which is always written."""
-
-    known_elsewhere: ClassVar[Mapping[str, str]] = {"report_to": "to", "logger": "to", "run_name": "name"}
 
     to: list[TrackerName] = Field(default_factory=list)
     """tensorboard, trackio (local), wandb, mlflow, swanlab; each is an extra: pip install 'weitiao[trackio]'."""
