@@ -59,6 +59,7 @@ class RunConsole:
             "resumed": self._resumed,
             "memory": self._memory,
             "note": self._note,
+            "read_as": self._read_as,
             "finished": self._finished,
         }
 
@@ -109,6 +110,9 @@ class RunConsole:
 
     def _note(self, event: Event) -> None:
         self._print(Text(f"note: {event['text']}"))
+
+    def _read_as(self, event: Event) -> None:
+        self._print(Text(event["text"], style="dim"))
 
     def _answers(self, event: Event) -> None:
         if event["rows"]:

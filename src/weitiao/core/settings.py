@@ -30,6 +30,9 @@ def left_out(meaning: str, **limits: Any) -> Any:  # noqa: ANN401  (what pydanti
     return Field(default=None, json_schema_extra={LEFT_OUT: meaning}, **limits)
 
 
+SHORT_LIST = 12
+"""More names than these are not read by anybody."""
+
 LEFT_OUT = "left_out"
 """Where a field keeps what it comes to when it is left out."""
 
@@ -112,7 +115,14 @@ def _unknown_key(owner: type[BaseModel], key: str, full_key: str, got: str) -> P
     near = [renamed] if renamed else nearest(key, known)
     prefix = full_key[: len(full_key) - len(key)]
     remedy = " or ".join(prefix + name for name in near) if near else ""
-    return Problem(f"there is no setting {full_key}", got, "one of " + ", ".join(known), remedy)
+    return Problem(f"there is no setting {full_key}", got, _one_of(known, full_key), remedy)
+
+
+def _one_of(known: Sequence[str], full_key: str) -> str:
+    """Return the names there are, or where they are listed if they are too many to read."""
+    block = full_key.partition(".")[0]
+    too_many = len(known) > SHORT_LIST and block != full_key
+    return f"a setting that `weitiao settings {block}` lists" if too_many else "one of " + ", ".join(known)
 
 
 def _no_such_choice(key: str, got: str, details: Mapping[str, Any]) -> Problem:
@@ -178,11 +188,20 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
             for w in bad
         ],
     )
+    halves = [(word, *word.split("=", 1)) for word in words]
+    raise_all(
+        SettingsError, [_no_value(name.strip(), word) for word, name, text in halves if not text.strip()]
+    )
     nested: dict[str, Any] = {}
-    for word in words:
-        name, _, text = word.partition("=")
-        nested = merge(nested, _nested(name.split("."), _value(word, text)))
+    for word, name, text in halves:
+        nested = merge(nested, _nested(name.strip().split("."), _value(word, text)))
     return nested
+
+
+def _no_value(name: str, word: str) -> Problem:
+    """Describe a word that ends with its `=`."""
+    expected = "a value behind `=`; null for none, '\"\"' for an empty text"
+    return Problem(f"{name} has no value", word, expected, f"{name}=null, or leave the word out")
 
 
 def _value(word: str, text: str) -> Any:  # noqa: ANN401  (whatever the text says)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,6 +64,13 @@ def dotted(nested: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     return flat
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a recipe was read from; recipes are equal whatever that was."""
+
+    said: tuple[str, ...] = field(default=(), compare=False)
+
+
 class Recipe(Settings):
     """A whole run: everything that decides its result."""
 
@@ -84,17 +91,17 @@ class Recipe(Settings):
     out: Path
     """The run's folder; new or empty."""
 
-    _said: tuple[str, ...] = PrivateAttr(default=())
+    _origin: Origin = PrivateAttr(default=Origin())
 
     @property
     def said(self) -> tuple[str, ...]:
         """What was read under another tool's name, or means nothing here: a sentence each."""
-        return self._said
+        return self._origin.said
 
     def read_as(self, said: tuple[str, ...]) -> Recipe:
         """Return the recipe with what is to be said of the names that it was read from."""
         recipe = self.model_copy()
-        recipe._said = said
+        recipe._origin = Origin(said)
         return recipe
 
     @property
@@ -178,7 +185,7 @@ def parse_recipe(raw: Mapping[str, Any], *over: Mapping[str, Any]) -> Recipe:
         f"{name} is missing" for target in understood.refused for name in (target, target.split(".")[0])
     }
     left = [problem for problem in problems if problem.what not in refused]
-    raise_all(SettingsError, [_with_origin(problem, understood.origins) for problem in left])
+    raise_all(SettingsError, [_with_names(problem, understood.origins) for problem in left])
     return Recipe.model_validate(parsed).read_as(understood.said)
 
 
@@ -190,10 +197,14 @@ def understand_layers(*layers: Mapping[str, Any]) -> Understood:
     return understand(sorted_out)
 
 
-def _with_origin(problem: Problem, origins: Mapping[str, str]) -> Problem:
-    """Add to a problem of a setting the name that the person wrote for it."""
-    name = origins.get(problem.got.partition(":")[0])
-    return replace(problem, got=f"{problem.got}, written as {name}") if name else problem
+def _with_names(problem: Problem, origins: Mapping[str, str]) -> Problem:
+    """Add to a problem of a setting the name that the person wrote for it, or the nearest of another tool."""
+    key = problem.got.partition(":")[0]
+    if key in origins:
+        return replace(problem, got=f"{problem.got}, written as {origins[key]}")
+    if problem.what == f"there is no setting {key}" and not problem.remedy:
+        return replace(problem, remedy=" or ".join(nearest(key.rpartition(".")[2], known_names())))
+    return problem
 
 
 def spelt_out(raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -109,6 +109,8 @@ def renamed(target: str, value: Callable[[Any], Any] | None = None) -> Group:
 
     def read(given: Mapping[str, Given], _: Context) -> Reading:
         (one,) = given.values()
+        if one.value is None:
+            return Reading(said=(f"{one.name}: null, which leaves {target} as it is here",))
         if value is None:
             return Reading({target: one.value}, (f"{one.name}, read as {target}",))
         converted = value(one.value)

@@ -35,7 +35,9 @@ MISSING = object()
 class HasDifferences(Protocol):
     """A config of transformers that knows what differs from its defaults."""
 
-    def to_diff_dict(self) -> dict[str, Any]: ...
+    def to_diff_dict(self) -> dict[str, Any]:
+        """Return what differs, by name."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Theirs:
 def as_mapping(value: Any) -> Any:  # noqa: ANN401  (whatever a run file or a keyword holds)
     """Return what a config object of another tool says beyond its defaults; anything else as it is."""
     if isinstance(value, HasDifferences):
-        return value.to_diff_dict()
+        return {name: one for name, one in value.to_diff_dict().items() if not name.startswith("_")}
     if is_dataclass(value) and not isinstance(value, type):
         own = vars(value)
         return {one.name: own[one.name] for one in fields(value) if own.get(one.name) != one.default}
@@ -149,7 +151,9 @@ class Layer:
     def _place(self, key: str, value: Any) -> bool:  # noqa: ANN401
         """Put a setting that stands in no block, or in another, where it belongs."""
         found = homes(key, self._blocks)
-        if len(found) == 1:
+        if found and value is None:
+            self.said.append(f"{key}: null, which leaves {' and '.join(found)} as it is here")
+        elif len(found) == 1:
             already = len(self.said)
             self._put(found[0], value, key)
             self.said += [f"{key}, read as {found[0]}"] if len(self.said) == already else []

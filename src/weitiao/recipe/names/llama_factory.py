@@ -152,86 +152,14 @@ NAMES = of_source(
 )
 """Names of LLaMA-Factory's arguments: model, data, finetuning, training and generating."""
 
-TEMPLATES = frozenset(
-    [
-        "aeva",
-        "alpaca",
-        "bailing",
-        "breeze",
-        "chatglm3",
-        "chatml",
-        "cohere",
-        "cpm4",
-        "custom",
-        "dbrx",
-        "deepseek",
-        "deepseekcoder",
-        "deepseekr1",
-        "default",
-        "dots_ocr",
-        "empty",
-        "ernie",
-        "exaone",
-        "falcon",
-        "fewshot",
-        "gemma",
-        "glm",
-        "gpt_oss",
-        "granite",
-        "hunyuan",
-        "hy",
-        "index",
-        "intern",
-        "keye",
-        "kimi",
-        "lfm2",
-        "llama",
-        "llava",
-        "mimo",
-        "minicpm",
-        "minimax",
-        "ministral",
-        "mistral",
-        "mllama",
-        "moonlight",
-        "moss",
-        "olmo",
-        "openchat",
-        "opencoder",
-        "paligemma",
-        "phi",
-        "pixtral",
-        "qwen",
-        "sailor",
-        "seed",
-        "smollm",
-        "solar",
-        "starchat",
-        "telechat",
-        "vicuna",
-        "video",
-        "xuanyuan",
-        "yi",
-        "youtu",
-        "yuan",
-        "zephyr",
-        "baichuan",
-        "internlm",
-        "chatglm",
-        "bloom",
-        "orion",
-        "xverse",
-        "skywork",
-        "spark",
-        "blue",
-        "atom",
-        "cogvlm",
-        "command",
-        "aquila",
-        "ziya",
-        "belle",
-    ]
+FAMILIES = (
+    "aeva alpaca atom aquila baichuan bailing belle bloom blue breeze chatglm chatml cogvlm cohere command cpm4 custom "
+    "dbrx deepseek default dots_ocr empty ernie exaone falcon fewshot gemma glm gpt_oss granite hunyuan hy index "
+    "intern keye kimi lfm2 llama llava mimo minicpm minimax ministral mistral mllama moonlight moss olmo openchat "
+    "opencoder orion paligemma phi pixtral qwen sailor seed skywork smollm solar spark starchat telechat2 vicuna video "
+    "xuanyuan xverse yi youtu yuan zephyr ziya"
 )
+TEMPLATES = frozenset(FAMILIES.split())
 """How names of templates begin that belong to a family of models."""
 
 INSTRUCTIONS = frozenset({"alpaca", "default", "empty", "fewshot"})

@@ -10,6 +10,7 @@ from ...engine.settings import TrainSettings
 from ...engine.tracking import TrackSettings
 from ...evaluation.answers import EvaluateSettings
 from ...evaluation.settings import GenerationSettings
+from ...methods import METHODS
 from ...methods._base import Method
 from ...models.settings import ModelSettings
 from ...objectives._base import Objective
@@ -42,6 +43,12 @@ def blocks_for(method: type[Method] | None, objective: type[Objective] | None = 
 def setting_names() -> list[str]:
     """Return the names of all settings that do not depend on a method, without their blocks."""
     return [name for cls in FIXED.values() for name in cls.model_fields]
+
+
+def known_setting(name: str) -> bool:
+    """Return whether some block, or some method, has a setting of this name."""
+    methods = (blocks_for(METHODS.load(method)) for method in METHODS.names())
+    return bool(homes(name, FIXED)) or any(homes(name, blocks) for blocks in methods)
 
 
 def spelling(name: str, known: Mapping[str, object]) -> str | None:

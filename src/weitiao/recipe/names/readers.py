@@ -239,7 +239,8 @@ def _read_data_set(given: Names, context: Context) -> Reading:
         settings[target] = (
             _one_place(one, places) if target != "data.sources" else [{"path": place} for place in places]
         )
-        said.append(f"{one}, read as {target}={','.join(places)}")
+        listed_in = f" with {folder}" if folder else ""
+        said.append(f"{one}{listed_in}, read as {target}={','.join(places)}")
     unused = () if said or folder is None else (f"{folder.name} means nothing here: no dataset is named",)
     return Reading(settings, (*said, *unused))
 

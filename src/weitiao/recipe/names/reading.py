@@ -132,11 +132,11 @@ def _settle(
     """Let one reading set one setting unless something above it does; a contradiction in its layer is a problem."""
     value, already = one.reading.settings[target], looked_up(own, target)
     if already is not MISSING and (layer := own_layers.get(target, -1)) >= one.layer:
-        return (
-            None
-            if layer > one.layer or same(already, value)
-            else _contradiction(target, f"{target}: {shown(already)}", already, one)
-        )
+        if layer == one.layer and same(already, value):
+            settings[target] = one
+        elif layer == one.layer:
+            return _contradiction(target, f"{target}: {shown(already)}", already, one)
+        return None
     other = settings.get(target)
     if other is None or other.layer < one.layer:
         settings[target] = one

@@ -38,6 +38,24 @@ CONTAINERS: Mapping[str, str] = {
 """Names of configs within configs -> the block that their settings belong to."""
 
 
+SWITCH_NAMES = (
+    "bf16 fp16 tf32 pure_bf16 do_train do_eval do_predict load_in_4bit load_in_8bit bnb_4bit_use_double_quant "
+    "double_quant gradient_checkpointing packing neat_packing overwrite_output_dir overwrite_cache plot_loss "
+    "load_best_model_at_end torch_compile use_liger_kernel enable_liger_kernel group_by_length push_to_hub streaming "
+    "logging_first_step save_only_model save_safetensors use_cpu no_cuda full_determinism train_on_prompt mask_history "
+    "use_rslora use_dora pissa_init use_galore use_apollo use_badam use_unsloth do_sample disable_tqdm "
+    "remove_unused_columns auto_find_batch_size trust_remote_code activation_checkpointing upcast_layernorm "
+    "resize_vocab disable_gradient_checkpointing inference_mode predict_with_generate use_swanlab"
+)
+SWITCHES = frozenset(SWITCH_NAMES.split())
+"""Names that a command line may have without a value, which then is yes."""
+
+LISTED = frozenset(
+    {"target_modules", "lora_target", "modules_to_save", "additional_target", "report_to", "to"}
+)
+"""Names that a command line may have several words for."""
+
+
 @cache
 def _by_name() -> Mapping[str, tuple[Name, ...]]:
     found: dict[str, tuple[Name, ...]] = {}
