@@ -28,7 +28,8 @@ class Sorted:
 
 def sort_words(words: Sequence[str]) -> Sorted:
     """Sort out what words are; raises SettingsError, with what to type, for each that is none of it."""
-    settings, plain = [], []
+    settings: list[str] = []
+    plain: list[str] = []
     for word in joined(words):
         (settings if "=" in word and not Path(word).exists() else plain).append(word)
     run_files = [word for word in plain if word.endswith(RUN_FILES)]

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
-from .errors import Problem, SettingsError, nearest, raise_all
+from .errors import SHORT_LIST, Problem, SettingsError, nearest, raise_all
 from .yaml_text import YamlError, load_yaml
 
 S = TypeVar("S", bound="Settings")
@@ -29,9 +29,6 @@ def left_out(meaning: str, **limits: Any) -> Any:  # noqa: ANN401  (what pydanti
     """Return a field whose default is None, and what None comes to: `20`, or in brackets where it takes words."""
     return Field(default=None, json_schema_extra={LEFT_OUT: meaning}, **limits)
 
-
-SHORT_LIST = 12
-"""More names than these are not read by anybody."""
 
 LEFT_OUT = "left_out"
 """Where a field keeps what it comes to when it is left out."""

@@ -68,11 +68,11 @@ class Layer:
         self.said: list[str] = []
         self.problems: list[Problem] = []
         named = _named_method(raw)
-        below = before.method_name if before else USUAL_METHOD
-        self.method_name = named or below
+        below: str = before.method_name if before else USUAL_METHOD
+        self.method_name: str = named or below
         self.replaces = ("method",) if self.method_name != below else ()
         self.method: type[Method] | None = _class_of(METHODS, self.method_name)
-        self.objective_name = _named_objective(raw) or (before.objective_name if before else "")
+        self.objective_name: str = _named_objective(raw) or (before.objective_name if before else "")
         objective: type[Objective] | None = _class_of(OBJECTIVES, self.objective_name)
         self._blocks: Blocks = blocks_for(self.method, objective)
         self._typed: dict[str, str] = {}

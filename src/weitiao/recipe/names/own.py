@@ -45,6 +45,11 @@ def setting_names() -> list[str]:
     return [name for cls in FIXED.values() for name in cls.model_fields]
 
 
+def dotted_settings() -> list[str]:
+    """Return all settings that do not depend on a method, by dotted name."""
+    return [f"{path}.{name}" for path, cls in FIXED.items() for name in cls.model_fields]
+
+
 def known_setting(name: str) -> bool:
     """Return whether some block, or some method, has a setting of this name."""
     methods = (blocks_for(METHODS.load(method)) for method in METHODS.names())

@@ -31,8 +31,8 @@ def _whole(one: Given) -> int:
 def _read_batch(given: Names, context: Context) -> Reading:
     each, steps = given.get("per_device_train_batch_size"), given.get("gradient_accumulation_steps")
     if whole := given.get("global_batch_size"):
-        said = (f"{whole.name}, read as train.batch_size", *_unused(each, "the whole batch is given"))
-        return Reading({"train.batch_size": _whole(whole)}, said)
+        lines = (f"{whole.name}, read as train.batch_size", *_unused(each, "the whole batch is given"))
+        return Reading({"train.batch_size": _whole(whole)}, lines)
     factors = [f"{each.name} {_whole(each)}"] if each else [f"{PER_DEVICE_EXAMPLES} per device"]
     factors += [f"{steps.name} {_whole(steps)}"] if steps else []
     factors += [f"{context.processes} process{'es' if context.processes > 1 else ''}"]
