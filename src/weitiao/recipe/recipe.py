@@ -11,7 +11,7 @@ from pydantic import PrivateAttr, SerializeAsAny
 
 from ..core.errors import Problem, SettingsError, nearest, raise_all
 from ..core.registry import Registry
-from ..core.settings import Settings, check_settings, merge, parse_overrides, read_yaml
+from ..core.settings import Settings, as_typed, check_settings, merge, parse_overrides, read_yaml
 from ..data.python_rows import is_split
 from ..data.settings import DataSettings, require_usable_name
 from ..engine.settings import TrainSettings
@@ -289,7 +289,8 @@ def _unknown_blocks(blocks: Mapping[str, Any]) -> list[Problem]:
             known = [*BLOCKS, *setting_names(), *known_names()]
             got = f"{key}: {blocks[key]!r}"
             what, expected = f"there is no setting {key}", "a block (" + ", ".join(BLOCKS) + ") or a setting"
-            problems.append(Problem(what, got, expected, " or ".join(nearest(key, known))))
+            near = (name + as_typed(blocks[key]) for name in nearest(key, known))
+            problems.append(Problem(what, got, expected, " or ".join(near)))
     return problems
 
 

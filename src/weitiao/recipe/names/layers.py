@@ -158,9 +158,7 @@ class Layer:
             self._put(found[0], value, key)
             self.said += [f"{key}, read as {found[0]}"] if len(self.said) == already else []
         elif found:
-            remedy = " or ".join(f"{home}={shown(value)}" for home in found)
-            what = f"{key} is a setting of several blocks"
-            self.problems.append(Problem(what, f"{key}: {shown(value)}", "its block before it", remedy))
+            self.theirs.append(Theirs(Name(key, _ambiguous(found), "", key), Given(key, value)))
         return bool(found)
 
     def _put(self, dotted: str, value: Any, key: str) -> None:  # noqa: ANN401
@@ -222,6 +220,18 @@ def _source(source: Any, layer: Layer) -> Any:  # noqa: ANN401
 def _fixed(dotted: str, value: Any) -> Group:  # noqa: ANN401
     """Read a name as one setting with one value."""
     return Group(lambda given, context: Reading({dotted: value}), (dotted,))
+
+
+def _ambiguous(found: list[str]) -> Group:
+    """Refuse a name that several blocks have, unless one of them is set above."""
+
+    def read(given: Mapping[str, Given], context: object) -> Reading:
+        (one,) = given.values()
+        remedy = " or ".join(f"{home}={shown(one.value)}" for home in found)
+        what = f"{one.name} is a setting of several blocks"
+        return Reading(problems=(Problem(what, str(one), "its block before it", remedy),))
+
+    return Group(read, tuple(found))
 
 
 def _no_counterpart(method: str, remedy: str) -> Group:

@@ -42,6 +42,7 @@ class _Read:
     """One group's reading, and where its names lay."""
 
     names: tuple[Given, ...]
+    targets: tuple[str, ...]
     reading: Reading
     layer: int
 
@@ -55,9 +56,8 @@ def understand(layers: Sequence[Layer]) -> Understood:
     own, own_layers = _own(layers)
     last = layers[-1]
     context = _context(own, last)
-    grouped = list(_groups(layers))
-    groups = [group.targets for group, _ in grouped]
-    reads = [_Read(*_group(group, members, context)) for group, members in grouped]
+    every = [_read(group, members, context) for group, members in _groups(layers)]
+    reads = [one for one in every if not _is_replaced(one, own_layers)]
     problems = [problem for layer in layers for problem in layer.problems]
     problems += [problem for one in reads for problem in one.reading.problems]
     settings: dict[str, _Read] = {}
@@ -72,13 +72,14 @@ def understand(layers: Sequence[Layer]) -> Understood:
         tuple(dict.fromkeys(said)),
         tuple(problems),
         {target: " and ".join(given.name for given in one.names) for target, one in settings.items()},
-        frozenset(
-            target
-            for group, one in zip(groups, reads, strict=True)
-            if one.reading.problems
-            for target in group
-        ),
+        frozenset(target for one in reads if one.reading.problems for target in one.targets),
     )
+
+
+def _is_replaced(one: _Read, own_layers: Mapping[str, int]) -> bool:
+    """Return whether what could not be read has been set, in a layer above, under its name here."""
+    above = any(own_layers.get(target, -1) > one.layer for target in one.targets)
+    return above and bool(one.reading.problems)
 
 
 def _own(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, int]]:
@@ -115,11 +116,11 @@ def _groups(layers: Sequence[Layer]) -> Iterator[tuple[Group, list[tuple[int, Th
     yield from ((group, list(members.values())) for group, members in found.values())
 
 
-def _group(
-    group: Group, members: list[tuple[int, Theirs]], context: Context
-) -> tuple[tuple[Given, ...], Reading, int]:
+def _read(group: Group, members: list[tuple[int, Theirs]], context: Context) -> _Read:
+    """Read one group's names, those that were given."""
     given = {one.entry.key: one.given for _, one in members}
-    return tuple(given.values()), read_group(group, given, context), max(number for number, _ in members)
+    layer = max(number for number, _ in members)
+    return _Read(tuple(given.values()), group.targets, read_group(group, given, context), layer)
 
 
 def _settle(
