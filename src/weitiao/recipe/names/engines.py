@@ -10,7 +10,7 @@ from ...core.settings import Unfit, read_yaml
 from .entries import converted, missing, nothing, of_source, together
 from .llama_factory import SPEED
 from .readers import BATCH
-from .training_arguments import PACKS, PROCESSES, SAVED
+from .training_arguments import PACKS, PROCESSES, SAVED, WHOLE
 from .words import is_true, plain
 
 
@@ -32,8 +32,6 @@ def listed_sources(value: Any) -> Any:  # noqa: ANN401  (a path)
     entries = [one for one in read_yaml(path).values() if isinstance(one, Mapping) and one.get("path")]
     return [{"path": str(one["path"]), "take": one.get("size")} for one in entries]
 
-
-WHOLE = "each process holds the whole model, in packs that fit its memory"
 
 NAMES = of_source(
     "LLaMA-Factory v1, Megatron, accelerate",

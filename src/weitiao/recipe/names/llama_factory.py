@@ -100,7 +100,11 @@ NAMES = of_source(
     ),
     nothing("train", "each step says how fast it was", "include_effective_tokens_per_second"),
     nothing("train", SAVED, "adapter_folder"),
-    nothing("train", "torch's profiler runs outside", "enable_torch_profiler profiler_* profile_modules"),
+    nothing(
+        "train",
+        "torch's own profiler can run around the command",
+        "enable_torch_profiler profiler_* profile_modules",
+    ),
     nothing("train", "the tracker's own settings say it", "swanlab_*"),
     missing("train", "training in 8-bit floating point", "fp8"),
     nothing("train", "it is a setting of 8-bit floating point, which is not used", "fp8_*"),

@@ -24,7 +24,7 @@ NAMES = of_source(
         WRITTEN,
         "inference_mode peft_version save_projection save_indices save_precomputed_indices save_only_topk_weights",
     ),
-    nothing("method", "it is transformers' and Megatron's business", "megatron_config megatron_core"),
+    nothing("method", "it is Megatron's own", "megatron_config megatron_core"),
     nothing("method", "memory is fitted by packs", "runtime_config runtime_offload_base_weight progressbar"),
     nothing("method", "loraplus_lr_ratio alone says how much faster B learns", "loraplus_lr_embedding"),
     missing("method", "another rank or strength for some layers", "rank_pattern alpha_pattern"),

@@ -71,6 +71,7 @@ def lower_is_better(value: Any) -> Any:  # noqa: ANN401
 
 LOGS = "every step is written to events.jsonl in the run's folder and shown"
 PACKS = "rows go through in packs that fill the memory, without padding"
+WHOLE = "each process holds the whole model, in packs that fit its memory"
 LOADER = "rows are prepared once, before the first step, and lie ready on the disk"
 PROCESSES = "how processes find and wait for each other is the launcher's (torchrun, accelerate launch)"
 SAVED = "steps are saved as safetensors, with all that resuming needs, in the run's folder"
@@ -134,7 +135,7 @@ NAMES = of_source(
     ),
     together("train", SAVES, "train.save_every", "save_strategy save_steps"),
     together("train", TO, "track.to", "report_to"),
-    together("train", SHARDING, PACKS, "deepspeed fsdp fsdp_config"),
+    together("train", SHARDING, WHOLE, "deepspeed fsdp fsdp_config"),
     together("train", RESUME, "weitiao train --resume RUN", "resume_from_checkpoint"),
     nothing(
         "train",
