@@ -433,3 +433,23 @@ def test_sources_in_a_list_may_have_their_names_elsewhere() -> None:
     assert (recipe.data.sources[0].path, recipe.data.sources[0].take) == ("a.json", 5)
     rows = [{"file": "a.py", "instruction": "q", "output": "a"}]
     assert parse_recipe({**LEAST, "data": rows}).data.sources[0].rows == rows, "a row is left as it is"
+
+
+def test_keywords_of_python_are_read_under_any_name(tiny_model_folder: Path, tmp_path: Path) -> None:
+    import weitiao
+
+    rows = [{"instruction": f"What is {n}?", "output": f"It is {n}."} for n in range(12)]
+    run = weitiao.train(
+        model=str(tiny_model_folder),
+        data=rows,
+        method=LoraConfig(r=2, lora_alpha=4, target_modules="all-linear"),
+        learning_rate=1e-3,
+        max_steps=1,
+        per_device_train_batch_size=2,
+        question_count=0,
+        output_dir=tmp_path / "run",
+    )
+    assert (run.recipe.train.lr, run.recipe.train.steps, run.recipe.train.batch_size) == (1e-3, 1, 2)
+    assert run.recipe.method.model_dump()["r"] == 2
+    with pytest.raises(SettingsError, match="there is no setting learning_rat\n"):
+        weitiao.train(model="m", data=rows, out=tmp_path / "x", learning_rat=1)
