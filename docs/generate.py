@@ -36,15 +36,18 @@ from weitiao.engine.settings import StepSettings
 from weitiao.engine.tracking import TrackSettings
 from weitiao.evaluation.answers import EvaluateSettings
 from weitiao.methods import METHODS
+from weitiao.methods._elsewhere import KNOWN_ELSEWHERE
 from weitiao.models.known import known_models
 from weitiao.models.settings import ModelSettings
 from weitiao.objectives import OBJECTIVES
+from weitiao.recipe.names.table import TABLE
 
 ROOT = Path(__file__).resolve().parents[1]
 PAIRS = ROOT / "docs" / "architectures.jsonl"
 WAYS = ("packed", "one by one", "refused", "not made")
 WORDS = ROOT / "docs" / "zh" / "words.yaml"
-PLACE = re.compile(r"(<!-- generated: (?P<name>[\w. -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+DOTTED = re.compile(r"[\w.]+")
+PLACE = re.compile(r"(<!-- generated: (?P<name>[\w., -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 Row = Sequence[str]
 Translate = Callable[[str], str]
@@ -78,6 +81,8 @@ CHINESE_LABELS: Mapping[str, str] = {
     "licence": "许可证",
     "meaning": "含义",
     "method": "方法",
+    "name there": "原名",
+    "here": "在 weitiao 里",
     "what is trained": "训练什么",
     "merges": "可合并",
     "share": "训练参数占比",
@@ -186,6 +191,35 @@ def about(name: str, translate: Translate) -> str:
 def drawing(name: str, translate: Translate) -> str:
     """Return the drawing of one method, which is the same in every language."""
     return f"```text\n{METHODS.load(name).drawing}\n```\n"
+
+
+def names(source: str, translate: Translate) -> str:
+    """Return what the names of one tool become here, those that become the same in a row."""
+    found: dict[str, list[str]] = {}
+    for one in TABLE:
+        if one.source == source:
+            found.setdefault(one.becomes, []).append(one.name)
+    rows = [
+        (backquoted(listed), f"`{becomes}`" if DOTTED.fullmatch(becomes) else becomes)
+        for becomes, listed in found.items()
+    ]
+    return table(("name there", "here"), rows, translate)
+
+
+def names_of_methods(translate: Translate) -> str:
+    """Return what names of methods become here."""
+    rows = [(f"`{name}`", f"`{remedy}`") for name, (_, remedy) in KNOWN_ELSEWHERE.items()]
+    return table(("name there", "here"), rows, translate)
+
+
+def names_in_methods(translate: Translate) -> str:
+    """Return what the names of methods' settings become here."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for method in METHODS.names():
+        for name, ours in METHODS.load(method).known_elsewhere.items():
+            found.setdefault((name, f"method.{ours}"), []).append(method)
+    rows = [(f"`{name}`", f"`{ours}`", backquoted(of)) for (name, ours), of in sorted(found.items())]
+    return table(("name there", "here", "method"), rows, translate)
 
 
 def formats(translate: Translate) -> str:
@@ -327,6 +361,8 @@ def model_notes(translate: Translate) -> str:
 WHOLE: Mapping[str, Callable[[Translate], str]] = {
     "methods": methods,
     "every-method": every_method,
+    "names-of-methods": names_of_methods,
+    "names-in-methods": names_in_methods,
     "formats": formats,
     "formats-columns": formats_columns,
     "readers": readers,
@@ -344,6 +380,8 @@ WHOLE: Mapping[str, Callable[[Translate], str]] = {
 def generated(name: str, translate: Translate) -> str:
     """Return the table or drawing a page asks for; raises KeyError for one there is none of."""
     kind, _, subject = name.partition(" ")
+    if kind == "names":
+        return names(subject, translate)
     if kind == "settings":
         block, cls = BLOCKS[subject]
         return settings_table(cls, block, translate)

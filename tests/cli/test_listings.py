@@ -103,8 +103,7 @@ def test_an_unknown_method_is_answered_with_the_nearest(capsys: pytest.CaptureFi
 
 def test_a_name_known_elsewhere_is_answered_with_what_to_type(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["methods", "qlora"]) == 2
-    told = capsys.readouterr().err
-    assert "recipes/qlora.yaml" in told and "--method lora model.quantization=nf4" in told
+    assert "--method lora model.quantization=nf4" in capsys.readouterr().err
 
 
 def test_one_of_pefts_own_says_what_it_is_and_leaves_merging_open(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from typing import Any
 
 import pytest
@@ -195,12 +196,34 @@ def test_columns_that_say_nothing_do_not_decide() -> None:
     assert detect({"messages", "label"}, rows).format == "unpaired"
 
 
-def test_strange_columns_are_shown_what_every_format_wants() -> None:
+def test_strange_columns_are_answered_with_a_row_and_what_to_type() -> None:
     text = asked(columns("foo bar"))
-    assert "the columns of f.json fit no format" in text
-    assert all(f"{name}: " in text for name in FORMATS.names())
+    assert text.startswith("the columns of f.json fit no format\n")
+    assert FORMATS.load("alpaca").example in text
     assert "data.columns.instruction=QUESTION" in text
     assert "data.columns.instruction=QUESTION" in asked({"Question ": "x"})  # nothing answers it
+
+
+@pytest.mark.parametrize("name", FORMATS.names())
+def test_rows_short_of_one_column_are_told_which_format_is_nearest(name: str) -> None:
+    way = max(FORMATS.load(name).ways, key=len)
+    for column in sorted(way) if len(way) > 1 else ():
+        rows = dict.fromkeys(way - {column}, "x") | {"foo": "y"}
+        try:
+            detect(set(rows), [Row(rows, "f.json", 1)])
+        except DataError as error:
+            (problem,) = error.problems
+            assert "fit" in problem.what.partition("\n")[0]
+            nearest, _, missing = problem.what.partition("; the nearest is ")[2].partition(", and ")
+            one = FORMATS.load(nearest) if nearest else None
+            needed = missing.removesuffix(" is missing").split(", ")
+            assert one is None or any(way <= {*rows, *needed} for way in one.ways), problem.what
+
+
+@pytest.mark.parametrize("names", ["foo bar", "instruction bar", " ".join(f"column_{n}" for n in range(90))])
+def test_what_is_said_of_strange_columns_fits_on_a_screen(names: str) -> None:
+    shown = [part for line in asked(columns(names)).splitlines() for part in textwrap.wrap(line, 80) or [""]]
+    assert len(shown) <= 8, "\n".join(shown)
 
 
 def test_a_slip_in_a_column_that_may_be_left_out_is_proposed() -> None:

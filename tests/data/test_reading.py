@@ -72,8 +72,8 @@ def test_settings_read_back_from_yaml_and_are_few() -> None:
 
 
 def test_unknown_setting_and_format_name_the_right_one() -> None:
-    _, found = check_settings(DataSettings, {"sources": "a.json", "cutoff_len": 512}, "data")
-    assert found[0].remedy == "data.max_length"
+    _, found = check_settings(DataSettings, {"sources": "a.json", "max_lenght": 512}, "data")
+    assert found[0].remedy == "data.max_length=512"
     with pytest.raises(ValidationError, match="did you mean alpaca"):
         DataSettings.model_validate([{"path": "a.json", "format": "alpacca"}])
     for bad in ([], [{"path": "a", "rows": []}], [{"path": "a", "weight": 0}]):

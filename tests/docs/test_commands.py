@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 import pytest
@@ -14,12 +13,14 @@ from packaging.requirements import Requirement
 from pages import ROOT, page, pages
 from weitiao.cli._commands import commands
 from weitiao.cli._options import given
+from weitiao.cli._words import sort_words
 from weitiao.cli.check import read_settings
 from weitiao.core.errors import SettingsError
 from weitiao.core.settings import parse_settings
 from weitiao.evaluation.settings import GenerationSettings
 from weitiao.methods import METHODS
 from weitiao.models.aliases import ALIASES
+from weitiao.recipe.names.table import entries
 from weitiao.recipe.recipe import Recipe, read_recipe
 
 NEEDED = {"model": {"name": "smollm2-135m"}, "data": {"sources": ["my.json"]}, "out": "runs/x"}
@@ -58,15 +59,20 @@ def _check_values(name: str, values: dict[str, object]) -> None:
         read_settings([str(word) for word in typed["words"]], None)  # type: ignore[attr-defined]
     elif name == "methods" and "name" in typed:
         METHODS.path(str(typed["name"]))
-    elif name == "settings" and "block" in typed:
-        assert typed["block"] in Recipe.model_fields
+    elif name == "settings" and "name" in typed:
+        asked = str(typed["name"])
+        assert asked in Recipe.model_fields or METHODS.spelling(asked) or entries(asked) or asked == "NAME"
 
 
 def _recipe_of(typed: dict[str, object]) -> Recipe:
     """Build what the words and flags of `weitiao train` mean; a run's own file is stood in for."""
-    words = [str(word) for word in typed.get("words", ())]  # type: ignore[attr-defined]
-    file = Path(words.pop(0)) if words and "=" not in words[0] else None
-    needed = {"model": typed.get("model"), "data": typed.get("data"), "out": typed.get("out")}
+    sorted_out = sort_words([str(word) for word in typed.get("words", ())])  # type: ignore[attr-defined]
+    words, file = list(sorted_out.settings), sorted_out.run_file
+    needed = {
+        "model": typed.get("model"),
+        "data": typed.get("data") or sorted_out.data,
+        "out": typed.get("out"),
+    }
     if file is None and "resume" not in typed:
         assert all(needed.values()), f"a run needs {', '.join(needed)}"
     blocks = {**NEEDED, **({"method": {"name": typed["method"]}} if "method" in typed else {})}

@@ -42,10 +42,17 @@ def test_a_name_from_elsewhere_is_answered_with_what_can_be_typed(name: str) -> 
             assert (ROOT / shlex.split(one)[2]).is_file()
 
 
-@pytest.mark.parametrize("typed", ["QLoRA", "q-lora", "LoRA+", "P-Tuning", "rs_lora"])
+@pytest.mark.parametrize("typed", ["QLoRA", "q-lora", "LoRA+", "Soft-Prompt", "rs_lora"])
 def test_signs_and_capitals_do_not_hide_a_name(typed: str) -> None:
     with pytest.raises(SettingsError, match=r": .*\n(.|\n)*--method"):
         METHODS.load(typed)
+
+
+@pytest.mark.parametrize("name", [*METHODS.names(), "peft:hra"])
+def test_signs_and_capitals_do_not_count(name: str) -> None:
+    for typed in (name.upper(), name.title(), name.replace("_", "-"), name.replace("_", " ")):
+        assert METHODS.spelling(typed) == name
+        assert METHODS.load(typed) is METHODS.load(name)
 
 
 @pytest.mark.parametrize(

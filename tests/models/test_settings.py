@@ -35,20 +35,6 @@ def test_null_is_no_quantization() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "ours"),
-    [
-        ("model_name_or_path", "name"),
-        ("load_in_4bit", "quantization"),
-        ("torch_dtype", "dtype"),
-        ("double_quant", "double_quantization"),
-    ],
-)
-def test_other_tools_names_are_answered_with_ours(key: str, ours: str) -> None:
-    with pytest.raises(SettingsError, match=rf"try +model\.{ours}"):
-        parse_settings(ModelSettings, {"name": "m", key: True}, "model")
-
-
-@pytest.mark.parametrize(
     ("raw", "reason"),
     [
         ({"name": " "}, "empty"),

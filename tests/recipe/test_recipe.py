@@ -15,7 +15,7 @@ from weitiao.engine.settings import TrainSettings
 from weitiao.methods import METHODS
 from weitiao.models.settings import ModelSettings
 from weitiao.recipe.api import train
-from weitiao.recipe.recipe import DECIDES_NOTHING, Recipe, dotted, homes_of, parse_recipe, read_recipe
+from weitiao.recipe.recipe import DECIDES_NOTHING, Recipe, dotted, parse_recipe, read_recipe
 
 LEAST: dict[str, Any] = {"model": "smollm2-135m", "data": "my.json", "out": "runs/a"}
 METHOD_LORA = METHODS.load("lora")
@@ -115,7 +115,7 @@ def test_every_problem_of_every_block_is_found_at_once() -> None:
             "data": {"sources": "my.json", "max_lenght": 10, "held_out": "much"},
             "method": {"name": "lora", "rr": 4},
             "objective": "stf",
-            "train": {"lr": -1, "learning_rate": 1e-4, "betas": [2, 3], "steps": 1.5},
+            "train": {"lr": -1, "learning_rat": 1e-4, "betas": [2, 3], "steps": 1.5},
             "evaluate": {"qestions": []},
             "track": {"to": ["tensorbord"]},
             "otu": "x",
@@ -130,7 +130,7 @@ def test_every_problem_of_every_block_is_found_at_once() -> None:
         "method.rr",
         "stf",
         "train.lr",
-        "train.learning_rate",
+        "train.learning_rat",
         "train.betas",
         "train.steps",
         "evaluate.qestions",
@@ -148,26 +148,9 @@ def test_every_problem_of_every_block_is_found_at_once() -> None:
         ({"train": {"batch_sise": 4}}, "train.batch_size"),
         ({"method": {"name": "lora", "drop_out": 0.1}}, "method.dropout"),
         ({"data": {"sources": "a", "held_ot": 0.1}}, "data.held_out"),
-        ({"train": {"learning_rate": 1e-4}}, "train.lr"),
-        ({"train": {"per_device_train_batch_size": 4}}, "train.batch_size"),
-        ({"train": {"num_train_epochs": 4}}, "train.epochs"),
-        ({"train": {"lr_scheduler_type": "linear"}}, "train.scheduler"),
-        ({"train": {"save_total_limit": 2}}, "train.keep_checkpoints"),
-        ({"train": {"offload": True}}, "train.offload_activations"),
-        ({"train": {"activation_offloading": True}}, "train.offload_activations"),
-        ({"train": {"packing": True}}, "train.pack_tokens, the size of packs: they are always made"),
-        ({"train": {"neat_packing": True}}, "train.pack_tokens, the size of packs: they are always made"),
         ({"train": {"scheduler": "cosin"}}, "train.scheduler=cosine"),
-        ({"packing": True}, "train.packing"),
-        ({"method": {"name": "lora", "lora_alpha": 16}}, "method.alpha"),
-        ({"method": {"name": "lora", "lora_dropout": 0.1}}, "method.dropout"),
-        ({"model": {"name": "a", "torch_dtype": "bf16"}}, "model.dtype"),
-        ({"data": {"sources": "a", "cutoff_len": 99}}, "data.max_length"),
-        ({"track": {"report_to": "wandb"}}, "track.to"),
-        ({"lr": 1e-4}, "train.lr"),
-        ({"learning_rate": 1e-4}, "train.learning_rate or train.lr"),
-        ({"r": 8}, "method.r"),
-        ({"max_length": 8}, "data.max_length"),
+        ({"learning_rat": 1e-4}, "learning_rate"),
+        ({"btach_size": 8}, "batch_size"),
         ({"trian": {}}, "train"),
         ({"method": "lra"}, "lora"),
     ],
@@ -258,13 +241,6 @@ def test_another_method_brings_none_of_the_first_ones_settings(tmp_path: Path) -
     assert read_recipe(path, {}, ["method=lora"]).method.model_dump()["r"] == 4
 
 
-def test_homes_of_a_setting() -> None:
-    assert homes_of("r", {"method": "lora"}) == ["method"]
-    assert homes_of("last_n", {"method": {"name": "freeze"}}) == ["method"]
-    assert homes_of("last_n", {"method": METHOD_LORA()}) == []
-    assert homes_of("nowhere", {}) == []
-
-
 def test_every_field_says_what_it_is() -> None:
     assert all(field.description for field in Recipe.model_fields.values())
     assert all(field.description for field in TrainSettings.model_fields.values())
@@ -286,5 +262,5 @@ def test_a_dataset_dict_is_data_not_a_block_of_settings(tmp_path: Path) -> None:
     rows = datasets.Dataset.from_list([{"question": "q", "answer": "a"}])
     with pytest.raises(SettingsError, match="no split 'train', only test"):
         train(model="none", data=datasets.DatasetDict(test=rows), out=tmp_path / "run")
-    with pytest.raises(SettingsError, match="no block has a setting odd"):
+    with pytest.raises(SettingsError, match="there is no setting odd"):
         train(model="none", data=datasets.DatasetDict(train=rows), out=tmp_path / "run", odd=1)

@@ -74,6 +74,13 @@ class Command(click.Command):
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             raise SettingsError(self.unknown_option(ctx, error.option_name)) from error
+        except click.BadOptionUsage as error:
+            name = error.option_name
+            raise SettingsError(
+                Problem(
+                    f"{name} cannot be used so", name, error.format_message(), f"{ctx.command_path} --help"
+                )
+            ) from error
 
     def unknown_option(self, ctx: click.Context, name: str) -> Problem:
         """Describe an option that does not exist, with the nearest that does."""

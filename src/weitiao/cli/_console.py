@@ -58,6 +58,7 @@ class RunConsole:
             "memory": self._memory,
             "note": self._note,
             "verdict": self._verdict,
+            "read_as": self._read_as,
             "finished": self._finished,
         }
 
@@ -133,6 +134,9 @@ class RunConsole:
 
     def _note(self, event: Event) -> None:
         self._console.print(Text(f"note: {event['text']}"), soft_wrap=not self._console.is_terminal)
+
+    def _read_as(self, event: Event) -> None:
+        self._print(Text(event["text"], style="dim"))
 
     def _answers(self, event: Event) -> None:
         if event["rows"]:

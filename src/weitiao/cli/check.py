@@ -21,6 +21,7 @@ from ..models.settings import ModelSettings
 from ._commands import Command
 from ._completion import models, run_file_or_setting
 from ._options import help_of, hub_option
+from ._words import joined
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ..data.gate import Gate
     from ..data.overview import Overview
     from ..data.settings import DataSettings
+    from ..recipe.names.reading import Understood
 
 EPILOG = """
 \b
@@ -131,25 +133,21 @@ def language_of(environment: Mapping[str, str]) -> Language:
 
 def read_settings(words: Sequence[str], model: str | None) -> tuple[DataSettings, ModelSettings | None, int]:
     """Return data, model and seed from a run file, paths and overrides; raises SettingsError with all problems."""
-    from ..core.settings import check_settings, merge, parse_overrides
+    from ..core.settings import check_settings
     from ..data.settings import DataSettings
     from ..engine.settings import TrainSettings
-    from ..recipe.recipe import spelt_out
 
-    paths, overrides = _sorted_out(words)
-    run_file, blocks = _run_file(paths)
-    if given := paths[1:] if run_file else paths:
-        blocks = merge(blocks, spelt_out({"data": {"sources": list(given)}}))
-    if model is not None:
-        blocks = merge(blocks, {"model": {"name": model}})
-    typed = spelt_out(parse_overrides(overrides))
-    problems = _unknown_overrides(typed, DataSettings)
-    blocks = merge(blocks, typed)
-    if "data" not in blocks:
+    understood = _understood(words, model)
+    problems = [*understood.problems, *_unknown_overrides(words, DataSettings)]
+    blocks = understood.raw
+    for line in understood.said:
+        click.echo(line, err=True)
+    if "data" not in blocks and not problems:
         what = "no data is named"
         raise SettingsError(
             Problem(what, expected="a file, a folder or a run file", remedy="weitiao check my.json")
         )
+    raise_all(SettingsError, problems)
     data, found = check_settings(DataSettings, blocks["data"], "data")
     problems += found
     wanted, found = (
@@ -166,38 +164,44 @@ def trained_forms(words: Sequence[str]) -> dict[str, frozenset[str]]:
     """Return the objective in force, that of a run file or the usual one, by name, and the forms of rows it trains;
     raises SettingsError for an unknown one.
     """
-    from ..core.settings import merge, parse_overrides
     from ..objectives import OBJECTIVES
-    from ..recipe.recipe import DEFAULT_NAMES, spelt_out
+    from ..recipe.recipe import DEFAULT_NAMES
 
-    paths, overrides = _sorted_out(words)
-    _, blocks = _run_file(paths)
-    blocks = merge(blocks, spelt_out(parse_overrides(overrides)))
-    block = blocks.get("objective", DEFAULT_NAMES["objective"])
+    block = _understood(words, None).raw.get("objective", DEFAULT_NAMES["objective"])
     name = str(block.get("name")) if isinstance(block, Mapping) else str(block)
     return {name: OBJECTIVES.load(name).forms}
 
 
-def _run_file(paths: Sequence[str]) -> tuple[Path | None, dict[str, Any]]:
-    """Return the run file that stands first, if any, and its blocks."""
-    from ..core.settings import read_yaml
+def _understood(words: Sequence[str], model: str | None) -> Understood:
+    """Read a run file that stands first, then paths, then overrides, under any names."""
+    from ..core.settings import parse_overrides, read_yaml
+    from ..recipe.recipe import understand_layers
+
+    paths, overrides = _sorted_out(words)
+    run_file = Path(paths[0]) if paths and paths[0].endswith((".yaml", ".yml")) else None
+    given = paths[1:] if run_file else paths
+    typed: dict[str, Any] = {"data": {"sources": list(given)}} if given else {}
+    if model is not None:
+        typed["model"] = {"name": model}
+    return understand_layers(read_yaml(run_file) if run_file else {}, typed, parse_overrides(overrides))
+
+
+def _sorted_out(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Tell paths from overrides: `=` makes an override, unless a file of that name is there."""
+    whole = list(joined(words))
+    overrides = [word for word in whole if "=" in word and not Path(word).exists()]
+    return [word for word in whole if word not in overrides], overrides
+
+
+def _unknown_overrides(words: Sequence[str], data: type[DataSettings]) -> list[Problem]:
+    """Describe overrides of something a check does not read."""
+    from ..core.settings import parse_overrides
+    from ..recipe.names.layers import Layer
     from ..recipe.recipe import spelt_out
 
-    run_file = Path(paths[0]) if paths and paths[0].endswith((".yaml", ".yml")) else None
-    return run_file, spelt_out(read_yaml(run_file) if run_file else {})
-
-
-def _sorted_out(words: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Tell paths from overrides: `=` makes an override, unless a file of that name is there."""
-    overrides = [word for word in words if "=" in word and not Path(word).exists()]
-    return [word for word in words if word not in overrides], overrides
-
-
-def _unknown_overrides(typed: Mapping[str, Any], data: type[DataSettings]) -> list[Problem]:
-    """Describe overrides of something a check does not read."""
     known = {"data", "model", "train", "objective"}
     problems = []
-    for key, value in typed.items():
+    for key, value in Layer(spelt_out(parse_overrides(_sorted_out(words)[1]))).own.items():
         if key not in known:
             homes = [f"data.{name}" for name in nearest(key, data.model_fields)]
             remedy = " or ".join(f"{home}={value}" for home in homes)

@@ -7,12 +7,14 @@ from typing import Any
 
 import click
 
-from ..core.errors import Problem, SettingsError
+from ..core.errors import Problem, SettingsError, nearest
+from ..core.settings import parse_overrides
 from ..data.settings import SourceSettings
 from ..models.settings import ModelSettings
 from . import _completion
 from ._commands import Command
-from ._options import FORCE_HELP, given, help_of, hub_option
+from ._options import FORCE_HELP, F, given, help_of, hub_option
+from ._words import flags_as_words, joined, sort_words
 
 EPILOG = """
 \b
@@ -25,23 +27,55 @@ Examples:
 """
 
 
+OWN_FLAGS = {
+    "epochs": "Passes over the data (train.epochs).",
+    "steps": "Optimizer steps in all, instead of epochs (train.steps).",
+    "lr": "Peak learning rate (train.lr).",
+    "batch_size": "Examples in a step (train.batch_size).",
+}
+"""Settings of training that have a flag of their own, as most people type them, and what they are."""
+
+
 class TrainCommand(Command):
-    """A command that also takes settings, and so knows what an option such as --lr was meant to be."""
+    """A command whose flags may be any setting, under its name here or elsewhere: `--learning_rate 1e-4`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Turn flags that are settings into words, and parse the rest."""
+        options = {
+            spelling: not option.is_flag
+            for option in self.get_params(ctx)
+            if isinstance(option, click.Option)
+            for spelling in option.opts
+        }
+        return super().parse_args(ctx, flags_as_words(args, options))
 
     def unknown_option(self, ctx: click.Context, name: str) -> Problem:
-        """Describe an option that does not exist; the setting of that name is what to try."""
-        from ..recipe.recipe import homes_of
+        """Describe an option that does not exist, with the nearest that does, settings among them."""
+        from ..recipe.names.own import setting_names
+        from ..recipe.names.table import known_names
 
         problem = super().unknown_option(ctx, name)
         key = name.lstrip("-").replace("-", "_")
-        homes = [key] if "." in key else [f"{block}.{key}" for block in homes_of(key, {"method": "lora"})]
-        remedy = " or ".join(f"{home}=VALUE" for home in homes)
-        return Problem(problem.what, problem.got, problem.expected, remedy) if remedy else problem
+        near = [f"--{one.replace('_', '-')}" for one in nearest(key, [*setting_names(), *known_names()])]
+        own = problem.remedy if problem.remedy.startswith("--") else ""
+        remedy = " or ".join(dict.fromkeys([*filter(None, own.split(" or ")), *near][:3])) or problem.remedy
+        return Problem(problem.what, problem.got, problem.expected, remedy)
+
+
+def own_flags(command: F) -> F:
+    """Give a command the flags of `OWN_FLAGS`."""
+    for name in reversed(OWN_FLAGS):
+        flag = f"--{name.replace('_', '-')}"
+        click.option(flag, name, metavar="N", help=OWN_FLAGS[name])(command)
+    return command
 
 
 @click.command(cls=TrainCommand, epilog=EPILOG)
 @click.argument(
-    "words", nargs=-1, metavar="[RUN.yaml] [KEY=VALUE]...", shell_complete=_completion.run_file_or_setting
+    "words",
+    nargs=-1,
+    metavar="[RUN.yaml] [DATA]... [KEY=VALUE]...",
+    shell_complete=_completion.run_file_or_setting,
 )
 @click.option(
     "--model", metavar="MODEL", shell_complete=_completion.models, help=help_of(ModelSettings, "name")
@@ -59,6 +93,7 @@ class TrainCommand(Command):
     shell_complete=_completion.methods,
     help="What is trained: a name that `weitiao methods` lists.",
 )
+@own_flags
 @click.option("--out", metavar="RUN", help="The run's folder, new or empty.")
 @click.option(
     "--resume",
@@ -80,52 +115,59 @@ def command(
     """Fine-tune a model on your data.
 
     The settings come from RUN.yaml; flags replace what it says, and words such as train.lr=2e-4 replace both.
+    Every setting is a flag too, and so are its names in transformers, PEFT and LLaMA-Factory (--learning_rate 2e-4,
+    --lora_rank 16); their run files are read as they are.
     """
     words = (*words, "model.allow_other_base=true") if force else words
     words = (*words, f"model.hub={hub}") if hub else words
     if resume is not None:
         _resume(resume, words, {**given(flags), **({"dry_run": True} if dry_run else {})})
         return
-    run_file = Path(words[0]) if words and "=" not in words[0] else None
-    overrides = words[1:] if run_file else words
+    typed = sort_words(words)
+    blocks = _blocks(flags, typed.data)
     if dry_run:
-        _check(run_file, flags, overrides)
+        _check(typed.run_file, blocks, typed.settings)
     else:
-        _train(run_file, flags, overrides)
+        _train(typed.run_file, blocks, typed.settings)
 
 
-def _blocks(flags: dict[str, Any]) -> dict[str, Any]:
-    """Turn the flags typed into blocks of a run file."""
+def _blocks(flags: dict[str, Any], data: tuple[str, ...]) -> dict[str, Any]:
+    """Turn the flags typed, and data typed without one, into blocks of a run file."""
     typed = given(flags)
     blocks: dict[str, Any] = {key: {"name": typed[key]} for key in ("model", "method") if key in typed}
-    if "data" in typed:
-        blocks["data"] = {"sources": list(typed["data"])}
+    if sources := [*data, *typed.get("data", ())]:
+        blocks["data"] = {"sources": sources}
     if "out" in typed:
         blocks["out"] = typed["out"]
-    return blocks
+    words = [f"train.{name}={typed[name]}" for name in OWN_FLAGS if name in typed]
+    return blocks | parse_overrides(words)
 
 
-def _train(run_file: Path | None, flags: dict[str, Any], overrides: tuple[str, ...]) -> None:
+def _train(run_file: Path | None, blocks: dict[str, Any], overrides: tuple[str, ...]) -> None:
     from ..recipe.recipe import read_recipe
     from ._console import run_console
 
-    recipe = read_recipe(run_file, _blocks(flags), list(overrides))
+    recipe = read_recipe(run_file, blocks, list(overrides))
     from ..recipe.train import train
 
     with run_console() as listener:
         train(recipe, [listener])
 
 
-def _check(run_file: Path | None, flags: dict[str, Any], overrides: tuple[str, ...]) -> None:
+def _check(run_file: Path | None, blocks: dict[str, Any], overrides: tuple[str, ...]) -> None:
     from ..recipe.preflight import preflight
     from ..recipe.recipe import read_recipe
 
-    recipe = read_recipe(run_file, _blocks(flags), list(overrides))
+    recipe = read_recipe(run_file, blocks, list(overrides))
+    for line in recipe.said:
+        click.echo(line, err=True)
     ready = preflight(recipe)
     click.echo("\n".join(ready.data.summary.lines()), err=True)
     for part in ready.left_out:
         click.echo(f"note: {part.en}", err=True)
-    click.echo(recipe.as_yaml(), nl=False)
+    for choice in ready.choices:
+        click.echo(f"{choice.setting}={choice.value}: {choice.reason.en}", err=True)
+    click.echo(ready.recipe.as_yaml(), nl=False)
 
 
 def _resume(run: Path, words: tuple[str, ...], flags: dict[str, Any]) -> None:
@@ -144,4 +186,4 @@ def _resume(run: Path, words: tuple[str, ...], flags: dict[str, Any]) -> None:
     from ._console import run_console
 
     with run_console() as listener:
-        resume(run, words, [listener])
+        resume(run, list(joined(words)), [listener])

@@ -23,6 +23,20 @@ from typing import ClassVar
 
 from .visible import visible
 
+SHORT_LIST = 12
+"""More names than these are not read by anybody."""
+
+LONGEST_GOT = 400
+"""More characters of what a person gave are not shown."""
+
+
+def shortened(text: str) -> str:
+    """Return what a person gave, its middle left out where it is long."""
+    if len(text) <= LONGEST_GOT:
+        return text
+    half = LONGEST_GOT // 2
+    return f"{text[:half]} ... {text[-half:]}"
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -38,7 +52,7 @@ class Problem:
     """What to type or change next."""
 
     def __str__(self) -> str:
-        parts = (("got", self.got), ("expected", self.expected), ("try", self.remedy))
+        parts = (("got", shortened(self.got)), ("expected", self.expected), ("try", self.remedy))
         indented = [
             f"  {label:<9} {text.replace(chr(10), chr(10) + ' ' * 12)}" for label, text in parts if text
         ]
@@ -172,7 +186,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str], command: str = "") 
     names = sorted(known)
     near = nearest(name, names)
     remedy = " or ".join(near) if near else command
-    return Problem(f"there is no {kind} called {name!r}", name, "one of " + ", ".join(names), remedy)
+    listed = "one of " + ", ".join(names)
+    expected = f"one that `{command}` lists" if command and len(names) > SHORT_LIST else listed
+    return Problem(f"there is no {kind} called {name!r}", name, expected, remedy)
 
 
 def missing_extra(package: str, extra: str, purpose: str) -> MissingExtraError:

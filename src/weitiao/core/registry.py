@@ -59,6 +59,14 @@ class Registry(Generic[T]):
         """Return every component's name, sorted; imports nothing."""
         return list(self._files)
 
+    def spelling(self, name: str) -> str | None:
+        """Return the component that a name means, if case and signs between letters do not count; None where none."""
+        prefix, _, member = name.partition(":")
+        if member:
+            return f"{prefix.lower()}:{member.lower()}" if prefix.lower() in self.families else None
+        by_letters = {_letters(known): known for known in self._files}
+        return name if name in self._files else by_letters.get(_letters(name))
+
     def summary(self, name: str) -> str:
         """Return the first line of a component's docstring; imports nothing."""
         docstring = ast.get_docstring(ast.parse(self.path(name).read_text(encoding="utf-8"))) or ""
@@ -66,25 +74,24 @@ class Registry(Generic[T]):
 
     def path(self, name: str) -> Path:
         """Return a component's file; raises SettingsError with the nearest spelling for an unknown name."""
-        prefix, _, member = name.partition(":")
-        if member and prefix in self.families:
-            return self._module_file(self.families[prefix].partition(":")[0])
-        if name not in self._files:
+        found = self.spelling(name)
+        if found is None:
             raise SettingsError(self._unknown(name))
-        return self._files[name]
+        prefix, _, member = found.partition(":")
+        return self._module_file(self.families[prefix].partition(":")[0]) if member else self._files[found]
 
     def _unknown(self, name: str) -> Problem:
         """Describe a name that no file has: what it is called here, else the nearest spellings."""
         problem = unknown_name(self.kind, name, self._files, f"weitiao {self.kind}s")
-        plain = "".join(letter for letter in name.lower() if letter.isalnum() or letter == "+")
-        if plain not in self.known_elsewhere:
+        if _letters(name) not in self.known_elsewhere:
             return problem
-        meaning, remedy = self.known_elsewhere[plain]
+        meaning, remedy = self.known_elsewhere[_letters(name)]
         return Problem(f"{problem.what}: {meaning}", name, problem.expected, remedy)
 
     def load(self, name: str) -> type[T]:
         """Import one component's file and return its class; raises SettingsError for an unknown name."""
         self.path(name)
+        name = self.spelling(name) or name
         prefix, _, member = name.partition(":")
         if member:
             return cast(type[T], _named(self.families[prefix])(member.lower()))
@@ -98,6 +105,11 @@ class Registry(Generic[T]):
         if len(own) != 1:
             raise TypeError(f"{module.__file__} must define exactly one {base.__name__}, found {len(own)}")
         return cast(type[T], own[0])
+
+
+def _letters(name: str) -> str:
+    """Return a name in small letters, without signs but `+`."""
+    return "".join(letter for letter in name.lower() if letter.isalnum() or letter == "+")
 
 
 def _named(place: str) -> Any:  # noqa: ANN401  (a class or a function)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import Problem, RunFolderError
+from .errors import Problem, RunFolderError, nearest
 from .folder_lock import LOCK, locked_folder
 
 
@@ -96,8 +96,15 @@ class RunFolder:
                     "no run lies in this folder",
                     str(self.root),
                     "a folder with run.yaml, made by weitiao train",
+                    " or ".join(self.similar_runs()),
                 )
             )
+
+    def similar_runs(self) -> list[str]:
+        """Return the runs beside this folder whose names are spelt like its own."""
+        beside = self.root.parent
+        runs = [one.parent.name for one in beside.glob(f"*/{self.run_yaml.name}")] if beside.is_dir() else []
+        return [str(beside / name) for name in nearest(self.root.name, runs)]
 
     def require_result(self) -> None:
         """Raise RunFolderError where no run lies here, or one that has not finished."""

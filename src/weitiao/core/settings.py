@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
-from .errors import Problem, SettingsError, nearest, raise_all
+from .errors import SHORT_LIST, Problem, SettingsError, nearest, raise_all
 from .yaml_text import YamlError, load_yaml
 
 S = TypeVar("S", bound="Settings")
@@ -29,6 +29,9 @@ def left_out(meaning: str, **limits: Any) -> Any:  # noqa: ANN401  (what pydanti
     """Return a field whose default is None, and what None comes to: `20`, or in brackets where it takes words."""
     return Field(default=None, json_schema_extra={LEFT_OUT: meaning}, **limits)
 
+
+TYPEABLE = re.compile(r"[\w.,:/+-]{1,60}")
+"""Values that a shell takes as they are."""
 
 LEFT_OUT = "left_out"
 """Where a field keeps what it comes to when it is left out."""
@@ -76,7 +79,7 @@ def _problem(cls: type[Settings], details: dict[str, Any], path: str) -> Problem
     key = ".".join(filter(None, [path, *location]))
     got = f"{key}: {details['input']!r}"
     if details["type"] == "extra_forbidden":
-        return _unknown_key(_owner(cls, location[:-1]), location[-1], key, got)
+        return _unknown_key(_owner(cls, location[:-1]), key, details["input"])
     if details["type"] == "missing":
         return Problem(f"{key} is missing", expected=_describe(cls, location), remedy=f"{key}=...")
     if details["type"] == "literal_error":
@@ -105,14 +108,28 @@ def _classes(annotation: Any) -> list[type]:  # noqa: ANN401  (an annotation may
     return [found for part in getattr(annotation, "__args__", ()) for found in _classes(part)]
 
 
-def _unknown_key(owner: type[BaseModel], key: str, full_key: str, got: str) -> Problem:
+def _unknown_key(owner: type[BaseModel], full_key: str, value: object) -> Problem:
     """Describe an unknown key; the name it has here, or the nearest spelling, is what to try."""
+    key, got = full_key.rpartition(".")[2], f"{full_key}: {value!r}"
     known = list(owner.model_fields)
     renamed = issubclass(owner, Settings) and owner.known_elsewhere.get(key)
     near = [renamed] if renamed else nearest(key, known)
     prefix = full_key[: len(full_key) - len(key)]
-    remedy = " or ".join(prefix + name for name in near) if near else ""
-    return Problem(f"there is no setting {full_key}", got, "one of " + ", ".join(known), remedy)
+    remedy = " or ".join(prefix + name + as_typed(value) for name in near)
+    return Problem(f"there is no setting {full_key}", got, _one_of(known, full_key), remedy)
+
+
+def as_typed(value: object) -> str:
+    """Return `=` and a value as a person would type it behind a setting's name; nothing for what is long or odd."""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return f"={text}" if isinstance(value, str | int | float) and TYPEABLE.fullmatch(text) else ""
+
+
+def _one_of(known: Sequence[str], full_key: str) -> str:
+    """Return the names there are, or where they are listed if they are too many to read."""
+    block = full_key.partition(".")[0]
+    too_many = len(known) > SHORT_LIST and block != full_key
+    return f"a setting that `weitiao settings {block}` lists" if too_many else "one of " + ", ".join(known)
 
 
 def _no_such_choice(key: str, got: str, details: Mapping[str, Any]) -> Problem:
@@ -178,15 +195,24 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
             for w in bad
         ],
     )
+    halves = [(word, *word.split("=", 1)) for word in words]
+    raise_all(
+        SettingsError, [_no_value(name.strip(), word) for word, name, text in halves if not text.strip()]
+    )
     nested: dict[str, Any] = {}
-    for word in words:
-        name, _, text = word.partition("=")
-        nested = merge(nested, _nested(name.split("."), _value(word, text)))
+    for word, name, text in halves:
+        nested = merge(nested, _nested(name.strip().split("."), _value(word, text)))
     return nested
 
 
 WITH_FIELD = re.compile(r"\{[?^]?\s*\w[^{}:,\n]*\}")
 """A field of a template, as in `Question: {instruction}`."""
+
+
+def _no_value(name: str, word: str) -> Problem:
+    """Describe a word that ends with its `=`."""
+    expected = "a value behind `=`; null for none, '\"\"' for an empty text"
+    return Problem(f"{name} has no value", word, expected, f"{name}=null, or leave the word out")
 
 
 def _value(word: str, text: str) -> Any:  # noqa: ANN401  (whatever the text says)

@@ -19,6 +19,7 @@ from .formats._known import MEANINGS, PROMPT_TEXT
 
 LAST_RESORT = "data.columns.instruction=QUESTION data.columns.output=ANSWER"
 SHOWN_PROPOSALS = 2
+MOST_COLUMNS = 12
 NOT_PLAIN = re.compile(r"[\s'$`&|;()<>*?!#\\]")
 """What a shell would not take as it stands."""
 SURELY_MEANT, PERHAPS_MEANT = 0.8, 0.7
@@ -235,21 +236,53 @@ def _standing(formats: Mapping[str, Format], claims: Mapping[str, frozenset[str]
 def _asking(sample: Sequence[Row], columns: set[str], claims: Mapping[str, frozenset[str]]) -> Problem:
     """Describe columns that fit no format or several, with what each format wants and what to write."""
     formats = load_formats()
-    got = ", ".join(sorted(set().union(*(row.fields for row in sample)) or columns))
+    got = _listed(sorted(set().union(*(row.fields for row in sample)) or columns))
     name = sample[0].source if sample else "the data"
-    asked = formats if not claims else {name: formats[name] for name in claims}
-    expected = "\n".join(
-        f"{n}: {', '.join(sorted(one.claimed(set(json.loads(one.example)))))}, as in {one.example}"
-        for n, one in asked.items()
-    )
     if claims:
+        expected = "\n".join(f"{n}: {_example(formats[n])}" for n in claims)
         reasons = "; ".join(f"{n}: {formats[n].reason(by)}" for n, by in claims.items())
         remedy = " or ".join(f"format: {n}" for n in claims) + ", under the source in data.sources"
         what = f"the rows of {name} fit more than one format ({reasons})"
         return Problem(what, got, expected, remedy)
     proposals = _proposals(formats, columns)[:SHOWN_PROPOSALS]
     remedy = " or ".join(proposals) if proposals else f"name your columns, such as {LAST_RESORT}"
-    return Problem(f"the columns of {name} fit no format", got, expected, remedy)
+    nearest_one, missing = _nearest_format(formats, columns)
+    what = f"the columns of {name} fit no format"
+    if missing:
+        what += f"; the nearest is {nearest_one}, and {missing} is missing"
+    return Problem(what, got, _example(formats[nearest_one]), remedy)
+
+
+def _example(one: Format) -> str:
+    """Return the columns that make rows of a format, and a row of it."""
+    return f"{', '.join(sorted(one.claimed(set(json.loads(one.example)))))}, as in {one.example}"
+
+
+def _listed(columns: Sequence[str]) -> str:
+    """Name columns, the first of them where there are many."""
+    more = f" and {len(columns) - MOST_COLUMNS} more" if len(columns) > MOST_COLUMNS else ""
+    return ", ".join(columns[:MOST_COLUMNS]) + more
+
+
+def _nearest_format(formats: Mapping[str, Format], columns: set[str]) -> tuple[str, str]:
+    """Return the format that the fewest columns are missing of, and which; columns that may be meant count.
+
+    Where no column is any format's, the one that the last resort names, and nothing.
+    """
+    completed = _ways_completed(formats, columns)
+    if completed:
+        return completed[0].name, ", ".join(completed[0].matched)
+    begun = [
+        (len(way - columns) / len(way), -one.rank, len(way), name, sorted(way - columns))
+        for name, one in formats.items()
+        for way in one.ways
+        if way & columns and way - columns
+    ]
+    if not begun:
+        named = set(re.findall(r"columns\.(\w+)=", LAST_RESORT))
+        return next(name for name, one in formats.items() if any(way <= named for way in one.ways)), ""
+    *_, name, missing = min(begun)
+    return name, ", ".join(missing)
 
 
 class Completed(NamedTuple):

@@ -10,6 +10,8 @@ from functools import cache
 from ..core.errors import Problem
 
 PATTERNS: Mapping[str, str] = {
+    "the columns of {} fit no format; the nearest is {}, and {} is missing":
+        "{} 的列不符合任何格式；最接近的是 {}，还缺 {}",
     "the columns of {} fit no format": "{} 的列不符合任何格式",
     "the rows of {} fit more than one format ({})": "{} 的数据符合不止一种格式（{}）",
     "the column {} is empty in every row of {}": "列 {} 在 {} 的每一行里都是空的",

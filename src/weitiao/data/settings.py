@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from encodings import aliases
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -59,18 +59,6 @@ PathText = Annotated[str, BeforeValidator(_as_text), AfterValidator(require_usab
 
 class SourceSettings(Settings):
     """One file, folder, data set of the hub, or list of rows."""
-
-    known_elsewhere: ClassVar[Mapping[str, str]] = {
-        "file": "path",
-        "data_path": "path",
-        "dataset": "path",
-        "name": "subset",
-        "formatting": "format",
-        "num_samples": "take",
-        "max_samples": "take",
-        "sheet_name": "sheet",
-        "remove_columns": "ignore_columns",
-    }
 
     path: PathText | None = None
     """A .json, .jsonl, .csv, .tsv, .parquet, .arrow, .xlsx, .txt or .md file (text also as .gz or .zst), a folder
@@ -247,26 +235,6 @@ def _share_or_count(value: float) -> float:
 
 class DataSettings(Settings):
     """What is trained on."""
-
-    known_elsewhere: ClassVar[Mapping[str, str]] = {
-        "cutoff_len": "max_length",
-        "max_seq_length": "max_length",
-        "max_seq_len": "max_length",
-        "sequence_len": "max_length",
-        "val_size": "held_out",
-        "val_set_size": "held_out",
-        "test_size": "held_out",
-        "dataset": "sources",
-        "datasets": "sources",
-        "path": "sources",
-        "chat_template": "template",
-        "prompt_template": "template",
-        "default_system": "system",
-        "system_prompt": "system",
-        "mask_history": "train_on",
-        "train_on_prompt": "train_on",
-        "eval_dataset": "held_out_path",
-    }
 
     sources: list[SourceSettings] = Field(min_length=1)
     """The data: one path, a list of paths, or a list of sources with path, format and weight."""

@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -248,12 +248,6 @@ def prune(folder: Path, keep: int, step: int, protected: frozenset[int]) -> None
 
 class CheckpointSettings(Settings):
     """When the run is saved, and what is kept."""
-
-    known_elsewhere: ClassVar[Mapping[str, str]] = {
-        "save_steps": "save_every",
-        "save_total_limit": "keep_checkpoints",
-        "load_best_model_at_end": "keep_best",
-    }
 
     save_every: int | None = Field(default=None, ge=1)
     """Steps between checkpoints; left out, at the end of each epoch and at least every 200 steps."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..core.errors import Problem, SettingsError, missing_extra, raise_all
 from ..core.settings import Settings
@@ -21,13 +20,6 @@ LIGER_KNOWS = frozenset({"llama", "mistral", "qwen2", "qwen3", "smollm3"})
 
 class KernelSettings(Settings):
     """What the blocks of a model run on."""
-
-    known_elsewhere: ClassVar[Mapping[str, str]] = {
-        "use_liger_kernel": "kernels",
-        "enable_liger_kernel": "kernels",
-        "torch_compile": "compile",
-        "blas": "matmul",
-    }
 
     kernels: Literal["auto", "liger", "none"] = "auto"
     """Fused norms and MLPs: liger (Liger kernels), none (transformers' own), auto (liger on CUDA where it is installed

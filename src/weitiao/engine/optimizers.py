@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -21,16 +21,6 @@ OptimizerName = Literal["adamw", "adamw_fused", "adamw_8bit", "paged_adamw_8bit"
 
 class OptimizerSettings(Settings):
     """How gradients become updates."""
-
-    known_elsewhere: ClassVar[Mapping[str, str]] = {
-        "learning_rate": "lr",
-        "optim": "optimizer",
-        "clip": "max_grad_norm",
-        "loraplus_ratio": "loraplus_lr_ratio",
-        "adam_epsilon": "eps",
-        "adam_beta1": "betas",
-        "adam_beta2": "betas",
-    }
 
     lr: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Peak learning rate; left out, it is the one that suits the method (`weitiao methods NAME` shows it)."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -44,12 +43,6 @@ USUAL_WARMUP = 0.1
 
 class ScheduleSettings(Settings):
     """How the learning rate moves over a run."""
-
-    known_elsewhere: ClassVar[Mapping[str, str]] = {
-        "lr_scheduler_type": "scheduler",
-        "lr_scheduler": "scheduler",
-        "lr_scheduler_kwargs": "scheduler_args",
-    }
 
     scheduler: SchedulerName = "cosine"
     """The schedule's name in transformers."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -13,8 +12,6 @@ from .kernels import KernelSettings
 from .optimizers import OptimizerSettings
 from .recompute import Recompute
 from .schedules import ScheduleSettings
-
-PACKS_ALWAYS = "pack_tokens, the size of packs: they are always made, and rows in one never see each other"
 
 
 def _read_off(raw: object) -> object:
@@ -38,24 +35,6 @@ Patience = Annotated[Annotated[int, Field(ge=1)] | Literal["auto", "off"], Befor
 
 class StepSettings(Settings):
     """How long a run is, what a step holds, and when it is looked at."""
-
-    known_elsewhere: ClassVar[Mapping[str, str]] = {
-        "per_device_train_batch_size": "batch_size",
-        "gradient_accumulation_steps": "batch_size",
-        "num_train_epochs": "epochs",
-        "max_steps": "steps",
-        "eval_steps": "eval_every",
-        "activation_checkpointing": "gradient_checkpointing",
-        "offload": "offload_activations",
-        "activation_offloading": "offload_activations",
-        "activations_offloading": "offload_activations",
-        "packing": PACKS_ALWAYS,
-        "neat_packing": PACKS_ALWAYS,
-        "sample_packing": PACKS_ALWAYS,
-        "padding_free": PACKS_ALWAYS,
-        "neftune_noise_alpha": "neftune_alpha",
-        "early_stopping": "early_stopping_patience",
-    }
 
     batch_size: int = Field(default=8, ge=1)
     """Examples an optimizer step sees; how they are cut to fit memory changes no result but by rounding and draws of
@@ -93,14 +72,6 @@ class StepSettings(Settings):
 
 class TrainSettings(StepSettings, OptimizerSettings, ScheduleSettings, KernelSettings, CheckpointSettings):
     """Everything under `train:`."""
-
-    known_elsewhere: ClassVar[Mapping[str, str]] = {
-        **StepSettings.known_elsewhere,
-        **OptimizerSettings.known_elsewhere,
-        **ScheduleSettings.known_elsewhere,
-        **KernelSettings.known_elsewhere,
-        **CheckpointSettings.known_elsewhere,
-    }
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> TrainSettings:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ..core.errors import MissingExtraError, missing_extra, raise_all
 from ..core.events import Event
@@ -33,8 +33,6 @@ SHOWN = (
 class TrackSettings(Settings):
     """Where a run's curves go besides events.jsonl, which is always written."""
 
-    known_elsewhere: ClassVar[Mapping[str, str]] = {"report_to": "to", "logger": "to", "run_name": "name"}
-
     to: list[TrackerName] = Field(default_factory=list)
     """tensorboard, trackio (local), wandb, mlflow, swanlab; each is an extra: pip install 'weitiao[trackio]'."""
     project: str = "weitiao"
@@ -43,6 +41,11 @@ class TrackSettings(Settings):
     """The run's name there; left out, the output folder's."""
     offline: bool = True
     """Keep wandb and swanlab on this machine; false sends to their servers with the key in your environment."""
+
+    @field_validator("to", mode="before")
+    @classmethod
+    def _one_or_several(cls, names: object) -> object:
+        return [name.strip() for name in names.split(",")] if isinstance(names, str) else names
 
     def require_installed(self) -> None:
         """Raise MissingExtraError naming every chosen tracker whose package is not installed."""

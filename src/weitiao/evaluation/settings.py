@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
@@ -12,19 +12,6 @@ from ..core.settings import Settings
 
 class GenerationSettings(Settings):
     """How answers are generated."""
-
-    known_elsewhere: ClassVar[Mapping[str, str]] = {
-        "max_tokens": "max_new_tokens",
-        "max_length": "max_new_tokens",
-        "min_tokens": "min_new_tokens",
-        "min_length": "min_new_tokens",
-        "do_sample": "temperature",
-        "repeat_penalty": "repetition_penalty",
-        "beams": "num_beams",
-        "n": "num_return_sequences",
-        "stop_strings": "stop",
-        "stop_words": "stop",
-    }
 
     max_new_tokens: int = Field(default=256, ge=1)
     """The most tokens an answer may have."""

@@ -11,7 +11,7 @@ _OPTIMIZER = "it is an optimizer for full fine-tuning that is not here yet"
 KNOWN_ELSEWHERE: Mapping[str, tuple[str, str]] = {
     "qlora": (
         "QLoRA is LoRA on a base held in 4 bits",
-        "weitiao train recipes/qlora.yaml or --method lora model.quantization=nf4",
+        "--method lora model.quantization=nf4",
     ),
     "dora": (_A_SETTING, "--method lora method.use_dora=true"),
     "qdora": (_A_SETTING, "--method lora method.use_dora=true model.quantization=nf4"),
@@ -33,8 +33,6 @@ KNOWN_ELSEWHERE: Mapping[str, tuple[str, str]] = {
     "prefix": ("it is called prefix_tuning", "--method prefix_tuning"),
     "prompt": ("it is called prompt_tuning", "--method prompt_tuning"),
     "softprompt": ("soft prompts are called prompt_tuning", "--method prompt_tuning"),
-    "ptuning": ("it is called p_tuning", "--method p_tuning"),
-    "ptuningv2": ("it is called p_tuning_v2", "--method p_tuning_v2"),
     "pt2": ("it is called p_tuning_v2", "--method p_tuning_v2"),
     "adaptionprompt": ("it is called llama_adapter", "--method llama_adapter"),
     "layernorm": ("it is called ln_tuning", "--method ln_tuning"),
@@ -60,3 +58,13 @@ KNOWN_ELSEWHERE: Mapping[str, tuple[str, str]] = {
     "waveft": (_IN_PEFT, "--method peft:waveft"),
 }
 """A name in small letters, without signs but +, -> what it is here, and what to type."""
+
+
+def read_as(name: str) -> list[str] | None:
+    """Return the settings, as words, that a name of other tools stands for; None where it is none, or means several."""
+    plain = "".join(letter for letter in name.lower() if letter.isalnum() or letter == "+")
+    _, remedy = KNOWN_ELSEWHERE.get(plain, ("", ""))
+    flag, *words = remedy.split() or [""]
+    if flag != "--method" or "or" in words:
+        return None
+    return [f"method.name={words[0]}", *words[1:]]

@@ -59,7 +59,6 @@ class AdaLora(TargetedMethod):
         "lora_r": "target_r",
         "r": "target_r",
         "rank": "target_r",
-        "lora_bias": "bias",
         "target": "target_modules",
         "layers": "layers_to_transform",
     }

@@ -61,10 +61,8 @@ class Freeze(PeftMethod):
     on_quantized: ClassVar[bool] = False
 
     known_elsewhere: ClassVar[Mapping[str, str]] = {
-        "freeze_trainable_layers": "last_n",
         "num_layer_trainable": "last_n",
         "n_layers": "last_n",
-        "freeze_extra_modules": "embeddings, head or norms",
         "layers": "blocks",
     }
 

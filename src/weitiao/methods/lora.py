@@ -65,12 +65,9 @@ class Lora(TargetedMethod):
         "lora_target_modules": "target_modules",
         "additional_target": "modules_to_save",
         "lora_modules_to_save": "modules_to_save",
-        "lora_bias": "bias",
-        "use_lora_bias": "bias",
         "rslora": "use_rslora",
         "dora": "use_dora",
         "init": "init_lora_weights",
-        "pissa_init": "init_lora_weights",
         "layers": "layers_to_transform",
     }
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
@@ -25,28 +24,6 @@ LONG_NAMES: dict[str, str] = {
 
 class ModelSettings(Settings):
     """Which model to start from and how to hold it in memory."""
-
-    known_elsewhere: ClassVar[Mapping[str, str]] = {
-        "model_name_or_path": "name",
-        "pretrained_model_name_or_path": "name",
-        "model_name": "name",
-        "model_id": "name",
-        "path": "name",
-        "base_model": "name",
-        "torch_dtype": "dtype",
-        "precision": "dtype",
-        "load_in_4bit": "quantization",
-        "load_in_8bit": "quantization",
-        "quantization_bit": "quantization",
-        "bnb_4bit_quant_type": "quantization",
-        "bnb_4bit_use_double_quant": "double_quantization",
-        "double_quant": "double_quantization",
-        "bnb_4bit_compute_dtype": "compute_dtype",
-        "model_revision": "revision",
-        "device": "device_map",
-        "adapter_name_or_path": "adapter",
-        "adapter_path": "adapter",
-    }
 
     name: str
     """A local folder, a .gguf file, a Hugging Face hub id (owner/name), or an alias (`weitiao models`)."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import Problem, SettingsError, nearest, raise_all
 from ..core.events import Listener
 from ..core.settings import read_yaml
 from ..data.python_rows import is_split
@@ -18,7 +17,7 @@ from ..methods._base import Method
 from ..models.quiet import libraries_quiet
 from ..models.settings import ModelSettings
 from ..objectives._base import Objective
-from .recipe import Recipe, homes_of, lay_over, parse_recipe
+from .recipe import Recipe, parse_recipe
 from .run import Run
 from .told import telling
 from .train import resume as resume_run
@@ -46,8 +45,10 @@ def train(
     """Fine-tune and return the run; blocks are objects, mappings or names, and lay over the run file `recipe`.
 
     What goes on is shown as it does, in a notebook, on a terminal or in a pipe; `quiet` shows nothing.
-    A plain keyword goes to the one block that has a setting of that name: `r=16, lr=2e-4, steps=100`. Raises
-    SettingsError for keywords that no block or more than one has, and what `weitiao.recipe.train.train` raises.
+    A plain keyword goes to the one block that has a setting of that name: `r=16, lr=2e-4, steps=100`. Names and
+    configs of transformers, PEFT and LLaMA-Factory are read: `learning_rate=2e-4`, `train=TrainingArguments(...)`,
+    `method=LoraConfig(...)`. Raises SettingsError for keywords that no block or more than one has, and what
+    `weitiao.recipe.train.train` raises.
     """
     given = {
         "model": model,
@@ -59,10 +60,8 @@ def train(
         "track": track,
         "out": out,
     }
-    blocks = lay_over(
-        _plain(recipe), {name: _as_block(name, value) for name, value in given.items() if value is not None}
-    )
-    parsed = parse_recipe(lay_over(blocks, _placed(settings, blocks)))
+    blocks = {name: _as_block(name, value) for name, value in given.items() if value is not None}
+    parsed = parse_recipe(_plain(recipe), blocks, settings)
     with telling(quiet) as told, libraries_quiet():
         return train_recipe(parsed, [*told, *listeners])
 
@@ -100,32 +99,3 @@ def _as_block(name: str, value: Any) -> Any:  # noqa: ANN401
     if name == "data" and (not isinstance(value, Mapping) or is_split(value)):
         return {"sources": [{"rows": value}] if is_split(value) else value}
     return value
-
-
-def _placed(settings: Mapping[str, Any], blocks: Mapping[str, Any]) -> dict[str, Any]:
-    """Put each keyword into the block it belongs to; raises SettingsError for all that fit none or several."""
-    placed: dict[str, dict[str, Any]] = {}
-    problems = []
-    named = {"method": "lora", **blocks}
-    for key, value in settings.items():
-        homes = homes_of(key, named)
-        if len(homes) == 1:
-            placed.setdefault(homes[0], {})[key] = value
-        else:
-            problems.append(_unplaced(key, value, homes))
-    raise_all(SettingsError, problems)
-    return placed
-
-
-def _unplaced(key: str, value: object, homes: Sequence[str]) -> Problem:
-    if homes:
-        remedy = " or ".join(f"{home}={{{key!r}: {value!r}}}" for home in homes)
-        return Problem(
-            f"{key} is a setting of several blocks", f"{key}={value!r}", " or ".join(homes), remedy
-        )
-    near = nearest(
-        key, [*TrainSettings.model_fields, *DataSettings.model_fields, *ModelSettings.model_fields]
-    )
-    return Problem(
-        f"no block has a setting {key}", f"{key}={value!r}", "a setting by its own name", " or ".join(near)
-    )

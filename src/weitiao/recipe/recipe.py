@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import SerializeAsAny
+from pydantic import PrivateAttr, SerializeAsAny
 
 from ..core.errors import Problem, SettingsError, nearest, raise_all
 from ..core.registry import Registry
-from ..core.settings import Settings, check_settings, merge, parse_overrides, read_yaml
+from ..core.settings import Settings, as_typed, check_settings, merge, parse_overrides, read_yaml
+from ..data.python_rows import is_split
 from ..data.settings import DataSettings, replay_spelt_out, require_usable_name
 from ..engine.settings import TrainSettings
 from ..engine.tracking import TrackSettings
@@ -20,6 +22,10 @@ from ..methods._base import Method
 from ..models.settings import ModelSettings
 from ..objectives import OBJECTIVES
 from ..objectives._base import Objective
+from .names.layers import Layer, as_mapping
+from .names.own import setting_names
+from .names.reading import Understood, understand
+from .names.table import known_names
 
 S = TypeVar("S", bound=Settings)
 Checked = tuple[Settings | None, list[Problem]]
@@ -59,6 +65,13 @@ def dotted(nested: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     return flat
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a recipe was read from; recipes are equal whatever that was."""
+
+    said: tuple[str, ...] = field(default=(), compare=False)
+
+
 class Recipe(Settings):
     """A whole run: everything that decides its result."""
 
@@ -78,6 +91,19 @@ class Recipe(Settings):
     """Where the curves go."""
     out: Path
     """The run's folder; new or empty."""
+
+    _origin: Origin = PrivateAttr(default=Origin())
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What was read under another tool's name, or means nothing here: a sentence each."""
+        return self._origin.said
+
+    def read_as(self, said: tuple[str, ...]) -> Recipe:
+        """Return the recipe with what is to be said of the names that it was read from."""
+        recipe = self.model_copy()
+        recipe._origin = Origin(said)
+        return recipe
 
     @property
     def lr(self) -> float:
@@ -140,16 +166,17 @@ def lay_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
 
 def read_recipe(path: Path | None, overrides: Mapping[str, Any], words: list[str] | None = None) -> Recipe:
     """Read a run file, lay flags and then dotted words over it, and check it all; raises SettingsError."""
-    raw = read_yaml(path) if path else {}
-    return parse_recipe(
-        lay_over(lay_over(spelt_out(raw), spelt_out(overrides)), spelt_out(parse_overrides(words or [])))
-    )
+    return parse_recipe(read_yaml(path) if path else {}, overrides, parse_overrides(words or []))
 
 
-def parse_recipe(raw: Mapping[str, Any]) -> Recipe:
-    """Build a recipe from plain values or settings objects; raises SettingsError with all problems of all blocks."""
-    blocks = lay_over(DEFAULT_NAMES, spelt_out(raw))
-    problems = _unknown_blocks(blocks)
+def parse_recipe(raw: Mapping[str, Any], *over: Mapping[str, Any]) -> Recipe:
+    """Build a recipe from plain values or settings objects, `over` laid over them; names of other tools are read.
+
+    Raises SettingsError with all problems of all blocks.
+    """
+    understood = understand_layers(raw, *over)
+    blocks = lay_over(DEFAULT_NAMES, understood.raw)
+    problems = [*understood.problems, *_unknown_blocks(blocks)]
     parsed: dict[str, Any] = {}
     for name, check in BLOCKS.items():
         if name not in blocks:
@@ -158,16 +185,39 @@ def parse_recipe(raw: Mapping[str, Any]) -> Recipe:
         value, found = check(blocks[name])
         problems += found
         parsed[name] = value
-    raise_all(SettingsError, problems)
-    return Recipe.model_validate(parsed)
+    refused = {
+        f"{name} is missing" for target in understood.refused for name in (target, target.split(".")[0])
+    }
+    left = [problem for problem in problems if problem.what not in refused]
+    raise_all(SettingsError, [_with_names(problem, understood.origins) for problem in left])
+    return Recipe.model_validate(parsed).read_as(understood.said)
+
+
+def understand_layers(*layers: Mapping[str, Any]) -> Understood:
+    """Read the settings of a run file, flags and words, which lie over each other, under their names here."""
+    sorted_out: list[Layer] = []
+    for raw in layers:
+        sorted_out.append(Layer(spelt_out(raw), sorted_out[-1] if sorted_out else None))
+    return understand(sorted_out)
+
+
+def _with_names(problem: Problem, origins: Mapping[str, str]) -> Problem:
+    """Add to a problem of a setting the name that the person wrote for it, or the nearest of another tool."""
+    key = problem.got.partition(":")[0]
+    if key in origins:
+        return replace(problem, got=f"{problem.got}, written as {origins[key]}")
+    if problem.what == f"there is no setting {key}" and not problem.remedy:
+        return replace(problem, remedy=" or ".join(nearest(key.rpartition(".")[2], known_names())))
+    return problem
 
 
 def spelt_out(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Turn the short forms `model: NAME`, `method: lora` into blocks, so that overrides can be laid over them."""
     short = {"model": "name", "method": "name", "objective": "name", "data": "sources"}
+    plain = {key: [value] if is_split(value) else as_mapping(value) for key, value in raw.items()}
     blocks = {
         key: {short[key]: value} if key in short and not isinstance(value, Mapping | Settings) else value
-        for key, value in raw.items()
+        for key, value in plain.items()
     }
     data = blocks.get("data")
     if isinstance(data, Mapping):
@@ -240,39 +290,16 @@ BLOCKS: Mapping[str, Callable[[Any], tuple[Any, list[Problem]]]] = {
 
 
 def _unknown_blocks(blocks: Mapping[str, Any]) -> list[Problem]:
-    """Describe keys that are no block; a setting written one level too high is told where it belongs."""
+    """Describe keys that are neither a block nor a name that is read, with the nearest that is."""
     problems = []
     for key in blocks:
         if key not in BLOCKS:
-            homes = [f"{block}.{key}" for block in homes_of(key, blocks)]
-            remedy = " or ".join(homes or nearest(key, BLOCKS))
-            problems.append(
-                Problem(
-                    f"there is no block {key}",
-                    f"{key}: {blocks[key]!r}",
-                    "one of " + ", ".join(BLOCKS),
-                    remedy,
-                )
-            )
+            known = [*BLOCKS, *setting_names(), *known_names()]
+            got = f"{key}: {blocks[key]!r}"
+            what, expected = f"there is no setting {key}", "a block (" + ", ".join(BLOCKS) + ") or a setting"
+            near = (name + as_typed(blocks[key]) for name in nearest(key, known))
+            problems.append(Problem(what, got, expected, " or ".join(near)))
     return problems
-
-
-def homes_of(key: str, blocks: Mapping[str, Any]) -> list[str]:
-    """Return the blocks that have a setting of this name, the chosen method's among them."""
-    classes: dict[str, type[Settings]] = {
-        "model": ModelSettings,
-        "data": DataSettings,
-        "train": TrainSettings,
-        "evaluate": EvaluateSettings,
-        "track": TrackSettings,
-    }
-    method = blocks.get("method")
-    name = method.get("name") if isinstance(method, Mapping) else method
-    if isinstance(method, Method):
-        classes["method"] = type(method)
-    elif name in METHODS.names():
-        classes["method"] = METHODS.load(str(name))
-    return [block for block, cls in classes.items() if key in cls.model_fields or key in cls.known_elsewhere]
 
 
 def _missing(name: str) -> Problem:

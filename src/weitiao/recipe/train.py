@@ -17,7 +17,7 @@ from ..core.settings import parse_overrides, read_yaml
 from ..engine.signals import sigterm_as_ctrl_c
 from .identity import require_same_base, settings_and_data
 from .preflight import Ready, preflight
-from .recipe import Recipe, dotted, lay_over, parse_recipe, spelt_out
+from .recipe import Recipe, dotted, parse_recipe
 from .run import Run
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 def train(recipe: Recipe, listeners: Sequence[Listener] = ()) -> Run:
     """Train a recipe into its folder; raises WeitiaoError, before any model is loaded where it can."""
+    for line in recipe.said:
+        _tell(listeners, {"event": "read_as", "text": line})
     _prepare(recipe, listeners)
     recipe = recipe.with_absolute_paths()
     ready = preflight(recipe, on_rows=_rows_told(listeners))
@@ -46,8 +48,7 @@ def resume(root: str | Path, words: Sequence[str] = (), listeners: Sequence[List
     """Go on with an interrupted run from its newest whole checkpoint; raises RunFolderError, SettingsError."""
     folder = RunFolder(Path(root))
     folder.require_run()
-    changes = spelt_out(parse_overrides(list(words)))
-    recipe = _changed(folder, changes)
+    recipe = _changed(folder, parse_overrides(list(words)))
     if folder.report.is_file():
         what = "this run has finished: there is no step left to train"
         remedy = f"a new run that continues from it: model.adapter={folder.adapter}"
@@ -57,7 +58,7 @@ def resume(root: str | Path, words: Sequence[str] = (), listeners: Sequence[List
     with sigterm_as_ctrl_c(), folder.locked():
         if ready.awaited is None:  # else the data is known only when the model has answered
             _require_same_run(folder, settings_and_data(ready.recipe, ready.data))
-        keeps_packs = "pack_tokens" not in changes.get("train", {})
+        keeps_packs = not any(word.partition("=")[0].strip().endswith("pack_tokens") for word in words)
         return _Session(ready.recipe, folder, listeners, keeps_packs).train(ready)
 
 
@@ -108,7 +109,7 @@ def _require_same_run(folder: RunFolder, identity: Mapping[str, str]) -> None:
 def _changed(folder: RunFolder, changes: Mapping[str, Any]) -> Recipe:
     """Lay overrides over a run's own file; refuse every change that would make it another run."""
     old = parse_recipe(read_yaml(folder.run_yaml))
-    new = parse_recipe(lay_over({**old.as_dict(), "out": str(folder.root)}, changes))
+    new = parse_recipe({**old.as_dict(), "out": str(folder.root)}, changes)
     was, wanted = old.decides(), new.decides()
     changed = [key for key in {**was, **wanted} if wanted.get(key) != was.get(key)]
     raise_all(
@@ -164,6 +165,8 @@ class _Session:
 
         data = ready.data
         day = str(data.template.day) if data.template.writes_date else None
+        if self.recipe.said:
+            log.emit("names", lines=list(self.recipe.said))
         log.emit("data", summary=data.summary.as_dict(), lines=data.summary.lines(), day=day)
         if ready.choices:
             log.emit("choices", rows=[choice.as_fields() for choice in ready.choices])

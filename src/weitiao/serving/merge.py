@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..core.errors import ModelError, Problem, RunFolderError
 from ..core.files import need_disk, saving, staged_folder
+from ..core.run_folder import RunFolder
 from ..data.conversation import Message
 from ..engine.forward import base_of
 from ..evaluation.opened import Opened, Source, locate, open_source
@@ -128,7 +129,8 @@ def _require_trained(source: Source, name: str) -> None:
                 "there is nothing to merge here",
                 name,
                 "a run made by weitiao train, or an adapter's folder",
-                "weitiao train --model M --data D --out RUN",
+                " or ".join(RunFolder(Path(name)).similar_runs())
+                or "weitiao train --model M --data D --out RUN",
             )
         )
 

@@ -1,0 +1,158 @@
+"""What the words of a command line are: a run file, data, settings as KEY=VALUE, and flags that are settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.errors import Problem, SettingsError, nearest, raise_all
+
+RUN_FILES = (".yaml", ".yml")
+NUMBER = re.compile(r"-?[\d.]+(e[-+]?\d+)?", re.IGNORECASE)
+HUB_NAME = re.compile(r"(modelscope:)?[\w.-]+/[\w.-]+")
+PLAIN = re.compile(r"[\w.]+")
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """Words sorted out."""
+
+    run_file: Path | None
+    data: tuple[str, ...]
+    """Data files, folders and names of the hub, typed without --data."""
+    settings: tuple[str, ...]
+    """Words with `=`."""
+
+
+def sort_words(words: Sequence[str]) -> Sorted:
+    """Sort out what words are; raises SettingsError, with what to type, for each that is none of it."""
+    settings: list[str] = []
+    plain: list[str] = []
+    for word in joined(words):
+        (settings if "=" in word and not Path(word).exists() else plain).append(word)
+    run_files = [word for word in plain if word.endswith(RUN_FILES)]
+    problems = [_second_run_file(word, run_files[0]) for word in run_files[1:]]
+    rest = [word for word in plain if word not in run_files]
+    problems += [_unknown_word(word) for word in rest if not is_data(word)]
+    raise_all(SettingsError, problems)
+    run_file = Path(run_files[0]) if run_files else None
+    return Sorted(run_file, tuple(rest), tuple(settings))
+
+
+def joined(words: Sequence[str]) -> Iterator[str]:
+    """Yield words, those that blanks around `=` tore apart as one: `train.lr = 1e-4`, `train.lr= 1e-4`."""
+    waiting = list(words)
+    while waiting:
+        word = waiting.pop(0)
+        if waiting and "=" not in word and waiting[0].startswith("=") and not waiting[0].startswith("=="):
+            word += waiting.pop(0)
+        if word.endswith("=") and word != "=" and waiting and _may_be_value(waiting[0]):
+            word += waiting.pop(0)
+        yield word
+
+
+def _may_be_value(word: str) -> bool:
+    """Return whether a word can stand behind a lone `=`: no setting, no run file."""
+    return "=" not in word and not word.startswith("--") and not word.endswith(RUN_FILES)
+
+
+def is_data(word: str) -> bool:
+    """Return whether a word names data: something that exists, a kind of file that is read, a name of the hub."""
+    return Path(word).exists() or _is_read(word) or bool(HUB_NAME.fullmatch(word))
+
+
+def _is_read(name: str) -> bool:
+    """Return whether there is a reader for files of this name."""
+    from ..data.readers import READERS
+
+    suffixes = tuple(suffix for reader in READERS.names() for suffix in READERS.load(reader).suffixes)
+    return name.removesuffix(".gz").removesuffix(".zst").endswith(suffixes)
+
+
+def _second_run_file(word: str, first: str) -> Problem:
+    return Problem("a run has one run file", f"{first} and {word}", "one run file", f"weitiao train {first}")
+
+
+def _unknown_word(word: str) -> Problem:
+    """Describe a word that is nothing of it, with what it may have been meant as."""
+    what = "this word is neither a run file nor data nor a setting"
+    expected = "RUN.yaml, a data file, or KEY=VALUE such as train.lr=2e-4"
+    return Problem(what, word, expected, " or ".join(_meant(word)))
+
+
+def _meant(word: str) -> list[str]:
+    from ..methods import METHODS
+    from ..models.aliases import ALIASES
+
+    if (method := METHODS.spelling(word)) is not None:
+        return [f"--method {method}"]
+    if word in ALIASES:
+        return [f"--model {word}"]
+    folder = Path(word).parent
+    there = [one.name for one in folder.iterdir()] if folder.is_dir() else []
+    files = [name for name in there if _is_read(name) or name.endswith(RUN_FILES)]
+    return [str(folder / name) for name in nearest(Path(word).name, files)]
+
+
+def flags_as_words(arguments: Sequence[str], options: Mapping[str, bool]) -> list[str]:
+    """Return a command line with each flag that is a setting as KEY=VALUE: `--learning_rate 1e-4`, `--bf16`.
+
+    `options` are the command's own flags, and whether each takes a value; theirs and unknown ones stay.
+    """
+    from ..recipe.names.table import LISTED, letters
+
+    left: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        word = waiting.pop(0)
+        name, equals, value = word.partition("=")
+        key = name.removeprefix("--")
+        if name in options:
+            left += [word, *_taken(waiting, options[name] and not equals)]
+        elif not name.startswith("--") or key == "" or not _is_setting(key):
+            left.append(word)
+        elif equals:
+            left.append(f"{key}={value}")
+        elif letters(key) in LISTED:
+            left.append(f"{key}={','.join(_several(waiting))}")
+        else:
+            left.append(f"{key}={_value(key, waiting)}")
+    return left
+
+
+def _taken(waiting: list[str], takes_value: bool) -> list[str]:
+    return [waiting.pop(0)] if takes_value and waiting else []
+
+
+def _is_setting(key: str) -> bool:
+    """Return whether a flag's name is a setting's, here or elsewhere."""
+    from ..recipe.names.layers import TOP
+    from ..recipe.names.own import known_setting
+    from ..recipe.names.table import entries
+
+    return (key.partition(".")[0] in TOP and "." in key) or bool(entries(key)) or known_setting(key)
+
+
+def _value(key: str, waiting: list[str]) -> str:
+    """Take a flag's value from what follows; a switch that none follows is on."""
+    from ..recipe.names.table import SWITCHES, letters
+
+    following = waiting[0] if waiting else None
+    is_value = following is not None and (not following.startswith("-") or NUMBER.fullmatch(following))
+    if letters(key) in SWITCHES:
+        is_value = following is not None and following.lower() in ("true", "false", "yes", "no")
+    if is_value:
+        return waiting.pop(0)
+    return "true" if letters(key) in SWITCHES else ""
+
+
+def _several(waiting: list[str]) -> Iterator[str]:
+    """Take the words that belong to a flag which may have several."""
+    first = True
+    while waiting and (PLAIN.fullmatch(waiting[0]) or first) and not waiting[0].startswith("-"):
+        if not first and Path(waiting[0]).exists():
+            return
+        first = False
+        yield waiting.pop(0)

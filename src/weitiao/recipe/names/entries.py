@@ -1,0 +1,197 @@
+"""What the table of other tools' names is made of: a name, and the reader that says what it means here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ...core.errors import Problem
+from ...core.settings import Unfit
+from .words import shown
+
+NO_EFFECT = (None, False, 0, 0.0, "", "none", "no", "false", "None")
+"""Values that ask for nothing; empty lists and blocks do as well."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """A name as it was typed, and its value."""
+
+    name: str
+    value: Any
+
+    def __str__(self) -> str:
+        return f"{self.name}: {shown(self.value)}"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a reader may look at beside the names it reads."""
+
+    own: Mapping[str, Any]
+    """The run's settings under their names here, by dotted name."""
+    method: str
+    """The name of the run's method."""
+    method_settings: frozenset[str]
+    """The names of that method's settings."""
+    elsewhere: Mapping[str, str]
+    """What other tools call that method's settings -> their names here."""
+    processes: int
+    """How many processes share a step."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What names come to: settings by dotted name, what is said of it, and what keeps them from being read."""
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    said: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+Reader = Callable[[Mapping[str, Given], Context], Reading]
+"""Reads the names of a group that were given; raises Unfit for a value that has no counterpart."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Names that are read together."""
+
+    reader: Reader
+    targets: tuple[str, ...] = ()
+    """The settings that may come of them, by dotted name."""
+
+
+@dataclass(frozen=True)
+class Name:
+    """One name that another tool has."""
+
+    name: str
+    group: Group
+    home: str
+    """The block that it stands in where a run file has blocks."""
+    becomes: str
+    """A dotted setting, or a sentence on why there is none."""
+    source: str = ""
+    """The tool it is of."""
+    part: str = ""
+    """What the group's reader calls it."""
+    inside_only: bool = False
+    """Whether it is read in its own block only, because its name says too little elsewhere."""
+
+    @property
+    def key(self) -> str:
+        """By which the group's reader knows it."""
+        return self.part or self.name
+
+
+class NotYet(Unfit):
+    """Why a value is refused: what it asks for is not there yet."""
+
+    def __init__(self, what: str, expected: str = "", remedy: str = "") -> None:
+        super().__init__(f"{what} is not there yet", expected, remedy)
+
+
+def read_group(group: Group, given: Mapping[str, Given], context: Context) -> Reading:
+    """Read the names of one group; a value without a counterpart becomes a problem."""
+    try:
+        return group.reader(given, context)
+    except Unfit as error:
+        names = " and ".join(one.name for one in given.values())
+        got = ", ".join(map(str, given.values()))
+        what = f"{names}: {error}" if isinstance(error, NotYet) else f"{names} cannot be read: {error}"
+        return Reading(problems=(Problem(what, got, error.expected, error.remedy),))
+
+
+def renamed(target: str, value: Callable[[Any], Any] | None = None) -> Group:
+    """Read one name as a setting; `value` says what its values are here, None for one that leaves it unset."""
+
+    def read(given: Mapping[str, Given], _: Context) -> Reading:
+        (one,) = given.values()
+        if one.value is None:
+            return Reading(said=(f"{one.name}: null, which leaves {target} as it is here",))
+        if value is None:
+            return Reading({target: one.value}, (f"{one.name}, read as {target}",))
+        converted = value(one.value)
+        if converted is None:
+            return Reading(said=(f"{one}, which is how it is here",))
+        if converted == one.value:
+            return Reading({target: converted}, (f"{one.name}, read as {target}",))
+        return Reading({target: converted}, (f"{one}, read as {target}={shown(converted)}",))
+
+    return Group(read, (target,))
+
+
+def without_meaning(reason: str) -> Group:
+    """Accept one name whatever its value, and say why it changes nothing; a value may be a key, so it is not shown."""
+
+    def read(given: Mapping[str, Given], _: Context) -> Reading:
+        return Reading(said=tuple(f"{one.name} means nothing here: {reason}" for one in given.values()))
+
+    return Group(read)
+
+
+def not_there_yet(what: str, harmless: tuple[Any, ...] = ()) -> Group:
+    """Accept one name with a value that asks for nothing (or a `harmless` one), and refuse all others."""
+
+    def read(given: Mapping[str, Given], _: Context) -> Reading:
+        (one,) = given.values()
+        if asks_for_nothing(one.value, harmless):
+            return Reading(said=(f"{one}, which is how it is here",))
+        usual = shown(harmless[0] if harmless else default_of(one.value))
+        raise NotYet(what, f"{usual}, or leave it out", f"{one.name}={usual}")
+
+    return Group(read)
+
+
+def asks_for_nothing(value: object, harmless: tuple[Any, ...] = ()) -> bool:
+    """Return whether a value is as good as leaving its name out."""
+    if isinstance(value, list | dict | tuple | set):
+        return not value
+    return value in NO_EFFECT or value in harmless
+
+
+def default_of(value: object) -> Any:  # noqa: ANN401  (whatever asks for nothing)
+    """Return the value of the same kind that asks for nothing."""
+    return False if isinstance(value, bool) else None
+
+
+def reads(home: str, settings: Mapping[str, str], *, inside_only: bool = False) -> Iterator[Name]:
+    """Yield a name for each of `settings`: their name -> the setting here, its value as it is."""
+    for name, target in settings.items():
+        yield Name(name, renamed(target), home, target, inside_only=inside_only)
+
+
+def converted(home: str, name: str, target: str, value: Callable[[Any], Any]) -> Name:
+    """Return a name whose values are others here."""
+    return Name(name, renamed(target, value), home, target)
+
+
+def together(home: str, group: Group, becomes: str, names: str) -> Iterator[Name]:
+    """Yield names, with blanks between, that one group reads; `alias/name` is an alias of another."""
+    for word in names.split():
+        name, _, part = word.partition("/")
+        yield Name(name, group, home, becomes, part=part or name)
+
+
+def nothing(home: str, reason: str, names: str) -> Iterator[Name]:
+    """Yield names, with blanks between, that change nothing here, with the reason for all of them."""
+    for name in names.split():
+        yield Name(name, without_meaning(reason), home, reason)
+
+
+def missing(home: str, what: str, names: str, harmless: tuple[Any, ...] = ()) -> Iterator[Name]:
+    """Yield names, with blanks between, for something that is not there yet."""
+    for name in names.split():
+        yield Name(name, not_there_yet(what, harmless), home, f"not there yet: {what}")
+
+
+def inside(names: Iterable[Name]) -> Iterator[Name]:
+    """Yield names that are read in their own block only."""
+    return (replace(one, inside_only=True) for one in names)
+
+
+def of_source(source: str, *parts: Iterable[Name]) -> tuple[Name, ...]:
+    """Return all names of one tool."""
+    return tuple(replace(one, source=source) for part in parts for one in part)

@@ -1,0 +1,309 @@
+"""One layer of settings (a run file, the flags, the words): what of it is under names here, and what is others'."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from ...core.errors import Problem, SettingsError
+from ...core.registry import Registry
+from ...core.settings import Settings, merge, parse_overrides
+from ...methods import METHODS
+from ...methods._base import Method
+from ...methods._elsewhere import read_as
+from ...objectives import OBJECTIVES
+from ...objectives._base import Objective
+from .entries import Given, Group, Name, Reading, renamed
+from .methods_names import method_name
+from .own import Blocks, blocks_for, homes, spelling
+from .own_values import OWN_VALUES
+from .table import CONTAINERS, entry, letters
+from .words import plain, shown
+
+T = TypeVar("T")
+
+TOP = ("model", "data", "method", "objective", "train", "evaluate", "track", "out")
+"""What a run file has at its top."""
+USUAL_METHOD = "lora"
+
+MISSING = object()
+"""What there is where a setting is not given."""
+
+
+@runtime_checkable
+class HasDifferences(Protocol):
+    """A config of transformers that knows what differs from its defaults."""
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """Return what differs, by name."""
+        ...
+
+
+@dataclass(frozen=True)
+class Theirs:
+    """A name of another tool with its value, and what the table has for it."""
+
+    entry: Name
+    given: Given
+
+
+def as_mapping(value: Any) -> Any:  # noqa: ANN401  (whatever a run file or a keyword holds)
+    """Return what a config object of another tool says beyond its defaults; anything else as it is."""
+    if isinstance(value, HasDifferences):
+        return {name: one for name, one in value.to_diff_dict().items() if not name.startswith("_")}
+    if is_dataclass(value) and not isinstance(value, type):
+        own = vars(value)
+        return {one.name: own[one.name] for one in fields(value) if own.get(one.name) != one.default}
+    return value
+
+
+class Layer:
+    """The settings of one layer, sorted out."""
+
+    def __init__(self, raw: Mapping[str, Any], before: Layer | None = None) -> None:
+        """Sort out blocks and names; the method is that of the layer below unless this one names another."""
+        self.own: dict[str, Any] = {}
+        self.theirs: list[Theirs] = []
+        self.said: list[str] = []
+        self.problems: list[Problem] = []
+        named = _named_method(raw)
+        below: str = before.method_name if before else USUAL_METHOD
+        self.method_name: str = named or below
+        self.replaces = ("method",) if self.method_name != below else ()
+        self.method: type[Method] | None = _class_of(METHODS, self.method_name)
+        self.objective_name: str = _named_objective(raw) or (before.objective_name if before else "")
+        objective: type[Objective] | None = _class_of(OBJECTIVES, self.objective_name)
+        self._blocks: Blocks = blocks_for(self.method, objective)
+        self._typed: dict[str, str] = {}
+        self._walk("", raw)
+
+    def _walk(self, path: str, settings: Mapping[str, Any]) -> None:
+        for key, value in settings.items():
+            self._take(path, str(key), value)
+
+    def _take(self, path: str, key: str, value: Any) -> None:  # noqa: ANN401
+        """Sort out one key of a block (`""` is the top)."""
+        own = spelling(key, self._own_names(path))
+        if own is not None:
+            self._take_own(f"{path}.{own}" if path else own, value, key)
+        elif letters(key) in CONTAINERS and isinstance(as_mapping(value), Mapping | None):
+            self._walk_config(CONTAINERS[letters(key)], as_mapping(value) or {})
+        elif (not path and self._place(key, value)) or self._take_theirs(path, key, value):
+            return
+        elif not path or not self._place(key, value):
+            self._put(f"{path}.{key}" if path else key, value, key)  # refused by the block's own check
+
+    def _walk_config(self, path: str, config: Mapping[str, Any]) -> None:
+        """Sort out a config within a config; its name is a method's, or the way a model is quantised."""
+        for key, value in config.items():
+            self._take(path, "quantization_method" if key == "name" and path == "model" else key, value)
+
+    def _own_names(self, path: str) -> Mapping[str, object]:
+        if not path:
+            return dict.fromkeys(TOP)
+        cls = self._blocks.get(path)
+        named = {"name": None} if path in ("method", "objective") else {}
+        return {**named, **(cls.model_fields if cls else {})}
+
+    def _take_own(self, dotted: str, value: Any, key: str) -> None:  # noqa: ANN401
+        if dotted == "data.sources":
+            self._put(dotted, _sources(value, self), key)
+        elif isinstance(value, Mapping) and (dotted in self._blocks or dotted in TOP):
+            self.own = merge(_nested(dotted, {}), self.own)
+            self._walk(dotted, value)
+        else:
+            self._put(dotted, value, key)
+
+    def _take_theirs(self, path: str, key: str, value: Any) -> bool:  # noqa: ANN401
+        """Take a name that the table, or the method, knows."""
+        found = entry(key, path)
+        if (found is None or found.inside_only) and path in ("", "method"):
+            found = self._of_method(key) or found
+        if found is not None:
+            given = Given(key, plain(value))
+            self._require_one_value(found, given)
+            self.theirs.append(Theirs(found, given))
+        return found is not None
+
+    def _of_method(self, key: str) -> Name | None:
+        """Return what the method's own list says of a name: a setting, or what to try instead."""
+        known = self.method.known_elsewhere if self.method else {}
+        ours = known.get(key) or known.get(letters(key))
+        if ours is None or self.method is None:
+            return None
+        if ours in self.method.model_fields:
+            return Name(key, renamed(f"method.{ours}"), "method", f"method.{ours}")
+        names = [f"method.{name}" for name in ours.replace(" or ", ", ").split(", ")]
+        return Name(key, _no_counterpart(self.method_name, " or ".join(names)), "method", ours)
+
+    def _require_one_value(self, found: Name, given: Given) -> None:
+        """Note a problem where two spellings of one name have different values."""
+        for one in self.theirs:
+            if one.entry.group is found.group and one.entry.key == found.key:
+                if one.given.value != given.value:
+                    got = f"{one.given}, {given}"
+                    what = f"{one.given.name} and {given.name} mean the same and say different things"
+                    self.problems.append(Problem(what, got, "one of them", f"leave {given.name} out"))
+                self.theirs.remove(one)
+                return
+
+    def _place(self, key: str, value: Any) -> bool:  # noqa: ANN401
+        """Put a setting that stands in no block, or in another, where it belongs."""
+        found = homes(key, self._blocks)
+        if found and value is None:
+            self.said.append(f"{key}: null, which leaves {' and '.join(found)} as it is here")
+        elif len(found) == 1:
+            already = len(self.said)
+            self._put(found[0], value, key)
+            self.said += [f"{key}, read as {found[0]}"] if len(self.said) == already else []
+        elif found:
+            self.theirs.append(Theirs(Name(key, _ambiguous(found), "", key), Given(key, value)))
+        return bool(found)
+
+    def _put(self, dotted: str, value: Any, key: str) -> None:  # noqa: ANN401
+        """Set one setting; another value for it in this layer is a problem."""
+        changed = OWN_VALUES[dotted](value) if dotted in OWN_VALUES else None
+        if changed is not None:
+            dotted, value, said = changed
+            self.said.append(said)
+        if dotted == "method.name":
+            value = self._method(value)
+        before = looked_up(self.own, dotted)
+        if before is not MISSING and before != value:
+            got = f"{self._typed.get(dotted, dotted)}: {shown(before)}, {key}: {shown(value)}"
+            remedy = f"{dotted}={shown(before)} or {dotted}={shown(value)}"
+            self.problems.append(Problem(f"{dotted} is given twice", got, "one of them", remedy))
+        self._typed[dotted] = key
+        self.own = merge(self.own, _nested(dotted, value))
+
+    def _method(self, typed: Any) -> Any:  # noqa: ANN401
+        """Return a method's name as it is here; what else its name says is set as well."""
+        name = METHODS.spelling(str(typed))
+        if name is not None or not isinstance(typed, str):
+            return name or typed
+        words = read_as(typed)
+        if words is None:
+            return typed
+        given = Given("method", typed)
+        for dotted, value in flat(parse_overrides(words[1:])):
+            entry_made = Name("method", _fixed(dotted, value), "", dotted)
+            self.theirs.append(Theirs(entry_made, given))
+        self.said.append(f"method {typed}, read as {' '.join(words)}")
+        return words[0].partition("=")[2]
+
+
+def _sources(value: Any, layer: Layer) -> Any:  # noqa: ANN401
+    """Return sources with their settings under the names they have here."""
+    if isinstance(value, list | tuple):
+        return [_source(one, layer) for one in value]
+    return _source(value, layer)
+
+
+def _source(source: Any, layer: Layer) -> Any:  # noqa: ANN401
+    if not isinstance(source, Mapping) or {"rows"} & set(source):
+        return source
+    known = layer._own_names("data.sources")
+    if not all(spelling(str(key), known) or entry(str(key), "data.sources") for key in source):
+        return source  # a row, or a source with a key that its own check refuses
+    renamed_keys: dict[str, Any] = {}
+    for key, value in source.items():
+        found = None if spelling(str(key), known) else entry(str(key), "data.sources")
+        if found is None or not found.becomes.startswith("data.sources."):
+            renamed_keys[spelling(str(key), known) or key] = value
+            continue
+        renamed_keys[found.becomes.rpartition(".")[2]] = value
+        layer.said.append(f"{key}, read as {found.becomes}")
+    return renamed_keys
+
+
+def _fixed(dotted: str, value: Any) -> Group:  # noqa: ANN401
+    """Read a name as one setting with one value."""
+    return Group(lambda given, context: Reading({dotted: value}), (dotted,))
+
+
+def _ambiguous(found: list[str]) -> Group:
+    """Refuse a name that several blocks have, unless one of them is set above."""
+
+    def read(given: Mapping[str, Given], context: object) -> Reading:
+        (one,) = given.values()
+        remedy = " or ".join(f"{home}={shown(one.value)}" for home in found)
+        what = f"{one.name} is a setting of several blocks"
+        return Reading(problems=(Problem(what, str(one), "its block before it", remedy),))
+
+    return Group(read, tuple(found))
+
+
+def _no_counterpart(method: str, remedy: str) -> Group:
+    """Refuse a name of which a method has several settings."""
+
+    def read(given: Mapping[str, Given], context: object) -> Reading:
+        (one,) = given.values()
+        what = f"{method} has no one setting for {one.name}"
+        return Reading(problems=(Problem(what, str(one), "its own settings", remedy),))
+
+    return Group(read)
+
+
+def _named_method(raw: Mapping[str, Any]) -> str | None:
+    """Return the name, as it is here, of the method that a layer chooses; None where it chooses none."""
+    block = next((value for key, value in raw.items() if letters(str(key)) == "method"), None)
+    if isinstance(block, Method):
+        return block.name
+    inside = [raw, block] if isinstance(block, Mapping) else [raw]
+    inside += [
+        as_mapping(value) for key, value in raw.items() if CONTAINERS.get(letters(str(key))) == "method"
+    ]
+    for place in inside:
+        if not isinstance(place, Mapping):
+            continue
+        by_letters = {letters(str(key)): value for key, value in place.items()}
+        keys = ("finetuning_type", "peft_type") if place is raw else ("name", "finetuning_type", "peft_type")
+        for key in keys:
+            if by_letters.get(key) is not None:
+                return str(method_name(by_letters[key]))
+    return None
+
+
+def _named_objective(raw: Mapping[str, Any]) -> str | None:
+    """Return the name of the objective that a layer chooses; None where it chooses none."""
+    block = next((value for key, value in raw.items() if letters(str(key)) == "objective"), None)
+    if isinstance(block, Objective):
+        return block.name
+    return str(block["name"]) if isinstance(block, Mapping) and "name" in block else None
+
+
+def _class_of(registry: Registry[T], name: str) -> type[T] | None:
+    """Return a component's class; None for a name there is none of, which its block's check refuses."""
+    try:
+        return registry.load(name)
+    except SettingsError:
+        return None
+
+
+def flat(nested: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield nested settings by dotted name."""
+    for key, value in nested.items():
+        dotted = f"{path}.{key}" if path else str(key)
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, dotted)
+        else:
+            yield dotted, value
+
+
+def looked_up(nested: Mapping[str, Any], dotted: str) -> Any:  # noqa: ANN401
+    """Return the value under a dotted name, or MISSING."""
+    value: Any = nested
+    for part in dotted.split("."):
+        if isinstance(value, Settings):
+            value = value.model_dump(exclude_unset=True)
+        if not isinstance(value, Mapping) or part not in value:
+            return MISSING
+        value = value[part]
+    return value
+
+
+def _nested(dotted: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
+    for part in reversed(dotted.split(".")):
+        value = {part: value}
+    return dict(value)

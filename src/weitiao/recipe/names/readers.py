@@ -1,0 +1,288 @@
+"""Names whose values depend on each other: a batch of three factors, bits and their kind, a schedule of looks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...core.settings import Unfit
+from ...models.settings import LONG_NAMES
+from .entries import Context, Given, Group, NotYet, Reading, asks_for_nothing
+from .words import is_true, plain, shown
+
+Names = Mapping[str, Given]
+
+PER_DEVICE_EXAMPLES = 8
+"""What transformers and LLaMA-Factory take per device where nothing is said."""
+
+
+def _whole(one: Given) -> int:
+    """Return a number of examples or steps; raises Unfit for anything else."""
+    try:
+        number = float(one.value)
+    except (TypeError, ValueError):
+        raise Unfit("it is no number", "a whole number from 1 on", f"{one.name}=1") from None
+    if number < 1 or number != int(number):
+        raise Unfit("it is no number of that kind", "a whole number from 1 on", f"{one.name}=1")
+    return int(number)
+
+
+def _read_batch(given: Names, context: Context) -> Reading:
+    each, steps = given.get("per_device_train_batch_size"), given.get("gradient_accumulation_steps")
+    if whole := given.get("global_batch_size"):
+        lines = (f"{whole.name}, read as train.batch_size", *_unused(each, "the whole batch is given"))
+        return Reading({"train.batch_size": _whole(whole)}, lines)
+    factors = [f"{each.name} {_whole(each)}"] if each else [f"{PER_DEVICE_EXAMPLES} per device"]
+    factors += [f"{steps.name} {_whole(steps)}"] if steps else []
+    factors += [f"{context.processes} process{'es' if context.processes > 1 else ''}"]
+    product = (_whole(each) if each else PER_DEVICE_EXAMPLES) * (_whole(steps) if steps else 1)
+    product *= context.processes
+    said = f"{' x '.join(factors)}, read as train.batch_size={product}"
+    return Reading({"train.batch_size": product}, (said,))
+
+
+BATCH = Group(_read_batch, ("train.batch_size",))
+
+FOUR_BIT_KINDS = ("nf4", "fp4")
+
+
+def _bits(given: Names) -> int | None:
+    """Return how many bits are asked for: 4, 8, 0 for none, None where nothing is said of it."""
+    counted = given.get("quantization_bit")
+    if counted is not None and not asks_for_nothing(counted.value, (16, 32)):
+        bits = _whole(counted)
+        if bits not in (4, 8):
+            expected = "4 or 8 bits (bitsandbytes)"
+            raise NotYet(f"a base of {bits} bits", expected, f"{counted.name}=4")
+        return bits
+    asked = {bits: given[name] for bits, name in ((4, "load_in_4bit"), (8, "load_in_8bit")) if name in given}
+    chosen = [bits for bits, one in asked.items() if is_true(one.value)]
+    if len(chosen) > 1:
+        raise Unfit("both are asked for", "one of them", "load_in_8bit=false")
+    return chosen[0] if chosen else (0 if asked or counted else None)
+
+
+def _read_quantization(given: Names, context: Context) -> Reading:
+    """Read bits, kind, double quantisation and computing precision; without bits the other three say nothing."""
+    bits = _bits(given)
+    four_elsewhere = context.own.get("model.quantization") in FOUR_BIT_KINDS
+    if bits is None:
+        bits = 4 if "bnb_4bit_quant_type" in given or four_elsewhere else 0
+    if bits == 4:
+        return _four_bits(given, asked=not four_elsewhere or "bnb_4bit_quant_type" in given)
+    settings = {"model.quantization": "int8"} if bits == 8 else {}
+    known = {"quantization_bit", "load_in_4bit", "load_in_8bit"}
+    said = [
+        f"{one}, read as model.quantization=int8"
+        if bits == 8 and asked
+        else f"{one}, which is how it is here"
+        for part, one in given.items()
+        if part in known and ((asked := not asks_for_nothing(one.value)) or bits != 8)
+    ]
+    rest = [one for part, one in given.items() if part not in known]
+    said += [f"{one.name} means nothing here: the model is not held in 4 bits" for one in rest]
+    return Reading(settings, tuple(said))
+
+
+def _four_bits(given: Names, *, asked: bool) -> Reading:
+    kind_given = given.get("bnb_4bit_quant_type")
+    kind = str(plain(kind_given.value)).lower() if kind_given else FOUR_BIT_KINDS[0]
+    settings: dict[str, Any] = {"model.quantization": kind} if asked else {}
+    first = [one for part, one in given.items() if part not in ("bnb_4bit_use_double_quant", "compute")]
+    said = [f"{' with '.join(map(str, first))}, read as model.quantization={kind}"] if first else []
+    if double := given.get("bnb_4bit_use_double_quant"):
+        settings["model.double_quantization"] = is_true(double.value)
+        said.append(f"{double.name}, read as model.double_quantization")
+    if compute := given.get("compute"):
+        settings["model.compute_dtype"] = precision(compute.value)
+        said.append(f"{compute}, read as model.compute_dtype={precision(compute.value)}")
+    return Reading(settings, tuple(said))
+
+
+QUANTIZATION = Group(
+    _read_quantization, ("model.quantization", "model.double_quantization", "model.compute_dtype")
+)
+
+
+def precision(value: Any) -> Any:  # noqa: ANN401  (a name, or torch's own object)
+    """Return torch's name of a precision as it is called here."""
+    text = str(plain(value)).removeprefix("torch.")
+    return LONG_NAMES.get(text, text)
+
+
+def _read_betas(given: Names, context: Context) -> Reading:
+    betas = [0.9, 0.999]
+    for place, part in enumerate(("adam_beta1", "adam_beta2")):
+        if part in given:
+            betas[place] = given[part].value
+    said = f"{' and '.join(map(str, given.values()))}, read as train.betas={shown(betas)}"
+    return Reading({"train.betas": betas}, (said,))
+
+
+BETAS = Group(_read_betas, ("train.betas",))
+
+
+def _read_looks(given: Names, context: Context) -> Reading:
+    """Read when the held-out rows are looked at."""
+    when, steps = given.get("eval_strategy"), given.get("eval_steps")
+    strategy = str(plain(when.value)).lower() if when else "steps"
+    if strategy in ("no", "false"):
+        said = f"{when}, but held-out rows are measured at the end of each epoch; data.held_out=0 keeps none"
+        return Reading(said=(said, *_unused(steps, "no look is asked for")))
+    if strategy == "epoch":
+        said = f"{when}, which is how it is here"
+        return Reading(said=(said, *_unused(steps, "held-out rows are measured at the end of each epoch")))
+    if steps is None:
+        return Reading(said=(f"{when}, but no eval_steps: held-out rows are measured each epoch",))
+    return _steps_between(steps, "train.eval_every", when)
+
+
+def _read_saves(given: Names, context: Context) -> Reading:
+    """Read when a checkpoint is saved."""
+    when, steps = given.get("save_strategy"), given.get("save_steps")
+    strategy = str(plain(when.value)).lower() if when else "steps"
+    if strategy in ("no", "false"):
+        said = f"{when}, but steps are saved, so that a run that is interrupted can go on"
+        return Reading(said=(said, *_unused(steps, "no step is asked for")))
+    if strategy == "epoch":
+        said = f"{when}, which is how it is here"
+        return Reading(said=(said, *_unused(steps, "steps are saved at the end of each epoch")))
+    if strategy == "best":
+        said = f"{when}, which is how it is here: train.keep_best keeps the best step besides the newest"
+        return Reading(said=(said, *_unused(steps, "the best step is kept")))
+    if steps is None:
+        return Reading(said=(f"{when}, but no save_steps: steps are saved each epoch",))
+    return _steps_between(steps, "train.save_every", when)
+
+
+def _unused(one: Given | None, reason: str) -> tuple[str, ...]:
+    return (f"{one.name} means nothing here: {reason}",) if one else ()
+
+
+def _steps_between(one: Given, target: str, beside: Given | None) -> Reading:
+    if one.value is None:
+        return Reading(said=(f"{one}, which is how it is here",))
+    if isinstance(one.value, float) and 0 < one.value < 1:
+        raise NotYet("a share of all steps", "a number of steps, or nothing", f"{target}=100")
+    names = f"{beside.name} and {one.name}" if beside else one.name
+    return Reading({target: _whole(one)}, (f"{names}, read as {target}",))
+
+
+LOOKS = Group(_read_looks, ("train.eval_every",))
+SAVES = Group(_read_saves, ("train.save_every",))
+
+
+def _read_sampling(given: Names, context: Context) -> Reading:
+    """Read whether answers are drawn; without a temperature they are drawn as the model weighs them."""
+    (one,) = given.values()
+    target = "evaluate.generation.temperature"
+    if not is_true(one.value):
+        return Reading({target: 0.0}, (f"{one}, read as {target}=0",))
+    if context.own.get(target):
+        return Reading(said=(f"{one}, which is what {target} above 0 says",))
+    return Reading({target: 1.0}, (f"{one}, read as {target}=1",))
+
+
+SAMPLING = Group(_read_sampling, ("evaluate.generation.temperature",))
+
+
+def _read_length(given: Names, context: Context) -> Reading:
+    """Read the length of answers; where max_new_tokens says it, as in transformers, that is what counts."""
+    (one,) = given.values()
+    most = "max_new_tokens" if one.name.startswith("max") else "min_new_tokens"
+    target = f"evaluate.generation.{most}"
+    if target in context.own:
+        return Reading(said=(f"{one.name} means nothing here: {most} says how long an answer may be",))
+    return Reading({target: one.value}, (f"{one.name}, read as {target} (the question not counted)",))
+
+
+LONGEST_ANSWER = Group(_read_length, ("evaluate.generation.max_new_tokens",))
+SHORTEST_ANSWER = Group(_read_length, ("evaluate.generation.min_new_tokens",))
+
+TRACKERS = ("tensorboard", "trackio", "wandb", "mlflow", "swanlab")
+
+
+def _read_trackers(given: Names, context: Context) -> Reading:
+    """Read where curves go; `all` names whatever is installed, which no run file can hold."""
+    to: list[str] = []
+    for part, one in given.items():
+        listed = one.value.split(",") if isinstance(one.value, str) else one.value
+        if part == "use_swanlab":
+            listed = ["swanlab"] if is_true(one.value) else []
+        to += [str(name).strip() for name in listed or [] if str(name).strip().lower() != "none"]
+    if "all" in to:
+        raise Unfit(
+            "all depends on what is installed", "one of " + ", ".join(TRACKERS), "track.to=tensorboard"
+        )
+    said = f"{' and '.join(map(str, given.values()))}, read as track.to={shown(to)}"
+    return Reading({"track.to": to}, (said,))
+
+
+TO = Group(_read_trackers, ("track.to",))
+
+
+def _read_data_set(given: Names, context: Context) -> Reading:
+    """Read names in LLaMA-Factory's list of data sets; a name that is a file, or one of the hub, is that."""
+    folder = given.get("dataset_dir")
+    where = str(folder.value) if folder and folder.value else "data"
+    if where.startswith("REMOTE:"):
+        raise NotYet("a list of data sets on the hub", "a folder", "dataset_dir=data")
+    settings: dict[str, Any] = {}
+    said: list[str] = []
+    for part, target in (("dataset", "data.sources"), ("eval_dataset", "data.held_out_path")):
+        one = given.get(part)
+        if one is None or one.value is None:
+            continue
+        listed = one.value if isinstance(one.value, list | tuple) else str(one.value).split(",")
+        places = [_place(str(name).strip(), where, folder is not None) for name in listed]
+        settings[target] = (
+            _one_place(one, places) if target != "data.sources" else [{"path": place} for place in places]
+        )
+        listed_in = f" with {folder}" if folder else ""
+        said.append(f"{one}{listed_in}, read as {target}={','.join(places)}")
+    unused = () if said or folder is None else (f"{folder.name} means nothing here: no dataset is named",)
+    return Reading(settings, (*said, *unused))
+
+
+def _one_place(one: Given, places: list[str]) -> str:
+    """Return the one data set to measure with; raises Unfit for several."""
+    if len(places) > 1:
+        raise NotYet("measuring with several data sets", "one", f"{one.name}={places[0].rpartition(':')[2]}")
+    return places[0]
+
+
+def _place(name: str, folder: str, folder_given: bool) -> str:
+    """Return what a name of a data set stands for: a path, a name of the hub, or an entry of a list."""
+    its_list = Path(folder) / "dataset_info.json"
+    plain_path = Path(name).exists() or (Path(name).suffix and not its_list.is_file())
+    on_hub = folder.upper() == "ONLINE" or (name.count("/") == 1 and not folder_given)
+    return name if plain_path or on_hub else f"{its_list}:{name}"
+
+
+DATA_SET = Group(_read_data_set, ("data.sources", "data.held_out_path"))
+
+
+def _read_share_of_processes(given: Names, context: Context) -> Reading:
+    (one,) = given.values()
+    if asks_for_nothing(one.value):
+        return Reading(said=(f"{one}, which is how it is here",))
+    return Reading(
+        said=(
+            f"{one.name} means nothing here: each process holds the whole model, in packs that fit its memory",
+        )
+    )
+
+
+SHARDING = Group(_read_share_of_processes)
+
+
+def _read_resume(given: Names, context: Context) -> Reading:
+    (one,) = given.values()
+    if asks_for_nothing(one.value):
+        return Reading(said=(f"{one}, which is how it is here",))
+    run = one.value if isinstance(one.value, str) else context.own.get("out", "RUN")
+    raise Unfit("a run goes on by a command of its own", "null", f"weitiao train --resume {run}")
+
+
+RESUME = Group(_read_resume)

@@ -1,0 +1,178 @@
+"""Reads settings under the names of other tools: run files, flags and words lie over each other, then names are read.
+
+A setting's own name always goes before another tool's reading of it. What lies above wins; two names in one layer
+that say different things are refused with both.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...core.errors import Problem
+from ...core.settings import Settings, merge
+from .entries import Context, Given, Group, Reading, read_group
+from .layers import MISSING, Layer, Theirs, flat, looked_up
+from .own import blocks_for
+from .words import shown
+
+__all__ = ["Understood", "understand"]
+
+
+@dataclass(frozen=True)
+class Understood:
+    """Settings under their names here, and how that came about."""
+
+    raw: dict[str, Any]
+    """The blocks of a run."""
+    said: tuple[str, ...] = ()
+    """A sentence for each name that was read or that means nothing here."""
+    problems: tuple[Problem, ...] = ()
+    """Names and values that cannot be read."""
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """A dotted setting -> the names that it was read from, for errors about its value."""
+    refused: frozenset[str] = frozenset()
+    """Settings that are missing because a name for them could not be read."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """One group's reading, and where its names lay."""
+
+    names: tuple[Given, ...]
+    targets: tuple[str, ...]
+    reading: Reading
+    layer: int
+
+    @property
+    def written(self) -> str:
+        return ", ".join(map(str, self.names))
+
+
+def understand(layers: Sequence[Layer]) -> Understood:
+    """Lay layers over each other and read every name that is another tool's."""
+    own, own_layers = _own(layers)
+    last = layers[-1]
+    context = _context(own, last)
+    every = [_read(group, members, context) for group, members in _groups(layers)]
+    reads = [one for one in every if not _is_replaced(one, own_layers)]
+    problems = [problem for layer in layers for problem in layer.problems]
+    problems += [problem for one in reads for problem in one.reading.problems]
+    settings: dict[str, _Read] = {}
+    for one in reads:
+        for target in one.reading.settings:
+            problem = _settle(target, one, settings, own, own_layers)
+            problems += [problem] if problem else []
+    said = [line for layer in layers for line in layer.said]
+    said += [line for one in reads if _counts(one, settings) for line in one.reading.said]
+    return Understood(
+        _applied(own, settings),
+        tuple(dict.fromkeys(said)),
+        tuple(problems),
+        {target: " and ".join(given.name for given in one.names) for target, one in settings.items()},
+        frozenset(target for one in reads if one.reading.problems for target in one.targets),
+    )
+
+
+def _is_replaced(one: _Read, own_layers: Mapping[str, int]) -> bool:
+    """Return whether what could not be read has been set, in a layer above, under its name here."""
+    above = any(own_layers.get(target, -1) > one.layer for target in one.targets)
+    return above and bool(one.reading.problems)
+
+
+def _own(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, int]]:
+    """Return settings under their names here, and the number of the layer that each is from."""
+    own: dict[str, Any] = {}
+    where: dict[str, int] = {}
+    for number, layer in enumerate(layers):
+        for block in layer.replaces:
+            own.pop(block, None)
+        own = merge(own, layer.own)
+        where |= {dotted: number for dotted, _ in flat(layer.own)}
+    return own, where
+
+
+def _context(own: Mapping[str, Any], last: Layer) -> Context:
+    blocks = blocks_for(last.method)
+    method = blocks.get("method")
+    return Context(
+        own=dict(flat(own)),
+        method=last.method_name,
+        method_settings=frozenset(method.model_fields if method else ()),
+        elsewhere=method.known_elsewhere if method else {},
+        processes=int(os.environ.get("WORLD_SIZE", "1")),
+    )
+
+
+def _groups(layers: Sequence[Layer]) -> Iterator[tuple[Group, list[tuple[int, Theirs]]]]:
+    """Yield names that are read together, of all layers; an upper layer's takes the place of a lower one's."""
+    found: dict[int, tuple[Group, dict[str, tuple[int, Theirs]]]] = {}
+    for number, layer in enumerate(layers):
+        for one in layer.theirs:
+            _, members = found.setdefault(id(one.entry.group), (one.entry.group, {}))
+            members[one.entry.key] = (number, one)
+    yield from ((group, list(members.values())) for group, members in found.values())
+
+
+def _read(group: Group, members: list[tuple[int, Theirs]], context: Context) -> _Read:
+    """Read one group's names, those that were given."""
+    given = {one.entry.key: one.given for _, one in members}
+    layer = max(number for number, _ in members)
+    return _Read(tuple(given.values()), group.targets, read_group(group, given, context), layer)
+
+
+def _settle(
+    target: str,
+    one: _Read,
+    settings: dict[str, _Read],
+    own: Mapping[str, Any],
+    own_layers: Mapping[str, int],
+) -> Problem | None:
+    """Let one reading set one setting unless something above it does; a contradiction in its layer is a problem."""
+    value, already = one.reading.settings[target], looked_up(own, target)
+    if already is not MISSING and (layer := own_layers.get(target, -1)) >= one.layer:
+        if layer == one.layer and same(already, value):
+            settings[target] = one
+        elif layer == one.layer:
+            return _contradiction(target, f"{target}: {shown(already)}", already, one)
+        return None
+    other = settings.get(target)
+    if other is None or other.layer < one.layer:
+        settings[target] = one
+    elif other.layer == one.layer and not same(other.reading.settings[target], value):
+        return _contradiction(target, other.written, other.reading.settings[target], one)
+    return None
+
+
+def same(one: object, other: object) -> bool:
+    """Return whether two values are one setting."""
+    return one == other or str(one) == str(other)
+
+
+def _contradiction(target: str, written: str, value: object, one: _Read) -> Problem:
+    wanted = one.reading.settings[target]
+    remedy = f"{target}={shown(value)} or {target}={shown(wanted)}"
+    what = f"two names of {target} say different things"
+    return Problem(what, f"{written}, {one.written}", "one of them, or both alike", remedy)
+
+
+def _counts(one: _Read, settings: Mapping[str, _Read]) -> bool:
+    """Return whether something of a reading is in force, or it set nothing in the first place."""
+    wanted = one.reading.settings
+    return not wanted or any(settings.get(target) is one for target in wanted)
+
+
+def _applied(own: Mapping[str, Any], settings: Mapping[str, _Read]) -> dict[str, Any]:
+    """Lay what was read over the blocks; settings of blocks within blocks come last."""
+    raw = dict(own)
+    for target in sorted(settings, key=lambda name: name.count(".")):
+        value = settings[target].reading.settings[target]
+        for part in reversed(target.split(".")):
+            value = {part: value}
+        block = target.partition(".")[0]
+        if isinstance(raw.get(block), Settings):
+            raw[block] = raw[block].model_dump(exclude_unset=True)
+        raw = merge(raw, value)
+    return raw
