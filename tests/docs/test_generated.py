@@ -54,7 +54,7 @@ def test_a_table_follows_the_code(generate: ModuleType) -> None:
     assert "| `10` | stopped on a NaN or inf; the last good state is saved |" in exit_codes
     lora = generate.generated("method lora", generate.Chinese())
     assert lora.splitlines()[0] == "| 设置 | 默认值 | 说明 |"
-    assert "| `method.r` | `8` | 低秩矩阵的秩" in lora
+    assert "| `method.r` | `16` | 低秩矩阵的秩" in lora
     drawing = generate.generated("drawing lora", generate.Chinese())
     assert drawing == f"```text\n{METHODS.load('lora').drawing}\n```\n"
     columns = generate.generated("formats-columns", generate.Chinese())

@@ -8,6 +8,7 @@ import pytest
 
 from weitiao.evaluation.answers import Answer
 from weitiao.evaluation.held_out import HeldOut
+from weitiao.evaluation.panel import PanelChange, PanelScore
 from weitiao.evaluation.verdict import (
     KINDS,
     Kind,
@@ -105,9 +106,20 @@ def test_a_run_that_got_worse_is_told_to_go_slower() -> None:
     assert [advice.word for advice in judge(*moved(0.5), CHANGED, SEEN).advice] == ["train.lr=0.00033"]
 
 
+def test_general_questions_that_are_lost_are_named_with_what_holds_them_back() -> None:
+    score = PanelScore(12, 9, 8, (PanelChange("What is 2 + 3?", "5", "Xiaowei"),), ())
+    verdict = judge(*moved(-1.0), CHANGED, SEEN, score)
+    assert verdict.advice[-1].word == "data.replay=on"
+    assert any("8 of 9" in line and "What is 2 + 3?" in line for line in lines(verdict.as_fields()))
+    assert not judge(*moved(-1.0), CHANGED, SEEN, PanelScore(12, 9, 9, (), ())).advice
+
+
 def every_verdict() -> list[Verdict]:
     looks = [moved(by, rows) for by in (-1.0, 0.0, 0.5) for rows in (1, 5, 12)]
-    return [judge(*look, answers, SEEN) for look in looks for answers in (CHANGED, UNCHANGED, [])]
+    score = PanelScore(12, 9, 8, (PanelChange("?", "5", "Xiaowei"),), ())
+    panels = (None, score)
+    every = [(*look, answers, SEEN) for look in looks for answers in (CHANGED, UNCHANGED, [])]
+    return [judge(*each, panel) for each in every for panel in panels]
 
 
 def test_every_sentence_is_there_in_both_languages() -> None:

@@ -19,6 +19,7 @@ from ..core.said import Said
 if TYPE_CHECKING:
     from .answers import Answer
     from .held_out import HeldOut
+    from .panel import PanelScore
 
 Kind = Literal["learnt", "hardly changed", "got worse", "not measured"]
 
@@ -80,6 +81,10 @@ class Verdict:
     """Held-out rows."""
     answers_changed: int
     answers: int
+    general: tuple[int, int] | None
+    """(still right, right before): of the panel of general questions, those that the base answers right."""
+    lost: tuple[str, ...]
+    """The general questions that are no longer answered right."""
     cautions: tuple[Said, ...] = ()
     """What the numbers cannot tell."""
     advice: tuple[Advice, ...] = ()
@@ -122,7 +127,11 @@ def t_quantile(p: float, freedom: int) -> float:
 
 
 def judge(
-    before: HeldOut | None, after: HeldOut | None, answers: Sequence[Answer], training: TrainingSeen
+    before: HeldOut | None,
+    after: HeldOut | None,
+    answers: Sequence[Answer],
+    training: TrainingSeen,
+    panel: PanelScore | None = None,
 ) -> Verdict:
     """Return what a run achieved, from the held-out rows' losses and the answers before and after it."""
     changed = sum(answer.before != answer.after for answer in answers)
@@ -136,8 +145,10 @@ def judge(
         rows=rows,
         answers_changed=changed,
         answers=len(answers),
+        general=(panel.still_right, panel.right_before) if panel and panel.right_before else None,
+        lost=tuple(change.question for change in panel.lost) if panel else (),
         cautions=tuple(_cautions(rows, interval)),
-        advice=tuple(_advice(kind, training, rows)),
+        advice=(*_advice(kind, training, rows), *_forgot(panel)),
     )
 
 
@@ -206,6 +217,13 @@ def _advice(kind: Kind, training: TrainingSeen, rows: int) -> Iterator[Advice]:
         yield Advice(longer, Said("the loss was still falling at the end", "结束时损失还在下降"))
 
 
+def _forgot(panel: PanelScore | None) -> Iterator[Advice]:
+    """Say what holds forgetting back, where general questions are no longer answered right."""
+    if panel is not None and panel.lost:
+        why = Said("mixes in general rows, so that less is forgotten", "混入通用数据，减少遗忘")
+        yield Advice("data.replay=on", why)
+
+
 def lines(fields: Mapping[str, Any], chinese: bool = False) -> list[str]:
     """Return what stands below the word, from `as_fields`: the evidence, what it cannot tell, and what to type."""
     language = 1 if chinese else 0
@@ -222,6 +240,22 @@ def lines(fields: Mapping[str, Any], chinese: bool = False) -> list[str]:
         count, asked = fields["answers_changed"], fields["answers"]
         made.append(
             f"{asked} 个回答中有 {count} 个变了" if chinese else f"{count} of {asked} answers changed"
+        )
+    if fields["general"]:
+        still, before = fields["general"]
+        lost = ("；" if chinese else "; ").join(fields["lost"])
+        text = (
+            f"基座答对的 {before} 个常识问题，现在仍答对 {still} 个"
+            if chinese
+            else f"{still} of {before} general questions that the base answers right are still answered right"
+        )
+        made.append(
+            text
+            + (
+                f"{'，不再答对' if chinese else '; no longer'}{'：' if chinese else ': '}{lost}"
+                if lost
+                else ""
+            )
         )
     made += [caution[language] for caution in fields["cautions"]]
     try_, colon = ("下次试试", "：") if chinese else ("next, try", ": ")

@@ -21,6 +21,14 @@ from ..engine.out_of_memory import MAY_SAY_SO, is_out_of_memory
 from ..evaluation.answers import Answer, Question, answer_questions, before_after, choose_questions
 from ..evaluation.generate import Generated
 from ..evaluation.held_out import HeldOut, ShouldStop, measure_held_out, never
+from ..evaluation.panel import (
+    PanelQuestion,
+    PanelScore,
+    ask_panel,
+    panel_languages,
+    panel_questions,
+    score_panel,
+)
 from ..methods._base import Attached
 from .recipe import Recipe
 
@@ -36,6 +44,8 @@ class Look:
     """None where nothing is held out."""
     answers: list[Generated] | None
     """None until the questions are asked."""
+    panel: list[str] | None = None
+    """The answers to the panel of general questions; None until it is asked."""
 
 
 @dataclass
@@ -46,6 +56,8 @@ class Comparison:
     tokenizer: PreTrainedTokenizerBase
     data: Prepared
     questions: list[Question] = field(init=False)
+    panel: list[PanelQuestion] = field(init=False, default_factory=list)
+    """The general questions, none where nothing else is asked."""
     before: Look | None = None
     after: Look | None = None
     failures: list[str] = field(init=False, default_factory=list)
@@ -61,6 +73,8 @@ class Comparison:
         self.questions = choose_questions(
             evaluate.questions, self.data.held_out_conversations, evaluate.question_count
         )
+        if evaluate.panel and self.questions:
+            self.panel = panel_questions(panel_languages(self.tokenizer))
 
     def look_before(
         self, forward: Forward, attached: Attached, earlier: Sequence[Event], log: EventLog
@@ -117,7 +131,8 @@ class Comparison:
         seen = [event for event in earlier if event["event"] == "before"]
         if seen and seen[-1]["questions"] == [question.text for question in self.questions]:
             held_out = seen[-1]["held_out"]
-            self.before = Look(HeldOut.from_fields(held_out) if held_out else None, _answers_of(seen[-1]))
+            measured = HeldOut.from_fields(held_out) if held_out else None
+            self.before = Look(measured, _answers_of(seen[-1]), seen[-1].get("panel"))
 
     def _look_before(self, forward: Forward, log: EventLog, should_stop: ShouldStop = never) -> None:
         """Measure the untrained model, and ask it where that cannot wait; `before` stays None where told to stop."""
@@ -125,11 +140,14 @@ class Comparison:
         if held_out is None and self.data.held_out:
             return
         require_finite(held_out)
-        self.before = Look(held_out, None if self._waits else self._ask(forward, log))
+        self.before = Look(held_out, None)
+        if not self._waits:
+            self._ask(self.before, forward, log)
         log.emit(
             "before",
             held_out={**held_out.as_fields(), "rows": held_out.rows} if held_out else None,
             questions=[question.text for question in self.questions],
+            panel=self.before.panel,
             **_fields_of(self.before.answers),
         )
 
@@ -148,7 +166,7 @@ class Comparison:
         with self._noting("the held-out loss after training", log):
             self.after = Look(known or self._measure(forward, log), None)
         self.after = self.after or Look(None, None)
-        self.after.answers = self._ask(forward, log)
+        self._ask(self.after, forward, log)
         if self._waits:
             with self._noting("the held-out loss before training", log), attached.disabled():
                 if self.before is None:
@@ -156,9 +174,15 @@ class Comparison:
             with attached.disabled():
                 if self.before is not None and self.before.answers is None:
                     log.emit("stage", text="asking the model before training")
-                    self.before.answers = self._ask(forward, log)
+                    self._ask(self.before, forward, log)
         if self.answers:
             log.emit("answers", rows=[answer.as_fields() for answer in self.answers])
+
+    @property
+    def panel_score(self) -> PanelScore | None:
+        """How many general questions are still answered right; None before the panel was asked twice."""
+        before, after = (look.panel if look else None for look in (self.before, self.after))
+        return None if before is None or after is None else score_panel(self.panel, before, after)
 
     @property
     def answers(self) -> list[Answer]:
@@ -180,20 +204,17 @@ class Comparison:
                 Progress(log.emit),
             )
 
-    def _ask(self, forward: Forward, log: EventLog) -> list[Generated] | None:
-        """Return the answers, or None where the model cannot be asked, which is noted."""
-        settings = self.recipe.evaluate.generation
-        with self._noting("answering the questions", log), forward.precision.autocast(forward.device):
-            return answer_questions(
-                forward.model,
-                self.tokenizer,
-                self.data.template,
-                self.questions,
-                settings,
-                never,
-                Progress(log.emit),
+    def _ask(self, look: Look, forward: Forward, log: EventLog) -> None:
+        """Ask the questions and the panel; where the model cannot be asked, that is noted and nothing is kept."""
+        model, tokenizer, template = forward.model, self.tokenizer, self.data.template
+        settings, autocast = self.recipe.evaluate.generation, forward.precision.autocast(forward.device)
+        with self._noting("answering the questions", log), autocast:
+            look.answers = answer_questions(
+                model, tokenizer, template, self.questions, settings, never, Progress(log.emit)
             )
-        return None
+        if self.panel:
+            with self._noting("answering the general questions", log), autocast:
+                look.panel = ask_panel(model, tokenizer, template, self.panel)
 
     @contextmanager
     def _noting(self, what: str, log: EventLog) -> Iterator[None]:

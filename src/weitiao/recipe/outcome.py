@@ -133,7 +133,7 @@ class Outcome:
             best_is_last=bool(looks) and looks[-1] == min(looks),
         )
         old, new = (look.held_out if look else None for look in (before, after))
-        return judge(old, new, facts.answers, seen)
+        return judge(old, new, facts.answers, seen, self.comparison.panel_score)
 
     def _facts(self) -> ReportFacts:
         events = list(read_events(self.folder.events))
