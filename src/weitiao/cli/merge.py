@@ -32,7 +32,10 @@ def command(run: str, out: Path, base: str | None, hub: HubName | None, force: b
     console = make_console()
     console.print(f"merging {run} and reading it back to compare", markup=False, soft_wrap=True)
     source = locate(run, base, force, hub)
-    download_shown(source.trained or source.base)
+    if (
+        source.adapter or source.trained or source.checkpoint
+    ):  # else there is nothing to merge, which is said below
+        download_shown(source.trained or source.base)
     merged = merge_run(run, out, base=base, allow_other_base=force, hub=hub)
     for note in merged.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
