@@ -210,6 +210,12 @@ def test_a_transfer_is_a_line_at_a_time_in_a_pipe() -> None:
     assert lines == ["25%  1.0 MiB of 4.0 MiB  1:15 left", "100%  4.0 MiB of 4.0 MiB"]
 
 
+def test_the_time_left_is_said_when_it_can_be_known() -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    Transfers(console)({"event": "transfer", "done": 1024, "total": 2048, "seconds_left": None})
+    assert console.export_text() == "50%  1.0 KiB of 2.0 KiB\n"
+
+
 def test_a_transfer_is_a_bar_on_a_terminal() -> None:
     assert "50%  2.0 MiB of 4.0 MiB  1:15 left" in transfers(True, 2 << 20)
     assert "100%  4.0 MiB of 4.0 MiB" in transfers(True, 4 << 20)

@@ -59,7 +59,8 @@ def _how_far(event: Event) -> str:
     done, total = event["done"], event["total"]
     share = 100 * done / total if total else 100
     text = f"{share:.0f}%  {readable_bytes(done)} of {readable_bytes(total)}"
-    return text if done == total else f"{text}  {readable_seconds(event['seconds_left'])} left"
+    left = event["seconds_left"]
+    return text if left is None or done == total else f"{text}  {readable_seconds(left)} left"
 
 
 def download_shown(settings: ModelSettings) -> None:

@@ -13,6 +13,8 @@ from threading import Thread
 from .events import Listener
 
 INTERVAL_SECONDS = 0.5
+EARLY_SECONDS, EARLY_SHARE = 2.0, 0.002
+"""Before that the time left is a guess."""
 BLOCK_BYTES = 512
 """What `st_blocks` counts in, on every system that has it."""
 
@@ -32,13 +34,15 @@ def bytes_on_disk(folder: Path) -> int:
 
 @contextmanager
 def reported_growth(folder: Path, total_bytes: int, listener: Listener) -> Iterator[None]:
-    """Within the context, send an event `transfer` (done, total: bytes; seconds_left) twice a second.
+    """Within the context, send an event `transfer` (done, total: bytes; seconds_left, None where it is too
+    early to say) twice a second.
 
     The work is done in the calling thread, so that Ctrl-C reaches it. The last event says that all is there; none is
     sent at the end of a context that fails.
     """
     done = Flag()
-    watcher = Thread(target=_report, args=(folder, total_bytes, listener, done), daemon=True)
+    before_bytes = bytes_on_disk(folder)
+    watcher = Thread(target=_report, args=(folder, before_bytes, total_bytes, listener, done), daemon=True)
     watcher.start()
     try:
         yield
@@ -48,14 +52,15 @@ def reported_growth(folder: Path, total_bytes: int, listener: Listener) -> Itera
     listener(_event(total_bytes, total_bytes, 0.0))
 
 
-def _report(folder: Path, total_bytes: int, listener: Listener, done: Flag) -> None:
-    began_seconds, began_bytes = time.monotonic(), bytes_on_disk(folder)
+def _report(folder: Path, before_bytes: int, total_bytes: int, listener: Listener, done: Flag) -> None:
+    began_seconds = time.monotonic()
     while not done.wait(INTERVAL_SECONDS):
-        here = min(bytes_on_disk(folder) - began_bytes, total_bytes)
+        here = min(bytes_on_disk(folder) - before_bytes, total_bytes)
         if here > 0:
             passed = time.monotonic() - began_seconds
-            listener(_event(here, total_bytes, passed * (total_bytes - here) / here))
+            is_early = passed < EARLY_SECONDS or here < EARLY_SHARE * total_bytes
+            listener(_event(here, total_bytes, None if is_early else passed * (total_bytes - here) / here))
 
 
-def _event(done_bytes: int, total_bytes: int, seconds_left: float) -> dict[str, object]:
+def _event(done_bytes: int, total_bytes: int, seconds_left: float | None) -> dict[str, object]:
     return {"event": "transfer", "done": done_bytes, "total": total_bytes, "seconds_left": seconds_left}

@@ -64,6 +64,11 @@ def has_weights(folder: Path) -> bool:
     return all(path.is_file() for path in weight_files(folder))
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether a hub's cache holds a model's weights and a tokenizer, so that it can be used without the hub."""
+    return has_weights(folder) and (folder / "tokenizer_config.json").is_file()
+
+
 def weights_of(hub: Hub, model: HubModel, files: Mapping[str, int]) -> list[str]:
     """Return a model's weight files and all that is small; raises ModelError where it has no safetensors."""
     small = small_files(files)

@@ -62,7 +62,7 @@ def _config(settings: ModelSettings, where: Resolved) -> PretrainedConfig:
     from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
 
     try:
-        raw, _ = PretrainedConfig.get_config_dict(where.path, revision=where.revision)
+        raw, _ = PretrainedConfig.get_config_dict(where.path, **where.options)
         if (
             "auto_map" in raw
             and raw.get("model_type") not in CONFIG_MAPPING
@@ -71,7 +71,7 @@ def _config(settings: ModelSettings, where: Resolved) -> PretrainedConfig:
             raise ModelError(_needs_trust(where, raw))
         return without_hub_code(
             AutoConfig.from_pretrained(
-                where.path, revision=where.revision, trust_remote_code=settings.trust_remote_code
+                where.path, trust_remote_code=settings.trust_remote_code, **where.options
             )
         )
     except (*UNREADABLE, StrictDataclassError) as error:
@@ -105,7 +105,7 @@ def _tokenizer(where: Resolved, trust_remote_code: bool) -> PreTrainedTokenizerB
     try:
         with _BareExceptionsNamed(where):
             return AutoTokenizer.from_pretrained(
-                where.path, revision=where.revision, trust_remote_code=trust_remote_code
+                where.path, trust_remote_code=trust_remote_code, **where.options
             )
     except (*UNREADABLE, StrictDataclassError) as error:
         raise ModelError(_no_tokenizer(where, error)) from error
@@ -219,7 +219,10 @@ def load_model(settings: ModelSettings) -> PreTrainedModel:
         model, info = AutoModelForCausalLM.from_pretrained(
             where.path,
             config=_config(settings, where),
-            revision=where.revision,
+            **where.options,
+            adapter_kwargs={
+                "local_files_only": where.options["local_files_only"]
+            },  # it looks for one as well
             dtype=torch_dtype(settings.dtype, settings.device_map),
             device_map=device_for(settings.device_map),
             quantization_config=quantization_config(settings),
@@ -317,7 +320,7 @@ def load_generation_config(settings: ModelSettings) -> GenerationConfig | None:
 
     where = resolve(settings)
     try:
-        return GenerationConfig.from_pretrained(where.path, revision=where.revision)
+        return GenerationConfig.from_pretrained(where.path, **where.options)
     except UNREADABLE as error:
         folder = weights_folder(settings)
         if isinstance(error, OSError) and not (folder and (folder / GENERATION).is_file()):

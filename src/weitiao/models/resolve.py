@@ -9,10 +9,11 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..core.errors import ModelError, Problem, WeitiaoError, nearest
 from .aliases import ALIASES, FORMS, spelt_alike
-from .download import PICKLES, fetch, hub_named, pickled, require_safetensors, silent, small_files
+from .download import PICKLES, fetch, hub_named, is_whole, pickled, require_safetensors, silent, small_files
 from .gguf import dequantized_folder, folder_of
 from .hubs import HubModel, chosen_hub
 from .known import known
@@ -26,9 +27,12 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 def public_name(name: str) -> str:
-    """Return a model's name without the private part of a path: an alias or hub id as it is, a path's last part."""
+    """Return a model's name as others can use it: a hub's id, also for its alias; a path's last part; else as it is."""
     path = Path(name).expanduser()
-    return path.resolve().name if path.exists() else name
+    if path.exists():
+        return path.resolve().name
+    found = known(name)
+    return found.hub if found else name.removeprefix(MODELSCOPE)
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,13 @@ class Resolved:
     """Whether `path` is a folder."""
     source: HubModel | None = None
     """The hub's model that it is, whose weights may still have to be downloaded."""
+    whole: bool = True
+    """Whether all of it is on this disk, so that the hub need not be asked."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What transformers is told beside the path: the revision, and to ask no hub where nothing is lacking."""
+        return {"revision": self.revision, "local_files_only": not self.local and self.whole}
 
 
 def resolve(settings: ModelSettings) -> Resolved:
@@ -98,7 +109,7 @@ def _on_a_hub(model: HubModel, name: str) -> Resolved:
             folder = fetch(hub, model, small, silent)
     if model.hub == "modelscope":
         return Resolved(name, str(folder), None, True, model)
-    return Resolved(name, model.id, model.revision, False, model)
+    return Resolved(name, model.id, model.revision, False, model, folder is not None and is_whole(folder))
 
 
 def convert_first(name: str, say: Callable[[str], None]) -> None:
