@@ -155,13 +155,19 @@ def _train(run_file: Path | None, blocks: dict[str, Any], overrides: tuple[str, 
 
 
 def _check(run_file: Path | None, blocks: dict[str, Any], overrides: tuple[str, ...]) -> None:
+    from ..models.resolve import convert_first
     from ..recipe.preflight import preflight
     from ..recipe.recipe import read_recipe
+    from ._tables import make_console
+    from ._waiting import waiting
 
     recipe = read_recipe(run_file, blocks, list(overrides))
     for line in recipe.said:
         click.echo(line, err=True)
-    ready = preflight(recipe)
+    with waiting(make_console(stderr=True)) as stage:
+        convert_first(recipe.model.name, stage)
+        stage("checking the settings, reading and tokenising the data")
+        ready = preflight(recipe)
     click.echo("\n".join(ready.data.summary.lines()), err=True)
     for part in ready.left_out:
         click.echo(f"note: {part.en}", err=True)

@@ -15,7 +15,7 @@ from ..evaluation.report import ENGLISH
 from .progress import number
 from .told import chosen_of, cost_text, perplexity
 
-CELL = 'style="text-align: left; vertical-align: top; white-space: pre-wrap; overflow-wrap: anywhere"'
+CELL = 'style="text-align: left; vertical-align: top; white-space: pre-wrap; overflow-wrap: break-word"'
 
 
 def run_html(title: str, events: Sequence[Event]) -> str:
@@ -74,7 +74,8 @@ def _answers(rows: Sequence[Mapping[str, Any]]) -> str:
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th {CELL}>{_text(name)}</th>" for name in header)
     body = "".join(f"<tr>{''.join(f'<td {CELL}>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table>{f'<thead><tr>{head}</tr></thead>' if header else ''}<tbody>{body}</tbody></table>"
+    head = f"<thead><tr>{head}</tr></thead>" if header else ""
+    return f'<div style="overflow-x: auto"><table>{head}<tbody>{body}</tbody></table></div>'
 
 
 def _text(text: str) -> str:

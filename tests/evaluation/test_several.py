@@ -1,0 +1,52 @@
+"""Several adapters on one base: each answers as it does alone, whatever the methods."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tiny_methods import every_method
+from tiny_run import make_run
+from weitiao.core.errors import SettingsError
+from weitiao.data.conversation import Message
+from weitiao.evaluation.generate import generate
+from weitiao.evaluation.opened import Opened, open_model
+from weitiao.evaluation.settings import GenerationSettings
+from weitiao.evaluation.several import open_several
+from weitiao.methods import METHODS
+
+
+def answer(opened: Opened, *, base: bool = False) -> str:
+    asked, settings = [[Message("user", "Hi")]], GenerationSettings(max_new_tokens=6)
+    if base:
+        with opened.as_base() as model:
+            return generate(model, opened.tokenizer, opened.template, asked, settings)[0][0]
+    return generate(opened.model, opened.tokenizer, opened.template, asked, settings)[0][0]
+
+
+@pytest.fixture(scope="module")
+def lora(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> str:
+    return str(make_run(tmp_path_factory.mktemp("lora") / "run", tiny_model_folder))
+
+
+@every_method
+def test_an_adapter_of_every_method_answers_beside_another_as_it_does_alone(
+    name: str, lora: str, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    own = str(make_run(tmp_path / "run", tiny_model_folder, name, **METHODS.load(name).example))
+    alone = open_model(own)
+    if alone.source.trained is not None:
+        with pytest.raises(SettingsError, match="no adapter that can be switched"):
+            open_several({"a": lora, "b": own})
+        return
+    together = open_several({"a": lora, "b": own})
+    for _ in range(2):  # neither disturbs the other
+        assert answer(together["a"]) == answer(open_model(lora))
+        assert answer(together["b"]) == answer(alone)
+    assert answer(together["b"], base=True) == answer(open_model(str(tiny_model_folder)))
+
+
+def test_a_plain_model_is_no_adapter(lora: str) -> None:
+    with pytest.raises(SettingsError, match="nothing was trained there"):
+        open_several({"a": lora, "b": open_model(lora).source.base.name})
