@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import tiny
 import tiny_architectures
+from pages import ROOT
 from weitiao.cli import run
 from weitiao.cli._models_list import LATER, notes
 from weitiao.cli._transfers import Transfers
@@ -21,6 +22,7 @@ from weitiao.models.aliases import ALIASES
 from weitiao.models.known import known_models
 
 MODELS = known_models()
+SAMPLE = ROOT / "examples" / "identity_en.json"
 
 
 def shown_by(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -187,7 +189,14 @@ def test_what_is_mistyped(words: list[str], code: int, said: str, capsys: pytest
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [["chat", "gpt2"], ["merge", "gpt2", "OUT"], ["models", "gpt2"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["chat", "gpt2"],
+        ["train", "--model", "gpt2", "--data", str(SAMPLE), "--out", "r", "--dry-run"],
+        ["models", "gpt2"],
+    ],
+)
 def test_a_missing_client_names_the_extra(
     command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
