@@ -282,7 +282,7 @@ def test_signs_that_stand_for_contents_may_stand_in_the_text_itself() -> None:
 
 
 @pytest.mark.parametrize("before", ["", "\n", "  ", " \n ", "x\n", "{#- c -#}\n", "{%- set a = 1 %}\n"])
-@pytest.mark.parametrize("behind", ["", "\n", "\n\n", "{% if true %}\n{% endif %}\n"])
+@pytest.mark.parametrize("behind", ["", "\n", "\n\n", "{{ '' }}\n", "{% if true %}\n{% endif %}\n"])
 def test_a_template_inside_of_another_writes_what_it_wrote(before: str, behind: str) -> None:
     own = tiny.make_tokenizer(chat_template=before + tiny.CHATML + behind)
     asked = [{"role": "system", "content": "Own."}, {"role": "user", "content": "Hi"}]
