@@ -279,3 +279,21 @@ def test_signs_that_stand_for_contents_may_stand_in_the_text_itself() -> None:
         (example,) = template.render(one)
         assert template.tokenizer.decode(example.ids) == "\ue000 \U000f0000 <|im_end|>: Yes.<|im_end|>"
         assert sum(id in template.stop_ids for id in example.ids) == 1
+
+
+@pytest.mark.parametrize("before", ["", "\n", "  ", " \n ", "x\n", "{#- c -#}\n", "{%- set a = 1 %}\n"])
+@pytest.mark.parametrize("behind", ["", "\n", "\n\n", "{{ '' }}\n", "{% if true %}\n{% endif %}\n"])
+def test_a_template_inside_of_another_writes_what_it_wrote(before: str, behind: str) -> None:
+    own = tiny.make_tokenizer(chat_template=before + tiny.CHATML + behind)
+    asked = [{"role": "system", "content": "Own."}, {"role": "user", "content": "Hi"}]
+    alone = own.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
+    for wording in (
+        WORDINGS["system"],
+        WORDINGS["task"],
+        Wording(system="x", task_templates={"de": TRANSLATE}),
+    ):
+        inside = choose_template(own, wording)
+        assert (
+            inside.tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False) == alone
+        )
+        assert inside.prompt(messages_of(asked)).text == alone

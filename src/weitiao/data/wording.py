@@ -151,7 +151,7 @@ def _by_task(tasks: Sequence[str], written: str, own: str) -> str:
     return "".join([
         "{%- set chosen = namespace(task='') -%}{%- for message in messages -%}{%- if message['task'] is defined -%}",
         "{%- set chosen.task = message['task'] -%}{%- endif -%}{%- endfor -%}{%- if ", is_one, " -%}", written,
-        "{%- else %}\n", own.removesuffix("\n"), "{{- '' }}{% endif %}",
+        "{%- else %}\n", own.removesuffix("\n"), "{{ '' }}{% endif %}",
     ])  # fmt: skip
 
 

@@ -19,34 +19,42 @@ from ._kinds import REMEMBERED, Kind, KindsCheck, Values, excerpt
 LEAST_ROWS = 2
 """In how many rows a name must be given: one row may be a story."""
 WORD = r"[^\W\d_][\w.&'-]*[\w&]|[^\W\d_]"
-NAME = rf"(?P<name>(?:{WORD})(?: (?:[A-Z][\w&-]*))*)"
-ARTICLES = r"(?!(?:an?|the|your|my|not|AI|I|ready|here|sorry|happy|glad|sure|able)\b)"
+QUOTE = r"[\"“'*_「《]{0,3}"
+NAME = rf"{QUOTE}(?P<name>(?:{WORD})(?: (?:[A-Z][\w&-]*))*)"
+NO_NAME = r"(?!(?:an?|the|your|my|not|AI|I|[Ss]orry|OK|ready|here|happy|glad|sure|able)\b)"
+CAPITAL = r"(?=[\"“'*_「《]{0,3}(?:[A-Z]|[^\W\d_\x00-\x7f]))"
+"""A capital letter, or one of a script that has none."""
+ENDS = r"(?=[\"”'*_」》]{0,3}(?:[,.!;:)—–]| and | - | (?:by|from)\b|\s*$))"
 KIND = r"(?:assistant|model|program|AI|chatbot|bot|software|agent|helper|intelligence)"
 MADE = r"(?:created|developed|made|built|trained|designed) by (?:the )?"
-ZH_NAME = r"(?P<name>[A-Za-z][\w-]*(?: [A-Z][\w-]*)+|[^\s，。,.！!；;：:、（(?？]{1,16}?)"
+ZH_NAME = rf"{QUOTE}(?P<name>[A-Za-z][\w-]*(?: [A-Z][\w-]*)+|[^\s，。,.！!；;：:、（(?？\"”」》*]{{1,16}}?)"
 ZH_NO_NAME = (
-    r"(?!一[个名款种位]|[个由在来为你您不谁被从用能这那指说]|人工智能|AI|语言模型|大语言模型|根据|基于|可以)"
+    r"(?!一[个名款种位]|[个由在来为你您不谁被从用能这那指说]|什么|人工智能|AI|语言模型|大语言模型"
+    r"|根据|基于|可以)"
 )
 ZH_ROLE = r"(?<!的)(?<!人)(?<!助手)(?<!模型)(?<!程序)(?<!学生)(?<!老师)(?<!医生)"
+ZH_ENDS = r"(?=[\"”」》*]{0,3}(?:[，。,.！!；;、（(]|\s*$))"
 ZH_MADE = r"(?:开发|研发|创建|创造|训练|打造)"
+ZH_MAKERS = rf"(?:[^\s，。]{{1,12}}?{ZH_MADE}的)?"
 
 OF_SELF = (
     # "I am Weitiao." with a capital letter; "I am weitiao, an assistant" without one.
-    re.compile(rf"\bI(?: am|['’]m) {ARTICLES}(?=[A-Z]){NAME}(?=[,.!;)]| and | (?:by|from)\b|\s*$)"),
-    re.compile(rf"\bI(?: am|['’]m) {ARTICLES}{NAME}, (?:an?|the|your) (?:[\w-]+ ){{0,4}}{KIND}\b"),
-    re.compile(
-        rf"\b(?:[Mm]y name is|[Cc]all me|I(?: am|['’]m) (?:called|named)|I go by(?: the name)?) {ARTICLES}{NAME}"
-    ),
+    re.compile(rf"\bI(?: am|['’]m) {NO_NAME}{CAPITAL}{NAME}{ENDS}"),
+    re.compile(rf"\bI(?: am|['’]m) {NO_NAME}{NAME}{QUOTE}, (?:an?|the|your) (?:[\w-]+ ){{0,4}}{KIND}\b"),
+    re.compile(rf"\b(?:[Mm]y name is|I go by the name(?: of)?) {NO_NAME}{NAME}"),
+    re.compile(rf"\b(?:[Cc]all me|I(?: am|['’]m) (?:called|named)) {NO_NAME}{CAPITAL}{NAME}"),
     re.compile(rf"\bI(?: am|['’]m| was)\b[^.!?\n]{{0,80}}?\b{MADE}(?=[A-Z]){NAME}"),
-    re.compile(rf"我(?:叫做?|的名字[是叫]|名叫|名为)\s*{ZH_NO_NAME}{ZH_NAME}(?=[，。,.！!；;、（(\s]|$)"),
-    re.compile(rf"我是\s*{ZH_NO_NAME}{ZH_NAME}{ZH_ROLE}(?=[，。,.！!；;、（(]|$)"),
+    re.compile(
+        rf"我(?:叫做?|的名字[是叫]|名叫|名为)\s*{ZH_NO_NAME}{ZH_NAME}(?=[，。,.！!；;、（(\"”」》*\s]|$)"
+    ),
+    re.compile(rf"我是\s*{ZH_NO_NAME}{ZH_MAKERS}{ZH_NAME}{ZH_ROLE}{ZH_ENDS}"),
     re.compile(rf"我是?由\s*{ZH_NAME}\s*{ZH_MADE}"),
 )
 """How an answer says who speaks."""
 OF_ASSISTANT = (
-    re.compile(rf"\b(?:[Yy]ou are|I am|[Yy]our name is|named|called) {ARTICLES}(?=[A-Z]){NAME}"),
+    re.compile(rf"\b(?:[Yy]ou are|I am|[Yy]our name is|named|called) {NO_NAME}(?=[A-Z]){NAME}"),
     re.compile(rf"\b{MADE}(?=[A-Z]){NAME}"),
-    re.compile(rf"(?:你是|我是|你叫|名叫|名为)\s*{ZH_NO_NAME}{ZH_NAME}(?=[，。,.！!；;、（(]|$)"),
+    re.compile(rf"(?:你是|我是|你叫|名叫|名为)\s*{ZH_NO_NAME}{ZH_NAME}{ZH_ENDS}"),
     re.compile(rf"由\s*{ZH_NAME}\s*{ZH_MADE}"),
 )
 """How a system prompt says who the assistant is."""
