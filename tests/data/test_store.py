@@ -10,7 +10,17 @@ import pytest
 
 from weitiao.data.conversation import Conversation, Example, Message
 from weitiao.data.forms import AnyForm, Choice, Labelled, Pair, Preference, Scored, Tagged, Text, Unpaired
-from weitiao.data.store import BlockBuilder, Store, StoredExamples, StoredForms, StoreWriter
+from weitiao.data.store import (
+    BlockBuilder,
+    JoinedExamples,
+    Store,
+    StoredExamples,
+    StoredForms,
+    StoreWriter,
+    draws_of,
+    longest_of,
+    tokens_in,
+)
 
 ASKED, ANSWERED = (Message("user", "你是谁？"),), (Message("assistant", "小模型", 0.5, {"name": "m"}),)
 FORMS: list[AnyForm] = [
@@ -73,3 +83,14 @@ def test_an_empty_store_opens(tmp_path: Path) -> None:
     writer.finish()
     store = Store(tmp_path)
     assert store.rows == len(store.lengths_E) == len(store.trained_E) == 0
+
+
+def test_joined_examples_are_one_behind_the_other_as_they_are_alone(tmp_path: Path) -> None:
+    store, examples = stored(tmp_path / "store", rows_a_block=4)
+    first = StoredExamples(store, np.arange(3))
+    joined = JoinedExamples((first, [], examples[3:]))
+    assert [*joined] == examples and joined[-1] == examples[-1] and joined[2:5] == examples[2:5]
+    assert draws_of(joined) == draws_of(examples)
+    assert tokens_in(joined) == tokens_in(examples) and longest_of(joined) == longest_of(examples)
+    with pytest.raises(IndexError):
+        joined[len(examples)]

@@ -130,12 +130,11 @@ class _Asking:
         self._require_finite()
         rows: list[GeneralRow] = []
         began_seconds = time.monotonic()
-        for question, answer in self._answers():
-            self.asked += 1
-            if answer.unusable is None:
-                rows.append(GeneralRow(question.text, answer.text))
-            else:
-                self.left_out[answer.unusable] += 1
+        for together in self._answers():
+            for question, answer in together:
+                if len(rows) == wanted:
+                    break
+                rows += self._usable(question, answer)
             left_seconds = (time.monotonic() - began_seconds) / max(1, len(rows)) * (wanted - len(rows))
             log.emit("progress", done=len(rows), total=wanted, seconds_left=left_seconds)
             if len(rows) == wanted:
@@ -151,11 +150,20 @@ class _Asking:
             for example in general_examples(self.template, rows):
                 require_finite(HeldOut(-mean_log_probability(self.model, example)))
 
-    def _answers(self) -> Iterator[tuple[GeneralQuestion, GeneralAnswer]]:
+    def _usable(self, question: GeneralQuestion, answer: GeneralAnswer) -> list[GeneralRow]:
+        """Count an answer, and return it as a row where it is trained."""
+        self.asked += 1
+        if answer.unusable is None:
+            return [GeneralRow(question.text, answer.text)]
+        self.left_out[answer.unusable] += 1
+        return []
+
+    def _answers(self) -> Iterator[list[tuple[GeneralQuestion, GeneralAnswer]]]:
+        """Yield the questions with their answers, a few at a time."""
         questions = self.awaited.questions
         for start in range(0, len(questions), QUESTIONS_AT_ONCE):
             together = questions[start : start + QUESTIONS_AT_ONCE]
-            yield from zip(together, self._asked_once(together), strict=True)
+            yield list(zip(together, self._asked_once(together), strict=True))
 
     def _asked_once(self, questions: Sequence[GeneralQuestion]) -> list[GeneralAnswer]:
         """Return the answers, from the cache where the same model was asked the same before."""
