@@ -31,6 +31,7 @@ OPTIONS = {"--model": True, "--dry-run": False}
         ("--target_modules all-linear", ["target_modules=all-linear"]),
         ("--output_dir saves/x", ["output_dir=saves/x"]),
         ("--last_n 3", ["last_n=3"]),
+        ("--lora_r 3 --lora-rank 4", ["lora_r=3", "lora-rank=4"]),
         ("--model bf16 --dry-run x", ["--model", "bf16", "--dry-run", "x"]),
         ("--modle m", ["--modle", "m"]),
         ("--learning_rate", ["learning_rate="]),

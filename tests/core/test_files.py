@@ -249,8 +249,8 @@ def test_all_problems_at_once_with_the_place_the_value_and_what_to_try() -> None
         "block.inner.rank",
         "block.share",
     }
-    assert by_what["there is no setting block.inner.lora_r"].remedy == "block.inner.rank"
-    assert by_what["there is no setting block.inner.rnk"].remedy == "block.inner.rank"
+    assert by_what["there is no setting block.inner.lora_r"].remedy == "block.inner.rank=4"
+    assert by_what["there is no setting block.inner.rnk"].remedy == "block.inner.rank=1"
     assert by_what["block.inner.rank"].expected == "The rank."
     assert by_what["block.share"].got == "block.share: 'x'"
 

@@ -103,7 +103,7 @@ def test_all_problems_of_all_sources_come_at_once(tmp_path: Path) -> None:
     assert found[1].startswith("1 of 4 rows cannot be used: 'output' is true or false")
     assert "GBK" in found[2]
     assert "ask, tell" in found[3]
-    assert "alpaca: instruction, output" in found[3]
+    assert "instruction, output, as in " in found[3]
     assert "data.columns.instruction=" in found[3]
     assert "none.json" in found[4]
     assert "none.csv" in found[5]

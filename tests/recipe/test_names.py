@@ -280,7 +280,10 @@ def test_what_is_not_there_is_one_problem_that_names_it(given: dict[str, Any], s
 
 
 def test_the_case_of_a_setting_does_not_matter() -> None:
-    assert parse_recipe(LEAST, {"Train": {"LR": 1e-3}}).train.lr == 1e-3
+    recipe = parse_recipe(
+        LEAST, {"Train": {"LR": 1e-3, "scheduler": "Cosine"}, "model": {"quantization": "NF4"}}
+    )
+    assert (recipe.train.lr, recipe.train.scheduler, recipe.model.quantization) == (1e-3, "cosine", "nf4")
 
 
 def test_a_problem_of_a_value_shows_the_name_that_was_typed() -> None:

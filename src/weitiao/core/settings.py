@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, cast, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
 from .errors import SHORT_LIST, Problem, SettingsError, nearest, raise_all
@@ -46,6 +46,16 @@ class Settings(BaseModel):
 
     known_elsewhere: ClassVar[Mapping[str, str]] = {}
     """What other tools call a setting -> what it is called here, for the error that names the right one."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _in_any_case(cls, value: object, info: ValidationInfo) -> object:
+        """Take a choice in other letters, such as `Cosine` or `NF4`, for the one it means."""
+        field = cls.model_fields.get(info.field_name or "")
+        if not isinstance(value, str) or field is None:
+            return value
+        meant = [one for one in choices_of(field.annotation) if one.lower() == value.lower()]
+        return value if value in meant or len(meant) != 1 else meant[0]
 
     @field_validator("*")
     @classmethod

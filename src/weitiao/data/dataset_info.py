@@ -106,7 +106,14 @@ def _found_list(source: SourceSettings, given: str) -> tuple[Path, list[str]] | 
         if path.name != FILE_NAME or not path.is_file() or not _is_list(path):
             return None
     if not path.is_file():
-        raise DataError(Problem("the list of data sets is not there", str(path), "a dataset_info.json"))
+        raise DataError(
+            Problem(
+                "the list of data sets is not there",
+                str(path),
+                "a dataset_info.json",
+                "the folder it lies in as dataset_dir=FOLDER, or the data file itself as data=my.json",
+            )
+        )
     names = [name.strip() for name in named.split(",") if name.strip()]
     if not names:
         known = ", ".join(read_object(path))

@@ -203,11 +203,12 @@ def understand_layers(*layers: Mapping[str, Any]) -> Understood:
 
 def _with_names(problem: Problem, origins: Mapping[str, str]) -> Problem:
     """Add to a problem of a setting the name that the person wrote for it, or the nearest of another tool."""
-    key = problem.got.partition(":")[0]
+    key, _, value = problem.got.partition(": ")
     if key in origins:
         return replace(problem, got=f"{problem.got}, written as {origins[key]}")
     if problem.what == f"there is no setting {key}" and not problem.remedy:
-        return replace(problem, remedy=" or ".join(nearest(key.rpartition(".")[2], known_names())))
+        near = nearest(key.rpartition(".")[2], known_names())
+        return replace(problem, remedy=" or ".join(name + as_typed(value.strip("'")) for name in near))
     return problem
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ...data.settings import DataSettings
@@ -156,6 +157,7 @@ NAMES = of_source(
 )
 """Names of LLaMA-Factory's arguments: model, data, finetuning, training and generating."""
 
+WORD = re.compile(r"[\w.+-]+")
 FAMILIES = (
     "aeva alpaca atom aquila baichuan bailing belle bloom blue breeze chatglm chatml cogvlm cohere command cpm4 custom "
     "dbrx deepseek default dots_ocr empty ernie exaone falcon fewshot gemma glm gpt_oss granite hunyuan hy index "
@@ -174,6 +176,7 @@ def template(name: object) -> str | None:
     """Return what a template's name in other tools is here; None for a name that none of them has."""
     own = DataSettings.model_fields["template"].annotation
     text = str(name).lower()
-    if not isinstance(name, str) or name in str(own) or not any(text.startswith(one) for one in TEMPLATES):
+    word = isinstance(name, str) and WORD.fullmatch(text) and text not in str(own)
+    if not word or not any(text.startswith(one) for one in TEMPLATES):
         return None
     return "instruction" if text in INSTRUCTIONS else "auto"

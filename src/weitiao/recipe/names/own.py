@@ -51,9 +51,10 @@ def dotted_settings() -> list[str]:
 
 
 def known_setting(name: str) -> bool:
-    """Return whether some block, or some method, has a setting of this name."""
-    methods = (blocks_for(METHODS.load(method)) for method in METHODS.names())
-    return bool(homes(name, FIXED)) or any(homes(name, blocks) for blocks in methods)
+    """Return whether some block has a setting of this name, or some method one of this name here or elsewhere."""
+    methods = [METHODS.load(method) for method in METHODS.names()]
+    known = {one for method in methods for one in (*method.model_fields, *method.known_elsewhere)}
+    return bool(homes(name, FIXED)) or spelling(name, dict.fromkeys(known)) is not None
 
 
 def spelling(name: str, known: Mapping[str, object]) -> str | None:
