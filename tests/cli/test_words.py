@@ -190,3 +190,21 @@ def test_a_misspelt_run_is_answered_with_its_neighbour(
     for words in (["train", "--resume", str(tmp_path / "my-rum")], ["merge", str(tmp_path / "my-rum"), "x"]):
         assert run(words) != 0
         assert f"try       {near}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("typed", "reached"),
+    [
+        (["chat", "no-such-folder/x", "--max_new_tokens", "0"], "max_new_tokens"),
+        (["chat", "no-such-folder/x", "--max-tokens", "0"], "max_new_tokens"),
+        (["chat", "no-such-folder/x", "--Max_Length=0"], "max_new_tokens"),
+        (["check", "--Model"], "--model cannot be used so"),
+        (["chat", "x", "--odd_flag"], "there is no option --odd"),
+    ],
+    ids=str,
+)
+def test_flags_of_every_command_may_be_spelt_as_elsewhere(
+    typed: list[str], reached: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(typed) == 2
+    assert reached in capsys.readouterr().err

@@ -71,7 +71,7 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the words typed; raises SettingsError for an option there is none of."""
         try:
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, [self._as_spelt_here(ctx, word) for word in args])
         except click.NoSuchOption as error:
             raise SettingsError(self.unknown_option(ctx, error.option_name)) from error
         except click.BadOptionUsage as error:
@@ -82,10 +82,35 @@ class Command(click.Command):
                 )
             ) from error
 
+    def flags(self, ctx: click.Context) -> dict[str, bool]:
+        """Return the command's flags, and whether each takes a value."""
+        options = [parameter for parameter in self.get_params(ctx) if isinstance(parameter, click.Option)]
+        return {spelling: not option.is_flag for option in options for spelling in option.opts}
+
+    def _as_spelt_here(self, ctx: click.Context, word: str) -> str:
+        """Return a flag as this command has it, where it is typed as `--max_new_tokens`, `--Model`, `--max_tokens`."""
+        (name, equals, value), known = word.partition("="), self.flags(ctx)
+        if not name.startswith("--") or name in known or len(name) < len("--x"):
+            return word
+        plain = "--" + name[2:].lower().replace("_", "-")
+        if plain in known:
+            return plain + equals + value
+        meant = self.flag_elsewhere(plain[2:].replace("-", "_"))
+        if meant not in known:
+            return word
+        click.echo(f"{name}, read as {meant}", err=True)
+        return meant + equals + value
+
+    def flag_elsewhere(self, name: str) -> str:
+        """Return the flag of a setting of generation that other tools call so; nothing where there is none."""
+        from ..recipe.names.table import entry
+
+        found = entry(name, "evaluate.generation")
+        return "--" + found.becomes.rpartition(".")[2].replace("_", "-") if found else ""
+
     def unknown_option(self, ctx: click.Context, name: str) -> Problem:
         """Describe an option that does not exist, with the nearest that does."""
-        options = [parameter for parameter in self.get_params(ctx) if isinstance(parameter, click.Option)]
-        known = [spelling for option in options for spelling in option.opts if spelling.startswith("--")]
+        known = [spelling for spelling in self.flags(ctx) if spelling.startswith("--")]
         remedy = " or ".join(nearest(name, known)) or f"{ctx.command_path} --help"
         return Problem(f"there is no option {name}", name, "one of " + ", ".join(known), remedy)
 

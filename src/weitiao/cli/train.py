@@ -41,13 +41,7 @@ class TrainCommand(Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Turn flags that are settings into words, and parse the rest."""
-        options = {
-            spelling: not option.is_flag
-            for option in self.get_params(ctx)
-            if isinstance(option, click.Option)
-            for spelling in option.opts
-        }
-        return super().parse_args(ctx, flags_as_words(args, options))
+        return super().parse_args(ctx, flags_as_words(args, self.flags(ctx)))
 
     def unknown_option(self, ctx: click.Context, name: str) -> Problem:
         """Describe an option that does not exist, with the nearest that does, settings among them."""
