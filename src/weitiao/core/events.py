@@ -59,9 +59,11 @@ SECONDS_BEFORE_PROGRESS, SECONDS_BETWEEN_PROGRESS = 1.0, 1.0
 class Progress:
     """Tells of how far something is, once it takes longer than a moment, as `progress` events."""
 
-    def __init__(self, emit: Callable[..., None], clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin now; `emit` takes the event's name and its fields."""
-        self._emit, self._clock = emit, clock
+    def __init__(
+        self, emit: Callable[..., None], what: str = "", clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Begin now; `emit` takes the event's name and its fields, `what` says in a few words what is done."""
+        self._emit, self._what, self._clock = emit, what, clock
         self._began = clock()
         self._next = self._began + SECONDS_BEFORE_PROGRESS
         self._told = False
@@ -72,7 +74,7 @@ class Progress:
             return
         self._told = done < total
         left = (self._clock() - self._began) * (total - done) / done if done else 0.0
-        self._emit("progress", done=done, total=total, seconds_left=left)
+        self._emit("progress", done=done, total=total, seconds_left=left, what=self._what)
 
     def counted(self, done: int) -> None:
         """Take notice of how much is done, where the end is not known."""

@@ -201,7 +201,7 @@ class Comparison:
                 self.data.held_out,
                 pack_tokens,
                 should_stop,
-                Progress(log.emit),
+                Progress(log.emit, "held-out loss"),
             )
 
     def _ask(self, look: Look, forward: Forward, log: EventLog) -> None:
@@ -210,7 +210,7 @@ class Comparison:
         settings, autocast = self.recipe.evaluate.generation, forward.precision.autocast(forward.device)
         with self._noting("answering the questions", log), autocast:
             look.answers = answer_questions(
-                model, tokenizer, template, self.questions, settings, never, Progress(log.emit)
+                model, tokenizer, template, self.questions, settings, never, Progress(log.emit, "answers")
             )
         if self.panel:
             with self._noting("answering the general questions", log), autocast:

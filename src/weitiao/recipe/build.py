@@ -196,8 +196,9 @@ def _look(
     """Return a look at the held-out loss, in packs of the size that training has arrived at."""
 
     def look(should_stop: Callable[[], bool]) -> float | None:
+        progress = Progress(log.emit, "held-out loss")
         measured = measure_held_out(
-            stepper.forward, stepper.objective, held_out, stepper.pack_tokens, should_stop, Progress(log.emit)
+            stepper.forward, stepper.objective, held_out, stepper.pack_tokens, should_stop, progress
         )
         if measured is None:
             return None

@@ -49,7 +49,7 @@ class LiveSteps:
     def stage(self, text: str) -> None:
         """Turn a wheel beside the text, with the time that has passed."""
         self.stop()
-        self._stage = text
+        self._stage = text = visible(text)
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
         self._drawn = Progress(*columns, console=self._console, transient=True)
         self._drawn.add_task(f"{text} ...", total=None)
@@ -75,7 +75,9 @@ class LiveSteps:
             return
         if self._beside is None:
             drawn = drawn or self._bars(transient=True)
-            self._beside = drawn.add_task(self._stage, total=total, numbers="")
+            self._beside = drawn.add_task(
+                self._stage or visible(event.get("what", "")), total=total, numbers=""
+            )
         drawn = drawn or self._drawn
         if drawn is not None:
             drawn.update(self._beside, completed=event["done"], numbers=progress_text(event), refresh=True)
@@ -130,7 +132,8 @@ class PlainSteps:
     def progress(self, event: Event) -> None:
         """Show how far it is and the time left, unless the last line is a moment ago."""
         if self._is_due():
-            self._print(progress_text(event))
+            what = event.get("what")
+            self._print(f"{what}: {progress_text(event)}" if what else progress_text(event))
 
     def stop(self) -> None:
         """Do nothing: a line is complete as it is."""
