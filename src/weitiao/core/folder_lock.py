@@ -75,9 +75,18 @@ def _make(root: Path) -> None:
         root.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
     except FileNotFoundError:  # another process has just taken a folder above away
         raise
+    except FileExistsError as error:
+        if all(folder.is_dir() for folder in (root, *root.parents) if folder.exists()):
+            # There was one as it was to be made, which another process has taken away since.
+            raise FileNotFoundError(error.errno, error.strerror, error.filename) from error
+        raise RunFolderError(_cannot_be_made(root, error)) from error
     except OSError as error:
-        what = f"the output folder cannot be made: {error.strerror}"
-        raise RunFolderError(Problem(what, str(root), "a folder you may write to", "--out RUN")) from error
+        raise RunFolderError(_cannot_be_made(root, error)) from error
+
+
+def _cannot_be_made(root: Path, error: OSError) -> Problem:
+    what = f"the output folder cannot be made: {error.strerror}"
+    return Problem(what, str(root), "a folder you may write to", "--out RUN")
 
 
 def _in_use(root: Path) -> Problem:
