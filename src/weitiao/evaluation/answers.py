@@ -30,7 +30,7 @@ class EvaluateSettings(Settings):
     question_count: int = Field(default=4, ge=0)
     """How many held-out rows are asked where no questions are given; 0 asks none."""
     panel: bool = True
-    """Whether a panel of 12 general questions is asked as well, where anything is: what the base answers right should
+    """Whether a panel of 16 general questions is asked as well, where anything is: what the base answers right should
     stay right."""
     generation: GenerationSettings = GenerationSettings(max_new_tokens=96)
     """How the answers are generated."""
