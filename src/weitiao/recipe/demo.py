@@ -74,7 +74,8 @@ def demo_recipe(
                 "sources": [str(sample_path(sample.file))],
                 "fill": {"name": name or sample.name, "author": author or sample.author},
                 "held_out": 6,
-                "replay": {"share": GENERAL_ROWS, "max_new_tokens": 40},
+                # Another model may think before it answers, or answer at length, and would be refused for it.
+                "replay": "off" if model else {"share": GENERAL_ROWS, "max_new_tokens": 40},
             },
             "method": {"name": "lora", "r": 16, "alpha": 32, "target_modules": "all-linear"},
             "train": {"epochs": 5, "batch_size": 8, "lr": 6e-4, "scheduler": "cosine", "warmup_ratio": 0.1},
