@@ -51,9 +51,15 @@ def make_training(
     listeners: tuple[Listener, ...] = (),
     **train: Any,  # noqa: ANN401  (settings of the train block)
 ) -> Training:
-    """Return a training of a tiny Llama, or of `model`, whose checkpoints go to `folder`/checkpoints."""
+    """Return a training of a tiny Llama, or of `model`, for three epochs; checkpoints go to `folder`/checkpoints."""
     recipe = parse_recipe(
-        {"model": "tiny", "data": "rows.json", "method": method, "train": train, "out": folder}
+        {
+            "model": "tiny",
+            "data": "rows.json",
+            "method": method,
+            "train": {"epochs": 3, **train},
+            "out": folder,
+        }
     )
     base = model or tiny.make_model("llama")
     data = Prepared(

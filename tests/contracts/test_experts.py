@@ -75,7 +75,7 @@ def test_saved_continued_and_merged_it_answers_the_same(architecture: str, tmp_p
 @pytest.mark.parametrize("architecture", ["qwen2_moe", "mixtral", "gpt_oss", "granitemoeshared", "phimoe"])
 def test_seven_names_mean_the_experts_as_well(architecture: str) -> None:
     model = experts.make_model(architecture)
-    method = Lora(target_modules=SEVEN)
+    method = Lora(target_modules=SEVEN, r=8)
     assert method.experts(model) == list(anatomy(model).experts)
     config = method.peft_config(model)
     fused = [rank for pattern, rank in config.rank_pattern.items() if pattern.endswith("gate_up_proj")]
@@ -209,7 +209,7 @@ def older(name: str, tensor: torch.Tensor, rank: int) -> dict[str, torch.Tensor]
 def test_an_adapter_with_the_names_of_transformers_4(tmp_path: Path) -> None:
     from peft import LoraConfig
 
-    method = Lora(target_modules="q_proj,v_proj,w1,w2,w3", r=4)
+    method = Lora(target_modules="q_proj,v_proj,w1,w2,w3", r=4, alpha=16)
     attached = trained(method, "mixtral")
     attached.save(tmp_path)
     saved = load_file(tmp_path / "adapter_model.safetensors")

@@ -135,7 +135,18 @@ def test_every_command_in_a_text_is_there_with_its_flags() -> None:
 
 @cache
 def every_flag() -> frozenset[str]:
-    return frozenset(flag for name in FILES.names() for flag in options_of(name))
+    context = click.Context(commands)
+    groups = (
+        one for name in FILES.names() if isinstance(one := commands.get_command(context, name), click.Group)
+    )
+    inside = (
+        flag
+        for group in groups
+        for one in group.commands.values()
+        for option in one.get_params(context)
+        for flag in option.opts
+    )
+    return frozenset([*(flag for name in FILES.names() for flag in options_of(name)), *inside])
 
 
 def test_every_flag_in_a_text_is_some_commands() -> None:

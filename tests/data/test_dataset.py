@@ -88,7 +88,7 @@ def test_fingerprint_changes_with_ids_weights_draws_and_order() -> None:
         load(rows(6)),
         load(rows(5)[::-1]),
         load([{"rows": rows(5), "weight": 2}]),
-        load(rows(5), held_out=1),
+        load(rows(5), held_out=2),
         load(rows(5), template="instruction"),
     ]
     assert len({base, *(made.fingerprint for made in changed)}) == 6
@@ -139,7 +139,7 @@ def test_rows_the_chat_template_refuses_are_listed_or_counted() -> None:
     with pytest.raises(DataError, match="2 of 11 rows") as caught:
         load_data(DataSettings(sources=rows(11)), picky, 0)
     assert "not this one" in str(caught.value)
-    made = load_data(DataSettings(sources=rows(11), skip_bad_rows=True), picky, 0)
+    made = load_data(DataSettings(sources=rows(11), held_out=0, skip_bad_rows=True), picky, 0)
     assert (made.summary.train, sum(made.summary.dropped.values())) == (9, 2)
 
 

@@ -32,7 +32,7 @@ EXAMPLES = make_examples(12, seed=4)
 
 
 def make(folder: Path, dtype: torch.dtype, **changes: Any) -> Training:  # noqa: ANN401
-    settings = {"steps": 3, "batch_size": 4, "lr": 1e-2, **changes}
+    settings = {"steps": 3, "batch_size": 4, "lr": 1e-2, "scheduler": "constant", **changes}
     return make_training(folder, EXAMPLES, model=tiny.make_model("llama").to(dtype), **settings)
 
 

@@ -11,7 +11,7 @@ from tiny_run import make_run
 from weitiao.core.errors import SettingsError
 from weitiao.data.conversation import Message
 from weitiao.evaluation.generate import generate
-from weitiao.evaluation.opened import Opened, open_model
+from weitiao.evaluation.opened import Opened, locate, open_model
 from weitiao.evaluation.settings import GenerationSettings
 from weitiao.evaluation.several import open_several
 from weitiao.methods import METHODS
@@ -38,9 +38,9 @@ def test_an_adapter_of_every_method_answers_beside_another_as_it_does_alone(
     alone = open_model(own)
     if alone.source.trained is not None:
         with pytest.raises(SettingsError, match="no adapter that can be switched"):
-            open_several({"a": lora, "b": own})
+            open_several({"a": locate(lora), "b": locate(own)})
         return
-    together = open_several({"a": lora, "b": own})
+    together = open_several({"a": locate(lora), "b": locate(own)})
     for _ in range(2):  # neither disturbs the other
         assert answer(together["a"]) == answer(open_model(lora))
         assert answer(together["b"]) == answer(alone)
@@ -49,4 +49,4 @@ def test_an_adapter_of_every_method_answers_beside_another_as_it_does_alone(
 
 def test_a_plain_model_is_no_adapter(lora: str) -> None:
     with pytest.raises(SettingsError, match="nothing was trained there"):
-        open_several({"a": lora, "b": open_model(lora).source.base.name})
+        open_several({"a": locate(lora), "b": locate(open_model(lora).source.base.name)})

@@ -57,7 +57,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "pissa": {"target_modules": "all-linear", "init_lora_weights": "pissa"},
     "pissa-fast-rslora-dora": {"init_lora_weights": "pissa_niter_4", "use_rslora": True, "use_dora": True},
     "olora-bias": {"init_lora_weights": "olora", "bias": "lora_only", "modules_to_save": ["lm_head"]},
-    "eva": {"init_lora_weights": "eva"},
+    "eva": {"init_lora_weights": "eva", "target_modules": "auto"},
 }
 QUERY = {"llama": "q_proj", "qwen2": "q_proj", "gpt2": "c_attn", "opt": "q_proj"}
 
@@ -112,7 +112,11 @@ def test_llama_2_7b_counts_as_the_papers_count() -> None:
 
 @pytest.mark.parametrize("init", ["pissa", "olora"])
 def test_initial_values_are_pefts(init: str) -> None:
-    ours = Lora(init_lora_weights=init).attach(tiny.make_model("llama")).model
+    ours = (
+        Lora(r=8, alpha=16, target_modules="auto", init_lora_weights=init)
+        .attach(tiny.make_model("llama"))
+        .model
+    )
     peft = get_peft_model(
         tiny.make_model("llama"),
         LoraConfig(
@@ -261,7 +265,7 @@ def test_a_merged_tied_head_leaves_the_embeddings_alone() -> None:
 
 
 def test_fast_parameters_are_the_b_matrices() -> None:
-    attached = Lora().attach(tiny.make_model("llama"))
+    attached = Lora(target_modules="auto").attach(tiny.make_model("llama"))
     assert attached.fast_parameters() == {n for n in attached.trainable() if ".lora_B." in n}
     assert len(attached.fast_parameters()) == len(attached.trainable()) // 2 == 6
 
@@ -386,7 +390,7 @@ def test_an_adapter_of_other_settings_is_refused_with_every_difference(
     assert len(refusal.value.problems) == 3
     assert all(word in text for word in ("method.r=4", "method.dropout=0.0", "method.use_dora=False"))
     with pytest.raises(ModelError, match="other modules"):
-        Lora(r=4).continue_from(tiny.make_model("llama"), saved[0])
+        Lora(r=4, target_modules="auto").continue_from(tiny.make_model("llama"), saved[0])
 
 
 @pytest.mark.parametrize(
@@ -416,3 +420,12 @@ def test_all_that_trains_on_a_half_precision_base_is_fp32() -> None:
     model = tiny.make_model("gpt2").bfloat16()
     attached = Lora(bias="all", modules_to_save=["lm_head"]).attach(model)
     assert {p.dtype for p in attached.trainable().values()} == {torch.float32}
+
+
+def test_eva_says_in_words_which_layers_it_cannot_read() -> None:
+    """OPT's MLP is given all rows in one matrix, where PEFT's eva expects them apart."""
+    model = tiny.make_model("opt")
+    method = Lora(init_lora_weights="eva", target_modules=["fc1"])
+    with pytest.raises(ModelError, match="eva cannot read") as refusal:
+        method.prepare(method.attach(model).model, batches())
+    assert "target_modules=auto" in refusal.value.problems[0].remedy

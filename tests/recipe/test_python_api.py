@@ -44,9 +44,9 @@ def test_a_runs_line_says_what_came_of_it(finished: Run) -> None:
     text = repr(finished)
     assert text == str(finished) and "\n" not in text
     before, after = (finished.held_out[when]["loss"] for when in ("before", "after"))
-    for words in ("LoRA on tiny", "lr 2e-4", "3 steps in 0:0", f"loss {before:.3f} -> {after:.3f}", "run"):
+    for words in ("LoRA on tiny", "lr 1e-3", "3 steps in 0:0", f"loss {before:.3f} -> {after:.3f}", "run"):
         assert words in text, words
-    assert finished.lr == 2e-4
+    assert finished.lr == 1e-3
     assert finished.report.startswith("# Fine-tuning report") and finished.folder.report_zh.is_file()
 
 

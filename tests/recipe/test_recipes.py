@@ -34,7 +34,7 @@ def test_a_recipe_is_read_and_written_back_equal(path: Path) -> None:
 def test_every_method_has_a_recipe_that_its_model_takes(name: str) -> None:
     recipe = recipe_of(ROOT / "recipes" / f"{name}.yaml")
     assert recipe.method.name == name
-    assert recipe.train.lr
+    assert recipe.lr == recipe.method.suggested_lr, "its rate is the method's, which follows the model"
     model = load_weightless(recipe.model)
     recipe.method.check(model, load_config(recipe.model))
     assert count_parameters(recipe.method.plan(model).model)[0]

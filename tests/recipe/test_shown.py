@@ -67,12 +67,12 @@ def test_the_curve_and_the_answers_know_where_they_begin_and_end(recipe: dict[st
 def test_progress_is_told_once_it_takes_long_and_ends() -> None:
     now = [0.0]
     told: list[dict[str, Any]] = []
-    progress = Progress(lambda kind, **fields: told.append({"kind": kind, **fields}), lambda: now[0])
+    progress = Progress(lambda kind, **fields: told.append({"kind": kind, **fields}), "rows", lambda: now[0])
     for done, seconds in ((1, 0.5), (2, 1.0), (3, 1.5), (4, 2.5), (9, 2.6), (9, 2.7)):
         now[0] = seconds
         progress(done, 9)
     assert [event["done"] for event in told] == [2, 4, 9]
-    assert told[0] == {"kind": "progress", "done": 2, "total": 9, "seconds_left": 3.5}
+    assert told[0] == {"kind": "progress", "done": 2, "total": 9, "seconds_left": 3.5, "what": "rows"}
     told.clear()
-    Progress(lambda kind, **fields: told.append(fields), lambda: 0.0)(9, 9)
+    Progress(lambda kind, **fields: told.append(fields), "", lambda: 0.0)(9, 9)
     assert not told, "what took a moment is not told"

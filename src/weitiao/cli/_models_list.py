@@ -29,8 +29,8 @@ FORMS = (
     "a .gguf file",
 )
 LATER = {
-    "encoder": "an encoder: weitiao cannot train it yet",
-    "encoder-decoder": "an encoder and decoder: weitiao cannot train it yet",
+    "encoder": "an encoder, which cannot be trained yet",
+    "encoder-decoder": "an encoder and decoder, which cannot be trained yet",
 }
 
 

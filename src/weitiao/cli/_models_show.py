@@ -162,6 +162,6 @@ def _method(method: MethodFacts, facts: ModelFacts, width: int) -> Text:
 def _explained(facts: ModelFacts) -> Iterator[str]:
     yield (
         "Beside the weights, training takes what is under `beside` (16 bytes a trained number: fp32, its gradient and "
-        "AdamW's moments) and the activations, which weitiao fits to the free memory. Default settings; "
+        "AdamW's moments) and the activations, fitted to the free memory. Default settings; "
         "weitiao methods NAME explains a method."
     )

@@ -14,6 +14,7 @@ from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.layer import ParamWrapper
 from transformers.pytorch_utils import Conv1D
 
+from ..core.errors import ModelError, Problem
 from ..models.anatomy import linear_classes, transposed_paths
 from ..models.load import weightless_like
 from ..models.stored import StoredWeights
@@ -139,10 +140,20 @@ def begin_from_data(model: PeftModel, batches: Iterable[dict[str, object]]) -> N
     config = copy.copy(model.peft_config[ADAPTER])
     config.init_lora_weights, config.eva_config = "eva", EvaConfig(rho=1.0)
     training = model.training
-    directions = get_eva_state_dict(
-        model, list(islice(batches, EVA_BATCHES)), peft_config=config, show_progress_bar=False
-    )
-    model.train(training)
+    try:
+        directions = get_eva_state_dict(
+            model, list(islice(batches, EVA_BATCHES)), peft_config=config, show_progress_bar=False
+        )
+    except (
+        ValueError
+    ) as error:  # PEFT expects (B, T, D); some layers (OPT's MLP) are given all rows in one matrix
+        what = f"eva cannot read the inputs of a chosen layer: {error}"
+        remedy = "method.target_modules=auto or method.init_lora_weights=default"
+        raise ModelError(
+            Problem(what, "init_lora_weights: eva", "layers of the attention", remedy)
+        ) from error
+    finally:
+        model.train(training)
     for path, direction_r_in in directions.items():
         layer = model.get_submodule(path)
         layer.lora_A[ADAPTER].weight.data.copy_(direction_r_in)

@@ -85,7 +85,7 @@ class AdaLora(TargetedMethod):
     """Weight of the penalty that keeps A and B orthogonal."""
     bias: Literal["none", "all", "lora_only"] = "none"
     """Which of the model's biases train as well: none, all, or those of the chosen layers (lora_only)."""
-    target_modules: TargetModules = "all-linear"
+    target_modules: TargetModules = "auto"
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None
 

@@ -58,7 +58,7 @@ class Delora(TargetedMethod):
     from the first step on, whatever the learning rate: 15, PEFT's default, breaks small models."""
     module_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of the adapter's inputs that is dropped while training."""
-    target_modules: TargetModules = "all-linear"
+    target_modules: TargetModules = "auto"
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None
 

@@ -54,7 +54,7 @@ class Hira(TargetedMethod):
     """Share of the layer's inputs that is dropped while training."""
     init_hira_weights: Literal["default", "gaussian"] = "default"
     """How A begins: default (Kaiming) or gaussian; B begins at zero."""
-    target_modules: TargetModules = "all-linear"
+    target_modules: TargetModules = "auto"
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None
 

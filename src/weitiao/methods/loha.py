@@ -57,7 +57,7 @@ class LoHa(TargetedMethod):
     """Share of the rows of the change that is dropped while training."""
     module_dropout: float = Field(default=0.0, ge=0, lt=1)
     """How often a layer's adapter is left out of a training step."""
-    target_modules: TargetModules = "all-linear"
+    target_modules: TargetModules = "auto"
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None
 

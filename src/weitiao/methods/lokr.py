@@ -69,7 +69,7 @@ class LoKr(TargetedMethod):
     """Largest side of the first factor; -1 makes both factors as equal in size as the layer allows."""
     init_weights: Literal["default", "lycoris"] = "default"
     """How the factors begin: default (the first is zero) or lycoris (the second is zero)."""
-    target_modules: TargetModules = "all-linear"
+    target_modules: TargetModules = "auto"
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None
 

@@ -59,7 +59,7 @@ class Miss(TargetedMethod):
     """balance (the paper's own), bat (the change also depends on the weight) or mini (D has only mini_r columns)."""
     mini_r: int = Field(default=1, ge=1)
     """Columns of D in the variant mini, repeated over the outputs."""
-    target_modules: TargetModules = "all-linear"
+    target_modules: TargetModules = "auto"
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None
 

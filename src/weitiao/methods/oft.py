@@ -70,7 +70,7 @@ class Oft(TargetedMethod):
     """Approximate the matrix inverse by a sum: faster, and nearly orthogonal."""
     num_cayley_neumann_terms: int = Field(default=5, ge=2)
     """Terms of that sum."""
-    target_modules: TargetModules = "all-linear"
+    target_modules: TargetModules = "auto"
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None
 

@@ -57,7 +57,7 @@ class Road(TargetedMethod):
     group_size: int | None = left_out("(the largest that fits)", ge=2, multiple_of=2)
     """Outputs within which pairs are made; only speed depends on it. Left out, the largest power of two up to 64
     that divides the chosen layers' outputs."""
-    target_modules: TargetModules = "all-linear"
+    target_modules: TargetModules = "auto"
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None
 

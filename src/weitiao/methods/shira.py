@@ -56,7 +56,7 @@ class Shira(TargetedMethod):
     """Sets how many entries train: r (in + out), as many as a LoRA of this rank has."""
     random_seed: int = Field(default=0, ge=0)
     """The seed that chooses the entries."""
-    target_modules: TargetModules = "all-linear"
+    target_modules: TargetModules = "auto"
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None
 

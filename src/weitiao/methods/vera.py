@@ -60,7 +60,7 @@ class Vera(TargetedMethod):
     """The seed of the shared matrices."""
     save_projection: bool = True
     """Save the shared matrices too: a larger file that answers the same on every machine."""
-    target_modules: TargetModules = "all-linear"
+    target_modules: TargetModules = "auto"
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None
 
