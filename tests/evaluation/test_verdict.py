@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -110,6 +111,8 @@ def test_general_questions_that_are_lost_are_named_with_what_holds_them_back() -
     score = PanelScore(12, 9, 8, (PanelChange("What is 2 + 3?", "5", "Xiaowei"),), ())
     verdict = judge(*moved(-1.0), CHANGED, SEEN, score)
     assert verdict.advice[-1].word == "data.replay=on"
+    more = replace(SEEN, more_replay="48")
+    assert judge(*moved(-1.0), CHANGED, more, score).advice[-1].word == "data.replay=48"
     assert any("8 of 9" in line and "What is 2 + 3?" in line for line in lines(verdict.as_fields()))
     assert not judge(*moved(-1.0), CHANGED, SEEN, PanelScore(12, 9, 9, (), ())).advice
 

@@ -59,6 +59,8 @@ class TrainingSeen:
     """The training loss of the first and of the last steps, in nats a token."""
     best_is_last: bool
     """Whether the held-out loss was lowest at the last look: more steps may help."""
+    more_replay: str = "on"
+    """What data.replay would be with more general rows than there were."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def judge(
         general=(panel.still_right, panel.right_before) if panel and panel.right_before else None,
         lost=tuple(change.question for change in panel.lost) if panel else (),
         cautions=tuple(_cautions(rows, interval)),
-        advice=(*_advice(kind, training, rows), *_forgot(panel)),
+        advice=(*_advice(kind, training, rows), *_forgot(panel, training)),
     )
 
 
@@ -217,11 +219,11 @@ def _advice(kind: Kind, training: TrainingSeen, rows: int) -> Iterator[Advice]:
         yield Advice(longer, Said("the loss was still falling at the end", "结束时损失还在下降"))
 
 
-def _forgot(panel: PanelScore | None) -> Iterator[Advice]:
+def _forgot(panel: PanelScore | None, training: TrainingSeen) -> Iterator[Advice]:
     """Say what holds forgetting back, where general questions are no longer answered right."""
     if panel is not None and panel.lost:
-        why = Said("mixes in general rows, so that less is forgotten", "混入通用数据，减少遗忘")
-        yield Advice("data.replay=on", why)
+        why = Said("general rows mixed in, so that less is forgotten", "混入（更多）通用数据，减少遗忘")
+        yield Advice(f"data.replay={training.more_replay}", why)
 
 
 def lines(fields: Mapping[str, Any], chinese: bool = False) -> list[str]:

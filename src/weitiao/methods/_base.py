@@ -22,7 +22,8 @@ FAMILIES = ("low rank", "own weights", "scales and biases", "rotations", "prompt
 """The kinds of methods there are, in the order they are listed."""
 
 MEASURED_WIDTH = 576
-"""The width of SmolLM2-135M, on which the methods' rates were measured (benchmarks/METHODS.md; benchmarks/defaults.py tries those around them)."""
+"""The width of SmolLM2-135M, on which the methods' rates were measured (benchmarks/METHODS.md;
+benchmarks/defaults.py tries those around them)."""
 WIDTH_EXPONENT = 0.78
 """How fast rates fall with the width: the exponent that tinker found over models of Llama's kind
 (https://github.com/thinking-machines-lab/tinker-cookbook). LoRA's 1e-3 at width 576 becomes 2.2e-4 at 4096 and 1.3e-4

@@ -18,6 +18,7 @@ from ..core.files import saving, staged_folder, write_json
 from ..core.run_folder import RunFolder
 from ..core.said import Said
 from ..core.version import VERSION
+from ..data.settings import ReplaySettings
 from ..engine.forward import base_of
 from ..engine.loop import Progress
 from ..engine.monitor import peak_memory_bytes
@@ -131,6 +132,7 @@ class Outcome:
             first_loss=_mean(facts.losses[:some]),
             last_loss=_mean(facts.losses[-some:]),
             best_is_last=bool(looks) and looks[-1] == min(looks),
+            more_replay=_more_replay(self.recipe.data.replay),
         )
         old, new = (look.held_out if look else None for look in (before, after))
         return judge(old, new, facts.answers, seen, self.comparison.panel_score)
@@ -173,6 +175,13 @@ class Outcome:
             },
             base_hub_id=hub_id_of(recipe.model),
         )
+
+
+def _more_replay(replay: ReplaySettings | None) -> str:
+    """Return what to type for twice the general rows, or for some where there were none."""
+    if replay is None or not replay.share:
+        return "on"
+    return f"{replay.share * 2:g}" if replay.share >= 1 else f"{min(0.5, replay.share * 2):g}"
 
 
 def _mean(losses: Sequence[tuple[int, float]]) -> float:
