@@ -1,0 +1,75 @@
+"""A run's verdict: in its events, both reports, Python and the terminal; and what it is measured with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from weitiao.cli._console import PlainSteps, RunConsole
+from weitiao.core.events import read_events
+from weitiao.evaluation.held_out import HeldOut
+from weitiao.evaluation.verdict import KINDS, paired_interval
+from weitiao.recipe.recipe import parse_recipe
+from weitiao.recipe.train import train
+
+
+@pytest.fixture
+def asked(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A run that asks two questions, in four tokens."""
+    return {**recipe, "evaluate": {"question_count": 2, "generation": {"max_new_tokens": 4}}}
+
+
+def test_it_is_in_events_reports_and_python(asked: dict[str, Any], tmp_path: Path) -> None:
+    run = train(parse_recipe(asked))
+    told = {event["event"]: event for event in read_events(run.folder.events)}
+    verdict = told["verdict"]
+    assert run.verdict == verdict["kind"]
+    assert f"## Verdict: {run.verdict}" in run.folder.report.read_text(encoding="utf-8")
+    assert f"## 结论: {KINDS[verdict['kind']]}" in run.folder.report_zh.read_text(encoding="utf-8")
+    assert verdict["answers"] == 2
+    assert list(told).index("verdict") < list(told).index("finished")
+
+
+def test_its_change_is_that_of_the_losses_reported(asked: dict[str, Any]) -> None:
+    asked["data"] = {**asked["data"], "held_out": 4}
+    run = train(parse_recipe(asked))
+    verdict = next(event for event in run.events if event["event"] == "verdict")
+    before, after = (run.held_out[when]["loss"] for when in ("before", "after"))
+    assert verdict["rows"] == 4
+    assert verdict["change"]["change"] == pytest.approx(after - before, abs=1e-6)
+    assert verdict["change"]["low"] <= verdict["change"]["change"] <= verdict["change"]["high"]
+    first = HeldOut.from_fields(next(event for event in run.events if event["event"] == "before")["held_out"])
+    assert len(first.rows) == 4 and paired_interval(first, first) is not None
+
+
+def test_general_questions_are_asked_only_where_anything_is(asked: dict[str, Any], tmp_path: Path) -> None:
+    def answers(name: str, **evaluate: Any) -> list[str] | None:  # noqa: ANN401
+        changed = {
+            **asked,
+            "method": "full",
+            "evaluate": {**asked["evaluate"], **evaluate},
+            "out": tmp_path / name,
+        }
+        events = train(parse_recipe(changed)).events
+        return next(event for event in events if event["event"] == "before")["panel"]  # type: ignore[no-any-return]
+
+    assert len(answers("asked") or []) == 16
+    assert answers("without a panel", panel=False) is None
+    assert answers("without questions", question_count=0) is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_terminal_ends_with_the_word_and_never_with_done(kind: str) -> None:
+    console = Console(width=80, record=True, force_terminal=False)
+    draw = RunConsole(console, PlainSteps(console))
+    fields = {"because": ["it fell", "下降"], "change": None, "rows": 2, "answers": 0, "general": None}
+    draw({"event": "verdict", "kind": kind, "cautions": [], "advice": [], **fields})
+    draw({
+        "event": "finished", "out": "runs/x", "adapter": "runs/x/adapter", "held_out": {}, "seconds": 1.0,
+        "peak_memory_bytes": 1, "tokens_per_second": 1.0, "step": 1, "steps": 1,
+    })  # fmt: skip
+    shown = console.export_text()
+    assert f"\n{kind} ─" in shown and "\ndone" not in shown and "it fell" in shown
