@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -14,6 +15,7 @@ from .folders import read_folder
 from .rows import Found
 from .settings import SourceSettings
 
+OWNER_AND_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 REMEDY = "check the name, data.sources.split and .subset, and the connection (HF_ENDPOINT names a mirror)"
 
 
@@ -48,6 +50,9 @@ def read_modelscope(source: SourceSettings, notes: list[str]) -> Found:
     """Yield the rows of a data set of ModelScope, its files downloaded as they are; raises DataError,
     MissingExtraError."""
     name = str(source.path).removeprefix(MODELSCOPE)
+    if not OWNER_AND_NAME.fullmatch(name):
+        what = "this names no data set of ModelScope"
+        raise DataError(Problem(what, str(source.path), f"{MODELSCOPE}owner/name"))
     try:
         from modelscope_hub import HubApi, HubError, ProgressCallback
     except ImportError as error:
