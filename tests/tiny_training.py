@@ -41,6 +41,10 @@ def make_examples(
     return examples
 
 
+LINEAR: dict[str, Any] = {"epochs": 3, "scheduler": "linear", "warmup_ratio": 0.0}
+"""Every step, the first too, moves the weights."""
+
+
 def make_training(
     folder: Path,
     examples: Sequence[Example],
@@ -57,7 +61,7 @@ def make_training(
             "model": "tiny",
             "data": "rows.json",
             "method": method,
-            "train": {"epochs": 3, **train},
+            "train": {**LINEAR, **train},
             "out": folder,
         }
     )
