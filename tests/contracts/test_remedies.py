@@ -16,6 +16,7 @@ from source_code import Source, sources
 from weitiao.cli._commands import FILES, commands
 from weitiao.cli._words import flags_as_words
 from weitiao.core.errors import Problem, SettingsError
+from weitiao.data.settings import ReplaySettings
 from weitiao.methods import METHODS
 from weitiao.recipe.names.own import FIXED, blocks_for
 from weitiao.recipe.recipe import parse_recipe, read_recipe
@@ -68,6 +69,8 @@ def blocks_with(setting: str) -> list[dict[str, Any]]:
     if path == "method":
         named = [one for one in METHODS.names() if name in {*METHODS.load(one).model_fields, "name"}]
         return [{**LEAST, "method": {"name": one, **METHODS.load(one).example}} for one in named]
+    if path == "data.replay":
+        return [LEAST] if name in ReplaySettings.model_fields else []
     if path.startswith(("data.columns", "data.fill")):
         return [LEAST]
     return [LEAST] if (path, name) == ("objective", "name") else []

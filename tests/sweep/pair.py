@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import tiny
 from sweep import zoo
-from tiny_training import equal, last_state, make_examples, make_training, weights_of
+from tiny_training import LINEAR, equal, last_state, make_examples, make_training, weights_of
 from weitiao.core.errors import ModelError, WeitiaoError
 from weitiao.core.events import Event, Listener
 from weitiao.data.conversation import Example, Message
@@ -326,7 +326,7 @@ def plain_losses(attached: Attached, batches: Sequence[Sequence[Example]], steps
     """Return the losses of steps made with plain forwards of one unpadded sample each."""
     from weitiao.engine.settings import TrainSettings
 
-    settings = TrainSettings(lr=LR, steps=steps)
+    settings = TrainSettings(lr=LR, steps=steps, **LINEAR)
     attached.starts(steps)
     parameters = attached.trainable()
     optimizer = build_optimizer(parameters, attached.fast_parameters(), settings, LR)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ...core.settings import Settings
-from ...data.settings import DataSettings, ReplaySettings, SourceSettings
+from ...data.settings import DataSettings, SourceSettings
 from ...engine.settings import TrainSettings
 from ...engine.tracking import TrackSettings
 from ...evaluation.answers import EvaluateSettings
@@ -25,7 +25,6 @@ FIXED: Blocks = {
     "evaluate": EvaluateSettings,
     "track": TrackSettings,
     "data.sources": SourceSettings,
-    "data.replay": ReplaySettings,
     "evaluate.generation": GenerationSettings,
 }
 """The blocks whose settings do not depend on a name."""
