@@ -117,8 +117,7 @@ class Outcome:
                 tokens_per_second=facts.tokens_per_second,
             )
             write_report(self.folder.root, facts)
-        used = self.recipe.train.model_copy(update={"lr": self.recipe.lr})
-        return Run(self.folder, self.recipe.model_copy(update={"train": used}))
+        return Run(self.folder, self.recipe)
 
     def _judged(self, facts: ReportFacts) -> Verdict:
         """Return what the run achieved."""

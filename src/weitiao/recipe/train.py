@@ -214,8 +214,7 @@ class _Session:
         if event["event"] == "stage":
             log.emit("stage", text=event["text"])
         else:
-            for listener in self.listeners:
-                listener(event)
+            _tell(self.listeners, event)
 
     def _resume(self, training: Training, log: EventLog) -> None:
         """Go back to the newest whole checkpoint, if there is one, saying which were passed over."""
