@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.attention.flex_attention import create_block_mask
 
 import tiny_architectures as tiny
 from tiny_packs import MODELS, gradients, make, plain_loss_sum
@@ -19,6 +20,7 @@ from weitiao.data.conversation import Example
 from weitiao.data.packs import Pack, cut_into_packs, make_pack
 from weitiao.data.prefix_tree import SHORTEST_SHARED, find_branches
 from weitiao.engine.attention import LAYOUT, packed_attention
+from weitiao.engine.block_mask import BLOCK, Visibility
 from weitiao.engine.forward import Forward, choose_forward
 from weitiao.engine.layout import Layout
 from weitiao.engine.loop import Training
@@ -228,10 +230,57 @@ def test_the_block_mask_and_the_segments_say_what_the_tree_does(
     wanted = wanted[keys_in_front - queries_in_front :]
     torch.testing.assert_close(_dense(layout, window)[keys_in_front - queries_in_front :], wanted)
     queries = total + queries_in_front
-    sees = layout.mask_function(total + keys_in_front, queries, window, torch.device("cpu"))
+    keys = total + keys_in_front
+    torch.testing.assert_close(_seen(layout.visibility(keys, queries, window)), wanted)
+    _assert_blocks_hold(layout.block_mask(keys, queries, window, torch.device("cpu")), wanted)
+
+
+def _seen(visible: Visibility) -> torch.Tensor:
+    """Return (Q, k) of what the function says that FlexAttention asks."""
     zero = torch.zeros(())
-    found = sees(zero, zero, torch.arange(queries)[:, None], torch.arange(total + keys_in_front)[None])
-    torch.testing.assert_close(found, wanted)
+    queries, keys = len(visible.earliest_q), len(visible.from_k)
+    return visible.as_function(torch.device("cpu"))(
+        zero, zero, torch.arange(queries)[:, None], torch.arange(keys)[None]
+    )
+
+
+def _assert_blocks_hold(mask: Any, wanted_Qk: torch.Tensor) -> None:  # noqa: ANN401
+    """Check that all that is seen lies in blocks computed, each named once, and that full ones are whole and seen."""
+    queries, keys = wanted_Qk.shape
+    assert mask.seq_lengths == (queries, keys)
+    by_element = torch.zeros(-(-queries // BLOCK) * BLOCK, -(-keys // BLOCK) * BLOCK, dtype=torch.int32)
+    kinds = [(mask.kv_num_blocks, mask.kv_indices), (mask.full_kv_num_blocks, mask.full_kv_indices)]
+    for full, (counts, indices) in enumerate(kinds):
+        for row, count in enumerate(counts[0, 0].tolist()):
+            for column in indices[0, 0, row, :count].tolist():
+                place = (slice(row * BLOCK, (row + 1) * BLOCK), slice(column * BLOCK, (column + 1) * BLOCK))
+                by_element[place] += 1
+                assert not full or (wanted_Qk[place].numel() == BLOCK**2 and wanted_Qk[place].all())
+    assert by_element.max() <= 1
+    assert not (wanted_Qk & (by_element[:queries, :keys] == 0)).any()
+
+
+@pytest.mark.parametrize("window", [None, 100, 500])
+@pytest.mark.parametrize("front", [(0, 0), (200, 0), (200, 200)])
+def test_blocks_of_long_rows_are_those_of_torch(window: int | None, front: tuple[int, int]) -> None:
+    """Packs of several blocks, some of them full, beside what create_block_mask finds by asking for every pair."""
+    keys_in_front, queries_in_front = front
+    header = tuple(range(3, 303))
+    rows = [
+        Example((*header, *(400 + n + t for t in range(own))), (0.0,) * 300 + (1.0,) * own, f"rows.json:{n}")
+        for n, own in enumerate((300, 20, 150))
+    ]
+    layout = Layout.of(make_pack(rows)).behind(*front)
+    keys = layout.end
+    queries = keys - keys_in_front + queries_in_front
+    visible = layout.visibility(keys, queries, window)
+    torchs = create_block_mask(visible.as_function(torch.device("cpu")), None, None, queries, keys, "cpu")
+    mask = layout.block_mask(keys, queries, window, torch.device("cpu"))
+    _assert_blocks_hold(mask, _seen(visible))
+    assert (mask.full_kv_num_blocks.sum() > 0) == (torchs.full_kv_num_blocks.sum() > 0)
+    if window is None:
+        for name in ("kv_num_blocks", "full_kv_num_blocks", "q_num_blocks", "full_q_num_blocks"):
+            torch.testing.assert_close(getattr(mask, name), getattr(torchs, name))
 
 
 def _dense(layout: Layout, window: int | None) -> torch.Tensor:
@@ -260,7 +309,7 @@ def test_attention_is_that_of_a_dense_mask(rows: list[Example], window: int | No
     found, _ = packed_attention(
         torch.nn.Identity(), query, key, value, None, sliding_window=window, **{LAYOUT: layout}
     )
-    sees = layout.mask_function(total, total, window, torch.device("cpu"))
+    sees = layout.visibility(total, total, window).as_function(torch.device("cpu"))
     zero = torch.zeros(())
     mask = sees(zero, zero, torch.arange(total)[:, None], torch.arange(total)[None])
     wanted = torch.nn.functional.scaled_dot_product_attention(

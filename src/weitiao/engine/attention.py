@@ -48,6 +48,10 @@ FLEX_HEAD_SIZE = 16
 FLEX_GRAPHS = 64
 """How often FlexAttention may be compiled: for training and looking, for packs of one block of keys and of many, for
 each kind of layer. Above torch's own limit of 8 it would silently make all scores at once."""
+FLEX_KERNEL = {"BACKEND": "TRITON"}
+"""Never the kernel for a few new tokens after many, which torch takes for packs of less than 128 rows: where lengths
+are not fixed it finds no configuration for it (torch 2.11), and it splits the keys into 132 parts, each with output of
+its own."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +200,13 @@ def _flex(call: Call) -> Tensor:
     block_mask = call.layout.block_mask(key.shape[2], query.shape[2], call.window, query.device)
     with torch._dynamo.config.patch(recompile_limit=FLEX_GRAPHS):
         output_BHTD: Tensor = _compiled_flex_attention()(
-            query, key, call.value_BHkD, block_mask=block_mask, scale=call.scaling, enable_gqa=call.grouped
+            query,
+            key,
+            call.value_BHkD,
+            block_mask=block_mask,
+            scale=call.scaling,
+            enable_gqa=call.grouped,
+            kernel_options=FLEX_KERNEL,
         )
     return output_BHTD.transpose(1, 2).contiguous()
 

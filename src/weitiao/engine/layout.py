@@ -5,17 +5,19 @@ Shapes: T rows of a pack, n rows a method puts in front of it, Q queries, k keys
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ..data.packs import Interval, Pack, Segment
+from .block_mask import Visibility, make_block_mask
 from .copies import begin_copy
 
 if TYPE_CHECKING:
@@ -122,41 +124,28 @@ class Layout:
             self._masks[name] = torch.zeros_like(mask_Qk, dtype=like.dtype).masked_fill_(~mask_Qk, -torch.inf)
         return self._masks[name]
 
-    def mask_function(
-        self, keys: int, queries: int, window: int | None, device: torch.device
-    ) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
-        """Return whether query q sees key k, as FlexAttention asks it, over all `keys` and `queries` of a pack.
+    def visibility(self, keys: int, queries: int, window: int | None) -> Visibility:
+        """Return which query sees which key, over all `keys` and `queries` of a pack.
 
-        Depth first, the rows below a row are those after it, up to where its last descendant ends. All that decides
-        is in tensors: numbers that the function held would make it another one, to be compiled anew.
+        Depth first, the rows below a row are those after it, up to where its last descendant ends.
         """
-        until_k = torch.arange(keys, dtype=torch.int32)
-        positions_k = torch.zeros(keys, dtype=torch.int32)
+        until_k, positions_k = np.arange(keys, dtype=np.int32), np.zeros(keys, dtype=np.int32)
         for segment in self.segments:
             at = 0
             for start, end in (*segment.context, (segment.start, segment.end)):
                 until_k[start:end] = segment.end
-                positions_k[start:end] = torch.arange(at, at + end - start)
+                positions_k[start:end] = np.arange(at, at + end - start)
                 at += end - start
         ahead = keys - queries  # keys that have no query of their own
         earliest_q = positions_k[ahead:] - (keys if window is None else window - 1)
-        tensors = (torch.arange(keys, dtype=torch.int32) - ahead, until_k - ahead, positions_k, earliest_q)
-        from_k, until_k, positions_k, earliest_q = (begin_copy(tensor, device) for tensor in tensors)
-
-        def sees(_: Tensor, __: Tensor, query: Tensor, key: Tensor) -> Tensor:
-            below = (from_k[key] <= query) & (query < until_k[key])
-            return below & (earliest_q[query] <= positions_k[key])
-
-        return sees
+        from_k = np.arange(-ahead, queries, dtype=np.int32)
+        return Visibility(from_k, until_k - np.int32(ahead), positions_k, earliest_q.astype(np.int32))
 
     def block_mask(self, keys: int, queries: int, window: int | None, device: torch.device) -> BlockMask:
-        """Return what `mask_function` says in the form FlexAttention reads, for any batch and head."""
-        from torch.nn.attention.flex_attention import create_block_mask
-
+        """Return what `visibility` says in the form FlexAttention reads, for any batch and head."""
         name = (keys, queries, window, device)
         if name not in self._block_masks:
-            sees = self.mask_function(keys, queries, window, device)
-            self._block_masks[name] = create_block_mask(sees, None, None, queries, keys, device=device)
+            self._block_masks[name] = make_block_mask(self.visibility(keys, queries, window), device)
         return self._block_masks[name]
 
 
