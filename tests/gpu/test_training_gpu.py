@@ -64,6 +64,7 @@ def moved(training: Training) -> Training:
 
 def step(training: Training, rows: Sequence[Example], pack_tokens: int) -> tuple[float, dict[str, Tensor]]:
     """Return loss and gradients of a step over rows, in packs of so many tokens."""
+    training.stepper.forward.model.train()  # as a run does: else blocks are not checkpointed
     training.stepper.pack_tokens = pack_tokens
     with training.stepper.forward.attention():
         loss = training.stepper._gradients(rows, 0).loss
@@ -212,6 +213,7 @@ class TestMemory:
             )
 
         def apply(training: Training, pack_tokens: int) -> int:
+            training.stepper.forward.model.train()
             training.stepper.pack_tokens = pack_tokens
             with training.stepper.forward.attention():
                 return peak_bytes(lambda: training.stepper.apply(rows, 0))
@@ -245,6 +247,7 @@ class TestMemory:
         )  # fmt: skip
         (event,) = events.of("memory")
         assert event["pack_tokens"] == 8192
+        training.stepper.forward.model.train()  # as a run does: else blocks are not checkpointed
         with training.stepper.forward.attention():
             training.stepper.apply(rows, 0)  # what is made once is there now
             taken = peak_bytes(lambda: training.stepper._gradients(rows, 1))
@@ -259,6 +262,7 @@ class TestMemory:
                 tmp_path / str(offload), rows, model=wide_model(), offload_activations=offload,
                 gradient_checkpointing="none",
             )  # fmt: skip
+            training.stepper.forward.model.train()
             training.stepper.pack_tokens = 8192
             with training.stepper.forward.attention():
                 return peak_bytes(lambda: training.stepper._gradients(rows, 0))
