@@ -107,8 +107,11 @@ class Lora(TargetedMethod):
     def peft_config(self, model: PreTrainedModel) -> LoraConfig:
         """Return PEFT's settings; initial values from weights or data are given by `attached` and `prepare`."""
         from peft import LoraConfig
+        from torch import nn
 
-        return LoraConfig(
+        from ._lora_linear import one_operation
+
+        config = LoraConfig(
             r=self.r,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
@@ -119,6 +122,8 @@ class Lora(TargetedMethod):
             fan_in_fan_out=holds_transposed(model),
             **self.lora_placement(model),
         )
+        config._register_custom_module({nn.Linear: one_operation})
+        return config
 
     def lora_placement(self, model: PreTrainedModel) -> dict[str, Any]:
         """Return the placement, experts among it: as parameters, of which one that holds two matrices has twice the
