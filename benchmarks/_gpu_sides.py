@@ -110,7 +110,7 @@ def make_stepper(case: Case, device: torch.device) -> Stepper:
         parameters=parameters,
         optimizer=build_optimizer(parameters, attached.fast_parameters(), recipe.train, recipe.lr),
         max_grad_norm=recipe.train.max_grad_norm,
-        pack_tokens=default_pack_tokens(device),
+        pack_tokens=default_pack_tokens(device, case.shape["hidden_size"]),
         seed=SEED,
         scale=LossScale.for_precision(precision),
         longest_row=case.length,
@@ -226,7 +226,7 @@ def measure(case: Case, side: str, device: torch.device, steps: int) -> Measured
     if case.quantization != "none" and find_spec("bitsandbytes") is None:
         return {"failed": "bitsandbytes is not installed"}
     rows = make_rows(case)
-    at_once = max(1, default_pack_tokens(device) // case.length)
+    at_once = max(1, default_pack_tokens(device, case.shape["hidden_size"]) // case.length)
     while at_once:
         free(device)
         try:

@@ -11,12 +11,15 @@ from torch.nn import Parameter
 
 import tiny
 import tiny_architectures
+from tiny_training import Events
 from weitiao.core.errors import MissingExtraError, SettingsError
+from weitiao.core.events import EventLog
 from weitiao.engine.kernels import KernelSettings, require_kernels, uses_liger
 from weitiao.engine.optimizers import OptimizerSettings, build_optimizer
 from weitiao.models.load import load_model
 from weitiao.models.settings import ModelSettings
-from weitiao.recipe.build import precision_for
+from weitiao.recipe.build import choose_kernels, precision_for
+from weitiao.recipe.recipe import parse_recipe
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 LLAMA, GPT2 = (tiny_architectures.make_config(name) for name in ("llama", "gpt2"))
@@ -83,3 +86,12 @@ def test_a_4_bit_base_computes_in_the_type_asked_for(
     layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
     assert layers
     assert {layer.compute_dtype for layer in layers} == {dtype or torch.float32}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
+def test_fp16_on_a_cpu_is_said_to_be_slow_with_the_way_back(dtype: torch.dtype) -> None:
+    events = Events()
+    recipe = parse_recipe({"model": {"name": "x"}, "data": "rows.json", "method": "lora", "out": "none"})
+    choose_kernels(recipe, tiny_architectures.make_model("llama").to(dtype), EventLog(None, (events,)))
+    said = [event["text"] for event in events.of("note") if "model.dtype=auto" in event["text"]]
+    assert len(said) == (dtype is torch.float16)

@@ -14,7 +14,7 @@ from ..core.errors import MALFORMED, NotFiniteError, Problem, WeitiaoError
 from ..core.events import Event, EventLog, Progress
 from ..data.dataset import Prepared
 from ..data.formats._base import RowError
-from ..engine.forward import Forward
+from ..engine.forward import Forward, base_of
 from ..engine.loop import HeldOutLoss
 from ..engine.memory import default_pack_tokens
 from ..engine.out_of_memory import MAY_SAY_SO, is_out_of_memory
@@ -30,6 +30,7 @@ from ..evaluation.panel import (
     score_panel,
 )
 from ..methods._base import Attached
+from ..models.anatomy import width_of
 from .recipe import Recipe
 
 FIRST_ROWS = 16
@@ -193,7 +194,9 @@ class Comparison:
     def _measure(self, forward: Forward, log: EventLog, should_stop: ShouldStop = never) -> HeldOut | None:
         if not self.data.held_out:
             return None
-        pack_tokens = self.recipe.train.pack_tokens or default_pack_tokens(forward.device)
+        pack_tokens = self.recipe.train.pack_tokens or default_pack_tokens(
+            forward.device, width_of(base_of(forward.model))
+        )
         with forward.attention():
             return measure_held_out(
                 forward,

@@ -31,6 +31,7 @@ from ..engine.schedules import build_schedule, warmup_notes
 from ..engine.step import LossScale, Stepper
 from ..evaluation.held_out import HeldOut, measure_held_out
 from ..methods._base import Attached, count_parameters
+from ..models.anatomy import width_of
 from ..models.fingerprint import Fingerprint
 from ..models.precision import torch_dtype
 from ..models.settings import ModelSettings
@@ -55,6 +56,8 @@ def choose_kernels(recipe: Recipe, model: PreTrainedModel, log: EventLog) -> Non
         )
     if model.device.type == "cpu" and model.dtype is torch.float32 and uses_onednn(recipe.train.matmul):
         log.emit("note", text="matrix products run on oneDNN (train.matmul=mkl: on MKL)")
+    if model.device.type == "cpu" and model.dtype is torch.float16:
+        log.emit("note", text="CPUs are slow in fp16, many times so without hardware for it (model.dtype=auto: fp32)")
 
 
 def attach(recipe: Recipe, model: PreTrainedModel, data: Prepared, log: EventLog) -> Attached:
@@ -168,7 +171,7 @@ def _plan_memory(
     """Find a token budget that fits, switch on what it needs, and say what was chosen."""
     settings, longest = recipe.train, longest_of(data.train)
     forward.offloads = settings.offload_activations
-    wanted = settings.pack_tokens or default_pack_tokens(forward.device)
+    wanted = settings.pack_tokens or default_pack_tokens(forward.device, width_of(base_of(forward.model)))
     if settings.compile and forward.packs:  # all are filled up to one length, which must hold the longest row
         wanted = max(wanted, longest)
     planned = plan_memory(
