@@ -1,11 +1,13 @@
 """Whether the defaults learn: LoRA's beside a grid around them on five data sets, every other method's on two.
 
     python benchmarks/defaults.py --alpaca FILE [--tasks identity style] [--methods lora ia3] [--threads 2]
+                                   [--dtype bf16]
 
 FILE holds rows of instruction, input and output, such as LLaMA-Factory's data/alpaca_en_demo.json. Every run is a
-process of its own and takes about a minute on two cores; all of them take some four hours. Finished runs are kept in
-defaults.jsonl by their settings: started again, it goes on where it was broken off, and after a default has moved it
-makes only the runs that are new.
+process of its own and takes a minute or two on two cores; all of them take some four hours, on a processor that
+multiplies in bf16 with --dtype bf16. Finished runs are kept in defaults.jsonl by their settings: started again, it goes
+on where it was broken off, and after a default has moved it makes only the runs that are new. Two started at once, with
+one thread each and other methods, finish sooner; a third call without --methods then writes the page.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ def recipe_of(task: str, method: Values, options: argparse.Namespace, rate: floa
     epochs = epochs_at_most(len(rows) - rows_held_out("auto", len(rows)), BATCH_SIZE)
     lr = METHODS.load(method["name"]).model_validate(_settings(method)).lr_for(WIDTH)
     return {
-        "model": {"name": MODEL, "device_map": "cpu"},
+        "model": {"name": MODEL, "device_map": "cpu", "dtype": options.dtype},
         "data": {"sources": [{"rows": rows}]},
         "method": method,
         "train": {
@@ -85,7 +87,7 @@ class Bench:
         """Return the row of a run, made now if it is not among those kept."""
         recipe = recipe_of(task, method, self.options, rate, length)
         work = {"recipe": recipe, "threads": self.options.threads}
-        named = {"task": task, "method": method, "train": recipe["train"]}
+        named = {"task": task, "method": method, "train": recipe["train"], "dtype": self.options.dtype}
         row = self.done.get(key_of(named))
         if row is None:
             row = {**run_one(method["name"], work), "task": key_of(named)}
@@ -163,7 +165,8 @@ def _head(report: Values) -> Iterator[str]:
         "",
         f"{report['date']}; {report['machine']}; {versions}. `{report['command']}`",
         "",
-        "Each number is the held-out loss (nats a token) that a run on SmolLM2-135M ends with, its best weights kept. "
+        f"Each number is the held-out loss (nats a token) that a run on SmolLM2-135M, in {report['dtype']}, ends with, "
+        "its best weights kept. "
         "One run each: differences of one per cent mean nothing.",
         "",
     )
@@ -230,6 +233,7 @@ def measure(options: argparse.Namespace) -> Values:
         "date": date.today().isoformat(),
         "command": " ".join(["python benchmarks/defaults.py --alpaca FILE", *_words(options)]),
         "machine": machine(),
+        "dtype": options.dtype,
         "versions": {name: version(name) for name in ("weitiao", "torch", "transformers", "peft")},
         "lora": lora,
         "methods": {name: method_rows(bench, name) for name in names if name != "lora"},
@@ -239,6 +243,8 @@ def measure(options: argparse.Namespace) -> Values:
 def _words(options: argparse.Namespace) -> Iterator[str]:
     if tuple(options.tasks) != TASKS:
         yield " ".join(["--tasks", *options.tasks])
+    if options.dtype != "fp32":
+        yield f"--dtype {options.dtype}"
     if options.methods:
         yield " ".join(["--methods", *options.methods])
 
@@ -252,6 +258,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS, help="LoRA's data sets")
     parser.add_argument("--methods", nargs="+", metavar="METHOD", help="left out: every one")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--dtype", default="fp32", choices=("fp32", "bf16"), help="of the base's weights")
     parser.add_argument("--out", type=Path, default=HERE, help="the folder of DEFAULTS.md and its data")
     return parser.parse_args()
 

@@ -40,7 +40,7 @@ def test_alpaca_rows_come_from_the_callers_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", METHODS.names())
 def test_each_run_is_a_run_file_around_the_methods_own_rate(name: str) -> None:
-    options = argparse.Namespace(alpaca=None)
+    options = argparse.Namespace(dtype="fp32", alpaca=None)
     method = defaults.full_method(name)
     runs = [defaults.recipe_of("style", method, options, rate, 1.0) for rate in defaults.FACTORS]
     rates = [parse_recipe(run).lr for run in runs]
@@ -71,6 +71,7 @@ def report(best_rate: float) -> dict[str, Any]:
         "date": "2026-11-27",
         "command": "python benchmarks/defaults.py",
         "machine": "a machine",
+        "dtype": "fp32",
         "versions": {"weitiao": "0"},
         "lora": {"style": rows},
         "methods": {"ia3": defaults.method_rows(bench, "ia3")},
@@ -101,7 +102,7 @@ def test_runs_that_ended_well_are_not_made_again(tmp_path: Path, monkeypatch: py
         return row if len(made) != 2 else {"name": name, "lr": 1.0, "error": "killed"}
 
     monkeypatch.setattr(defaults, "run_one", run_one)
-    options = argparse.Namespace(alpaca=None, out=tmp_path, threads=2)
+    options = argparse.Namespace(dtype="fp32", alpaca=None, out=tmp_path, threads=2)
     for _ in range(2):
         defaults.method_rows(defaults.Bench(options), "ia3")
     assert len(made) == 7, "six runs, and the one that failed once more"
