@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import pytest
 from pydantic.fields import FieldInfo
@@ -106,3 +107,37 @@ def test_a_description_names_every_choice_once() -> None:
     for cls in EVERY:
         for one in cls.model_fields.values():
             assert all(choice in description_of(one) for choice in choices_of(one.annotation))
+
+
+SEVERAL_TYPES = [
+    (cls, name)
+    for cls in EVERY
+    for name, field in cls.model_fields.items()
+    if len([part for part in get_args(field.annotation) if part is not type(None)]) > 1
+    and get_origin(field.annotation) in (Union, UnionType)
+]
+
+
+@pytest.mark.parametrize(("cls", "name"), SEVERAL_TYPES, ids=lambda value: getattr(value, "__name__", value))
+def test_a_value_of_none_of_several_types_is_one_problem_in_our_own_words(
+    cls: type[Settings], name: str
+) -> None:
+    (problem, *more) = [p for p in problems_of(cls, **{name: object()}) if f"train.{name}" in p.what]
+    assert not more
+    assert problem.what == f"train.{name} cannot be used"
+    assert problem.expected
+
+
+@pytest.mark.parametrize(
+    ("cls", "raw", "remedy"),
+    [
+        (TrainSettings, {"early_stopping_patience": 0}, "train.early_stopping_patience=off"),
+        (TrainSettings, {"early_stopping_patience": "of"}, "train.early_stopping_patience=off"),
+        (DataSettings, {"sources": "x.json", "held_out": -1}, "train.held_out=auto"),
+    ],
+)
+def test_the_word_among_several_types_is_what_to_try(
+    cls: type[Settings], raw: dict[str, Any], remedy: str
+) -> None:
+    (problem,) = problems_of(cls, **raw)
+    assert problem.remedy == remedy

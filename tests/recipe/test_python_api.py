@@ -207,3 +207,15 @@ def test_a_strict_type_checker_knows_every_type_a_user_meets(tmp_path: Path) -> 
         not in next(line for line in done.stdout.splitlines() if "Revealed" in line).partition("dict")[0]
     )
     assert done.stdout.count("wrong.py") >= 2, done.stdout
+
+
+@pytest.mark.parametrize(
+    "asked", [None, 5, [], ["a", "b"], [{"role": "user"}], [{"role": "user", "content": 5}]]
+)
+def test_what_cannot_be_asked_is_refused_in_words(finished: weitiao.Run, asked: Any) -> None:  # noqa: ANN401
+    with pytest.raises(SettingsError, match="cannot be asked"):
+        finished.generate(asked, max_new_tokens=2)
+
+
+def test_half_a_surrogate_pair_is_asked_as_a_question_mark(finished: weitiao.Run) -> None:
+    assert finished.generate("a\ud800", max_new_tokens=4) == finished.generate("a?", max_new_tokens=4)

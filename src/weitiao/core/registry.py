@@ -29,16 +29,18 @@ class Registry(Generic[T]):
         kind: str,
         families: Mapping[str, str] | None = None,
         known_elsewhere: Mapping[str, tuple[str, str]] | None = None,
+        command: str = "",
     ) -> None:
         """Name the package, the base class as `module:Class`, and what a person calls such a component.
 
         `families` holds prefixes and, as `module:function`, who makes the class of a name such as `prefix:member`.
         `known_elsewhere` holds names that people bring along (small letters, digits and +), what is meant by them here,
-        and what to type.
+        and what to type. `command` lists the components, where one does.
         """
         self.package, self.base, self.kind = package, base, kind
         self.families = families or {}
         self.known_elsewhere = known_elsewhere or {}
+        self.command = command
 
     @cached_property
     def _files(self) -> dict[str, Path]:
@@ -82,7 +84,7 @@ class Registry(Generic[T]):
 
     def _unknown(self, name: str) -> Problem:
         """Describe a name that no file has: what it is called here, else the nearest spellings."""
-        problem = unknown_name(self.kind, name, self._files, f"weitiao {self.kind}s")
+        problem = unknown_name(self.kind, name, self._files, self.command)
         if _letters(name) not in self.known_elsewhere:
             return problem
         meaning, remedy = self.known_elsewhere[_letters(name)]

@@ -73,7 +73,7 @@ def check_settings(cls: type[S], raw: Mapping[str, Any], path: str = "") -> tupl
     try:
         return cls.model_validate(dict(raw)), []
     except ValidationError as error:
-        return None, [_problem(cls, dict(details), path) for details in error.errors(include_url=False)]
+        return None, _problems(cls, [dict(details) for details in error.errors(include_url=False)], path)
 
 
 def parse_settings(cls: type[S], raw: Mapping[str, Any], path: str = "") -> S:
@@ -83,9 +83,52 @@ def parse_settings(cls: type[S], raw: Mapping[str, Any], path: str = "") -> S:
     return cast(S, settings)  # no problem means that it was built
 
 
+def _problems(cls: type[Settings], errors: Sequence[dict[str, Any]], path: str) -> list[Problem]:
+    """Turn pydantic's error records into what a person reads: one for each place, however many types it may have."""
+    by_place: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for details in errors:
+        by_place.setdefault(tuple(_location(cls, details)), []).append(details)
+    return [
+        _problem(cls, found[0], path)
+        if len(found) == 1
+        else _fits_no_type(cls, place, found[0]["input"], path)
+        for place, found in by_place.items()
+        if place
+    ] + [_problem(cls, details, path) for details in by_place.get((), [])]
+
+
+TYPE_OF_UNION = re.compile(
+    r"(constrained-\w+|(literal|list|dict|tuple|set|function-[\w-]+)\[.*\]|str|int|float|bool)"
+)
+"""What pydantic calls one of several types, in the place of an error where a name of ours would stand."""
+
+
+def _location(cls: type[Settings], details: Mapping[str, Any]) -> list[str]:
+    """Return where an error is, by our own names."""
+    parts = [str(part) for part in details["loc"]]
+    named = 1 if details["type"] == "extra_forbidden" else 0  # the last is what somebody typed
+    types = parts[1 : len(parts) - named]
+    return [
+        *parts[:1],
+        *(part for part in types if not TYPE_OF_UNION.fullmatch(part)),
+        *parts[1:][len(types) :],
+    ]
+
+
+def _fits_no_type(cls: type[Settings], place: Sequence[str], value: object, path: str) -> Problem:
+    """Describe a value that is of none of a setting's types, such as a number or one of some words."""
+    key = ".".join(filter(None, [path, *place]))
+    field = _owner(cls, place[:-1]).model_fields.get(place[-1])
+    choices = choices_of(field.annotation) if field else []
+    none = ["off"] if not value and "off" in choices else []
+    near = nearest(str(value), choices) or none or choices[:1]
+    remedy = " or ".join(f"{key}={name}" for name in near)
+    return Problem(f"{key} cannot be used", f"{key}: {value!r}", _describe(cls, place), remedy)
+
+
 def _problem(cls: type[Settings], details: dict[str, Any], path: str) -> Problem:
     """Turn one of pydantic's error records into what a person reads."""
-    location = [str(part) for part in details["loc"]]
+    location = _location(cls, details)
     key = ".".join(filter(None, [path, *location]))
     got = f"{key}: {details['input']!r}"
     if details["type"] == "extra_forbidden":

@@ -17,6 +17,7 @@ METHODS: Registry[Method] = Registry(
     "method",
     families={"peft": "weitiao.methods._peft_any:method_of"},
     known_elsewhere=KNOWN_ELSEWHERE,
+    command="weitiao methods",
 )
 
 drop_note_on_kernels()

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
+from ..core.errors import Problem, SettingsError, shortened
 from ..core.settings import parse_settings
 from ..core.units import readable_count
 from ..data.conversation import Message
@@ -21,6 +22,7 @@ from .told import staging
 
 Asked = str | Sequence[Message] | Sequence[Mapping[str, str]]
 """A question, or the turns so far: Message objects or {role, content}."""
+TURN = ("role", "content")
 
 
 class Answering(ABC):
@@ -73,15 +75,34 @@ class Answering(ABC):
 
 
 def _messages(asked: Asked) -> list[Message]:
+    """Return what is asked as turns; raises SettingsError for what is neither a text nor turns."""
     if isinstance(asked, str):
-        return [Message("user", asked)]
+        return [Message("user", _encodable(asked))]
+    if not isinstance(asked, Sequence) or not asked:
+        raise SettingsError(_no_question(asked))
     return [turn if isinstance(turn, Message) else _message(turn) for turn in asked]
 
 
 def _message(turn: Mapping[str, str]) -> Message:
     """Return a turn; what it holds beside role and content is for the template, such as fields of a text."""
-    beside = {name: value for name, value in turn.items() if name not in ("role", "content")}
-    return Message(turn["role"], turn["content"], extra=beside)  # type: ignore[arg-type]
+    if not isinstance(turn, Mapping) or not all(isinstance(turn.get(name), str) for name in TURN):
+        raise SettingsError(_no_question(turn))
+    beside = {name: value for name, value in turn.items() if name not in TURN}
+    return Message(turn["role"], _encodable(turn["content"]), extra=beside)  # type: ignore[arg-type]
+
+
+def _no_question(asked: object) -> Problem:
+    return Problem(
+        "this cannot be asked",
+        shortened(repr(asked)),
+        "a text, or the turns so far: each a Message, or a mapping with the texts role and content",
+        'generate("What is LoRA?")',
+    )
+
+
+def _encodable(text: str) -> str:
+    """Return the text with halves of surrogate pairs, which stand for no character, replaced as in a terminal."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 @dataclass(repr=False)
