@@ -278,3 +278,15 @@ def test_settings_out_of_range_are_refused_without_a_model(case: str) -> None:
     settings, words = REFUSED[case]
     with pytest.raises(SettingsError, match=words):
         parse_settings(METHODS.load(case.partition("-")[0]), settings)
+
+
+@pytest.mark.parametrize(
+    ("made", "other"), [("lora", "ia3"), ("ia3", "lora"), ("loha", "lokr"), ("prompt_tuning", "lora")]
+)
+def test_an_adapter_of_another_method_is_refused_with_the_method_that_made_it(
+    made: str, other: str, tmp_path: Path
+) -> None:
+    METHODS.load(made)().attach(tiny.make_model("llama")).save(tmp_path)
+    with pytest.raises(ModelError) as caught:
+        METHODS.load(other)().continue_from(tiny.make_model("llama"), tmp_path)
+    assert [problem.remedy for problem in caught.value.problems] == [f"method.name={made}"]

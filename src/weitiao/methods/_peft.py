@@ -17,7 +17,7 @@ from ..models.dequantize import dequantized, restore_transposed
 from ..models.load import weightless_like
 from ..models.precision import quantization_of
 from ._base import Attached, Method
-from ._bridge import register, require_mergeable, shares_on_merging
+from ._bridge import PREFIX, register, require_mergeable, shares_on_merging
 from ._checks import refuse_not_finite
 from ._notes import renamed_in_transformers
 from ._peft_saved import complete, named_as_now, require_names_kept
@@ -263,6 +263,8 @@ class PeftMethod(Method):
     def _differences(self, wanted: PeftConfig, saved: PeftConfig, folder: Path) -> list[Problem]:
         """Return a problem for each setting in which a saved adapter differs, under the name it has here."""
         want, have = wanted.to_dict(), saved.to_dict()
+        if want["peft_type"] != have["peft_type"]:
+            return [_of_another_method(str.lower(have["peft_type"]), folder)]
         return [
             Problem(
                 f"the adapter to continue from has another {self.known_elsewhere.get(key, key)}",
@@ -273,6 +275,15 @@ class PeftMethod(Method):
             for key in sorted(have)
             if key not in _not_compared(wanted) and _plain(want.get(key)) != _plain(have[key])
         ]
+
+
+def _of_another_method(peft_type: str, folder: Path) -> Problem:
+    """Describe an adapter to continue from that another method made."""
+    from . import METHODS
+
+    name = METHODS.spelling(peft_type.removeprefix(PREFIX.lower())) or f"peft:{peft_type}"
+    what = "the adapter to continue from is of another method"
+    return Problem(what, f"{name} in {folder}", "the method that made it", f"method.name={name}")
 
 
 def _not_compared(wanted: PeftConfig) -> frozenset[str]:

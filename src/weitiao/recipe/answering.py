@@ -80,15 +80,16 @@ def _messages(asked: Asked) -> list[Message]:
         return [Message("user", _encodable(asked))]
     if not isinstance(asked, Sequence) or not asked:
         raise SettingsError(_no_question(asked))
-    return [turn if isinstance(turn, Message) else _message(turn) for turn in asked]
+    turns: Sequence[object] = asked
+    return [turn if isinstance(turn, Message) else _message(turn) for turn in turns]
 
 
-def _message(turn: Mapping[str, str]) -> Message:
+def _message(turn: object) -> Message:
     """Return a turn; what it holds beside role and content is for the template, such as fields of a text."""
     if not isinstance(turn, Mapping) or not all(isinstance(turn.get(name), str) for name in TURN):
         raise SettingsError(_no_question(turn))
     beside = {name: value for name, value in turn.items() if name not in TURN}
-    return Message(turn["role"], _encodable(turn["content"]), extra=beside)  # type: ignore[arg-type]
+    return Message(turn["role"], _encodable(turn["content"]), extra=beside)
 
 
 def _no_question(asked: object) -> Problem:
