@@ -152,3 +152,13 @@ def test_the_summary_says_the_same_in_both_languages() -> None:
     ]
     assert len(numbers[0]) == len(numbers[1]) >= 6
     assert [sorted(line) for line in numbers[0]] == [sorted(line) for line in numbers[1]]
+
+
+def test_labels_are_answered_with_the_words_that_make_them_answers() -> None:
+    labelled = [{"text": f"text {n}", "label": "good" if n % 2 else "bad"} for n in range(12)]
+    with pytest.raises(DataError) as caught:
+        load(labelled)
+    (problem,) = caught.value.problems
+    words = dict(word.removeprefix("data.columns.").split("=") for word in problem.remedy.split())
+    assert words == {"instruction": "text", "output": "label"}
+    assert len(load(labelled, columns=words).train) > 0

@@ -194,3 +194,22 @@ def test_a_cached_hub_model_is_not_asked_for_again(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     found = resolve(ModelSettings(name="owner/cached"))
     assert (found.path, found.local) == ("owner/cached", False)
+
+
+def test_an_alias_is_known_in_any_case_unless_a_folder_has_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ModelSettings(name="SmolLM2-135M").name == "smollm2-135m"
+    (tmp_path / "SmolLM2-135M").mkdir()
+    assert ModelSettings(name="SmolLM2-135M").name == "SmolLM2-135M"
+
+
+def test_a_misspelt_folder_that_looks_like_a_hub_id_is_answered_with_what_lies_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "orders").mkdir(parents=True)
+    with pytest.raises(ModelError) as caught:
+        resolve(ModelSettings(name="runs/ordres"))
+    assert caught.value.problems[0].remedy.startswith("runs/orders or ")

@@ -130,7 +130,14 @@ def test_a_pipe_gets_plain_lines_and_nothing_of_third_parties(
         assert done.stdout == ""
         return
     assert "\x1b" not in done.stdout and "\r" not in done.stdout
-    for words in ("learning rate  ", "step 3/3", "held out       2 examples", "done in 0:", "merging "):
+    for words in (
+        "learning rate  ",
+        "step 3/3",
+        "held out       2 examples",
+        "finished in 0:",
+        "verdict: ",
+        "merging ",
+    ):
         assert words in done.stdout, words
 
 

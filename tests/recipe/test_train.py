@@ -31,6 +31,7 @@ from weitiao.core.errors import (
     WeitiaoError,
 )
 from weitiao.core.events import Event, Listener
+from weitiao.core.run_folder import RunFolder
 from weitiao.data import gate
 from weitiao.engine.checkpoint import list_checkpoints
 from weitiao.engine.settings import TrainSettings
@@ -606,3 +607,17 @@ def test_a_classifier_is_refused_before_loading(recipe: dict[str, Any], tmp_path
     with pytest.raises(ModelError, match=r"does not continue text(.|\n)*LlamaForSequenceClassification"):
         train(parse_recipe({**recipe, "model": str(folder)}))
     assert not Path(recipe["out"]).exists()
+
+
+@pytest.mark.parametrize(("report", "remedies"), [(False, 2), (True, 1)], ids=["interrupted", "finished"])
+def test_only_an_interrupted_run_is_offered_to_go_on(report: bool, remedies: int, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.yaml").touch()
+    (tmp_path / "run-2").mkdir()
+    if report:
+        (tmp_path / "run" / "report.md").touch()
+    with pytest.raises(RunFolderError) as caught:
+        RunFolder(tmp_path / "run").require_new()
+    tried = caught.value.problems[0].remedy.split(" or ")
+    assert len(tried) == remedies
+    assert tried[-1] == f"--out {tmp_path / 'run'}-3"

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from .errors import Problem, RunFolderError, nearest
@@ -77,8 +78,10 @@ class RunFolder:
         there = [p.name for p in self.root.iterdir()] if self.root.is_dir() else []
         used = [name for name in there if name != LOCK and not name.startswith(".run.yaml.")]
         if used:
-            resume = f"weitiao train --resume {self.root}" if self.run_yaml.is_file() else ""
-            remedy = " or ".join(filter(None, [resume, f"--out {self.root}-2"]))
+            goes_on = self.run_yaml.is_file() and not self.report.is_file()
+            resume = f"weitiao train --resume {self.root}" if goes_on else ""
+            free = next(n for n in count(2) if not Path(f"{self.root}-{n}").exists())
+            remedy = " or ".join(filter(None, [resume, f"--out {self.root}-{free}"]))
             raise RunFolderError(
                 Problem(
                     "the output folder is in use",

@@ -93,6 +93,7 @@ def _other_forms(gate: Gate, forms: Collection[str]) -> list[Problem]:
             f"these rows are of the form {kind!r}, which this objective does not train",
             f"{count} of {gate.tally.read} rows ({', '.join(gate.tally.formats)})",
             "rows of the form " + ", ".join(name for name in FORMS if name in forms),
+            " or ".join(dict.fromkeys(filter(None, (one.get("as_answers") for one in gate.tally.detected)))),
         )
         for kind, count in gate.tally.forms.items()
         if kind not in forms

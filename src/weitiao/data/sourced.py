@@ -11,7 +11,7 @@ from ..core.files import sha256_of
 from .awaited import Awaited
 from .bad_rows import BadRow, problems_of
 from .conversation import Row
-from .detect import LAST_RESORT, Detected, detect, known_columns
+from .detect import LAST_RESORT, Detected, detect, known_columns, load_formats
 from .formats._choosing import SPLIT
 from .headers import no_header, with_header_hint
 from .ignored import Ignored
@@ -117,7 +117,7 @@ class Sourced:
         found = detect(columns, sample, source.format, mapping) if sample else Detected("messages", "", "")
         self.detected.append({
             "source": stream.name, "format": found.format, "why": found.reason, "why_zh": found.reason_zh,
-            "proposals": " ".join(found.proposals),
+            "proposals": " ".join(found.proposals), "as_answers": load_formats()[found.format].as_answers(columns),
         })  # fmt: skip
         return Chunk(
             0,

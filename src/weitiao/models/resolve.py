@@ -7,7 +7,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,16 @@ def resolve(settings: ModelSettings) -> Resolved:
         raise ModelError(Problem("this file is not a model", name, FORMS, str(path.parent)))
     if not HUB_ID.fullmatch(name.removeprefix(MODELSCOPE)) or path.suffix == ".gguf":
         raise ModelError(Problem("there is no model at this path", name, FORMS, " or ".join(_nearby(name))))
-    return _on_a_hub(hub_model(settings), name)
+    try:
+        return _on_a_hub(hub_model(settings), name)
+    except ModelError as error:
+        here = _beside(Path(name))
+        if not here:
+            raise
+        first, *others = error.problems  # a folder spelt alike is likelier meant than another model of a hub
+        raise ModelError(
+            replace(first, remedy=" or ".join(filter(None, [*here, first.remedy]))), *others
+        ) from error
 
 
 def hub_model(settings: ModelSettings) -> HubModel:
@@ -128,9 +137,13 @@ def convert_first(name: str, say: Callable[[str], None]) -> None:
 
 def _nearby(name: str) -> list[str]:
     """Return aliases, and what lies in the folder the name points into, that are spelt alike."""
-    path = Path(name).expanduser()
+    return spelt_alike(name) + _beside(Path(name).expanduser())
+
+
+def _beside(path: Path) -> list[str]:
+    """Return what lies in the folder that a path points into and is spelt alike."""
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    return spelt_alike(name) + [str(path.parent / near) for near in nearest(path.name, siblings)]
+    return [str(path.parent / near) for near in nearest(path.name, siblings)]
 
 
 def _require_model_folder(folder: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
 from ..core.settings import Settings, Unfit, left_out
+from .aliases import ALIASES
 from .hubs import HubName
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -69,7 +71,7 @@ class ModelSettings(Settings):
     def _refuse_an_empty_name(cls, name: str) -> str:
         if not name.strip():
             raise Unfit("the name is empty", remedy="model.name=smollm2-135m")
-        return name
+        return name.lower() if name.lower() in ALIASES and not Path(name).exists() else name
 
     @model_validator(mode="after")
     def _refuse_what_needs_four_bits(self) -> ModelSettings:

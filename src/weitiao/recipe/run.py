@@ -117,7 +117,7 @@ def _results(events: list[Event]) -> list[str]:
     before, after = (finished["held_out"].get(when) for when in ("before", "after"))
     if before and after:
         said.append(f"held-out loss {number(before['loss'])} -> {number(after['loss'])}")
-    return said
+    return [*said, *[event["kind"] for event in events if event["event"] == "verdict"][-1:]]
 
 
 def open_run(root: str | Path) -> Run:

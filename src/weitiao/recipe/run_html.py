@@ -12,6 +12,7 @@ from ..core.visible import visible
 from ..evaluation.answers import CUT_MARK, marked
 from ..evaluation.curve import curve_svg, held_out_points
 from ..evaluation.report import ENGLISH
+from ..evaluation.verdict import lines as verdict_lines
 from .progress import number
 from .told import chosen_of, cost_text, perplexity
 
@@ -21,7 +22,7 @@ CELL = 'style="text-align: left; vertical-align: top; white-space: pre-wrap; ove
 def run_html(title: str, events: Sequence[Event]) -> str:
     """Return a run as HTML, from its events; `title` is its line of text."""
     last = {event["event"]: event for event in events}  # of each kind the last: a resumed run tells again
-    parts = [f"<p><code>{_text(title)}</code></p>", _facts(last), _scores(last)]
+    parts = [f"<p><code>{_text(title)}</code></p>", _verdict(last), _facts(last), _scores(last)]
     losses = [(step["step"], step["loss"]) for step in steps_that_count(iter(events))]
     numbers = [(step, loss) for step, loss in losses if isinstance(loss, float | int)]
     if numbers:
@@ -32,12 +33,19 @@ def run_html(title: str, events: Sequence[Event]) -> str:
     return "\n".join(part for part in parts if part)
 
 
+def _verdict(last: Mapping[str, Event]) -> str:
+    if "verdict" not in last:
+        return ""
+    said = "".join(f"<li>{_text(line)}</li>" for line in verdict_lines(last["verdict"]))
+    return f"<p><b>{_text(last['verdict']['kind'])}</b></p><ul>{said}</ul>"
+
+
 def _facts(last: Mapping[str, Event]) -> str:
     rows = (
         [[label.en, said.en] for label, said in chosen_of(last["chosen"]).rows()] if "chosen" in last else []
     )
     if "finished" in last:
-        rows.append(["done", cost_text(last["finished"])])
+        rows.append(["finished", cost_text(last["finished"])])
     return _table([], rows) if rows else ""
 
 

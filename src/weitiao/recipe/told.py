@@ -10,6 +10,7 @@ from ..core.events import Event, Listener
 from ..core.units import readable_bytes, readable_seconds, significant
 from ..core.visible import visible
 from ..evaluation.chosen import Chosen
+from ..evaluation.verdict import lines as verdict_lines
 from .progress import Steps, number
 
 
@@ -86,9 +87,10 @@ LINES: Mapping[str, Callable[[Event], list[str]]] = {
     "resumed": lambda event: [f"going on from step {event['step']}"],
     "before": before_lines,
     "evaluated": evaluated_lines,
-    "finished": lambda event: [f"done {cost_text(event)}: {event['out']}"],
+    "verdict": lambda event: [f"verdict: {event['kind']}", *verdict_lines(event)],
+    "finished": lambda event: [f"finished {cost_text(event)}: {event['out']}"],
 }
-ENDS_STAGE = ("data", "chosen", "finished")
+ENDS_STAGE = ("data", "chosen", "verdict", "finished")
 """Events that end what went on; the others may come while the steps' bar moves."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any, ClassVar
@@ -92,6 +92,10 @@ class Format(ABC):
     def claims_rows(self, sample: Sequence[Row]) -> bool:
         """Whether what stands in the columns is what this format reads; asked only where the columns fit."""
         return True
+
+    def as_answers(self, columns: Collection[str]) -> str:
+        """Return what to type so that rows with these columns are questions with answers; "" where nothing does."""
+        return ""
 
     def reason(self, claimed: Iterable[str]) -> str:
         """Say by what it claims data, in a few words."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 from ..conversation import Row
@@ -43,6 +43,11 @@ class LabelledText(Format):
         return any(
             _is_label(value) or (isinstance(value, list) and all(map(_is_label, value))) for value in values
         )
+
+    def as_answers(self, columns: Collection[str]) -> str:
+        """Return the words that make the text a question and the label its answer; a pair of texts has none."""
+        text, label = (next((name for name in names if name in columns), "") for names in (TEXTS, LABELS))
+        return f"data.columns.instruction={text} data.columns.output={label}" if text and label else ""
 
     def read(self, row: Row) -> Labelled:
         """Turn a row into its text or texts and labels; raises RowError."""
