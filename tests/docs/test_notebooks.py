@@ -54,7 +54,7 @@ def test_there_is_one_in_each_language_with_the_same_code() -> None:
 def test_every_cell_runs_and_shows_what_it_should(path: Path, ran: list[Any]) -> None:
     training = next(cell for cell in ran if "weitiao.train(" in cell.source)
     (bar,) = training.outputs  # one output, drawn again and again: no third party's bar, no warning beside it
-    assert "method" in shown_by(training, "text/plain") and "done in" in shown_by(training, "text/plain")
+    assert "method" in shown_by(training, "text/plain") and "finished in" in shown_by(training, "text/plain")
     assert "<progress" not in bar["data"]["text/html"], "the bar is gone when the run is done"
     run = next(cell for cell in ran if cell.source == "run")
     assert "<svg" in shown_by(run, "text/html") and "Xiaowei" in shown_by(run, "text/html")
