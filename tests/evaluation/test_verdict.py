@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 
@@ -67,6 +68,29 @@ def test_few_rows_are_cautioned_about() -> None:
 
 def test_rows_that_an_old_run_did_not_keep_give_no_interval() -> None:
     assert paired_interval(HeldOut(4.0), held_out(1.0, 2.0, 3.0)) is None
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("rows", [1, 2, 12])
+@pytest.mark.parametrize("answers", [CHANGED, UNCHANGED, []])
+def test_a_loss_that_is_not_finite_got_worse(loss: float, rows: int, answers: list[Answer]) -> None:
+    """However many rows are held out, and whatever the answers are; one row is enough to spoil the loss."""
+    before, after = moved(-1.0, rows)
+    spoilt = HeldOut(loss, ((loss, 10.0), *after.rows[1:]))
+    verdict = judge(before, spoilt, answers, SEEN)
+    assert verdict.kind == "got worse" and verdict.change is None
+    assert str(loss) in verdict.because.en and "not a finite number" in verdict.because.en
+    assert [advice.word for advice in verdict.advice] == ["train.lr=0.0001"]
+    shown = lines(verdict.as_fields())
+    assert "interval" not in " ".join(shown) and "+nan" not in " ".join(shown)
+
+
+def test_a_look_that_failed_is_not_said_to_lack_rows() -> None:
+    look = moved(-1.0)[0]
+    for before, after, when in ((look, None, "after"), (None, look, "before")):
+        verdict = judge(before, after, CHANGED, SEEN)
+        assert verdict.kind == "not measured"
+        assert verdict.because.en == f"the held-out loss {when} training could not be measured"
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ FEW_ROWS = 10
 """Below, the interval is wide, and the run says what the number cannot tell."""
 SAME_FIT = 0.05
 """The share of its loss by which training must have got below its beginning to have fitted its rows at all."""
+DIVERGED_DIVISOR = 10
+"""By how much the rate is lowered after a run whose loss is no longer finite."""
 
 KINDS: dict[Kind, str] = {
     "learnt": "学到了",
@@ -98,11 +100,11 @@ class Verdict:
 
 def paired_interval(before: HeldOut, after: HeldOut) -> Interval | None:
     """Return the change of the held-out loss with its 95 % interval over the rows; None for fewer than three rows, and
-    where the rows of one look are not known."""
+    where the rows of one look are not known or a loss is not finite."""
     if len(before.rows) != len(after.rows):
         return None
     pairs = [(b, a, weight) for (b, weight), (a, _) in zip(before.rows, after.rows, strict=True) if weight]
-    if len(pairs) < LEAST_ROWS:
+    if len(pairs) < LEAST_ROWS or not all(math.isfinite(b) and math.isfinite(a) for b, a, _ in pairs):
         return None
     total = math.fsum(weight for *_, weight in pairs)
     change = math.fsum(a - b for b, a, _ in pairs) / total
@@ -139,7 +141,14 @@ def judge(
     changed = sum(answer.before != answer.after for answer in answers)
     rows = len(after.rows) if after else 0
     interval = paired_interval(before, after) if before and after else None
-    kind, because = _kind(interval, rows, changed, len(answers))
+    diverged = after is not None and not math.isfinite(after.loss)
+    if after is not None and diverged:
+        kind, because = _diverged(after.loss)
+    elif (before is None) != (after is None):
+        kind, because = _unmeasured(after is None)
+    else:
+        kind, because = _kind(interval, rows, changed, len(answers))
+    advice = _slower(training) if diverged else _advice(kind, training, rows)
     return Verdict(
         kind=kind,
         because=because,
@@ -150,7 +159,23 @@ def judge(
         general=(panel.still_right, panel.right_before) if panel and panel.right_before else None,
         lost=tuple(change.question for change in panel.lost) if panel else (),
         cautions=tuple(_cautions(rows, interval)),
-        advice=(*_advice(kind, training, rows), *_forgot(panel, training)),
+        advice=(*advice, *([] if diverged else _forgot(panel, training))),
+    )
+
+
+def _diverged(loss: float) -> tuple[Kind, Said]:
+    """Return the word for a loss that is NaN or inf, and what it follows from."""
+    return "got worse", Said(
+        f"the held-out loss after training is {loss}, which is not a finite number: training diverged",
+        f"训练后的留出损失是 {loss}，不是有限的数：训练发散了",
+    )
+
+
+def _unmeasured(after: bool) -> tuple[Kind, Said]:
+    """Return the word for a run one of whose two looks is missing, and what it follows from."""
+    when, when_zh = ("after", "训练后") if after else ("before", "训练前")
+    return "not measured", Said(
+        f"the held-out loss {when} training could not be measured", f"{when_zh}的留出损失没有测出来"
     )
 
 
@@ -217,6 +242,14 @@ def _advice(kind: Kind, training: TrainingSeen, rows: int) -> Iterator[Advice]:
         )
     elif training.best_is_last and rows:
         yield Advice(longer, Said("the loss was still falling at the end", "结束时损失还在下降"))
+
+
+def _slower(training: TrainingSeen) -> Iterator[Advice]:
+    """Say what keeps the next run finite: a tenth of the rate."""
+    yield Advice(
+        f"train.lr={training.lr / DIVERGED_DIVISOR:.2g}",
+        Said("a lower rate, at which the loss stays finite", "更低的学习率，让损失保持有限"),
+    )
 
 
 def _forgot(panel: PanelScore | None, training: TrainingSeen) -> Iterator[Advice]:
