@@ -20,6 +20,7 @@ from ..core.version import VERSION
 from ..engine.forward import base_of
 from ..engine.loop import Progress
 from ..engine.monitor import peak_memory_bytes
+from ..engine.signals import signals_wait
 from ..evaluation.card import write_card
 from ..evaluation.chosen import Chosen
 from ..evaluation.curve import held_out_points
@@ -91,6 +92,8 @@ class Outcome:
         try:
             yield
         except (KeyboardInterrupt, Terminated) as stop:
+            if self.folder.report.is_file():  # all is written: whoever holds the folder says so
+                raise
             kind = Terminated if isinstance(stop, Terminated) else Interrupted
             what = "the run was stopped before its report was written; what it trained is saved"
             remedy = f"weitiao train --resume {self.folder.root}"
@@ -101,7 +104,8 @@ class Outcome:
         facts = self._facts()
         verdict = self._judged(facts)
         facts = replace(facts, verdict=verdict)
-        with saving(self.folder.root, self.progress.step):
+        # A run that has told that it finished has its report, whenever Ctrl-C comes.
+        with signals_wait(), saving(self.folder.root, self.progress.step):
             write_card(self.result, facts)
             self.log.emit("verdict", **verdict.as_fields())
             self.log.emit(
