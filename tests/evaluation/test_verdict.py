@@ -151,9 +151,11 @@ def test_no_rate_advised_is_beyond_ten_times_the_methods_own(seen: TrainingSeen,
                 assert times <= 3 or float(value) < seen.lr, "far above the method's rate, lower is advised"
 
 
-def test_nothing_learnt_at_a_far_too_high_rate_is_told_the_methods_own() -> None:
-    advice = judge(*moved(0.0), CHANGED, replace(NOT_FITTED, lr=3.0)).advice
+@pytest.mark.parametrize(("lr", "side"), [(3.0, "far above it"), (1e-6, "far below it")])
+def test_nothing_learnt_at_a_rate_far_from_the_methods_own_is_told_that(lr: float, side: str) -> None:
+    advice = judge(*moved(0.0), CHANGED, replace(NOT_FITTED, lr=lr)).advice
     assert [one.word for one in advice] == ["train.lr=0.001", "train.epochs=6"]
+    assert side in advice[0].why.en
 
 
 def test_where_no_word_helps_none_is_given() -> None:

@@ -283,8 +283,10 @@ def _is_too_high(lr: float, training: TrainingSeen) -> bool:
 
 
 def _other_rate(training: TrainingSeen) -> Iterator[Advice]:
-    """Say at which rate rows are learnt that were not: a higher one, unless that would be beyond all sense."""
-    if not _is_too_high(training.lr * RATE_FACTOR, training):
+    """Say at which rate rows are learnt that were not: a higher one, or the method's own where this one is
+    far from it."""
+    too_low = training.lr * HIGHEST_RATE < training.suggested_lr
+    if not too_low and not _is_too_high(training.lr * RATE_FACTOR, training):
         why = Said("the rows trained on were not learnt either", "训练用的数据本身也没有学到")
         yield Advice(_rate(training.lr * RATE_FACTOR), why)
     else:
@@ -292,13 +294,12 @@ def _other_rate(training: TrainingSeen) -> Iterator[Advice]:
 
 
 def _suggested_rate(training: TrainingSeen) -> Advice:
-    return Advice(
-        _rate(training.suggested_lr),
-        Said(
-            "the method's own rate for this model: yours is far above it",
-            "该方法在此模型上的建议值，远低于你的设置",
-        ),
+    side, zh = ("above it", "远高于它") if training.lr > training.suggested_lr else ("below it", "远低于它")
+    why = Said(
+        f"the method's own rate for this model: yours is far {side}",
+        f"该方法在此模型上的建议值，你的设置{zh}",
     )
+    return Advice(_rate(training.suggested_lr), why)
 
 
 def _slower(training: TrainingSeen, divisor: float, why: Said) -> Iterator[Advice]:
