@@ -176,3 +176,21 @@ def test_an_optimizer_state_that_is_not_finite_is_not_saved(tmp_path: Path) -> N
     with pytest.raises(NotFiniteError, match="exp_avg"):
         training.save()
     assert all_finite(tmp_path)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_a_look_that_is_not_finite_is_never_the_best(bad: float, at: int, tmp_path: Path) -> None:
+    """The state of the lowest finite look is the result, wherever the other look came."""
+    looks, seen = [3.0, 2.0], []
+    looks.insert(at, bad)
+    training = make_training(tmp_path, EXAMPLES, steps=3, batch_size=4, lr=1e-2, eval_every=1)
+
+    def look(_: object) -> float:
+        seen.append(weights_of(training))
+        return looks[len(seen) - 1]
+
+    training.held_out_loss = look
+    training.run()
+    assert training.result_loss == 2.0
+    assert equal(weights_of(training), seen[looks.index(2.0)])

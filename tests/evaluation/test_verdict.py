@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 
@@ -21,7 +22,17 @@ from weitiao.evaluation.verdict import (
     t_quantile,
 )
 
-SEEN = TrainingSeen(lr=1e-3, epochs=3, first_loss=4.0, last_loss=2.0, best_is_last=False)
+SEEN = TrainingSeen(
+    lr=1e-3,
+    suggested_lr=1e-3,
+    first_loss=4.0,
+    last_loss=2.0,
+    best_is_last=False,
+    longer="train.epochs=6",
+    more_held_out="data.held_out=10",
+)
+NOT_FITTED = replace(SEEN, last_loss=3.9)
+STILL_FALLING = replace(SEEN, best_is_last=True)
 CHANGED = [Answer("q", "", "old", "new"), Answer("r", "", "same", "same")]
 UNCHANGED = [Answer("q", "", "same", "same")]
 
@@ -69,6 +80,29 @@ def test_rows_that_an_old_run_did_not_keep_give_no_interval() -> None:
     assert paired_interval(HeldOut(4.0), held_out(1.0, 2.0, 3.0)) is None
 
 
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("rows", [1, 2, 12])
+@pytest.mark.parametrize("answers", [CHANGED, UNCHANGED, []])
+def test_a_loss_that_is_not_finite_got_worse(loss: float, rows: int, answers: list[Answer]) -> None:
+    """However many rows are held out, and whatever the answers are; one row is enough to spoil the loss."""
+    before, after = moved(-1.0, rows)
+    spoilt = HeldOut(loss, ((loss, 10.0), *after.rows[1:]))
+    verdict = judge(before, spoilt, answers, SEEN)
+    assert verdict.kind == "got worse" and verdict.change is None
+    assert str(loss) in verdict.because.en and "not a finite number" in verdict.because.en
+    assert [advice.word for advice in verdict.advice] == ["train.lr=0.0001"]
+    shown = lines(verdict.as_fields())
+    assert "interval" not in " ".join(shown) and "+nan" not in " ".join(shown)
+
+
+def test_a_look_that_failed_is_not_said_to_lack_rows() -> None:
+    look = moved(-1.0)[0]
+    for before, after, when in ((look, None, "after"), (None, look, "before")):
+        verdict = judge(before, after, CHANGED, SEEN)
+        assert verdict.kind == "not measured"
+        assert verdict.because.en == f"the held-out loss {when} training could not be measured"
+
+
 @pytest.mark.parametrize(
     ("freedom", "expected"), [(2, 4.3027), (3, 3.1824), (4, 2.7764), (9, 2.2622), (29, 2.0452), (199, 1.9720)]
 )
@@ -95,12 +129,58 @@ def test_equal_models_are_told_apart_in_about_one_of_twenty(rows: int) -> None:
     ("seen", "words"),
     [
         (SEEN, ["train.lr=0.00033"]),  # fitted its rows, and nothing carried over
-        (TrainingSeen(1e-3, 3, 4.0, 3.9, True), ["train.lr=0.003", "train.epochs=6"]),
-        (TrainingSeen(1e-3, 3, 4.0, 2.0, True), ["train.epochs=6", "train.lr=0.003"]),
+        (NOT_FITTED, ["train.lr=0.003", "train.epochs=6"]),
+        (STILL_FALLING, ["train.epochs=6", "train.lr=0.003"]),
     ],
 )
 def test_what_to_type_next_follows_from_how_the_training_went(seen: TrainingSeen, words: list[str]) -> None:
     assert [advice.word for advice in judge(*moved(0.0), CHANGED, seen).advice] == words
+
+
+@pytest.mark.parametrize("seen", [SEEN, NOT_FITTED, STILL_FALLING], ids=["fitted", "not fitted", "falling"])
+@pytest.mark.parametrize("times", [0.1, 1, 3, 5, 20, 1e4, 1e33])
+def test_no_rate_advised_is_beyond_ten_times_the_methods_own(seen: TrainingSeen, times: float) -> None:
+    seen = replace(seen, lr=times * seen.suggested_lr)
+    for by, diverged in ((-1.0, False), (0.0, False), (0.5, False), (0.0, True)):
+        before, after = moved(by)
+        after = HeldOut(math.nan, after.rows) if diverged else after
+        for advice in judge(before, after, CHANGED, seen).advice:
+            name, _, value = advice.word.partition("=")
+            if name == "train.lr":
+                assert float(value) <= 10 * seen.suggested_lr
+                assert times <= 3 or float(value) < seen.lr, "far above the method's rate, lower is advised"
+
+
+@pytest.mark.parametrize(("lr", "side"), [(3.0, "far above it"), (1e-6, "far below it")])
+def test_nothing_learnt_at_a_rate_far_from_the_methods_own_is_told_that(lr: float, side: str) -> None:
+    advice = judge(*moved(0.0), CHANGED, replace(NOT_FITTED, lr=lr)).advice
+    assert [one.word for one in advice] == ["train.lr=0.001", "train.epochs=6"]
+    assert side in advice[0].why.en
+
+
+def test_where_no_word_helps_none_is_given() -> None:
+    for seen, expected in (
+        (replace(SEEN, more_held_out=""), "more rows of data"),
+        (replace(SEEN, more_held_out="", held_out_file=True), "held-out file"),
+    ):
+        verdict = judge(None, None, CHANGED, seen)
+        assert [one.word for one in verdict.advice] == [""]
+        assert expected in lines(verdict.as_fields())[-1]
+        assert "try" not in lines(verdict.as_fields())[-1]
+
+
+def test_a_persons_own_early_stopping_is_named() -> None:
+    own = {"longer": "train.early_stopping_patience=4", "stopped_by": "train.early_stopping_patience"}
+    for seen in (SEEN, NOT_FITTED, STILL_FALLING):
+        advice = judge(*moved(0.0), CHANGED, replace(seen, **own)).advice
+        named = [one for one in advice if one.word == own["longer"]]
+        assert [one.why.en for one in named] == ["train.early_stopping_patience ended the run early"]
+
+
+def test_general_questions_are_lost_where_all_general_rows_are_in() -> None:
+    score = PanelScore(12, 9, 8, (PanelChange("?", "5", "Xiaowei"),), ())
+    advice = judge(*moved(-1.0), CHANGED, replace(SEEN, more_replay=""), score).advice
+    assert [one.word for one in advice] == ["train.lr=0.00033"]
 
 
 def test_a_run_that_got_worse_is_told_to_go_slower() -> None:
@@ -111,7 +191,7 @@ def test_general_questions_that_are_lost_are_named_with_what_holds_them_back() -
     score = PanelScore(12, 9, 8, (PanelChange("What is 2 + 3?", "5", "Xiaowei"),), ())
     verdict = judge(*moved(-1.0), CHANGED, SEEN, score)
     assert verdict.advice[-1].word == "data.replay=on"
-    more = replace(SEEN, more_replay="48")
+    more = replace(SEEN, more_replay="data.replay=48")
     assert judge(*moved(-1.0), CHANGED, more, score).advice[-1].word == "data.replay=48"
     assert any("8 of 9" in line and "What is 2 + 3?" in line for line in lines(verdict.as_fields()))
     assert not judge(*moved(-1.0), CHANGED, SEEN, PanelScore(12, 9, 9, (), ())).advice
@@ -121,7 +201,13 @@ def every_verdict() -> list[Verdict]:
     looks = [moved(by, rows) for by in (-1.0, 0.0, 0.5) for rows in (1, 5, 12)]
     score = PanelScore(12, 9, 8, (PanelChange("?", "5", "Xiaowei"),), ())
     panels = (None, score)
-    every = [(*look, answers, SEEN) for look in looks for answers in (CHANGED, UNCHANGED, [])]
+    own = replace(NOT_FITTED, stopped_by="train.early_stopping_patience", lr=1.0)
+    none = replace(SEEN, more_held_out="", more_replay="")
+    seens = (SEEN, NOT_FITTED, STILL_FALLING, own, none, replace(none, held_out_file=True))
+    looks += [(look[0], HeldOut(math.nan, look[1].rows)) for look in looks[:1]]
+    every = [
+        (*look, answers, seen) for look in looks for answers in (CHANGED, UNCHANGED, []) for seen in seens
+    ]
     return [judge(*each, panel) for each in every for panel in panels]
 
 

@@ -89,6 +89,54 @@ def test_while_the_answers_are_asked_for(
     assert (run / "report.md").is_file()
 
 
+STOPPED_AT_THE_END = """
+import os, signal, sys
+from weitiao import cli
+from weitiao.cli import _console
+from weitiao.core.events import EventLog
+
+moment, number = sys.argv.pop(), getattr(signal, sys.argv.pop())
+
+def stop():
+    os.kill(os.getpid(), number)
+
+class Stopping(_console.RunConsole):
+    def __call__(self, event):
+        super().__call__(event)
+        if event["event"] == moment:
+            stop()
+
+class Log(EventLog):
+    def close(self):
+        super().close()
+        if moment == "closed":
+            stop()
+
+_console.RunConsole = Stopping
+import weitiao.recipe.train as train
+train.EventLog = Log
+cli.main()
+"""
+"""The command line, sent a signal at an event or when the events' file is closed."""
+
+
+@pytest.mark.parametrize("moment", ["verdict", "finished", "closed"])
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_when_everything_is_written(
+    moment: str, name: str, code: int, recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    words = [sys.executable, "-c", STOPPED_AT_THE_END, "train", str(tmp_path / "run.yaml"), name, moment]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=240)
+    assert done.returncode == code, done.stderr
+    said = {"SIGINT": "Ctrl-C", "SIGTERM": "SIGTERM"}[name]
+    assert f"{said} came when the run had finished: everything is written" in done.stderr
+    assert "--resume" not in done.stderr and "weitiao chat" in done.stderr
+    run = Path(recipe["out"])
+    assert all((run / path).is_file() for path in ("report.md", "report.zh.md", "loss.svg"))
+    assert '"event": "finished"' in (run / "events.jsonl").read_text(encoding="utf-8")
+
+
 def test_it_unwinds_past_what_catches_errors_and_the_default_comes_back() -> None:
     cleaned_up = []
     with pytest.raises(Stopped) as caught, sigterm_as_ctrl_c():

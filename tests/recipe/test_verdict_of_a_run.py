@@ -61,6 +61,14 @@ def test_general_questions_are_asked_only_where_anything_is(asked: dict[str, Any
     assert answers("without questions", question_count=0) is None
 
 
+def test_a_run_whose_loss_is_not_finite_got_worse(asked: dict[str, Any]) -> None:
+    asked["data"] = {**asked["data"], "held_out": 4}
+    run = train(parse_recipe({**asked, "train": {"steps": 1, "lr": 1e30, "warmup_steps": 0}}))
+    assert run.verdict == "got worse"
+    report = run.folder.report.read_text(encoding="utf-8")
+    assert "not a finite number" in report and "+nan" not in report
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_terminal_ends_with_the_word_and_never_with_done(kind: str) -> None:
     console = Console(width=80, record=True, force_terminal=False)

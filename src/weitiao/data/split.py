@@ -52,6 +52,17 @@ def rows_held_out(held_out: float | str, rows: int) -> int:
     return int(held_out) if held_out >= 1 else min(MOST_BY_SHARE, int(held_out * rows + 1e-9))
 
 
+def rows_to_spare(keys_R16: NDArray[np.uint8], usable_R: NDArray[np.bool_], least: int) -> int:
+    """Return how many rows may be held out, 10 at most; 0 where fewer than twice `least` are there.
+
+    A quarter is taken, at least `least`. Equal rows count once, as they are held out together.
+    """
+    different = len(np.unique(keys_R16[usable_R], axis=0)) if usable_R.any() else 0
+    if different < 2 * least:
+        return 0
+    return min(LEAST_ROWS, max(least, int(MOST_OF_FEW * different)))
+
+
 def _seeded(key: bytes, seed: int) -> bytes:
     return hashlib.blake2b(key, key=str(seed).encode(), digest_size=KEY_BYTES).digest()
 

@@ -169,7 +169,8 @@ class Training:
 
     def _compare_with_best(self, loss: float) -> None:
         best = math.inf if self.progress.best_loss is None else self.progress.best_loss
-        if not loss < best - self.settings.early_stopping_min_delta:  # a loss that is NaN is no gain either
+        # NaN and inf, -inf too, are never the best: the last finite state before them is.
+        if not (math.isfinite(loss) and loss < best - self.settings.early_stopping_min_delta):
             self.progress.looks_without_gain += 1
             return
         self.progress.best_loss, self.progress.best_step = loss, self.progress.step

@@ -62,8 +62,9 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
 
 
 @contextmanager
-def watch_signals() -> Iterator[StopRequest]:
-    """Note the first SIGINT or SIGTERM within the context, and say so; a second one acts as if nobody watched."""
+def watch_signals(answer: bytes = FINISHING) -> Iterator[StopRequest]:
+    """Note the first SIGINT or SIGTERM within the context and write `answer` to stderr; a second one acts as if nobody
+    watched."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield request
@@ -75,7 +76,7 @@ def watch_signals() -> Iterator[StopRequest]:
         for watched, handler in before.items():
             signal.signal(watched, handler)
         with suppress(OSError):  # nobody reads it
-            os.write(STDERR, FINISHING)  # sys.stderr may be in the middle of a write of its own
+            os.write(STDERR, answer)  # sys.stderr may be in the middle of a write of its own
 
     for number in WATCHED:
         signal.signal(number, note)
@@ -84,3 +85,13 @@ def watch_signals() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def signals_wait() -> Iterator[None]:
+    """Within the context, which lasts a moment, the first SIGINT or SIGTERM waits for its end; a second one acts at
+    once."""
+    with watch_signals(b"") as request:
+        yield
+    if request.number is not None:
+        signal.raise_signal(request.number)

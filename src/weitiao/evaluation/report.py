@@ -151,11 +151,11 @@ CHINESE = Words(
 
 
 def write_report(folder: Path, facts: ReportFacts) -> None:
-    """Write report.md, report.zh.md and loss.svg into a run's folder, each atomically; raises OSError."""
+    """Write loss.svg, report.zh.md and, last, report.md into a run's folder, each atomically; raises OSError."""
     run = RunFolder(folder)
     write_atomic(folder / CURVE_FILE, curve_svg(facts.losses, facts.held_out_losses, ENGLISH.curve_labels))
-    write_atomic(run.report, report(facts, ENGLISH), PRIVATE_FILE)
     write_atomic(run.report_zh, report(facts, CHINESE), PRIVATE_FILE)
+    write_atomic(run.report, report(facts, ENGLISH), PRIVATE_FILE)  # the last: with it, the run has finished
 
 
 def report(facts: ReportFacts, words: Words = ENGLISH) -> str:

@@ -29,6 +29,12 @@ FEW_ROWS = 10
 """Below, the interval is wide, and the run says what the number cannot tell."""
 SAME_FIT = 0.05
 """The share of its loss by which training must have got below its beginning to have fitted its rows at all."""
+RATE_FACTOR = 3
+"""By how much a rate is raised or lowered."""
+HIGHEST_RATE = 10
+"""How many times the method's own rate an advised rate may be at most."""
+DIVERGED_DIVISOR = 10
+"""By how much the rate is lowered after a run whose loss is no longer finite."""
 
 KINDS: dict[Kind, str] = {
     "learnt": "学到了",
@@ -49,18 +55,26 @@ class Interval:
 
 @dataclass(frozen=True)
 class TrainingSeen:
-    """What the training itself showed, and the settings that the advice starts from."""
+    """What the training itself showed, and the words that the advice is made of."""
 
     lr: float
-    epochs: float
-    """Passes over the data that were made."""
+    suggested_lr: float
+    """The method's rate for a model of this width."""
     first_loss: float
     last_loss: float
     """The training loss of the first and of the last steps, in nats a token."""
     best_is_last: bool
     """Whether the held-out loss was lowest at the last look: more steps may help."""
-    more_replay: str = "on"
-    """What data.replay would be with more general rows than there were."""
+    longer: str
+    """What to type for a longer run: the setting that ended this one, with another value."""
+    stopped_by: str = ""
+    """The early stopping setting that ended the run, where the person has set it."""
+    more_held_out: str = ""
+    """What to type for enough held-out rows; empty where no word gives them."""
+    held_out_file: bool = False
+    """Whether the held-out rows have a file of their own."""
+    more_replay: str = "data.replay=on"
+    """What to type for more general rows than there were; empty where there are no more."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,7 @@ class Advice:
     """What to type in the next run, and why."""
 
     word: str
+    """Empty where no setting helps, and `why` says what does."""
     why: Said
 
 
@@ -98,11 +113,11 @@ class Verdict:
 
 def paired_interval(before: HeldOut, after: HeldOut) -> Interval | None:
     """Return the change of the held-out loss with its 95 % interval over the rows; None for fewer than three rows, and
-    where the rows of one look are not known."""
+    where the rows of one look are not known or a loss is not finite."""
     if len(before.rows) != len(after.rows):
         return None
     pairs = [(b, a, weight) for (b, weight), (a, _) in zip(before.rows, after.rows, strict=True) if weight]
-    if len(pairs) < LEAST_ROWS:
+    if len(pairs) < LEAST_ROWS or not all(math.isfinite(b) and math.isfinite(a) for b, a, _ in pairs):
         return None
     total = math.fsum(weight for *_, weight in pairs)
     change = math.fsum(a - b for b, a, _ in pairs) / total
@@ -139,7 +154,17 @@ def judge(
     changed = sum(answer.before != answer.after for answer in answers)
     rows = len(after.rows) if after else 0
     interval = paired_interval(before, after) if before and after else None
-    kind, because = _kind(interval, rows, changed, len(answers))
+    advice: Iterator[Advice] = iter(())
+    if after is not None and not math.isfinite(after.loss):
+        kind, because = _diverged(after.loss)
+        advice = _slower(
+            training, DIVERGED_DIVISOR, Said("a rate at which the loss stays finite", "让损失保持有限")
+        )
+    elif (before is None) != (after is None):
+        kind, because = _unmeasured(after is None)
+    else:
+        kind, because = _kind(interval, rows, changed, len(answers))
+        advice = _advice(kind, training, rows)
     return Verdict(
         kind=kind,
         because=because,
@@ -150,7 +175,23 @@ def judge(
         general=(panel.still_right, panel.right_before) if panel and panel.right_before else None,
         lost=tuple(change.question for change in panel.lost) if panel else (),
         cautions=tuple(_cautions(rows, interval)),
-        advice=(*_advice(kind, training, rows), *_forgot(panel, training)),
+        advice=_each_once([*advice, *_forgot(panel, training)]),
+    )
+
+
+def _diverged(loss: float) -> tuple[Kind, Said]:
+    """Return the word for a loss that is NaN or inf, and what it follows from."""
+    return "got worse", Said(
+        f"the held-out loss after training is {loss}, which is not a finite number: training diverged",
+        f"训练后的留出损失是 {loss}，不是有限的数：训练发散了",
+    )
+
+
+def _unmeasured(after: bool) -> tuple[Kind, Said]:
+    """Return the word for a run one of whose two looks is missing, and what it follows from."""
+    when, when_zh = ("after", "训练后") if after else ("before", "训练前")
+    return "not measured", Said(
+        f"the held-out loss {when} training could not be measured", f"{when_zh}的留出损失没有测出来"
     )
 
 
@@ -193,37 +234,117 @@ def _cautions(rows: int, interval: Interval | None) -> Iterator[Said]:
 
 def _advice(kind: Kind, training: TrainingSeen, rows: int) -> Iterator[Advice]:
     """Say what to type next, the likeliest remedy first."""
-    higher, lower = f"train.lr={training.lr * 3:.2g}", f"train.lr={training.lr / 3:.2g}"
-    longer = f"train.epochs={max(2, round(training.epochs * 2))}"
-    fitted = training.last_loss < training.first_loss * (1 - SAME_FIT)
     if kind == "not measured":
-        yield Advice("data.held_out=10", Said("measures on ten rows", "用十条数据来衡量"))
+        yield _more_held_out(training)
     elif kind == "got worse":
-        yield Advice(lower, Said("smaller steps", "用更小的步子"))
-    elif kind == "hardly changed" and not fitted:
-        yield Advice(higher, Said("the rows trained on were not learnt either", "训练用的数据本身也没有学到"))
-        yield Advice(longer, Said("more steps", "训练更久"))
-    elif kind == "hardly changed" and training.best_is_last:
-        yield Advice(longer, Said("the loss was still falling", "损失还在下降"))
-        yield Advice(higher, Said("larger steps", "用更大的步子"))
+        yield from _slower(training, RATE_FACTOR, Said("smaller steps", "用更小的步子"))
     elif kind == "hardly changed":
-        yield Advice(
-            lower,
-            Said(
-                "the rows trained on were learnt, and nothing that carries over to others: "
-                "slower steps, or more and more varied rows",
-                "学会了训练数据，却没有推广到其他数据：放慢步子，或者增加更多样的数据",
-            ),
-        )
+        yield from _learn_more(training)
     elif training.best_is_last and rows:
-        yield Advice(longer, Said("the loss was still falling at the end", "结束时损失还在下降"))
+        yield _longer(training, Said("the loss was still falling at the end", "结束时损失还在下降"))
+
+
+def _learn_more(training: TrainingSeen) -> Iterator[Advice]:
+    """Say what makes a run that hardly changed anything learn more."""
+    fitted = training.last_loss < training.first_loss * (1 - SAME_FIT)
+    if not fitted:
+        yield from _other_rate(training)
+        yield _longer(training, Said("more steps", "训练更久"))
+    elif training.best_is_last:
+        yield _longer(training, Said("the loss was still falling", "损失还在下降"))
+        if not _is_too_high(training.lr * RATE_FACTOR, training):
+            yield Advice(_rate(training.lr * RATE_FACTOR), Said("larger steps", "用更大的步子"))
+    else:
+        why = Said(
+            "the rows trained on were learnt, and nothing that carries over to others: "
+            "slower steps, or more and more varied rows",
+            "学会了训练数据，却没有推广到其他数据：放慢步子，或者增加更多样的数据",
+        )
+        yield from _slower(training, RATE_FACTOR, why)
+        if training.stopped_by:
+            yield _longer(training, Said("more steps", "训练更久"))
+
+
+def _longer(training: TrainingSeen, why: Said) -> Advice:
+    """Return what makes the next run longer; where the person's own early stopping ended this one, that is why."""
+    own = training.stopped_by
+    return Advice(
+        training.longer, Said(f"{own} ended the run early", f"{own} 让训练提前结束") if own else why
+    )
+
+
+def _rate(lr: float) -> str:
+    return f"train.lr={lr:.2g}"
+
+
+def _is_too_high(lr: float, training: TrainingSeen) -> bool:
+    """Return whether a rate is beyond what the method may need on any data."""
+    return lr > HIGHEST_RATE * training.suggested_lr
+
+
+def _other_rate(training: TrainingSeen) -> Iterator[Advice]:
+    """Say at which rate rows are learnt that were not: a higher one, or the method's own where this one is
+    far from it."""
+    too_low = training.lr * HIGHEST_RATE < training.suggested_lr
+    if not too_low and not _is_too_high(training.lr * RATE_FACTOR, training):
+        why = Said("the rows trained on were not learnt either", "训练用的数据本身也没有学到")
+        yield Advice(_rate(training.lr * RATE_FACTOR), why)
+    else:
+        yield _suggested_rate(training)
+
+
+def _suggested_rate(training: TrainingSeen) -> Advice:
+    side, zh = ("above it", "远高于它") if training.lr > training.suggested_lr else ("below it", "远低于它")
+    why = Said(
+        f"the method's own rate for this model: yours is far {side}",
+        f"该方法在此模型上的建议值，你的设置{zh}",
+    )
+    return Advice(_rate(training.suggested_lr), why)
+
+
+def _slower(training: TrainingSeen, divisor: float, why: Said) -> Iterator[Advice]:
+    """Say at which lower rate to try again: the method's own where this one is far above it."""
+    if _is_too_high(training.lr, training):
+        yield _suggested_rate(training)
+    else:
+        yield Advice(_rate(training.lr / divisor), why)
+
+
+def _more_held_out(training: TrainingSeen) -> Advice:
+    """Say how enough rows are held out."""
+    if training.more_held_out:
+        return Advice(
+            training.more_held_out, Said("holds out enough rows to compare", "留出足够的数据来比较")
+        )
+    if training.held_out_file:
+        return Advice(
+            "", Said("more rows in the held-out file: ten or more", "留出文件里要有更多数据：十条以上")
+        )
+    why = Said(
+        "more rows of data: these are too few, or too many of them equal, to spare some for a comparison",
+        "需要更多数据：现有的太少，或者相同的太多，分不出一部分来比较",
+    )
+    return Advice("", why)
 
 
 def _forgot(panel: PanelScore | None, training: TrainingSeen) -> Iterator[Advice]:
     """Say what holds forgetting back, where general questions are no longer answered right."""
-    if panel is not None and panel.lost:
+    if panel is None or not panel.lost:
+        return
+    if training.more_replay:
         why = Said("general rows mixed in, so that less is forgotten", "混入（更多）通用数据，减少遗忘")
-        yield Advice(f"data.replay={training.more_replay}", why)
+        yield Advice(training.more_replay, why)
+    else:
+        why = Said("smaller steps, so that less is forgotten", "用更小的步子，减少遗忘")
+        yield from _slower(training, RATE_FACTOR, why)
+
+
+def _each_once(advice: Sequence[Advice]) -> tuple[Advice, ...]:
+    """Return the advice with one value for each setting: the first."""
+    by_setting: dict[str, Advice] = {}
+    for one in advice:
+        by_setting.setdefault(one.word.partition("=")[0], one)
+    return tuple(by_setting.values())
 
 
 def lines(fields: Mapping[str, Any], chinese: bool = False) -> list[str]:
@@ -260,6 +381,8 @@ def lines(fields: Mapping[str, Any], chinese: bool = False) -> list[str]:
             )
         )
     made += [caution[language] for caution in fields["cautions"]]
-    try_, colon = ("下次试试", "：") if chinese else ("next, try", ": ")
-    made += [f"{try_} {advice['word']}{colon}{advice['why'][language]}" for advice in fields["advice"]]
+    next_, try_, colon = ("下次", "下次试试", "：") if chinese else ("next", "next, try", ": ")
+    for advice in fields["advice"]:
+        begun = f"{try_} {advice['word']}" if advice["word"] else next_
+        made.append(f"{begun}{colon}{advice['why'][language]}")
     return made

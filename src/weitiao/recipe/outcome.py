@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import platform
 import shutil
 from collections.abc import Iterator, Sequence
@@ -18,11 +17,10 @@ from ..core.files import saving, staged_folder, write_json
 from ..core.run_folder import RunFolder
 from ..core.said import Said
 from ..core.version import VERSION
-from ..data.settings import ReplaySettings
 from ..engine.forward import base_of
 from ..engine.loop import Progress
 from ..engine.monitor import peak_memory_bytes
-from ..engine.plan import StepPlan
+from ..engine.signals import signals_wait
 from ..evaluation.card import write_card
 from ..evaluation.chosen import Chosen
 from ..evaluation.curve import held_out_points
@@ -30,14 +28,16 @@ from ..evaluation.facts import ReportFacts, Scores
 from ..evaluation.held_out import HeldOut
 from ..evaluation.report import write_report
 from ..evaluation.trained import TOKENIZER_FOLDER
-from ..evaluation.verdict import TrainingSeen, Verdict, judge
+from ..evaluation.verdict import Verdict, judge
 from ..methods._base import Attached, count_parameters
 from ..methods._bridge import needs_registering
 from ..models.adapter_files import CONFIG
+from ..models.anatomy import width_of
 from ..models.fingerprint import Fingerprint, remember_place, write_fingerprint
 from ..models.load import hub_id_of
 from ..models.resolve import public_name
 from ..models.stops import set_stops
+from .advice import training_seen
 from .before_after import Comparison
 from .recipe import Recipe
 from .run import Run
@@ -92,6 +92,8 @@ class Outcome:
         try:
             yield
         except (KeyboardInterrupt, Terminated) as stop:
+            if self.folder.report.is_file():  # all is written: whoever holds the folder says so
+                raise
             kind = Terminated if isinstance(stop, Terminated) else Interrupted
             what = "the run was stopped before its report was written; what it trained is saved"
             remedy = f"weitiao train --resume {self.folder.root}"
@@ -102,7 +104,8 @@ class Outcome:
         facts = self._facts()
         verdict = self._judged(facts)
         facts = replace(facts, verdict=verdict)
-        with saving(self.folder.root, self.progress.step):
+        # A run that has told that it finished has its report, whenever Ctrl-C comes.
+        with signals_wait(), saving(self.folder.root, self.progress.step):
             write_card(self.result, facts)
             self.log.emit("verdict", **verdict.as_fields())
             self.log.emit(
@@ -122,16 +125,14 @@ class Outcome:
     def _judged(self, facts: ReportFacts) -> Verdict:
         """Return what the run achieved."""
         before, after = self.comparison.before, self.comparison.after
-        plan = StepPlan.of(self.comparison.data.train, self.recipe.train)
-        some = max(1, len(facts.losses) // 10)
-        looks = [loss for _, loss in facts.held_out_losses]
-        seen = TrainingSeen(
-            lr=self.recipe.lr,
-            epochs=plan.epoch_of(max(0, self.progress.step - 1)) + 1,
-            first_loss=_mean(facts.losses[:some]),
-            last_loss=_mean(facts.losses[-some:]),
-            best_is_last=bool(looks) and looks[-1] == min(looks),
-            more_replay=_more_replay(self.recipe.data.replay),
+        width = width_of(base_of(self.attached.model))
+        seen = training_seen(
+            self.recipe,
+            self.comparison.data,
+            self.progress,
+            facts.losses,
+            list(read_events(self.folder.events)),
+            self.recipe.method.lr_for(width),
         )
         old, new = (look.held_out if look else None for look in (before, after))
         return judge(old, new, facts.answers, seen, self.comparison.panel_score)
@@ -174,17 +175,6 @@ class Outcome:
             },
             base_hub_id=hub_id_of(recipe.model),
         )
-
-
-def _more_replay(replay: ReplaySettings | None) -> str:
-    """Return what to type for twice the general rows, or for some where there were none."""
-    if replay is None or not replay.share:
-        return "on"
-    return f"{replay.share * 2:g}" if replay.share >= 1 else f"{min(0.5, replay.share * 2):g}"
-
-
-def _mean(losses: Sequence[tuple[int, float]]) -> float:
-    return sum(loss for _, loss in losses) / len(losses) if losses else math.nan
 
 
 def _name_base(adapter: Path, base: str) -> None:

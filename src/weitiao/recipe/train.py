@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import Problem, RunFolderError, SettingsError, raise_all
+from ..core.errors import Interrupted, Problem, RunFolderError, SettingsError, Terminated, raise_all
 from ..core.events import Event, EventLog, Listener, Progress, read_events
 from ..core.files import PRIVATE_FILE, saving, write_atomic
 from ..core.run_folder import RunFolder
@@ -32,7 +34,7 @@ def train(recipe: Recipe, listeners: Sequence[Listener] = ()) -> Run:
     recipe = recipe.with_absolute_paths()
     ready = preflight(recipe, on_rows=_rows_told(listeners))
     recipe, folder = ready.recipe, RunFolder(recipe.out)
-    with sigterm_as_ctrl_c(), folder.locked():
+    with sigterm_as_ctrl_c(), _finished_is_said(folder), folder.locked():
         folder.require_new()
         session = _Session(recipe, folder, listeners)
         try:
@@ -55,11 +57,25 @@ def resume(root: str | Path, words: Sequence[str] = (), listeners: Sequence[List
         raise RunFolderError(Problem(what, str(root), "a run that was interrupted", remedy))
     _prepare(recipe, listeners)
     ready = preflight(recipe, new_folder=False, day=_day_of(folder), on_rows=_rows_told(listeners))
-    with sigterm_as_ctrl_c(), folder.locked():
+    with sigterm_as_ctrl_c(), _finished_is_said(folder), folder.locked():
         if ready.awaited is None:  # else the data is known only when the model has answered
             _require_same_run(folder, settings_and_data(ready.recipe, ready.data))
         keeps_packs = not any(word.partition("=")[0].strip().endswith("pack_tokens") for word in words)
         return _Session(ready.recipe, folder, listeners, keeps_packs).train(ready)
+
+
+@contextmanager
+def _finished_is_said(folder: RunFolder) -> Iterator[None]:
+    """Within the context a signal that comes once everything is written says so; one before is left as it is."""
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated) as stop:
+        if not folder.report.is_file():
+            raise
+        kind, name = (Terminated, "SIGTERM") if isinstance(stop, Terminated) else (Interrupted, "Ctrl-C")
+        what = f"{name} came when the run had finished: everything is written"
+        remedy = f"weitiao chat {shlex.quote(str(folder.root))}"
+        raise kind(Problem(what, str(folder.report), remedy=remedy)) from stop
 
 
 def _day_of(folder: RunFolder) -> date | None:
