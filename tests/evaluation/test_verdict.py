@@ -218,3 +218,16 @@ def test_every_sentence_is_there_in_both_languages() -> None:
         assert len(english) == len(chinese) == len(set(english))
         assert all(line.isascii() for line in english)
         assert not any(line.isascii() for line in chinese)
+
+
+@pytest.mark.parametrize(
+    ("before", "still", "kind"),
+    [(12, 5, "learnt, but forgot"), (12, 6, "learnt"), (4, 1, "learnt, but forgot"), (3, 0, "learnt")],
+)
+def test_a_model_that_lost_most_of_what_it_knew_is_not_plainly_learnt(
+    before: int, still: int, kind: str
+) -> None:
+    lost = tuple(PanelChange(f"question {n}", "right", "wrong") for n in range(before - still))
+    verdict = judge(*moved(-1.0), CHANGED, SEEN, PanelScore(16, before, still, lost, ()))
+    assert verdict.kind == kind
+    assert verdict.advice

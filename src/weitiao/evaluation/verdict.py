@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from .held_out import HeldOut
     from .panel import PanelScore
 
-Kind = Literal["learnt", "hardly changed", "got worse", "not measured"]
+Kind = Literal["learnt", "learnt, but forgot", "hardly changed", "got worse", "not measured"]
 
 LEAST_ROWS = 3
 """With fewer, an interval says nothing."""
 FEW_ROWS = 10
 """Below, the interval is wide, and the run says what the number cannot tell."""
+LEAST_KNOWN = 4
+"""General questions that the base must answer right for their loss to be part of the word."""
 SAME_FIT = 0.05
 """The share of its loss by which training must have got below its beginning to have fitted its rows at all."""
 RATE_FACTOR = 3
@@ -38,10 +40,17 @@ DIVERGED_DIVISOR = 10
 
 KINDS: dict[Kind, str] = {
     "learnt": "学到了",
+    "learnt, but forgot": "学到了，但忘了别的",
     "hardly changed": "几乎没有变化",
     "got worse": "变差了",
     "not measured": "无法衡量",
 }
+
+
+FORGOT = Said(
+    "the held-out loss fell, but most general questions that the base answers right are now answered wrong",
+    "留出损失下降了，但基座答对的常识问题现在大多答错了",
+)
 
 
 @dataclass(frozen=True)
@@ -165,6 +174,8 @@ def judge(
     else:
         kind, because = _kind(interval, rows, changed, len(answers))
         advice = _advice(kind, training, rows)
+        if kind == "learnt" and panel and _forgot_most(panel):
+            kind, because = "learnt, but forgot", FORGOT
     return Verdict(
         kind=kind,
         because=because,
@@ -177,6 +188,11 @@ def judge(
         cautions=tuple(_cautions(rows, interval)),
         advice=_each_once([*advice, *_forgot(panel, training)]),
     )
+
+
+def _forgot_most(panel: PanelScore) -> bool:
+    """Whether most general questions that the base answers right are no longer answered right."""
+    return panel.right_before >= LEAST_KNOWN and 2 * panel.still_right < panel.right_before
 
 
 def _diverged(loss: float) -> tuple[Kind, Said]:

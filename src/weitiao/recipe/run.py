@@ -62,7 +62,7 @@ class Run(Answering):
 
     @property
     def verdict(self) -> str:
-        """What the run achieved: learnt, hardly changed, got worse or not measured; the event `verdict` has why."""
+        """What the run achieved, in a word such as learnt; the event `verdict` has why."""
         kinds = [event["kind"] for event in self.events if event["event"] == "verdict"]
         return str(kinds[-1]) if kinds else "not measured"
 
