@@ -57,7 +57,10 @@ def choose_kernels(recipe: Recipe, model: PreTrainedModel, log: EventLog) -> Non
     if model.device.type == "cpu" and model.dtype is torch.float32 and uses_onednn(recipe.train.matmul):
         log.emit("note", text="matrix products run on oneDNN (train.matmul=mkl: on MKL)")
     if model.device.type == "cpu" and model.dtype is torch.float16:
-        log.emit("note", text="CPUs are slow in fp16, many times so without hardware for it (model.dtype=auto: fp32)")
+        log.emit(
+            "note",
+            text="CPUs are slow in fp16, many times so without hardware for it (model.dtype=auto: fp32)",
+        )
 
 
 def attach(recipe: Recipe, model: PreTrainedModel, data: Prepared, log: EventLog) -> Attached:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ from ..models.settings import ModelSettings
 from ..objectives import OBJECTIVES
 from ..objectives._base import Objective
 from .names.layers import Layer, as_mapping
-from .names.own import setting_names
+from .names.own import setting_names, spelling
 from .names.reading import Understood, understand
 from .names.table import known_names
 
@@ -166,7 +166,12 @@ def lay_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
 
 def read_recipe(path: Path | None, overrides: Mapping[str, Any], words: list[str] | None = None) -> Recipe:
     """Read a run file, lay flags and then dotted words over it, and check it all; raises SettingsError."""
-    return parse_recipe(read_yaml(path) if path else {}, overrides, parse_overrides(words or []))
+    return parse_recipe(read_yaml(path) if path else {}, overrides, read_words(words or []))
+
+
+def read_words(words: Sequence[str]) -> dict[str, Any]:
+    """Turn words such as `method=ia3 method.r=4` into blocks; raises what `parse_overrides` raises."""
+    return parse_overrides(words, spelt_out)
 
 
 def parse_recipe(raw: Mapping[str, Any], *over: Mapping[str, Any]) -> Recipe:
@@ -215,7 +220,13 @@ def _with_names(problem: Problem, origins: Mapping[str, str]) -> Problem:
 def spelt_out(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Turn the short forms `model: NAME`, `method: lora` into blocks, so that overrides can be laid over them."""
     short = {"model": "name", "method": "name", "objective": "name", "data": "sources"}
-    plain = {key: [value] if is_split(value) else as_mapping(value) for key, value in raw.items()}
+    spelt_right = {key: spelling(str(key), dict.fromkeys(BLOCKS)) or key for key in raw}
+    plain = {
+        key if spelt_right[key] in raw else spelt_right[key]: [value]
+        if is_split(value)
+        else as_mapping(value)
+        for key, value in raw.items()
+    }
     blocks = {
         key: {short[key]: value} if key in short and not isinstance(value, Mapping | Settings) else value
         for key, value in plain.items()
