@@ -22,10 +22,12 @@ from ..methods._base import Method
 from ..models.settings import ModelSettings
 from ..objectives import OBJECTIVES
 from ..objectives._base import Objective
-from .names.layers import Layer, as_mapping
+from .names.configs import as_mapping
+from .names.layers import Layer
 from .names.own import setting_names, spelling
 from .names.reading import Understood, understand
 from .names.table import known_names
+from .names.usual import with_usual
 
 S = TypeVar("S", bound=Settings)
 Checked = tuple[Settings | None, list[Problem]]
@@ -202,7 +204,7 @@ def understand_layers(*layers: Mapping[str, Any]) -> Understood:
     """Read the settings of a run file, flags and words, which lie over each other, under their names here."""
     sorted_out: list[Layer] = []
     for raw in layers:
-        sorted_out.append(Layer(spelt_out(raw), sorted_out[-1] if sorted_out else None))
+        sorted_out += with_usual(spelt_out(raw), sorted_out[-1] if sorted_out else None)
     return understand(sorted_out)
 
 

@@ -20,6 +20,8 @@ class Given:
 
     name: str
     value: Any
+    usual: bool = False
+    """Whether nobody gave it: it is the default of a config object."""
 
     def __str__(self) -> str:
         return f"{self.name}: {shown(self.value)}"

@@ -71,6 +71,7 @@ def _read_quantization(given: Names, context: Context) -> Reading:
         bits = 4 if "bnb_4bit_quant_type" in given or four_elsewhere else 0
     if bits == 4:
         return _four_bits(given, asked=not four_elsewhere or "bnb_4bit_quant_type" in given)
+    given = {part: one for part, one in given.items() if not one.usual}
     settings = {"model.quantization": "int8"} if bits == 8 else {}
     known = {"quantization_bit", "load_in_4bit", "load_in_8bit"}
     said = [
@@ -90,10 +91,11 @@ def _four_bits(given: Names, *, asked: bool) -> Reading:
     kind = str(plain(kind_given.value)).lower() if kind_given else FOUR_BIT_KINDS[0]
     settings: dict[str, Any] = {"model.quantization": kind} if asked else {}
     first = [one for part, one in given.items() if part not in ("bnb_4bit_use_double_quant", "compute")]
+    first = [one for one in first if not (one.usual and asks_for_nothing(one.value))]
     said = [f"{' with '.join(map(str, first))}, read as model.quantization={kind}"] if first else []
     if double := given.get("bnb_4bit_use_double_quant"):
         settings["model.double_quantization"] = is_true(double.value)
-        said.append(f"{double.name}, read as model.double_quantization")
+        said += [] if double.usual else [f"{double.name}, read as model.double_quantization"]
     if compute := given.get("compute"):
         settings["model.compute_dtype"] = precision(compute.value)
         said.append(f"{compute}, read as model.compute_dtype={precision(compute.value)}")

@@ -16,6 +16,7 @@ from ...core.settings import Settings, merge
 from .entries import Context, Given, Group, Reading, read_group
 from .layers import MISSING, Layer, Theirs, flat, looked_up
 from .own import blocks_for
+from .usual import UsualLayer
 from .words import shown
 
 __all__ = ["Understood", "understand"]
@@ -47,6 +48,11 @@ class _Read:
     layer: int
 
     @property
+    def is_usual(self) -> bool:
+        """Whether nobody gave any of it: all are defaults of config objects."""
+        return all(one.usual for one in self.names)
+
+    @property
     def written(self) -> str:
         return ", ".join(map(str, self.names))
 
@@ -67,6 +73,7 @@ def understand(layers: Sequence[Layer]) -> Understood:
             problems += [problem] if problem else []
     said = [line for layer in layers for line in layer.said]
     said += [line for one in reads if _counts(one, settings) for line in one.reading.said]
+    said += _usual_lines(layers, own, own_layers, settings)
     return Understood(
         _applied(own, settings),
         tuple(dict.fromkeys(said)),
@@ -74,6 +81,26 @@ def understand(layers: Sequence[Layer]) -> Understood:
         {target: " and ".join(given.name for given in one.names) for target, one in settings.items()},
         frozenset(target for one in reads if one.reading.problems for target in one.targets),
     )
+
+
+def _usual_lines(
+    layers: Sequence[Layer],
+    own: Mapping[str, Any],
+    own_layers: Mapping[str, int],
+    settings: Mapping[str, _Read],
+) -> Iterator[str]:
+    """Yield a line for each layer of config objects' defaults of which something is in force."""
+    for number, layer in enumerate(layers):
+        if isinstance(layer, UsualLayer):
+            here = {name: looked_up(own, name) for name, where in own_layers.items() if where == number}
+            here = {name: value for name, value in here.items() if name not in settings}
+            here |= {
+                name: one.reading.settings[name]
+                for name, one in settings.items()
+                if one.is_usual and one.layer == number
+            }
+            if line := layer.line(here):
+                yield line
 
 
 def _is_replaced(one: _Read, own_layers: Mapping[str, int]) -> bool:
@@ -120,7 +147,10 @@ def _read(group: Group, members: list[tuple[int, Theirs]], context: Context) -> 
     """Read one group's names, those that were given."""
     given = {one.entry.key: one.given for _, one in members}
     layer = max(number for number, _ in members)
-    return _Read(tuple(given.values()), group.targets, read_group(group, given, context), layer)
+    reading = read_group(group, given, context)
+    if all(one.usual for one in given.values()):
+        reading = Reading(reading.settings)
+    return _Read(tuple(given.values()), group.targets, reading, layer)
 
 
 def _settle(
@@ -135,13 +165,13 @@ def _settle(
     if already is not MISSING and (layer := own_layers.get(target, -1)) >= one.layer:
         if layer == one.layer and same(already, value):
             settings[target] = one
-        elif layer == one.layer:
+        elif layer == one.layer and not one.is_usual:
             return _contradiction(target, f"{target}: {shown(already)}", already, one)
         return None
     other = settings.get(target)
     if other is None or other.layer < one.layer:
         settings[target] = one
-    elif other.layer == one.layer and not same(other.reading.settings[target], value):
+    elif other.layer == one.layer and not one.is_usual and not same(other.reading.settings[target], value):
         return _contradiction(target, other.written, other.reading.settings[target], one)
     return None
 
