@@ -8,7 +8,7 @@ from typing import Any
 
 from ...core.errors import Problem
 from ...core.settings import Unfit
-from .words import shown
+from .words import NoSwitch, shown
 
 NO_EFFECT = (None, False, 0, 0.0, "", "none", "no", "false", "None")
 """Values that ask for nothing; empty lists and blocks do as well."""
@@ -99,6 +99,11 @@ def read_group(group: Group, given: Mapping[str, Given], context: Context) -> Re
     """Read the names of one group; a value without a counterpart becomes a problem."""
     try:
         return group.reader(given, context)
+    except NoSwitch as error:
+        one = next(one for one in given.values() if one.value is error.value)
+        what = f"{one.name} cannot be read: {error}"
+        problem = Problem(what, str(one), error.expected, error.remedy_for(one.name))
+        return Reading(problems=(problem,))
     except Unfit as error:
         names = " and ".join(one.name for one in given.values())
         got = ", ".join(map(str, given.values()))
