@@ -10,11 +10,29 @@ from weitiao.core.errors import Problem, SettingsError
 from weitiao.recipe.recipe import parse_recipe, read_recipe
 
 LEAST: dict[str, Any] = {"model": "m", "data": "my.json", "out": "runs/a"}
-SWITCHES = (
-    "load_in_4bit load_in_8bit bf16 fp16 pure_bf16 use_cpu no_cuda do_sample use_liger_kernel enable_liger_kernel "
-    "activation_checkpointing activation_offloading train_on_prompt mask_history train_on_inputs pissa_init "
-    "use_swanlab disable_gradient_checkpointing greater_is_better completion_only_loss assistant_only_loss"
-).split()
+SWITCHES = [
+    "load_in_4bit",
+    "load_in_8bit",
+    "bf16",
+    "fp16",
+    "pure_bf16",
+    "use_cpu",
+    "no_cuda",
+    "do_sample",
+    "use_liger_kernel",
+    "enable_liger_kernel",
+    "activation_checkpointing",
+    "activation_offloading",
+    "train_on_prompt",
+    "mask_history",
+    "train_on_inputs",
+    "pissa_init",
+    "use_swanlab",
+    "disable_gradient_checkpointing",
+    "greater_is_better",
+    "completion_only_loss",
+    "assistant_only_loss",
+]
 
 
 def problems_of(*layers: dict[str, Any]) -> list[Problem]:

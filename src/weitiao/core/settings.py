@@ -243,17 +243,18 @@ def _beside(old: Mapping[str, Any], new: Mapping[str, Any], path: str, clashes: 
     both = dict(old)
     for key, value in new.items():
         dotted = f"{path}.{key}" if path else str(key)
-        before = both.get(key, value)
+        if key not in both:
+            both[key] = value
+            continue
+        before = both[key]
         if isinstance(before, Mapping) and isinstance(value, Mapping):
-            both[key] = _beside(before, value, dotted, clashes) if key in both else value
+            both[key] = _beside(before, value, dotted, clashes)
         elif isinstance(value, Mapping) and _are_blocks(before):
             both[key] = _merged(before, value)
         elif isinstance(before, Mapping) and _are_blocks(value):
             both[key] = _merged(value, before)
         elif before != value:
             clashes.append(dotted)
-        else:
-            both[key] = value
     return both
 
 

@@ -40,7 +40,7 @@ class Context:
     elsewhere: Mapping[str, str]
     """What other tools call that method's settings -> their names here."""
     processes: int
-    """How many processes share a step."""
+    """How many processes share a step; 0 where their number cannot be read."""
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ def understand(layers: Sequence[Layer]) -> Understood:
     every = [_read(group, members, context) for group, members in _groups(layers)]
     reads = [one for one in every if not _is_replaced(one, own_layers)]
     problems = [problem for layer in layers for problem in layer.problems]
+    problems += [] if context.processes else [_no_number_of_processes()]
     problems += [problem for one in reads for problem in one.reading.problems]
     settings: dict[str, _Read] = {}
     for one in reads:
@@ -129,8 +130,19 @@ def _context(own: Mapping[str, Any], last: Layer) -> Context:
         method=last.method_name,
         method_settings=frozenset(method.model_fields if method else ()),
         elsewhere=method.known_elsewhere if method else {},
-        processes=int(os.environ.get("WORLD_SIZE", "1")),
+        processes=_processes(os.environ.get("WORLD_SIZE", "1")),
     )
+
+
+def _processes(size: str) -> int:
+    """Return how many processes a launcher started; 0 where its variable holds no such number."""
+    return int(size) if size.isascii() and size.isdigit() and len(size) < 10 else 0
+
+
+def _no_number_of_processes() -> Problem:
+    what = "WORLD_SIZE, in the environment, is no number of processes"
+    expected = "a whole number from 1 on, which torchrun sets by itself"
+    return Problem(what, os.environ["WORLD_SIZE"], expected, "unset WORLD_SIZE")
 
 
 def _groups(layers: Sequence[Layer]) -> Iterator[tuple[Group, list[tuple[int, Theirs]]]]:
