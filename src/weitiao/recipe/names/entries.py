@@ -8,7 +8,7 @@ from typing import Any
 
 from ...core.errors import Problem
 from ...core.settings import Unfit
-from .words import NoSwitch, shown
+from .words import NoSwitch, is_true, shown
 
 NO_EFFECT = (None, False, 0, 0.0, "", "none", "no", "false", "None")
 """Values that ask for nothing; empty lists and blocks do as well."""
@@ -50,6 +50,8 @@ class Reading:
     settings: Mapping[str, Any] = field(default_factory=dict)
     said: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    excludes: Mapping[str, tuple[tuple[Any, ...], Any]] = field(default_factory=dict)
+    """A dotted setting -> the values that the names exclude, and what takes the place of such a value from below."""
 
 
 Reader = Callable[[Mapping[str, Given], Context], Reading]
@@ -128,6 +130,27 @@ def renamed(target: str, value: Callable[[Any], Any] | None = None) -> Group:
         return Reading({target: converted}, (f"{one}, read as {target}={shown(converted)}",))
 
     return Group(read, (target,))
+
+
+def switch(target: str, meaning: Any, otherwise: Any = None, left: Any = "auto") -> Group:  # noqa: ANN401
+    """Read yes as one value of a setting and no as `otherwise`; without one, no excludes the value and leaves `left`."""
+
+    def read(given: Mapping[str, Given], _: Context) -> Reading:
+        (one,) = given.values()
+        if one.value is None:
+            return Reading(said=(f"{one.name}: null, which leaves {target} as it is here",))
+        value = meaning if is_true(one.value) else otherwise
+        if value is None:
+            excluded = {} if one.usual else {target: ((meaning,), left)}
+            return Reading(said=(f"{one}, which is how it is here",), excludes=excluded)
+        return Reading({target: value}, (f"{one}, read as {target}={shown(value)}",))
+
+    return Group(read, (target,))
+
+
+def switched(home: str, name: str, target: str, *values: Any) -> Name:  # noqa: ANN401
+    """Return a name that is a switch; `values` are what `switch` takes."""
+    return Name(name, switch(target, *values), home, target)
 
 
 def without_meaning(reason: str) -> Group:

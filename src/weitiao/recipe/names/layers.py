@@ -281,6 +281,9 @@ def looked_up(nested: Mapping[str, Any], dotted: str) -> Any:  # noqa: ANN401
     for part in dotted.split("."):
         if isinstance(value, Settings):
             value = value.model_dump(exclude_unset=True)
+        if isinstance(value, list) and any(isinstance(one, Mapping) and part in one for one in value):
+            found = [one[part] for one in value if isinstance(one, Mapping) and part in one]
+            value = {part: found[0] if found == found[:1] * len(value) else found}
         if not isinstance(value, Mapping) or part not in value:
             return MISSING
         value = value[part]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...core.errors import nearest
 from ...core.settings import Unfit
 from ...models.settings import LONG_NAMES
 from .entries import Context, Given, Group, NotYet, Reading, asks_for_nothing
@@ -107,6 +108,7 @@ def _read_quantization(given: Names, context: Context) -> Reading:
         return _four_bits(given, asked=not four_elsewhere or "bnb_4bit_quant_type" in given)
     given = {part: one for part, one in given.items() if not one.usual}
     settings = {"model.quantization": "int8"} if bits == 8 else {}
+    excluded = () if bits else _excluded(given)
     known = {"quantization_bit", "load_in_4bit", "load_in_8bit"}
     said = [
         f"{one}, read as model.quantization=int8"
@@ -117,7 +119,19 @@ def _read_quantization(given: Names, context: Context) -> Reading:
     ]
     rest = [one for part, one in given.items() if part not in known]
     said += [f"{one.name} means nothing here: the model is not held in 4 bits" for one in rest]
-    return Reading(settings, tuple(said))
+    excludes = {"model.quantization": (excluded, "none")} if excluded else {}
+    return Reading(settings, tuple(said), excludes=excludes)
+
+
+def _excluded(given: Names) -> tuple[str, ...]:
+    """Return the kinds of quantisation that names exclude."""
+    kinds = {
+        "load_in_4bit": FOUR_BIT_KINDS,
+        "load_in_8bit": ("int8",),
+        "quantization_bit": (*FOUR_BIT_KINDS, "int8"),
+    }
+    named = [kinds[part] for part, one in given.items() if part in kinds and one.value is not None]
+    return tuple(dict.fromkeys(kind for listed in named for kind in listed))
 
 
 def _four_bits(given: Names, *, asked: bool) -> Reading:
@@ -159,10 +173,27 @@ def _read_betas(given: Names, context: Context) -> Reading:
 BETAS = Group(_read_betas, ("train.betas",))
 
 
+LOOKS_KNOWN = ("steps", "epoch", "no", "false")
+SAVES_KNOWN = (*LOOKS_KNOWN, "best")
+"""What a strategy may be; YAML makes false of the bare word no."""
+
+
+def _strategy(one: Given | None, known: tuple[str, ...]) -> str:
+    """Return when something is done, `steps` where nothing is said; raises Unfit for a word that is none of `known`."""
+    if one is None or one.value is None:
+        return "steps"
+    word = str(plain(one.value)).lower()
+    if word not in known:
+        near = nearest(word, known) or ["steps", "epoch"]
+        expected = "one of " + ", ".join(name for name in known if name != "false")
+        raise Unfit("there is no such strategy", expected, " or ".join(f"{one.name}={name}" for name in near))
+    return word
+
+
 def _read_looks(given: Names, context: Context) -> Reading:
     """Read when the held-out rows are looked at."""
     when, steps = given.get("eval_strategy"), given.get("eval_steps")
-    strategy = str(plain(when.value)).lower() if when else "steps"
+    strategy = _strategy(when, LOOKS_KNOWN)
     if strategy in ("no", "false"):
         said = f"{when}, but held-out rows are measured at the end of each epoch; data.held_out=0 keeps none"
         return Reading(said=(said, *_unused(steps, "no look is asked for")))
@@ -177,7 +208,7 @@ def _read_looks(given: Names, context: Context) -> Reading:
 def _read_saves(given: Names, context: Context) -> Reading:
     """Read when a checkpoint is saved."""
     when, steps = given.get("save_strategy"), given.get("save_steps")
-    strategy = str(plain(when.value)).lower() if when else "steps"
+    strategy = _strategy(when, SAVES_KNOWN)
     if strategy in ("no", "false"):
         said = f"{when}, but steps are saved, so that a run that is interrupted can go on"
         return Reading(said=(said, *_unused(steps, "no step is asked for")))

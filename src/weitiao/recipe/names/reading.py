@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...core.errors import Problem
@@ -73,7 +73,8 @@ def understand(layers: Sequence[Layer]) -> Understood:
             problem = _settle(target, one, settings, own, own_layers)
             problems += [problem] if problem else []
     said = [line for layer in layers for line in layer.said]
-    said += [line for one in reads if _counts(one, settings) for line in one.reading.said]
+    problems += _exclude(reads, settings, own, own_layers)
+    said += [line for one in reads if _counts(one, settings, own) for line in one.reading.said]
     said += _usual_lines(layers, own, own_layers, settings)
     return Understood(
         _applied(own, settings),
@@ -165,6 +166,12 @@ def _read(group: Group, members: list[tuple[int, Theirs]], context: Context) -> 
     return _Read(tuple(given.values()), group.targets, reading, layer)
 
 
+def _layer_of(target: str, own_layers: Mapping[str, int]) -> int:
+    """Return the number of the layer that a setting is from, also one inside a list of blocks; -1 for none."""
+    found = own_layers.get(target)
+    return own_layers.get(target.rpartition(".")[0], -1) if found is None else found
+
+
 def _settle(
     target: str,
     one: _Read,
@@ -174,7 +181,7 @@ def _settle(
 ) -> Problem | None:
     """Let one reading set one setting unless something above it does; a contradiction in its layer is a problem."""
     value, already = one.reading.settings[target], looked_up(own, target)
-    if already is not MISSING and (layer := own_layers.get(target, -1)) >= one.layer:
+    if already is not MISSING and (layer := _layer_of(target, own_layers)) >= one.layer:
         if layer == one.layer and same(already, value):
             settings[target] = one
         elif layer == one.layer and not one.is_usual:
@@ -186,6 +193,28 @@ def _settle(
     elif other.layer == one.layer and not one.is_usual and not same(other.reading.settings[target], value):
         return _contradiction(target, other.written, other.reading.settings[target], one)
     return None
+
+
+def _exclude(
+    reads: Sequence[_Read],
+    settings: dict[str, _Read],
+    own: Mapping[str, Any],
+    own_layers: Mapping[str, int],
+) -> Iterator[Problem]:
+    """Replace values from below that a name excludes; yield a problem where one is given in the same layer."""
+    for one in reads:
+        for target, (values, instead) in one.reading.excludes.items():
+            other = settings.get(target)
+            value = other.reading.settings[target] if other else looked_up(own, target)
+            layer = other.layer if other else own_layers.get(target, -1)
+            if value not in values:
+                continue
+            wanted = replace(one, reading=Reading({target: instead}, one.reading.said))
+            if layer == one.layer:
+                written = other.written if other else f"{target}: {shown(value)}"
+                yield _contradiction(target, written, value, wanted)
+            elif layer < one.layer:
+                settings[target] = wanted
 
 
 def same(one: object, other: object) -> bool:
@@ -200,9 +229,13 @@ def _contradiction(target: str, written: str, value: object, one: _Read) -> Prob
     return Problem(what, f"{written}, {one.written}", "one of them, or both alike", remedy)
 
 
-def _counts(one: _Read, settings: Mapping[str, _Read]) -> bool:
-    """Return whether something of a reading is in force, or it set nothing in the first place."""
+def _counts(one: _Read, settings: Mapping[str, _Read], own: Mapping[str, Any]) -> bool:
+    """Return whether something of a reading is in force, or it set nothing that anything above replaces."""
     wanted = one.reading.settings
+    for target, (values, _) in one.reading.excludes.items():
+        other = settings.get(target)
+        if (other.reading.settings[target] if other else looked_up(own, target)) in values:
+            return False
     return not wanted or any(settings.get(target) is one for target in wanted)
 
 
