@@ -273,8 +273,8 @@ WITH_FIELD = re.compile(r"\{[?^]?\s*\w[^{}:,\n]*\}")
 
 def _no_value(name: str, word: str) -> Problem:
     """Describe a word that ends with its `=`."""
-    expected = "a value behind `=`; null for none, '\"\"' for an empty text"
-    return Problem(f"{name} has no value", word, expected, f"{name}=null, or leave the word out")
+    expected = "a value behind `=`, '\"\"' for an empty text"
+    return Problem(f"{name} has no value", word, expected, f"leave {name}= out")
 
 
 def _value(word: str, text: str) -> Any:  # noqa: ANN401  (whatever the text says)
@@ -300,7 +300,9 @@ def _nested(names: Sequence[str], value: Any) -> dict[str, Any]:  # noqa: ANN401
 
 def _as_override(word: str) -> str:
     """Guess the override meant by a flag such as `--train.lr=1`."""
-    name, _, value = word.lstrip("-").partition("=")
+    name, _, value = word.lstrip("-=").partition("=")
+    if word.lstrip("-").startswith("="):
+        return f"NAME={name}"
     return f"{name}={value or 'VALUE'}"
 
 

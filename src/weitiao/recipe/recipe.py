@@ -13,7 +13,7 @@ from ..core.errors import Problem, SettingsError, nearest, raise_all
 from ..core.registry import Registry
 from ..core.settings import Settings, as_typed, check_settings, merge, parse_overrides, read_yaml
 from ..data.python_rows import is_split
-from ..data.settings import DataSettings, replay_spelt_out, require_usable_name
+from ..data.settings import DataSettings, SourceSettings, replay_spelt_out, require_usable_name
 from ..engine.settings import TrainSettings
 from ..engine.tracking import TrackSettings
 from ..evaluation.answers import EvaluateSettings
@@ -186,7 +186,7 @@ def parse_recipe(raw: Mapping[str, Any], *over: Mapping[str, Any]) -> Recipe:
     problems = [*understood.problems, *_unknown_blocks(blocks)]
     parsed: dict[str, Any] = {}
     for name, check in BLOCKS.items():
-        if name not in blocks:
+        if name not in blocks or (name == "data" and _names_no_data(blocks[name])):
             problems += [_missing(name)] if Recipe.model_fields[name].is_required() else []
             continue
         value, found = check(blocks[name])
@@ -314,6 +314,13 @@ def _unknown_blocks(blocks: Mapping[str, Any]) -> list[Problem]:
             near = (name + as_typed(blocks[key]) for name in nearest(key, known))
             problems.append(Problem(what, got, expected, " or ".join(near)))
     return problems
+
+
+def _names_no_data(block: Any) -> bool:  # noqa: ANN401
+    """Return whether a block of data has settings for its sources, but no source."""
+    sources = block.get("sources") if isinstance(block, Mapping) else None
+    settings = set(SourceSettings.model_fields) - {"path", "rows"}
+    return isinstance(sources, Mapping) and bool(sources) and set(sources) <= settings
 
 
 def _missing(name: str) -> Problem:

@@ -133,7 +133,7 @@ def renamed(target: str, value: Callable[[Any], Any] | None = None) -> Group:
 
 
 def switch(target: str, meaning: Any, otherwise: Any = None, left: Any = "auto") -> Group:  # noqa: ANN401
-    """Read yes as one value of a setting and no as `otherwise`; without one, no excludes the value and leaves `left`."""
+    """Read yes as one value of a setting and no as `otherwise`; without that, no excludes the value for `left`."""
 
     def read(given: Mapping[str, Given], _: Context) -> Reading:
         (one,) = given.values()

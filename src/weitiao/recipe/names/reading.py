@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...core.errors import Problem
-from ...core.settings import Settings, merge
+from ...core.settings import Settings, as_typed, merge
 from .entries import Context, Given, Group, Reading, read_group
 from .layers import MISSING, Layer, Theirs, flat, looked_up
 from .own import blocks_for
@@ -224,9 +224,18 @@ def same(one: object, other: object) -> bool:
 
 def _contradiction(target: str, written: str, value: object, one: _Read) -> Problem:
     wanted = one.reading.settings[target]
-    remedy = f"{target}={shown(value)} or {target}={shown(wanted)}"
+    ways = [f"{target}{as_typed(shown(one))}" for one in (value, wanted)]
+    typed = all("=" in way for way in ways) and not any(map(_is_block, (value, wanted)))
+    remedy = " or ".join(ways) if typed else f"leave {' and '.join(given.name for given in one.names)} out"
     what = f"two names of {target} say different things"
     return Problem(what, f"{written}, {one.written}", "one of them, or both alike", remedy)
+
+
+def _is_block(value: object) -> bool:
+    """Return whether a value is a block, or a list of blocks, which nobody types as a word."""
+    return isinstance(value, Mapping) or (
+        isinstance(value, list | tuple) and any(isinstance(one, Mapping) for one in value)
+    )
 
 
 def _counts(one: _Read, settings: Mapping[str, _Read], own: Mapping[str, Any]) -> bool:
