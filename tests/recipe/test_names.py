@@ -392,7 +392,7 @@ def test_config_objects_of_other_libraries_are_read() -> None:
     method = recipe.method.model_dump()
     assert (method["r"], method["alpha"], method["target_modules"]) == (5, 7, ["q_proj"])
     assert (recipe.train.lr, recipe.train.batch_size) == (3e-4, 2)
-    assert (recipe.model.quantization, recipe.model.double_quantization) == ("nf4", True)
+    assert (recipe.model.quantization, recipe.model.double_quantization) == ("fp4", True)
     assert recipe.evaluate.generation.max_new_tokens == 11
     for config, name in ((IA3Config(), "ia3"), (AdaLoraConfig(total_step=9), "adalora")):
         assert parse_recipe(LEAST, {"method": config}).method.name == name

@@ -174,8 +174,8 @@ def trained_forms(words: Sequence[str]) -> dict[str, frozenset[str]]:
 
 def _understood(words: Sequence[str], model: str | None) -> Understood:
     """Read a run file that stands first, then paths, then overrides, under any names."""
-    from ..core.settings import parse_overrides, read_yaml
-    from ..recipe.recipe import understand_layers
+    from ..core.settings import read_yaml
+    from ..recipe.recipe import read_words, understand_layers
 
     paths, overrides = _sorted_out(words)
     run_file = Path(paths[0]) if paths and paths[0].endswith((".yaml", ".yml")) else None
@@ -183,7 +183,7 @@ def _understood(words: Sequence[str], model: str | None) -> Understood:
     typed: dict[str, Any] = {"data": {"sources": list(given)}} if given else {}
     if model is not None:
         typed["model"] = {"name": model}
-    return understand_layers(read_yaml(run_file) if run_file else {}, typed, parse_overrides(overrides))
+    return understand_layers(read_yaml(run_file) if run_file else {}, typed, read_words(overrides))
 
 
 def _sorted_out(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -195,13 +195,12 @@ def _sorted_out(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _unknown_overrides(words: Sequence[str], data: type[DataSettings]) -> list[Problem]:
     """Describe overrides of something a check does not read."""
-    from ..core.settings import parse_overrides
     from ..recipe.names.layers import Layer
-    from ..recipe.recipe import spelt_out
+    from ..recipe.recipe import read_words
 
     known = {"data", "model", "train", "objective"}
     problems = []
-    for key, value in Layer(spelt_out(parse_overrides(_sorted_out(words)[1]))).own.items():
+    for key, value in Layer(read_words(_sorted_out(words)[1])).own.items():
         if key not in known:
             homes = [f"data.{name}" for name in nearest(key, data.model_fields)]
             remedy = " or ".join(f"{home}={value}" for home in homes)

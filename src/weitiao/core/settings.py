@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, cast, get_args, get_origin
 
@@ -238,8 +238,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
-    """Turn `method.r=16 train.lr=2e-4` into nested settings; raises SettingsError for every word that has no `=`."""
+def parse_overrides(
+    words: Sequence[str], spelt_out: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
+) -> dict[str, Any]:
+    """Turn `method.r=16 train.lr=2e-4` into nested settings, in whatever order the words come.
+
+    `spelt_out` turns the short forms of one word into blocks. Raises SettingsError for every word that has no `=`, and
+    where two names say different things; of one name given twice the last counts.
+    """
     bad = [w for w in words if "=" not in w.lstrip("=") or w.startswith("-")]
     raise_all(
         SettingsError,
@@ -252,10 +258,56 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     raise_all(
         SettingsError, [_no_value(name.strip(), word) for word, name, text in halves if not text.strip()]
     )
-    nested: dict[str, Any] = {}
+    named: dict[str, dict[str, Any]] = {}
     for word, name, text in halves:
-        nested = merge(nested, _nested(name.strip().split("."), _value(word, text)))
+        one = spelt_out(_nested(name.strip().split("."), _value(word, text)))
+        named[name.strip()] = merge(named.get(name.strip(), {}), one)
+    return _together(named)
+
+
+def _together(named: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Lay what words say beside each other; raises SettingsError for two that say different things."""
+    nested: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for number, (name, one) in enumerate(named.items()):
+        clashes: list[str] = []
+        nested = _beside(nested, one, "", clashes)
+        earlier = list(named)[:number]
+        for dotted in clashes:
+            other = next(old for old in reversed(earlier) if _is_about(named[old], dotted))
+            what = f"{other} and {name} say different things of {dotted}"
+            problems.append(Problem(what, f"{other} and {name}", "one of them", f"leave {name} out"))
+    raise_all(SettingsError, problems)
     return nested
+
+
+def _beside(old: Mapping[str, Any], new: Mapping[str, Any], path: str, clashes: list[str]) -> dict[str, Any]:
+    """Return both; the dotted names that have two values go to `clashes`."""
+    both = dict(old)
+    for key, value in new.items():
+        dotted = f"{path}.{key}" if path else str(key)
+        if key not in both:
+            both[key] = value
+            continue
+        before = both[key]
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            both[key] = _beside(before, value, dotted, clashes)
+        elif isinstance(value, Mapping) and _are_blocks(before):
+            both[key] = _merged(before, value)
+        elif isinstance(before, Mapping) and _are_blocks(value):
+            both[key] = _merged(value, before)
+        elif before != value:
+            clashes.append(dotted)
+    return both
+
+
+def _is_about(nested: Any, dotted: str) -> bool:  # noqa: ANN401
+    """Return whether nested settings hold a dotted name."""
+    for part in dotted.split("."):
+        if not isinstance(nested, Mapping) or part not in nested:
+            return False
+        nested = nested[part]
+    return True
 
 
 WITH_FIELD = re.compile(r"\{[?^]?\s*\w[^{}:,\n]*\}")
@@ -264,8 +316,8 @@ WITH_FIELD = re.compile(r"\{[?^]?\s*\w[^{}:,\n]*\}")
 
 def _no_value(name: str, word: str) -> Problem:
     """Describe a word that ends with its `=`."""
-    expected = "a value behind `=`; null for none, '\"\"' for an empty text"
-    return Problem(f"{name} has no value", word, expected, f"{name}=null, or leave the word out")
+    expected = "a value behind `=`, '\"\"' for an empty text"
+    return Problem(f"{name} has no value", word, expected, f"leave {name}= out")
 
 
 def _value(word: str, text: str) -> Any:  # noqa: ANN401  (whatever the text says)
@@ -291,7 +343,9 @@ def _nested(names: Sequence[str], value: Any) -> dict[str, Any]:  # noqa: ANN401
 
 def _as_override(word: str) -> str:
     """Guess the override meant by a flag such as `--train.lr=1`."""
-    name, _, value = word.lstrip("-").partition("=")
+    name, _, value = word.lstrip("-=").partition("=")
+    if word.lstrip("-").startswith("="):
+        return f"NAME={name}"
     return f"{name}={value or 'VALUE'}"
 
 
@@ -304,14 +358,19 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _merged(old: object, value: object) -> object:
+def _merged(old: Any, value: Any) -> Any:  # noqa: ANN401
     if not isinstance(value, Mapping):
         return value
     if isinstance(old, Mapping):
         return merge(old, value)
-    if isinstance(old, list) and old and all(isinstance(one, Mapping) for one in old):
+    if _are_blocks(old):
         return [merge(one, value) for one in old]
     return value
+
+
+def _are_blocks(value: Any) -> bool:  # noqa: ANN401
+    """Return whether a value is a list of blocks, such as data.sources."""
+    return isinstance(value, list) and bool(value) and all(isinstance(one, Mapping) for one in value)
 
 
 def to_yaml(settings: BaseModel) -> str:

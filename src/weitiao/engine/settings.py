@@ -26,7 +26,10 @@ AutoOrOff = Annotated[Literal["auto", "off"], BeforeValidator(_read_off)]
 
 
 def _read_never(raw: object) -> object:
-    """Take false, which YAML makes of the bare word off, and null for off."""
+    """Take false, which YAML makes of the bare word off, and null for off; refuse true, which is no number."""
+    if raw is True:
+        expected = "a number of looks, auto or off"
+        raise Unfit("it is no number of looks", expected, "train.early_stopping_patience=auto")
     return "off" if raw is False or raw is None else raw
 
 

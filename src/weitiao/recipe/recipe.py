@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from ..core.errors import Problem, SettingsError, nearest, raise_all
 from ..core.registry import Registry
 from ..core.settings import Settings, as_typed, check_settings, merge, parse_overrides, read_yaml
 from ..data.python_rows import is_split
-from ..data.settings import DataSettings, replay_spelt_out, require_usable_name
+from ..data.settings import DataSettings, SourceSettings, replay_spelt_out, require_usable_name
 from ..engine.settings import TrainSettings
 from ..engine.tracking import TrackSettings
 from ..evaluation.answers import EvaluateSettings
@@ -22,10 +22,12 @@ from ..methods._base import Method
 from ..models.settings import ModelSettings
 from ..objectives import OBJECTIVES
 from ..objectives._base import Objective
-from .names.layers import Layer, as_mapping
-from .names.own import setting_names
+from .names.configs import as_mapping
+from .names.layers import Layer
+from .names.own import setting_names, spelling
 from .names.reading import Understood, understand
 from .names.table import known_names
+from .names.usual import with_usual
 
 S = TypeVar("S", bound=Settings)
 Checked = tuple[Settings | None, list[Problem]]
@@ -166,7 +168,12 @@ def lay_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
 
 def read_recipe(path: Path | None, overrides: Mapping[str, Any], words: list[str] | None = None) -> Recipe:
     """Read a run file, lay flags and then dotted words over it, and check it all; raises SettingsError."""
-    return parse_recipe(read_yaml(path) if path else {}, overrides, parse_overrides(words or []))
+    return parse_recipe(read_yaml(path) if path else {}, overrides, read_words(words or []))
+
+
+def read_words(words: Sequence[str]) -> dict[str, Any]:
+    """Turn words such as `method=ia3 method.r=4` into blocks; raises what `parse_overrides` raises."""
+    return parse_overrides(words, spelt_out)
 
 
 def parse_recipe(raw: Mapping[str, Any], *over: Mapping[str, Any]) -> Recipe:
@@ -179,7 +186,7 @@ def parse_recipe(raw: Mapping[str, Any], *over: Mapping[str, Any]) -> Recipe:
     problems = [*understood.problems, *_unknown_blocks(blocks)]
     parsed: dict[str, Any] = {}
     for name, check in BLOCKS.items():
-        if name not in blocks:
+        if name not in blocks or (name == "data" and _names_no_data(blocks[name])):
             problems += [_missing(name)] if Recipe.model_fields[name].is_required() else []
             continue
         value, found = check(blocks[name])
@@ -197,7 +204,7 @@ def understand_layers(*layers: Mapping[str, Any]) -> Understood:
     """Read the settings of a run file, flags and words, which lie over each other, under their names here."""
     sorted_out: list[Layer] = []
     for raw in layers:
-        sorted_out.append(Layer(spelt_out(raw), sorted_out[-1] if sorted_out else None))
+        sorted_out += with_usual(spelt_out(raw), sorted_out[-1] if sorted_out else None)
     return understand(sorted_out)
 
 
@@ -215,7 +222,13 @@ def _with_names(problem: Problem, origins: Mapping[str, str]) -> Problem:
 def spelt_out(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Turn the short forms `model: NAME`, `method: lora` into blocks, so that overrides can be laid over them."""
     short = {"model": "name", "method": "name", "objective": "name", "data": "sources"}
-    plain = {key: [value] if is_split(value) else as_mapping(value) for key, value in raw.items()}
+    spelt_right = {key: spelling(str(key), dict.fromkeys(BLOCKS)) or key for key in raw}
+    plain = {
+        key if spelt_right[key] in raw else spelt_right[key]: [value]
+        if is_split(value)
+        else as_mapping(value)
+        for key, value in raw.items()
+    }
     blocks = {
         key: {short[key]: value} if key in short and not isinstance(value, Mapping | Settings) else value
         for key, value in plain.items()
@@ -301,6 +314,13 @@ def _unknown_blocks(blocks: Mapping[str, Any]) -> list[Problem]:
             near = (name + as_typed(blocks[key]) for name in nearest(key, known))
             problems.append(Problem(what, got, expected, " or ".join(near)))
     return problems
+
+
+def _names_no_data(block: Any) -> bool:  # noqa: ANN401
+    """Return whether a block of data has settings for its sources, but no source."""
+    sources = block.get("sources") if isinstance(block, Mapping) else None
+    settings = set(SourceSettings.model_fields) - {"path", "rows"}
+    return isinstance(sources, Mapping) and bool(sources) and set(sources) <= settings
 
 
 def _missing(name: str) -> Problem:

@@ -15,11 +15,11 @@ from ..core.errors import Interrupted, Problem, RunFolderError, SettingsError, T
 from ..core.events import Event, EventLog, Listener, Progress, read_events
 from ..core.files import PRIVATE_FILE, saving, write_atomic
 from ..core.run_folder import RunFolder
-from ..core.settings import parse_overrides, read_yaml
+from ..core.settings import read_yaml
 from ..engine.signals import sigterm_as_ctrl_c
 from .identity import require_same_base, settings_and_data
 from .preflight import Ready, preflight
-from .recipe import Recipe, dotted, parse_recipe
+from .recipe import Recipe, dotted, parse_recipe, read_words
 from .run import Run
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def resume(root: str | Path, words: Sequence[str] = (), listeners: Sequence[List
     """Go on with an interrupted run from its newest whole checkpoint; raises RunFolderError, SettingsError."""
     folder = RunFolder(Path(root))
     folder.require_run()
-    recipe = _changed(folder, parse_overrides(list(words)))
+    recipe = _changed(folder, read_words(words))
     if folder.report.is_file():
         what = "this run has finished: there is no step left to train"
         remedy = f"a new run that continues from it: model.adapter={folder.adapter}"

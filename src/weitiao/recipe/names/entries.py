@@ -8,7 +8,7 @@ from typing import Any
 
 from ...core.errors import Problem
 from ...core.settings import Unfit
-from .words import shown
+from .words import NoSwitch, is_true, shown
 
 NO_EFFECT = (None, False, 0, 0.0, "", "none", "no", "false", "None")
 """Values that ask for nothing; empty lists and blocks do as well."""
@@ -20,6 +20,8 @@ class Given:
 
     name: str
     value: Any
+    usual: bool = False
+    """Whether nobody gave it: it is the default of a config object."""
 
     def __str__(self) -> str:
         return f"{self.name}: {shown(self.value)}"
@@ -38,7 +40,7 @@ class Context:
     elsewhere: Mapping[str, str]
     """What other tools call that method's settings -> their names here."""
     processes: int
-    """How many processes share a step."""
+    """How many processes share a step; 0 where their number cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Reading:
     settings: Mapping[str, Any] = field(default_factory=dict)
     said: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    excludes: Mapping[str, tuple[tuple[Any, ...], Any]] = field(default_factory=dict)
+    """A dotted setting -> the values that the names exclude, and what takes the place of such a value from below."""
 
 
 Reader = Callable[[Mapping[str, Given], Context], Reading]
@@ -97,6 +101,11 @@ def read_group(group: Group, given: Mapping[str, Given], context: Context) -> Re
     """Read the names of one group; a value without a counterpart becomes a problem."""
     try:
         return group.reader(given, context)
+    except NoSwitch as error:
+        one = next(one for one in given.values() if one.value is error.value)
+        what = f"{one.name} cannot be read: {error}"
+        problem = Problem(what, str(one), error.expected, error.remedy_for(one.name))
+        return Reading(problems=(problem,))
     except Unfit as error:
         names = " and ".join(one.name for one in given.values())
         got = ", ".join(map(str, given.values()))
@@ -121,6 +130,27 @@ def renamed(target: str, value: Callable[[Any], Any] | None = None) -> Group:
         return Reading({target: converted}, (f"{one}, read as {target}={shown(converted)}",))
 
     return Group(read, (target,))
+
+
+def switch(target: str, meaning: Any, otherwise: Any = None, left: Any = "auto") -> Group:  # noqa: ANN401
+    """Read yes as one value of a setting and no as `otherwise`; without that, no excludes the value for `left`."""
+
+    def read(given: Mapping[str, Given], _: Context) -> Reading:
+        (one,) = given.values()
+        if one.value is None:
+            return Reading(said=(f"{one.name}: null, which leaves {target} as it is here",))
+        value = meaning if is_true(one.value) else otherwise
+        if value is None:
+            excluded = {} if one.usual else {target: ((meaning,), left)}
+            return Reading(said=(f"{one}, which is how it is here",), excludes=excluded)
+        return Reading({target: value}, (f"{one}, read as {target}={shown(value)}",))
+
+    return Group(read, (target,))
+
+
+def switched(home: str, name: str, target: str, *values: Any) -> Name:  # noqa: ANN401
+    """Return a name that is a switch; `values` are what `switch` takes."""
+    return Name(name, switch(target, *values), home, target)
 
 
 def without_meaning(reason: str) -> Group:

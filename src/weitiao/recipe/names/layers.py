@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from ...core.errors import Problem, SettingsError
 from ...core.registry import Registry
@@ -14,6 +14,7 @@ from ...methods._base import Method
 from ...methods._elsewhere import read_as
 from ...objectives import OBJECTIVES
 from ...objectives._base import Objective
+from .configs import as_mapping
 from .entries import Given, Group, Name, Reading, renamed
 from .methods_names import method_name
 from .own import Blocks, blocks_for, homes, spelling
@@ -31,15 +32,6 @@ MISSING = object()
 """What there is where a setting is not given."""
 
 
-@runtime_checkable
-class HasDifferences(Protocol):
-    """A config of transformers that knows what differs from its defaults."""
-
-    def to_diff_dict(self) -> dict[str, Any]:
-        """Return what differs, by name."""
-        ...
-
-
 @dataclass(frozen=True)
 class Theirs:
     """A name of another tool with its value, and what the table has for it."""
@@ -48,26 +40,18 @@ class Theirs:
     given: Given
 
 
-def as_mapping(value: Any) -> Any:  # noqa: ANN401  (whatever a run file or a keyword holds)
-    """Return what a config object of another tool says beyond its defaults; anything else as it is."""
-    if isinstance(value, HasDifferences):
-        return {name: one for name, one in value.to_diff_dict().items() if not name.startswith("_")}
-    if is_dataclass(value) and not isinstance(value, type):
-        own = vars(value)
-        return {one.name: own[one.name] for one in fields(value) if own.get(one.name) != one.default}
-    return value
-
-
 class Layer:
     """The settings of one layer, sorted out."""
 
-    def __init__(self, raw: Mapping[str, Any], before: Layer | None = None) -> None:
-        """Sort out blocks and names; the method is that of the layer below unless this one names another."""
+    def __init__(
+        self, raw: Mapping[str, Any], before: Layer | None = None, method: str | None = None
+    ) -> None:
+        """Sort out blocks and names; the method is that of the layer below unless this one, or `method`, is another."""
         self.own: dict[str, Any] = {}
         self.theirs: list[Theirs] = []
         self.said: list[str] = []
         self.problems: list[Problem] = []
-        named = _named_method(raw)
+        named = method or named_method(raw)
         below: str = before.method_name if before else USUAL_METHOD
         self.method_name: str = named or below
         self.replaces = ("method",) if self.method_name != below else ()
@@ -110,7 +94,7 @@ class Layer:
         if dotted == "data.sources":
             self._put(dotted, _sources(value, self), key)
         elif isinstance(value, Mapping) and (dotted in self._blocks or dotted in TOP):
-            self.own = merge(_nested(dotted, {}), self.own)
+            self.own = merge(nested(dotted, {}), self.own)
             self._walk(dotted, value)
         else:
             self._put(dotted, value, key)
@@ -175,7 +159,7 @@ class Layer:
             remedy = f"{dotted}={shown(before)} or {dotted}={shown(value)}"
             self.problems.append(Problem(f"{dotted} is given twice", got, "one of them", remedy))
         self._typed[dotted] = key
-        self.own = merge(self.own, _nested(dotted, value))
+        self.own = merge(self.own, nested(dotted, value))
 
     def _method(self, typed: Any) -> Any:  # noqa: ANN401
         """Return a method's name as it is here; what else its name says is set as well."""
@@ -245,7 +229,7 @@ def _no_counterpart(method: str, remedy: str) -> Group:
     return Group(read)
 
 
-def _named_method(raw: Mapping[str, Any]) -> str | None:
+def named_method(raw: Mapping[str, Any]) -> str | None:
     """Return the name, as it is here, of the method that a layer chooses; None where it chooses none."""
     block = next((value for key, value in raw.items() if letters(str(key)) == "method"), None)
     if isinstance(block, Method):
@@ -297,13 +281,17 @@ def looked_up(nested: Mapping[str, Any], dotted: str) -> Any:  # noqa: ANN401
     for part in dotted.split("."):
         if isinstance(value, Settings):
             value = value.model_dump(exclude_unset=True)
+        if isinstance(value, list) and any(isinstance(one, Mapping) and part in one for one in value):
+            found = [one[part] for one in value if isinstance(one, Mapping) and part in one]
+            value = {part: found[0] if found == found[:1] * len(value) else found}
         if not isinstance(value, Mapping) or part not in value:
             return MISSING
         value = value[part]
     return value
 
 
-def _nested(dotted: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
+def nested(dotted: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return blocks with one value under a dotted name."""
     for part in reversed(dotted.split(".")):
         value = {part: value}
     return dict(value)

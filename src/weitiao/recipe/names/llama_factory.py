@@ -7,10 +7,10 @@ from typing import Any
 
 from ...data.settings import DataSettings
 from ...objectives import OBJECTIVES
-from .entries import NotYet, converted, missing, nothing, of_source, reads, together
+from .entries import NotYet, converted, missing, nothing, of_source, reads, switched, together
 from .methods_names import ALPHA_TOO, LAYERS, PISSA, method_name, of_method
 from .readers import DATA_SET, TO
-from .training_arguments import PACKS, PROCESSES, SAVED, steps, when_true
+from .training_arguments import PACKS, PROCESSES, SAVED, steps
 
 STAGES = {"pt": "sft", "rm": "reward"}
 """A stage of LLaMA-Factory -> the objective, where that has another name."""
@@ -23,11 +23,6 @@ def objective(stage: Any) -> Any:  # noqa: ANN401  (a text)
     if name not in known:
         raise NotYet(f"the objective {name}", "one of " + ", ".join(known), "stage=sft")
     return name
-
-
-def disabled(value: Any) -> Any:  # noqa: ANN401
-    """Return what switching activation checkpointing off means; leaving it on leaves the choice to auto."""
-    return when_true("none")(value)
 
 
 PREFERENCES = "it is a setting of preference and reward objectives, and this run's objective has none"
@@ -43,12 +38,12 @@ NAMES = of_source(
         converted("objective", "stage", "objective.name", objective),
         converted("method", "finetuning_type", "method.name", method_name),
         converted("model", "adapter_name_or_path", "model.adapter", lambda name: name or None),
-        converted("train", "enable_liger_kernel", "train.kernels", when_true("liger", "none")),
-        converted("train", "disable_gradient_checkpointing", "train.gradient_checkpointing", disabled),
-        converted("train", "pure_bf16", "model.dtype", when_true("bf16")),
+        switched("train", "enable_liger_kernel", "train.kernels", "liger", "none"),
+        switched("train", "disable_gradient_checkpointing", "train.gradient_checkpointing", "none"),
+        switched("train", "pure_bf16", "model.dtype", "bf16"),
         converted("train", "early_stopping_steps", "train.early_stopping_patience", steps),
-        converted("data", "train_on_prompt", "data.train_on", when_true("all")),
-        converted("data", "mask_history", "data.train_on", when_true("last")),
+        switched("data", "train_on_prompt", "data.train_on", "all", None, "answers"),
+        switched("data", "mask_history", "data.train_on", "last", None, "answers"),
         converted("data", "max_samples", "data.sources.take", lambda count: count),
         converted("train", "swanlab_mode", "track.offline", lambda mode: str(mode).lower() != "cloud"),
     ],

@@ -53,6 +53,12 @@ def of_method(setting: str, names: str) -> Iterator[Name]:
         yield Name(name, Group(read, (target,)), "method", target)
 
 
+def _number(value: Any) -> Any:  # noqa: ANN401
+    """Return the whole number that a text holds, as `'8'` in a run file does; anything else as it is."""
+    digits = value.strip().removeprefix("-") if isinstance(value, str) else ""
+    return int(value) if digits.isascii() and digits.isdigit() and len(digits) < 10 else value
+
+
 def _read_rank(given: Names, context: Context) -> Reading:
     """Read rank and strength; LLaMA-Factory's strength is twice the rank where it is not given."""
     rank, alpha = given.get("lora_rank"), given.get("lora_alpha")
@@ -65,15 +71,16 @@ def _read_rank(given: Names, context: Context) -> Reading:
         if own[key] not in context.method_settings:
             said += _not_a_setting(one, context).said
             continue
-        settings[f"method.{own[key]}"] = one.value
+        settings[f"method.{own[key]}"] = _number(one.value)
         said.append(f"{one.name}, read as method.{own[key]}")
     follows = alpha is None or alpha.value is None
     if rank and follows and settings and "alpha" in context.method_settings:
-        if not isinstance(rank.value, int):
+        count = _number(rank.value)
+        if not isinstance(count, int) or isinstance(count, bool):
             raise Unfit("it is no rank", "a whole number", f"{rank.name}=8")
         if "method.alpha" not in context.own:
-            settings["method.alpha"] = 2 * rank.value
-            said[-1] += f", and method.alpha={2 * rank.value}: twice the rank, as LLaMA-Factory has it"
+            settings["method.alpha"] = 2 * count
+            said[-1] += f", and method.alpha={2 * count}: twice the rank, as LLaMA-Factory has it"
     return Reading(settings, tuple(said))
 
 
@@ -99,11 +106,12 @@ def _read_layers(given: Names, context: Context) -> Reading:
     (one,) = given.values()
     if "last_n" not in context.method_settings:
         return _not_a_setting(one, context)
-    if not isinstance(one.value, int):
+    count = _number(one.value)
+    if not isinstance(count, int) or isinstance(count, bool):
         raise Unfit("it is no number of blocks", "a whole number", f"{one.name}=2")
-    if one.value < 0:
-        return Reading({"method.first_n": -one.value}, (f"{one}, read as method.first_n={-one.value}",))
-    return Reading({"method.last_n": one.value}, (f"{one.name}, read as method.last_n",))
+    if count < 0:
+        return Reading({"method.first_n": -count}, (f"{one}, read as method.first_n={-count}",))
+    return Reading({"method.last_n": count}, (f"{one.name}, read as method.last_n",))
 
 
 LAYERS = Group(_read_layers, ("method.last_n", "method.first_n"))

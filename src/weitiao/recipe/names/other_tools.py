@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .entries import converted, nothing, of_source, reads
-from .training_arguments import PACKS, when_true
+from .entries import nothing, of_source, reads, switched
+from .training_arguments import PACKS
 
 NAMES = of_source(
     "other tools",
@@ -35,7 +35,7 @@ NAMES = of_source(
     ),
     reads("data", {"data_path": "data.sources"}),
     reads("data", {"path": "data.sources", "file": "data.sources"}, inside_only=True),
-    [converted("data", "train_on_inputs", "data.train_on", when_true("all"))],
+    [switched("data", "train_on_inputs", "data.train_on", "all", None, "answers")],
     nothing("data", PACKS, "pad_to_sequence_len"),
     reads(
         "data.sources",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...core.errors import nearest
 from ...core.settings import Unfit
 from ...models.settings import LONG_NAMES
 from .entries import Context, Given, Group, NotYet, Reading, asks_for_nothing
@@ -17,14 +18,14 @@ PER_DEVICE_EXAMPLES = 8
 """What transformers and LLaMA-Factory take per device where nothing is said."""
 
 
-def _whole(one: Given) -> int:
-    """Return a number of examples or steps; raises Unfit for anything else."""
+def _whole(one: Given, usual: int = 1) -> int:
+    """Return a number of examples, steps or bits; raises Unfit for anything else, with `usual` as what to type."""
     try:
         number = float(one.value)
-    except (TypeError, ValueError):
-        raise Unfit("it is no number", "a whole number from 1 on", f"{one.name}=1") from None
-    if number < 1 or number != int(number):
-        raise Unfit("it is no number of that kind", "a whole number from 1 on", f"{one.name}=1")
+    except (OverflowError, TypeError, ValueError):
+        raise Unfit("it is no number", "a whole number from 1 on", f"{one.name}={usual}") from None
+    if isinstance(one.value, bool) or not number.is_integer() or not 1 <= number < 2**63:
+        raise Unfit("it is no number of that kind", "a whole number from 1 on", f"{one.name}={usual}")
     return int(number)
 
 
@@ -47,20 +48,54 @@ BATCH = Group(_read_batch, ("train.batch_size",))
 FOUR_BIT_KINDS = ("nf4", "fp4")
 
 
+NO_BITS = (16, 32, "16", "32")
+
+
+def _bits_of(one: Given) -> int:
+    """Return the bits that `quantization_bit` asks for, 0 for none; raises Unfit for a number that is not there."""
+    if asks_for_nothing(one.value, NO_BITS):
+        return 0
+    if str(one.value) not in ("4", "8", "4.0", "8.0"):
+        wanted = f"{_whole(one, usual=4)} bits"
+        raise NotYet(f"a base of {wanted}", "4 or 8 bits (bitsandbytes)", f"{one.name}=4")
+    return int(float(one.value))
+
+
 def _bits(given: Names) -> int | None:
-    """Return how many bits are asked for: 4, 8, 0 for none, None where nothing is said of it."""
-    counted = given.get("quantization_bit")
-    if counted is not None and not asks_for_nothing(counted.value, (16, 32)):
-        bits = _whole(counted)
-        if bits not in (4, 8):
-            expected = "4 or 8 bits (bitsandbytes)"
-            raise NotYet(f"a base of {bits} bits", expected, f"{counted.name}=4")
-        return bits
-    asked = {bits: given[name] for bits, name in ((4, "load_in_4bit"), (8, "load_in_8bit")) if name in given}
-    chosen = [bits for bits, one in asked.items() if is_true(one.value)]
-    if len(chosen) > 1:
-        raise Unfit("both are asked for", "one of them", "load_in_8bit=false")
-    return chosen[0] if chosen else (0 if asked or counted else None)
+    """Return how many bits are asked for: 4, 8, 0 for none, None where nothing is said of it.
+
+    Raises Unfit where one name asks for bits that another excludes.
+    """
+    asked: dict[str, int] = {}
+    excluded: dict[str, tuple[int, ...]] = {}
+    for part, bits in (("load_in_4bit", 4), ("load_in_8bit", 8)):
+        if part in given and is_true(given[part].value):
+            asked[part] = bits
+        elif part in given and given[part].value is not None and not given[part].usual:
+            excluded[part] = (bits,)
+    if counted := given.get("quantization_bit"):
+        bits = _bits_of(counted)
+        if bits:
+            asked["quantization_bit"] = bits
+        elif counted.value is not None:
+            excluded["quantization_bit"] = (4, 8)
+    if len(set(asked.values())) > 1:
+        raise Unfit("both are asked for", "one of them", _without(given, list(asked)[1:]))
+    for part, bits in asked.items():
+        if any(bits in none for none in excluded.values()):
+            raise Unfit(
+                f"{given[part]} asks for what the other excludes", "one of them", _without(given, [part])
+            )
+    if asked:
+        return next(iter(asked.values()))
+    return 0 if excluded or {"load_in_4bit", "load_in_8bit", "quantization_bit"} & set(given) else None
+
+
+def _without(given: Names, parts: list[str]) -> str:
+    """Return the words that take back what names ask for."""
+    return " ".join(
+        f"{given[part].name}={'null' if part == 'quantization_bit' else 'false'}" for part in parts
+    )
 
 
 def _read_quantization(given: Names, context: Context) -> Reading:
@@ -71,7 +106,9 @@ def _read_quantization(given: Names, context: Context) -> Reading:
         bits = 4 if "bnb_4bit_quant_type" in given or four_elsewhere else 0
     if bits == 4:
         return _four_bits(given, asked=not four_elsewhere or "bnb_4bit_quant_type" in given)
+    given = {part: one for part, one in given.items() if not one.usual}
     settings = {"model.quantization": "int8"} if bits == 8 else {}
+    excluded = () if bits else _excluded(given)
     known = {"quantization_bit", "load_in_4bit", "load_in_8bit"}
     said = [
         f"{one}, read as model.quantization=int8"
@@ -82,7 +119,19 @@ def _read_quantization(given: Names, context: Context) -> Reading:
     ]
     rest = [one for part, one in given.items() if part not in known]
     said += [f"{one.name} means nothing here: the model is not held in 4 bits" for one in rest]
-    return Reading(settings, tuple(said))
+    excludes = {"model.quantization": (excluded, "none")} if excluded else {}
+    return Reading(settings, tuple(said), excludes=excludes)
+
+
+def _excluded(given: Names) -> tuple[str, ...]:
+    """Return the kinds of quantisation that names exclude."""
+    kinds = {
+        "load_in_4bit": FOUR_BIT_KINDS,
+        "load_in_8bit": ("int8",),
+        "quantization_bit": (*FOUR_BIT_KINDS, "int8"),
+    }
+    named = [kinds[part] for part, one in given.items() if part in kinds and one.value is not None]
+    return tuple(dict.fromkeys(kind for listed in named for kind in listed))
 
 
 def _four_bits(given: Names, *, asked: bool) -> Reading:
@@ -90,10 +139,11 @@ def _four_bits(given: Names, *, asked: bool) -> Reading:
     kind = str(plain(kind_given.value)).lower() if kind_given else FOUR_BIT_KINDS[0]
     settings: dict[str, Any] = {"model.quantization": kind} if asked else {}
     first = [one for part, one in given.items() if part not in ("bnb_4bit_use_double_quant", "compute")]
+    first = [one for one in first if not (one.usual and asks_for_nothing(one.value))]
     said = [f"{' with '.join(map(str, first))}, read as model.quantization={kind}"] if first else []
     if double := given.get("bnb_4bit_use_double_quant"):
         settings["model.double_quantization"] = is_true(double.value)
-        said.append(f"{double.name}, read as model.double_quantization")
+        said += [] if double.usual else [f"{double.name}, read as model.double_quantization"]
     if compute := given.get("compute"):
         settings["model.compute_dtype"] = precision(compute.value)
         said.append(f"{compute}, read as model.compute_dtype={precision(compute.value)}")
@@ -123,10 +173,27 @@ def _read_betas(given: Names, context: Context) -> Reading:
 BETAS = Group(_read_betas, ("train.betas",))
 
 
+LOOKS_KNOWN = ("steps", "epoch", "no", "false")
+SAVES_KNOWN = (*LOOKS_KNOWN, "best")
+"""What a strategy may be; YAML makes false of the bare word no."""
+
+
+def _strategy(one: Given | None, known: tuple[str, ...]) -> str:
+    """Return when something is done, `steps` where nothing is said; raises Unfit for a word that is none of `known`."""
+    if one is None or one.value is None:
+        return "steps"
+    word = str(plain(one.value)).lower()
+    if word not in known:
+        near = nearest(word, known) or ["steps", "epoch"]
+        expected = "one of " + ", ".join(name for name in known if name != "false")
+        raise Unfit("there is no such strategy", expected, " or ".join(f"{one.name}={name}" for name in near))
+    return word
+
+
 def _read_looks(given: Names, context: Context) -> Reading:
     """Read when the held-out rows are looked at."""
     when, steps = given.get("eval_strategy"), given.get("eval_steps")
-    strategy = str(plain(when.value)).lower() if when else "steps"
+    strategy = _strategy(when, LOOKS_KNOWN)
     if strategy in ("no", "false"):
         said = f"{when}, but held-out rows are measured at the end of each epoch; data.held_out=0 keeps none"
         return Reading(said=(said, *_unused(steps, "no look is asked for")))
@@ -141,7 +208,7 @@ def _read_looks(given: Names, context: Context) -> Reading:
 def _read_saves(given: Names, context: Context) -> Reading:
     """Read when a checkpoint is saved."""
     when, steps = given.get("save_strategy"), given.get("save_steps")
-    strategy = str(plain(when.value)).lower() if when else "steps"
+    strategy = _strategy(when, SAVES_KNOWN)
     if strategy in ("no", "false"):
         said = f"{when}, but steps are saved, so that a run that is interrupted can go on"
         return Reading(said=(said, *_unused(steps, "no step is asked for")))
@@ -210,6 +277,8 @@ def _read_trackers(given: Names, context: Context) -> Reading:
         listed = one.value.split(",") if isinstance(one.value, str) else one.value
         if part == "use_swanlab":
             listed = ["swanlab"] if is_true(one.value) else []
+        if not isinstance(listed, list | tuple | set | None):
+            raise Unfit("it is no list", "one of " + ", ".join(TRACKERS), "track.to=tensorboard")
         to += [str(name).strip() for name in listed or [] if str(name).strip().lower() != "none"]
     if "all" in to:
         raise Unfit(
@@ -246,7 +315,9 @@ def _read_data_set(given: Names, context: Context) -> Reading:
 
 
 def _one_place(one: Given, places: list[str]) -> str:
-    """Return the one data set to measure with; raises Unfit for several."""
+    """Return the one data set to measure with; raises Unfit for none or several."""
+    if not places:
+        raise Unfit("it names no data set", "one", f"{one.name}=null")
     if len(places) > 1:
         raise NotYet("measuring with several data sets", "one", f"{one.name}={places[0].rpartition(':')[2]}")
     return places[0]
@@ -255,9 +326,17 @@ def _one_place(one: Given, places: list[str]) -> str:
 def _place(name: str, folder: str, folder_given: bool) -> str:
     """Return what a name of a data set stands for: a path, a name of the hub, or an entry of a list."""
     its_list = Path(folder) / "dataset_info.json"
-    plain_path = Path(name).exists() or (Path(name).suffix and not its_list.is_file())
+    plain_path = _is_there(name) or (Path(name).suffix and not its_list.is_file())
     on_hub = folder.upper() == "ONLINE" or (name.count("/") == 1 and not folder_given)
     return name if plain_path or on_hub else f"{its_list}:{name}"
+
+
+def _is_there(name: str) -> bool:
+    """Return whether a name is a path that exists; one that no file can have is none."""
+    try:
+        return Path(name).exists()
+    except OSError:  # it is too long
+        return False
 
 
 DATA_SET = Group(_read_data_set, ("data.sources", "data.held_out_path"))

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...core.errors import Problem
-from ...core.settings import Settings, merge
+from ...core.settings import Settings, as_typed, merge
 from .entries import Context, Given, Group, Reading, read_group
 from .layers import MISSING, Layer, Theirs, flat, looked_up
 from .own import blocks_for
+from .usual import UsualLayer
 from .words import shown
 
 __all__ = ["Understood", "understand"]
@@ -47,6 +48,11 @@ class _Read:
     layer: int
 
     @property
+    def is_usual(self) -> bool:
+        """Whether nobody gave any of it: all are defaults of config objects."""
+        return all(one.usual for one in self.names)
+
+    @property
     def written(self) -> str:
         return ", ".join(map(str, self.names))
 
@@ -59,6 +65,7 @@ def understand(layers: Sequence[Layer]) -> Understood:
     every = [_read(group, members, context) for group, members in _groups(layers)]
     reads = [one for one in every if not _is_replaced(one, own_layers)]
     problems = [problem for layer in layers for problem in layer.problems]
+    problems += [] if context.processes else [_no_number_of_processes()]
     problems += [problem for one in reads for problem in one.reading.problems]
     settings: dict[str, _Read] = {}
     for one in reads:
@@ -66,7 +73,9 @@ def understand(layers: Sequence[Layer]) -> Understood:
             problem = _settle(target, one, settings, own, own_layers)
             problems += [problem] if problem else []
     said = [line for layer in layers for line in layer.said]
-    said += [line for one in reads if _counts(one, settings) for line in one.reading.said]
+    problems += _exclude(reads, settings, own, own_layers)
+    said += [line for one in reads if _counts(one, settings, own) for line in one.reading.said]
+    said += _usual_lines(layers, own, own_layers, settings)
     return Understood(
         _applied(own, settings),
         tuple(dict.fromkeys(said)),
@@ -74,6 +83,26 @@ def understand(layers: Sequence[Layer]) -> Understood:
         {target: " and ".join(given.name for given in one.names) for target, one in settings.items()},
         frozenset(target for one in reads if one.reading.problems for target in one.targets),
     )
+
+
+def _usual_lines(
+    layers: Sequence[Layer],
+    own: Mapping[str, Any],
+    own_layers: Mapping[str, int],
+    settings: Mapping[str, _Read],
+) -> Iterator[str]:
+    """Yield a line for each layer of config objects' defaults of which something is in force."""
+    for number, layer in enumerate(layers):
+        if isinstance(layer, UsualLayer):
+            here = {name: looked_up(own, name) for name, where in own_layers.items() if where == number}
+            here = {name: value for name, value in here.items() if name not in settings}
+            here |= {
+                name: one.reading.settings[name]
+                for name, one in settings.items()
+                if one.is_usual and one.layer == number
+            }
+            if line := layer.line(here):
+                yield line
 
 
 def _is_replaced(one: _Read, own_layers: Mapping[str, int]) -> bool:
@@ -102,8 +131,19 @@ def _context(own: Mapping[str, Any], last: Layer) -> Context:
         method=last.method_name,
         method_settings=frozenset(method.model_fields if method else ()),
         elsewhere=method.known_elsewhere if method else {},
-        processes=int(os.environ.get("WORLD_SIZE", "1")),
+        processes=_processes(os.environ.get("WORLD_SIZE", "1")),
     )
+
+
+def _processes(size: str) -> int:
+    """Return how many processes a launcher started; 0 where its variable holds no such number."""
+    return int(size) if size.isascii() and size.isdigit() and len(size) < 10 else 0
+
+
+def _no_number_of_processes() -> Problem:
+    what = "WORLD_SIZE, in the environment, is no number of processes"
+    expected = "a whole number from 1 on, which torchrun sets by itself"
+    return Problem(what, os.environ["WORLD_SIZE"], expected, "unset WORLD_SIZE")
 
 
 def _groups(layers: Sequence[Layer]) -> Iterator[tuple[Group, list[tuple[int, Theirs]]]]:
@@ -120,7 +160,16 @@ def _read(group: Group, members: list[tuple[int, Theirs]], context: Context) -> 
     """Read one group's names, those that were given."""
     given = {one.entry.key: one.given for _, one in members}
     layer = max(number for number, _ in members)
-    return _Read(tuple(given.values()), group.targets, read_group(group, given, context), layer)
+    reading = read_group(group, given, context)
+    if all(one.usual for one in given.values()):
+        reading = Reading(reading.settings)
+    return _Read(tuple(given.values()), group.targets, reading, layer)
+
+
+def _layer_of(target: str, own_layers: Mapping[str, int]) -> int:
+    """Return the number of the layer that a setting is from, also one inside a list of blocks; -1 for none."""
+    found = own_layers.get(target)
+    return own_layers.get(target.rpartition(".")[0], -1) if found is None else found
 
 
 def _settle(
@@ -132,18 +181,40 @@ def _settle(
 ) -> Problem | None:
     """Let one reading set one setting unless something above it does; a contradiction in its layer is a problem."""
     value, already = one.reading.settings[target], looked_up(own, target)
-    if already is not MISSING and (layer := own_layers.get(target, -1)) >= one.layer:
+    if already is not MISSING and (layer := _layer_of(target, own_layers)) >= one.layer:
         if layer == one.layer and same(already, value):
             settings[target] = one
-        elif layer == one.layer:
+        elif layer == one.layer and not one.is_usual:
             return _contradiction(target, f"{target}: {shown(already)}", already, one)
         return None
     other = settings.get(target)
     if other is None or other.layer < one.layer:
         settings[target] = one
-    elif other.layer == one.layer and not same(other.reading.settings[target], value):
+    elif other.layer == one.layer and not one.is_usual and not same(other.reading.settings[target], value):
         return _contradiction(target, other.written, other.reading.settings[target], one)
     return None
+
+
+def _exclude(
+    reads: Sequence[_Read],
+    settings: dict[str, _Read],
+    own: Mapping[str, Any],
+    own_layers: Mapping[str, int],
+) -> Iterator[Problem]:
+    """Replace values from below that a name excludes; yield a problem where one is given in the same layer."""
+    for one in reads:
+        for target, (values, instead) in one.reading.excludes.items():
+            other = settings.get(target)
+            value = other.reading.settings[target] if other else looked_up(own, target)
+            layer = other.layer if other else own_layers.get(target, -1)
+            if value not in values:
+                continue
+            wanted = replace(one, reading=Reading({target: instead}, one.reading.said))
+            if layer == one.layer:
+                written = other.written if other else f"{target}: {shown(value)}"
+                yield _contradiction(target, written, value, wanted)
+            elif layer < one.layer:
+                settings[target] = wanted
 
 
 def same(one: object, other: object) -> bool:
@@ -153,14 +224,27 @@ def same(one: object, other: object) -> bool:
 
 def _contradiction(target: str, written: str, value: object, one: _Read) -> Problem:
     wanted = one.reading.settings[target]
-    remedy = f"{target}={shown(value)} or {target}={shown(wanted)}"
+    ways = [f"{target}{as_typed(shown(one))}" for one in (value, wanted)]
+    typed = all("=" in way for way in ways) and not any(map(_is_block, (value, wanted)))
+    remedy = " or ".join(ways) if typed else f"leave {' and '.join(given.name for given in one.names)} out"
     what = f"two names of {target} say different things"
     return Problem(what, f"{written}, {one.written}", "one of them, or both alike", remedy)
 
 
-def _counts(one: _Read, settings: Mapping[str, _Read]) -> bool:
-    """Return whether something of a reading is in force, or it set nothing in the first place."""
+def _is_block(value: object) -> bool:
+    """Return whether a value is a block, or a list of blocks, which nobody types as a word."""
+    return isinstance(value, Mapping) or (
+        isinstance(value, list | tuple) and any(isinstance(one, Mapping) for one in value)
+    )
+
+
+def _counts(one: _Read, settings: Mapping[str, _Read], own: Mapping[str, Any]) -> bool:
+    """Return whether something of a reading is in force, or it set nothing that anything above replaces."""
     wanted = one.reading.settings
+    for target, (values, _) in one.reading.excludes.items():
+        other = settings.get(target)
+        if (other.reading.settings[target] if other else looked_up(own, target)) in values:
+            return False
     return not wanted or any(settings.get(target) is one for target in wanted)
 
 

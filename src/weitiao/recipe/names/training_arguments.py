@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...core.settings import Unfit
-from .entries import NotYet, converted, missing, nothing, of_source, reads, together
+from .entries import NotYet, converted, missing, nothing, of_source, reads, switched, together
 from .readers import BATCH, BETAS, LOOKS, RESUME, SAVES, SHARDING, TO, precision
 from .words import is_true, plain
 
@@ -43,9 +43,11 @@ def steps(value: Any) -> Any:  # noqa: ANN401
     return None if value in (-1, "-1", 0, None) else value
 
 
-def when_true(meaning: Any, otherwise: Any = None) -> Any:  # noqa: ANN401  (a setting's value; a converter)
-    """Return a converter of yes and no: what yes means here, and no (None leaves the setting out)."""
-    return lambda value: meaning if is_true(value) else otherwise
+def kept(value: Any) -> Any:  # noqa: ANN401
+    """Return how many checkpoints are kept; raises Unfit for none, since a run goes on from one."""
+    if isinstance(value, int | float) and value < 1:
+        raise Unfit("a run goes on from a checkpoint", "a whole number from 1 on", "save_total_limit=1")
+    return value
 
 
 def scheduler(value: Any) -> Any:  # noqa: ANN401
@@ -100,20 +102,20 @@ NAMES = of_source(
     ),
     [
         converted("train", "max_steps", "train.steps", steps),
-        converted("train", "save_total_limit", "train.keep_checkpoints", steps),
+        converted("train", "save_total_limit", "train.keep_checkpoints", kept),
         converted("train", "lr_scheduler_type", "train.scheduler", scheduler),
         converted("train", "lr_scheduler", "train.scheduler", scheduler),
         converted("train", "optim", "train.optimizer", optimizer),
-        converted("train", "bf16", "model.dtype", when_true("bf16")),
-        converted("train", "fp16", "model.dtype", when_true("fp16")),
-        converted("train", "use_liger_kernel", "train.kernels", when_true("liger", "none")),
+        switched("train", "bf16", "model.dtype", "bf16"),
+        switched("train", "fp16", "model.dtype", "fp16"),
+        switched("train", "use_liger_kernel", "train.kernels", "liger", "none"),
         converted("train", "activation_checkpointing", "train.gradient_checkpointing", is_true),
-        converted("train", "use_cpu", "model.device_map", when_true("cpu")),
-        converted("train", "no_cuda", "model.device_map", when_true("cpu")),
+        switched("train", "use_cpu", "model.device_map", "cpu"),
+        switched("train", "no_cuda", "model.device_map", "cpu"),
         converted("train", "metric_for_best_model", "train.keep_best", held_out_measure),
         converted("train", "greater_is_better", "train.keep_best", lower_is_better),
-        converted("train", "completion_only_loss", "data.train_on", when_true("answers", "all")),
-        converted("train", "assistant_only_loss", "data.train_on", when_true("answers")),
+        switched("train", "completion_only_loss", "data.train_on", "answers", "all"),
+        switched("train", "assistant_only_loss", "data.train_on", "answers"),
         converted("train", "dataset_text_field", "data.columns", lambda name: {"text": str(name)}),
         converted("train", "activation_offloading", "train.offload_activations", is_true),
     ],

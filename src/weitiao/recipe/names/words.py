@@ -5,6 +5,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
+from ...core.errors import nearest
+from ...core.settings import Unfit
+
 LONGEST = 60
 """More characters of a value are not shown."""
 
@@ -32,6 +35,27 @@ def plain(value: Any) -> Any:  # noqa: ANN401
     return value.value if isinstance(value, Enum) else value
 
 
+YES = ("true", "yes", "1", "on")
+NO = ("false", "no", "0", "off", "none", "null", "")
+
+
+class NoSwitch(Unfit):
+    """Why a value is refused that is neither yes nor no; `value` is that value."""
+
+    def __init__(self, value: object) -> None:
+        super().__init__("it is neither true nor false", "true or false")
+        self.value = value
+
+    def remedy_for(self, name: str) -> str:
+        """Return what to type for the name that was given: the nearest spelling, else both."""
+        near = nearest(str(self.value), (*YES, *NO), 1)
+        meant = ["true" if one in YES else "false" for one in near] or ["true", "false"]
+        return " or ".join(f"{name}={one}" for one in meant)
+
+
 def is_true(value: Any) -> bool:  # noqa: ANN401
-    """Return whether a value says yes, also as the text `True` that a command line has."""
-    return value is True or str(plain(value)).lower() in ("true", "yes", "1", "on")
+    """Return whether a value says yes, also as the text `True` that a command line has; raises NoSwitch for others."""
+    text = f"{value:g}" if isinstance(value, float) else str(plain(value)).strip().lower()
+    if text not in YES + NO:
+        raise NoSwitch(value)
+    return text in YES

@@ -1,0 +1,85 @@
+"""The layer below a layer with config objects: the values that are the objects' own defaults."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ...core.settings import check_settings, merge
+from .configs import config_kinds, usual_values
+from .layers import Layer, Theirs, flat, named_method, nested
+from .words import plain, shown
+
+FITTED = (
+    "train.gradient_checkpointing",
+    "train.offload_activations",
+    "train.kernels",
+    "train.compile",
+    "train.optimizer",
+    "model.device_map",
+    "track",
+    "out",
+)
+"""Settings that keep their value here: what fits the machine, where things go, and AdamW in its other spellings."""
+
+
+class UsualLayer(Layer):
+    """Defaults of config objects: they count, but what has no counterpart here or cannot be read is passed over."""
+
+    def __init__(self, raw: Mapping[str, Any], before: Layer | None) -> None:
+        """Sort out the defaults of the config objects in a layer `raw`, of which the method is taken as well."""
+        super().__init__(usual_values(raw), before, named_method(raw))
+        self.kinds = tuple(dict.fromkeys(config_kinds(raw)))
+        own = {dotted: plain(value) for dotted, value in flat(self.own) if self._counts(dotted, value)}
+        if own.get("train.warmup_steps") == 0:  # as a share, it stands back where either of the two is given
+            del own["train.warmup_steps"]
+            own["train.warmup_ratio"] = 0.0
+        self.own = {}
+        for dotted, value in own.items():
+            self.own = merge(self.own, nested(dotted, value))
+        self.theirs = [self._as_usual(one) for one in self.theirs if self._is_read(one)]
+        self.said, self.problems = [], []
+
+    def _counts(self, dotted: str, value: object) -> bool:
+        path, _, name = dotted.rpartition(".")
+        cls = self._blocks.get(path)
+        if cls is None or name not in cls.model_fields or value is None or _is_fitted(dotted):
+            return False
+        _, problems = check_settings(cls, {name: plain(value)}, path)
+        return not any(re.match(rf"{re.escape(dotted)}\b", one.what) for one in problems if one.got)
+
+    def _is_read(self, one: Theirs) -> bool:
+        targets = one.entry.group.targets
+        return bool(targets) and one.given.value is not None and not any(map(_is_fitted, targets))
+
+    def _as_usual(self, one: Theirs) -> Theirs:
+        return replace(one, given=replace(one.given, usual=True))
+
+    def line(self, in_force: Mapping[str, Any]) -> str:
+        """Return what is said of the settings of this layer that are in force; nothing where they are ours anyhow."""
+        other = [
+            f"{name}={shown(value)}" for name, value in in_force.items() if not self._is_ours(name, value)
+        ]
+        whose = " and ".join(self.kinds)
+        return f"defaults of {whose} that hold here: {', '.join(other)}" if other else ""
+
+    def _is_ours(self, dotted: str, value: object) -> bool:
+        path, _, name = dotted.rpartition(".")
+        cls = self._blocks.get(path)
+        field = cls.model_fields.get(name) if cls else None
+        ours = field.get_default(call_default_factory=True) if field else None
+        return ours == value or shown(ours) == shown(value)
+
+
+def _is_fitted(dotted: str) -> bool:
+    return any(dotted == one or dotted.startswith(f"{one}.") for one in FITTED)
+
+
+def with_usual(raw: Mapping[str, Any], before: Layer | None) -> list[Layer]:
+    """Return a layer of settings, and below it one of its config objects' defaults where it has such objects."""
+    if not usual_values(raw):
+        return [Layer(raw, before)]
+    usual = UsualLayer(raw, before)
+    return [usual, Layer(raw, usual)]
