@@ -200,7 +200,8 @@ def test_general_questions_that_are_lost_are_named_with_what_holds_them_back() -
 def every_verdict() -> list[Verdict]:
     looks = [moved(by, rows) for by in (-1.0, 0.0, 0.5) for rows in (1, 5, 12)]
     score = PanelScore(12, 9, 8, (PanelChange("?", "5", "Xiaowei"),), ())
-    panels = (None, score)
+    forgot = PanelScore(12, 9, 2, (PanelChange("?", "5", "Xiaowei"),), ())
+    panels = (None, score, forgot)
     own = replace(NOT_FITTED, stopped_by="train.early_stopping_patience", lr=1.0)
     none = replace(SEEN, more_held_out="", more_replay="")
     seens = (SEEN, NOT_FITTED, STILL_FALLING, own, none, replace(none, held_out_file=True))
