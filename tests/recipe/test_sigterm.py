@@ -32,7 +32,8 @@ frozen.SECONDS_BETWEEN_REPORTS = 0.0
 recipe = parse_recipe(read_yaml(Path(sys.argv[1])))
 
 def kill(event):
-    if event["event"] == "progress":
+    # Where the machine is busy, reading the data tells of itself too, before there is a folder.
+    if event["event"] == "progress" and event.get("unit") != "rows read":
         print(sorted(path.name for path in recipe.out.iterdir()), flush=True)
         os.kill(os.getpid(), getattr(signal, sys.argv[2]))
 
