@@ -87,7 +87,7 @@ def _problems(cls: type[Settings], errors: Sequence[dict[str, Any]], path: str) 
     """Turn pydantic's error records into what a person reads: one for each place, however many types it may have."""
     by_place: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for details in errors:
-        by_place.setdefault(tuple(_location(cls, details)), []).append(details)
+        by_place.setdefault(tuple(_location(details)), []).append(details)
     return [
         _problem(cls, found[0], path)
         if len(found) == 1
@@ -103,7 +103,7 @@ TYPE_OF_UNION = re.compile(
 """What pydantic calls one of several types, in the place of an error where a name of ours would stand."""
 
 
-def _location(cls: type[Settings], details: Mapping[str, Any]) -> list[str]:
+def _location(details: Mapping[str, Any]) -> list[str]:
     """Return where an error is, by our own names."""
     parts = [str(part) for part in details["loc"]]
     named = 1 if details["type"] == "extra_forbidden" else 0  # the last is what somebody typed
@@ -128,7 +128,7 @@ def _fits_no_type(cls: type[Settings], place: Sequence[str], value: object, path
 
 def _problem(cls: type[Settings], details: dict[str, Any], path: str) -> Problem:
     """Turn one of pydantic's error records into what a person reads."""
-    location = _location(cls, details)
+    location = _location(details)
     key = ".".join(filter(None, [path, *location]))
     got = f"{key}: {details['input']!r}"
     if details["type"] == "extra_forbidden":
