@@ -26,10 +26,10 @@ from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedModel
 
 from weitiao.core.events import EventLog
+from weitiao.data.batching.packing import make_pack
 from weitiao.data.conversation import Example
-from weitiao.data.packs import make_pack
-from weitiao.engine.memory import default_pack_tokens
-from weitiao.engine.optimizers import build_optimizer
+from weitiao.engine.memory.budget import default_pack_tokens
+from weitiao.engine.optim.optimizers import build_optimizer
 from weitiao.engine.step import LossScale, Stepper
 from weitiao.recipe.build import choose_kernels, forward_for, precision_for
 from weitiao.recipe.recipe import Recipe, parse_recipe

@@ -15,8 +15,8 @@ from _peer import read_task
 from torch import Tensor
 from transformers import AutoConfig
 
-from weitiao.engine.allocator import freed_memory_kept
-from weitiao.engine.products import products_from
+from weitiao.engine.kernels.matmul import products_from
+from weitiao.engine.memory.allocator import freed_memory_kept
 
 SQUARES = (1024, 2048, 4096)
 TRIALS, TRIAL_SECONDS = 5, 0.3

@@ -108,7 +108,7 @@ def freeze(options: argparse.Namespace, reports: Measured) -> Measured:
 
 def peak(options: argparse.Namespace, reports: Measured) -> Measured:
     """What the machine's matrix products reach, and how much of that the needed operations of `alpaca` do."""
-    from weitiao.engine.memory import PACK_TOKENS_CPU
+    from weitiao.engine.memory.budget import PACK_TOKENS_CPU
 
     found = reports.get("alpaca")
     if found is None:

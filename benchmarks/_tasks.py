@@ -37,7 +37,7 @@ def make_task(
     """
     from weitiao.data.dataset import load_data
     from weitiao.data.settings import DataSettings
-    from weitiao.engine.plan import StepPlan
+    from weitiao.engine.runtime.batches import StepPlan
     from weitiao.models.load import load_generation_config, load_tokenizer
     from weitiao.models.settings import ModelSettings
 
@@ -93,7 +93,7 @@ def _peer_row(ids: tuple[int, ...], weights: tuple[float, ...]) -> Measured:
 
 def _about(examples: Sequence[Example], steps: Sequence[Sequence[Example]], epochs: int) -> Measured:
     """Return the numbers that a reader needs to judge a scenario's rows by."""
-    from weitiao.data.packs import make_pack
+    from weitiao.data.batching.packing import make_pack
 
     rows = [example.ids for example in examples]
     return {
@@ -116,7 +116,7 @@ def _needed_of(steps: Sequence[Sequence[Example]]) -> Measured:
     """Return the operations that LoRA needs for some steps: each row by itself, and what rows share once."""
     from transformers import AutoConfig
 
-    from weitiao.data.packs import make_pack
+    from weitiao.data.batching.packing import make_pack
 
     config = AutoConfig.from_pretrained(model_folder())
     targets, rank = LORA["target_modules"], LORA["r"]

@@ -41,7 +41,7 @@ Values = dict[str, Any]
 
 def recipe_of(task: str, method: Values, options: argparse.Namespace, rate: float, length: float) -> Values:
     """Return the run file of a method with its defaults on a task, at so many times its rate and epochs."""
-    from weitiao.data.split import rows_held_out
+    from weitiao.data.gate.split import rows_held_out
     from weitiao.methods import METHODS
     from weitiao.recipe.choices import PATIENCE, epochs_at_most
 

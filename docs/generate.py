@@ -26,17 +26,17 @@ from weitiao.core.settings import Settings
 from weitiao.core.units import readable_bytes, readable_count
 from weitiao.data.checks import CHECKS
 from weitiao.data.formats import FORMATS
-from weitiao.data.readers import READERS
 from weitiao.data.settings import DataSettings, SourceSettings
+from weitiao.data.sources.readers import READERS
 from weitiao.engine.checkpoint import CheckpointSettings
-from weitiao.engine.kernels import KernelSettings
-from weitiao.engine.optimizers import OptimizerSettings
-from weitiao.engine.schedules import ScheduleSettings
+from weitiao.engine.kernels.settings import KernelSettings
+from weitiao.engine.optim.optimizers import OptimizerSettings
+from weitiao.engine.optim.schedules import ScheduleSettings
+from weitiao.engine.runtime.tracking import TrackSettings
 from weitiao.engine.settings import StepSettings
-from weitiao.engine.tracking import TrackSettings
 from weitiao.evaluation.answers import EvaluateSettings
 from weitiao.methods import METHODS
-from weitiao.methods._elsewhere import KNOWN_ELSEWHERE
+from weitiao.methods._aliases import KNOWN_ELSEWHERE
 from weitiao.models.known import known_models
 from weitiao.models.settings import ModelSettings
 from weitiao.objectives import OBJECTIVES

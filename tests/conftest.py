@@ -62,7 +62,7 @@ def weitiao_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def products_as_in_a_run() -> Iterator[None]:
     """Let matrix products come from where a run takes them: on some processors MKL's are not the same twice."""
-    from weitiao.engine.products import products_from
+    from weitiao.engine.kernels.matmul import products_from
 
     with products_from("auto"):
         yield

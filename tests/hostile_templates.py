@@ -149,7 +149,7 @@ HOSTILE = {
 
 def main() -> None:
     """Render each template and print what it ended in."""
-    from weitiao.data.sandbox import REFUSALS, compiled
+    from weitiao.data.templates.sandbox import REFUSALS, compiled
 
     compiled("{{ 1 }}").render({})
     pages = int(Path("/proc/self/statm").read_text().split()[0])

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 import tiny_architectures as tiny
+from weitiao.data.batching.packing import Pack
 from weitiao.data.conversation import Example
-from weitiao.data.packs import Pack
-from weitiao.engine.attention import Call
+from weitiao.engine.attention.backends import Call
 
 ON_GPU = torch.cuda.is_available()
 REASON = "needs a CUDA device"

@@ -20,8 +20,8 @@ import tiny_architectures as tiny
 from tiny_training import Events, make_examples, make_training, weights_of
 from weitiao.core.errors import NotFiniteError, ResourceError, Stopped
 from weitiao.data.conversation import Example
+from weitiao.engine.kernels.matmul import products_from
 from weitiao.engine.loop import Training
-from weitiao.engine.products import products_from
 from weitiao.objectives._base import LossSum, Outputs
 from weitiao.objectives.sft import SupervisedFineTuning
 

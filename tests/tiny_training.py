@@ -23,8 +23,8 @@ from weitiao.recipe.recipe import parse_recipe
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from weitiao.data.summary import Summary
-    from weitiao.data.template import Template
+    from weitiao.data.gate.summary import Summary
+    from weitiao.data.templates.template import Template
 
 
 def make_examples(

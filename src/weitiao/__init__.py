@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from .core.version import VERSION
 
 if TYPE_CHECKING:
-    from .methods._bridge import register as register
+    from .methods._peft.register import register as register
     from .recipe.answering import Model as Model
     from .recipe.answering import open_model as open_model
     from .recipe.api import resume as resume
@@ -39,7 +39,7 @@ _HOMES = {
     "resume": "weitiao.recipe.api",
     "open_model": "weitiao.recipe.answering",
     "Model": "weitiao.recipe.answering",
-    "register": "weitiao.methods._bridge",
+    "register": "weitiao.methods._peft.register",
 }
 """Where each public name lives; it is imported when first used, so that `import weitiao` is quick."""
 

@@ -21,9 +21,9 @@ from weitiao.cli._wrapped import NOT_FIRST, Wrapped
 from weitiao.core.visible import visible
 from weitiao.data.conversation import Message
 from weitiao.evaluation.generate import generate
-from weitiao.evaluation.opened import Opened, locate, open_model
+from weitiao.evaluation.open_model import Opened, locate, open_model
 from weitiao.evaluation.settings import GenerationSettings
-from weitiao.evaluation.several import open_several
+from weitiao.evaluation.several_adapters import open_several
 
 SETTINGS = GenerationSettings(max_new_tokens=8)
 

@@ -16,11 +16,11 @@ from weitiao.cli import run
 from weitiao.cli._gate import GatePrinter, look_of, shown_text
 from weitiao.cli.check import Progress, language_of, read_settings
 from weitiao.core.errors import SettingsError
-from weitiao.data.coloured import Samples, Token
-from weitiao.data.gate import open_data
-from weitiao.data.gate_words import Language
-from weitiao.data.overview import overview
-from weitiao.data.page import MARKER
+from weitiao.data.gate.gate import open_data
+from weitiao.data.report.html import MARKER
+from weitiao.data.report.overview import overview
+from weitiao.data.report.phrases import Language
+from weitiao.data.report.token_view import Samples, Token
 from weitiao.data.settings import DataSettings
 
 Captured = pytest.CaptureFixture[str]

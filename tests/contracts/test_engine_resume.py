@@ -10,8 +10,8 @@ import pytest
 from tiny_training import equal, last_state, make_examples, make_training, weights_of
 from weitiao.engine.checkpoint import newest_whole
 from weitiao.engine.loop import Training
-from weitiao.engine.optimizers import OPTIMIZERS, OptimizerName
-from weitiao.engine.schedules import SchedulerName
+from weitiao.engine.optim.optimizers import OPTIMIZERS, OptimizerName
+from weitiao.engine.optim.schedules import SchedulerName
 
 EXAMPLES = make_examples(20, seed=5, draws=0.7)
 HELD_OUT = make_examples(3, seed=6)

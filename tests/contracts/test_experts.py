@@ -18,7 +18,7 @@ from weitiao.core.errors import ModelError
 from weitiao.core.said import Said
 from weitiao.methods import METHODS
 from weitiao.methods._base import Attached
-from weitiao.methods._peft import load_adapter
+from weitiao.methods._peft.attached import load_adapter
 from weitiao.methods.lora import Lora
 from weitiao.models.anatomy import anatomy
 

@@ -190,7 +190,7 @@ ROW_VALUES: list[Any] = [
 
 def odd_rows(count: int, seed: int) -> Iterator[list[Any]]:
     """Yield small files of rows whose columns are those that formats know, and hold anything."""
-    from weitiao.data.detect import known_columns
+    from weitiao.data.formats._detect import known_columns
 
     dice = random.Random(seed)
     columns = [*sorted(known_columns()), "extra", "", "微调"]

@@ -25,8 +25,8 @@ from weitiao.data.checks._base import Finding
 from weitiao.data.conversation import Message
 from weitiao.data.dataset import CONVERSATIONS, check_data, load_data, require_trainable
 from weitiao.data.formats import FORMATS
-from weitiao.data.gate import Gate, open_data
-from weitiao.data.overview import overview
+from weitiao.data.gate.gate import Gate, open_data
+from weitiao.data.report.overview import overview
 from weitiao.data.settings import DataSettings
 
 Captured = pytest.CaptureFixture[str]

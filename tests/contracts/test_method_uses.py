@@ -14,15 +14,15 @@ from tiny_methods import REFUSED, every_method, every_pair, logits, make, train
 from tiny_training import equal, last_state, make_examples, make_training, weights_of
 from weitiao.core.errors import ModelError
 from weitiao.data.conversation import Message
-from weitiao.data.template import choose_template
+from weitiao.data.templates.template import choose_template
 from weitiao.engine.checkpoint import list_checkpoints
 from weitiao.engine.loop import Training
-from weitiao.engine.precision import Precision
+from weitiao.engine.optim.precision import Precision
 from weitiao.evaluation.generate import generate
 from weitiao.evaluation.settings import GenerationSettings
 from weitiao.methods import METHODS
 from weitiao.methods._base import Attached
-from weitiao.methods._peft import load_adapter
+from weitiao.methods._peft.attached import load_adapter
 
 STEPS, STOPPED_AFTER = 12, (8, 10)
 """AdaLoRA warms up, allots and settles within these; diff pruning prunes after the ninth."""

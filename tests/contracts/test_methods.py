@@ -26,11 +26,11 @@ from tiny_methods import (
     train,
 )
 from weitiao.core.errors import ModelError, NotFiniteError
-from weitiao.engine.products import products_from
+from weitiao.engine.kernels.matmul import products_from
 from weitiao.methods import METHODS
 from weitiao.methods._base import FAMILIES, Attached, count_parameters
-from weitiao.methods._bridge import needs_registering
-from weitiao.methods._peft import PeftMethod, load_adapter
+from weitiao.methods._peft.attached import PeftMethod, load_adapter
+from weitiao.methods._peft.register import needs_registering
 from weitiao.models.load import load_model, weightless
 from weitiao.models.settings import ModelSettings
 

@@ -13,9 +13,9 @@ import tiny_kinds as kinds
 from tiny_methods import every_method, make
 from weitiao.core.errors import ModelError
 from weitiao.methods import METHODS
+from weitiao.methods._alternatives import applicable
 from weitiao.methods._base import Attached
-from weitiao.methods._others import applicable
-from weitiao.methods._peft import PeftMethod, load_adapter
+from weitiao.methods._peft.attached import PeftMethod, load_adapter
 from weitiao.models.load import weightless_like
 
 every_kind = pytest.mark.parametrize("kind", kinds.MAKERS)

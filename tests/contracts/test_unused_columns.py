@@ -13,10 +13,10 @@ from weitiao.data.formats import FORMATS
 from weitiao.data.formats._base import RowError
 from weitiao.data.formats._known import MEANINGS, PROMPT_TEXT
 from weitiao.data.forms import AnyForm
-from weitiao.data.gate import Gate, open_data
-from weitiao.data.overview import overview
+from weitiao.data.gate.gate import Gate, open_data
+from weitiao.data.gate.summary import summary_of
+from weitiao.data.report.overview import overview
 from weitiao.data.settings import DataSettings
-from weitiao.data.summary import summary_of
 
 TALK = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 VALUES: dict[str, Any] = {
@@ -192,7 +192,7 @@ def test_what_is_not_used_is_listed_once_a_source_with_counts(tmp_path: Path) ->
 
 
 def test_what_is_not_used_does_not_depend_on_chunks(tmp_path: Path) -> None:
-    from weitiao.data.pipeline import Effort
+    from weitiao.data.gate.pipeline import Effort
 
     rows = [{"instruction": f"q{n}", "output": "a", f"k{n % 3}": 1} for n in range(40)]
     whole = look(tmp_path / "a.jsonl", rows).tally.unused

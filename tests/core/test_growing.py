@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from weitiao.core.events import Event
-from weitiao.core.growing import bytes_on_disk, reported_growth
+from weitiao.core.folder_growth import bytes_on_disk, reported_growth
 
 MIB = 1 << 20
 

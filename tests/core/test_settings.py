@@ -18,8 +18,8 @@ from weitiao.core.settings import (
     to_yaml,
 )
 from weitiao.data.settings import DataSettings, SourceSettings
+from weitiao.engine.runtime.tracking import TrackSettings
 from weitiao.engine.settings import TrainSettings
-from weitiao.engine.tracking import TrackSettings
 from weitiao.methods import METHODS
 from weitiao.models.settings import ModelSettings
 

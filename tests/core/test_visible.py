@@ -85,7 +85,7 @@ def test_styles_and_movements_stay() -> None:
 
 
 def test_the_page_is_harmless(tmp_path: Path) -> None:
-    from weitiao.data.page import _environment
+    from weitiao.data.report.html import _environment
 
     template = _environment().from_string("<p>{{ text }}</p>")
     assert template.render(text="a\u202e<b>") == r"<p>a\u202e&lt;b&gt;</p>"

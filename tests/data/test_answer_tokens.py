@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from tagged_templates import TAGGED, tagged_tokenizer
 from template_zoo import NAMES, dicts, talk, tokenizer
 from weitiao.data.conversation import Conversation, Message
-from weitiao.data.encoder import special_tokens
 from weitiao.data.formats._base import RowError
-from weitiao.data.layout import Masks
-from weitiao.data.template import Template, choose_template
+from weitiao.data.templates.encoder import special_tokens
+from weitiao.data.templates.spans import Masks
+from weitiao.data.templates.template import Template, choose_template
 
 THINKING = ["qwen3", "deepseek_r1", "glm4.5", "deepseek_v3.1"]
 OTHERS = {name: sorted(special_tokens(tagged_tokenizer(name)) - TAGGED[name].belong) for name in TAGGED}

@@ -11,7 +11,7 @@ import pytest
 from pyarrow import feather, parquet
 
 from weitiao.data.settings import SourceSettings
-from weitiao.data.sources import read_source
+from weitiao.data.sources.sources import read_source
 
 ROWS = [
     {"calls": [{"name": "w", "arguments": {"city": "Bern", "more": {"a": 1}}}], "note": None},

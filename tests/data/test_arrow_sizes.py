@@ -12,10 +12,10 @@ import pytest
 from pyarrow import ipc
 
 from weitiao.core.errors import DataError
-from weitiao.data.arrow_sizes import BadArrow, unpacked_sizes
-from weitiao.data.rows import Rows
 from weitiao.data.settings import SourceSettings
-from weitiao.data.sources import read_source
+from weitiao.data.sources.arrow_sizes import BadArrow, unpacked_sizes
+from weitiao.data.sources.sources import read_source
+from weitiao.data.sources.stream import Rows
 
 MIB = 1 << 20
 KINDS = [ipc.new_file, ipc.new_stream]

@@ -19,10 +19,17 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase, PreTrainedTo
 
 import tiny
 from interrupting import ctrl_c_everywhere
-from weitiao.data import cache
-from weitiao.data.cache import CONTENT_FILE, LEFT_SECONDS, MAKING, cached_or_made, code_version, entry_name
 from weitiao.data.dataset import load_data, prepared
-from weitiao.data.gate import Gate, open_data
+from weitiao.data.gate import cache
+from weitiao.data.gate.cache import (
+    CONTENT_FILE,
+    LEFT_SECONDS,
+    MAKING,
+    cached_or_made,
+    code_version,
+    entry_name,
+)
+from weitiao.data.gate.gate import Gate, open_data
 from weitiao.data.settings import DataSettings
 
 
@@ -92,7 +99,8 @@ def test_the_second_run_encodes_nothing(file: Path) -> None:
 
 def test_another_process_finds_it(file: Path) -> None:
     look(file)
-    code = "import sys, tiny; from weitiao.data.gate import open_data; from weitiao.data.settings import DataSettings; "
+    code = "import sys, tiny; from weitiao.data.gate.gate import open_data; "
+    code += "from weitiao.data.settings import DataSettings; "
     code += "print(open_data(DataSettings(sources=[sys.argv[1]]), tiny.make_tokenizer()).from_cache)"
     around = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONHASHSEED": "7"}
     found = subprocess.run(
@@ -180,10 +188,10 @@ def test_what_changes_no_finding_does_not(file: Path) -> None:
 
 def test_a_change_of_the_code_makes_it_anew(tmp_path: Path) -> None:
     package = tmp_path / "src" / "weitiao"
-    shutil.copytree(Path(cache.__file__).parent.parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(Path(cache.__file__).parents[2], package, ignore=shutil.ignore_patterns("__pycache__"))
 
     def version() -> str:
-        code = "from weitiao.data.cache import code_version; print(code_version())"
+        code = "from weitiao.data.gate.cache import code_version; print(code_version())"
         around = {**os.environ, "PYTHONPATH": str(package.parent)}
         done = subprocess.run(
             [sys.executable, "-c", code], env=around, capture_output=True, text=True, check=True
@@ -276,7 +284,7 @@ def test_two_at_once_both_have_it(home: Path) -> None:
 
 MANY_AT_ONCE = """if True:
     import sys
-    from weitiao.data.cache import cached_or_made
+    from weitiao.data.gate.cache import cached_or_made
 
     def make(folder):
         (folder / "data.bin").write_bytes(b"x" * 99)
@@ -363,7 +371,7 @@ def test_a_home_that_cannot_be_written_is_done_without(file: Path, tmp_path: Pat
 def test_an_entry_in_a_home_that_may_only_be_read_is_used(home: Path) -> None:
     code = """if True:
         import os, sys
-        from weitiao.data.cache import cached_or_made
+        from weitiao.data.gate.cache import cached_or_made
         if os.geteuid() == 0:
             os.setuid(65534)
         kept, was_there = cached_or_made("entry", lambda folder: True)

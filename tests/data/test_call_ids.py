@@ -9,10 +9,10 @@ import pytest
 
 from tagged_templates import tagged_tokenizer
 from template_zoo import talk, tokenizer
-from weitiao.data.call_ids import CallIds
 from weitiao.data.conversation import Conversation, Message, Row
 from weitiao.data.formats import FORMATS
-from weitiao.data.template import choose_template
+from weitiao.data.templates.call_ids import CallIds
+from weitiao.data.templates.template import choose_template
 
 SHORT = CallIds(are_wanted=True, are_short=True)
 ANY = CallIds(are_wanted=True)

@@ -11,7 +11,7 @@ import pytest
 from weitiao.data.conversation import Conversation, Row
 from weitiao.data.formats import FORMATS
 from weitiao.data.formats._base import RowError
-from weitiao.data.gate import open_data
+from weitiao.data.gate.gate import open_data
 from weitiao.data.settings import DataSettings
 
 

@@ -13,8 +13,8 @@ from weitiao.data.conversation import Conversation, Row
 from weitiao.data.formats import FORMATS
 from weitiao.data.formats._base import RowError
 from weitiao.data.formats._known import NOT_TRAINED
-from weitiao.data.gate import Gate, open_data
-from weitiao.data.overview import overview
+from weitiao.data.gate.gate import Gate, open_data
+from weitiao.data.report.overview import overview
 from weitiao.data.settings import DataSettings
 
 ALPACA = {"instruction": "Name a metal.", "input": "A light one.", "output": "Lithium."}

@@ -15,8 +15,8 @@ from weitiao.core.errors import DataError
 from weitiao.data.checks._row_text import text_of
 from weitiao.data.conversation import Conversation
 from weitiao.data.dataset import Prepared, load_data
+from weitiao.data.gate.split import KEY_BYTES, choose_held_out, content_key
 from weitiao.data.settings import DataSettings
-from weitiao.data.split import KEY_BYTES, choose_held_out, content_key
 
 
 def rows(count: int, **more: str) -> list[dict[str, str]]:

@@ -10,8 +10,8 @@ import pytest
 
 from weitiao.core.errors import DataError
 from weitiao.data.conversation import Row
-from weitiao.data.detect import Detected, detect, known_columns, load_formats, rename
 from weitiao.data.formats import FORMATS
+from weitiao.data.formats._detect import Detected, detect, known_columns, load_formats, rename
 
 TALK = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 TURNS = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]

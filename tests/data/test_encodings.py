@@ -10,9 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from weitiao.core.errors import DataError
-from weitiao.data.encodings import likely_encoding
 from weitiao.data.settings import SourceSettings
-from weitiao.data.sources import read_source
+from weitiao.data.sources.encodings import likely_encoding
+from weitiao.data.sources.sources import read_source
 
 SIMPLIFIED = "中医理论认为，人体的健康取决于阴阳平衡。望、闻、问、切合称四诊。"
 TRADITIONAL = "中醫理論認為，人體的健康取決於陰陽平衡。望、聞、問、切合稱四診。"

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weitiao.core.errors import DataError
-from weitiao.data.json_pasted import repaired
-from weitiao.data.json_rows import JsonFile, json_rows
-from weitiao.data.json_window import BLOCK_CHARACTERS
-from weitiao.data.rows import Rows
 from weitiao.data.settings import SourceSettings
-from weitiao.data.sources import read_source
+from weitiao.data.sources.json_buffer import BLOCK_CHARACTERS
+from weitiao.data.sources.json_parser import JsonFile, json_rows
+from weitiao.data.sources.json_repair import repaired
+from weitiao.data.sources.sources import read_source
+from weitiao.data.sources.stream import Rows
 
 ROW = {"a": 1}
 PASTED: dict[str, tuple[str, Any, str]] = {

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from weitiao.core.errors import DataError
-from weitiao.data import json_values
-from weitiao.data.rows import Rows
 from weitiao.data.settings import SourceSettings
-from weitiao.data.sources import read_source
+from weitiao.data.sources import json_values
+from weitiao.data.sources.sources import read_source
+from weitiao.data.sources.stream import Rows
 
 ASKED = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 SAID = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]

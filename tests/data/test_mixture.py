@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weitiao.data.mixture import epoch_order
+from weitiao.data.batching.sampling import epoch_order
 
 
 def test_order_is_pure_and_leaves_the_global_state_alone() -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from weitiao.core.errors import DataError
 from weitiao.data.dataset import check_data
-from weitiao.data.dataset_info import expand_source
 from weitiao.data.settings import DataSettings, SourceSettings
-from weitiao.data.sources import read_source
+from weitiao.data.sources.dataset_info import expand_source
+from weitiao.data.sources.sources import read_source
 
 
 def refused(path: Path, text: str = "") -> str:

@@ -14,13 +14,10 @@ from transformers import PreTrainedTokenizerFast
 
 from weitiao.core.errors import DataError, SettingsError
 from weitiao.data.checks._kinds import around, excerpt
-from weitiao.data.coloured import Sample, Samples, put_back
 from weitiao.data.conversation import Example
 from weitiao.data.dataset import prepared
-from weitiao.data.gate import Gate, open_data
-from weitiao.data.gate_words import CHECKS, FACTS, WORDS, Language, say
-from weitiao.data.overview import overview
-from weitiao.data.page import (
+from weitiao.data.gate.gate import Gate, open_data
+from weitiao.data.report.html import (
     MARKER,
     Chart,
     _charts,
@@ -31,6 +28,9 @@ from weitiao.data.page import (
     whole,
     write_page,
 )
+from weitiao.data.report.overview import overview
+from weitiao.data.report.phrases import CHECKS, FACTS, WORDS, Language, say
+from weitiao.data.report.token_view import Sample, Samples, put_back
 from weitiao.data.settings import DataSettings
 
 HOSTILE = "<script>alert(1)</script></i></div>\"'><img src=x onerror=alert(2)>{{ 7 * 7 }}"

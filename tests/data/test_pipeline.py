@@ -20,10 +20,19 @@ from template_zoo import tokenizer
 from weitiao.core.errors import ResourceError
 from weitiao.data.conversation import Row
 from weitiao.data.dataset import prepared
-from weitiao.data.gate import Gate, open_data
-from weitiao.data.pipeline import ALONE_CHUNKS, CHUNK_ROWS, Chunk, Effort, Worked, Worker, chunks_of, work_on
+from weitiao.data.gate.gate import Gate, open_data
+from weitiao.data.gate.pipeline import (
+    ALONE_CHUNKS,
+    CHUNK_ROWS,
+    Chunk,
+    Effort,
+    Worked,
+    Worker,
+    chunks_of,
+    work_on,
+)
+from weitiao.data.gate.store import BlockBuilder
 from weitiao.data.settings import DataSettings
-from weitiao.data.store import BlockBuilder
 
 FORKS = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
 LIKE = Chunk(0, (), "alpaca", {}, 1.0)
@@ -151,8 +160,8 @@ def children_of(pid: int) -> list[int]:
 
 SCRIPT = """
 import sys, time
-from weitiao.data.gate import open_data
-from weitiao.data.pipeline import Effort
+from weitiao.data.gate.gate import open_data
+from weitiao.data.gate.pipeline import Effort
 from weitiao.data.settings import DataSettings
 import tiny
 {before}

@@ -15,10 +15,10 @@ from template_zoo import tokenizer
 from weitiao.core.errors import DataError
 from weitiao.data.conversation import Row
 from weitiao.data.dataset import CONVERSATIONS, load_data, require_trainable
-from weitiao.data.detect import detect
 from weitiao.data.formats._base import RowError
+from weitiao.data.formats._detect import detect
 from weitiao.data.formats.pretokenized import Pretokenized
-from weitiao.data.gate import Gate, open_data
+from weitiao.data.gate.gate import Gate, open_data
 from weitiao.data.settings import DataSettings
 
 Fields = dict[str, Any]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from weitiao.core.errors import Problem
-from weitiao.data.gate import open_data
-from weitiao.data.problem_words import PATTERNS, detail_zh, place_zh, problem_zh
+from weitiao.data.gate.gate import open_data
+from weitiao.data.report.problem_phrases import PATTERNS, detail_zh, place_zh, problem_zh
 from weitiao.data.settings import DataSettings
 
 HAN = re.compile("[\u4e00-\u9fff]")

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset, IterableDataset
 from weitiao.core.errors import DataError
 from weitiao.data.dataset import check_data
 from weitiao.data.settings import DataSettings, SourceSettings
-from weitiao.data.sources import read_source
+from weitiao.data.sources.sources import read_source
 
 TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 ROWS = [{"messages": TURNS, "n": number} for number in range(3)]

@@ -18,9 +18,9 @@ from pyarrow import ipc, parquet
 from pydantic import ValidationError
 
 from weitiao.core.errors import DataError, WeitiaoError
-from weitiao.data.gate import open_data
+from weitiao.data.gate.gate import open_data
 from weitiao.data.settings import DataSettings, SourceSettings
-from weitiao.data.sources import open_source
+from weitiao.data.sources.sources import open_source
 
 ROWS = [
     {

@@ -16,12 +16,12 @@ from weitiao.data.bad_rows import BadRow
 from weitiao.data.formats._base import KIND_NAMES, RowError
 from weitiao.data.formats._known import ANSWER_TEXT, MEANINGS, PROMPT_TEXT, TURN_TEXT, WHOLE_TEXT
 from weitiao.data.formats._turns import ENDS, FAULTS
-from weitiao.data.gate import open_data
-from weitiao.data.json_values import TOO_DEEP, TOO_LONG
-from weitiao.data.overview import overview
-from weitiao.data.reason_words import KINDS, PATTERNS, SAYS, reason_zh
-from weitiao.data.render import REASONS
+from weitiao.data.gate.gate import open_data
+from weitiao.data.report.overview import overview
+from weitiao.data.report.reason_phrases import KINDS, PATTERNS, SAYS, reason_zh
 from weitiao.data.settings import DataSettings
+from weitiao.data.sources.json_values import TOO_DEEP, TOO_LONG
+from weitiao.data.templates.render import REASONS
 
 FOLDER = Path(weitiao.data.__file__).parent
 HAN = re.compile("[\u4e00-\u9fff]")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from weitiao.data.bad_rows import BadRow
 from weitiao.data.conversation import Conversation, Example, Message
 from weitiao.data.forms import AnyForm
-from weitiao.data.remembered import MOST_ROWS, Remembered
-from weitiao.data.render import RenderedRow
+from weitiao.data.gate.row_cache import MOST_ROWS, Remembered
+from weitiao.data.templates.render import RenderedRow
 
 
 class Renderer:

@@ -10,7 +10,7 @@ import tiny
 from template_zoo import tokenizer
 from weitiao.core.errors import DataError
 from weitiao.data.dataset import Prepared, load_data
-from weitiao.data.gate import Gate, open_data
+from weitiao.data.gate.gate import Gate, open_data
 from weitiao.data.settings import DataSettings
 
 ALPACA = "I: {instruction}\n{?input}X: {input}\n{/input}A: "

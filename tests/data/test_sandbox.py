@@ -16,8 +16,8 @@ import hostile_templates
 import tiny
 from hostile_templates import HOSTILE
 from weitiao.core.errors import ModelError
-from weitiao.data.sandbox import REFUSALS, Now, TooCostly, compiled
-from weitiao.data.template import choose_template
+from weitiao.data.templates.sandbox import REFUSALS, Now, TooCostly, compiled
+from weitiao.data.templates.template import choose_template
 
 HARMLESS = {
     "{{ raise_exception.__globals__ }}": "",

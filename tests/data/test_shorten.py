@@ -10,10 +10,10 @@ import pytest
 from tagged_templates import TAGGED, tagged_tokenizer
 from template_zoo import talk, tokenizer
 from weitiao.data.conversation import Conversation, Message
-from weitiao.data.render import NEVER_CUT, NO_ROOM, RenderedRow, render_chunk
 from weitiao.data.settings import DataSettings
-from weitiao.data.shorten import has_structure, shortenable
-from weitiao.data.template import choose_template
+from weitiao.data.templates.render import NEVER_CUT, NO_ROOM, RenderedRow, render_chunk
+from weitiao.data.templates.template import choose_template
+from weitiao.data.templates.truncation import has_structure, shortenable
 
 NOTHING = re.compile(r"(?!)")
 LONG = "because of this " * 60

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from weitiao.core.errors import DataError, Problem
-from weitiao.data.rows import Rows
 from weitiao.data.settings import SourceSettings
-from weitiao.data.sources import read_source
+from weitiao.data.sources.sources import read_source
+from weitiao.data.sources.stream import Rows
 
 ROWS = [{"instruction": "谁？", "output": "我"}, {"instruction": "b", "output": "c\nd"}]
 

@@ -14,11 +14,11 @@ import pyarrow
 import pytest
 
 from weitiao.core.errors import DataError
-from weitiao.data import json_rows, json_window
 from weitiao.data.conversation import Row
-from weitiao.data.readers import READERS
 from weitiao.data.settings import DataSettings, SourceSettings
-from weitiao.data.sources import expand_source, open_source, read_source
+from weitiao.data.sources import json_buffer, json_parser
+from weitiao.data.sources.readers import READERS
+from weitiao.data.sources.sources import expand_source, open_source, read_source
 
 ROWS = [{"instruction": f"q{n}", "output": f"a{n}"} for n in range(3)]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
@@ -74,7 +74,7 @@ def test_json_larger_than_the_window_keeps_exact_places(opening: str, between: s
     text = "".join(whole)
     path = tmp_path / "a.json"
     path.write_text(text, encoding="utf-8")
-    assert len(text) > 2 * json_window.BLOCK_CHARACTERS
+    assert len(text) > 2 * json_buffer.BLOCK_CHARACTERS
     rows = read_source(SourceSettings(path=str(path))).rows
     assert [row.fields for row in rows] == objects
     lines = text.split("\n")
@@ -97,9 +97,11 @@ def test_json_larger_than_the_window_keeps_exact_places(opening: str, between: s
 def test_a_large_object_with_its_list_is_read_piece_by_piece(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     row = json.dumps({"t": "x" * 1000})
-    path.write_text('{"n": 1, "data": [' + ",".join([row] * (json_rows.WHOLE_OBJECT // 900)) + '], "z": {}}')
+    path.write_text(
+        '{"n": 1, "data": [' + ",".join([row] * (json_parser.WHOLE_OBJECT // 900)) + '], "z": {}}'
+    )
     stream = open_source(SourceSettings(path=str(path)))
-    assert sum(isinstance(one, Row) for one in stream) == json_rows.WHOLE_OBJECT // 900
+    assert sum(isinstance(one, Row) for one in stream) == json_parser.WHOLE_OBJECT // 900
     assert "'data'" in stream.notes[0]
 
 
@@ -159,7 +161,7 @@ import sys
 sys.modules[{package!r}] = None
 from weitiao.core.errors import MissingExtraError
 from weitiao.data.settings import SourceSettings
-from weitiao.data.sources import read_source
+from weitiao.data.sources.sources import read_source
 try:
     read_source(SourceSettings(path={path.format(tmp_path)!r}))
 except MissingExtraError as error:

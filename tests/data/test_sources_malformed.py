@@ -12,7 +12,7 @@ import pytest
 from malformed import MALFORMED, ROW
 from weitiao.core.errors import DataError
 from weitiao.data.settings import SourceSettings
-from weitiao.data.sources import read_source
+from weitiao.data.sources.sources import read_source
 
 
 @pytest.mark.parametrize("what", MALFORMED)

@@ -10,7 +10,7 @@ import pytest
 
 from weitiao.data.conversation import Conversation, Example, Message
 from weitiao.data.forms import AnyForm, Choice, Labelled, Pair, Preference, Scored, Tagged, Text, Unpaired
-from weitiao.data.store import (
+from weitiao.data.gate.store import (
     BlockBuilder,
     JoinedExamples,
     Store,

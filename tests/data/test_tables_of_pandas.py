@@ -16,7 +16,7 @@ from weitiao.data.dataset import check_data
 from weitiao.data.formats import FORMATS
 from weitiao.data.formats._base import RowError, unpacked
 from weitiao.data.formats._python_text import LONGEST
-from weitiao.data.gate import Gate, open_data
+from weitiao.data.gate.gate import Gate, open_data
 from weitiao.data.settings import DataSettings
 
 TALK = [{"role": "user", "content": 'What\'s "tin"?\n'}, {"role": "assistant", "content": "A metal \\ ore."}]

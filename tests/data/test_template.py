@@ -14,7 +14,7 @@ from weitiao.data.conversation import Conversation, Message, Row
 from weitiao.data.formats import FORMATS
 from weitiao.data.formats._base import RowError
 from weitiao.data.forms import Text
-from weitiao.data.template import Template, choose_template, stop_token_ids
+from weitiao.data.templates.template import Template, choose_template, stop_token_ids
 
 TWO = talk("Who are you?", "I am a small model.", "And what is LoRA?", "Two thin matrices.")
 WITH_SYSTEM = talk("你是谁？", "一个小模型。", system="Answer briefly.")

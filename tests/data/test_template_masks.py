@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from real_templates import PHI4, REAL
 from template_zoo import NAMES, dicts, talk, tokenizer
 from weitiao.data.conversation import Conversation, Example, Message
-from weitiao.data.encoder import Encoder, Segment
 from weitiao.data.formats._base import RowError
 from weitiao.data.forms import Pair, Preference, Text
-from weitiao.data.layout import Masks, variables
-from weitiao.data.render import render_chunk
 from weitiao.data.settings import DataSettings
-from weitiao.data.template import Template, choose_template
+from weitiao.data.templates.encoder import Encoder, Segment
+from weitiao.data.templates.render import render_chunk
+from weitiao.data.templates.spans import Masks, variables
+from weitiao.data.templates.template import Template, choose_template
 
 CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
 TOOL = {"type": "function", "function": {"name": "add", "description": "adds <|im_end|>", "parameters": {}}}

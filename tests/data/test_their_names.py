@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from weitiao.data.detect import load_formats
-from weitiao.data.gate import Gate, open_data
+from weitiao.data.formats._detect import load_formats
+from weitiao.data.gate.gate import Gate, open_data
 from weitiao.data.settings import DataSettings
 
 TALK = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]

@@ -14,9 +14,9 @@ import pytest
 from pyarrow import ipc, parquet
 
 from weitiao.core.errors import DataError
-from weitiao.data import unpacking
 from weitiao.data.settings import SourceSettings
-from weitiao.data.sources import open_source, read_source
+from weitiao.data.sources import decompression
+from weitiao.data.sources.sources import open_source, read_source
 
 MIB = 1 << 20
 
@@ -146,7 +146,7 @@ def test_it_is_refused_before_it_fills_anything(what: str, tmp_path: Path) -> No
     (problem,) = caught.value.problems
     assert "decompression bomb" in problem.what and str(path) in problem.what
     assert "max_unpack_ratio" in problem.remedy
-    assert given <= unpacking.ALWAYS_BYTES // unpacking.LEAST_ROW_BYTES
+    assert given <= decompression.ALWAYS_BYTES // decompression.LEAST_ROW_BYTES
 
 
 def test_the_setting_named_raises_the_limit(tmp_path: Path) -> None:

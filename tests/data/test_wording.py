@@ -15,9 +15,9 @@ from weitiao.core.settings import parse_overrides, parse_settings
 from weitiao.data.conversation import Conversation, Message
 from weitiao.data.formats._base import RowError
 from weitiao.data.settings import DataSettings
-from weitiao.data.template import choose_template
-from weitiao.data.text_template import parse_text_template
-from weitiao.data.wording import Wording
+from weitiao.data.templates.template import choose_template
+from weitiao.data.templates.template_choice import Wording
+from weitiao.data.templates.text_template import parse_text_template
 
 ALPACA = (
     "Below is an instruction.\n\n### Instruction:\n{instruction}\n\n"
@@ -103,7 +103,7 @@ def test_training_sees_the_prompt_that_asking_does_and_trains_only_answers(name:
 
 
 def _inner(text: str) -> Any:  # noqa: ANN401
-    from weitiao.data.encoder import Segment
+    from weitiao.data.templates.encoder import Segment
 
     return Segment(text)
 

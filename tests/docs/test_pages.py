@@ -16,11 +16,11 @@ from pages import FENCE, ROOT, Page, page, pages, pairs
 from weitiao.core.errors import SettingsError
 from weitiao.core.settings import read_yaml
 from weitiao.data.dataset import check_data
-from weitiao.data.dataset_info import expand_source
 from weitiao.data.formats import FORMATS
 from weitiao.data.forms import FORMS
-from weitiao.data.gate import open_data
+from weitiao.data.gate.gate import open_data
 from weitiao.data.settings import DataSettings, SourceSettings
+from weitiao.data.sources.dataset_info import expand_source
 from weitiao.methods import METHODS
 from weitiao.recipe.recipe import lay_over, parse_recipe, spelt_out
 

@@ -11,17 +11,11 @@ from hypothesis import strategies as st
 from torch._dynamo.utils import counters
 
 from tiny_training import make_examples
+from weitiao.data.batching.packing import Pack, make_pack
 from weitiao.data.conversation import Example
-from weitiao.data.packs import Pack, make_pack
-from weitiao.engine.attention import (
-    LAYOUT,
-    Call,
-    choose_backend,
-    packed_attention,
-    varlen_arguments,
-)
-from weitiao.engine.layout import Layout
-from weitiao.engine.live_bytes import LiveBytes
+from weitiao.engine.attention.backends import LAYOUT, Call, choose_backend, packed_attention, varlen_arguments
+from weitiao.engine.attention.visibility import Layout
+from weitiao.engine.memory.live_bytes import LiveBytes
 
 AMPERE, TURING = (8, 0), (7, 5)
 

@@ -29,7 +29,7 @@ from weitiao.engine.checkpoint import (
     prune,
     save_checkpoint,
 )
-from weitiao.engine.tensors import put_tensors, take_tensors, unshared
+from weitiao.engine.state_files import put_tensors, take_tensors, unshared
 
 EXAMPLES = make_examples(12)
 FLIPS = 25

@@ -14,11 +14,11 @@ import tiny_architectures as tiny
 from tiny_packs import gradients
 from tiny_training import Events, make_examples, make_training
 from weitiao.core.errors import ResourceError
+from weitiao.data.batching.packing import FILLER_ROWS, make_pack
 from weitiao.data.conversation import Example
-from weitiao.data.packs import FILLER_ROWS, make_pack
-from weitiao.engine.attention import attention_of_packs
-from weitiao.engine.compiled import CPP_COMPILERS, compiled, parts_to_compile, require_compiler
+from weitiao.engine.attention.backends import attention_of_packs
 from weitiao.engine.forward import base_of
+from weitiao.engine.kernels.compile import CPP_COMPILERS, compiled, parts_to_compile, require_compiler
 from weitiao.engine.loop import Training
 
 CPU = torch.device("cpu")

@@ -12,9 +12,9 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 import tiny_architectures as tiny
 from tiny_training import make_examples
-from weitiao.data.packs import make_pack
+from weitiao.data.batching.packing import make_pack
 from weitiao.engine.forward import Forward, choose_forward
-from weitiao.engine.precision import Precision
+from weitiao.engine.optim.precision import Precision
 
 SMALL: dict[str, Any] = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,

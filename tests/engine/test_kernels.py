@@ -14,8 +14,8 @@ import tiny_architectures
 from tiny_training import Events
 from weitiao.core.errors import MissingExtraError, SettingsError
 from weitiao.core.events import EventLog
-from weitiao.engine.kernels import KernelSettings, require_kernels, uses_liger
-from weitiao.engine.optimizers import OptimizerSettings, build_optimizer
+from weitiao.engine.kernels.settings import KernelSettings, require_kernels, uses_liger
+from weitiao.engine.optim.optimizers import OptimizerSettings, build_optimizer
 from weitiao.models.load import load_model
 from weitiao.models.settings import ModelSettings
 from weitiao.recipe.build import choose_kernels, precision_for
@@ -51,7 +51,7 @@ def test_liger_on_a_cpu_or_for_another_architecture_is_refused() -> None:
 @with_liger
 @pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen2", "qwen3"])
 def test_liger_modules_stand_over_the_same_weights_under_the_same_names(architecture: str) -> None:
-    from weitiao.engine.liger import use_liger
+    from weitiao.engine.kernels.liger import use_liger
 
     model = tiny_architectures.make_model(architecture)
     before = {name: p.data_ptr() for name, p in model.named_parameters()}

@@ -17,18 +17,18 @@ import tiny
 from tiny_training import Events, equal, make_examples, make_training, weights_of
 from weitiao.core.errors import ResourceError, SettingsError
 from weitiao.core.settings import parse_settings
+from weitiao.data.batching.packing import make_pack
 from weitiao.data.conversation import Example
-from weitiao.data.packs import make_pack
-from weitiao.engine import attention
-from weitiao.engine.attention import attention_scratch_bytes
+from weitiao.engine.attention import backends
+from weitiao.engine.attention.backends import attention_scratch_bytes
 from weitiao.engine.forward import base_of
-from weitiao.engine.free_memory import cgroup_free_bytes
-from weitiao.engine.live_bytes import growth, run_counted
+from weitiao.engine.kernels.matmul import onednn_in_use
 from weitiao.engine.loop import Training
-from weitiao.engine.memory import PACK_TOKENS_CPU, measure, room_bytes
-from weitiao.engine.offload import offloaded
-from weitiao.engine.optimizers import OptimizerName, build_optimizer, state_bytes
-from weitiao.engine.products import onednn_in_use
+from weitiao.engine.memory.budget import PACK_TOKENS_CPU, measure, room_bytes
+from weitiao.engine.memory.free import cgroup_free_bytes
+from weitiao.engine.memory.live_bytes import growth, run_counted
+from weitiao.engine.memory.offload import offloaded
+from weitiao.engine.optim.optimizers import OptimizerName, build_optimizer, state_bytes
 from weitiao.engine.settings import TrainSettings
 from weitiao.models.settings import ModelSettings
 from weitiao.recipe.build import build_training
@@ -105,7 +105,7 @@ def test_a_large_pack_takes_what_small_ones_foretell(
 ) -> None:
     # Attention as products makes scores in long examples only; they are reckoned with, not measured.
     with monkeypatch.context() as torchs:
-        torchs.setattr(attention, "onednn_in_use", lambda: False)
+        torchs.setattr(backends, "onednn_in_use", lambda: False)
         found, measured = _foretold_and_measured(make(tmp_path, method=method, gradient_checkpointing=choice))
     assert measured == pytest.approx(found, rel=0.01)
     if onednn_in_use():
@@ -349,9 +349,9 @@ def test_control_groups(
 LIMITED = """
 import resource, sys, psutil, torch
 from weitiao.engine import attention
-from weitiao.engine.attention import attention_scratch_bytes
+from weitiao.engine.attention.backends import attention_scratch_bytes
 from weitiao.engine.forward import base_of
-from weitiao.engine.free_memory import free_memory_bytes
+from weitiao.engine.memory.free import free_memory_bytes
 taken = psutil.Process().memory_info().vms
 resource.setrlimit(resource.RLIMIT_AS, (taken + (1 << 28), taken + (1 << 28)))
 free = free_memory_bytes(torch.device("cpu"))
@@ -370,7 +370,7 @@ def test_free_memory_knows_the_limit_of_the_process() -> None:
 
 
 def test_free_memory_is_no_more_than_the_machine_has() -> None:
-    from weitiao.engine.free_memory import free_memory_bytes
+    from weitiao.engine.memory.free import free_memory_bytes
 
     assert 0 < free_memory_bytes(CPU) <= psutil.virtual_memory().total
 

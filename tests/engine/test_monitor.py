@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from weitiao.engine import monitor
+from weitiao.engine.runtime import monitor
 
 
 def test_the_peak_is_no_less_than_what_is_resident() -> None:
@@ -22,7 +22,7 @@ def test_windows_has_no_resource_and_is_asked_for_its_peak() -> None:
 import sys
 import psutil, torch
 sys.modules["resource"] = None
-from weitiao.engine.monitor import Monitor
+from weitiao.engine.runtime.monitor import Monitor
 print(Monitor().read().memory_bytes > 0)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

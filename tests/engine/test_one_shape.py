@@ -11,7 +11,7 @@ import torch
 
 from tiny_training import largest_difference, make_examples, make_training, weights_of
 from weitiao.core.errors import ResourceError
-from weitiao.engine.attention import attention_of_packs
+from weitiao.engine.attention.backends import attention_of_packs
 from weitiao.engine.forward import base_of
 from weitiao.engine.loop import Training
 from weitiao.objectives.sft import SupervisedFineTuning

@@ -15,7 +15,7 @@ import torch
 
 from tiny_training import equal, make_examples, make_training, weights_of
 from weitiao.core.errors import ResourceError
-from weitiao.engine.out_of_memory import is_out_of_memory
+from weitiao.engine.memory.oom import is_out_of_memory
 from weitiao.objectives.sft import SupervisedFineTuning
 
 SAID_ON_WINDOWS = (

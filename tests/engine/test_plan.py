@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tiny_training import make_examples
 from weitiao.core.errors import DataError
-from weitiao.engine.plan import StepPlan
+from weitiao.engine.runtime.batches import StepPlan
 
 
 def plan(count: int = 10, batch_size: int = 4, draws: float = 1.0, **changes: float | None) -> StepPlan:

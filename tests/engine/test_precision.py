@@ -15,14 +15,9 @@ from tiny import make_llama
 from tiny_training import equal, largest_difference, last_state, make_examples, make_training, weights_of
 from weitiao.core.errors import NotFiniteError
 from weitiao.engine.checkpoint import newest_whole
-from weitiao.engine.forward import (
-    Forward,
-    choose_forward,
-    probe,
-    probe_examples,
-)
+from weitiao.engine.forward import Forward, choose_forward, probe, probe_examples
 from weitiao.engine.loop import Training
-from weitiao.engine.precision import Precision
+from weitiao.engine.optim.precision import Precision
 from weitiao.engine.step import LARGEST_SCALE, STEPS_TO_DOUBLE_SCALE, LossScale
 from weitiao.evaluation.held_out import measure_held_out
 from weitiao.objectives._base import LossSum, Outputs

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from tiny_training import make_examples, make_training
-from weitiao.data.packs import make_pack
-from weitiao.engine.prefetch import PackTensors, Prefetch
+from weitiao.data.batching.packing import make_pack
+from weitiao.engine.runtime.transfer import PackTensors, Prefetch
 
 CPU = torch.device("cpu")
 

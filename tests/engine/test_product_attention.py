@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from weitiao.engine import product_attention as module
-from weitiao.engine.product_attention import ProductAttention, pays
-from weitiao.engine.products import onednn_is_here
-from weitiao.engine.segment_attention import Products, attend
+from weitiao.engine.attention import product as module
+from weitiao.engine.attention.product import ProductAttention, pays
+from weitiao.engine.attention.segments import Products, attend
+from weitiao.engine.kernels.matmul import onednn_is_here
 
 pytestmark = pytest.mark.skipif(not onednn_is_here(), reason="this torch has no oneDNN")
 

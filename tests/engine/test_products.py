@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from weitiao.core.errors import SettingsError
-from weitiao.engine import products
-from weitiao.engine.products import onednn_is_here, products_from, require_onednn, uses_onednn
+from weitiao.engine.kernels import matmul
+from weitiao.engine.kernels.matmul import onednn_is_here, products_from, require_onednn, uses_onednn
 
 needs_onednn = pytest.mark.skipif(not onednn_is_here(), reason="this torch has no oneDNN")
 ROWS, INNER, COLUMNS = 37, 64, 50
@@ -78,13 +78,13 @@ def test_what_does_not_fit_is_refused_in_torchs_words(onednn: None) -> None:
 def test_compiled_code_multiplies_by_onednn_too(onednn: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Inductor has products write to a place of its own."""
     calls: list[int] = []
-    real = products.multiply
+    real = matmul.multiply
 
     def counted(*given: Tensor) -> Tensor:
         calls.append(1)
         return real(*given)
 
-    monkeypatch.setattr(products, "multiply", counted)
+    monkeypatch.setattr(matmul, "multiply", counted)
     out = torch.empty(ROWS, COLUMNS)
     torch.mm(_random(ROWS, INNER), _random(INNER, COLUMNS), out=out)
     torch.addmm(_random(COLUMNS), _random(ROWS, INNER), _random(INNER, COLUMNS), out=out)
@@ -114,11 +114,11 @@ def test_a_slice_takes_no_reference_kernel(onednn: None) -> None:
         handed.append(weight)
         return a.new_zeros(len(a), len(weight))
 
-    original, products.linear_pointwise = products.linear_pointwise, lambda: note
+    original, matmul.linear_pointwise = matmul.linear_pointwise, lambda: note
     try:
-        products.multiply(_random(ROWS, INNER), _random(INNER, 2 * COLUMNS)[:, ::2])
+        matmul.multiply(_random(ROWS, INNER), _random(INNER, 2 * COLUMNS)[:, ::2])
     finally:
-        products.linear_pointwise = original
+        matmul.linear_pointwise = original
     (weight,) = handed
     assert weight.is_contiguous() or weight.t().is_contiguous()
 
@@ -167,7 +167,7 @@ def test_other_types_stay_as_they_are(onednn: None) -> None:
 
 OUTSIDE = """
 import torch
-from weitiao.engine.products import onednn_in_use, products_from
+from weitiao.engine.kernels.matmul import onednn_in_use, products_from
 a, b = torch.randn(200, 300), torch.randn(300, 100)
 before = a @ b
 with products_from("onednn"):
@@ -203,16 +203,16 @@ def test_outside_everything_is_torchs_own_and_nothing_is_said() -> None:
 def test_auto_goes_by_the_maker(
     machine: str, vendor: str, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(products.platform, "machine", lambda: machine)
-    monkeypatch.setattr(products, "processor_vendor", lambda: vendor)
-    monkeypatch.setattr(products, "onednn_is_here", lambda: True)
+    monkeypatch.setattr(matmul.platform, "machine", lambda: machine)
+    monkeypatch.setattr(matmul, "processor_vendor", lambda: vendor)
+    monkeypatch.setattr(matmul, "onednn_is_here", lambda: True)
     assert uses_onednn("auto") is expected
     assert uses_onednn("onednn")
     assert not uses_onednn("mkl")
 
 
 def test_a_torch_without_onednn_is_refused_or_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "onednn_is_here", lambda: False)
+    monkeypatch.setattr(matmul, "onednn_is_here", lambda: False)
     assert not uses_onednn("auto")
     require_onednn("auto")
     with pytest.raises(SettingsError, match=r"train\.matmul"):
@@ -220,8 +220,8 @@ def test_a_torch_without_onednn_is_refused_or_left_alone(monkeypatch: pytest.Mon
 
 
 def test_the_makers_name_is_read_where_linux_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    if not products.CPU_INFO.is_file():
-        monkeypatch.setattr(products.platform, "processor", lambda: "AMD64 Family 26, AuthenticAMD")
-        assert products.processor_vendor.__wrapped__() == "AuthenticAMD"
+    if not matmul.CPU_INFO.is_file():
+        monkeypatch.setattr(matmul.platform, "processor", lambda: "AMD64 Family 26, AuthenticAMD")
+        assert matmul.processor_vendor.__wrapped__() == "AuthenticAMD"
         return
-    assert products.processor_vendor() in products.CPU_INFO.read_text(encoding="utf-8", errors="replace")
+    assert matmul.processor_vendor() in matmul.CPU_INFO.read_text(encoding="utf-8", errors="replace")

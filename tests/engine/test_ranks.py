@@ -11,10 +11,10 @@ import torch
 
 from tiny_ranks import EXAMPLES, MARK, Ended, NoRoom, NotANumber, differing, run_ranks, steps, whole_run
 from tiny_training import equal, largest_difference, make_examples, weights_of
+from weitiao.data.batching.packing import cut_into_packs
 from weitiao.data.conversation import Example
-from weitiao.data.packs import cut_into_packs
 from weitiao.engine.checkpoint import list_checkpoints
-from weitiao.engine.ranks import Ranks
+from weitiao.engine.runtime.distributed import Ranks
 
 SMALL = 25
 """A budget below a third of every step, so that one, two and three ranks cut it into the same packs."""

@@ -72,7 +72,7 @@ def test_the_check_of_the_weights_names_those_that_are_not_finite(
     assert stepper.weights_not_finite() == [last]
 
 
-@pytest.mark.parametrize("name", ["layout", "prefetch"])
+@pytest.mark.parametrize("name", ["attention.visibility", "runtime.transfer"])
 def test_what_packs_bring_is_copied_without_waiting(name: str) -> None:
     """Without a GPU a copy that waits cannot be seen, so the code is asked: numbers go there by `begin_copy` alone."""
     source = Path(import_module(f"weitiao.engine.{name}").__file__ or "").read_text(encoding="utf-8")

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from weitiao.engine.live_bytes import run_counted
-from weitiao.engine.remake import remade
+from weitiao.engine.memory.live_bytes import run_counted
+from weitiao.engine.memory.rematerialize import remade
 
 ROWS, WIDTH = 64, 128
 

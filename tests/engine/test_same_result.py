@@ -11,8 +11,8 @@ import torch
 import tiny_architectures as tiny
 from tiny_training import equal, largest_difference, make_examples, make_training, weights_of
 from weitiao.core.errors import NotFiniteError, ResourceError
+from weitiao.data.batching.packing import cut_into_packs
 from weitiao.data.conversation import Example
-from weitiao.data.packs import cut_into_packs
 from weitiao.engine.loop import Training
 from weitiao.objectives.sft import SupervisedFineTuning
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tiny_training import Events, make_examples, make_training, weights_of
-from weitiao.engine.schedules import ScheduleSettings, shares_of_lr, warmup_notes
+from weitiao.engine.optim.schedules import ScheduleSettings, shares_of_lr, warmup_notes
 
 
 def test_the_log_has_each_steps_own_learning_rate(tmp_path: Path) -> None:

@@ -12,13 +12,13 @@ from torch.nn.functional import scaled_dot_product_attention
 
 import tiny
 from tiny_training import make_training
+from weitiao.data.batching.packing import Segment, make_pack
 from weitiao.data.conversation import Example
-from weitiao.data.packs import Segment, make_pack
-from weitiao.engine.layout import Layout
-from weitiao.engine.live_bytes import run_counted
-from weitiao.engine.product_attention import ProductAttention
-from weitiao.engine.products import onednn_is_here
-from weitiao.engine.segment_attention import Flash, Kernel, Products, attend
+from weitiao.engine.attention.product import ProductAttention
+from weitiao.engine.attention.segments import Flash, Kernel, Products, attend
+from weitiao.engine.attention.visibility import Layout
+from weitiao.engine.kernels.matmul import onednn_is_here
+from weitiao.engine.memory.live_bytes import run_counted
 
 HEADS, GROUPS, SIZE = 6, 2, 16
 PIECES, OWN = (5, 3), 7
@@ -85,9 +85,9 @@ def test_a_pack_of_many_branches_takes_no_more_than_was_planned(
 
 
 def _planned(training: Any, tokens: int) -> int:  # noqa: ANN401
-    from weitiao.engine.attention import attention_scratch_bytes
+    from weitiao.engine.attention.backends import attention_scratch_bytes
     from weitiao.engine.forward import base_of
-    from weitiao.engine.memory import HEAD_BYTES, measure
+    from weitiao.engine.memory.budget import HEAD_BYTES, measure
     from weitiao.objectives._cross_entropy import logits_at_once
 
     stepper = training.stepper

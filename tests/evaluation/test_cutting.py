@@ -9,8 +9,8 @@ from transformers import PreTrainedTokenizerFast
 import tiny
 from tagged_templates import tagged_tokenizer
 from weitiao.data.conversation import Conversation, Message
-from weitiao.data.template import choose_template
-from weitiao.evaluation.cutting import PieceDecoder, StopCutter, cut_at, decoded
+from weitiao.data.templates.template import choose_template
+from weitiao.evaluation.stop_strings import PieceDecoder, StopCutter, cut_at, decoded
 
 TOKENIZER: PreTrainedTokenizerFast = tiny.make_tokenizer()
 SHORT = st.text("ab你", min_size=1, max_size=3)

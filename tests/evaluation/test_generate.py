@@ -12,10 +12,10 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 import tiny
 from weitiao.core.errors import DataError
 from weitiao.data.conversation import Message, Prompt
-from weitiao.data.template import Template, choose_template
-from weitiao.evaluation.draws import Draws
+from weitiao.data.templates.template import Template, choose_template
 from weitiao.evaluation.generate import Generated, generate, generate_answers, stream
 from weitiao.evaluation.settings import GenerationSettings
+from weitiao.evaluation.token_draws import Draws
 
 QUESTIONS = ["Hi", "What is LoRA, and what does it add to a frozen layer?", "你是谁？", "x " * 40, "阴阳"]
 

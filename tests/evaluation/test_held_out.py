@@ -9,7 +9,7 @@ import tiny_architectures as tiny
 from weitiao.core.errors import DataError
 from weitiao.data.conversation import Example
 from weitiao.engine.forward import choose_forward
-from weitiao.engine.precision import Precision
+from weitiao.engine.optim.precision import Precision
 from weitiao.evaluation.held_out import measure_held_out
 from weitiao.objectives.sft import SupervisedFineTuning
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tiny_run import make_run
 from weitiao.core.errors import ModelError, RunFolderError, SettingsError
-from weitiao.evaluation.opened import locate, open_model
+from weitiao.evaluation.open_model import locate, open_model
 
 
 def logits(model: nn.Module) -> Tensor:

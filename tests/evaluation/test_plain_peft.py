@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pages import page
 from tiny_gguf import Q4_1, save_tiny_gguf
-from weitiao.evaluation.opened import open_model
+from weitiao.evaluation.open_model import open_model
 from weitiao.models.aliases import ALIASES
 from weitiao.recipe.recipe import parse_recipe
 from weitiao.recipe.train import train

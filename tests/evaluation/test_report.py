@@ -16,9 +16,9 @@ from weitiao.evaluation.answers import Answer, before_after, choose_questions
 from weitiao.evaluation.card import card, write_card
 from weitiao.evaluation.chosen import Chosen
 from weitiao.evaluation.curve import LEFT, curve_svg, held_out_points, round_marks
-from weitiao.evaluation.facts import ReportFacts, Scores
 from weitiao.evaluation.generate import Generated
 from weitiao.evaluation.report import CHINESE, ENGLISH, cell, report, write_report
+from weitiao.evaluation.run_facts import ReportFacts, Scores
 
 FACTS = ReportFacts(
     run="runs/my run",

@@ -11,9 +11,9 @@ from tiny_run import make_run
 from weitiao.core.errors import SettingsError
 from weitiao.data.conversation import Message
 from weitiao.evaluation.generate import generate
-from weitiao.evaluation.opened import Opened, locate, open_model
+from weitiao.evaluation.open_model import Opened, locate, open_model
 from weitiao.evaluation.settings import GenerationSettings
-from weitiao.evaluation.several import open_several
+from weitiao.evaluation.several_adapters import open_several
 from weitiao.methods import METHODS
 
 

@@ -17,7 +17,7 @@ import tiny
 from weitiao.core.errors import ModelError, RunFolderError, WeitiaoError
 from weitiao.core.settings import read_yaml
 from weitiao.engine.checkpoint import list_checkpoints
-from weitiao.evaluation.opened import open_model
+from weitiao.evaluation.open_model import open_model
 from weitiao.models.fingerprint import FILE
 from weitiao.recipe.preflight import preflight
 from weitiao.recipe.recipe import parse_recipe

@@ -16,9 +16,9 @@ from tiny_gpu import (
     with_gradients,
 )
 from tiny_training import make_examples
-from weitiao.data.packs import Pack, make_pack
-from weitiao.engine.attention import BACKENDS, Backend, Call, choose_backend
-from weitiao.engine.layout import Layout
+from weitiao.data.batching.packing import Pack, make_pack
+from weitiao.engine.attention.backends import BACKENDS, Backend, Call, choose_backend
+from weitiao.engine.attention.visibility import Layout
 
 BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
 TOLERANCES = {BF16: 2.5e-2, FP16: 5e-3, FP32: 5e-5}

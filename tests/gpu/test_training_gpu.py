@@ -29,9 +29,9 @@ from tiny_training import Events, make_examples, make_training, weights_of
 from weitiao.core.errors import ResourceError
 from weitiao.data.conversation import Example
 from weitiao.engine.checkpoint import newest_whole
-from weitiao.engine.compiled import require_compiler
+from weitiao.engine.kernels.compile import require_compiler
 from weitiao.engine.loop import Training
-from weitiao.engine.optimizers import OptimizerName
+from weitiao.engine.optim.optimizers import OptimizerName
 from weitiao.models.load import load_model
 from weitiao.models.settings import ModelSettings
 
@@ -322,7 +322,7 @@ class TestKernels:
         self, architecture: str, method: str, tmp_path: Path
     ) -> None:
         pytest.importorskip("liger_kernel")
-        from weitiao.engine.liger import use_liger
+        from weitiao.engine.kernels.liger import use_liger
 
         def made(prepare: Callable[[Any], object]) -> tuple[float, dict[str, Tensor]]:
             model = make_model(architecture)
@@ -334,8 +334,8 @@ class TestKernels:
         assert_alike(found, wanted, 5e-2)
 
     def test_tensors_of_packs_lie_on_the_device(self) -> None:
-        from weitiao.data.packs import make_pack
-        from weitiao.engine.prefetch import PackTensors
+        from weitiao.data.batching.packing import make_pack
+        from weitiao.engine.runtime.transfer import PackTensors
 
         tensors = PackTensors.of(make_pack(make_examples(3)), DEVICE)
         assert all(part.is_cuda for part in vars(tensors).values())

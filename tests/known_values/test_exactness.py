@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tiny_training import equal, largest_difference, make_examples, make_training, weights_of
+from weitiao.data.batching.packing import make_pack
 from weitiao.data.conversation import Example
-from weitiao.data.packs import make_pack
 from weitiao.engine.loop import Training
 from weitiao.objectives._base import LossSum, Outputs
 from weitiao.objectives.sft import SupervisedFineTuning

@@ -29,8 +29,8 @@ from weitiao.core.run_folder import RunFolder
 from weitiao.data.conversation import Example
 from weitiao.data.dataset import Prepared
 from weitiao.engine.checkpoint import newest_whole
-from weitiao.engine.frozen import FrozenBlocks, Replay, find_frozen_blocks
 from weitiao.engine.loop import Training
+from weitiao.engine.memory.frozen_cache import FrozenBlocks, Replay, find_frozen_blocks
 from weitiao.evaluation.held_out import measure_held_out
 from weitiao.recipe.build import frozen_once
 from weitiao.recipe.recipe import parse_recipe

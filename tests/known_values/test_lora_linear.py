@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tiny_architectures import make_model
 from weitiao.methods import METHODS
-from weitiao.methods._lora_linear import LoraLinear
+from weitiao.methods._peft.lora_linear import LoraLinear
 
 NAMES = ("output", "x", "lora_A", "lora_B")
 

@@ -12,9 +12,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 import tiny_architectures as tiny
 from tiny_packs import MODELS, gradients, make, plain_loss_sum
 from tiny_training import make_examples, make_training
-from weitiao.data.packs import make_pack
+from weitiao.data.batching.packing import make_pack
 from weitiao.engine.forward import choose_forward
-from weitiao.engine.precision import Precision
+from weitiao.engine.optim.precision import Precision
 
 every_model = pytest.mark.parametrize("label", MODELS)
 

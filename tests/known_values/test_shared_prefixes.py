@@ -16,15 +16,15 @@ from torch.nn.attention.flex_attention import create_block_mask
 import tiny_architectures as tiny
 from tiny_packs import MODELS, gradients, make, plain_loss_sum
 from tiny_training import make_examples, make_training
+from weitiao.data.batching.packing import Pack, cut_into_packs, make_pack
+from weitiao.data.batching.prefix_tree import SHORTEST_SHARED, find_branches
 from weitiao.data.conversation import Example
-from weitiao.data.packs import Pack, cut_into_packs, make_pack
-from weitiao.data.prefix_tree import SHORTEST_SHARED, find_branches
-from weitiao.engine.attention import LAYOUT, packed_attention
-from weitiao.engine.block_mask import BLOCK, Visibility
+from weitiao.engine.attention.backends import LAYOUT, packed_attention
+from weitiao.engine.attention.block_mask import BLOCK, Visibility
+from weitiao.engine.attention.visibility import Layout
 from weitiao.engine.forward import Forward, choose_forward
-from weitiao.engine.layout import Layout
 from weitiao.engine.loop import Training
-from weitiao.engine.precision import Precision
+from weitiao.engine.optim.precision import Precision
 
 SHARING = [label for label, (_, _, packs) in MODELS.items() if packs]
 LONG = SHORTEST_SHARED + 1

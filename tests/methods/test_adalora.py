@@ -13,7 +13,7 @@ import tiny_architectures as tiny
 from tiny_training import equal, last_state, make_examples, make_training, weights_of
 from weitiao.core.errors import ModelError, SettingsError
 from weitiao.core.settings import parse_settings
-from weitiao.methods._peft import load_adapter
+from weitiao.methods._peft.attached import load_adapter
 from weitiao.methods.adalora import AdaLora
 
 SETTINGS = {"name": "adalora", "init_r": 6, "target_r": 3, "tinit": 2, "tfinal": 3}

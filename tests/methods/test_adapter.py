@@ -12,7 +12,7 @@ import tiny_architectures as tiny
 from weitiao.core.errors import ModelError, SettingsError
 from weitiao.core.settings import parse_settings
 from weitiao.methods._base import count_parameters
-from weitiao.methods._peft import PeftAttached, load_adapter
+from weitiao.methods._peft.attached import PeftAttached, load_adapter
 from weitiao.methods.adapter import Adapter
 from weitiao.models.load import weightless
 

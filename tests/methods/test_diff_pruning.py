@@ -14,8 +14,8 @@ import tiny_architectures as tiny
 from tiny_training import make_examples, make_training
 from weitiao.core.errors import ModelError, SettingsError
 from weitiao.core.settings import parse_settings
-from weitiao.methods._diff_layers import DiffLayer, chance_open, hard_concrete
-from weitiao.methods._peft import load_adapter
+from weitiao.methods._layers.diff import DiffLayer, chance_open, hard_concrete
+from weitiao.methods._peft.attached import load_adapter
 from weitiao.methods.diff_pruning import DiffAttached, DiffPruning
 
 WEIGHTS = 3 * (2 * 32 * 32 + 2 * 16 * 32 + 3 * 48 * 32)

@@ -12,7 +12,7 @@ import tiny_architectures as tiny
 from tiny_training import Events, make_examples, make_training
 from weitiao.core.errors import ModelError
 from weitiao.methods._base import count_parameters
-from weitiao.methods._peft import PeftAttached, load_adapter
+from weitiao.methods._peft.attached import PeftAttached, load_adapter
 from weitiao.methods.llama_adapter import LlamaAdapter
 from weitiao.models.load import weightless
 

@@ -18,7 +18,7 @@ from weitiao.core.errors import ModelError, RunFolderError, SettingsError
 from weitiao.core.settings import parse_settings
 from weitiao.methods import METHODS
 from weitiao.methods._base import count_parameters
-from weitiao.methods._peft import PeftAttached, load_adapter
+from weitiao.methods._peft.attached import PeftAttached, load_adapter
 from weitiao.methods.lora import Lora
 from weitiao.models.load import load_model, weightless
 from weitiao.models.settings import ModelSettings

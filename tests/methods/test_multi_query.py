@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tiny_methods import logits, make, train
-from weitiao.methods._peft import load_adapter
+from weitiao.methods._peft.attached import load_adapter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -15,12 +15,12 @@ import tiny_architectures as tiny
 from tiny_training import equal, last_state, make_examples, make_training, weights_of
 from weitiao.core.errors import ModelError
 from weitiao.engine.checkpoint import list_checkpoints
+from weitiao.engine.kernels.matmul import products_from
 from weitiao.engine.loop import Training
-from weitiao.engine.products import products_from
 from weitiao.methods import METHODS
 from weitiao.methods._base import Attached
-from weitiao.methods._bridge import PREFIX, needs_registering, register
-from weitiao.methods._peft import PeftMethod, load_adapter
+from weitiao.methods._peft.attached import PeftMethod, load_adapter
+from weitiao.methods._peft.register import PREFIX, needs_registering, register
 from weitiao.models.load import load_model
 from weitiao.models.settings import ModelSettings
 

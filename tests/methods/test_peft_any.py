@@ -18,8 +18,8 @@ from weitiao.engine.checkpoint import list_checkpoints
 from weitiao.engine.loop import Training
 from weitiao.methods import METHODS
 from weitiao.methods._base import FAMILIES, count_parameters
-from weitiao.methods._peft import load_adapter
-from weitiao.methods._peft_any import FILES_BY_OTHER_NAMES, NEEDS_MORE, WHAT_THEY_ARE, AnyPeft, names
+from weitiao.methods._peft.any import FILES_BY_OTHER_NAMES, NEEDS_MORE, WHAT_THEY_ARE, AnyPeft, names
+from weitiao.methods._peft.attached import load_adapter
 from weitiao.models.load import weightless
 from weitiao.recipe.recipe import parse_recipe, read_recipe
 

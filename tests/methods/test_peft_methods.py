@@ -15,7 +15,7 @@ from weitiao.core.errors import ModelError, SettingsError
 from weitiao.core.settings import parse_settings
 from weitiao.methods import METHODS
 from weitiao.methods._base import count_parameters
-from weitiao.methods._peft import PeftAttached, PeftMethod, load_adapter
+from weitiao.methods._peft.attached import PeftAttached, PeftMethod, load_adapter
 from weitiao.models.load import weightless
 
 QV = ["q_proj", "v_proj"]

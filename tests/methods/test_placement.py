@@ -11,11 +11,11 @@ import torch
 import tiny_architectures as tiny
 from tiny_methods import every_method, make
 from weitiao.core.errors import ModelError
-from weitiao.engine.optimizers import OptimizerSettings, group_parameters
+from weitiao.engine.optim.optimizers import OptimizerSettings, group_parameters
 from weitiao.methods import _checks
 from weitiao.methods._checks import fully_matching
 from weitiao.methods._experts import names_for
-from weitiao.methods._peft import CONFIG_FILE, load_adapter
+from weitiao.methods._peft.attached import CONFIG_FILE, load_adapter
 from weitiao.methods.lora import Lora
 from weitiao.models.load import weightless
 from weitiao.models.precision import quantization_config

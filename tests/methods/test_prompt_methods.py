@@ -21,10 +21,10 @@ from weitiao.core.errors import ModelError, SettingsError
 from weitiao.core.settings import parse_settings
 from weitiao.data.conversation import Example
 from weitiao.engine.checkpoint import newest_whole
-from weitiao.engine.precision import Precision
+from weitiao.engine.optim.precision import Precision
 from weitiao.methods import METHODS
 from weitiao.methods._base import Attached, count_parameters
-from weitiao.methods._peft import PeftAttached, load_adapter
+from weitiao.methods._peft.attached import PeftAttached, load_adapter
 from weitiao.methods._prompt import PromptMethod
 from weitiao.models.load import load_model, weightless
 from weitiao.models.settings import ModelSettings
@@ -192,7 +192,7 @@ def test_switched_off_the_engine_measures_the_base(tmp_path: Path) -> None:
 
 
 def _pack(examples: list[Example]) -> Any:  # noqa: ANN401
-    from weitiao.data.packs import make_pack
+    from weitiao.data.batching.packing import make_pack
 
     return make_pack(examples)
 

@@ -7,7 +7,7 @@ import re
 import tiny_architectures as tiny
 from tiny_methods import every_method, make
 from weitiao.core.said import Said
-from weitiao.methods._reached import MOST_NAMES, reached
+from weitiao.methods._placement import MOST_NAMES, reached
 
 
 @every_method

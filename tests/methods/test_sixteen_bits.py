@@ -7,10 +7,10 @@ import torch
 
 import tiny_architectures as tiny
 from tiny_methods import every_method, make
+from weitiao.data.batching.packing import make_pack
 from weitiao.data.conversation import Example
-from weitiao.data.packs import make_pack
 from weitiao.engine.forward import choose_forward
-from weitiao.engine.precision import Precision
+from weitiao.engine.optim.precision import Precision
 from weitiao.methods._base import Method
 from weitiao.methods.lora import Lora
 from weitiao.objectives.sft import SupervisedFineTuning

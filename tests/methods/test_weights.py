@@ -14,7 +14,7 @@ from tiny_methods import logits, train
 from weitiao.core.errors import ModelError, SettingsError
 from weitiao.core.settings import parse_settings, to_yaml
 from weitiao.methods._base import count_parameters
-from weitiao.methods._peft import load_adapter
+from weitiao.methods._peft.attached import load_adapter
 from weitiao.methods.freeze import Freeze
 from weitiao.methods.full import Full
 from weitiao.models.load import load_model, weightless

@@ -14,8 +14,8 @@ from pages import ROOT
 from weitiao.core.errors import SettingsError
 from weitiao.core.settings import LEFT_OUT, check_settings
 from weitiao.methods import METHODS
-from weitiao.methods._elsewhere import KNOWN_ELSEWHERE
-from weitiao.methods._notes import renamed_in_transformers
+from weitiao.methods._aliases import KNOWN_ELSEWHERE
+from weitiao.methods._peft.quiet import renamed_in_transformers
 from weitiao.recipe.recipe import Recipe, read_recipe
 
 NEEDED = {"model": {"name": "m"}, "data": {"sources": ["my.json"]}, "out": "runs/x"}

@@ -15,10 +15,10 @@ from torch import Tensor
 
 import tiny
 from weitiao.core.errors import ModelError, ResourceError, RunFolderError
-from weitiao.models import convert as convert_module
-from weitiao.models.convert import BIN_INDEX, BIN_SINGLE, Converted, convert
 from weitiao.models.load import load_model
 from weitiao.models.settings import ModelSettings
+from weitiao.models.weights import convert as convert_module
+from weitiao.models.weights.convert import BIN_INDEX, BIN_SINGLE, Converted, convert
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 import tiny
 from loopback_hubs import Served, environment_of, hub_of
 from weitiao.core.errors import ModelError, SettingsError
-from weitiao.models.hubs import MIRROR, HubModel, HubName, chosen_hub, other_ways
+from weitiao.models.hubs.hub import MIRROR, HubModel, HubName, chosen_hub, other_ways
 from weitiao.models.resolve import hub_model, public_name
 from weitiao.models.settings import ModelSettings
 
@@ -28,7 +28,7 @@ ALIAS = "qwen2.5-0.5b-instruct"
 FETCH = """
 import json, sys
 from weitiao.core.errors import WeitiaoError
-from weitiao.models.fetch import fetch_model
+from weitiao.models.hubs.fetch import fetch_model
 from weitiao.models.resolve import resolve
 from weitiao.models.settings import ModelSettings
 settings, events = ModelSettings(**json.loads(sys.argv[1])), []

@@ -16,7 +16,7 @@ from torch import Tensor
 import tiny
 import tiny_architectures
 from weitiao.core.errors import ModelError
-from weitiao.models.hub_code import without_hub_code
+from weitiao.models.hubs.hub_code import without_hub_code
 from weitiao.models.load import load_config, load_model, load_tokenizer, load_weightless
 from weitiao.models.settings import ModelSettings
 

@@ -79,7 +79,7 @@ def main() -> None:
     import transformers
     import transformers.models.llama.modeling_llama
 
-    import weitiao.recipe.before_after
+    import weitiao.recipe.baseline
     import weitiao.recipe.build
     import weitiao.recipe.outcome
     import weitiao.recipe.train

@@ -12,7 +12,7 @@ import pytest
 
 from weitiao.core.events import read_events
 from weitiao.core.settings import parse_overrides
-from weitiao.data.store import draws_of
+from weitiao.data.gate.store import draws_of
 from weitiao.engine.checkpoint import load_checkpoint, newest_whole
 from weitiao.engine.loop import Progress
 from weitiao.evaluation.held_out import HeldOut

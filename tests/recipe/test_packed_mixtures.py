@@ -12,7 +12,7 @@ from sweep import zoo
 from tiny_training import Events
 from weitiao.data.conversation import Message
 from weitiao.evaluation.generate import generate
-from weitiao.evaluation.opened import open_model
+from weitiao.evaluation.open_model import open_model
 from weitiao.evaluation.settings import GenerationSettings
 from weitiao.recipe.recipe import parse_recipe
 from weitiao.recipe.train import train

@@ -29,8 +29,8 @@ from weitiao.core.errors import (
 from weitiao.core.events import Event
 from weitiao.core.run_folder import RunFolder
 from weitiao.data.conversation import Example
+from weitiao.data.gate.store import JoinedExamples, draws_of
 from weitiao.data.general_questions import general_questions
-from weitiao.data.store import JoinedExamples, draws_of
 from weitiao.recipe.demo import demo_recipe
 from weitiao.recipe.general_answers import mean_log_probability
 from weitiao.recipe.preflight import preflight

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 import tiny
 from weitiao.core.errors import DataError
-from weitiao.evaluation.opened import open_model
+from weitiao.evaluation.open_model import open_model
 from weitiao.recipe.outcome import _public_path
 from weitiao.recipe.recipe import parse_recipe
 from weitiao.recipe.train import train

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from weitiao.core.errors import Problem, Stopped, Terminated
-from weitiao.engine.signals import sigterm_as_ctrl_c, watch_signals
-from weitiao.recipe.before_after import Comparison
+from weitiao.engine.runtime.signals import sigterm_as_ctrl_c, watch_signals
+from weitiao.recipe.baseline import Comparison
 from weitiao.recipe.recipe import parse_recipe
 from weitiao.recipe.train import resume, train
 

@@ -32,14 +32,14 @@ from weitiao.core.errors import (
 )
 from weitiao.core.events import Event, Listener
 from weitiao.core.run_folder import RunFolder
-from weitiao.data import gate
+from weitiao.data.gate import gate
 from weitiao.engine.checkpoint import list_checkpoints
+from weitiao.engine.runtime.signals import watch_signals
 from weitiao.engine.settings import TrainSettings
-from weitiao.engine.signals import watch_signals
 from weitiao.evaluation.held_out import measure_held_out
-from weitiao.evaluation.opened import locate
+from weitiao.evaluation.open_model import locate
 from weitiao.methods import METHODS
-from weitiao.recipe import before_after, build
+from weitiao.recipe import baseline, build
 from weitiao.recipe.preflight import preflight
 from weitiao.recipe.recipe import parse_recipe, read_recipe
 from weitiao.recipe.run import open_run
@@ -114,7 +114,7 @@ def test_the_base_is_measured_at_the_first_look_and_no_weights_twice(
             measured.append(len(arguments[2]))
         return measure_held_out(*arguments, **named)
 
-    for module in (before_after, build):
+    for module in (baseline, build):
         monkeypatch.setattr(module, "measure_held_out", counting)
     heard = Events()
     run = train(parse_recipe(recipe), [heard])
@@ -144,7 +144,7 @@ def test_stopped_while_the_base_is_measured_a_run_goes_on_and_measures_it(
         return measure_held_out(*arguments)
 
     with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(before_after, "measure_held_out", stopped)
+        patch.setattr(baseline, "measure_held_out", stopped)
         train(parse_recipe(recipe))
     heard = Events()
     resume(tmp_path / "run", (), [heard])
@@ -249,7 +249,7 @@ def test_what_fails_after_training_costs_neither_result_nor_report(
         raise error
 
     straight = train(parse_recipe({**recipe, "out": tmp_path / "straight"}))
-    monkeypatch.setattr(before_after, "answer_questions", fails)
+    monkeypatch.setattr(baseline, "answer_questions", fails)
     heard = Events()
     run = train(parse_recipe(recipe), [heard])
     assert adapter_of(tmp_path / "run") == adapter_of(tmp_path / "straight")
@@ -270,7 +270,7 @@ def test_the_result_is_there_before_the_model_is_asked(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(before_after, "answer_questions", interrupted)
+        patch.setattr(baseline, "answer_questions", interrupted)
         train(parse_recipe(recipe))
     root = tmp_path / "run"
     kept = adapter_of(root)

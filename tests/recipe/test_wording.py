@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 import tiny
 from weitiao.cli._chat import Chat
 from weitiao.data.conversation import Message
-from weitiao.evaluation.opened import open_model
+from weitiao.evaluation.open_model import open_model
 from weitiao.evaluation.settings import GenerationSettings
 from weitiao.recipe.recipe import parse_recipe
 from weitiao.recipe.run import Run

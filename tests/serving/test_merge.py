@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tiny_run import make_run
 from weitiao.core.errors import ModelError, ResourceError, RunFolderError
-from weitiao.evaluation.opened import Opened, open_model
+from weitiao.evaluation.open_model import Opened, open_model
 from weitiao.serving import merge
 from weitiao.serving.merge import compare, merge_run
 

@@ -19,11 +19,11 @@ from tiny_training import LINEAR, equal, last_state, make_examples, make_trainin
 from weitiao.core.errors import ModelError, WeitiaoError
 from weitiao.core.events import Event, Listener
 from weitiao.data.conversation import Example, Message
-from weitiao.data.template import choose_template
+from weitiao.data.templates.template import choose_template
 from weitiao.engine.checkpoint import list_checkpoints
 from weitiao.engine.loop import Training
-from weitiao.engine.optimizers import build_optimizer
-from weitiao.engine.schedules import build_schedule
+from weitiao.engine.optim.optimizers import build_optimizer
+from weitiao.engine.optim.schedules import build_schedule
 from weitiao.evaluation.generate import generate
 from weitiao.evaluation.settings import GenerationSettings
 from weitiao.methods import METHODS
@@ -382,7 +382,7 @@ def _by_transformers(
     attached: Attached, tokenizer: PreTrainedTokenizerBase, asked: Sequence[Sequence[Message]]
 ) -> list[list[str]]:
     """Return what transformers' own generation answers to one unpadded row at a time."""
-    from weitiao.evaluation.cutting import decoded
+    from weitiao.evaluation.stop_strings import decoded
 
     answers = []
     for one in asked:
@@ -394,7 +394,7 @@ def _by_transformers(
 
 def greedy(attached: Attached, prompt: Sequence[int], count: int, tokenizer: PreTrainedTokenizerBase) -> str:
     """Return what greedy decoding without a cache writes; stop tokens are passed over as long as `count` is."""
-    from weitiao.evaluation.cutting import decoded
+    from weitiao.evaluation.stop_strings import decoded
 
     row_1T = torch.tensor([prompt])
     for _ in range(count):

@@ -22,7 +22,7 @@ from ..evaluation.settings import GenerationSettings
 from ._wrapped import Wrapped
 
 if TYPE_CHECKING:
-    from ..evaluation.opened import Opened
+    from ..evaluation.open_model import Opened
 
 SIDE_BY_SIDE_COLUMNS = 100
 """From this width on, two answers stand side by side."""

@@ -13,11 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..core.events import Event, Listener
-from ..core.units import (
-    readable_change,
-    readable_count,
-    readable_share,
-)
+from ..core.units import readable_change, readable_count, readable_share
 from ..core.visible import visible
 from ..evaluation.answers import CUT_MARK, marked
 from ..evaluation.verdict import lines

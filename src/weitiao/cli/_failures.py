@@ -19,7 +19,7 @@ def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
     """Return whether memory ran out; a process without torch has only Python's own word for that."""
     if "torch" not in sys.modules:
         return isinstance(error, MemoryError)
-    from ..engine.out_of_memory import is_out_of_memory
+    from ..engine.memory.oom import is_out_of_memory
 
     return is_out_of_memory(error)
 

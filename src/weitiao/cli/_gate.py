@@ -16,11 +16,11 @@ from ..core.errors import Problem
 from ..core.units import readable_count
 from ..core.visible import visible
 from ..data.checks._base import Finding
-from ..data.coloured import Passage, Sample, Token
-from ..data.gate import Gate
-from ..data.gate_words import CHECKS, LANGUAGES, Language, called, say
-from ..data.overview import Bin, Overview
-from ..data.problem_words import place_zh, problem_zh
+from ..data.gate.gate import Gate
+from ..data.report.overview import Bin, Overview
+from ..data.report.phrases import CHECKS, LANGUAGES, Language, called, say
+from ..data.report.problem_phrases import place_zh, problem_zh
+from ..data.report.token_view import Passage, Sample, Token
 
 SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "note": "blue"}
 SIGNS = {"error": "✗", "warning": "!", "note": "·", "ok": "✓"}

@@ -15,7 +15,7 @@ from ..core.visible import visible
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..models.hubs import HubName
+    from ..models.hubs.hub import HubName
     from ..models.known import KnownModel
     from ..recipe.model_facts import MethodFacts, ModelFacts, TemplateFacts
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from ..core.settings import Settings
-from ..models.hubs import NAMES
+from ..models.hubs.hub import NAMES
 
 BASE_HELP = (
     "Where the base model of an adapter lies, where that is not known: a folder, a .gguf file or a hub id."

@@ -65,7 +65,7 @@ def _how_far(event: Event) -> str:
 
 def download_shown(settings: ModelSettings) -> None:
     """Download what a hub's model lacks, saying how much it is and how far; nothing is said where all is there."""
-    from ..models.fetch import fetch_model
+    from ..models.hubs.fetch import fetch_model
 
     with transfer_console() as listener:
         fetch_model(settings, listener)

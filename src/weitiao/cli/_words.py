@@ -65,7 +65,7 @@ def is_data(word: str) -> bool:
 
 def _is_read(name: str) -> bool:
     """Return whether there is a reader for files of this name."""
-    from ..data.readers import READERS
+    from ..data.sources.readers import READERS
 
     suffixes = tuple(suffix for reader in READERS.names() for suffix in READERS.load(reader).suffixes)
     return name.removesuffix(".gz").removesuffix(".zst").endswith(suffixes)

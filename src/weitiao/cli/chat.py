@@ -20,8 +20,8 @@ from ._completion import models
 from ._options import BASE_HELP, FORCE_HELP, given, hub_option, options_of
 
 if TYPE_CHECKING:
-    from ..evaluation.opened import Opened
-    from ..models.hubs import HubName
+    from ..evaluation.open_model import Opened
+    from ..models.hubs.hub import HubName
     from ._chat import Chat
 
 EPILOG = """
@@ -131,8 +131,8 @@ def _opened(
     run: str | None, named: Mapping[str, str], base: str | None, force: bool, hub: HubName | None
 ) -> dict[str, Opened]:
     """Open what is to answer, by name, showing how far a download is, and that it is loaded."""
-    from ..evaluation.opened import locate, open_source
-    from ..evaluation.several import open_several
+    from ..evaluation.open_model import locate, open_source
+    from ..evaluation.several_adapters import open_several
     from ..models.resolve import convert_first
     from ._tables import make_console
     from ._transfers import download_shown

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..core.errors import DataError, Problem, SettingsError, nearest, raise_all
-from ..data.gate_words import LANGUAGES, Language, say
+from ..data.report.phrases import LANGUAGES, Language, say
 from ..models.settings import ModelSettings
 from ._commands import Command
 from ._completion import models, run_file_or_setting
@@ -26,9 +26,9 @@ from ._words import joined
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-    from ..data.coloured import Sample, Samples
-    from ..data.gate import Gate
-    from ..data.overview import Overview
+    from ..data.gate.gate import Gate
+    from ..data.report.overview import Overview
+    from ..data.report.token_view import Sample, Samples
     from ..data.settings import DataSettings
     from ..recipe.names.reading import Understood
 
@@ -89,10 +89,10 @@ def command(
     DATA are files, folders or data sets of the hub, or a run file, whose data and model are taken. With a model
     it also shows lengths, masks and coloured tokens.
     """
-    from ..data.coloured import Samples
-    from ..data.gate import open_data
-    from ..data.overview import overview
-    from ..data.page import MOST_TOKENS, page, require_free, rows_to_show, write_page
+    from ..data.gate.gate import open_data
+    from ..data.report.html import MOST_TOKENS, page, require_free, rows_to_show, write_page
+    from ..data.report.overview import overview
+    from ..data.report.token_view import Samples
 
     if html is not None:
         require_free(html, force)

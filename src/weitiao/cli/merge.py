@@ -13,7 +13,7 @@ from ._completion import folders
 from ._options import BASE_HELP, FORCE_HELP, hub_option
 
 if TYPE_CHECKING:
-    from ..models.hubs import HubName
+    from ..models.hubs.hub import HubName
 
 
 @click.command(cls=Command)
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def command(run: str, out: Path, base: str | None, hub: HubName | None, force: bool) -> None:
     """Write the model that RUN (or an adapter's folder) trained into the new folder OUT, as a plain model."""
     from ..core.units import readable_bytes
-    from ..evaluation.opened import locate
+    from ..evaluation.open_model import locate
     from ..serving.merge import merge_run
     from ._tables import make_console
     from ._transfers import download_shown

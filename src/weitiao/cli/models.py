@@ -12,7 +12,7 @@ from ._commands import Command
 from ._options import hub_option
 
 if TYPE_CHECKING:
-    from ..models.hubs import HubName
+    from ..models.hubs.hub import HubName
 
 EPILOG = """
 \b
@@ -85,8 +85,8 @@ def convert(model: str, out: Path | None, hub: HubName | None) -> None:
     """
     from ..core.settings import parse_settings
     from ..core.units import readable_bytes
-    from ..models.convert import convert, converted_folder, pickled_folder
     from ..models.settings import ModelSettings
+    from ..models.weights.convert import convert, converted_folder, pickled_folder
     from ._tables import make_console
     from ._transfers import transfer_console
 

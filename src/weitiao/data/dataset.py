@@ -13,13 +13,13 @@ import numpy as np
 from ..core.errors import DataError, Problem, raise_all
 from .bad_rows import problems_of
 from .conversation import Conversation, Example
-from .detect import load_formats
+from .formats._detect import load_formats
 from .forms import FORMS, AnyForm, parts
-from .gate import Gate, OnRows, kept_rows, open_data
+from .gate.gate import Gate, OnRows, kept_rows, open_data
+from .gate.store import StoredExamples, StoredForms
+from .gate.summary import Summary, summary_of
 from .settings import DataSettings
-from .store import StoredExamples, StoredForms
-from .summary import Summary, summary_of
-from .template import Template
+from .templates.template import Template
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase

@@ -22,10 +22,10 @@ from ..core.errors import nearest
 from ..core.settings import Settings, Unfit, left_out
 from .checks import CHECKS
 from .formats import FORMATS
-from .python_rows import chosen_split, gives_rows, is_split, plain_records
-from .text_template import EXAMPLE, is_text_template, parse_text_template
-from .unpacking import USUAL_RATIO
-from .wording import KINDS, OWN_SYSTEM, Wording
+from .sources.decompression import USUAL_RATIO
+from .sources.python_rows import chosen_split, gives_rows, is_split, plain_records
+from .templates.template_choice import KINDS, OWN_SYSTEM, Wording
+from .templates.text_template import EXAMPLE, is_text_template, parse_text_template
 
 Columns = dict[str, Any]
 HeldOut = Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"]

@@ -37,7 +37,7 @@ from ..core.files import (
     write_json,
 )
 from ..core.settings import Settings
-from .tensors import put_tensors, take_tensors, unshared
+from .state_files import put_tensors, take_tensors, unshared
 
 FORMAT = 1
 MANIFEST = "MANIFEST.json"

@@ -15,19 +15,19 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..core.errors import ModelError, Problem
+from ..data.batching.packing import Pack, cut_into_packs, make_pack
+from ..data.batching.prefix_tree import SHORTEST_SHARED
 from ..data.conversation import Example
-from ..data.packs import Pack, cut_into_packs, make_pack
-from ..data.prefix_tree import SHORTEST_SHARED
 from ..objectives._base import Head, Outputs
-from .attention import LAYOUT, attention_of_packs
-from .compiled import compiled, parts_to_compile
+from .attention.backends import LAYOUT, attention_of_packs
+from .attention.visibility import Layout
 from .head import find_head, run_without_head, takes_positions, whole_logits
-from .layout import Layout
-from .offload import offloaded
-from .out_of_memory import is_out_of_memory
-from .precision import Precision
-from .prefetch import PackTensors, Prefetch
-from .remake import remade
+from .kernels.compile import compiled, parts_to_compile
+from .memory.offload import offloaded
+from .memory.oom import is_out_of_memory
+from .memory.rematerialize import remade
+from .optim.precision import Precision
+from .runtime.transfer import PackTensors, Prefetch
 
 FP32_TOLERANCE = 1e-4
 """How far any of a pack's logits may lie from the examples' own, as a share of their spread: rounding, but no leak."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..objectives._base import Head
-from .precision import Precision
+from .optim.precision import Precision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

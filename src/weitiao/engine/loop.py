@@ -16,13 +16,13 @@ from ..core.errors import NotFiniteError, Problem
 from ..core.events import EventLog
 from ..core.files import saving
 from ..methods._base import Attached
-from .allocator import freed_memory_kept
 from .checkpoint import NAME, Snapshot, damage_of, load_checkpoint, prune, save_checkpoint
-from .monitor import Monitor
-from .plan import StepPlan
-from .schedules import follows_held_out_loss
+from .memory.allocator import freed_memory_kept
+from .optim.schedules import follows_held_out_loss
+from .runtime.batches import StepPlan
+from .runtime.monitor import Monitor
+from .runtime.signals import StopRequest, watch_signals
 from .settings import TrainSettings
-from .signals import StopRequest, watch_signals
 from .step import Stepper, StepResult
 
 STEPS_BETWEEN_SAVES = 200

@@ -8,10 +8,10 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from ..core.settings import Settings, Unfit
 from .checkpoint import CheckpointSettings
-from .kernels import KernelSettings
-from .optimizers import OptimizerSettings
-from .recompute import Recompute
-from .schedules import ScheduleSettings
+from .kernels.settings import KernelSettings
+from .memory.activation_checkpointing import Recompute
+from .optim.optimizers import OptimizerSettings
+from .optim.schedules import ScheduleSettings
 
 
 def _read_off(raw: object) -> object:

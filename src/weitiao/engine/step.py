@@ -18,15 +18,15 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from ..core.errors import NotFiniteError, Problem, ResourceError
+from ..data.batching.packing import Pack
 from ..data.conversation import Example
-from ..data.packs import Pack
 from ..methods._base import Attached
 from ..objectives._base import Objective
 from .forward import Forward
-from .out_of_memory import MAY_SAY_SO, is_out_of_memory
-from .precision import Precision
-from .randomness import NO_PACK, seed_step
-from .ranks import Ranks
+from .memory.oom import MAY_SAY_SO, is_out_of_memory
+from .optim.precision import Precision
+from .runtime.distributed import Ranks
+from .runtime.seeding import NO_PACK, seed_step
 
 LARGEST_SCALE = 65536.0
 STEPS_TO_DOUBLE_SCALE = 2000

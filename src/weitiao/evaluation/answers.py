@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
-    from ..data.template import Template
+    from ..data.templates.template import Template
     from .generate import Generated, OnProgress
 
 

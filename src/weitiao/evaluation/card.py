@@ -7,8 +7,8 @@ from pathlib import Path
 import yaml
 
 from ..core.files import write_atomic
-from .facts import ReportFacts
 from .report import ENGLISH, cell, loading_code, parameters_text, scores_table, settings_text
+from .run_facts import ReportFacts
 
 
 def write_card(folder: Path, facts: ReportFacts) -> None:

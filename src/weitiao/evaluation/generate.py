@@ -20,19 +20,19 @@ from transformers.generation.streamers import BaseStreamer
 
 from ..core.errors import DataError, Problem
 from ..engine.forward import base_of
-from ..methods._peft_prompt import PromptModel
+from ..methods._peft.prompt import PromptModel
 from ..models.anatomy import context_tokens
 from ..models.embedding_rows import require_rows
-from .cutting import PieceDecoder, StopCutter, cut_at, decoded
-from .draws import Draws
 from .padding import batches
 from .settings import GenerationSettings
+from .stop_strings import PieceDecoder, StopCutter, cut_at, decoded
+from .token_draws import Draws
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from ..data.conversation import Message, Prompt
-    from ..data.template import Template
+    from ..data.templates.template import Template
 
 ShouldStop = Callable[[], bool]
 

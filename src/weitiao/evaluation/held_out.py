@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from ..core.errors import DataError, Problem
+from ..data.batching.packing import Pack
 from ..data.conversation import Example
-from ..data.packs import Pack
 from ..engine.forward import Forward
 from ..objectives._base import Objective, Outputs
 

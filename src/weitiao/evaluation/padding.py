@@ -21,8 +21,8 @@ from ..engine.forward import (
     probe_ids,
     same_logits,
 )
-from ..engine.precision import Precision
-from ..methods._peft_prompt import PromptModel
+from ..engine.optim.precision import Precision
+from ..methods._peft.prompt import PromptModel
 
 if TYPE_CHECKING:
     from transformers.generation import GenerateDecoderOnlyOutput

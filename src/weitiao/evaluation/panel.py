@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
-    from ..data.template import Template
+    from ..data.templates.template import Template
 
 FILE = Path(__file__).with_name("panel.yaml")
 MOST_ANSWER_TOKENS = 24

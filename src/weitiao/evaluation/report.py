@@ -22,7 +22,7 @@ from ..core.visible import visible
 from ..models.aliases import ALIASES
 from .answers import CUT_MARK, marked
 from .curve import curve_svg
-from .facts import ReportFacts, Scores
+from .run_facts import ReportFacts, Scores
 from .verdict import KINDS
 from .verdict import lines as verdict_lines
 

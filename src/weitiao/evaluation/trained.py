@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..methods._base import Attached, Method
     from ..models.settings import ModelSettings
-    from .opened import Source
+    from .open_model import Source
 
 TOKENIZER_FOLDER = "tokenizer"
 """Where an adapter's tokenizer lies whose vocabulary is not as long as the model's embedding."""
@@ -77,7 +77,7 @@ def attached_of(source: Source, model: PreTrainedModel) -> Attached | None:
     """Put on a base what a source names, None where that is a model; raises ModelError, RunFolderError."""
     if source.adapter is not None:
         require_adapter(source.adapter)
-        from ..methods._peft import load_adapter
+        from ..methods._peft.attached import load_adapter
 
         with errors_named(source.adapter):
             return load_adapter(model, source.adapter)

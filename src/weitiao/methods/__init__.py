@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..core.registry import Registry
-from ._elsewhere import KNOWN_ELSEWHERE
-from ._notes import drop_note_on_kernels
+from ._aliases import KNOWN_ELSEWHERE
+from ._peft.quiet import drop_note_on_kernels
 
 if TYPE_CHECKING:
     from ._base import Method
@@ -15,7 +15,7 @@ METHODS: Registry[Method] = Registry(
     "weitiao.methods",
     "weitiao.methods._base:Method",
     "method",
-    families={"peft": "weitiao.methods._peft_any:method_of"},
+    families={"peft": "weitiao.methods._peft.any:method_of"},
     known_elsewhere=KNOWN_ELSEWHERE,
     command="weitiao methods",
 )

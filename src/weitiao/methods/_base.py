@@ -187,7 +187,7 @@ class Method(Settings, ABC):
     def check(self, model: PreTrainedModel, config: PretrainedConfig) -> None:
         """Raise ModelError with every problem at once, before any weights are loaded; one that lies in the
         architecture names the methods that do apply."""
-        from ._others import naming_others
+        from ._alternatives import naming_others
 
         raise_all(ModelError, naming_others(self.problems(model, config), model, config))
 

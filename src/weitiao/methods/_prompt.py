@@ -13,14 +13,14 @@ from ..core.errors import ModelError, Problem, raise_all
 from ..core.settings import Unfit, left_out
 from ..models.anatomy import anatomy, context_tokens, task_type
 from ..models.text_path import cache_shape, text_path
-from ._notes import renamed_in_transformers
-from ._others import DoesNotApply
-from ._peft import PeftAttached, PeftMethod, load_adapter, saved_config
+from ._alternatives import DoesNotApply
+from ._peft.attached import PeftAttached, PeftMethod, load_adapter, saved_config
+from ._peft.quiet import renamed_in_transformers
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-    from ._peft_prompt import PromptModel
+    from ._peft.prompt import PromptModel
 
 Start = Literal["random", "vocabulary", "text"]
 DEFAULT_TOKENS = 20
@@ -111,7 +111,7 @@ class PromptMethod(PeftMethod):
 
     def attach(self, model: PreTrainedModel) -> PeftAttached:
         """Put fresh virtual tokens on a model; raises ModelError where they cannot apply."""
-        from ._peft_prompt import PromptModel, refused_without_cache
+        from ._peft.prompt import PromptModel, refused_without_cache
 
         self.check(model, model.config)
         attached = self.plan(model)
@@ -125,7 +125,7 @@ class PromptMethod(PeftMethod):
     @renamed_in_transformers()
     def plan(self, model: PreTrainedModel) -> PeftAttached:
         """Put virtual tokens of the right shape on a model."""
-        from ._peft_prompt import wrapped
+        from ._peft.prompt import wrapped
 
         config = self.peft_config(model)
         config.base_model_name_or_path = model.name_or_path or None

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from ..core.errors import Problem, SettingsError
 from ..core.settings import Unfit, left_out
-from ._targets import BlockNumbers, ModuleNames, TargetedMethod, TargetModules, holds_transposed
+from ._peft.targets import BlockNumbers, ModuleNames, TargetedMethod, TargetModules, holds_transposed
 
 if TYPE_CHECKING:
     from peft import AdaLoraConfig, PeftConfig, PeftModel
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch.nn import Parameter
     from transformers import PreTrainedModel
 
-    from ._peft import PeftAttached
+    from ._peft.attached import PeftAttached
 
 SCHEDULE = ("total_step", "tinit", "tfinal", "deltaT", "rank_pattern")
 """PEFT's settings that say when the budget is cut: they belong to one run, not to the adapter."""
@@ -142,7 +142,7 @@ class AdaLora(TargetedMethod):
 
     def attached(self, model: PeftModel, originals: list[tuple[Parameter, Tensor]]) -> PeftAttached:
         """Take over the adapter with the schedule of its budget."""
-        from ._peft_adalora import AdaLoraAttached
+        from ._peft.adalora import AdaLoraAttached
 
         return AdaLoraAttached(model, originals, self)
 

@@ -17,15 +17,15 @@ from pydantic import Field, model_validator
 from ..core.errors import Problem
 from ..core.settings import Unfit, left_out
 from ..models.anatomy import Anatomy, anatomy, head_to_save, is_inside, task_type
-from ._others import DoesNotApply
-from ._peft import PeftMethod
-from ._targets import shapes
+from ._alternatives import DoesNotApply
+from ._peft.attached import PeftMethod
+from ._peft.targets import shapes
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PretrainedConfig, PreTrainedModel
 
-    from ._adapter_layers import AdapterConfig
+    from ._layers.adapter import AdapterConfig
 
 DEFAULT_REDUCTION = 16
 
@@ -95,8 +95,8 @@ class Adapter(PeftMethod):
 
     def peft_config(self, model: PreTrainedModel) -> AdapterConfig:
         """Return PEFT's settings, with every chosen module by its path."""
-        from ._adapter_layers import AdapterConfig
-        from ._bridge import register
+        from ._layers.adapter import AdapterConfig
+        from ._peft.register import register
 
         register()
         parts = anatomy(model)

@@ -16,13 +16,13 @@ from pydantic import model_validator
 from ..core.errors import Problem
 from ..core.settings import Unfit
 from ..models.anatomy import anatomy, head_to_save, task_type
-from ._others import DoesNotApply
-from ._peft import PeftMethod
+from ._alternatives import DoesNotApply
+from ._peft.attached import PeftMethod
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-    from ._bitfit_layers import BitfitConfig
+    from ._layers.bitfit import BitfitConfig
 
 DRAWING = """\
     x  (in)
@@ -74,8 +74,8 @@ class Bitfit(PeftMethod):
 
     def peft_config(self, model: PreTrainedModel) -> BitfitConfig:
         """Return PEFT's settings, with every chosen layer by its path."""
-        from ._bitfit_layers import BitfitConfig
-        from ._bridge import register
+        from ._layers.bitfit import BitfitConfig
+        from ._peft.register import register
 
         register()
         return BitfitConfig(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from ._targets import BlockNumbers, ModuleNames, TargetedMethod, TargetModules
+from ._peft.targets import BlockNumbers, ModuleNames, TargetedMethod, TargetModules
 
 if TYPE_CHECKING:
     from peft import DeloraConfig

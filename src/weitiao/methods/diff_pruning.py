@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from pydantic import Field
 
 from ..core.errors import Problem, RunFolderError, SettingsError
-from ._peft import ADAPTER, PeftAttached
-from ._targets import BlockNumbers, ModuleNames, TargetedMethod, TargetModules
+from ._peft.attached import ADAPTER, PeftAttached
+from ._peft.targets import BlockNumbers, ModuleNames, TargetedMethod, TargetModules
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch.nn import Parameter
     from transformers import PreTrainedModel
 
-    from ._diff_layers import DiffConfig, DiffLayer
+    from ._layers.diff import DiffConfig, DiffLayer
 
 PRUNED = "pruned"
 
@@ -83,8 +83,8 @@ class DiffPruning(TargetedMethod):
 
     def peft_config(self, model: PreTrainedModel) -> DiffConfig:
         """Return PEFT's settings."""
-        from ._bridge import register
-        from ._diff_layers import DiffConfig
+        from ._layers.diff import DiffConfig
+        from ._peft.register import register
 
         register()
         return DiffConfig(
@@ -138,7 +138,7 @@ class DiffAttached(PeftAttached):
     @property
     def layers(self) -> dict[str, DiffLayer]:
         """The layers with a difference, by path."""
-        from ._diff_layers import layers_of
+        from ._layers.diff import layers_of
 
         return layers_of(self.model, ADAPTER)
 

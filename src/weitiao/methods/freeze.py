@@ -18,12 +18,12 @@ from ..core.settings import Unfit, left_out
 from ..models.anatomy import Anatomy, anatomy, head_to_save, is_inside, task_type
 from ..models.precision import quantization_of
 from ._checks import quantization_problems
-from ._peft import PeftMethod
+from ._peft.attached import PeftMethod
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-    from ._freeze_layers import FreezeConfig
+    from ._layers.freeze import FreezeConfig
 
 DEFAULT_LAST_N = 2
 
@@ -111,8 +111,8 @@ class Freeze(PeftMethod):
 
     def peft_config(self, model: PreTrainedModel) -> FreezeConfig:
         """Return PEFT's settings, with every module that holds chosen weights by its path."""
-        from ._bridge import register
-        from ._freeze_layers import FreezeConfig
+        from ._layers.freeze import FreezeConfig
+        from ._peft.register import register
 
         register()
         return FreezeConfig(

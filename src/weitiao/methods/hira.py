@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from ._targets import BlockNumbers, ModuleNames, TargetedMethod, TargetModules, holds_transposed
+from ._peft.targets import BlockNumbers, ModuleNames, TargetedMethod, TargetModules, holds_transposed
 
 if TYPE_CHECKING:
     from peft import HiraConfig

@@ -12,7 +12,7 @@ from ..core.errors import Problem
 from ..core.settings import Unfit
 from ..models.anatomy import anatomy
 from ._checks import missing_names
-from ._targets import (
+from ._peft.targets import (
     BlockNumbers,
     ModuleNames,
     TargetedMethod,

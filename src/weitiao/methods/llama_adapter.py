@@ -10,8 +10,8 @@ from pydantic import Field
 from ..core.errors import Problem
 from ..core.settings import left_out
 from ..models.anatomy import anatomy, task_type
-from ._others import DoesNotApply, no_place_for_head
-from ._peft import PeftMethod
+from ._alternatives import DoesNotApply, no_place_for_head
+from ._peft.attached import PeftMethod
 
 if TYPE_CHECKING:
     from peft import AdaptionPromptConfig

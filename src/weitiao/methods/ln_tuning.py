@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from ..core.settings import Unfit
 from ..models.anatomy import anatomy
-from ._targets import BlockNumbers, ModuleNames, TargetedMethod, TargetModules, last_names
+from ._peft.targets import BlockNumbers, ModuleNames, TargetedMethod, TargetModules, last_names
 
 if TYPE_CHECKING:
     from peft import LNTuningConfig

@@ -15,8 +15,8 @@ from ..core.settings import Unfit
 from ..models.anatomy import anatomy, linear_classes
 from ..models.precision import quantization_of
 from ._experts import apart, fused, names_for
-from ._peft import PeftAttached
-from ._targets import BlockNumbers, ModuleNames, TargetedMethod, TargetModules, holds_transposed
+from ._peft.attached import PeftAttached
+from ._peft.targets import BlockNumbers, ModuleNames, TargetedMethod, TargetModules, holds_transposed
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -109,7 +109,7 @@ class Lora(TargetedMethod):
         from peft import LoraConfig
         from torch import nn
 
-        from ._lora_linear import one_operation
+        from ._peft.lora_linear import one_operation
 
         config = LoraConfig(
             r=self.r,
@@ -128,7 +128,7 @@ class Lora(TargetedMethod):
     def lora_placement(self, model: PreTrainedModel) -> dict[str, Any]:
         """Return the placement, experts among it: as parameters, of which one that holds two matrices has twice the
         rank, as each had before they became one."""
-        from ._peft_experts import read_as_experts
+        from ._peft.experts import read_as_experts
 
         layers, read_otherwise = apart(self.paths(model), read_as_experts(model))
         modules = [path for path, _ in model.named_modules()]
@@ -147,7 +147,7 @@ class Lora(TargetedMethod):
     def paths(self, model: PreTrainedModel) -> list[str]:
         """Return the paths of the layers that will be adapted, without those that PEFT takes for experts where it can
         only adapt them as parameters and their settings or packed weights keep it from that."""
-        from ._peft_experts import read_as_experts
+        from ._peft.experts import read_as_experts
 
         every = super().paths(model)
         if not self._parameter_obstacle() and quantization_of(model.config) == "none":
@@ -174,7 +174,7 @@ class Lora(TargetedMethod):
 
     def attached(self, model: PeftModel, originals: list[tuple[Parameter, Tensor]]) -> PeftAttached:
         """Give A and B their initial values."""
-        from ._peft_lora import LoraAttached
+        from ._peft.lora import LoraAttached
 
         attached = LoraAttached(model, originals)
         if self._from_weights:
@@ -186,7 +186,7 @@ class Lora(TargetedMethod):
     def prepare(self, model: PeftModel, batches: Iterator[dict[str, object]]) -> None:
         """Initialise from the data where `init_lora_weights` is eva."""
         if self.init_lora_weights == "eva":
-            from ._peft_lora import begin_from_data
+            from ._peft.lora import begin_from_data
 
             begin_from_data(model, batches)
 

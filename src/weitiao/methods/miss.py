@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from ..core.errors import Problem
 from ..core.settings import Unfit
-from ._targets import BlockNumbers, ModuleNames, TargetedMethod, TargetModules, shapes
+from ._peft.targets import BlockNumbers, ModuleNames, TargetedMethod, TargetModules, shapes
 
 if TYPE_CHECKING:
     from peft import MissConfig

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from peft import PromptEncoderConfig
     from transformers import PreTrainedModel
 
-    from ._peft_prompt import PromptModel
+    from ._peft.prompt import PromptModel
 
 LSTM_LAYERS = 2
 
@@ -86,7 +86,7 @@ class PTuning(PromptMethod):
         """Return PEFT's settings."""
         from peft import PromptEncoderConfig
 
-        from ._peft_prompt import shape_of
+        from ._peft.prompt import shape_of
 
         shape = shape_of(model, self.per_block)
         return PromptEncoderConfig(

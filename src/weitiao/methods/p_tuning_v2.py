@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from peft import PrefixTuningConfig
     from transformers import PreTrainedModel
 
-    from ._peft_prompt import PromptModel
+    from ._peft.prompt import PromptModel
 
 DRAWING = """\
     each of the L blocks:
@@ -65,6 +65,6 @@ class PTuningV2(BegunMethod):
 
     def begin(self, model: PromptModel) -> None:
         """Take the first keys and values from what the base itself computes for words."""
-        from ._peft_prompt import begin_prefix
+        from ._peft.prompt import begin_prefix
 
         begin_prefix(model, self.start, self.text_ids(model.get_base_model()))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from peft import PrefixTuningConfig
     from transformers import PreTrainedModel
 
-    from ._peft_prompt import PromptModel
+    from ._peft.prompt import PromptModel
 
 DRAWING = """\
     each of the L blocks:
@@ -97,7 +97,7 @@ class PrefixTuning(BegunMethod):
         """Return PEFT's settings, with the width of keys and values (grouped heads have fewer)."""
         from peft import PrefixTuningConfig
 
-        from ._peft_prompt import shape_of
+        from ._peft.prompt import shape_of
 
         shape = shape_of(model, self.per_block)
         return PrefixTuningConfig(
@@ -109,6 +109,6 @@ class PrefixTuning(BegunMethod):
 
     def begin(self, model: PromptModel) -> None:
         """Take the first keys and values from what the base itself computes for words."""
-        from ._peft_prompt import begin_prefix
+        from ._peft.prompt import begin_prefix
 
         begin_prefix(model, self.start, self.text_ids(model.get_base_model()))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from peft import PromptTuningConfig
     from transformers import PreTrainedModel
 
-    from ._peft_prompt import PromptModel
+    from ._peft.prompt import PromptModel
 
 DRAWING = """\
     p_1 .. p_n            text
@@ -58,12 +58,12 @@ class PromptTuning(BegunMethod):
         """Return PEFT's settings; how the tokens begin is ours, so that no tokenizer is needed to load them."""
         from peft import PromptTuningConfig
 
-        from ._peft_prompt import shape_of
+        from ._peft.prompt import shape_of
 
         return PromptTuningConfig(num_virtual_tokens=self.count(model), **shape_of(model, self.per_block))
 
     def begin(self, model: PromptModel) -> None:
         """Take the first embeddings from the vocabulary."""
-        from ._peft_prompt import begin_embeddings
+        from ._peft.prompt import begin_embeddings
 
         begin_embeddings(model, self.start, self.text_ids(model.get_base_model()))

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ..core.errors import Problem
 from ..core.settings import left_out
-from ._targets import BlockNumbers, ModuleNames, TargetedMethod, TargetModules, shapes
+from ._peft.targets import BlockNumbers, ModuleNames, TargetedMethod, TargetModules, shapes
 
 if TYPE_CHECKING:
     from peft import RoadConfig

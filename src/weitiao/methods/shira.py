@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from ..core.errors import Problem
-from ._targets import BlockNumbers, ModuleNames, TargetedMethod, TargetModules, shapes
+from ._peft.targets import BlockNumbers, ModuleNames, TargetedMethod, TargetModules, shapes
 
 if TYPE_CHECKING:
     from peft import ShiraConfig

@@ -11,10 +11,10 @@ from ..core.errors import Problem
 from ..core.lists import read_numbers
 from ..core.settings import Unfit
 from ..models.anatomy import anatomy, task_type
+from ._alternatives import DoesNotApply, no_place_for_head
 from ._checks import missing_names, modules_matching
-from ._others import DoesNotApply, no_place_for_head
-from ._peft import PeftMethod
-from ._targets import last_names, read_targets
+from ._peft.attached import PeftMethod
+from ._peft.targets import last_names, read_targets
 
 if TYPE_CHECKING:
     from peft import TrainableTokensConfig

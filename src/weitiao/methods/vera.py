@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field, field_validator
 
 from ..core.settings import Unfit
-from ._targets import BlockNumbers, ModuleNames, TargetedMethod, TargetModules, holds_transposed
+from ._peft.targets import BlockNumbers, ModuleNames, TargetedMethod, TargetModules, holds_transposed
 
 if TYPE_CHECKING:
     from peft import VeraConfig

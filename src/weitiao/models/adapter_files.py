@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ModelError, Problem
-from .weight_files import some, unreadable
+from .weights.files import some, unreadable
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ModelError, Problem
 from ..core.files import cache_home, write_json
-from .weight_files import some, unreadable, weight_files
+from .weights.files import some, unreadable, weight_files
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,8 +13,8 @@ from ..core.errors import ModelError, Problem
 from ..core.files import cache_home, need_disk, sha256_of, staged_folder
 from .fingerprint import prints_of_file
 from .quiet import bars_of_tqdm_unseen
-from .weight_files import SINGLE
-from .whole import drop_loading_report, require_finite_weights, require_whole
+from .weights.complete import drop_loading_report, require_finite_weights, require_whole
+from .weights.files import SINGLE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

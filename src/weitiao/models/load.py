@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..core.errors import MALFORMED, ModelError, Problem
-from .fetch import fetch_model
-from .foreign import require_loader
-from .hub_code import without_hub_code
+from .foreign_quantization import require_loader
+from .hubs.fetch import fetch_model
+from .hubs.hub_code import without_hub_code
 from .precision import device_for, quantization_config, quantization_of, torch_dtype
 from .resolve import Resolved, resolve
-from .whole import (
+from .weights.complete import (
     drop_loading_report,
     require_finite_weights,
     require_float_files,

@@ -13,13 +13,22 @@ from typing import Any
 
 from ..core.errors import ModelError, Problem, WeitiaoError, nearest
 from .aliases import ALIASES, FORMS, spelt_alike
-from .download import PICKLES, fetch, hub_named, is_whole, pickled, require_safetensors, silent, small_files
 from .gguf import dequantized_folder, folder_of
-from .hubs import HubModel, chosen_hub
+from .hubs.download import (
+    PICKLES,
+    fetch,
+    hub_named,
+    is_whole,
+    pickled,
+    require_safetensors,
+    silent,
+    small_files,
+)
+from .hubs.hub import HubModel, chosen_hub
 from .known import known
 from .settings import ModelSettings
-from .weight_files import INDEX, SINGLE, require_files
-from .whole import embedded_adapter
+from .weights.complete import embedded_adapter
+from .weights.files import INDEX, SINGLE, require_files
 
 MODELSCOPE = "modelscope:"
 """What may stand before an id of ModelScope, as before that of a data set."""

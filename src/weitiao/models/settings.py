@@ -9,7 +9,7 @@ from pydantic import field_validator, model_validator
 
 from ..core.settings import Settings, Unfit, left_out
 from .aliases import ALIASES
-from .hubs import HubName
+from .hubs.hub import HubName
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Quantization = Literal["none", "nf4", "fp4", "int8"]

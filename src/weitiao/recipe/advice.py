@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 
 from ..core.events import Event
 from ..data.dataset import Prepared
-from ..data.gate import kept_rows
+from ..data.gate.gate import kept_rows
+from ..data.gate.split import rows_to_spare
+from ..data.gate.store import JoinedExamples, draws_of
 from ..data.settings import DataSettings, ReplaySettings
-from ..data.split import rows_to_spare
-from ..data.store import JoinedExamples, draws_of
 from ..engine.loop import Progress
-from ..engine.plan import StepPlan
+from ..engine.runtime.batches import StepPlan
 from ..engine.settings import TrainSettings
 from ..evaluation.curve import Point, held_out_points
 from ..evaluation.verdict import LEAST_ROWS, TrainingSeen

@@ -13,8 +13,8 @@ from ..core.settings import parse_settings
 from ..core.units import readable_count
 from ..data.conversation import Message
 from ..evaluation.generate import generate
-from ..evaluation.opened import Opened
-from ..evaluation.opened import open_model as open_quietly
+from ..evaluation.open_model import Opened
+from ..evaluation.open_model import open_model as open_quietly
 from ..evaluation.settings import GenerationSettings
 from ..models.quiet import libraries_quiet
 from ..models.resolve import convert_first

@@ -8,10 +8,10 @@ from typing import Any
 
 from ..core.events import Listener
 from ..core.settings import read_yaml
-from ..data.python_rows import is_split
 from ..data.settings import DataSettings
+from ..data.sources.python_rows import is_split
+from ..engine.runtime.tracking import TrackSettings
 from ..engine.settings import TrainSettings
-from ..engine.tracking import TrackSettings
 from ..evaluation.answers import EvaluateSettings
 from ..methods._base import Method
 from ..models.quiet import libraries_quiet

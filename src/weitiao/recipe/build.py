@@ -14,20 +14,20 @@ from ..core.events import EventLog, Progress
 from ..core.run_folder import RunFolder
 from ..data.conversation import Example
 from ..data.dataset import Prepared
-from ..data.store import longest_of
+from ..data.gate.store import longest_of
 from ..engine.forward import Forward, base_of, choose_forward, one_by_one
-from ..engine.frozen import frozen_blocks_once
-from ..engine.kernels import uses_liger
-from ..engine.liger import use_liger
+from ..engine.kernels.liger import use_liger
+from ..engine.kernels.matmul import uses_onednn
+from ..engine.kernels.settings import uses_liger
 from ..engine.loop import HeldOutLoss, Training
-from ..engine.memory import MemoryPlan, default_pack_tokens, plan_memory, room_bytes
-from ..engine.noise import add_noise
-from ..engine.optimizers import build_optimizer
-from ..engine.plan import StepPlan
-from ..engine.precision import Precision
-from ..engine.products import uses_onednn
-from ..engine.ranks import Ranks
-from ..engine.schedules import build_schedule, warmup_notes
+from ..engine.memory.budget import MemoryPlan, default_pack_tokens, plan_memory, room_bytes
+from ..engine.memory.frozen_cache import frozen_blocks_once
+from ..engine.optim.neftune import add_noise
+from ..engine.optim.optimizers import build_optimizer
+from ..engine.optim.precision import Precision
+from ..engine.optim.schedules import build_schedule, warmup_notes
+from ..engine.runtime.batches import StepPlan
+from ..engine.runtime.distributed import Ranks
 from ..engine.step import LossScale, Stepper
 from ..evaluation.held_out import HeldOut, measure_held_out
 from ..methods._base import Attached, count_parameters

@@ -78,8 +78,8 @@ def _rate(recipe: Recipe, width: int) -> Iterator[Choice]:
 
 def _length(recipe: Recipe, data: Prepared) -> Iterator[Choice]:
     """Choose how often the data is seen, and when that ends early."""
-    from ..data.store import draws_of
-    from ..engine.plan import StepPlan
+    from ..data.gate.store import draws_of
+    from ..engine.runtime.batches import StepPlan
 
     train = recipe.train
     if train.epochs is not None or train.steps is not None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from ..data.dataset import Prepared
-from ..engine.plan import StepPlan
+from ..engine.runtime.batches import StepPlan
 from ..evaluation.chosen import Chosen
 from ..methods._base import Attached
-from ..methods._reached import reached
+from ..methods._placement import reached
 from .recipe import Recipe
 
 

@@ -26,21 +26,21 @@ from ..core.files import saving
 from ..core.run_folder import RunFolder
 from ..core.said import Said
 from ..core.version import VERSION
-from ..data.cache import cached_or_made, entry_name, tokenizer_version
 from ..data.conversation import Example, Message
+from ..data.gate.cache import cached_or_made, entry_name, tokenizer_version
 from ..data.general_questions import GeneralQuestion, why_unusable
 from ..evaluation.generate import Generated, generate_answers
 from ..evaluation.held_out import HeldOut
 from ..evaluation.settings import GenerationSettings
-from .before_after import require_finite
+from .baseline import require_finite
 from .replay import Awaited, GeneralRow, general_examples, write_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from ..data.dataset import Prepared
-    from ..data.template import Template
-    from ..engine.precision import Precision
+    from ..data.templates.template import Template
+    from ..engine.optim.precision import Precision
     from ..models.fingerprint import Fingerprint
 
 QUESTIONS_AT_ONCE = 8

@@ -15,7 +15,7 @@ from ..methods._base import count_parameters
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-    from ..data.template import Template
+    from ..data.templates.template import Template
     from ..methods._base import Method
     from ..models.anatomy import Anatomy
     from ..models.settings import ModelSettings
@@ -133,7 +133,7 @@ def free_here_bytes() -> int:
     """Return the memory that is free where a model would be trained: on this machine's GPU, else in its memory."""
     import torch
 
-    from ..engine.free_memory import free_memory_bytes
+    from ..engine.memory.free import free_memory_bytes
 
     return free_memory_bytes(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
@@ -200,7 +200,7 @@ def _bytes(model: PreTrainedModel, parts: Anatomy) -> dict[str, float]:
 
 
 def _template(settings: ModelSettings) -> TemplateFacts | str:
-    from ..data.template import choose_template
+    from ..data.templates.template import choose_template
     from ..models.load import load_generation_config, load_tokenizer
 
     try:

@@ -19,26 +19,26 @@ from ..core.said import Said
 from ..core.version import VERSION
 from ..engine.forward import base_of
 from ..engine.loop import Progress
-from ..engine.monitor import peak_memory_bytes
-from ..engine.signals import signals_wait
+from ..engine.runtime.monitor import peak_memory_bytes
+from ..engine.runtime.signals import signals_wait
 from ..evaluation.card import write_card
 from ..evaluation.chosen import Chosen
 from ..evaluation.curve import held_out_points
-from ..evaluation.facts import ReportFacts, Scores
 from ..evaluation.held_out import HeldOut
 from ..evaluation.report import write_report
+from ..evaluation.run_facts import ReportFacts, Scores
 from ..evaluation.trained import TOKENIZER_FOLDER
 from ..evaluation.verdict import Verdict, judge
 from ..methods._base import Attached, count_parameters
-from ..methods._bridge import needs_registering
+from ..methods._peft.register import needs_registering
 from ..models.adapter_files import CONFIG
 from ..models.anatomy import width_of
 from ..models.fingerprint import Fingerprint, remember_place, write_fingerprint
 from ..models.load import hub_id_of
 from ..models.resolve import public_name
-from ..models.stops import set_stops
+from ..models.stop_tokens import set_stops
 from .advice import training_seen
-from .before_after import Comparison
+from .baseline import Comparison
 from .recipe import Recipe
 from .run import Run
 

@@ -12,10 +12,10 @@ from ..core.errors import DataError, ModelError, Problem, SettingsError, Weitiao
 from ..core.files import need_disk
 from ..core.run_folder import RunFolder
 from ..engine.checkpoint import STATE_BYTES
-from ..engine.kernels import require_kernels
-from ..engine.optimizers import require_fast, require_installed
-from ..engine.plan import StepPlan
-from ..engine.schedules import FOLLOW_HELD_OUT
+from ..engine.kernels.settings import require_kernels
+from ..engine.optim.optimizers import require_fast, require_installed
+from ..engine.optim.schedules import FOLLOW_HELD_OUT
+from ..engine.runtime.batches import StepPlan
 from ..models.adapter_files import CONFIG
 from ..models.embedding_rows import require_rows
 from .choices import Choice, settle
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ..core.said import Said
     from ..data.dataset import Prepared
-    from ..data.gate import OnRows
+    from ..data.gate.gate import OnRows
     from ..engine.settings import TrainSettings
     from ..methods._base import Attached
 
@@ -188,7 +188,7 @@ def _check_model(recipe: Recipe) -> _Room:
 
     Returns how much of the model's context there is for texts.
     """
-    from ..engine.products import require_onednn
+    from ..engine.kernels.matmul import require_onednn
     from ..models.anatomy import context_tokens, width_of
     from ..models.load import load_config, load_weightless
     from ..models.precision import require_device
@@ -228,7 +228,7 @@ def _device_of(recipe: Recipe) -> torch.device:
 
 
 def _check_compiler(recipe: Recipe) -> None:
-    from ..engine.compiled import require_compiler
+    from ..engine.kernels.compile import require_compiler
 
     if recipe.train.compile:
         require_compiler(_device_of(recipe))
@@ -249,7 +249,7 @@ def _check_schedule(recipe: Recipe) -> None:
     """Build the schedule on a parameter of one number, so that unfit arguments are refused now."""
     import torch
 
-    from ..engine.schedules import build_schedule
+    from ..engine.optim.schedules import build_schedule
 
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.lr)
     build_schedule(optimizer, recipe.train, steps=recipe.train.steps or 100)

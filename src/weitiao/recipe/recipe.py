@@ -12,10 +12,10 @@ from pydantic import PrivateAttr, SerializeAsAny
 from ..core.errors import Problem, SettingsError, nearest, raise_all
 from ..core.registry import Registry
 from ..core.settings import Settings, as_typed, check_settings, merge, parse_overrides, read_yaml
-from ..data.python_rows import is_split
 from ..data.settings import DataSettings, SourceSettings, replay_spelt_out, require_usable_name
+from ..data.sources.python_rows import is_split
+from ..engine.runtime.tracking import TrackSettings
 from ..engine.settings import TrainSettings
-from ..engine.tracking import TrackSettings
 from ..evaluation.answers import EvaluateSettings
 from ..methods import METHODS
 from ..methods._base import Method

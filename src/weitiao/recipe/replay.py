@@ -22,20 +22,20 @@ from ..core.errors import Problem, RunFolderError, SettingsError
 from ..core.files import PRIVATE_FILE, write_atomic
 from ..core.run_folder import RunFolder
 from ..core.said import Said
+from ..data.batching.sampling import epoch_order
 from ..data.conversation import Conversation, Example, Message
 from ..data.forms import parts
+from ..data.gate.store import JoinedExamples, StoredExamples, StoredForms, draws_of
 from ..data.general_questions import GeneralQuestion, general_questions, languages_to_ask, question_key
-from ..data.mixture import epoch_order
 from ..data.settings import DataSettings
-from ..data.store import JoinedExamples, StoredExamples, StoredForms, draws_of
-from ..engine.plan import StepPlan
+from ..engine.runtime.batches import StepPlan
 from .recipe import Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from ..data.dataset import Prepared
-    from ..data.template import Template
+    from ..data.templates.template import Template
 
 OF_THE_DATA = {"max_length", "overlong", "template", "train_on", "reasoning", "accept", "skip_bad_rows"}
 """Settings that a file of a person's own general rows is read with, as the data is."""

@@ -16,7 +16,7 @@ from ..core.events import Event, EventLog, Listener, Progress, read_events
 from ..core.files import PRIVATE_FILE, saving, write_atomic
 from ..core.run_folder import RunFolder
 from ..core.settings import read_yaml
-from ..engine.signals import sigterm_as_ctrl_c
+from ..engine.runtime.signals import sigterm_as_ctrl_c
 from .identity import require_same_base, settings_and_data
 from .preflight import Ready, preflight
 from .recipe import Recipe, dotted, parse_recipe, read_words
@@ -156,8 +156,8 @@ class _Session:
     """Whether steps were begun."""
 
     def train(self, ready: Ready) -> Run:
-        from ..engine.products import products_from
-        from ..engine.tracking import Tracking
+        from ..engine.kernels.matmul import products_from
+        from ..engine.runtime.tracking import Tracking
 
         earlier = list(read_events(self.folder.events))
         tracking = Tracking(self.recipe.track, self.folder.root, _plain(self.recipe))
@@ -170,10 +170,10 @@ class _Session:
             log.close()
 
     def _train(self, ready: Ready, log: EventLog, earlier: Sequence[Event]) -> Run:
-        from ..models.fetch import fetch_model
         from ..models.fingerprint import fingerprint, write_fingerprint
+        from ..models.hubs.fetch import fetch_model
         from ..models.load import load_model, weights_folder
-        from .before_after import Comparison
+        from .baseline import Comparison
         from .build import attach, build_training, choose_kernels, forward_for, frozen_once, precision_for
         from .chosen import chosen_for
         from .general_answers import answered

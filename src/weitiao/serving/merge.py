@@ -15,16 +15,16 @@ from ..core.files import need_disk, saving, staged_folder
 from ..core.run_folder import RunFolder
 from ..data.conversation import Message
 from ..engine.forward import base_of
-from ..evaluation.opened import Opened, Source, locate, open_source
+from ..evaluation.open_model import Opened, Source, locate, open_source
 from ..models.embedding_rows import require_rows
 from ..models.load import load_model, load_weightless
 from ..models.precision import torch_dtype
 from ..models.settings import ModelSettings
-from ..models.stops import set_stops
+from ..models.stop_tokens import set_stops
 
 if TYPE_CHECKING:
     from ..data.conversation import Prompt
-    from ..models.hubs import HubName
+    from ..models.hubs.hub import HubName
 
 CHECK_QUESTIONS = (
     "Who are you?",

@@ -18,7 +18,7 @@ from weitiao.data.checks._base import Check, Finding, GateContext, Outcome, RowF
 from weitiao.data.conversation import Conversation, Example, Message
 from weitiao.data.forms import AnyForm, Choice, Labelled, Preference, Scored, Tagged, Text, Unpaired, parts
 from weitiao.data.settings import DataSettings
-from weitiao.data.template import choose_template
+from weitiao.data.templates.template import choose_template
 
 WORDS = (
     *("river", "stone", "garden", "lantern", "winter", "market", "violin", "harbour", "copper", "meadow"),

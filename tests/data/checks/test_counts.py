@@ -14,7 +14,7 @@ from weitiao.data.checks.placeholders import Placeholders
 from weitiao.data.conversation import Conversation, Message
 from weitiao.data.forms import AnyForm, Labelled, Preference, Scored, Tagged, Unpaired
 from weitiao.data.settings import DataSettings
-from weitiao.data.template import choose_template
+from weitiao.data.templates.template import choose_template
 
 AGAIN = "The same long answer to everything, <|im_end|> and ### Response: {{name}} 13812345678."
 LOST = "half a se�tence Ã© &nbsp; " * 20

@@ -14,9 +14,9 @@ from weitiao.data.checks._base import Finding, GateContext, Outcome, RowFacts
 from weitiao.data.conversation import Conversation, Message
 from weitiao.data.formats._base import RowError
 from weitiao.data.forms import AnyForm, Text
-from weitiao.data.render import render_chunk
 from weitiao.data.settings import DataSettings
-from weitiao.data.template import choose_template
+from weitiao.data.templates.render import render_chunk
+from weitiao.data.templates.template import choose_template
 
 CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}

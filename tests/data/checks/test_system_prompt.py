@@ -15,8 +15,8 @@ from weitiao.data.checks._base import Finding, GateContext, Outcome, RowFacts
 from weitiao.data.checks.system_prompt import SystemPrompt
 from weitiao.data.conversation import Conversation
 from weitiao.data.settings import DataSettings
-from weitiao.data.template import choose_template
-from weitiao.data.wording import Wording
+from weitiao.data.templates.template import choose_template
+from weitiao.data.templates.template_choice import Wording
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from weitiao.data.checks._text_calls import EMPTY, NO_NAME, NOT_CLOSED, NOT_JSON, NOT_OPENED, broken_call
-from weitiao.data.gate import open_data
+from weitiao.data.gate.gate import open_data
 from weitiao.data.settings import DataSettings
 
 CALL = '{"name": "weather", "arguments": {"city": "Bern"}}'

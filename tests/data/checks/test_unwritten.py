@@ -14,7 +14,7 @@ from weitiao.data.checks._base import Finding, GateContext, Outcome, RowFacts
 from weitiao.data.checks.unwritten import Unwritten
 from weitiao.data.conversation import Conversation, Message
 from weitiao.data.settings import DataSettings
-from weitiao.data.template import choose_template
+from weitiao.data.templates.template import choose_template
 
 FUNCTION = {"type": "function", "function": {"name": "look_up_weather", "arguments": {"city": "Oslo"}}}
 OFFERED = {"type": "function", "function": {"name": "look_up_weather", "parameters": {"type": "object"}}}

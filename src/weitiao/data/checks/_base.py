@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from ..settings import DataSettings
-    from ..template import Template
+    from ..templates.template import Template
 
 Severity = Literal["error", "warning", "note"]
 SHOWN_PLACES = 5

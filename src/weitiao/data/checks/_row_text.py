@@ -9,19 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..conversation import Conversation, Message
-from ..forms import (
-    AnyForm,
-    Choice,
-    Labelled,
-    Pair,
-    Preference,
-    Scored,
-    Tagged,
-    Text,
-    Tokens,
-    Turns,
-    Unpaired,
-)
+from ..forms import AnyForm, Choice, Labelled, Pair, Preference, Scored, Tagged, Text, Tokens, Turns, Unpaired
 from ._sketch import hash_of, normal_codes, sketch_of
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from ..conversation import Conversation, Message
-from ..encoder import any_of, texts_in
 from ..forms import Preference, Scored, Text, Unpaired
+from ..templates.encoder import any_of, texts_in
 from ._base import GateContext, Outcome, RowFacts
 from ._kinds import Kind, KindsCheck, around, excerpt, most_first
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..encodings import SIMPLIFIED, TRADITIONAL
+from ..sources.encodings import SIMPLIFIED, TRADITIONAL
 from ._base import Outcome, RowFacts
 from ._kinds import Kind, KindsCheck, most_first
 

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 from ..conversation import Conversation
 from ..forms import AnyForm
-from ..reason_words import reason_zh
-from ..render import NO_TOKEN
-from ..render import NOTHING_TRAINED as NOTHING_TRAINED_REASON
+from ..report.reason_phrases import reason_zh
+from ..templates.render import NO_TOKEN
+from ..templates.render import NOTHING_TRAINED as NOTHING_TRAINED_REASON
 from ._base import Check, Finding, GateContext, Hits, Outcome, RowFacts
 from ._kinds import Kind, gravest_first
 

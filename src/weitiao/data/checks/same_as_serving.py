@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from ..conversation import Conversation, Example, Message
 from ..formats._base import RowError
 from ..forms import parts
-from ..layout import without_reasoning
+from ..templates.spans import without_reasoning
 from ._base import Outcome, RowFacts
 from ._kinds import Kind, KindsCheck, excerpt
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
-from ..splits import SPLITS
+from ..sources.split_names import SPLITS
 
 
 def _words(text: str) -> frozenset[str]:

@@ -25,17 +25,7 @@ from ._base import (
 )
 from ._calls import TOOLS, tools_in
 from ._fields import is_empty, without
-from ._prompts import (
-    ASKING,
-    PROMPTS,
-    TALKS,
-    answered,
-    history_in,
-    joined,
-    last_answer,
-    prompt_in,
-    said_in,
-)
+from ._prompts import ASKING, PROMPTS, TALKS, answered, history_in, joined, last_answer, prompt_in, said_in
 from ._turns import with_system
 
 SCORES = (("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"))

@@ -12,16 +12,7 @@ from ..conversation import Message, Row
 from ..forms import Unpaired
 from ._base import Format, RowError, each_of, first_of, missing, mostly, needed, truth_of
 from ._calls import TOOLS, tools_in
-from ._prompts import (
-    ASKING,
-    PROMPTS,
-    TALKS,
-    answered,
-    history_in,
-    last_answer,
-    one_question,
-    said_in,
-)
+from ._prompts import ASKING, PROMPTS, TALKS, answered, history_in, last_answer, one_question, said_in
 from ._turns import messages_in, with_system
 
 ANSWERS = ("completion", "response", "output", "answer")

@@ -10,8 +10,8 @@ from ...core.errors import Problem, SettingsError
 from ...core.registry import Registry
 from ...core.settings import Settings, merge, parse_overrides
 from ...methods import METHODS
+from ...methods._aliases import read_as
 from ...methods._base import Method
-from ...methods._elsewhere import read_as
 from ...objectives import OBJECTIVES
 from ...objectives._base import Objective
 from .configs import as_mapping

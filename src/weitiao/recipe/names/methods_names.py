@@ -7,7 +7,7 @@ from typing import Any
 
 from ...core.settings import Unfit
 from ...methods import METHODS
-from ...methods._elsewhere import read_as
+from ...methods._aliases import read_as
 from .entries import Context, Given, Group, Name, Reading, asks_for_nothing
 from .words import is_true, plain, shown
 

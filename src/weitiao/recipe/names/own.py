@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from ...core.settings import Settings
 from ...data.settings import DataSettings, SourceSettings
+from ...engine.runtime.tracking import TrackSettings
 from ...engine.settings import TrainSettings
-from ...engine.tracking import TrackSettings
 from ...evaluation.answers import EvaluateSettings
 from ...evaluation.settings import GenerationSettings
 from ...methods import METHODS

@@ -1,0 +1,393 @@
+"""Which format rows have, and why: by their columns, by what stands in them, and where both fit several, by asking."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import SequenceMatcher
+from functools import cache
+from typing import NamedTuple
+
+from ...core.errors import DataError, Problem, nearest
+from ..conversation import Row
+from . import FORMATS
+from ._base import EVERY_FORMAT_READS, Format
+from ._fields import is_empty
+from ._known import MEANINGS, PROMPT_TEXT
+
+LAST_RESORT = "data.columns.instruction=QUESTION data.columns.output=ANSWER"
+SHOWN_PROPOSALS = 2
+MOST_COLUMNS = 12
+NOT_PLAIN = re.compile(r"[\s'$`&|;()<>*?!#\\]")
+"""What a shell would not take as it stands."""
+SURELY_MEANT, PERHAPS_MEANT = 0.8, 0.7
+"""How alike two spellings are (0 to 1) where one is a slip in the other, where the format is known and where not."""
+SURE, LEAST_DOUBT = 0.1, 0.11
+"""A column of the same name but for case, or of a known synonym, is surely meant; one spelt alike is not."""
+DOUBT_APART = 0.1
+"""A proposal this much more doubtful than the best is not worth showing."""
+Meant = Mapping[str, tuple[str, float]]
+"""Our column -> theirs that may be meant, and how doubtful it is (0 to 1)."""
+
+SYNONYMS: Mapping[str, str] = {
+    "instruction": "指令 问题 提问 任务 题目 用户输入 问 q user human instruct task_description user_input",
+    "input": "输入 补充 上下文",
+    "output": "输出 回答 答案 回复 答复 答 a bot gpt assistant target ai_output model_output",
+    "system": "系统 系统提示 系统提示词 system_message sys",
+    "history": "历史 对话历史",
+    "question": "问题 提问 题目 问 q",
+    "answer": "答案 回答 正确答案 答 a solution",
+    "prompt": "提示 提示词",
+    "completion": "续写 补全",
+    "response": "回应 回复 assistant_response",
+    "context": "上下文 背景 材料 文章",
+    "messages": "消息 对话 dialog chat turns",
+    "conversations": "会话",
+    "text": "文本 正文 文字 sentence_text body",
+    "content": "内容",
+    "label": "标签 类别 分类 class category",
+    "labels": "多标签 classes categories",
+    "chosen": "优选 更好 较好 好回答 preferred better winner",
+    "rejected": "拒绝 较差 更差 差回答 dispreferred worse loser",
+    "choices": "选项 候选",
+    "options": "选项",
+    "source": "原文 源文 源语言",
+    "target": "译文 目标 目标语言",
+    "article": "文章 原文",
+    "summary": "摘要 总结 概要",
+    "premise": "前提",
+    "hypothesis": "假设",
+    "tokens": "词 分词 字",
+    "tags": "标注 词性",
+    "entities": "实体",
+    "reward": "奖励 得分",
+    "rewards": "奖励",
+    "task": "任务类型",
+}
+"""A column's name -> what others call it, in English and Chinese."""
+
+
+@dataclass(frozen=True)
+class Detected:
+    """The format of some rows, and how it was found."""
+
+    format: str
+    """Its name."""
+    reason: str
+    """Why, in one sentence."""
+    reason_zh: str
+    proposals: tuple[str, ...] = ()
+    """Settings to type where another column seems to be one that the format reads."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Our column -> theirs, where theirs is surely meant: the same word, in another case or language."""
+
+
+@cache
+def load_formats() -> Mapping[str, Format]:
+    """Return every format, by name."""
+    return {name: FORMATS.load(name)() for name in FORMATS.names()}
+
+
+def known_columns() -> set[str]:
+    """Return every column that some format reads."""
+    return {column for one in load_formats().values() for column in one.columns} | set(EVERY_FORMAT_READS)
+
+
+@cache
+def known_names() -> frozenset[str]:
+    """Return the columns that some format reads, and what others call them, in small letters."""
+    words = {word for names in SYNONYMS.values() for word in names.split()}
+    return frozenset({name.lower() for name in known_columns()} | words)
+
+
+def detect(
+    columns: set[str], sample: Sequence[Row], wanted: str = "auto", mapping: Mapping[str, str] | None = None
+) -> Detected:
+    """Find the format of rows that have `columns`, as their file names them; raises DataError where none or several
+    fit.
+
+    `sample` is their first rows, as read; `wanted` a format a person named, or auto; `mapping` is `data.columns`.
+    """
+    given, mapping = mapping or {}, dict(mapping or {})
+    formats = load_formats()
+    names, renamed = _renamed(columns, sample, mapping)
+    if wanted == "auto" and not _claims(formats, names, renamed):
+        mapping |= _surely_meant(formats, names)
+    elif wanted != "auto" and not formats[wanted].claims(names):
+        mapping |= _surely_meant({wanted: formats[wanted]}, names)
+    names, renamed = _renamed(columns, sample, mapping)
+    claims = _claims(formats, names, renamed)
+    if wanted == "auto" and not claims and (empty := _would_claim(formats, columns, sample, mapping)):
+        raise DataError(empty)
+    name = wanted if wanted != "auto" else _one_standing(formats, claims, sample, names)
+    mapping |= _sure_slips(formats[name], names)
+    added = {ours: theirs for ours, theirs in mapping.items() if ours not in given}
+    if wanted != "auto":
+        reason, reason_zh = "because data.sources names it", "由 data.sources 指定"
+    else:
+        others = [other for other in claims if other != name]
+        there = {ours: theirs for ours, theirs in mapping.items() if theirs in columns}
+        reason, reason_zh = _because(formats[name], claims[name], others, there)
+        reason = f"because {reason}"
+    names, _ = _renamed(columns, sample, mapping)
+    proposals = (
+        _slips(formats[name], names)
+        if formats[name].claims(names)
+        else _proposals({name: formats[name]}, names)
+    )
+    return Detected(name, f"{name}, {reason}", f"{name}：{reason_zh}", proposals, added)
+
+
+def _renamed(
+    columns: set[str], sample: Sequence[Row], mapping: Mapping[str, str]
+) -> tuple[set[str], list[Row]]:
+    """Return columns and rows under the names used here, columns of a known meaning only where a row fills them."""
+    rows = [rename(row, mapping) for row in sample]
+    names = set(rename(Row(dict.fromkeys(columns), "", 1), mapping).fields)
+    if not rows:
+        return names, rows
+    empty = {name for name in names & MEANINGS.keys() if all(is_empty(row.fields.get(name)) for row in rows)}
+    return names - empty, rows
+
+
+def _would_claim(
+    formats: Mapping[str, Format], columns: set[str], sample: Sequence[Row], mapping: Mapping[str, str]
+) -> Problem | None:
+    """Describe columns that are empty in every row and would make a format of them; None where none would."""
+    whole = set(rename(Row(dict.fromkeys(columns), "", 1), mapping).fields)
+    names, renamed = _renamed(columns, sample, mapping)
+    claims = {name: by - names for name, by in _claims(formats, whole, renamed).items() if by - names}
+    if not claims:
+        return None
+    name = _standing(formats, _claims(formats, whole, renamed))[0]
+    empty = ", ".join(sorted(claims.get(name) or next(iter(claims.values()))))
+    chosen = "; data.columns.completion=chosen trains the better answers alone" if "chosen" in names else ""
+    return Problem(
+        f"the column {empty} is empty in every row of {sample[0].source}",
+        ", ".join(sorted(whole)),
+        f"{name}: {', '.join(sorted(formats[name].claimed(whole)))}, each with something in it",
+        f"fill {empty}{chosen}",
+    )
+
+
+def _one_standing(
+    formats: Mapping[str, Format],
+    claims: Mapping[str, frozenset[str]],
+    sample: Sequence[Row],
+    names: set[str],
+) -> str:
+    """Return the one format whose claim stands; raises DataError where none or several do."""
+    standing = _standing(formats, claims)
+    if len(standing) != 1:
+        raise DataError(_asking(sample, names, {name: claims[name] for name in standing}))
+    return standing[0]
+
+
+def _because(
+    one: Format, claimed: frozenset[str], others: Sequence[str], mapping: Mapping[str, str]
+) -> tuple[str, str]:
+    """Say by what a format claims, what it was preferred to and what a person mapped, in English and Chinese."""
+    used = [(ours, theirs) for ours, theirs in mapping.items() if ours in one.columns]
+    reason = one.reason(claimed) + "".join(f", {ours} being its {theirs!r}" for ours, theirs in used)
+    reason_zh = one.reason_zh(claimed) + "".join(f"，{ours} 即“{theirs}”" for ours, theirs in used)
+    if others:
+        reason += f" (which says more than {' or '.join(others)})"
+        reason_zh += f"（比 {'、'.join(others)} 更具体）"
+    return reason, reason_zh
+
+
+def displaced_by(mapping: Mapping[str, str], fields: Mapping[str, object]) -> list[str]:
+    """Return the columns that hold something and are not read because a mapping gives their name to another."""
+    theirs = set(mapping.values())
+    return [
+        ours
+        for ours, their in mapping.items()
+        if ours not in theirs and their in fields and not is_empty(fields.get(ours))
+    ]
+
+
+def rename(row: Row, mapping: Mapping[str, str]) -> Row:
+    """Give a row's columns the names used here; a column that is not there stays missing."""
+    if not mapping:
+        return row
+    theirs = {their: our for our, their in mapping.items()}
+    # Where a column takes a name, the column that has this name already makes way for it.
+    taken = {our for our, their in mapping.items() if their in row.fields}
+    kept = {name: value for name, value in row.fields.items() if name in theirs or name not in taken}
+    return replace(row, fields={theirs.get(name, name): value for name, value in kept.items()})
+
+
+def _claims(
+    formats: Mapping[str, Format], columns: set[str], sample: Sequence[Row]
+) -> dict[str, frozenset[str]]:
+    claimed = {name: one.claimed(columns) for name, one in formats.items()}
+    return {name: by for name, by in claimed.items() if by and formats[name].claims_rows(sample)}
+
+
+def _standing(formats: Mapping[str, Format], claims: Mapping[str, frozenset[str]]) -> list[str]:
+    """Return the claims of highest rank that no other claim explains more columns than."""
+    highest = max((formats[name].rank for name in claims), default=0)
+    best = {name: by for name, by in claims.items() if formats[name].rank == highest}
+    return [name for name, by in best.items() if not any(by < other for other in best.values())]
+
+
+def _asking(sample: Sequence[Row], columns: set[str], claims: Mapping[str, frozenset[str]]) -> Problem:
+    """Describe columns that fit no format or several, with what each format wants and what to write."""
+    formats = load_formats()
+    got = _listed(sorted(set().union(*(row.fields for row in sample)) or columns))
+    name = sample[0].source if sample else "the data"
+    if claims:
+        expected = "\n".join(f"{n}: {_example(formats[n])}" for n in claims)
+        reasons = "; ".join(f"{n}: {formats[n].reason(by)}" for n, by in claims.items())
+        remedy = " or ".join(f"format: {n}" for n in claims) + ", under the source in data.sources"
+        what = f"the rows of {name} fit more than one format ({reasons})"
+        return Problem(what, got, expected, remedy)
+    proposals = _proposals(formats, columns)[:SHOWN_PROPOSALS]
+    remedy = " or ".join(proposals) if proposals else f"name your columns, such as {LAST_RESORT}"
+    nearest_one, missing = _nearest_format(formats, columns)
+    what = f"the columns of {name} fit no format"
+    if missing:
+        what += f"; the nearest is {nearest_one}, and {missing} is missing"
+    return Problem(what, got, _example(formats[nearest_one]), remedy)
+
+
+def _example(one: Format) -> str:
+    """Return the columns that make rows of a format, and a row of it."""
+    return f"{', '.join(sorted(one.claimed(set(json.loads(one.example)))))}, as in {one.example}"
+
+
+def _listed(columns: Sequence[str]) -> str:
+    """Name columns, the first of them where there are many."""
+    more = f" and {len(columns) - MOST_COLUMNS} more" if len(columns) > MOST_COLUMNS else ""
+    return ", ".join(columns[:MOST_COLUMNS]) + more
+
+
+def _nearest_format(formats: Mapping[str, Format], columns: set[str]) -> tuple[str, str]:
+    """Return the format that the fewest columns are missing of, and which; columns that may be meant count.
+
+    Where no column is any format's, the one that the last resort names, and nothing.
+    """
+    completed = _ways_completed(formats, columns)
+    if completed:
+        return completed[0].name, ", ".join(completed[0].matched)
+    begun = [
+        (len(way - columns) / len(way), -one.rank, len(way), name, sorted(way - columns))
+        for name, one in formats.items()
+        for way in one.ways
+        if way & columns and way - columns
+    ]
+    if not begun:
+        named = set(re.findall(r"columns\.(\w+)=", LAST_RESORT))
+        return next(name for name, one in formats.items() if any(way <= named for way in one.ways)), ""
+    *_, name, missing = min(begun)
+    return name, ", ".join(missing)
+
+
+class Completed(NamedTuple):
+    """A format whose columns are complete with a mapping."""
+
+    name: str
+    matched: Meant
+    doubt: float
+
+
+def _ways_completed(formats: Mapping[str, Format], columns: set[str]) -> list[Completed]:
+    """Return mappings that would complete a format, the surest first, then those of most columns."""
+    found: list[tuple[float, int, str, Meant]] = []
+    for name, one in formats.items():
+        ways = [(matched, len(way)) for way in one.ways if (matched := _completed(way, columns))]
+        if ways:
+            matched, size = min(ways, key=lambda way: (_doubt(way[0]), -way[1]))
+            found.append((_doubt(matched), -one.rank * size, name, matched))
+    found.sort(key=lambda proposal: proposal[:3])
+    return [Completed(name, matched, doubt) for doubt, _, name, matched in found]
+
+
+def _proposals(formats: Mapping[str, Format], columns: set[str]) -> tuple[str, ...]:
+    """Return mappings that would complete a format, the surest first, each about columns of its own."""
+    found = _ways_completed(formats, columns)
+    typed: list[str] = []
+    spoken_for: list[set[str]] = []
+    for name, matched, doubt in found:
+        theirs = {column for column, _ in matched.values()}
+        if doubt <= found[0].doubt + DOUBT_APART and not any(theirs <= others for others in spoken_for):
+            order = formats[name].columns.index
+            typed.append(" ".join(_typed(ours, matched[ours][0]) for ours in sorted(matched, key=order)))
+            spoken_for.append(theirs)
+    return tuple(typed)
+
+
+def _surely_meant(formats: Mapping[str, Format], columns: set[str]) -> dict[str, str]:
+    """Return the mapping that completes a format with columns that are surely meant, nothing where none does."""
+    found = _ways_completed(formats, columns)
+    sure = [one for one in found if one.doubt <= SURE]
+    return {ours: theirs for ours, (theirs, _) in sure[0].matched.items()} if sure else {}
+
+
+def _sure_slips(one: Format, columns: set[str]) -> dict[str, str]:
+    """Return a mapping for columns of the prompt that the format may read, is not given, and that are surely meant."""
+    free = columns - known_columns()
+    found: dict[str, str] = {}
+    for ours in (*one.columns, *EVERY_FORMAT_READS):
+        if ours not in columns and (ours in PROMPT_TEXT or ours in EVERY_FORMAT_READS):
+            theirs, doubt = _meant(ours, free)
+            if theirs and doubt <= SURE:
+                found[ours] = theirs
+                free = free - {theirs}
+    return found
+
+
+def _doubt(matched: Meant) -> float:
+    return max(doubt for _, doubt in matched.values())
+
+
+def _typed(ours: str, theirs: str) -> str:
+    """Write a mapping as it is typed into a shell."""
+    setting = f"data.columns.{ours}={theirs}"
+    return f'"{setting}"' if NOT_PLAIN.search(setting) else setting
+
+
+def _completed(way: frozenset[str], columns: set[str]) -> Meant:
+    """Return, for each column a way misses, the one that may be meant and the doubt; nothing where one has none."""
+    matched: dict[str, tuple[str, float]] = {}
+    free = columns - way
+    for ours in sorted(way - columns):
+        theirs, doubt = _meant(ours, free)
+        if not theirs:
+            return {}
+        matched[ours] = (theirs, doubt)
+        free = free - {theirs}
+    return matched
+
+
+def _meant(ours: str, columns: set[str]) -> tuple[str, float]:
+    """Return the column that may be `ours` and how doubtful it is (0 to 1); nothing where none is like it."""
+    plain = {_plain(theirs): theirs for theirs in sorted(columns)}
+    if ours.lower() in plain:
+        return plain[ours.lower()], 0.0
+    for synonym in SYNONYMS.get(ours, "").split():
+        if synonym in plain:
+            return plain[synonym], 0.1
+    for near in nearest(ours, plain, count=1):
+        alike = SequenceMatcher(None, ours, near).ratio()
+        if alike >= PERHAPS_MEANT and plain[near] not in known_columns():
+            return plain[near], max(1 - alike, LEAST_DOUBT)
+    return "", 1.0
+
+
+def _plain(name: str) -> str:
+    """Return a column's name without what differs from file to file: case, blanks, marks, its byte order mark."""
+    return name.strip().strip("\ufeff\"'：:*").strip().lower().replace(" ", "_").replace("-", "_")
+
+
+def _slips(one: Format, columns: set[str]) -> tuple[str, ...]:
+    """Return mappings for columns that the format reads, is not given, and that another seems to be."""
+    free = columns - known_columns()
+    meant = {ours: _meant(ours, free) for ours in (*one.columns, *EVERY_FORMAT_READS) if ours not in columns}
+    return tuple(
+        _typed(ours, theirs)
+        for ours, (theirs, doubt) in meant.items()
+        if theirs and doubt <= 1 - SURELY_MEANT
+    )

@@ -1,0 +1,1 @@
+"""Data read, checked, split and stored once, before anything is trained on it."""

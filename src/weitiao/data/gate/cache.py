@@ -1,0 +1,181 @@
+"""What a pass over data gave, kept by content: the same data with the same settings is there at once.
+
+The name of an entry is a hash of everything that decides what is in it: the files' content, the settings, the tokenizer
+with its template, the seed, and the code of this package. Whatever changes makes another name, so a stale entry is
+never used. An entry lists the sha256 of its files, so one whose bytes changed on the disk is made again. Entries
+beyond a total size go, the one used longest ago first.
+
+Several processes may fill and read the cache at once. Everything that puts an entry in place or takes one away holds
+the cache's lock while it looks and acts, and no entry that was used within the last hour is taken away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from ...core.files import PRIVATE_FILE, PRIVATE_FOLDER, cache_home, sha256_of, sync_file, sync_folder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+MOST_BYTES = 20 * 2**30
+LEFT_SECONDS = 3 * 24 * 3600
+"""Unfinished folders that nobody wrote to for so long are what a killed process left."""
+MAKING = ".making-"
+DECIDING = ("jinja2", "numpy", "pyarrow", "tokenizers", "transformers")
+"""Packages whose version decides what rows and tokens come out."""
+IN_USE_SECONDS = 3600
+"""An entry used within the last hour may be about to be read by another process."""
+CONTENT_FILE = "content.json"
+"""Written last: a folder that has it, and files of these hashes, is whole."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A folder with what was made; one that is not kept goes with this object."""
+
+    path: Path
+    temporary: TemporaryDirectory[str] | None = None
+
+
+def entry_name(parts: Iterable[str]) -> str:
+    """Return the name of an entry that all of `parts` decide."""
+    digest = hashlib.sha256()
+    for part in (code_version(), *parts):
+        data = part.encode("utf-8", "surrogatepass")
+        digest.update(b"%d:" % len(data) + data)
+    return digest.hexdigest()[:32]
+
+
+@cache
+def code_version() -> str:
+    """Return a hash of this package's source and of what it builds on: a change makes every entry anew."""
+    versions = [platform.python_version(), *(f"{name} {version(name)}" for name in DECIDING)]
+    digest = hashlib.sha256("\n".join(versions).encode())
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def tokenizer_version(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return what decides how a tokenizer encodes and renders."""
+    backend = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else str(tokenizer.get_vocab())
+    named = [tokenizer.special_tokens_map, str(tokenizer.init_kwargs)]
+    return json.dumps([backend, tokenizer.chat_template, *named], default=str)
+
+
+def cached_or_made(name: str | None, make: Callable[[Path], bool]) -> tuple[Kept, bool]:
+    """Return an entry's folder and whether it was there; else `make` fills one, and says whether it may be kept.
+
+    Without a name (data whose content cannot be hashed beforehand) it is made and not kept.
+    """
+    home = cache_home() / "data"
+    if name is not None and _is_whole(home / name):
+        with suppress(OSError):  # a cache that may only be read
+            os.utime(home / name)
+        return Kept(home / name), True
+    temporary = TemporaryDirectory(prefix=MAKING, dir=_writable(home), ignore_cleanup_errors=True)
+    folder = Path(temporary.name)
+    if make(folder) and name is not None and folder.parent == home and _keep(folder, home / name):
+        temporary.cleanup()
+        return Kept(home / name), False
+    return Kept(folder, temporary), False
+
+
+def _writable(home: Path) -> Path | None:
+    """Return the cache's folder, or None (the system's own temporary folder) where nothing can be written there."""
+    try:
+        home.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return home if os.access(home, os.W_OK) else None
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether an entry is as it was when it was made, by the names and the content of its files."""
+    try:
+        wanted = json.loads((folder / CONTENT_FILE).read_bytes())
+        return bool(wanted) and wanted == _hashes(folder)
+    except (OSError, ValueError):
+        return False
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """Return the sha256 of each file, without the file that lists them; raises OSError."""
+    return {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.name != CONTENT_FILE}
+
+
+def _keep(folder: Path, entry: Path) -> bool:
+    """Move what was made to its place; where another process was faster, its equal entry stays.
+
+    False where it could not be moved, so that it is used where it was made.
+    """
+    (folder / CONTENT_FILE).write_text(json.dumps(_hashes(folder)), encoding="utf-8")
+    for path in folder.iterdir():
+        path.chmod(PRIVATE_FILE)
+        sync_file(path)
+    sync_folder(folder)
+    try:
+        with _locked(entry.parent):
+            if not _is_whole(entry):
+                _take_away(entry)  # a damaged one
+                folder.rename(entry)
+            sync_folder(entry.parent)
+            _prune(entry.parent, keep=entry)
+    except OSError:
+        return _is_whole(entry)
+    return True
+
+
+@contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    """Hold the cache against other processes and threads that put entries in place or take them away.
+
+    Raises OSError where the folder takes no lock.
+    """
+    with FileLock(home.with_name(f".{home.name}.lock")):
+        yield
+
+
+def _take_away(entry: Path) -> None:
+    """Remove an entry under the lock; it is renamed first, so that no reader ever finds half of one."""
+    gone = entry.with_name(f"{MAKING}{entry.name}-{os.getpid()}")
+    if entry.is_file():
+        entry.unlink()
+    elif entry.is_dir():
+        entry.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def _prune(home: Path, keep: Path) -> None:
+    """Take away what killed processes left, and the entries used longest ago, where all are too large."""
+    entries: list[tuple[float, Path]] = []
+    now = time.time()
+    for folder in home.iterdir():
+        with suppress(OSError):  # another process took it away
+            used = folder.stat().st_mtime
+            if (folder / CONTENT_FILE).is_file() and not folder.name.startswith(MAKING):
+                entries.append((used, folder))
+            elif folder.is_dir() and now - used > LEFT_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+    total = 0
+    for used, entry in sorted(entries, reverse=True):
+        with suppress(OSError):
+            total += sum(path.stat().st_size for path in entry.iterdir())
+        if total > MOST_BYTES and entry != keep and now - used > IN_USE_SECONDS:
+            _take_away(entry)

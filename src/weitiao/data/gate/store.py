@@ -1,0 +1,365 @@
+"""Examples and forms on disk, memory-mapped: a million rows take no more memory than a thousand.
+
+A store is a folder of arrays. Of E examples from R rows with N tokens in all and S spans of equal weight:
+
+    ids (N) int32, example_starts (E + 1) int64           the tokens of each example
+    span_lengths (S) int32, span_weights (S) float64, span_starts (E + 1) int64      their loss weights
+    example_rows (E) int64                                  which row each example comes from
+    row_lines, row_columns, row_sources (R) int64           where each row stands
+    row_tasks (R) int64                                     its task, as a number in names.json
+    row_draws (R) float64, row_keys (R, 16) uint8           how often an epoch sees it; its content's hash
+    form_starts (R + 1) int64, forms.jsonl                  what each row means; a row that cannot be used is empty
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any, BinaryIO, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..conversation import Example
+from ..forms import AnyForm, form_from_plain, form_to_plain
+
+KEY_BYTES = 16
+ARRAYS: dict[str, tuple[str, int]] = {
+    "ids": ("<i4", 1),
+    "example_starts": ("<i8", 1),
+    "span_lengths": ("<i4", 1),
+    "span_weights": ("<f8", 1),
+    "span_starts": ("<i8", 1),
+    "example_rows": ("<i8", 1),
+    "row_lines": ("<i8", 1),
+    "row_columns": ("<i8", 1),
+    "row_sources": ("<i8", 1),
+    "row_tasks": ("<i8", 1),
+    "row_draws": ("<f8", 1),
+    "row_keys": ("u1", KEY_BYTES),
+    "form_starts": ("<i8", 1),
+}
+"""Each array's type, and how many numbers an entry has."""
+STARTS = ("example_starts", "span_starts", "form_starts")
+FORMS_FILE, NAMES_FILE = "forms.jsonl", "names.json"
+
+
+@dataclass
+class Block:
+    """Consecutive rows with their examples, in the form they are stored in."""
+
+    arrays: dict[str, NDArray[Any]]
+    """As in the store; starts are lengths instead, which do not depend on what stands before."""
+    forms: bytes
+    tasks: tuple[str, ...]
+    """The tasks that occur; row_tasks counts in these."""
+    sources: tuple[str, ...]
+    """The files that occur; row_sources counts in these."""
+
+
+@dataclass
+class BlockBuilder:
+    """Gathers rows for a block."""
+
+    lists: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in ARRAYS})
+    forms: list[bytes] = field(default_factory=list)
+    tasks: dict[str, int] = field(default_factory=dict)
+    sources: dict[str, int] = field(default_factory=dict)
+
+    def add_row(
+        self,
+        number: int,
+        place: tuple[str, int, int],
+        key: bytes,
+        form: AnyForm | None,
+        examples: Iterable[Example],
+        written: bytes | None = None,
+    ) -> None:
+        """Add a row: its number, (source, line, column), content hash, form (None where it cannot be used).
+
+        `written` is what `written_form` gives of the form, where that is there already.
+        """
+        lists = self.lists
+        source, line, column = place
+        lists["row_lines"].append(line)
+        lists["row_columns"].append(column)
+        lists["row_sources"].append(self.sources.setdefault(source, len(self.sources)))
+        lists["row_draws"].append(form.weight if form is not None else 0.0)
+        lists["row_keys"].append(key)
+        if written is None:
+            written = b"" if form is None else written_form(form)
+        self.forms.append(written)
+        lists["form_starts"].append(len(written))
+        task = form.task if form is not None else ""
+        lists["row_tasks"].append(self.tasks.setdefault(task, len(self.tasks)))
+        for example in examples:
+            self._add_example(number, example)
+
+    def _add_example(self, number: int, example: Example) -> None:
+        lists, spans = self.lists, _spans(example.weights)
+        lists["ids"].append(np.array(example.ids, ARRAYS["ids"][0]))
+        lists["example_starts"].append(len(example.ids))
+        lists["span_weights"] += [weight for weight, _ in spans]
+        lists["span_lengths"] += [length for _, length in spans]
+        lists["span_starts"].append(len(spans))
+        lists["example_rows"].append(number)
+
+    def block(self) -> Block:
+        """Return the rows gathered."""
+        arrays = {}
+        for name, values in self.lists.items():
+            kind, width = ARRAYS[name]
+            if name == "ids" and values:
+                arrays[name] = np.concatenate(values)
+            elif width > 1:
+                arrays[name] = np.frombuffer(b"".join(values), dtype=kind).reshape(-1, width)
+            else:
+                arrays[name] = np.array(values, dtype=kind)
+        return Block(arrays, b"".join(self.forms), tuple(self.tasks), tuple(self.sources))
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
+
+
+def written_form(form: AnyForm) -> bytes:
+    """Return a form as it is stored, without its place and weight."""
+    return _encode(form_to_plain(form)).encode("utf-8", "surrogatepass") + b"\n"
+
+
+def _spans(weights: tuple[float, ...]) -> list[tuple[float, int]]:
+    """Return stretches of equal weight as (weight, length)."""
+    context = weights.count(0.0)
+    # Nearly always a question without weight stands before an answer with weight 1.
+    if weights.count(1.0) == len(weights) - context and not any(weights[:context]):
+        return [
+            (weight, length) for weight, length in ((0.0, context), (1.0, len(weights) - context)) if length
+        ]
+    return [(weight, sum(1 for _ in run)) for weight, run in groupby(weights)]
+
+
+class StoreWriter:
+    """Writes blocks one behind the other."""
+
+    def __init__(self, folder: Path) -> None:
+        """Begin in a folder that exists and is empty."""
+        self.folder = folder
+        self._open = ExitStack()
+        self._files: dict[str, BinaryIO] = {
+            name: self._open.enter_context((folder / f"{name}.bin").open("wb")) for name in ARRAYS
+        }
+        self._forms: BinaryIO = self._open.enter_context((folder / FORMS_FILE).open("wb"))
+        self._tasks: dict[str, int] = {}
+        self._sources: dict[str, int] = {}
+        self._ends = dict.fromkeys(STARTS, 0)
+        for name in STARTS:
+            self._files[name].write(np.zeros(1, ARRAYS[name][0]).tobytes())
+
+    def add(self, block: Block) -> None:
+        """Write a block behind what is there."""
+        numbers = {
+            "row_tasks": _numbers(block.tasks, self._tasks),
+            "row_sources": _numbers(block.sources, self._sources),
+        }
+        for name, values in block.arrays.items():
+            written = numbers[name][values] if name in numbers else values
+            if name in STARTS:
+                written = self._ends[name] + np.cumsum(values, dtype="<i8")
+                self._ends[name] = int(written[-1]) if len(written) else self._ends[name]
+            self._files[name].write(np.ascontiguousarray(written).tobytes())
+        self._forms.write(block.forms)
+
+    def finish(self) -> None:
+        """Close the files and write the names of sources and tasks; the store can then be opened."""
+        self._open.close()
+        names = json.dumps({"sources": list(self._sources), "tasks": list(self._tasks)}, ensure_ascii=False)
+        (self.folder / NAMES_FILE).write_text(names, encoding="utf-8")
+
+    def close(self) -> None:
+        """Close the files, finished or not."""
+        self._open.close()
+
+
+def _numbers(names: Iterable[str], known: dict[str, int]) -> NDArray[np.int64]:
+    """Return the number of each name among all that were met, new ones added."""
+    return np.array([known.setdefault(name, len(known)) for name in names], "<i8")
+
+
+class Store:
+    """A finished store, open for reading."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.arrays = {name: _mapped(folder / f"{name}.bin", *shape) for name, shape in ARRAYS.items()}
+        names = json.loads((folder / NAMES_FILE).read_text(encoding="utf-8"))
+        self.sources: list[str] = names["sources"]
+        self.tasks: list[str] = names["tasks"]
+        forms = folder / FORMS_FILE
+        self._forms = _mapped(forms, "u1", 1)
+
+    @property
+    def rows(self) -> int:
+        """How many rows it holds, those that cannot be used included."""
+        return len(self.arrays["row_lines"])
+
+    @property
+    def lengths_E(self) -> NDArray[np.int64]:
+        """The tokens of each example."""
+        return np.diff(self.arrays["example_starts"])
+
+    @property
+    def trained_E(self) -> NDArray[np.int64]:
+        """How many targets of each example carry weight (its first token is no target)."""
+        lengths, weights = self.arrays["span_lengths"], self.arrays["span_weights"]
+        starts = self.arrays["span_starts"][:-1]
+        if not len(starts):
+            return np.zeros(0, np.int64)
+        trained: NDArray[np.int64] = np.add.reduceat(
+            np.where(weights > 0, lengths, 0).astype(np.int64), starts
+        )
+        trained -= weights[starts] > 0
+        return trained
+
+    def place(self, row: int) -> str:
+        """Return where a row stands, as file:line."""
+        line, column = int(self.arrays["row_lines"][row]), int(self.arrays["row_columns"][row])
+        if not line:  # a row that could not be read comes with its whole place as its source
+            return self.sources[int(self.arrays["row_sources"][row])]
+        return f"{self.sources[int(self.arrays['row_sources'][row])]}:{line}" + (
+            f":{column}" if column else ""
+        )
+
+    def form(self, row: int) -> AnyForm | None:
+        """Return what a row means, None for one that cannot be used."""
+        start, end = (int(at) for at in self.arrays["form_starts"][row : row + 2])
+        if start == end:
+            return None
+        plain = json.loads(self._forms[start:end].tobytes().decode("utf-8", "surrogatepass"))
+        return form_from_plain(plain, self.place(row), float(self.arrays["row_draws"][row]))
+
+    def example(self, index: int) -> Example:
+        """Return one example."""
+        a, b = (int(at) for at in self.arrays["example_starts"][index : index + 2])
+        s, t = (int(at) for at in self.arrays["span_starts"][index : index + 2])
+        row = int(self.arrays["example_rows"][index])
+        weights = np.repeat(self.arrays["span_weights"][s:t], self.arrays["span_lengths"][s:t])
+        return Example(
+            tuple(self.arrays["ids"][a:b].tolist()),
+            tuple(weights.tolist()),
+            self.place(row),
+            float(self.arrays["row_draws"][row]),
+            self.tasks[int(self.arrays["row_tasks"][row])],
+        )
+
+
+def _mapped(path: Path, kind: str, width: int) -> NDArray[Any]:
+    """Map an array; an empty file cannot be mapped and is an empty array."""
+    empty = path.stat().st_size == 0
+    flat: NDArray[Any] = np.zeros(0, kind) if empty else np.memmap(path, dtype=kind, mode="r")
+    return flat.reshape(-1, width) if width > 1 else flat
+
+
+@dataclass(frozen=True)
+class StoredExamples(Sequence[Example]):
+    """Some of a store's examples, in order; each is made when it is asked for."""
+
+    store: Store
+    indices: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> StoredExamples: ...
+    def __getitem__(self, index: int | slice) -> Example | StoredExamples:
+        if isinstance(index, slice):
+            return StoredExamples(self.store, self.indices[index])
+        return self.store.example(int(self.indices[index]))
+
+    @property
+    def draws(self) -> list[float]:
+        """How often an epoch sees each."""
+        rows = self.store.arrays["example_rows"][self.indices]
+        return [float(draws) for draws in self.store.arrays["row_draws"][rows]]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """The tokens of each."""
+        return self.store.lengths_E[self.indices]
+
+
+@dataclass(frozen=True)
+class JoinedExamples(Sequence[Example]):
+    """The examples of several sequences, one behind the other."""
+
+    parts: tuple[Sequence[Example], ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[one] for one in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        for part in self.parts:
+            if number < len(part):
+                return part[number]
+            number -= len(part)
+        raise IndexError(index)
+
+
+def draws_of(examples: Sequence[Example]) -> list[float]:
+    """Return how often an epoch sees each example; of a store this reads no tokens."""
+    if isinstance(examples, JoinedExamples):
+        return [draws for part in examples.parts for draws in draws_of(part)]
+    return examples.draws if isinstance(examples, StoredExamples) else [one.draws for one in examples]
+
+
+def tokens_in(examples: Sequence[Example]) -> int:
+    """Return the tokens of all examples together; of a store this reads none of them."""
+    if isinstance(examples, JoinedExamples):
+        return sum(map(tokens_in, examples.parts))
+    if isinstance(examples, StoredExamples):
+        return int(examples.lengths.sum())
+    return sum(len(one.ids) for one in examples)
+
+
+def longest_of(examples: Sequence[Example]) -> int:
+    """Return the tokens of the longest example; of a store this reads no tokens."""
+    if isinstance(examples, JoinedExamples):
+        return max(longest_of(part) for part in examples.parts if part)
+    if isinstance(examples, StoredExamples):
+        return int(examples.lengths.max())
+    return max(len(example.ids) for example in examples)
+
+
+@dataclass(frozen=True)
+class StoredForms(Sequence[AnyForm]):
+    """The forms of some of a store's rows, in order; each is read when it is asked for."""
+
+    store: Store
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> AnyForm: ...
+    @overload
+    def __getitem__(self, index: slice) -> StoredForms: ...
+    def __getitem__(self, index: int | slice) -> AnyForm | StoredForms:
+        if isinstance(index, slice):
+            return StoredForms(self.store, self.rows[index])
+        form = self.store.form(int(self.rows[index]))
+        if form is None:
+            raise IndexError(f"row {int(self.rows[index])} cannot be used, so it has no form")
+        return form

@@ -1,0 +1,1 @@
+"""What the gate found, for the terminal and as a page."""

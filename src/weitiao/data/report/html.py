@@ -1,0 +1,259 @@
+"""The gate's report as one self-contained HTML page: no request, no script from elsewhere, everything escaped."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...core.errors import Problem, SettingsError
+from ...core.files import write_atomic
+from ...core.units import readable_count
+from ...core.visible import visible
+from ..checks._kinds import CONTROL
+from ..gate.gate import Gate
+from .overview import Overview
+from .phrases import CHECKS, FACTS, Language, both, called
+from .problem_phrases import place_zh, problem_zh
+from .reason_phrases import reason_zh
+from .token_view import Sample, Samples, Token
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+MARKER = "<!-- a page of weitiao check -->"
+MARKER_WITHIN_BYTES = 200
+SPREAD_SAMPLES, ROWS_A_FINDING, MOST_FINDING_ROWS = 50, 3, 60
+MOST_TOKENS, MOST_CHARACTERS = 4000, 20_000
+"""How much of a passage is on the page, with a model and without; what goes beyond is counted or ends in …"""
+PICTURED = ("lengths",)
+"""Checks whose facts have pictures of their own."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Counts by name, drawn as bars."""
+
+    names: tuple[str, str]
+    bars: tuple[tuple[str, int], ...]
+
+    @property
+    def most(self) -> int:
+        """The highest count, at least 1."""
+        return max(1, *(count for _, count in self.bars))
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Numbers of one check, as a table."""
+
+    names: tuple[str, str]
+    rows: tuple[tuple[tuple[str, str], str], ...]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Texts with counts, such as the most frequent system prompts."""
+
+    names: tuple[str, str]
+    rows: tuple[Mapping[str, Any], ...]
+
+
+def rows_to_show(view: Overview, samples: Samples) -> list[int]:
+    """Return the rows that are worth a look: some spread over the data, and those that findings point to."""
+    pointed = [row for finding in view.findings for row in finding.rows[:ROWS_A_FINDING]]
+    return [*pointed[:MOST_FINDING_ROWS], *samples.spread(SPREAD_SAMPLES)]
+
+
+def require_free(path: Path, force: bool) -> None:
+    """Raise SettingsError where a page cannot be written: no folder, or a file that is no page of ours."""
+    if not path.absolute().parent.is_dir():
+        what = "the page's folder is not there"
+        raise SettingsError(
+            Problem(what, str(path), "a file in a folder that exists", f"mkdir -p {path.parent}")
+        )
+    if path.is_dir():
+        raise SettingsError(
+            Problem("this is a folder", str(path), "a file", f"--html {path / 'report.html'}")
+        )
+    if force or not path.exists():
+        return
+    with path.open("rb") as handle:
+        ours = MARKER.encode() in handle.read(MARKER_WITHIN_BYTES)
+    if not ours:
+        what = "this file is no page of weitiao check, and is not overwritten"
+        raise SettingsError(Problem(what, str(path), "a new file", "another name, or --force"))
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write the page; raises OSError."""
+    # Half a surrogate pair, which JSON can hold, has no UTF-8.
+    write_atomic(path, page.encode("utf-8", "backslashreplace"))
+
+
+def page(gate: Gate, view: Overview, samples: Sequence[Sample], language: Language) -> str:
+    """Return the page; it opens in `language` and can be switched."""
+    from markupsafe import Markup
+
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            marker=MARKER,
+            language=language,
+            gate=gate,
+            view=view,
+            samples=samples,
+            shown_rows={sample.row for sample in samples},
+            charts=list(_charts(gate.facts)),
+            numbers=list(_numbers(gate.facts)),
+            listings=list(_listings(gate.facts)),
+            style=Markup(_part("page.css")),
+            script=Markup(_part("page.js")),
+            script_hash=_hash_of(_part("page.js")),
+        )
+    )
+
+
+def _charts(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Chart]:
+    for name, counts in _facts_by_name(facts):
+        if _is_table(counts) and len(counts) > 1:
+            yield Chart(called(FACTS, name), tuple((str(key), count) for key, count in counts.items()))
+
+
+def _listings(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Listing]:
+    for name, rows in _facts_by_name(facts):
+        if isinstance(rows, list) and rows and all(isinstance(row, Mapping) for row in rows):
+            yield Listing(called(FACTS, name), tuple(rows))
+
+
+def _facts_by_name(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Yield the facts of all checks that have no pictures of their own, nor go into `_numbers` as a whole."""
+    for check, given in facts.items():
+        if check not in PICTURED and not _is_grid(given):
+            yield from given.items()
+
+
+def _numbers(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Numbers]:
+    """Yield what of each check's facts is a plain number or word, or a table of one line."""
+    for check, given in facts.items():
+        rows = [
+            (_joined(names), _number(value))
+            for names, value in _plain_facts(given)
+            if isinstance(value, str | int | float) and value not in (0, "")
+        ]
+        if rows and check not in PICTURED:
+            yield Numbers(called(CHECKS, check), tuple(rows))
+
+
+def _plain_facts(given: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    grid = _is_grid(given)
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            if grid or (_is_table(value) and len(value) == 1):
+                yield from (((name, str(inner)), count) for inner, count in value.items())
+        else:
+            yield (name,), value
+
+
+def _is_table(value: object) -> bool:
+    """Whether this is counts by name."""
+    return isinstance(value, Mapping) and bool(value) and all(isinstance(n, int) for n in value.values())
+
+
+def _is_grid(given: Mapping[str, Any]) -> bool:
+    """Whether all facts are counts under the same few names, such as copies and groups by kind."""
+    values = list(given.values())
+    names = {tuple(value) if _is_table(value) else None for value in values}
+    return len(values) > 1 and len(names) == 1 and None not in names
+
+
+def _joined(names: Sequence[str]) -> tuple[str, str]:
+    pairs = [called(FACTS, name) for name in names]
+    return ", ".join(en for en, _ in pairs), "，".join(zh for _, zh in pairs)
+
+
+def _number(value: str | float) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.3g}"
+
+
+def token_class(token: Token) -> str:
+    """Return how the page's style sheet calls a token of this kind."""
+    kinds = {
+        "x": token.cut,
+        "c": token.control,
+        "t": token.weight >= 1 and not token.cut,
+        "p": 0 < token.weight < 1 and not token.cut,
+    }
+    return " ".join(name for name, holds in kinds.items() if holds)
+
+
+def whole(value: object) -> object:
+    """Return a text in which control tokens are marked up as one sign each, so that no line ends within one."""
+    from markupsafe import Markup, escape
+
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    parts, at = [], 0
+    for found in CONTROL.finditer(value):
+        parts += [escape(visible(value[at : found.start()])), Markup('<span class="whole">')]
+        parts += [escape(visible(found[0])), Markup("</span>")]
+        at = found.end()
+    return Markup("").join([*parts, escape(visible(value[at:]))]) if at else value
+
+
+def token_text(token: Token) -> str:
+    """Return a token's text with line ends and tabs visible."""
+    return token.text.replace("\r", "␍").replace("\n", "↵\n").replace("\t", "→\t")
+
+
+@cache
+def _part(name: str) -> str:
+    return files(__package__).joinpath("page_parts", name).read_text(encoding="utf-8")
+
+
+def _hash_of(script: str) -> str:
+    """Return a script's sha256 as a content security policy writes it: only this one may run in the page."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _harmless(value: object) -> object:
+    """Show what would turn a line's direction or hide in it; markup is the page's own."""
+    from markupsafe import Markup
+
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    made = Environment(
+        loader=FunctionLoader(_part),
+        autoescape=True,
+        finalize=_harmless,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["whole"] = whole
+    made.globals |= {
+        "both": both,
+        "reason_zh": reason_zh,
+        "problem_zh": problem_zh,
+        "place_zh": place_zh,
+        "check_name": lambda check: called(CHECKS, check),
+        "token_class": token_class,
+        "token_text": token_text,
+        "most_characters": MOST_CHARACTERS,
+        "count": readable_count,
+        "filled": lambda key, **values: tuple(words.format(**values) for words in both(key)),
+    }
+    return made

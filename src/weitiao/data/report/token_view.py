@@ -1,0 +1,363 @@
+"""A sample as it is trained, token by token: its text, weight, and whether it was cut off; plain data to draw from.
+
+A token that is only part of a character (as Chinese often is) is shown together with those that complete it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
+
+from ...core.errors import DataError, Problem, nearest
+from ..conversation import Conversation, Example, Message
+from ..forms import AnyForm, Text, Tokens, kind_of_form, parts
+from ..gate.gate import Gate, kept_rows
+from ..templates.render import RenderedRow, render_chunk
+from .problem_phrases import detail_zh
+from .reason_phrases import reason_zh
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from transformers import PreTrainedTokenizerBase
+
+    from ..templates.template import Template
+
+Fate = Literal["trained", "held_out", "untrained", "dropped", "bad"]
+
+NO_LIMIT = 2**40
+LONGEST_CHARACTER = 8
+"""No character is made of more tokens: what has not come to one by then is no text."""
+HALF_CHARACTER = "\N{REPLACEMENT CHARACTER}"
+UNSAID: Mapping[str, object] = {"weight": 1.0, "task": "", "margin": 0.0, "reason": "", "labels": None}
+SAID = (*UNSAID, "label", "scores", "correct", "multi", "tags")
+"""What a form says beside its texts; a value of UNSAID says nothing."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token, or the few that make one character."""
+
+    ids: tuple[int, ...]
+    text: str
+    weight: float = 0.0
+    """Its loss weight: 0 is context, above 0 is trained."""
+    control: bool = False
+    """Whether it is a control token rather than text."""
+    cut: bool = False
+    """Whether it stands in the data and was cut off to fit `max_length`."""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What of a row goes through the model at once."""
+
+    part: str
+    """Its name where a row has several: chosen, rejected, choice 1; else ''."""
+    tokens: tuple[Token, ...] = ()
+    turns: tuple[tuple[str, str], ...] = ()
+    """Role and text of each turn, where there is no tokenizer."""
+
+    kept_tokens: int = 0
+    """How many tokens go through the model."""
+    trained_tokens: int = 0
+    """How many of them carry weight (the first has nothing before it to predict it from)."""
+    hidden_tokens: int = 0
+    """How many follow that are not in `tokens`, because there are very many."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row, as the gate leaves it."""
+
+    row: int
+    """Its number in the whole data, from 0."""
+    place: str
+    fate: Fate
+    reason: str = ""
+    """Why it is not used."""
+    reason_zh: str = ""
+    """The same in Chinese, as far as it is known."""
+    form: str = ""
+    """What its format calls it, such as conversation or preference."""
+    details: tuple[tuple[str, str], ...] = ()
+    """What it says beside its texts: label, scores, task."""
+    passages: tuple[Passage, ...] = ()
+
+
+class Samples:
+    """Looks up rows of a gate."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        tokenizer: PreTrainedTokenizerBase | None,
+        trained: Collection[str] | None = None,
+    ) -> None:
+        """Take the forms that are trained; left out, all are."""
+        self._gate, self._trained = gate, trained
+        self._template = gate.template
+        self._words = None if tokenizer is None else _Words(tokenizer, gate.template)
+
+    def sample(self, row: int, most_tokens: int = NO_LIMIT) -> Sample:
+        """Return a row by its number from 0; raises DataError where there are not so many.
+
+        Of each passage at most the first `most_tokens` are spelt out.
+        """
+        store = self._gate.store
+        self.known(row)
+        form = store.form(row)
+        if form is None:
+            return Sample(row, *self._bad[row])
+        place = store.place(row)
+        reason = self._why_dropped.get(row, "")
+        fate: Fate = "held_out" if self._gate.held_out[row] else "trained"
+        if self._trained is not None and kind_of_form(form) not in self._trained:
+            fate = "untrained"
+        if reason:
+            fate = "dropped"
+        return Sample(
+            row,
+            place,
+            fate,
+            reason,
+            reason_zh(reason),
+            kind_of_form(form),
+            _details(form),
+            self._passages(row, form, most_tokens),
+        )
+
+    def known(self, row: int) -> int:
+        """Return a row's number; raises DataError where there are not so many."""
+        rows = self._gate.store.rows
+        if not 0 <= row < rows:
+            expected = f"0 to {rows - 1}" if rows else "no row is there"
+            raise DataError(Problem("there is no row of this number", str(row), expected))
+        return row
+
+    def row_at(self, place: str) -> int:
+        """Return the number of the row at FILE:LINE (the end of a path is enough); raises DataError."""
+        store = self._gate.store
+        file, line, column = _taken_apart(place)
+        for number, (stands, *_) in self._bad.items():
+            if stands == place or stands.endswith(f"/{place}"):
+                return number
+        named = [n for n, source in enumerate(store.sources) if source == file or source.endswith(f"/{file}")]
+        at = np.isin(store.arrays["row_sources"], named) & (store.arrays["row_lines"] == line)
+        if column:
+            at &= store.arrays["row_columns"] == column
+        found = np.flatnonzero(at)
+        if not len(found):
+            raise DataError(self._no_row_at(place, named))
+        return int(found[0])
+
+    def spread(self, count: int) -> list[int]:
+        """Return the numbers of at most so many usable rows, spread over the data."""
+        usable = np.flatnonzero(kept_rows(self._gate.store, self._template is not None))
+        chosen = np.linspace(0, len(usable) - 1, min(count, len(usable))).round().astype(int)
+        return [int(row) for row in usable[chosen]]
+
+    def typical(self) -> list[int]:
+        """Return the number of one usable row, of middling length; none where no row is usable."""
+        store = self._gate.store
+        if len(store.lengths_E):
+            order = np.argsort(store.lengths_E, kind="stable")
+            return [int(store.arrays["example_rows"][order[len(order) // 2]])]
+        return self.spread(1)
+
+    @cached_property
+    def _why_dropped(self) -> dict[int, str]:
+        dropped = self._gate.tally.dropped
+        return {row: reason for reason, hits in dropped.items() for row in hits["numbers"]}
+
+    @cached_property
+    def _bad(self) -> dict[int, tuple[str, Fate, str, str]]:
+        """By the number of each row that cannot be used: where it stands, and why, in English and Chinese."""
+        return {
+            bad["number"]: (
+                bad["place"],
+                "bad",
+                ": ".join(filter(None, (bad["reason"], bad["detail"]))),
+                "：".join(filter(None, (reason_zh(bad["reason"]), detail_zh(bad["detail"])))),
+            )
+            for bad in self._gate.tally.bad
+        }
+
+    def _no_row_at(self, place: str, named: Sequence[int]) -> Problem:
+        store = self._gate.store
+        if named:
+            lines = store.arrays["row_lines"][np.isin(store.arrays["row_sources"], named)]
+            return Problem("no row begins there", place, f"a line from {lines.min()} to {lines.max()}")
+        unreadable = {stands for stands, *_ in self._bad.values()}
+        files = [source for source in store.sources if source not in unreadable]
+        near = nearest(place.rpartition(":")[0], files)
+        remedy = " or ".join(f"{source}:1" for source in near)
+        return Problem("no row comes from this file", place, "one of " + ", ".join(files[:10]), remedy)
+
+    def _passages(self, row: int, form: AnyForm, most: int) -> tuple[Passage, ...]:
+        if self._template is None or self._words is None:
+            return tuple(Passage(name, turns=_turns(part)) for name, part in parts(form))
+        settings = self._gate.settings
+        own = render_chunk([form], self._template, settings)[0]
+        stored = self._stored(row)
+        if own.cut or own.lost:
+            unlimited = settings.model_copy(update={"max_length": NO_LIMIT})
+            whole = render_chunk([form], self._template, unlimited)[0]
+        else:
+            whole = RenderedRow()
+        return tuple(
+            self._words.passage(name, example, cut, most)
+            for name, example, cut in _beside(zip(own.parts, stored, strict=False), whole)
+        )
+
+    def _stored(self, row: int) -> list[Example]:
+        """Return the row's examples as they will be trained."""
+        first, end = np.searchsorted(self._gate.store.arrays["example_rows"], [row, row + 1])
+        return [self._gate.store.example(index) for index in range(int(first), int(end))]
+
+
+def _beside(
+    kept: Iterator[tuple[str, Example]], whole: RenderedRow
+) -> Iterator[tuple[str, Example, NDArray[np.bool_]]]:
+    """Yield (part, example, which of its tokens are cut off); what was cut off is put back where it stood."""
+    by_part: dict[str, list[Example]] = {}
+    for name, example in kept:
+        by_part.setdefault(name, []).append(example)
+    whole_by_part: dict[str, list[Example]] = {}
+    for name, example in zip(whole.parts, whole.examples, strict=True):
+        whole_by_part.setdefault(name, []).append(example)
+    for name in dict.fromkeys([*by_part, *whole_by_part]):
+        own, full = by_part.get(name, []), whole_by_part.get(name, [])
+        if own and len(own) != len(full):
+            yield from ((name, example, np.zeros(len(example.ids), dtype=bool)) for example in own)
+        elif own:
+            yield from ((name, *put_back(one, other)) for one, other in zip(own, full, strict=True))
+        else:
+            yield from ((name, example, np.ones(len(example.ids), dtype=bool)) for example in full)
+
+
+def put_back(kept: Example, whole: Example) -> tuple[Example, NDArray[np.bool_]]:
+    """Return an example with what it lost put back at weight 0, and which tokens those are (its length)."""
+    own, full = np.array(kept.ids, dtype=np.int64), np.array(whole.ids, dtype=np.int64)
+    limit = min(len(own), len(full))
+    head = _common(own[:limit], full[:limit])
+    tail = _common(own[head:][::-1], full[head:][::-1])
+    middle, room = own[head : len(own) - tail], full[head : len(full) - tail]
+    at = _find(room, middle)
+    if at < 0:
+        return kept, np.zeros(len(own), dtype=bool)
+    lost = np.ones(len(full), dtype=bool)
+    for start, length in ((0, head), (head + at, len(middle)), (len(full) - tail, tail)):
+        lost[start : start + length] = False
+    weights = np.zeros(len(full))
+    weights[~lost] = kept.weights
+    return replace(kept, ids=whole.ids, weights=tuple(weights.tolist())), lost
+
+
+def _common(one: NDArray[np.int64], other: NDArray[np.int64]) -> int:
+    """Return how many numbers two arrays begin with in common."""
+    limit = min(len(one), len(other))
+    different = np.flatnonzero(one[:limit] != other[:limit])
+    return int(different[0]) if len(different) else limit
+
+
+def _find(room: NDArray[np.int64], middle: NDArray[np.int64]) -> int:
+    """Return where an array first occurs within another, -1 where it does not."""
+    if len(middle) > len(room):
+        return -1
+    if not len(middle):
+        return 0
+    windows = np.lib.stride_tricks.sliding_window_view(room, len(middle))
+    starts = np.flatnonzero(room[: len(windows)] == middle[0])
+    return next((int(start) for start in starts if np.array_equal(windows[start], middle)), -1)
+
+
+class _Words:
+    """Turns ids into text, each token by itself."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: Template | None) -> None:
+        self._tokenizer = tokenizer
+        marked = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self._control = {*marked, *tokenizer.all_special_ids, *(template.stop_ids if template else ())}
+
+    def passage(self, part: str, example: Example, cut: NDArray[np.bool_], most: int) -> Passage:
+        """Return an example with its first tokens spelt out, and all counted."""
+        begun = replace(example, ids=example.ids[:most], weights=example.weights[:most])
+        return Passage(
+            part,
+            self.tokens(begun, cut[:most]),
+            kept_tokens=int((~cut).sum()),
+            trained_tokens=int(((np.array(example.weights) > 0) & ~cut)[1:].sum()),
+            hidden_tokens=len(example.ids) - len(begun.ids),
+        )
+
+    def tokens(self, example: Example, cut: NDArray[np.bool_]) -> tuple[Token, ...]:
+        """Return an example's tokens."""
+        states = list(zip(example.weights, cut.tolist(), strict=True))
+        made: list[Token] = []
+        before: tuple[int, ...] = ()
+        start = 0
+        for end in range(1, len(example.ids) + 1):
+            ids = example.ids[start:end]
+            control = ids[-1] in self._control
+            following = example.ids[end : end + 1]
+            same = bool(following) and states[end] == states[start] and following[0] not in self._control
+            text = self._name(ids[-1]) if control else self._text(before, ids)
+            if text.endswith(HALF_CHARACTER) and same and not control and len(ids) < LONGEST_CHARACTER:
+                continue
+            made.append(Token(ids, text, states[start][0], control, states[start][1]))
+            start, before = end, ids
+        return tuple(made)
+
+    def _text(self, before: tuple[int, ...], ids: tuple[int, ...]) -> str:
+        """Return the text of tokens; some tokenizers take a word's space from one that has nothing before it."""
+        lead, whole = self._decoded(before), self._decoded(before + ids)
+        return whole.removeprefix(lead) if lead and whole.startswith(lead) else self._decoded(ids)
+
+    def _name(self, id: int) -> str:
+        return str(self._tokenizer.convert_ids_to_tokens(id))
+
+    def _decoded(self, ids: tuple[int, ...]) -> str:
+        decoded = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return cast(str, decoded)
+
+
+def _details(form: AnyForm) -> tuple[tuple[str, str], ...]:
+    """Return what a form says beside its texts."""
+    said = {name: value for name, value in vars(form).items() if name in SAID and value != UNSAID.get(name)}
+    return tuple((name, _plain(value)) for name, value in said.items() if value != ())
+
+
+def _plain(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _turns(part: Conversation | Text | Tokens) -> tuple[tuple[str, str], ...]:
+    if isinstance(part, Text):
+        return (("", part.text),)
+    if isinstance(part, Tokens):
+        return ()
+    return tuple((message.role, "\n".join(_said_in(message))) for message in part.messages)
+
+
+def _said_in(message: Message) -> Iterator[str]:
+    """Yield a message's text, and what else a template reads of it, such as tool calls."""
+    if message.content:
+        yield message.content
+    for name, value in message.extra.items():
+        yield f"{name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+
+
+def _taken_apart(place: str) -> tuple[str, int, int]:
+    """Take FILE:LINE or FILE:LINE:COLUMN apart; raises DataError where it is neither."""
+    file, *numbers = place.rsplit(":", 2)
+    if len(numbers) == 2 and not numbers[0].isdecimal():
+        file, numbers = f"{file}:{numbers[0]}", numbers[1:]
+    if not numbers or not all(number.isdecimal() for number in numbers):
+        raise DataError(Problem("a row is named by file and line", place, "FILE:LINE, as my.json:12"))
+    line, column = int(numbers[0]), int(numbers[1]) if len(numbers) == 2 else 0
+    return file, line, column

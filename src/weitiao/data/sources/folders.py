@@ -1,0 +1,125 @@
+"""A folder: all data files in it, or the data set that `datasets` saved there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from ...core.errors import DataError, Problem, nearest, raise_all
+from ..settings import SourceSettings
+from .reader_choice import extensions, read_file, reader_of, unusable_name
+from .split_names import SPLITS
+from .stream import Found
+from .text_files import reading
+
+NO_DATA = (
+    "README*", "LICENSE*", "CHANGELOG*", "requirements*.txt", "config.json", "*_config.json", "*_state.json",
+    "dataset_info*.json", "dataset_dict.json", "state.json", "events.jsonl", "tokenizer.json", "vocab.json",
+    "special_tokens_map.json", "package.json", "*.index.json",
+)  # fmt: skip
+"""Names of files that lie beside data and describe it, or belong to a model or a run."""
+SPLIT_NAME = re.compile(r"([a-z]+)(?=[-_.]|\d*$)")
+
+
+def read_folder(folder: Path, source: SourceSettings, notes: list[str]) -> Found:
+    """Yield the rows of all data files of a folder, in the order of their names; raises DataError for all that
+    cannot be read."""
+    with reading(folder):
+        saved = _saved(folder, source)
+    files = saved or _files(folder, source, notes)
+    notes.append(f"{folder}: read {', '.join(str(file.relative_to(folder)) for file in files)}")
+    problems: list[Problem] = []
+    for file in files:
+        try:
+            yield from read_file(file, source, notes)
+        except DataError as error:
+            problems += error.problems
+    raise_all(DataError, problems)
+
+
+def _files(folder: Path, source: SourceSettings, notes: list[str]) -> list[Path]:
+    """Return a folder's data files, and say which were left out; raises DataError where there is none."""
+    found = [path for path in _walk(folder) if reader_of(path) is not None]
+    described = [path for path in found if any(fnmatch(path.name, name) for name in NO_DATA)]
+    data = [path for path in found if path not in described]
+    rows = [path for path in data if not _is_prose(path)]
+    prose = [path for path in data if rows and _is_prose(path)]
+    kept = _of_split(rows or data, source.split)
+    others = [path for path in rows or data if path not in kept]
+    for paths, why in (
+        (described, "they describe the data"),
+        (prose, "they are documents beside rows"),
+        (others, f"they are another split than {source.split}"),
+    ):
+        if paths:
+            notes.append(f"{folder}: left out {', '.join(str(p.relative_to(folder)) for p in paths)}: {why}")
+    if not kept:
+        raise DataError(Problem("no data file lies in this folder", str(folder), f"a file {extensions()}"))
+    return kept
+
+
+def _walk(folder: Path) -> list[Path]:
+    """Return all files below a folder but hidden ones; links to folders are not followed, as they may form a ring."""
+    failures: list[OSError] = []
+    found = [
+        Path(where) / name
+        for where, _, names in os.walk(folder, onerror=failures.append)
+        for name in names
+        if not any(part.startswith(".") for part in (Path(where) / name).relative_to(folder).parts)
+    ]
+    with reading(folder):
+        if failures:
+            raise failures[0]
+    problems = [problem for path in found if reader_of(path) and (problem := unusable_name(path))]
+    raise_all(DataError, problems)
+    return sorted(path for path in found if path.is_file() or reader_of(path) is not None)
+
+
+def _is_prose(path: Path) -> bool:
+    reader = reader_of(path)
+    return reader is not None and reader.prose
+
+
+def _split_of(path: Path) -> str | None:
+    named = SPLIT_NAME.match(path.name.lower())
+    return SPLITS.get(named[1]) if named else None
+
+
+def _of_split(paths: list[Path], wanted: str) -> list[Path]:
+    """Return the files of a split, where files are named after splits; otherwise all."""
+    mine = [path for path in paths if _split_of(path) == SPLITS.get(wanted, wanted)]
+    return [path for path in paths if path in mine or _split_of(path) is None] if mine else paths
+
+
+def _saved(folder: Path, source: SourceSettings) -> list[Path]:
+    """Return the shards of a data set that `datasets` saved here, or nothing where it did not; raises DataError."""
+    splits = folder / "dataset_dict.json"
+    if splits.is_file():
+        names = [str(name) for name in read_object(splits).get("splits", [])]
+        if source.split not in names:
+            near = " or ".join(f"data.sources.split={name}" for name in nearest(source.split, names))
+            what = f"{folder} has no split {source.split!r}"
+            raise DataError(Problem(what, source.split, "one of " + ", ".join(names), near))
+        folder = folder / source.split
+    state = folder / "state.json"
+    shards = read_object(state).get("_data_files") if state.is_file() else None
+    if not isinstance(shards, list):
+        return []
+    return [
+        folder / str(shard["filename"]) for shard in shards if isinstance(shard, dict) and "filename" in shard
+    ]
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a small JSON file; raises DataError where it is not an object."""
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise DataError(Problem(f"{path} is not JSON that can be read", str(error))) from error
+    if not isinstance(value, dict):
+        raise DataError(Problem(f"{path} is not an object", repr(value)[:60], "an object {...}"))
+    return value

@@ -1,0 +1,440 @@
+"""JSON text to rows, read as a stream, each with the line it begins on; a syntax error is shown with line, column,
+excerpt and a caret."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from itertools import islice
+
+from ...core.errors import DataError, Problem
+from ..bad_rows import BadRow
+from ..conversation import Row
+from .json_buffer import Lines, Place, Rest, Window
+from .json_repair import Pasted, Repairs, repaired
+from .json_shapes import (
+    EXCERPT_CHARACTERS,
+    SERVED,
+    is_conversation,
+    lists_of_rows,
+    no_list,
+    row_of,
+    served_note,
+    turns_column,
+    unusable,
+)
+from .json_values import UnusableValue, Values
+from .stream import Found
+
+LONGEST_LINE = 1 << 26
+"""Characters; a longer line is no row a model can be trained on, and would fill the memory."""
+WHOLE_OBJECT = 1 << 22
+"""Characters; a larger object at the beginning of a file is read piece by piece."""
+
+
+class JsonSyntaxError(DataError):
+    """A file that is not JSON."""
+
+    def __init__(self, problem: Problem, place: Place) -> None:
+        self.place = place
+        super().__init__(problem)
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """How far the file could be read: line and column."""
+        return self.place.line, self.place.column
+
+
+class JsonFile:
+    """One file that is read: what it is called, and what is found on the way."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.values, self.repairs = Values(), Repairs()
+        self.notes: list[str] = []
+        self.reached = 1
+        """The line in which the last row begins that was read."""
+        self.shared_lines: list[int] = []
+        """Lines of JSON lines that hold several objects."""
+
+    def row(self, value: object, line: int, column: int = 0) -> Row | BadRow:
+        """Make a row of the value decoded last."""
+        self.values.seen_at(f"line {line}")
+        return row_of(value, self.source, line, column)
+
+    def all_notes(self) -> list[str]:
+        """Return what a person should know about the file."""
+        notes = [*self.notes, *self.values.notes(self.source), self.repairs.note(self.source)]
+        if shared := self.shared_lines:
+            notes.append(
+                f"{self.source}: {len(shared)} lines hold several objects (first line {shared[0]}); each is a row"
+            )
+        return [note for note in notes if note]
+
+
+RowsOf = Callable[[Lines, JsonFile], Found]
+
+
+def read_leniently(
+    open_file: Callable[[], AbstractContextManager[Lines]], rows_of: RowsOf, source: str, notes: list[str]
+) -> Found:
+    """Yield the rows of a file that is strict JSON, or that `Repairs` make so; raises DataError.
+
+    The lenient way is slow and begins where the strict one fails, at the last row that was read: what stands before it
+    is read anew as it is, and its rows are not given again.
+    """
+    strict, given = JsonFile(source), 0
+    try:
+        with open_file() as text:
+            for one in rows_of(text, strict):
+                given += 1
+                yield one
+            notes += strict.all_notes()
+            return
+    except JsonSyntaxError as error:
+        failed = error
+    lenient = JsonFile(source)
+    try:
+        with open_file() as text:
+            pasted = Pasted(text, lenient.repairs, strict.reached)
+            yield from islice(rows_of(pasted, lenient), given, None)
+    except JsonSyntaxError as error:
+        raise (error if error.reach > failed.reach else failed) from error
+    notes += lenient.all_notes()
+
+
+def json_rows(text: Lines, file: JsonFile) -> Found:
+    """Yield the rows of a list of objects, of an object that holds exactly one list, or of objects one after the
+    other; raises DataError."""
+    window = Window(text, file.values)
+    try:
+        window.skip_space()
+        if window.mark() == "[":
+            yield from _whole_list(window, file)
+        elif window.mark() == "{":
+            yield from _object_rows(window, file)
+        else:
+            raise json.JSONDecodeError("Expecting a list of objects", window.text, window.at)
+    except json.JSONDecodeError as error:
+        raise _syntax_error(window, error, file.source) from error
+    except UnusableValue as error:
+        raise DataError(
+            Problem(f"{file.source} cannot be used: {error.reason}", f"{file.source}:1")
+        ) from error
+
+
+def jsonl_rows(text: Lines, file: JsonFile, first: int = 1) -> Found:
+    """Yield an object a line; lines that are none are rows that cannot be used. A list is read as one.
+
+    `first` is the number of the first line.
+    """
+    source, values = file.source, file.values
+    lines = iter(partial(text.readline, LONGEST_LINE), "")
+    begun = False
+    for number, line in enumerate(_whole_lines(lines, source, first), start=first):
+        if isinstance(line, BadRow):
+            yield line
+            continue
+        try:
+            value, end = values.decode(line)
+        except (json.JSONDecodeError, UnusableValue):
+            value, end = None, 0
+        # Nearly every line is one object and a line break; whatever else it may be is looked at slowly.
+        is_row = type(value) is dict and SERVED not in value
+        if end and is_row and end >= len(line) - 1 and (end == len(line) or line[end] == "\n"):
+            begun = True
+            if values.twice:
+                values.seen_at(f"line {number}")
+            yield Row(value, source, number)
+        elif not begun and _goes_over_lines(line, value):
+            yield from json_rows(Rest("\n" * (number - first) + line, text), file)
+            return
+        elif line.strip():
+            for one in _careful(line, number, file):
+                begun = True
+                yield one
+
+
+def _goes_over_lines(line: str, value: object) -> bool:
+    """Whether the first line begins a list of rows, or an object that takes several lines."""
+    begin = line.strip()
+    return begin == "{" or (begin[:1] == "[" and not turns_column(value))
+
+
+def _whole_lines(lines: Iterator[str], source: str, first: int) -> Iterator[str | BadRow]:
+    """Pass lines on; one that is too long comes as a row that cannot be used."""
+    for number, line in enumerate(
+        lines, start=first
+    ):  # one too long is counted once: next() below skips its rest
+        if len(line) < LONGEST_LINE or line.endswith("\n"):
+            yield line
+            continue
+        while len(line) == LONGEST_LINE and not line.endswith("\n"):
+            line = next(lines, "")
+        yield BadRow(f"{source}:{number}", f"the line is longer than {LONGEST_LINE:,} characters")
+
+
+def _careful(line: str, number: int, file: JsonFile) -> Found:
+    """Read a line that may hold anything: white space, several objects, what people paste; nothing of a comment."""
+    try:
+        yield from _values_of_line(line.rstrip(), number, file)
+        return
+    except json.JSONDecodeError as error:
+        failed = error
+    mended, repairs = repaired(line, number)
+    try:
+        yield from _values_of_line(mended.rstrip(), number, file)
+        file.repairs.add(repairs)
+    except json.JSONDecodeError:
+        detail = f"column {failed.colno}: {failed.msg}\n{excerpt(failed.doc, failed.colno)}"
+        yield BadRow(f"{file.source}:{number}", "the line is not JSON", detail)
+
+
+def _values_of_line(line: str, number: int, file: JsonFile) -> list[Row | BadRow]:
+    """Return the rows of a line; raises JSONDecodeError where any of it is not JSON."""
+    rows: list[Row | BadRow] = []
+    at = len(line) - len(line.lstrip())
+    while at < len(line):
+        if rows and line[at] != "{":
+            raise json.JSONDecodeError("There is more behind the end", line, at)
+        try:
+            value, end = file.values.decode(line, at)
+            rows.append(file.row(value, number, at + 1 if rows else 0))
+        except UnusableValue as error:
+            end = error.end
+            rows.append(unusable(error, file.source, number))
+        at = len(line) - len(line[end:].lstrip())
+    if len(rows) > 1:
+        file.shared_lines.append(number)
+    return rows
+
+
+def excerpt(line: str, column: int) -> str:
+    """Return the part of a line around a column (the first is 1), and below it a caret under that column."""
+    start = max(0, column - 1 - EXCERPT_CHARACTERS // 2)
+    shown = line[start : start + EXCERPT_CHARACTERS].rstrip("\r").replace("\t", " ")
+    before = shown[: column - 1 - start]
+    # Chinese and other wide characters take two columns of a terminal.
+    width = sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in before)
+    return f"{shown}\n{' ' * width}^"
+
+
+USUAL_REMEDY = (
+    'correct the line: text stands in straight quotes ("), one comma separates items, none before ] or }'
+)
+REMEDIES = {
+    "Invalid control character": "correct the line: within a text a line break is written \\n, a tab \\t",
+    "Invalid \\": "correct the line: within a text a backslash is written twice, as in C:\\\\data and \\\\frac",
+}
+"""What a syntax error's message begins with -> what to do."""
+
+
+def _syntax_error(window: Window, error: json.JSONDecodeError, source: str) -> JsonSyntaxError:
+    """Describe a syntax error in a JSON file."""
+    place = window.place(error.pos)
+    shown = f"{source}:{place.line}:{place.column}: {error.msg}\n{excerpt(place.text, place.shown_column)}"
+    if place.at_end or error.msg.startswith("Unterminated"):
+        remedy = "the file ends too early: it may have been cut off, copy or download it again"
+    else:
+        remedy = next(
+            (said for begins, said in REMEDIES.items() if error.msg.startswith(begins)), USUAL_REMEDY
+        )
+    what, expected = f"{source} is not JSON that can be read", "a list of objects: [{...}, {...}]"
+    return JsonSyntaxError(Problem(what, shown, expected, remedy), place)
+
+
+def _whole_list(window: Window, file: JsonFile) -> Found:
+    """Yield the rows of a list that is the whole file; a list of turns is one row."""
+    rows = _list_rows(window, file)
+    first = next(rows, None)
+    if isinstance(first, Row) and turns_column([first.fields]):
+        yield from _conversation_or_rows(first, rows, file)
+    elif first is not None:
+        yield first
+        yield from rows
+    if window.skip_space() == "[":
+        yield from _lists_after(window, file)
+    _require_end(window)
+
+
+def _conversation_or_rows(first: Row, rows: Found, file: JsonFile) -> Found:
+    """Make one conversation of rows that are turns; raises DataError for more than a conversation has."""
+    turns = [first, *islice(rows, MOST_TURNS)]
+    fields = [one.fields for one in turns if isinstance(one, Row)]
+    column = turns_column(fields)
+    if len(turns) > MOST_TURNS or len(fields) < len(turns) or not column:
+        what = f"the rows of {file.source} are single turns of conversations"
+        expected = 'a conversation a row: {"messages": [{...}, {...}]}'
+        raise DataError(Problem(what, f"{first.place}: {', '.join(first.fields)}", expected))
+    file.notes.append(
+        f"{file.source} is one conversation, a list of {len(turns)} turns, and was read as one row"
+    )
+    yield Row({column: fields}, file.source, first.line, first.column)
+
+
+MOST_TURNS = 2000
+"""A longer list of turns is no conversation."""
+
+
+def _lists_after(window: Window, file: JsonFile) -> Found:
+    """Yield conversations that stand one after the other, a list of turns each."""
+    while window.skip_space() == "[":
+        yield _next_row(window, file)
+
+
+def _list_rows(window: Window, file: JsonFile) -> Found:
+    """Yield the rows of the list that begins here; leaves the window behind it."""
+    window.step()
+    line = 0
+    if window.skip_space() != "]":
+        more = True
+        while more:
+            window.advance()
+            here, column = window.line, window.at - window.line_begin + 1
+            yield _next_row(window, file, column if here == line else 0)
+            line = here
+            more = window.go_to_next()
+    window.step()
+
+
+def _next_row(window: Window, file: JsonFile, column: int = 0) -> Row | BadRow:
+    """Read the value that begins here as a row; raises JSONDecodeError."""
+    window.advance()
+    line = window.line
+    try:
+        value = window.value()
+        file.reached = line
+        return file.row(value, line, column)
+    except UnusableValue as error:
+        return unusable(error, file.source, line)
+
+
+def _object_rows(window: Window, file: JsonFile) -> Found:
+    """Read an object: alone it holds the list, followed by others it is the first of the rows."""
+    if window.longer_than(WHOLE_OBJECT):
+        yield from _large_object(window, file)
+        return
+    window.advance()
+    start, first_line = window.at, window.line
+    whole, first = _first_object(window, file, start)
+    start = window.kept_from
+    end_line = window.line_at(window.at)
+    mark = window.skip_space(keep_from=start)
+    start = window.kept_from
+    if mark in ("{", ",") and first is not None:
+        # Of a line that holds several objects the rest is no line of its own.
+        same_line = mark == "{" and first_line == end_line < window.line_at(window.at)
+        shape = "an object a line" if same_line else "objects one after the other"
+        file.notes.append(f"{file.source} holds {shape} and was read as JSON lines")
+        yield first
+        yield from (_lines_after(window, file) if same_line else _values_after(window, file))
+        return
+    if mark:
+        raise json.JSONDecodeError("There is more behind the end", window.text, window.at)
+    yield from _only_object(window, whole, first, start, file)
+
+
+def _first_object(window: Window, file: JsonFile, start: int) -> tuple[dict[str, object], Row | BadRow]:
+    """Return the object that begins here, and the row it may be; raises JSONDecodeError."""
+    line = window.line
+    try:
+        whole = window.value(keep_from=start)
+    except UnusableValue as error:
+        return {}, unusable(error, file.source, line)
+    return whole, file.row(whole, line)
+
+
+def _only_object(
+    window: Window, whole: dict[str, object], first: Row | BadRow, start: int, file: JsonFile
+) -> Found:
+    """Yield the rows of an object that is the whole file; raises DataError where it holds no list of them."""
+    if is_conversation(whole):
+        yield first
+        return
+    if isinstance(first, BadRow):  # of a list of rows it may be one that cannot be used
+        window.at = start
+        yield from _large_object(window, file)
+        return
+    lists = lists_of_rows(whole)
+    if len(lists) != 1:
+        raise no_list(whole, file.source)
+    file.notes.append(f"{file.source}: the rows are the list under {lists[0]!r}")
+    file.notes.append(served_note(whole, file.source))
+    window.at = start
+    yield from _rows_under(window, lists[0], file)
+
+
+def _lines_after(window: Window, file: JsonFile) -> Found:
+    """Yield the rows of the lines behind the first object."""
+    window.advance()
+    yield from jsonl_rows(window.rest(), file, window.line)
+
+
+def _values_after(window: Window, file: JsonFile) -> Found:
+    """Yield objects that stand one after the other, over several lines each, perhaps with commas between them."""
+    line = window.line
+    while mark := window.skip_space():
+        if mark == ",":
+            window.step()
+            if window.skip_space() != "{":
+                raise json.JSONDecodeError("Expecting an object behind the comma", window.text, window.at)
+        window.advance()
+        column = window.at - window.line_begin + 1 if window.line == line else 0
+        line = window.line
+        yield _next_row(window, file, column)
+
+
+def _large_object(window: Window, file: JsonFile) -> Found:
+    """Yield the list of rows in an object too large to be looked at whole; raises DataError for a second list."""
+    lists: list[str] = []
+    for key in _keys(window):
+        if window.mark() != "[" or key == "features":  # of the datasets server: what its columns are
+            window.value()
+            continue
+        lists.append(key)
+        if len(lists) > 1:
+            raise no_list({name: [{}] for name in lists}, file.source)
+        yield from _list_rows(window, file)
+    _require_end(window)
+    if not lists:
+        raise no_list({}, file.source)
+    file.notes.append(f"{file.source}: the rows are the list under {lists[0]!r}")
+
+
+def _rows_under(window: Window, wanted: str, file: JsonFile) -> Found:
+    """Yield the rows of the list under a key of the object that begins here."""
+    for key in _keys(window):
+        if key == wanted and window.mark() == "[":
+            yield from _list_rows(window, file)
+        else:
+            window.value()
+
+
+def _keys(window: Window) -> Iterator[str]:
+    """Yield the keys of the object that begins here, the window at each one's value, which the caller reads."""
+    window.step()
+    mark = window.skip_space()
+    while mark != "}":
+        if mark != '"':
+            raise json.JSONDecodeError("Expecting a name in double quotes", window.text, window.at)
+        key = window.value()
+        if window.skip_space() != ":":
+            raise json.JSONDecodeError("Expecting ':'", window.text, window.at)
+        window.step()
+        window.skip_space()
+        yield str(key)
+        mark = window.skip_space()
+        if mark == ",":
+            window.step()
+            mark = window.skip_space()
+        elif mark != "}":
+            raise json.JSONDecodeError("Expecting ',' or '}'", window.text, window.at)
+    window.step()
+
+
+def _require_end(window: Window) -> None:
+    if window.skip_space():
+        raise json.JSONDecodeError("There is more behind the end", window.text, window.at)

@@ -1,0 +1,194 @@
+"""Rows given from Python: a list or another iterable of dicts, a datasets.Dataset, a table (a pandas DataFrame, or one
+that offers itself as Arrow, as those of pyarrow and polars do), a torch Dataset.
+
+Arrays, tensors and tuples within a row become lists. What comes out of Arrow has lost the padding of its structs: the
+rows of a datasets.Dataset, and the lists of a DataFrame that are arrays, as pandas.read_parquet makes them.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeGuard, runtime_checkable
+
+from ...core.errors import DataError, Problem
+from ..bad_rows import BadRow
+from ..conversation import Row
+from ..formats._known import WEIGHTS
+from .arrow_rows import BATCH_ROWS, changes_of, without_nulls
+from .json_values import MOST_LEVELS
+from .stream import Found
+
+PYTHON_SOURCE = "<python>"
+SHOWN_CHARACTERS = 60
+PLAIN = (str, int, float, bool, type(None))
+
+
+@runtime_checkable
+class Indexed(Protocol):
+    """Rows by number, such as a map-style torch Dataset."""
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+
+    def __getitem__(self, number: int, /) -> object:
+        """Return a row; the first is 0."""
+
+
+@runtime_checkable
+class _ArrowTable(Protocol):
+    """A table of pyarrow, polars or another that offers its content as Arrow's C stream
+    (https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html)."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Return the stream."""
+
+    @property
+    def columns(self) -> object:
+        """The columns, which one array alone has not."""
+
+
+@runtime_checkable
+class _Array(Protocol):
+    """An array, tensor or scalar of numpy, torch or pandas."""
+
+    def tolist(self) -> Any:  # noqa: ANN401
+        """Return its values as Python's own."""
+
+
+def gives_rows(value: object) -> bool:
+    """Whether an object can give rows: an iterable, or one that is asked for them by number; no text, no mapping."""
+    return isinstance(value, Iterable | Indexed | _ArrowTable) and not isinstance(
+        value, str | bytes | Mapping
+    )
+
+
+def records(rows: Iterable[object] | Indexed) -> Iterator[object]:
+    """Yield one object a row; a DataFrame, whose iteration gives its columns, gives dicts (missing cells are None)."""
+    if _is_frame(rows):
+        yield from _frame_records(rows)
+    elif _is_table(rows):
+        yield from _table_records(rows)
+    elif isinstance(rows, Iterable):
+        yield from rows
+    else:
+        yield from (rows[number] for number in range(len(rows)))
+
+
+def chosen_split(given: object, split: str) -> object:
+    """Return one split of a DatasetDict, anything else as it is; raises ValueError where it has no such split."""
+    if not is_split(given):
+        return given
+    if split not in given:
+        names = ", ".join(map(str, given))
+        raise ValueError(
+            f"the DatasetDict has no split {split!r}, only {names or 'none'}: give one of them, as data[NAME]"
+        )
+    return given[split]
+
+
+def is_split(given: object) -> TypeGuard[Mapping[str, object]]:
+    """Whether an object is a DatasetDict, whose values are data sets by split."""
+    datasets = sys.modules.get("datasets")
+    return datasets is not None and isinstance(given, datasets.DatasetDict | datasets.IterableDatasetDict)
+
+
+def _is_table(rows: object) -> TypeGuard[_ArrowTable]:
+    return isinstance(rows, _ArrowTable) and not _is_arrow(rows)
+
+
+def _table_records(rows: _ArrowTable) -> Iterator[dict[str, object]]:
+    """Yield the rows of a table that offers itself as Arrow."""
+    import pyarrow
+
+    table = pyarrow.table(rows)
+    _require_own_names(table.column_names)
+    changes = changes_of(table.schema)
+    for batch in table.to_batches(max_chunksize=BATCH_ROWS):
+        for fields in batch.to_pylist():
+            yield {name: changes[name](cell) if name in changes else cell for name, cell in fields.items()}
+
+
+def plain_records(rows: Iterable[object] | Indexed) -> list[object]:
+    """Return all rows as values that JSON can hold, as far as they are of such; ValueError for nesting too deep."""
+    tidy = _tidy(rows)
+    return [tidy(one) if isinstance(one, Mapping) else one for one in records(rows)]
+
+
+def _tidy(rows: object) -> Callable[[Any], Any]:
+    """Return what makes a row plain."""
+    if _is_arrow(rows):
+        return lambda fields: {name: without_nulls(plain(value)) for name, value in fields.items()}
+    return plain
+
+
+def _is_frame(rows: object) -> bool:
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(rows, pandas.DataFrame)
+
+
+def _is_arrow(rows: object) -> bool:
+    datasets = sys.modules.get("datasets")
+    return datasets is not None and isinstance(rows, datasets.Dataset | datasets.IterableDataset)
+
+
+def _frame_records(frame: Any) -> Iterator[dict[str, object]]:  # noqa: ANN401  (pandas is imported by its users)
+    pandas = sys.modules["pandas"]
+    names = [str(name) for name in frame.columns]
+    _require_own_names(names)
+    missing = (type(pandas.NA), type(pandas.NaT))
+    for cells in frame.itertuples(index=False, name=None):
+        # Only NaN, which is how pandas writes a missing cell, differs from itself. A weight stays one and is refused:
+        # to take it for none would train its row in full.
+        yield {
+            name: (math.nan if name in WEIGHTS else None)
+            if isinstance(cell, missing) or (isinstance(cell, float) and cell != cell)
+            else cell
+            for name, cell in zip(names, cells, strict=True)
+        }
+
+
+def _require_own_names(names: Sequence[str]) -> None:
+    """Raise DataError where two columns of a table have one name."""
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise DataError(
+            Problem(
+                "the table has two columns of one name",
+                repr(twice[0]),
+                "a name of its own for each column",
+                "rename one of them",
+            )
+        )
+
+
+def plain(value: Any, levels: int = MOST_LEVELS) -> Any:  # noqa: ANN401  (whatever a row holds)
+    """Return a value whose arrays, tensors and tuples are lists; ValueError beyond so many levels."""
+    if type(value) in PLAIN:
+        return value
+    if not levels:
+        raise ValueError(f"it is nested deeper than {MOST_LEVELS} levels")
+    if isinstance(value, Mapping):
+        return {str(name): plain(one, levels - 1) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [one if type(one) in PLAIN else plain(one, levels - 1) for one in value]
+    if isinstance(value, _Array) and not isinstance(value, type):
+        made = value.tolist()
+        # An array of objects is how pandas holds a list that comes out of Arrow.
+        return without_nulls(plain(made, levels - 1)) if isinstance(made, list) else made
+    return value
+
+
+def python_rows(rows: Iterable[object] | Indexed) -> Found:
+    """Yield rows numbered from 1; what is not a mapping, or is nested too deeply, is a row that cannot be used."""
+    tidy = _tidy(rows)
+    for number, fields in enumerate(records(rows), start=1):
+        place = f"{PYTHON_SOURCE}:{number}"
+        if not isinstance(fields, Mapping):
+            yield BadRow(place, "it is not an object {...}", repr(fields)[:SHOWN_CHARACTERS])
+            continue
+        try:
+            yield Row(tidy(fields), PYTHON_SOURCE, number)
+        except ValueError as error:
+            yield BadRow(place, str(error))

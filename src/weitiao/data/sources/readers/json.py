@@ -1,0 +1,20 @@
+"""JSON: a list of objects, an object that holds one list, or objects one after the other."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import ClassVar
+
+from ..json_parser import json_rows, read_leniently
+from ..stream import Found
+from ._base import DataFile, Reader
+
+
+class Json(Reader):
+    """Elements are read one by one, so that a file of any size fits in memory."""
+
+    suffixes: ClassVar[tuple[str, ...]] = (".json",)
+
+    def read(self, file: DataFile) -> Found:
+        """Yield the rows of a file; raises DataError."""
+        yield from read_leniently(partial(self.text, file), json_rows, file.name, file.notes)

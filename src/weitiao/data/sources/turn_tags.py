@@ -1,0 +1,42 @@
+"""Turns written with other words: their keys and roles are given the usual names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..conversation import Row
+from .stream import Found
+
+ROLES = {
+    "user": "user",
+    "assistant": "assistant",
+    "system": "system",
+    "observation": "tool",
+    "function": "function_call",
+}
+"""What a tag is called -> the role it means in a turn."""
+
+
+def with_usual_tags(rows: Found, tags: Mapping[str, str]) -> Found:
+    """Yield rows whose turns have `role` and `content` where they had the words of `tags`."""
+    role_key, text_key = tags.get("role", "role"), tags.get("content", "content")
+    roles = {tags.get(tag, tag): usual for tag, usual in ROLES.items()}
+
+    def turn(value: Any) -> Any:  # noqa: ANN401  (whatever a row holds)
+        if not isinstance(value, dict) or role_key not in value:
+            return value
+        others = {key: item for key, item in value.items() if key not in (role_key, text_key)}
+        role = value[role_key]
+        made = {"role": roles.get(role, role) if isinstance(role, str) else role}
+        return {**made, **({"content": value[text_key]} if text_key in value else {}), **others}
+
+    def turns(value: Any) -> Any:  # noqa: ANN401
+        return [turn(one) for one in value] if isinstance(value, list) else turn(value)
+
+    for one in rows:
+        if isinstance(one, Row):
+            yield replace(one, fields={name: turns(value) for name, value in one.fields.items()})
+        else:
+            yield one

@@ -1,0 +1,90 @@
+"""What filters and methods a template may call, and with how much: some make much of little, or take long for it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import jinja2
+
+from . import sandbox_limits as limits
+from .sandbox_limits import TooCostly
+
+
+def _named(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
+TEXT_METHODS = _named(
+    "capitalize casefold center count endswith expandtabs find format format_map index isalnum isalpha isascii "
+    "isdecimal isdigit isidentifier islower isnumeric isprintable isspace istitle isupper join ljust lower lstrip "
+    "partition removeprefix removesuffix replace rfind rindex rjust rpartition rsplit rstrip split splitlines "
+    "startswith strip swapcase title upper zfill"
+)
+"""Methods of texts that a template may call; others make bytes, or texts of any length."""
+COLLECTION_METHODS = _named("copy count get index items keys values fromkeys")
+COMPARING = _named("lstrip rfind rindex rpartition rsplit rstrip strip trim")
+"""Methods and filters that may compare each character of a text with each of another."""
+LINEAR = _named(
+    "abs attr batch capitalize center count d default dictsort e escape first float forceescape format groupby indent "
+    "int items join last length list lower map max min reject rejectattr replace reverse round safe select selectattr "
+    "slice sort string sum tojson trim unique upper"
+)
+"""Filters that take a time in proportion to what they are given; the others get short texts only."""
+ANY_NUMBER = _named("abs d default float int max min select selectattr reject rejectattr sum")
+"""Filters whose numbers are values, not widths or counts."""
+READING = _named("groupby map max min rejectattr selectattr sort sum unique join")
+"""Filters that read an attribute of every item, by a path."""
+COUNTS = _named("split rsplit replace find index rfind rindex count startswith endswith")
+"""Methods whose numbers are places in a text, or how often at most."""
+MOST_NUMERAL = 4_300
+"""Characters of a text that is read as a number, as in Python itself."""
+
+
+def within_filter(name: str, value: object, settings: Sequence[Any]) -> None:
+    """Raise TooCostly where a filter would take long, or make much, of a value."""
+    if name not in ANY_NUMBER:
+        limits.within_width(settings)
+    if name not in LINEAR and limits.weight([value, *settings])[1] > limits.MOST_SLOW:
+        raise TooCostly(f"it gives more than {limits.MOST_SLOW} characters to the filter {name}")
+    texts = [one for one in settings if isinstance(one, str)]
+    if name in READING:
+        limits.within_path(value, settings)
+    if name == "int" and limits.size(value) > MOST_NUMERAL:
+        raise TooCostly(f"it reads a text of more than {MOST_NUMERAL} characters as a number")
+    if name == "format" and isinstance(value, str):
+        limits.within_percent(value, tuple(settings))
+    elif name == "replace" and len(texts) > 1:
+        limits.within_replace(str(value), texts[0], texts[1])
+    elif name == "indent":
+        width = max((limits.size(one) if isinstance(one, str) else int(one) for one in settings), default=4)
+        limits.within(limits.size(value) + (str(value).count("\n") + 1) * width)
+    elif name in COMPARING and texts:
+        limits.within_comparisons(str(value), texts[0])
+
+
+def within_method(owner: object, name: str, given: Sequence[Any]) -> None:
+    """Raise TooCostly where a method of Python's would take long or make much, SecurityError for one not known."""
+    if isinstance(owner, str):
+        _within_text_method(owner, name, given)
+    elif isinstance(owner, bool | int | float | bytes) or (
+        isinstance(owner, Collection) and name not in COLLECTION_METHODS
+    ):
+        raise jinja2.exceptions.SecurityError(f"{name!r} of {type(owner).__name__} is nothing for a template")
+
+
+def _within_text_method(text: str, name: str, given: Sequence[Any]) -> None:
+    if name not in TEXT_METHODS:
+        raise jinja2.exceptions.SecurityError(f"{name!r} of a text is nothing for a template")
+    if name in ("format", "format_map"):
+        return  # see wrap_str_format
+    limits.within_width([] if name in COUNTS else given)
+    texts = [one for one in given if isinstance(one, str)]
+    if name == "join" and given:
+        limits.within_join(text, given[0])
+    elif name == "replace" and len(texts) > 1:
+        limits.within_replace(text, texts[0], texts[1])
+    elif name == "expandtabs":
+        limits.within(limits.size(text) + text.count("\t") * max(8, *given))
+    elif name in COMPARING and texts:
+        limits.within_comparisons(text, texts[0])

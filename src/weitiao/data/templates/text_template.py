@@ -1,0 +1,271 @@
+"""Templates of fields: a text such as `Question: {instruction}\\nAnswer: `, read and written as a chat template.
+
+It becomes a Jinja chat template, which training and asking run and which is saved with the tokenizer, so that plain
+transformers write the same text. The text ends where an answer begins. In it
+
+    {name}              stands for a field of the question: a column of its row, or what is asked
+    {?name}...{/name}   is written only where the field holds something
+    {^name}...{/name}   is written only where it is empty
+    {{ and }}           are literal braces
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ...core.settings import Unfit
+
+QUESTIONS = ("instruction", "question", "prompt", "query", "content")
+"""Fields that stand for what is asked, whatever its column is called."""
+SYSTEM, INPUT, TASK = "system", "input", "task"
+ALWAYS_KNOWN = (*QUESTIONS, INPUT, SYSTEM, TASK)
+"""Fields that a template may have without a column of that name in the data."""
+ANSWERS = ("output", "answer", "response", "completion", "target")
+"""Columns that hold answers: they cannot stand in front of themselves."""
+TAKEN = ("role", "tool_calls", "tool_call_id", "reasoning_content", "reasoning", "thinking")
+"""Keys of a turn that mean something else."""
+BETWEEN = "\n\n"
+"""What stands between an answer's end token and the next question, and behind a system text that has no field."""
+
+MARKS = re.compile(r"\{\{|\}\}|\{([?^/]?)([^{}\n]*)\}|[{}]")
+JINJA = re.compile(r"(?<!\{)\{%")
+FORM = "{name}, {?name}...{/name}, {^name}...{/name}, or {{ and }} for literal braces"
+EXAMPLE = r"Question: {instruction}\nAnswer: "
+
+
+@dataclass(frozen=True)
+class Field:
+    """A place that a field fills."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A stretch that is written only where a field holds something, or only where it is empty."""
+
+    name: str
+    where_filled: bool
+    inside: Nodes
+
+
+Nodes = tuple["str | Field | Section", ...]
+
+
+@dataclass(frozen=True)
+class TextTemplate:
+    """A text with fields, taken apart."""
+
+    nodes: Nodes
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Every field it has, in order."""
+        return tuple(dict.fromkeys(_names(self.nodes)))
+
+    @property
+    def question(self) -> str:
+        """The field that stands for what is asked: `instruction` or another name for it, else the first field."""
+        asked = [name for name in QUESTIONS if name in self.fields]
+        others = [name for name in self.fields if name not in (SYSTEM, INPUT, TASK)]
+        return next(iter([*asked, *others, *self.fields]))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The fields that a person asking may have to give beside the question."""
+        return tuple(name for name in self.fields if name not in (SYSTEM, TASK, self.question))
+
+
+def _names(nodes: Nodes) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, Field):
+            yield node.name
+        elif isinstance(node, Section):
+            yield node.name
+            yield from _names(node.inside)
+
+
+def is_text_template(value: str) -> bool:
+    """Whether a value of `data.template` is a text with fields, and not the name of a template."""
+    return any(sign in value for sign in "{}\n")
+
+
+def parse_text_template(text: str, setting: str = "data.template") -> TextTemplate:
+    """Take a text with fields apart; raises Unfit with what is wrong and what to type for `setting`.
+
+    `\\n` and `\\t` typed in a shell, where the text has no line end of its own, are a line end and a tab. A field for
+    the answer at the very end is left out: the answer stands there anyway.
+    """
+    if JINJA.search(text):
+        expected = "a text with fields, or chat for the chat template that lies in the model's folder"
+        raise Unfit(
+            "it is a chat template in Jinja, which belongs to the tokenizer", expected, f"{setting}=chat"
+        )
+    text = _with_line_ends(text)
+    found = _without_answer(_parsed(text, setting), setting)
+    if not found.fields:
+        what = "it has no field, so the question would stand nowhere in it"
+        raise Unfit(what, FORM, typed(setting, EXAMPLE))
+    for name in found.fields:
+        _require_usable(name)
+    return found
+
+
+def _with_line_ends(text: str) -> str:
+    return text if "\n" in text else text.replace("\\n", "\n").replace("\\t", "\t")
+
+
+def typed(setting: str, text: str) -> str:
+    """Return a setting with a text as it is typed into a shell."""
+    shown = _with_line_ends(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'{setting}="{shown}"'
+
+
+def corrected(text: str, wrong: str, right: str) -> str:
+    """Return a text with a field under another name."""
+    return re.sub(rf"\{{([?^/]?)\s*{re.escape(wrong)}\s*\}}", lambda one: f"{{{one[1]}{right}}}", text)
+
+
+def _parsed(text: str, setting: str) -> TextTemplate:
+    open_nodes: list[list[str | Field | Section]] = [[]]
+    open_sections: list[tuple[str, bool]] = []
+    at = 0
+    for mark in MARKS.finditer(text):
+        open_nodes[-1].append(text[at : mark.start()])
+        at = mark.end()
+        sign, name = mark[1], (mark[2] or "").strip()
+        if mark[0] in ("{{", "}}"):
+            open_nodes[-1].append(mark[0][0])
+        elif mark[2] is None:
+            raise Unfit(f"a brace stands alone at {_around(text, mark.start())!r}", FORM)
+        elif sign in ("?", "^"):
+            open_sections.append((name, sign == "?"))
+            open_nodes.append([])
+        elif sign == "/":
+            _close(name, open_nodes, open_sections)
+        else:
+            open_nodes[-1].append(Field(name))
+    if open_sections:
+        ends = "".join(f"{{/{name}}}" for name, _ in reversed(open_sections))
+        raise Unfit(f"{{?{open_sections[-1][0]}}} is not closed", FORM, typed(setting, text + ends))
+    return TextTemplate(_joined([*open_nodes[0], text[at:]]))
+
+
+def _close(name: str, nodes: list[list[str | Field | Section]], sections: list[tuple[str, bool]]) -> None:
+    if not sections or name != sections[-1][0]:
+        expected = f"{{/{sections[-1][0]}}}" if sections else "{?" + name + "} before it"
+        raise Unfit(f"{{/{name}}} closes nothing that is open", expected)
+    opened, where_filled = sections.pop()
+    inside = _joined(nodes.pop())
+    nodes[-1].append(Section(opened, where_filled, inside))
+
+
+def _joined(nodes: list[str | Field | Section]) -> Nodes:
+    """Join stretches of text that stand side by side."""
+    joined: list[str | Field | Section] = []
+    for node in nodes:
+        if isinstance(node, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += node
+        elif node != "":
+            joined.append(node)
+    return tuple(joined)
+
+
+def _without_answer(found: TextTemplate, setting: str) -> TextTemplate:
+    """Leave out a field for the answer at the end; raises Unfit for one that anything stands behind."""
+    *before, last = found.nodes or ("",)
+    kept = TextTemplate(tuple(before)) if isinstance(last, Field) and last.name in ANSWERS else found
+    named = next((name for name in kept.fields if name in ANSWERS), "")
+    if named:
+        what = f"{{{named}}} is the answer, which stands behind the text, with the end token behind it"
+        raise Unfit(what, "a text that ends where the answer begins", typed(setting, EXAMPLE))
+    return kept
+
+
+def _require_usable(name: str) -> None:
+    if not name or name.isdigit():
+        raise Unfit("a field has no name", FORM + "; such as {instruction} and {input}")
+    if name in TAKEN:
+        raise Unfit(f"{{{name}}} cannot be a field: turns use this name for something else", FORM)
+    if not name.isprintable() or any(sign in name for sign in "\"'<>:;%"):
+        raise Unfit(f"{{{name}}} is no field's name", FORM)
+
+
+def _around(text: str, at: int, characters: int = 12) -> str:
+    return text[max(0, at - characters) : at + characters]
+
+
+def chat_template_of(
+    default: TextTemplate, tasks: Mapping[str, TextTemplate], begin: str, end: str, result: str = ""
+) -> str:
+    """Return the Jinja source that writes conversations with the templates of their tasks, else with `default`.
+
+    `begin` and `end` are the tokenizer's begin and end tokens; `result` is the heading of a tool's result, without
+    which such turns are refused.
+    """
+    told = (
+        "{{- " + quoted(BETWEEN + result) + " + message['content'] -}}"
+        if result
+        else "{{- raise_exception('a template of fields has no place for the role ' + message['role']) -}}"
+    )
+    ask = "{%- if state.turns -%}{{- " + quoted(BETWEEN) + " -}}{%- endif -%}"
+    ask += "{{- question(ASKED, state.system, state.task) -}}{%- set state.system = '' -%}"
+    ask += "{%- set state.turns = state.turns + 1 -%}"
+    return "".join([
+        _macro(default, tasks),
+        "{{- " + quoted(begin) + " -}}" if begin else "",
+        "{%- set state = namespace(system='', task='', turns=0, asks=false) -%}",
+        "{%- for message in messages -%}",
+        "{%- if message['task'] is defined -%}{%- set state.task = message['task'] -%}{%- endif -%}",
+        "{%- if message['role'] == 'system' -%}{%- set state.system = message['content'] -%}",
+        "{%- elif message['role'] == 'user' -%}", ask.replace("ASKED", "message"),
+        "{%- set state.asks = true -%}",
+        "{%- elif message['role'] == 'assistant' -%}",
+        "{%- if not state.asks -%}", ask.replace("ASKED", "{'content': ''}"), "{%- endif -%}",
+        "{{- message['content'] + ", quoted(end), " -}}{%- set state.asks = false -%}",
+        "{%- else -%}", told, "{%- endif -%}{%- endfor -%}",
+        "{%- if add_generation_prompt and not state.asks -%}", ask.replace("ASKED", "{'content': ''}"),
+        "{%- endif -%}",
+    ])  # fmt: skip
+
+
+def _macro(default: TextTemplate, tasks: Mapping[str, TextTemplate]) -> str:
+    """Write a question, with its task's template."""
+    parts = ["{%- macro question(message, system, task) -%}"]
+    for number, (task, template) in enumerate(tasks.items()):
+        parts += ["{%- ", "elif" if number else "if", " task == ", quoted(task), " -%}", _asked(template)]
+    parts += ["{%- else -%}", _asked(default), "{%- endif -%}"] if tasks else [_asked(default)]
+    return "".join([*parts, "{%- endmacro -%}"])
+
+
+def _asked(template: TextTemplate) -> str:
+    front = "{%- if system | trim -%}{{- system + " + quoted(BETWEEN) + " -}}{%- endif -%}"
+    written = "".join(_jinja(node, template.question) for node in template.nodes)
+    return written if SYSTEM in template.fields else front + written
+
+
+def _jinja(node: str | Field | Section, question: str) -> str:
+    if isinstance(node, str):
+        return "{{- " + quoted(node) + " -}}"
+    value = _value(node.name, question)
+    if isinstance(node, Field):
+        return "{{- " + value + " -}}"
+    inside = "".join(_jinja(one, question) for one in node.inside)
+    asked = "" if node.where_filled else "not "
+    return "{%- if " + asked + "(" + value + ") | trim -%}" + inside + "{%- endif -%}"
+
+
+def _value(name: str, question: str) -> str:
+    """Return the expression for a field's value."""
+    if name in (SYSTEM, TASK):
+        return name
+    fallback = "message['content']" if name == question else "''"
+    return f"message[{quoted(name)}] | default({fallback})"
+
+
+def quoted(text: str) -> str:
+    """Return a text as a literal of Jinja's."""
+    return json.dumps(text, ensure_ascii=False)

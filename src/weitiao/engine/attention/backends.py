@@ -1,0 +1,324 @@
+"""Attention inside a pack: every example sees itself only, causally, and nothing is padded.
+
+Registered with transformers under PACKED, so the model's own code runs unchanged. Who sees whom travels as LAYOUT
+among the arguments a model passes on to its attention.
+
+Shapes: B = 1 pack, H heads, T rows of the pack, D head size, k keys: T and what a method puts in front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import PreTrainedModel
+from transformers.modeling_utils import AttentionInterface
+
+from ...data.batching.packing import Segment
+from ..kernels.matmul import onednn_in_use
+from .product import ProductAttention, pays, scratch_bytes
+from .segments import Flash, Kernel, Products, attend, joined
+from .visibility import Layout
+
+PACKED = "weitiao_packed"
+"""The name of this attention in a model's configuration."""
+
+LAYOUT = "weitiao_layout"
+"""The name under which the layout of a pack travels."""
+
+NOT_DONE_HERE = ("softcap", "s_aux", "position_bias")
+"""What some models ask of their attention and this one would leave out: capped scores, sinks, biases."""
+
+Capability = tuple[int, int]
+"""What a CUDA device can do, as NVIDIA numbers it: (8, 0) is Ampere."""
+
+FLASH_CAPABILITY: Capability = (8, 0)
+FLASH_HEAD_SIZE = 192
+"""Where FlashAttention runs, and up to which head size."""
+
+FLEX_HEAD_SIZE = 16
+"""From which head size on FlexAttention has kernels for a GPU (torch/_inductor/kernel/flex/flex_attention.py)."""
+FLEX_GRAPHS = 64
+"""How often FlexAttention may be compiled: for training and looking, for packs of one block of keys and of many, for
+each kind of layer. Above torch's own limit of 8 it would silently make all scores at once."""
+FLEX_KERNEL = {"BACKEND": "TRITON"}
+"""Never the kernel for a few new tokens after many, which torch takes for packs of less than 128 rows: where lengths
+are not fixed it finds no configuration for it (torch 2.11), and it splits the keys into 132 parts, each with output of
+its own."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a model's attention, with the layout of what it is given."""
+
+    query_BHTD: Tensor
+    key_BHkD: Tensor
+    value_BHkD: Tensor
+    layout: Layout
+    scaling: float | None = None
+    window: int | None = None
+    """How many tokens a token sees, itself among them; None for all before it."""
+    dropout: float = 0.0
+
+    @property
+    def grouped(self) -> bool:
+        """Whether several heads of queries share one of keys and values."""
+        return self.query_BHTD.shape[1] != self.key_BHkD.shape[1]
+
+
+# Opaque to torch.compile: a layout is data of one pack, and a graph made for it would be made anew for each.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def packed_attention(
+    module: nn.Module,
+    query_BHTD: Tensor,
+    key_BHkD: Tensor,
+    value_BHkD: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **kwargs: Any,  # noqa: ANN401  (whatever a model's attention passes on)
+) -> tuple[Tensor, Tensor | None]:
+    """Attend within each example of a pack; returns (B, T, H, D) as transformers expects.
+
+    Queries and keys beyond those of the layout stand in front, and every example sees them. Raises ValueError for a
+    model that asks for scores this attention does not make, KeyError for one that does not pass the layout on.
+    """
+    asked = [name for name in NOT_DONE_HERE if kwargs.get(name) is not None]
+    if asked:
+        raise ValueError(f"packs have no attention with {', '.join(asked)}")
+    plain: Layout = kwargs[LAYOUT]
+    queries, keys = query_BHTD.shape[2], key_BHkD.shape[2]
+    layout = plain.behind(keys - plain.end, queries - plain.end)
+    window = kwargs.get("sliding_window")
+    call = Call(*_in_one_type(query_BHTD, key_BHkD, value_BHkD), layout, scaling, window, dropout)
+    return choose_backend(call, _capability(query_BHTD.device)).attend(call), None
+
+
+def _in_one_type(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries, keys and values in autocast's type where it is on, as torch's own attention takes them.
+
+    Where norms or embeddings train, in fp32, rotary positions leave queries and keys in fp32 beside values in bf16.
+    """
+    device_type = query.device.type
+    if not torch.is_autocast_enabled(device_type):
+        return query, key, value
+    dtype = torch.get_autocast_dtype(device_type)
+    return query.to(dtype), key.to(dtype), value.to(dtype)
+
+
+@cache
+def _capability(device: torch.device) -> Capability | None:
+    """Return a CUDA device's compute capability, None for any other device."""
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+
+
+def choose_backend(call: Call, capability: Capability | None) -> Backend:
+    """Return the first backend of the table that takes a call, on a CUDA device of `capability` or elsewhere."""
+    return next(backend for backend in BACKENDS if backend.takes(call, capability))
+
+
+def _varlen_takes(call: Call, capability: Capability | None) -> bool:
+    """Return whether FlashAttention computes a call: Ampere or newer, 16 bits, and no context but the segment's own.
+
+    The head sizes are those whose backward pass torch has on every such card: sm86 and sm89 want less than 256.
+    """
+    size = call.query_BHTD.shape[3]
+    return (
+        capability is not None
+        and capability >= FLASH_CAPABILITY
+        and call.query_BHTD.dtype in (torch.bfloat16, torch.float16)
+        and size % 8 == 0
+        and size <= FLASH_HEAD_SIZE
+        and call.value_BHkD.shape[3] == size
+        and not call.layout.shares
+        and not call.dropout
+    )
+
+
+def varlen_arguments(call: Call) -> dict[str, Any]:
+    """Return what `torch.nn.attention.varlen.varlen_attn` is given for a call: (T, H, D) and where segments begin.
+
+    Its window counts the tokens to the left of one, ours that one too; (-1, 0) is plain causal attention.
+    """
+    query_THD, key_THD, value_THD = (
+        whole[0].transpose(0, 1) for whole in (call.query_BHTD, call.key_BHkD, call.value_BHkD)
+    )
+    bounds = call.layout.bounds(call.query_BHTD.device)
+    longest = max(call.layout.rows)
+    # torch 2.11 has no such argument: FlashAttention's kernel groups heads by itself, forward and backward.
+    grouped = {"enable_gqa": call.grouped} if _varlen_is_told_of_groups() else {}
+    return {
+        "query": query_THD,
+        "key": key_THD,
+        "value": value_THD,
+        "cu_seq_q": bounds,
+        "cu_seq_k": bounds,
+        "max_q": longest,
+        "max_k": longest,
+        "scale": call.scaling,
+        "window_size": (-1 if call.window is None else call.window - 1, 0),
+        **grouped,
+    }
+
+
+@cache
+def _varlen_is_told_of_groups() -> bool:
+    from torch.nn.attention.varlen import varlen_attn
+
+    return "enable_gqa" in signature(varlen_attn).parameters
+
+
+def _varlen(call: Call) -> Tensor:
+    """Attend with FlashAttention's kernel for sequences of different lengths: one launch for the whole pack."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    output_THD = varlen_attn(**varlen_arguments(call))
+    assert isinstance(output_THD, Tensor)  # a pair only where asked for more
+    return output_THD[None]
+
+
+def _flex_takes(call: Call, capability: Capability | None) -> bool:
+    """Return whether FlexAttention computes a call: a GPU, examples that share or a prefix, and heads large enough."""
+    smallest = min(call.query_BHTD.shape[3], call.value_BHkD.shape[3])
+    large_enough = smallest >= FLEX_HEAD_SIZE
+    return capability is not None and call.layout.shares and large_enough and not call.dropout
+
+
+def _flex(call: Call) -> Tensor:
+    """Attend with FlexAttention, which skips the blocks of 128 queries by 128 keys in which nothing is seen.
+
+    For CUDA only: on the CPU it gives NaN where a row of a block sees nothing.
+    """
+    query, key = call.query_BHTD, call.key_BHkD
+    block_mask = call.layout.block_mask(key.shape[2], query.shape[2], call.window, query.device)
+    with torch._dynamo.config.patch(recompile_limit=FLEX_GRAPHS):
+        output_BHTD: Tensor = _compiled_flex_attention()(
+            query,
+            key,
+            call.value_BHkD,
+            block_mask=block_mask,
+            scale=call.scaling,
+            enable_gqa=call.grouped,
+            kernel_options=FLEX_KERNEL,
+        )
+    return output_BHTD.transpose(1, 2).contiguous()
+
+
+@cache
+def _compiled_flex_attention() -> Callable[..., Any]:
+    """Return FlexAttention as compiled: as it is it makes all scores at once."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=True)
+
+
+def _segments_take(call: Call, capability: Capability | None) -> bool:
+    return True
+
+
+def _segments(call: Call) -> Tensor:
+    """Attend segment by segment, each to its context and itself."""
+    layout = call.layout
+    lengths, seen = layout.pieces
+    # One split, whose backward pass is one cat; slices would each fill a gradient of the whole pack.
+    queries = torch.split(call.query_BHTD, layout.rows, dim=2)
+    keys, values = (torch.split(whole, lengths, dim=2) for whole in (call.key_BHkD, call.value_BHkD))
+    outputs = []
+    for segment, own_query, numbers in zip(layout.segments, queries, seen, strict=True):
+        seen_by_it = [[pieces[number] for number in numbers] for pieces in (keys, values)]
+        kernel = _kernel(call, segment, own_query)
+        outputs.append(
+            _by_torch(call, segment, own_query, *seen_by_it)
+            if kernel is None
+            else attend(kernel, own_query, *seen_by_it)
+        )
+    return torch.cat(outputs, dim=1).contiguous()
+
+
+def _kernel(call: Call, segment: Segment, query_1HqD: Tensor) -> Kernel | None:
+    """Return what attends to keys in pieces; None where torch's attention takes them in one."""
+    if _pays(call, query_1HqD):
+        return Products(ProductAttention(call.scaling, call.window))
+    if segment.context and not call.dropout and Flash.takes(query_1HqD, call.value_BHkD):
+        return Flash(call.scaling, call.layout.bias(segment, call.window, query_1HqD))
+    return None
+
+
+def _pays(call: Call, query_1HqD: Tensor) -> bool:
+    """Return whether plain matrix products are faster for a segment than torch's attention."""
+    is_fp32 = query_1HqD.dtype is torch.float32 and query_1HqD.device.type == "cpu"
+    return is_fp32 and onednn_in_use() and not call.dropout and pays(query_1HqD[0], call.key_BHkD.shape[1])
+
+
+def attention_scratch_bytes(base: PreTrainedModel, longest: int) -> int:
+    """Return what attention over an example of `longest` tokens makes and frees again besides its output.
+
+    On the CPU these are keys and values joined out of pieces, with their gradients, and the scores of a block.
+    """
+    if base.device.type != "cpu":
+        return 0
+    config = base.config.get_text_config().to_dict()
+    heads = config.get("num_attention_heads") or 1
+    groups = config.get("num_key_value_heads") or heads
+    size = config.get("head_dim") or (config.get("hidden_size") or 0) // heads
+    joined_bytes = int(4 * longest * groups * size * base.dtype.itemsize)
+    multiplies = onednn_in_use() and base.dtype is torch.float32
+    return joined_bytes + (scratch_bytes(longest, heads // groups) if multiplies else 0)
+
+
+def _by_torch(
+    call: Call, segment: Segment, query_1HqD: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]
+) -> Tensor:
+    mask = call.layout.mask(segment, call.window, query_1HqD.device)
+    output_1HqD = scaled_dot_product_attention(
+        query_1HqD,
+        joined(keys),
+        joined(values),
+        attn_mask=mask,
+        dropout_p=call.dropout,
+        is_causal=mask is None,
+        scale=call.scaling,
+        enable_gqa=call.grouped,
+    )
+    return output_1HqD.transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to compute the attention of a pack."""
+
+    name: str
+    takes: Callable[[Call, Capability | None], bool]
+    attend: Callable[[Call], Tensor]
+    """Returns (B, T, H, D)."""
+
+
+BACKENDS: tuple[Backend, ...] = (
+    Backend("varlen", _varlen_takes, _varlen),
+    Backend("flex", _flex_takes, _flex),
+    Backend("segments", _segments_take, _segments),
+)
+"""The ways to attend, the fastest first; the first that takes a call computes it."""
+
+
+# No mask is registered with it: the layout says it all. transformers then leaves the making of masks out, and with it
+# a look at the positions for which the device would have to be waited for in every pack.
+AttentionInterface.register(PACKED, packed_attention)
+
+
+@contextmanager
+def attention_of_packs(base: PreTrainedModel) -> Iterator[None]:
+    """Within the context the model's attention is that of packs; afterwards what it was."""
+    before = base.config._attn_implementation
+    base.set_attn_implementation(PACKED)
+    try:
+        yield
+    finally:
+        base.set_attn_implementation(before)

@@ -1,0 +1,1 @@
+"""Which implementation computes a product, a norm or a block."""

@@ -1,0 +1,76 @@
+"""torch.compile by choice: each block compiled in place, so that no name of a weight changes.
+
+All blocks run the same code, so what was compiled for the first serves them all, for as long as the shapes stay the
+same; https://docs.pytorch.org/tutorials/recipes/regional_compilation.html. Attention is left out of the graphs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from shutil import which
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from ...core.errors import Problem, ResourceError
+from ...models.anatomy import anatomy, checkpoints_activations
+
+CPP_COMPILERS = ("g++", "clang++", "c++", "cl")
+"""What torch.compile makes its kernels for a CPU with."""
+C_COMPILERS = ("gcc", "clang", "cc", "cl")
+"""What Triton makes the functions with that launch its kernels on a GPU."""
+
+
+def parts_to_compile(base: PreTrainedModel) -> list[nn.Module]:
+    """Return the decoder blocks of a model, or under activation checkpointing the modules each of them holds.
+
+    A block that transformers checkpoints breaks in the middle of the checkpoint, and torch then compiles none of it.
+    """
+    blocks = [base.get_submodule(path) for path in anatomy(base).blocks]
+    if not checkpoints_activations(base):
+        return blocks
+    return [part for block in blocks for part in block.children()]
+
+
+@contextmanager
+def compiled(parts: Sequence[nn.Module], backend: str = "inductor") -> Iterator[None]:
+    """Within the context parts of a model run compiled, for fixed shapes; afterwards as before: generation has many."""
+    before = [part._compiled_call_impl for part in parts]
+    for part, was in zip(parts, before, strict=True):
+        if was is None:
+            part.compile(dynamic=False, backend=backend)
+    try:
+        yield
+    finally:
+        for part, was in zip(parts, before, strict=True):
+            part._compiled_call_impl = was  # nn.Module.compile has no public way back
+
+
+def require_compiler(device: torch.device) -> None:
+    """Raise ResourceError where torch.compile cannot make kernels for a device on this machine."""
+    on_gpu = device.type == "cuda"
+    if on_gpu and find_spec("triton") is None:
+        raise ResourceError(
+            _cannot("triton, which makes kernels for a GPU, is not installed", "pip install triton")
+        )
+    known = C_COMPILERS if on_gpu else CPP_COMPILERS
+    chosen = os.environ.get("CC" if on_gpu else "CXX")
+    if not any(which(name) for name in ((chosen,) if chosen else known)):
+        kind = "C" if on_gpu else "C++"
+        found = f"{chosen}, which is not there" if chosen else f"none of {', '.join(known)} in PATH"
+        raise ResourceError(
+            _cannot(f"no {kind} compiler: {found}", f"install one (Debian, Ubuntu: apt install {known[0]})")
+        )
+
+
+def _cannot(got: str, remedy: str) -> Problem:
+    return Problem(
+        "train.compile=true has nothing to compile with",
+        got,
+        "a compiler on this machine",
+        f"{remedy}, or train.compile=false",
+    )

@@ -1,0 +1,70 @@
+"""Which kernels a model runs on: settings that change speed and memory, and what they need."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Literal
+
+from ...core.errors import Problem, SettingsError, missing_extra, raise_all
+from ...core.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig
+
+Matmul = Literal["auto", "mkl", "onednn"]
+
+LIGER_KNOWS = frozenset({"llama", "mistral", "qwen2", "qwen3", "smollm3"})
+"""The architectures (config.model_type) whose blocks are made of the norm and the MLP that liger.py replaces."""
+
+
+class KernelSettings(Settings):
+    """What the blocks of a model run on."""
+
+    kernels: Literal["auto", "liger", "none"] = "auto"
+    """Fused norms and MLPs: liger (Liger kernels), none (transformers' own), auto (liger on CUDA where it is installed
+    and knows the architecture)."""
+    matmul: Matmul = "auto"
+    """The library of fp32 matrix products on the CPU: mkl (torch's choice), onednn (in torch as well), auto (onednn on
+    x86 processors not made by Intel, on which MKL is slow and inexact)."""
+    compile: bool = False
+    """Compile the model's blocks (torch.compile), over packs that are all filled up to `pack_tokens`; the first step
+    takes minutes."""
+
+
+def liger_is_installed() -> bool:
+    """Return whether the package of the Liger kernels can be imported."""
+    return find_spec("liger_kernel") is not None
+
+
+def liger_knows(config: PretrainedConfig) -> bool:
+    """Return whether a model of this config is made of what Liger has kernels for, SwiGLU among it."""
+    return config.model_type in LIGER_KNOWS and config.hidden_act in ("silu", "swish")
+
+
+def uses_liger(settings: KernelSettings, config: PretrainedConfig, device: torch.device) -> bool:
+    """Return whether a model of this config on `device` is to run on Liger kernels."""
+    if settings.kernels == "auto":
+        return device.type == "cuda" and liger_knows(config) and liger_is_installed()
+    return settings.kernels == "liger"
+
+
+def require_kernels(settings: KernelSettings, config: PretrainedConfig, device: torch.device) -> None:
+    """Raise SettingsError or MissingExtraError where Liger kernels are asked for and cannot be had."""
+    if settings.kernels != "liger":
+        return
+    if not liger_is_installed():
+        raise missing_extra("liger_kernel", "liger", "train.kernels=liger")
+    names = ", ".join(sorted(LIGER_KNOWS))
+    expected = {
+        f"a model on {device.type}": ("a model on a CUDA device", device.type == "cuda"),
+        f"model_type {config.model_type}": (f"one of {names}, with SwiGLU", liger_knows(config)),
+    }
+    raise_all(
+        SettingsError,
+        [
+            Problem("Liger kernels cannot run this model", got, wanted, "train.kernels=auto")
+            for got, (wanted, holds) in expected.items()
+            if not holds
+        ],
+    )

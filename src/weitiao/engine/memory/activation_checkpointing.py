@@ -1,0 +1,72 @@
+"""Activation checkpointing: which decoder blocks compute their activations again in the backward pass.
+
+A block that does keeps its input only; Chen et al., https://arxiv.org/abs/1604.06174. In the others what costs next to
+nothing is made again (engine/memory/rematerialize.py), unless nothing is to be.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BeforeValidator
+
+from ...core.errors import ModelError, Problem
+from ...core.settings import Unfit
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+AUTO = "auto"
+NAMED = (AUTO, "none", "elementwise", "full")
+EVERY = re.compile(r"every-([1-9]\d*)")
+CHOICES = "auto, none, elementwise, full, or every-2, every-3, ..."
+
+
+def _checked(value: object) -> object:
+    """Take true and false, as in earlier run files, for full and none; refuse what is no choice."""
+    if isinstance(value, bool):
+        return "full" if value else "none"
+    every = EVERY.fullmatch(value) if isinstance(value, str) else None
+    if value in NAMED or (every and int(every[1]) > 1):
+        return value
+    raise Unfit("there is no such choice", CHOICES, "train.gradient_checkpointing=auto")
+
+
+Recompute = Annotated[str, BeforeValidator(_checked)]
+"""`auto`, `none`, `elementwise`, `full`, or `every-n` with n from 2 on: each n-th block is checkpointed."""
+
+TRIED_BY_AUTO = ("none", "elementwise", "every-2", "full")
+"""What `auto` tries, from fast to small."""
+
+
+WITHOUT_BLOCKS = ("none", "elementwise")
+"""The choices for which a model needs no checkpointing of its own."""
+
+
+def set_recompute(base: PreTrainedModel, choice: str) -> None:
+    """Have each n-th or all of the blocks checkpointed; `none` and `elementwise` leave a model as it was loaded.
+
+    Raises ModelError for an architecture that has no way to do it.
+    """
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    if choice in WITHOUT_BLOCKS:
+        return
+    if not base.supports_gradient_checkpointing:
+        raise ModelError(_has_no_way(base, choice))
+    base.gradient_checkpointing_enable({"use_reentrant": False})
+    # Without reentrance frozen inputs lose no gradient, and asking for theirs would run the backward pass through
+    # the blocks below all that trains.
+    base.disable_input_require_grads()
+    every = EVERY.fullmatch(choice)
+    step = int(every[1]) if every else 1
+    blocks = [module for module in base.modules() if isinstance(module, GradientCheckpointingLayer)]
+    for number, block in enumerate(blocks):
+        block.gradient_checkpointing = number % step == 0
+
+
+def _has_no_way(base: PreTrainedModel, choice: str) -> Problem:
+    got = f"train.gradient_checkpointing: {choice}, {type(base).__name__}"
+    what = "this architecture has no activation checkpointing"
+    return Problem(what, got, "none", "train.gradient_checkpointing=none")

@@ -1,0 +1,1 @@
+"""What surrounds the steps: batches, processes, seeds, transfers, signals and monitoring."""

@@ -1,0 +1,137 @@
+"""Trackers by choice, through accelerate's own: what events.jsonl holds always, they show as curves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, field_validator
+
+from ...core.errors import MissingExtraError, missing_extra, raise_all
+from ...core.events import Event
+from ...core.settings import Settings
+
+if TYPE_CHECKING:
+    from accelerate.tracking import GeneralTracker
+
+TrackerName = Literal["tensorboard", "trackio", "wandb", "mlflow", "swanlab"]
+
+SHOWN = (
+    "loss",
+    "lr",
+    "grad_norm",
+    "tokens_per_second",
+    "memory_bytes",
+    "cpu_percent",
+    "gpu_memory_bytes",
+    "gpu_percent",
+)
+
+
+class TrackSettings(Settings):
+    """Where a run's curves go besides events.jsonl, which is always written."""
+
+    to: list[TrackerName] = Field(default_factory=list)
+    """tensorboard, trackio (local), wandb, mlflow, swanlab; each is an extra: pip install 'weitiao[trackio]'."""
+    project: str = "weitiao"
+    """What the trackers group runs under."""
+    name: str | None = None
+    """The run's name there; left out, the output folder's."""
+    offline: bool = True
+    """Keep wandb and swanlab on this machine; false sends to their servers with the key in your environment."""
+
+    @field_validator("to", mode="before")
+    @classmethod
+    def _one_or_several(cls, names: object) -> object:
+        return [name.strip() for name in names.split(",")] if isinstance(names, str) else names
+
+    def require_installed(self) -> None:
+        """Raise MissingExtraError naming every chosen tracker whose package is not installed."""
+        missing = [tracker for tracker in self.to if find_spec(tracker) is None]
+        errors = [missing_extra(tracker, tracker, f"track.to: [{tracker}]") for tracker in missing]
+        raise_all(MissingExtraError, [problem for error in errors for problem in error.problems])
+
+
+def _tensorboard(settings: TrackSettings, name: str, folder: Path) -> GeneralTracker:
+    from accelerate.tracking import TensorBoardTracker
+
+    return TensorBoardTracker(name, folder / "tensorboard")
+
+
+def _trackio(settings: TrackSettings, name: str, folder: Path) -> GeneralTracker:
+    from accelerate.tracking import TrackioTracker
+
+    return TrackioTracker(settings.project, name=name)
+
+
+def _wandb(settings: TrackSettings, name: str, folder: Path) -> GeneralTracker:
+    from accelerate.tracking import WandBTracker
+
+    mode = "offline" if settings.offline else "online"
+    return WandBTracker(settings.project, name=name, dir=str(folder), mode=mode)
+
+
+def _mlflow(settings: TrackSettings, name: str, folder: Path) -> GeneralTracker:
+    import os
+
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
+    import mlflow
+    from accelerate.tracking import MLflowTracker
+
+    if "MLFLOW_TRACKING_URI" not in os.environ:
+        mlflow.set_tracking_uri(f"sqlite:///{(folder / 'mlflow.db').absolute()}")
+    return MLflowTracker(experiment_name=settings.project, run_name=name, logging_dir=str(folder / "mlflow"))
+
+
+def _swanlab(settings: TrackSettings, name: str, folder: Path) -> GeneralTracker:
+    from accelerate.tracking import SwanLabTracker
+
+    mode = "offline" if settings.offline else "cloud"
+    return SwanLabTracker(settings.project, experiment_name=name, logdir=str(folder / "swanlab"), mode=mode)
+
+
+TRACKERS: Mapping[str, Callable[[TrackSettings, str, Path], GeneralTracker]] = {
+    "tensorboard": _tensorboard,
+    "trackio": _trackio,
+    "wandb": _wandb,
+    "mlflow": _mlflow,
+    "swanlab": _swanlab,
+}
+
+
+class Tracking:
+    """A listener that passes losses and machine use on to the chosen trackers."""
+
+    def __init__(self, settings: TrackSettings, root: Path, hyperparameters: Mapping[str, Any]) -> None:
+        """Start the trackers for the run at `root`; their files lie in its folder `track`."""
+        self._trackers: list[GeneralTracker] = []
+        if not settings.to:
+            return
+        from accelerate import PartialState
+
+        PartialState()  # accelerate's trackers log, and its logger asks for this first
+        folder = root / "track"
+        folder.mkdir(parents=True, exist_ok=True)
+        for chosen in settings.to:
+            tracker = TRACKERS[chosen](settings, settings.name or root.name, folder)
+            tracker.start()
+            tracker.store_init_configuration(dict(hyperparameters))
+            self._trackers.append(tracker)
+
+    def __call__(self, event: Event) -> None:
+        """Pass on the numbers of a step or of a look at the held-out loss; other events are not curves."""
+        if event["event"] == "step":
+            values = {f"train/{key}": event[key] for key in SHOWN if event.get(key) is not None}
+        elif event["event"] == "evaluated":
+            values = {f"held_out/{key}": event[key] for key in ("loss", "perplexity")}
+        else:
+            return
+        for tracker in self._trackers:
+            tracker.log(values, step=event["step"])
+
+    def close(self) -> None:
+        """End the trackers' runs."""
+        for tracker in self._trackers:
+            tracker.finish()

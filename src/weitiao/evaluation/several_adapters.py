@@ -1,0 +1,86 @@
+"""Several adapters on one base, each ready to answer, for the memory of one model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..core.errors import Problem, SettingsError, raise_all
+from ..models.fingerprint import read_fingerprint
+from .open_model import Opened, Source
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def open_several(sources: Mapping[str, Source]) -> dict[str, Opened]:
+    """Open adapters (a run, an adapter's folder or a checkpoint each) by the short names they are given.
+
+    The base is loaded once and its weights are shared. Raises SettingsError where one is no adapter or was trained on
+    another base than the first, and what `open_model` raises.
+    """
+    from ..data.templates.template import choose_template
+    from ..models.load import load_model
+    from .trained import attached_of, base_notes, tokenizer_of
+
+    raise_all(SettingsError, [*_no_adapters(sources), *_other_bases(sources)])
+    first = next(iter(sources.values()))
+    model, opened = load_model(first.base), {}
+    for name, source in sources.items():
+        own = _with_shared_weights(model)
+        shared = replace(source, base=first.base)
+        tokenizer = tokenizer_of(shared)
+        notes = base_notes(shared, own)
+        attached = attached_of(shared, own)
+        if attached is None or attached.saves_whole_model:
+            raise SettingsError(_no_adapter(name, source))
+        template = choose_template(tokenizer, source.wording, model.generation_config)
+        opened[name] = Opened(shared, attached.model.eval(), template.tokenizer, template, attached, notes)
+    return opened
+
+
+def _with_shared_weights(model: PreTrainedModel) -> PreTrainedModel:
+    """Return a model of modules of its own around the very tensors of another, so that an adapter changes only it."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+
+
+def _no_adapters(sources: Mapping[str, Source]) -> list[Problem]:
+    return [
+        _no_adapter(name, source)
+        for name, source in sources.items()
+        if source.adapter is None and source.checkpoint is None
+    ]
+
+
+def _no_adapter(name: str, source: Source) -> Problem:
+    place = source.trained.name if source.trained else source.base.name
+    whole = "a whole model was trained there" if source.trained else "nothing was trained there"
+    return Problem(
+        f"{name} is no adapter that can be switched: {whole}",
+        f"--adapter {name}={place}",
+        "a run that trained an adapter, or an adapter's folder",
+        f"weitiao chat {place}",
+    )
+
+
+def _other_bases(sources: Mapping[str, Source]) -> list[Problem]:
+    """Describe the adapters whose base is another than the first one's, by name and by fingerprint."""
+    first_name, first = next(iter(sources.items()))
+    return [
+        Problem(
+            f"{name} was trained on another base than {first_name}, so one chat cannot hold both",
+            f"{first_name}: {first.base.name}; {name}: {source.base.name}",
+            "adapters of one base",
+            "a chat for each: weitiao chat RUN",
+        )
+        for name, source in sources.items()
+        if source.base.name != first.base.name and not _is_same_base(source, first)
+    ]
+
+
+def _is_same_base(one: Source, other: Source) -> bool:
+    prints = [read_fingerprint(source.adapter) if source.adapter else None for source in (one, other)]
+    return all(prints) and prints[0] == prints[1]

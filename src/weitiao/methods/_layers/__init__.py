@@ -1,0 +1,1 @@
+"""Layers of our own methods, in the form PEFT loads and saves."""

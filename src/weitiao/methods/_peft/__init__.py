@@ -1,0 +1,1 @@
+"""The bridge to PEFT: the only place that imports it for its own methods."""

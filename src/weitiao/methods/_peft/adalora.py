@@ -1,0 +1,128 @@
+"""AdaLoRA on PEFT, its budget driven by the training loop and its memory kept in checkpoints."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from peft.tuners.adalora import AdaLoraLayer
+
+from .attached import ADAPTER, PeftAttached
+
+if TYPE_CHECKING:
+    from peft import AdaLoraConfig, PeftModel
+    from torch import Tensor
+    from torch.nn import Parameter
+
+    from ..adalora import AdaLora
+
+MEMORIES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
+"""What PEFT's allocator remembers of every trained number: importance, its mean, its uncertainty."""
+
+
+class AdaLoraAttached(PeftAttached):
+    """An AdaLoRA adapter: a penalty in every step, and ranks taken away after it."""
+
+    def __init__(
+        self,
+        model: PeftModel,
+        originals: list[tuple[Parameter, Tensor]],
+        method: AdaLora,
+    ) -> None:
+        """Take over a PEFT model with AdaLoRA layers."""
+        for layer in _layers(model):
+            layer.ranknum[ADAPTER].requires_grad_(False)  # PEFT forgets that on a weightless model
+        super().__init__(model, originals)
+        self._method = method
+
+    @property
+    def _settings(self) -> AdaLoraConfig:
+        return self.model.peft_config[ADAPTER]
+
+    def starts(self, total_steps: int) -> None:
+        """Lay the budget's schedule over the run; raises SettingsError where nothing is left between its ends."""
+        self._method.check_steps(total_steps)
+        settings = self._settings
+        settings.total_step = total_steps
+        settings.tinit, settings.tfinal = self._method.ends(total_steps)
+
+    def penalty(self) -> Tensor | None:
+        """Return orth_reg_weight times the mean of |A A^T - I| and |B^T B - I| over the layers (section 3.1)."""
+        if not self._settings.orth_reg_weight:
+            return None
+        grams = []
+        for layer in _layers(self.model):
+            a_r_in, b_out_r = layer.lora_A[ADAPTER], layer.lora_B[ADAPTER]
+            grams += [a_r_in @ a_r_in.T, b_out_r.T @ b_out_r]
+        distances = [torch.norm(gram - torch.eye(len(gram), device=gram.device)) for gram in grams]
+        mean = torch.stack([distance.to(distances[0].device) for distance in distances]).mean()
+        return mean * float(self._settings.orth_reg_weight)
+
+    def after_update(self, step: int) -> None:
+        """Note how important every number was in this step, and set the least important singular values to zero."""
+        for _, parameter in self._numbers():
+            if parameter.grad is None:  # no text went through its layer: PEFT's allocator wants a gradient
+                parameter.grad = torch.zeros_like(parameter)
+        self.model.base_model.update_and_allocate(step)
+
+    def checkpoint_state(self) -> dict[str, Tensor]:
+        """Return the allocator's memory and which singular values stay, by parameter; zeros where it has none yet."""
+        allocator, pattern = self.model.base_model.rankallocator, self._pattern()
+        state = {}
+        for name, parameter in self._numbers():
+            for kind in MEMORIES:
+                known = vars(allocator)[kind].get(name)
+                state[f"{kind}.{name}"] = torch.zeros_like(parameter.data) if known is None else known
+            if ".lora_E." in name:
+                kept = pattern.get(name, [True] * len(parameter))
+                state[f"kept.{name}"] = torch.tensor(kept, dtype=torch.uint8)
+        return state
+
+    def load_checkpoint_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what `checkpoint_state` gave; raises RunFolderError for the state of other settings."""
+        super().load_checkpoint_state(state)
+        allocator = self.model.base_model.rankallocator
+        for name, parameter in self._numbers():
+            for kind in MEMORIES:
+                vars(allocator)[kind][name] = state[f"{kind}.{name}"].to(parameter.device)
+        kept = {
+            name: state[f"kept.{name}"].bool().tolist() for name, _ in self._numbers() if ".lora_E." in name
+        }
+        everything = all(all(one) for one in kept.values())
+        self._settings.rank_pattern = None if everything else kept
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the adapter's tensors with every rank: those taken away are zeros in E, and add nothing.
+
+        PEFT would cut them out; products of other shapes round differently, so the answers would not be bit-equal.
+        """
+        settings = self._settings
+        pattern, settings.rank_pattern = settings.rank_pattern, None
+        try:
+            return super().state()
+        finally:
+            settings.rank_pattern = pattern
+
+    def saved_form(self) -> tuple[dict[str, Tensor], AdaLoraConfig]:
+        """Return the tensors and the PEFT settings to write, both with every rank."""
+        config = copy.deepcopy(self._settings)
+        config.rank_pattern = None
+        return self.state(), config
+
+    def _numbers(self) -> Iterator[tuple[str, Parameter]]:
+        """Yield the A, B and E of every layer under the names the allocator knows."""
+        for name, parameter in self.model.get_base_model().named_parameters():
+            if any(f".lora_{letter}.{ADAPTER}" in name for letter in "ABE"):
+                yield name, parameter
+
+    def _pattern(self) -> dict[str, list[bool]]:
+        return self._settings.rank_pattern or {}
+
+
+def _layers(model: PeftModel) -> Iterator[AdaLoraLayer]:
+    """Yield the adapted layers, in the model's order."""
+    for module in model.modules():
+        if isinstance(module, AdaLoraLayer):
+            yield module

@@ -1,0 +1,64 @@
+"""The bridge by which PEFT knows our own methods: the only place that writes into PEFT's tables.
+
+PEFT's `register_peft_method` takes only names of its own enum, but its tables take any string. Registering loads
+PEFT and with it torch, so `import weitiao` does not do it: `weitiao.register()` does, and so does every place of
+weitiao that reads an adapter. Without it PEFT says KeyError: 'WEITIAO_...', which names what is missing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from torch import nn
+
+    from .._base import Attached
+
+PREFIX = "WEITIAO_"
+"""What the `peft_type` of each of our own methods begins with."""
+
+
+def register() -> None:
+    """Make PEFT's own `from_pretrained` load our own methods; calling it again changes nothing."""
+    from peft import mapping
+
+    from .._layers import adapter, bitfit, diff, freeze
+
+    tuners = (
+        adapter.AdapterTuner,
+        bitfit.BitfitTuner,
+        diff.DiffTuner,
+        freeze.FreezeTuner,
+    )
+    for tuner in tuners:
+        kind: str = tuner.config_class.kind
+        mapping.PEFT_TYPE_TO_CONFIG_MAPPING[kind] = tuner.config_class
+        mapping.PEFT_TYPE_TO_TUNER_MAPPING[kind] = tuner
+        mapping.PEFT_TYPE_TO_PREFIX_MAPPING[kind] = tuner.prefix
+
+
+def needs_registering(attached: Attached) -> bool:
+    """Whether PEFT loads what a method saves only after `register()`."""
+    from peft import PeftModel
+
+    model = attached.model
+    return isinstance(model, PeftModel) and any(
+        str(config.peft_type).startswith(PREFIX) for config in model.peft_config.values()
+    )
+
+
+def require_mergeable(model: PeftModel) -> None:
+    """Raise ModelError, before anything is changed, where an adapter of our own has no merged form on its model."""
+    from .._layers.base import OwnTuner
+
+    tuner = model.base_model
+    if isinstance(tuner, OwnTuner):
+        tuner.require_mergeable()
+
+
+def shares_on_merging(layer: nn.Module) -> bool:
+    """Whether a layer of our own lets a weight that modules share stay shared when it is merged."""
+    from .._layers.base import OwnLayer
+
+    return isinstance(layer, OwnLayer) and layer.keeps_ties

@@ -1,0 +1,385 @@
+"""Which layers an adapter sits on: what the settings say, read for one model, and what is wrong with it."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from ...core.errors import Problem
+from ...core.lists import read_numbers
+from ...core.said import Said
+from ...core.settings import LEFT_OUT, Unfit
+from ...models.anatomy import (
+    anatomy,
+    head_to_save,
+    is_inside,
+    linear_classes,
+    sides,
+    task_type,
+    transposed_paths,
+)
+from ...models.precision import quantization_of
+from ...models.text_path import text_path
+from .._alternatives import DoesNotApply
+from .._checks import missing_names, module_table, modules_fully_matching, modules_matching
+from .._experts import experts_named, experts_of, halves_named, names_for
+from .._untouched import left_out, packed_in_part
+from .attached import PeftMethod
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from torch import nn
+    from transformers import PretrainedConfig, PreTrainedModel
+
+PLAIN_NAMES = re.compile(r"[\w.]+(\s*,\s*[\w.]+)*")
+
+
+def read_targets(raw: Any) -> Any:  # noqa: ANN401  (whatever the run file holds)
+    """Take `q_proj,v_proj` for the list it means; what holds other signs is a regular expression."""
+    if not isinstance(raw, str) or raw in ("auto", "all-linear"):
+        return raw
+    return re.split(r"\s*,\s*", raw) if PLAIN_NAMES.fullmatch(raw) else raw
+
+
+def _check_targets(targets: list[str] | str) -> list[str] | str:
+    if not targets:
+        raise Unfit(
+            "it names no module", "auto, all-linear, names or a pattern", "method.target_modules=auto"
+        )
+    if isinstance(targets, str) and targets != "all-linear":
+        try:
+            re.compile(targets)
+        except re.error as error:
+            expected = "auto, all-linear, names with commas, or a regular expression"
+            raise Unfit(
+                f"it is no regular expression: {error}", expected, "method.target_modules=auto"
+            ) from error
+    return targets
+
+
+def _read_names(raw: Any) -> Any:  # noqa: ANN401
+    return re.split(r"\s*,\s*", raw) if isinstance(raw, str) else raw
+
+
+def _check_blocks(numbers: list[int] | None) -> list[int] | None:
+    """Refuse an empty list, which PEFT takes for all blocks."""
+    if numbers is not None and not numbers:
+        expected = "numbers of blocks (0,1 or 0-3), or null for all of them"
+        raise Unfit("it names no block", expected, "leave method.layers_to_transform out")
+    return numbers
+
+
+TargetModules = Annotated[
+    list[str] | str,
+    BeforeValidator(read_targets),
+    AfterValidator(_check_targets),
+    Field(
+        description="Which layers: auto (PEFT's choice for the architecture), all-linear, names (q_proj,v_proj) "
+        "or a regular\nexpression."
+    ),
+]
+ModuleNames = Annotated[
+    list[str],
+    BeforeValidator(_read_names),
+    Field(description="Modules trained whole beside the adapter, such as lm_head or embed_tokens."),
+]
+BlockNumbers = Annotated[
+    list[int] | None,
+    BeforeValidator(read_numbers),
+    AfterValidator(_check_blocks),
+    Field(
+        description="Numbers of the blocks to adapt (0,1 or 0-3), the first is 0; left out, all of them.",
+        json_schema_extra={LEFT_OUT: "(all)"},
+    ),
+]
+
+
+class TargetedMethod(PeftMethod):
+    """A PEFT method on chosen layers. A derived class declares the three settings below among its own."""
+
+    if TYPE_CHECKING:  # declared without values, so that each class has its settings in its own order
+        target_modules: TargetModules
+        modules_to_save: ModuleNames
+        layers_to_transform: BlockNumbers
+
+    peft_type: ClassVar[str]
+    """The method's key in PEFT's tables."""
+    adapted_kind: ClassVar[str] = "linear layer"
+    """What a target has to be, in words; `adapts` tells."""
+
+    @model_validator(mode="after")
+    def _check_layers(self) -> TargetedMethod:
+        if self.layers_to_transform is not None and self._pattern:
+            raise Unfit(
+                "layers_to_transform goes with names, not with a regular expression, which can say it itself",
+                "names, or a regular expression with the blocks' numbers in it",
+                "method.target_modules=auto or leave layers_to_transform out",
+            )
+        return self
+
+    @property
+    def _pattern(self) -> str:
+        """The regular expression, where `target_modules` is one."""
+        is_pattern = isinstance(self.target_modules, str) and self.target_modules not in (
+            "auto",
+            "all-linear",
+        )
+        return str(self.target_modules) if is_pattern else ""
+
+    def own_targets(self, model: PreTrainedModel) -> list[str] | str:
+        """Return PEFT's choice for an architecture; for one it does not know, the attention's projections, and where
+        there is no attention those of the blocks."""
+        known = self.known_targets().get(model.config.model_type)
+        parts = anatomy(model)
+        if isinstance(known, list | tuple | set):
+            known = [name for name in known if reached(model, modules_matching(model, name))]
+        return known or last_names(parts.attention or parts.projections)
+
+    def known_targets(self) -> Mapping[str, list[str] | str]:
+        """Return PEFT's table of architectures and the modules this method adapts in them."""
+        from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
+
+        table: Mapping[str, list[str] | str] = PEFT_TYPE_TO_TUNER_MAPPING[
+            self.peft_type
+        ].target_module_mapping
+        return table
+
+    def wanted(self, model: PreTrainedModel) -> list[str] | str:
+        """Return what is to be adapted, as it was said or chosen: names, a regular expression or `all-linear`."""
+        return self.own_targets(model) if self.target_modules == "auto" else self.target_modules
+
+    def expert_obstacle(self) -> Said | None:
+        """Return why the method leaves the experts of a mixture as they are; None where it adapts them."""
+        return Said(
+            f"{self.name} adapts layers, and experts are parameters", f"{self.name} 适配的是层，而专家是参数"
+        )
+
+    def paths(self, model: PreTrainedModel) -> list[str]:
+        """Return the paths of the layers that will be adapted: those that a text passes through."""
+        return self._in_blocks(model, reached(model, paths_of(model, self.wanted(model))))
+
+    def experts(self, model: PreTrainedModel) -> list[str]:
+        """Return the paths of the experts' parameters that will be adapted."""
+        wanted = self.wanted(model)
+        if self.expert_obstacle() or (self._is_auto and isinstance(wanted, list)):
+            return []  # the layers that auto chooses may be called as an expert's matrix is
+        return self._in_blocks(model, experts_of(model, wanted))
+
+    def _in_blocks(self, model: PreTrainedModel, paths: list[str]) -> list[str]:
+        if self.layers_to_transform is None:
+            return paths
+        parts, wanted = anatomy(model), set(self.layers_to_transform)
+        return [path for path in paths if parts.block_of(path) in wanted]
+
+    def targets(self, model: PreTrainedModel) -> list[str]:
+        """Return the chosen layers for PEFT, as names that mean them and no others."""
+        return names_for(self.paths(model), [path for path, _ in model.named_modules()])
+
+    def left_out(self, model: PreTrainedModel) -> list[Said]:
+        """Return which experts, routers and layers beside the text's way stay as they are, with their share."""
+        found = self._in_blocks(model, reached(model, paths_of(model, self.wanted(model))))
+        dropped = set(found) - set(self.paths(model))
+        sentences = left_out(model, self.experts(model), self.expert_obstacle(), dropped)
+        return sentences + packed_in_part(model)
+
+    def placement(self, model: PreTrainedModel) -> dict[str, Any]:
+        """Return the arguments that PEFT's settings of every such method take."""
+        return {
+            "target_modules": self.targets(model),
+            "modules_to_save": [*self.modules_to_save, *head_to_save(model)] or None,
+            "task_type": task_type(model),
+        }
+
+    def problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
+        """Return every name that matches nothing, every block there is not, and what the method cannot adapt."""
+        found = self._target_problems(model) + missing_names(
+            model, "method.modules_to_save", self.modules_to_save
+        )
+        found += self._layer_problems(model) + self._base_problems(quantization_of(config))
+        found += self._packed_problems(model, quantization_of(config))
+        return found or self._transposed_problems(model) or self.shape_problems(model, config)
+
+    def shape_problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
+        """Return what is wrong with the settings on the layers that were found; most methods fit any."""
+        return []
+
+    def _target_problems(self, model: PreTrainedModel) -> list[Problem]:
+        wanted = self.wanted(model)
+        found = paths_of(model, wanted)
+        if not (reached(model, found) or self.experts(model)) and (
+            wanted in ("all-linear", []) or self._is_auto
+        ):
+            what = f"{self.name} finds no {self.adapted_kind} to sit on in this architecture's blocks"
+            return [DoesNotApply(what, type(model).__name__)]
+        if isinstance(wanted, list):
+            unknown = [name for name in wanted if not self._means_something(model, name)]
+            if unknown:
+                return self._expert_problems(model, unknown) or missing_names(
+                    model, "method.target_modules", unknown
+                )
+        elif not found and not self.experts(model):
+            what = "method.target_modules is a regular expression that matches no module from end to end"
+            example = next(iter(anatomy(model).projections), "model.layers.0")
+            return [Problem(what, wanted, module_table(model), f"a pattern for paths such as {example}")]
+        return self._half_fused(model) + self._not_adaptable(model, found)
+
+    @property
+    def _is_auto(self) -> bool:
+        return self.target_modules == "auto"
+
+    def _means_something(self, model: PreTrainedModel, name: str) -> bool:
+        """Whether a name means a module, or experts that this method adapts."""
+        if modules_matching(model, name):
+            return True
+        return bool(experts_named(model, name)) and not self.expert_obstacle()
+
+    def _expert_problems(self, model: PreTrainedModel, names: list[str]) -> list[Problem]:
+        """Return a problem where names mean experts only, which the method does not adapt with its settings."""
+        named = [name for name in names if experts_named(model, name)]
+        obstacle = self.expert_obstacle()
+        if not named or obstacle is None:
+            return []
+        what = f"method.target_modules names experts, which cannot be adapted: {obstacle.en}"
+        expected = "some of " + ", ".join(last_names(anatomy(model).projections))
+        return [Problem(what, ", ".join(named), expected, "method.target_modules=all-linear or method=lora")]
+
+    def _half_fused(self, model: PreTrainedModel) -> list[Problem]:
+        """Return a problem where a name means one half of a parameter that holds two matrices of each expert."""
+        wanted = self.wanted(model)
+        if not isinstance(wanted, list) or self._is_auto or self.expert_obstacle():
+            return []
+        halves = {path: halves_named(path, wanted) for path in experts_of(model, wanted)}
+        half = sorted({path.rpartition(".")[2] for path, names in halves.items() if len(names) == 1})
+        if not half:
+            return []
+        what = "the experts of this model hold two matrices as one parameter, which is adapted whole or not at all"
+        got = (
+            f"{', '.join(sorted({name for names in halves.values() for name in names}))} of {', '.join(half)}"
+        )
+        return [Problem(what, got, "both names, or neither", "method.target_modules=all-linear")]
+
+    def _layer_problems(self, model: PreTrainedModel) -> list[Problem]:
+        count = anatomy(model).depth
+        wrong = [n for n in self.layers_to_transform or [] if not 0 <= n < count]
+        if not wrong:
+            return []
+        what = "method.layers_to_transform names blocks this model does not have"
+        return [Problem(what, ", ".join(map(str, wrong)), f"0 to {count - 1}")]
+
+    def _base_problems(self, quantization: str) -> list[Problem]:
+        """Return a problem where the base is held in few bits and the method needs its numbers."""
+        if self.on_quantized or quantization == "none":
+            return []
+        from .. import METHODS
+
+        able = [name for name in METHODS.names() if METHODS.load(name).on_quantized]
+        what = f"{self.name} computes with whole weights, which a base held in {quantization} does not have"
+        got = f"method: {self.name}, model.quantization: {quantization}"
+        expected = "quantization: none, or a method that leaves the weights packed: " + ", ".join(able)
+        return [Problem(what, got, expected, "model.quantization=none")]
+
+    def _packed_problems(self, model: PreTrainedModel, quantization: str) -> list[Problem]:
+        """Return a problem where a module to be trained whole holds layers that are packed into few bits."""
+        if quantization == "none":
+            return []
+        packed = packed_layers(model)
+        named = {name: modules_matching(model, name) for name in self.modules_to_save}
+        wrong = [
+            name
+            for name, places in named.items()
+            if any(is_inside(path, place) for path in packed for place in places)
+        ]
+        if not wrong:
+            return []
+        what = "method.modules_to_save names layers whose weights are packed, which cannot be trained whole"
+        got = f"{', '.join(wrong)}, model.quantization: {quantization}"
+        expected = "modules that stay whole: the head, embeddings and norms"
+        return [
+            Problem(what, got, expected, f"method.target_modules with {wrong[0]}, or model.quantization=none")
+        ]
+
+    def _transposed_problems(self, model: PreTrainedModel) -> list[Problem]:
+        """Return a problem where the method reads weights as out x in and the layers hold in x out."""
+        if self.on_transposed:
+            return []
+        transposed = transposed_paths(model) & set(self.paths(model))
+        if not transposed:
+            return []
+        what = f"{self.name} cannot adapt Conv1D layers, which hold their weights transposed"
+        got = f"{', '.join(last_names(transposed))} (Conv1D) in a {model.config.model_type} model"
+        return [DoesNotApply(what, got, "linear layers")]
+
+    def adapts(self, module: nn.Module) -> bool:
+        """Whether a module is of the kind the method adapts."""
+        return isinstance(module, linear_classes())
+
+    def choice(self, model: PreTrainedModel) -> str:
+        """Return the modules there are to choose from, in words."""
+        return module_table(model)
+
+    def _not_adaptable(self, model: PreTrainedModel, paths: list[str]) -> list[Problem]:
+        """Return a problem where a name means nothing that a text passes through, or no layer the method adapts."""
+        kept = set(reached(model, paths))
+        left_out = sorted(set(last_names(paths)) - set(last_names(kept)))
+        if left_out and not self._is_auto:
+            what = "method.target_modules names layers that an adapter cannot change: routers of experts, or layers "
+            what += "that a text does not pass through or whose weights are read without calling them"
+            expected = "some of " + ", ".join(last_names(anatomy(model).projections))
+            return [Problem(what, ", ".join(left_out), expected, "method.target_modules=all-linear")]
+        modules = {path.rpartition(".")[2]: model.get_submodule(path) for path in paths if path in kept}
+        what = f"method.target_modules names a module that is no {self.adapted_kind}"
+        return [
+            Problem(what, f"{name} ({type(module).__name__})", self.choice(model))
+            for name, module in modules.items()
+            if not self.adapts(module)
+        ]
+
+    @abstractmethod
+    def peft_config(self, model: PreTrainedModel) -> PeftConfig:
+        """Return PEFT's settings for this method on this model."""
+
+
+def last_names(paths: Iterable[str]) -> list[str]:
+    """Return the last segments of some paths, sorted, each once."""
+    return sorted({path.rpartition(".")[2] for path in paths})
+
+
+def paths_of(model: PreTrainedModel, targets: list[str] | str) -> list[str]:
+    """Return the paths of modules that `targets` means on a model, in no particular order."""
+    if targets == "all-linear":
+        return list(anatomy(model).projections)
+    if isinstance(targets, list):
+        return list(dict.fromkeys(path for name in targets for path in modules_matching(model, name)))
+    return modules_fully_matching(model, targets)
+
+
+def reached(model: PreTrainedModel, paths: Iterable[str]) -> list[str]:
+    """Return those of some paths that a text passes through, and that are no routers of experts."""
+    texts, left_out = text_path(model), set(anatomy(model).off_path)
+    return [path for path in paths if texts.passes(path) and path not in left_out]
+
+
+def packed_layers(model: PreTrainedModel) -> list[str]:
+    """Return the paths of the layers that a base held in few bits packs: all linear ones but the head."""
+    head = anatomy(model).head
+    weights = {
+        path: module.get_parameter("weight")
+        for path, module in model.named_modules()
+        if isinstance(module, linear_classes()) and path != head
+    }
+    return [path for path, weight in weights.items() if weight.is_meta or not weight.is_floating_point()]
+
+
+def shapes(model: nn.Module, paths: list[str]) -> dict[str, tuple[int, int]]:
+    """Return (in, out) of linear layers, by path; a weight packed into few bits counts as what it stands for."""
+    layers = {path: model.get_submodule(path) for path in paths}
+    return {path: sides(layer) for path, layer in layers.items() if isinstance(layer, linear_classes())}
+
+
+def holds_transposed(model: nn.Module) -> bool:
+    """Whether the model's layers are Conv1D, which hold in x out."""
+    return bool(transposed_paths(model))

@@ -1,0 +1,256 @@
+"""The same looks before and after training: held-out loss, and answers to the same questions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from ..core.errors import MALFORMED, NotFiniteError, Problem, WeitiaoError
+from ..core.events import Event, EventLog, Progress
+from ..data.dataset import Prepared
+from ..data.formats._base import RowError
+from ..engine.forward import Forward, base_of
+from ..engine.loop import HeldOutLoss
+from ..engine.memory.budget import default_pack_tokens
+from ..engine.memory.oom import MAY_SAY_SO, is_out_of_memory
+from ..evaluation.answers import Answer, Question, answer_questions, before_after, choose_questions
+from ..evaluation.generate import Generated
+from ..evaluation.held_out import HeldOut, ShouldStop, measure_held_out, never
+from ..evaluation.panel import (
+    PanelQuestion,
+    PanelScore,
+    ask_panel,
+    panel_languages,
+    panel_questions,
+    score_panel,
+)
+from ..methods._base import Attached
+from ..models.anatomy import width_of
+from .recipe import Recipe
+
+FIRST_ROWS = 16
+"""Of which the shortest tells whether the model's loss is finite at all."""
+
+
+@dataclass
+class Look:
+    """What one look at a model gave."""
+
+    held_out: HeldOut | None
+    """None where nothing is held out."""
+    answers: list[Generated] | None
+    """None until the questions are asked."""
+    panel: list[str] | None = None
+    """The answers to the panel of general questions; None until it is asked."""
+
+
+@dataclass
+class Comparison:
+    """Looks at the model before and after, with the same examples, questions and settings."""
+
+    recipe: Recipe
+    tokenizer: PreTrainedTokenizerBase
+    data: Prepared
+    questions: list[Question] = field(init=False)
+    panel: list[PanelQuestion] = field(init=False, default_factory=list)
+    """The general questions, none where nothing else is asked."""
+    before: Look | None = None
+    after: Look | None = None
+    failures: list[str] = field(init=False, default_factory=list)
+    """What could not be measured or asked, and why."""
+    _waits: bool = field(init=False, default=False)
+    """Whether the look before training is put off."""
+    _measured: dict[float, HeldOut] = field(init=False, default_factory=dict)
+    """The looks at the held-out examples while training, by their loss."""
+
+    def __post_init__(self) -> None:
+        """Choose the questions."""
+        evaluate = self.recipe.evaluate
+        self.questions = choose_questions(
+            evaluate.questions, self.data.held_out_conversations, evaluate.question_count
+        )
+        if evaluate.panel and self.questions:
+            self.panel = panel_questions(panel_languages(self.tokenizer))
+
+    def look_before(
+        self, forward: Forward, attached: Attached, earlier: Sequence[Event], log: EventLog
+    ) -> None:
+        """Look at the untrained model; an adapter, which can be switched off at any time, puts that off.
+
+        Its run need not begin with minutes of measuring and answering: the base is measured when the held-out loss is
+        looked at for the first time, and asked at the end. What an interrupted process saw is taken from its events.
+        Raises NotFiniteError for a model that gives no finite loss.
+        """
+        self._waits = self._is_base(attached)
+        self._take_earlier(earlier)
+        if self.before is None and not self._waits:
+            log.emit("stage", text="measuring and asking the model before training")
+            self._look_before(forward, log)
+        elif self.before is None:
+            with attached.disabled(), forward.attention():
+                shortest = min(self.data.train[:FIRST_ROWS], key=lambda example: len(example.ids))
+                require_finite(measure_held_out(forward, self.recipe.objective, [shortest], 1))
+
+    def remember(self, measured: HeldOut) -> None:
+        """Keep what a look while training gave, so that the result need not be measured again."""
+        self._measured[measured.loss] = measured
+
+    def base_first(
+        self, look: HeldOutLoss | None, forward: Forward, attached: Attached, log: EventLog
+    ) -> HeldOutLoss | None:
+        """Return a look at the held-out loss that measures the base first, where that was put off."""
+        if look is None:
+            return None
+
+        def looked(should_stop: ShouldStop) -> float | None:
+            if self.before is None:
+                with attached.disabled():
+                    self._look_before(forward, log, should_stop)
+            return None if self.before is None else look(should_stop)
+
+        def looked_or_noted(should_stop: ShouldStop) -> float | None:
+            try:
+                return looked(should_stop)
+            except MAY_SAY_SO as error:
+                if not is_out_of_memory(error):
+                    raise
+                log.emit("note", text="not enough memory for a look at the held-out loss: training goes on")
+                return math.nan
+
+        return looked_or_noted
+
+    def _is_base(self, attached: Attached) -> bool:
+        """Return whether the model with its method switched off is the model before training."""
+        return self.recipe.model.adapter is None and not attached.saves_whole_model
+
+    def _take_earlier(self, earlier: Sequence[Event]) -> None:
+        seen = [event for event in earlier if event["event"] == "before"]
+        if seen and seen[-1]["questions"] == [question.text for question in self.questions]:
+            held_out = seen[-1]["held_out"]
+            measured = HeldOut.from_fields(held_out) if held_out else None
+            self.before = Look(measured, _answers_of(seen[-1]), seen[-1].get("panel"))
+
+    def _look_before(self, forward: Forward, log: EventLog, should_stop: ShouldStop = never) -> None:
+        """Measure the untrained model, and ask it where that cannot wait; `before` stays None where told to stop."""
+        held_out = self._measure(forward, log, should_stop)
+        if held_out is None and self.data.held_out:
+            return
+        require_finite(held_out)
+        self.before = Look(held_out, None)
+        if not self._waits:
+            self._ask(self.before, forward, log)
+        log.emit(
+            "before",
+            held_out={**held_out.as_fields(), "rows": held_out.rows} if held_out else None,
+            questions=[question.text for question in self.questions],
+            panel=self.before.panel,
+            **_fields_of(self.before.answers),
+        )
+
+    def look_after(
+        self, forward: Forward, attached: Attached, log: EventLog, loss: float | None = None
+    ) -> None:
+        """Look at the trained model, and report both answers side by side; what fails is a note, as it is saved.
+
+        `loss` is its held-out loss where that has been measured; the rows of a look that an interrupted process made
+        are measured again.
+        """
+        known = None if loss is None else self._measured.get(loss)
+        log.emit(
+            "stage", text="asking the trained model" if known else "measuring and asking the trained model"
+        )
+        with self._noting("the held-out loss after training", log):
+            self.after = Look(known or self._measure(forward, log), None)
+        self.after = self.after or Look(None, None)
+        self._ask(self.after, forward, log)
+        if self._waits:
+            with self._noting("the held-out loss before training", log), attached.disabled():
+                if self.before is None:
+                    self._look_before(forward, log)
+            with attached.disabled():
+                if self.before is not None and self.before.answers is None:
+                    log.emit("stage", text="asking the model before training")
+                    self._ask(self.before, forward, log)
+        if self.answers:
+            log.emit("answers", rows=[answer.as_fields() for answer in self.answers])
+
+    @property
+    def panel_score(self) -> PanelScore | None:
+        """How many general questions are still answered right; None before the panel was asked twice."""
+        before, after = (look.panel if look else None for look in (self.before, self.after))
+        return None if before is None or after is None else score_panel(self.panel, before, after)
+
+    @property
+    def answers(self) -> list[Answer]:
+        """The questions with both answers; none before both were asked, or where asking failed."""
+        before, after = (look.answers if look else None for look in (self.before, self.after))
+        return [] if before is None or after is None else before_after(self.questions, before, after)
+
+    def _measure(self, forward: Forward, log: EventLog, should_stop: ShouldStop = never) -> HeldOut | None:
+        if not self.data.held_out:
+            return None
+        pack_tokens = self.recipe.train.pack_tokens or default_pack_tokens(
+            forward.device, width_of(base_of(forward.model))
+        )
+        with forward.attention():
+            return measure_held_out(
+                forward,
+                self.recipe.objective,
+                self.data.held_out,
+                pack_tokens,
+                should_stop,
+                Progress(log.emit, "held-out loss"),
+            )
+
+    def _ask(self, look: Look, forward: Forward, log: EventLog) -> None:
+        """Ask the questions and the panel; where the model cannot be asked, that is noted and nothing is kept."""
+        model, tokenizer, template = forward.model, self.tokenizer, self.data.template
+        settings, autocast = self.recipe.evaluate.generation, forward.precision.autocast(forward.device)
+        with self._noting("answering the questions", log), autocast:
+            look.answers = answer_questions(
+                model, tokenizer, template, self.questions, settings, never, Progress(log.emit, "answers")
+            )
+        if self.panel:
+            with self._noting("answering the general questions", log), autocast:
+                look.panel = ask_panel(model, tokenizer, template, self.panel)
+
+    @contextmanager
+    def _noting(self, what: str, log: EventLog) -> Iterator[None]:
+        """Within the context a failure of memory, model or template is a note: it must not cost the trained result."""
+        try:
+            yield
+        except (WeitiaoError, RowError, MemoryError, *MALFORMED) as error:
+            said = str(error).partition("\n")[0] or "not enough memory"
+            self.failures.append(f"{what}: {type(error).__name__}: {said}")
+            log.emit("note", text=f"{self.failures[-1]} (the run goes on without it)")
+
+
+def _fields_of(answers: Sequence[Generated] | None) -> dict[str, Any]:
+    """Return answers as an event holds them: the texts, and which of them were cut."""
+    if answers is None:
+        return {"answers": None}
+    return {"answers": [answer.text for answer in answers], "cut": [answer.cut for answer in answers]}
+
+
+def _answers_of(event: Event) -> list[Generated] | None:
+    """Return what `_fields_of` wrote; events of older versions do not say which were cut."""
+    texts = event["answers"]
+    if texts is None:
+        return None
+    return [
+        Generated(text, cut)
+        for text, cut in zip(texts, event.get("cut") or [False] * len(texts), strict=True)
+    ]
+
+
+def require_finite(held_out: HeldOut | None) -> None:
+    """Raise NotFiniteError where the untrained model's loss is not finite."""
+    if held_out is not None and not math.isfinite(held_out.loss):
+        what = "the model gives no finite loss before any training: its weights or its precision are at fault"
+        remedy = "model.dtype=fp32, or the model downloaded anew"
+        raise NotFiniteError(Problem(what, f"loss {held_out.loss}", "a finite loss", remedy))
