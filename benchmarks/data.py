@@ -24,46 +24,25 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from _environments import LLAMA_FACTORY, Measured, environment_of, model_folder, versions_in
-
-from methods import machine
+from lib.environments import LLAMA_FACTORY, Measured, environment_of, in_lib, model_folder, versions_in
+from lib.rows import rows_of, write_rows
+from lib.runs import machine
 
 HERE = Path(__file__).resolve().parent
 RESULTS, PAGE = HERE / "results" / "data.json", HERE / "DATA.md"
 COLD, WARM = "weitiao, first run", "weitiao, from its cache"
 FACTORY = "LLaMA-Factory"
 SIDES: dict[str, tuple[str, dict[str, Any]]] = {
-    COLD: ("_data_weitiao.py", {"from_cache": False}),
-    WARM: ("_data_weitiao.py", {"from_cache": True}),
-    "datasets.map, row by row": ("_data_datasets.py", {"batched": False}),
-    "datasets.map, batched": ("_data_datasets.py", {"batched": True}),
-    FACTORY: ("_data_llamafactory.py", {}),
+    COLD: ("data_weitiao", {"from_cache": False}),
+    WARM: ("data_weitiao", {"from_cache": True}),
+    "datasets.map, row by row": ("data_datasets", {"batched": False}),
+    "datasets.map, batched": ("data_datasets", {"batched": True}),
+    FACTORY: ("data_llamafactory", {}),
 }
 """What each run starts, and what it is told beside the common task. WARM follows COLD and shares its cache."""
 KINDS = {"repeated": False, "different": True}
 LOOKED_EVERY_SECONDS = 0.5
 MIB = 2**20
-
-
-def rows_of(path: Path | None) -> list[dict[str, str]]:
-    """Return the rows of an Alpaca file, or all such rows of examples/."""
-    files = [path] if path else sorted((HERE.parent / "examples").glob("*.json"))
-    rows = [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))]
-    return [
-        {"instruction": row["instruction"], "input": row.get("input") or "", "output": row["output"]}
-        for row in rows
-        if "instruction" in row
-    ]
-
-
-def write_rows(path: Path, rows: list[dict[str, str]], count: int, different: bool) -> None:
-    """Write so many rows as JSON lines."""
-    with path.open("w", encoding="utf-8") as file:
-        for number in range(count):
-            row = rows[number % len(rows)]
-            if different:
-                row = {**row, "instruction": f"({number}) {row['instruction']}"}
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def run_side(side: str, task: Measured, python: Path, home: Path) -> Measured:
@@ -73,7 +52,7 @@ def run_side(side: str, task: Measured, python: Path, home: Path) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / name for name in ("task.json", "result.json", "said.txt")]
         paths[0].write_text(json.dumps({**task, **own, "folder": folder}), encoding="utf-8")
-        command = [str(python), str(HERE / script), str(paths[0]), str(paths[1])]
+        command = [*in_lib(python, script), str(paths[0]), str(paths[1])]
         with paths[2].open("w", encoding="utf-8") as said:
             process = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
             peak = 0

@@ -21,9 +21,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from _default_data import TASKS, rows_of
-
-from methods import finished_rows, key_of, machine, needs_new_line, run_one
+from lib.default_data import TASKS, rows_of
+from lib.runs import finished_rows, keep, key_of, machine, run_one
 
 HERE = Path(__file__).resolve().parent
 MODEL, WIDTH = "smollm2-135m", 576
@@ -91,8 +90,7 @@ class Bench:
         row = self.done.get(key_of(named))
         if row is None:
             row = {**run_one(method["name"], work), "task": key_of(named)}
-            with self.kept.open("a", encoding="utf-8") as file:
-                file.write("\n" * needs_new_line(self.kept) + json.dumps(row) + "\n")
+            keep(row, self.kept)
             if "error" not in row:
                 self.done[key_of(named)] = row
             result = (

@@ -27,9 +27,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from _gpu_cases import CASES, SHAPES, TINY_CASES, Case
-from _gpu_sides import LIGER, OURS, PADDED, SIDES, WARM_UP_STEPS
-from _page import put_section
+from lib.environments import in_lib
+from lib.gpu_cases import CASES, SHAPES, TINY_CASES, Case
+from lib.gpu_sides import LIGER, OURS, PADDED, SIDES, WARM_UP_STEPS
+from lib.page import put_section
 
 from weitiao.core.version import VERSION
 
@@ -92,7 +93,7 @@ def _worker(
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "lines.jsonl"
         out.touch()
-        command = [sys.executable, str(HERE / "_gpu_sides.py"), asked, str(out)]
+        command = [*in_lib(sys.executable, "gpu_sides"), asked, str(out)]
         environment = {**os.environ, "PYTHONPATH": _python_path(), "HF_HUB_OFFLINE": "1"}
         try:
             done = subprocess.run(

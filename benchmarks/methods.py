@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from lib.runs import finished_rows, keep, key_of, machine, run_one
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -51,9 +49,12 @@ def tasks(options: argparse.Namespace) -> Iterator[tuple[str, Values]]:
 
 def recipe_of(name: str, options: argparse.Namespace) -> Values:
     """Return a recipe with the model and data that all are compared on, and the changes asked for."""
+    from weitiao.methods._base import MEASURED_WIDTH
     from weitiao.recipe.recipe import read_recipe
 
-    recipe = read_recipe(ROOT / "recipes" / f"{name}.yaml", {}, []).as_dict()
+    read = read_recipe(ROOT / "recipes" / f"{name}.yaml", {}, [])
+    recipe = read.as_dict()
+    recipe["train"]["lr"] = read.train.lr or read.method.lr_for(MEASURED_WIDTH)
     rows = json.loads((ROOT / DATA).read_text(encoding="utf-8"))[: options.rows]
     data = {**recipe["data"], "sources": [{"rows": rows}], "held_out": options.held_out, "max_length": 512}
     changes = {"epochs": options.epochs, "batch_size": options.batch_size}
@@ -69,40 +70,6 @@ def recipe_of(name: str, options: argparse.Namespace) -> Values:
     }
 
 
-def run_one(name: str, task: Values) -> Values:
-    """Make one run in a process of its own; its row holds what was measured, or how it failed."""
-    row = {"name": name, "lr": task["recipe"]["train"]["lr"], "task": key_of(task)}
-    with tempfile.TemporaryDirectory() as folder:
-        task_path, result = Path(folder) / "task.json", Path(folder) / "result.json"
-        task_path.write_text(json.dumps(task), encoding="utf-8")
-        command = [
-            sys.executable,
-            str(HERE / "_method.py"),
-            "--task",
-            str(task_path),
-            "--result",
-            str(result),
-        ]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(task["threads"]), "HF_HUB_OFFLINE": "1"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            said = [line for line in done.stderr.splitlines() if line.strip()][-8:]
-            return {**row, "error": " ".join(said) or f"exit code {done.returncode}"}
-        return {**row, **json.loads(result.read_text(encoding="utf-8"))}
-
-
-def key_of(task: Values) -> str:
-    """Return the settings that decide a run, as text."""
-    return json.dumps(task, sort_keys=True)
-
-
-def finished_rows(path: Path) -> dict[str, Values]:
-    """Return the rows of runs that ended well, by their settings."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    rows = [json.loads(line) for line in lines if line.endswith("}")]  # the last may be broken off
-    return {row["task"]: row for row in rows if "error" not in row}
-
-
 def measure(options: argparse.Namespace) -> list[Values]:
     """Make every run that is not done yet, each kept as soon as it ends; returns all rows asked for."""
     kept = options.out / "methods.jsonl"
@@ -112,32 +79,16 @@ def measure(options: argparse.Namespace) -> list[Values]:
         row = done.get(key_of(task))
         if row is None:
             row = run_one(name, task)
-            with kept.open("a", encoding="utf-8") as file:
-                file.write("\n" * needs_new_line(kept) + json.dumps(row) + "\n")
+            keep(row, kept)
         rows.append(row)
         print(told(row), flush=True)
     return sorted(rows, key=lambda row: (row.get("after", float("inf")), row["name"]))
-
-
-def needs_new_line(path: Path) -> bool:
-    """Tell whether the last line of a file was broken off."""
-    text = path.read_bytes()
-    return bool(text) and not text.endswith(b"\n")
 
 
 def told(row: Values) -> str:
     """Return one row for the terminal."""
     result = row.get("error") or f"{row['before']:.4f} -> {row['after']:.4f} in {row['seconds']:.0f} s"
     return f"{row['name']:17} lr {row['lr']:<8g} {result}"
-
-
-def machine() -> str:
-    """Describe the processor and the system."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    model = models[0] if models else platform.machine()
-    return f"{model}, {os.cpu_count()} cores, {platform.system()}"
 
 
 def report_of(options: argparse.Namespace, rows: list[Values]) -> Values:

@@ -21,9 +21,9 @@ import json
 from datetime import date
 from pathlib import Path
 
-from _environments import HERE, Measured
-from _page import put_section, section
-from _scenarios import SCENARIOS
+from lib.environments import HERE, Measured
+from lib.page import put_section, section
+from lib.scenarios import SCENARIOS
 
 from methods import machine
 

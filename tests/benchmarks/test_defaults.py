@@ -16,7 +16,7 @@ from weitiao.recipe.recipe import parse_recipe
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import defaults
-from _default_data import TASKS, rows_of
+from lib.default_data import TASKS, rows_of
 
 OWN = [task for task in TASKS if task != "alpaca"]
 

@@ -22,7 +22,7 @@ import tiny_architectures
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-from _flops import Flops, needed_flops
+from lib.flops import Flops, needed_flops
 
 BY_QUERY = "one_query_at_a_time"
 RANK = 3

@@ -14,8 +14,7 @@ import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-import _gpu_cases
-import _gpu_sides
+from lib import gpu_cases, gpu_sides
 
 import gpu
 
@@ -35,7 +34,7 @@ def test_the_script_runs_small_on_a_cpu_and_prints_the_table_last(tmp_path: Path
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("| tiny ")]
     assert done.stdout.strip().endswith(lines[-1])
-    names = [case.name for case in _gpu_cases.TINY_CASES]
+    names = [case.name for case in gpu_cases.TINY_CASES]
     assert [line.split(" | ")[0] for line in lines] == [f"| {name}" for name in names]
     assert all("liger-kernel is not installed" in line or "Liger needs a GPU" in line for line in lines)
     assert "DIFFERENT" not in done.stdout
@@ -56,8 +55,8 @@ def test_without_a_gpu_it_says_so_and_writes_nothing() -> None:
 
 
 def test_what_ends_the_process_is_a_line_and_the_rest_is_measured(capfd: pytest.CaptureFixture[str]) -> None:
-    broken = replace(_gpu_cases.TINY_CASES[0], model="no such model")
-    good = _gpu_cases.TINY_CASES[0]
+    broken = replace(gpu_cases.TINY_CASES[0], model="no such model")
+    good = gpu_cases.TINY_CASES[0]
     lines, _ = gpu.measured([(broken, gpu.OURS), (good, gpu.OURS)], "cpu", 1, 300)
     assert [line["case"] for line in lines] == [broken.name, good.name]
     assert "failed" in lines[0]
@@ -69,14 +68,14 @@ def test_what_ends_the_process_is_a_line_and_the_rest_is_measured(capfd: pytest.
 
 
 def test_when_the_time_is_over_the_rest_is_left_out() -> None:
-    lines, _ = gpu.measured(gpu.jobs_of(_gpu_cases.TINY_CASES[:1]), "cpu", 1, 0)
+    lines, _ = gpu.measured(gpu.jobs_of(gpu_cases.TINY_CASES[:1]), "cpu", 1, 0)
     assert [line["failed"] for line in lines] == ["no time was left (--seconds)"] * 3
 
 
-@pytest.mark.parametrize("case", _gpu_cases.TINY_CASES, ids=lambda case: case.name)
-def test_the_loss_of_both_sides_is_the_same(case: _gpu_cases.Case) -> None:
+@pytest.mark.parametrize("case", gpu_cases.TINY_CASES, ids=lambda case: case.name)
+def test_the_loss_of_both_sides_is_the_same(case: gpu_cases.Case) -> None:
     """What the plain loop computes of the rows is what the engine computes of them; else a ratio compares nothing."""
-    ours, plain = (_gpu_sides.measure(case, side, CPU, 1) for side in (gpu.OURS, gpu.PADDED))
+    ours, plain = (gpu_sides.measure(case, side, CPU, 1) for side in (gpu.OURS, gpu.PADDED))
     assert ours["loss"] == pytest.approx(plain["loss"], rel=1e-5)
 
 
@@ -87,13 +86,13 @@ def test_different_losses_are_said() -> None:
     )
 
 
-@pytest.mark.parametrize("case", _gpu_cases.CASES, ids=lambda case: case.name)
-def test_every_case_is_of_a_known_shape_and_counts_its_operations(case: _gpu_cases.Case) -> None:
-    config = _gpu_cases.make_config(case)
+@pytest.mark.parametrize("case", gpu_cases.CASES, ids=lambda case: case.name)
+def test_every_case_is_of_a_known_shape_and_counts_its_operations(case: gpu_cases.Case) -> None:
+    config = gpu_cases.make_config(case)
     assert config.model_type == case.shape["model_type"]
-    rows = _gpu_cases.make_rows(case)
+    rows = gpu_cases.make_rows(case)
     tokens = sum(len(row.ids) for row in rows)
     assert max(len(row.ids) for row in rows) == case.length
-    assert _gpu_sides.flops_of(case) > 4 * tokens * config.hidden_size * config.intermediate_size
+    assert gpu_sides.flops_of(case) > 4 * tokens * config.hidden_size * config.intermediate_size
     if case.header:
-        assert _gpu_sides.flops_of(case) < _gpu_sides.flops_of(replace(case, header=0)) * 2
+        assert gpu_sides.flops_of(case) < gpu_sides.flops_of(replace(case, header=0)) * 2

@@ -9,9 +9,9 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-from _environments import Measured
-from _page import put_section, section
-from _sides import LLAMA_FACTORY, Side, compare, fastest, unlike_ours
+from lib.environments import Measured
+from lib.page import put_section, section
+from lib.sides import LLAMA_FACTORY, Side, compare, fastest, unlike_ours
 
 
 def run(speed: float, losses: list[float], peak_bytes: int = 2**20) -> Measured:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from _environments import Measured
-from _peak_names import BY, LIBRARIES
-from _scenarios import AUTO, FIRST, FREEZE_EPOCHS, OFF, TINY
-from _sides import FIRST_TOLERANCE, LATER_TOLERANCE, MIB
-from _tasks import BATCH_SIZE, MAX_LENGTH, TRAINED_LAST
+from .environments import Measured
+from .peak_names import BY, LIBRARIES
+from .scenarios import AUTO, FIRST, FREEZE_EPOCHS, OFF, TINY
+from .sides import FIRST_TOLERANCE, LATER_TOLERANCE, MIB
+from .tasks import BATCH_SIZE, MAX_LENGTH, TRAINED_LAST
 
 GIGA = 1e9
 
@@ -123,7 +123,7 @@ def _peak(report: Measured) -> Iterator[str]:
     yield (
         f"The fastest fp32 matrix product of this machine is {speeds[best] / GIGA:.1f} GFLOP/s ({best}). Of it the "
         "needed operations of the alpaca scenario reach the shares below. They are counted from the shapes of the "
-        "model and the rows (benchmarks/_flops.py): no padding, attention within a row and backwards only, the head "
+        "model and the rows (benchmarks/lib/flops.py): no padding, attention within a row and backwards only, the head "
         "at trained positions only, no gradient that nothing needs. Sharing is counted once or not at all, as said. "
         "weitiao multiplies by MKL, as torch and so the peers do, on Intel's processors and by oneDNN on others."
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from _meter import Meter
-from _peer import Metered, load_with_adapter, read_task, trainer_settings
 from datasets import Dataset
 from transformers import AutoTokenizer
 from trl import SFTConfig, SFTTrainer
+
+from .meter import Meter
+from .peer import Metered, load_with_adapter, read_task, trainer_settings
 
 
 def main() -> None:

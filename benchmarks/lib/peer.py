@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _meter import Meter
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from .meter import Meter
 
 Task = dict[str, Any]
 

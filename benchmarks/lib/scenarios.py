@@ -13,11 +13,10 @@ from pathlib import Path
 from random import Random
 from statistics import median
 
-from _environments import HERE, Measured, environment_of, model_folder, on_threads, run_child
-from _sides import WEITIAO, Side, alternate, compare, environments_of, fastest, sides_for
-from _tasks import BATCH_SIZE, freezing, make_task, read_rows, with_adapter
-
-from data import rows_of, write_rows
+from .environments import HERE, Measured, environment_of, model_folder, on_threads, run_child
+from .rows import rows_of, write_rows
+from .sides import WEITIAO, Side, alternate, compare, environments_of, fastest, sides_for
+from .tasks import BATCH_SIZE, freezing, make_task, read_rows, with_adapter
 
 EXAMPLES = HERE.parent / "examples"
 FILL = {"name": "Xiaowei", "author": "the weitiao team"}
@@ -124,7 +123,7 @@ def peak(options: argparse.Namespace, reports: Measured) -> Measured:
     }
     python = Path(sys.executable)
     speeds = [
-        run_child(python, "_peak.py", products, **on_threads(options.threads))["flops_per_second"]
+        run_child(python, "peak", products, **on_threads(options.threads))["flops_per_second"]
         for _ in range(options.repeats)
     ]
     best = {name: max(one[name] for one in speeds) for name in speeds[0]}

@@ -5,9 +5,10 @@ It reads token ids and labels made beforehand, so that both sides train on the s
 
 from __future__ import annotations
 
-from _meter import Meter
-from _peer import Metered, load_with_adapter, read_task, trainer_settings
 from transformers import AutoTokenizer, DataCollatorForSeq2Seq, Trainer, TrainingArguments
+
+from .meter import Meter
+from .peer import Metered, load_with_adapter, read_task, trainer_settings
 
 
 def main() -> None:

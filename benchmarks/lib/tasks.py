@@ -9,8 +9,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _environments import Measured, model_folder, on_threads, run_child
-from _flops import needed_flops
+from .environments import Measured, model_folder, on_threads, run_child
+from .flops import needed_flops
 
 if TYPE_CHECKING:
     from weitiao.data.conversation import Example
@@ -145,7 +145,7 @@ def with_adapter(task: Measured, folder: Path) -> Measured:
     """Return a task whose sides all start from one adapter, which is written into a folder."""
     adapter = folder / "initial-adapter"
     wanted = {**task, "rows": [], "into": str(adapter)}
-    run_child(Path(sys.executable), "_initial_adapter.py", wanted, **on_threads(task["threads"]))
+    run_child(Path(sys.executable), "initial_adapter", wanted, **on_threads(task["threads"]))
     ours = {**task["weitiao"], "model": {**task["weitiao"]["model"], "adapter": str(adapter)}}
     return {**task, "adapter": str(adapter), "weitiao": ours}
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parents[1]
+"""The folder of the benchmarks."""
 STAND_IN = '"""Stands in for the real one, of which text needs nothing."""\n'
 DECIDES_SPEED = (
     "weitiao",
@@ -98,7 +99,13 @@ def environment_of(python: Path, **more: str) -> dict[str, str]:
     """Return the environment variables of a process that an interpreter runs."""
     own = python == Path(sys.executable)
     kept = {name: value for name, value in os.environ.items() if own or name not in OWN}
-    return {**kept, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **more}
+    path = os.pathsep.join([str(HERE), *filter(None, [kept.get("PYTHONPATH")])])
+    return {**kept, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **more}
+
+
+def in_lib(python: Path | str, script: str) -> list[str]:
+    """Return the command that runs a module of lib/, in the variables of `environment_of`."""
+    return [str(python), "-m", f"lib.{script}"]
 
 
 def on_threads(threads: int) -> dict[str, str]:
@@ -107,15 +114,15 @@ def on_threads(threads: int) -> dict[str, str]:
 
 
 def run_child(python: Path, script: str, task: Measured, **variables: str) -> Measured:
-    """Run a script of this folder in a process of its own; returns what it measured, and the seconds of the process.
+    """Run a module of lib/ in a process of its own; returns what it measured, and the seconds of the process.
 
-    The script is given `--task`, `--result` and, in the task, a `folder` that is deleted afterwards. Raises ChildFailed
+    The module is given `--task`, `--result` and, in the task, a `folder` that is deleted afterwards. Raises ChildFailed
     with the end of what it said.
     """
     with tempfile.TemporaryDirectory() as folder:
         task_path, result, said = (Path(folder) / name for name in ("task.json", "result.json", "said.txt"))
         task_path.write_text(json.dumps({**task, "folder": folder}), encoding="utf-8")
-        command = [str(python), str(HERE / script), "--task", str(task_path), "--result", str(result)]
+        command = [*in_lib(python, script), "--task", str(task_path), "--result", str(result)]
         begun = time.perf_counter()
         with said.open("w", encoding="utf-8") as output:
             environment = environment_of(python, **variables)

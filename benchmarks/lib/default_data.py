@@ -7,7 +7,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
+from .environments import HERE
+
 EXAMPLES = HERE.parent / "examples"
 
 Rows = list[dict[str, Any]]

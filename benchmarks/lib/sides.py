@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from _environments import (
+from .environments import (
     LLAMA_FACTORY,
     TRL,
     ChildFailed,
@@ -54,7 +54,7 @@ class Side:
         return run_child(self.python(work), self.script, {**task, "own": self.own}, **variables)
 
 
-WEITIAO = Side("weitiao", "weitiao", "_weitiao.py")
+WEITIAO = Side("weitiao", "weitiao", "weitiao_side")
 NO_CHECKPOINTING = {"gradient_checkpointing": False}
 
 
@@ -63,27 +63,27 @@ def sides_for(task: Measured) -> list[Side]:
     packed_rows = max(1, round(sum(task["real_tokens"]) / len(task["real_tokens"]) / task["max_length"]))
     return [
         WEITIAO,
-        Side("peft + Trainer", "peft + Trainer", "_plain_peft.py"),
+        Side("peft + Trainer", "peft + Trainer", "plain_peft"),
         Side(
             "LLaMA-Factory",
             "LLaMA-Factory",
-            "_peer_llamafactory.py",
+            "peer_llamafactory",
             LLAMA_FACTORY,
             says="with gradient checkpointing, its default",
         ),
         Side(
             "LLaMA-Factory, no checkpointing",
             "LLaMA-Factory",
-            "_peer_llamafactory.py",
+            "peer_llamafactory",
             LLAMA_FACTORY,
             {"disable_gradient_checkpointing": True},
         ),
-        Side("TRL", "TRL", "_peer_trl.py", TRL, says="with gradient checkpointing, its default"),
-        Side("TRL, no checkpointing", "TRL", "_peer_trl.py", TRL, NO_CHECKPOINTING),
+        Side("TRL", "TRL", "peer_trl", TRL, says="with gradient checkpointing, its default"),
+        Side("TRL, no checkpointing", "TRL", "peer_trl", TRL, NO_CHECKPOINTING),
         Side(
             "TRL, padding-free",
             "TRL",
-            "_peer_trl.py",
+            "peer_trl",
             TRL,
             {**NO_CHECKPOINTING, "padding_free": True, "max_length": None},
             "no checkpointing; its documentation supports this with flash attention only, which needs a GPU, "
@@ -92,7 +92,7 @@ def sides_for(task: Measured) -> list[Side]:
         Side(
             "TRL, packed",
             "TRL",
-            "_peer_trl.py",
+            "peer_trl",
             TRL,
             {**NO_CHECKPOINTING, "packing": True, "per_device_train_batch_size": packed_rows},
             f"no checkpointing; rows are sorted into packs of {task['max_length']} tokens, {packed_rows} a step, so "

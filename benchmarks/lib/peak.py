@@ -9,14 +9,15 @@ import json
 import time
 
 import torch
-from _flops import block_shapes
-from _peak_names import BY, LIBRARIES
-from _peer import read_task
 from torch import Tensor
 from transformers import AutoConfig
 
 from weitiao.engine.kernels.matmul import products_from
 from weitiao.engine.memory.allocator import freed_memory_kept
+
+from .flops import block_shapes
+from .peak_names import BY, LIBRARIES
+from .peer import read_task
 
 SQUARES = (1024, 2048, 4096)
 TRIALS, TRIAL_SECONDS = 5, 0.3

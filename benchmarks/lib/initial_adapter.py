@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from _peer import read_task
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
+
+from .peer import read_task
 
 
 def main() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from _meter import Meter
-from _peer import Metered, read_task, trainer_settings
 from datasets import Dataset
 from llamafactory.train.tuner import run_exp
+
+from .meter import Meter
+from .peer import Metered, read_task, trainer_settings
 
 
 def main() -> None:

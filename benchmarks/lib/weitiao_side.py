@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 
 import torch
-from _meter import Meter
 
 import weitiao
 from weitiao.core.events import Event
 from weitiao.recipe.recipe import lay_over
+
+from .meter import Meter
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """The sides that benchmarks/gpu.py measures in one process: weitiao, HF + PEFT on padded batches, the same with Liger.
 
-    python benchmarks/_gpu_sides.py JOBS OUT        JOBS: a JSON list of [case, side]; OUT: a line of JSON for each
+    python -m lib.gpu_sides JOBS OUT        JOBS: a JSON list of [case, side]; OUT: a line of JSON for each
 
 What fails for a known reason (too little memory, a package that is not there) is a line with the reason. Anything else
 ends the process: after an error of CUDA nothing more can be measured in it, and gpu.py starts another for what is left.
@@ -20,8 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _flops import block_shapes, needed_flops
-from _gpu_cases import SEED, Case, make_config, make_model, make_rows
 from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedModel
 
@@ -33,6 +31,9 @@ from weitiao.engine.optim.optimizers import build_optimizer
 from weitiao.engine.step import LossScale, Stepper
 from weitiao.recipe.build import choose_kernels, forward_for, precision_for
 from weitiao.recipe.recipe import Recipe, parse_recipe
+
+from .flops import block_shapes, needed_flops
+from .gpu_cases import SEED, Case, make_config, make_model, make_rows
 
 WARM_UP_STEPS = 2
 RANK, LR = 8, 1e-4
