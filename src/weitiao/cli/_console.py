@@ -17,8 +17,8 @@ from ..core.units import readable_change, readable_count, readable_share
 from ..core.visible import visible
 from ..evaluation.answers import CUT_MARK, marked
 from ..evaluation.verdict import lines
-from ..recipe.progress import LiveSteps, PlainSteps, Steps, number
-from ..recipe.told import before_lines, chosen_of, cost_text, evaluated_lines, perplexity
+from ..recipe.progress import LiveSteps, PlainSteps, Steps
+from ..recipe.told import before_lines, chosen_of, cost_text, evaluated_lines, written_measures
 from ._tables import make_console
 from ._transfers import Transfers
 
@@ -194,11 +194,12 @@ def _answer(text: str, cut: bool) -> str:
 
 
 def scores_table(before: Mapping[str, float], after: Mapping[str, float]) -> Table:
-    """Return the held-out loss and perplexity before and after."""
+    """Return the held-out loss, and what was measured beside it, before and after."""
     table = Table("", "before", "after", "change")
-    for name, write in (("loss", number), ("perplexity", perplexity)):
-        old, new = before[name], after[name]
-        table.add_row(name, write(old), write(new), readable_change(old, new))
+    old, new = written_measures(before), written_measures(after)
+    for name in old:
+        if name in new:
+            table.add_row(name, old[name], new[name], readable_change(before[name], after[name]))
     return table
 
 

@@ -1,4 +1,4 @@
-"""The forms data takes on its way: Row -> Conversation (or another form, see forms.py) -> Example."""
+"""Rows as their files have them, and conversations, the commonest of the forms that a row can mean (see forms.py)."""
 
 from __future__ import annotations
 
@@ -52,35 +52,6 @@ class Conversation:
     """The functions the assistant may call, as JSON schemas, for templates that show them."""
     task: str = ""
     """The task it belongs to, where the data has several."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """Token ids and one loss weight a token: 0 is context, above 0 is trained (as a target)."""
-
-    ids: tuple[int, ...]
-    weights: tuple[float, ...]
-    place: str
-    """Where it comes from, as `file:line`."""
-    draws: float = 1.0
-    """How many times an epoch sees it."""
-    task: str = ""
-    """The task it belongs to, where the data has several."""
-
-    def __post_init__(self) -> None:
-        """Refuse ids and weights of different lengths with ValueError."""
-        if len(self.ids) != len(self.weights):
-            raise ValueError(f"{self.place}: {len(self.ids)} ids but {len(self.weights)} weights")
-
-    @property
-    def trained_tokens(self) -> int:
-        """How many targets carry weight (the first token has nothing before it to predict it from)."""
-        return sum(weight > 0 for weight in self.weights[1:])
-
-    @property
-    def loss_weight(self) -> float:
-        """The sum of the targets' weights: what this example adds to the divisor of a step's loss."""
-        return sum(self.weights[1:])
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import numpy as np
 
 from ..core.errors import DataError, Problem, raise_all
 from .bad_rows import problems_of
-from .conversation import Conversation, Example
+from .conversation import Conversation
+from .example import Example
 from .formats._detect import load_formats
 from .forms import FORMS, AnyForm, parts
 from .gate.gate import Gate, OnRows, kept_rows, open_data
@@ -152,11 +153,12 @@ def _conversations(forms: Iterable[AnyForm]) -> list[Conversation]:
 
 DECIDES = (
     "ids",
-    "example_starts",
+    "sequence_starts",
     "span_lengths",
     "span_weights",
     "span_starts",
     "row_draws",
+    "example_starts",
     "example_rows",
 )
 

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, ClassVar
 
 from .conversation import Conversation, Message
+from .example import Label
 
 Turns = tuple[Message, ...]
 Tools = tuple[Mapping[str, Any], ...]
@@ -174,6 +175,30 @@ def parts(form: AnyForm) -> tuple[tuple[str, Conversation | Text | Tokens], ...]
 def _talk(form: Preference | Unpaired | Scored | Choice, answer: Turns) -> Conversation:
     tools = () if isinstance(form, Choice) else form.tools
     return Conversation((*form.prompt, *answer), form.place, form.weight, tools, form.task)
+
+
+LABELLED = frozenset({"preference", "unpaired", "scored", "choice", "labelled", "tagged"})
+"""The forms that say something beside their texts."""
+
+
+def label_of(form: AnyForm) -> Label:
+    """Return what a row says beside its texts: the margin of a preference, whether an answer is wanted, the scores of
+    answers, the index of the right choice, labels, or tags; None for what is only text."""
+    match form:
+        case Preference():
+            return form.margin
+        case Unpaired():
+            return form.label
+        case Scored():
+            return form.scores
+        case Choice():
+            return form.correct
+        case Labelled():
+            return form.labels
+        case Tagged():
+            return form.tags
+        case _:
+            return None
 
 
 def with_texts(form: AnyForm, change: Callable[[str], str]) -> AnyForm:

@@ -19,7 +19,7 @@ from ..methods._base import Attached
 from .checkpoint import NAME, Snapshot, damage_of, load_checkpoint, prune, save_checkpoint
 from .memory.allocator import freed_memory_kept
 from .optim.schedules import follows_held_out_loss
-from .runtime.batches import StepPlan
+from .runtime.batches import Batches
 from .runtime.monitor import Monitor
 from .runtime.signals import StopRequest, watch_signals
 from .settings import TrainSettings
@@ -27,8 +27,9 @@ from .step import Stepper, StepResult
 
 STEPS_BETWEEN_SAVES = 200
 
-HeldOutLoss = Callable[[Callable[[], bool]], float | None]
-"""Returns the held-out loss, or None where the question it is given (shall I stop?) was answered yes."""
+HeldOutLoss = Callable[[Callable[[], bool]], Mapping[str, float] | None]
+"""Returns the held-out `loss` and what else was measured, by name; None where the question it is given (shall I stop?)
+was answered yes."""
 
 
 @dataclass
@@ -60,7 +61,7 @@ class Training:
     attached: Attached
     stepper: Stepper
     schedule: LRScheduler
-    plan: StepPlan
+    plan: Batches
     settings: TrainSettings
     log: EventLog
     checkpoints: Path
@@ -139,6 +140,7 @@ class Training:
             tokens=result.tokens,
             tokens_per_second=tokens / seconds,
             seconds_left=(total_steps - self.progress.step) * seconds / len(self._recent),
+            **({"metrics": dict(result.metrics)} if result.metrics else {}),
             **self._monitor.read().as_fields(),
         )
 
@@ -148,13 +150,13 @@ class Training:
         if self.held_out_loss is None or self.progress.looked_at == step or not self._look_is_due(step):
             return
         ranks = self.stepper.ranks
-        loss = self.held_out_loss(lambda: ranks.any(stop.requested()))
-        if loss is None:
+        found = self.held_out_loss(lambda: ranks.any(stop.requested()))
+        if found is None:
             return
-        loss = ranks.value_of_first(loss)
+        loss = ranks.value_of_first(found["loss"])
         self.progress.looked_at = step
         self.progress.looked_loss = loss if math.isfinite(loss) else None  # a checkpoint has no number for it
-        self.log.emit("evaluated", step=step, loss=loss, perplexity=math.exp(min(loss, 700)))
+        self.log.emit("evaluated", **{**found, "step": step, "loss": loss})
         if follows_held_out_loss(self.schedule):
             self.schedule.step(loss)  # type: ignore[arg-type]
         if self.attached.settled:

@@ -7,9 +7,10 @@ together, once a step, and before the update, since nothing that is not finite m
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -19,14 +20,15 @@ from torch.optim import Optimizer
 
 from ..core.errors import NotFiniteError, Problem, ResourceError
 from ..data.batching.packing import Pack
-from ..data.conversation import Example
+from ..data.example import Example
 from ..methods._base import Attached
-from ..objectives._base import Objective
+from ..objectives._base import LossSum, Objective, SequenceObjective
 from .forward import Forward
 from .memory.oom import MAY_SAY_SO, is_out_of_memory
 from .optim.precision import Precision
 from .runtime.distributed import Ranks
 from .runtime.seeding import NO_PACK, seed_step
+from .two_passes import FeatureGradients, Gathered, Reference, feature_gradients, need_two_passes
 
 LARGEST_SCALE = 65536.0
 STEPS_TO_DOUBLE_SCALE = 2000
@@ -74,6 +76,8 @@ class StepResult:
     that train nothing count too, though fewer go through the model."""
     lr: float
     """The learning rate that the step was made with; without LoRA+'s factor."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """What the objective reports beside the loss (`Objective.metrics`), divided as the loss is."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ class Gradients:
     """The norm on the device, to clip by without waiting again."""
     fits: bool
     """Whether memory sufficed on every rank; where it did not, nothing else here means anything."""
+    metrics: Mapping[str, float]
+    """What the objective reports beside the loss."""
 
     @property
     def finite(self) -> bool:
@@ -107,6 +113,8 @@ class Stepper:
     pack_tokens: int
     seed: int
     scale: LossScale
+    reference: Reference | None = None
+    """The model before training, for an objective that compares with it."""
     longest_row: int = 0
     """Tokens of the run's longest row, which packs that are filled up must hold for all to be as long."""
     ranks: Ranks = field(default_factory=Ranks.alone)
@@ -125,9 +133,9 @@ class Stepper:
         no pack can be smaller. The device is waited for once, and once more each time the step is redone. A step whose
         examples train nothing changes nothing.
         """
-        tokens = sum(len(example.ids) for example in examples)
+        tokens = sum(example.tokens for example in examples)
         lr = float(self.optimizer.param_groups[0]["lr"])
-        if not any(example.trained_tokens for example in examples):
+        if not any(example.trained_tokens for example in examples) or not self.objective.weight(examples):
             return StepResult(loss=0.0, grad_norm=0.0, tokens=tokens, lr=lr)
         while True:
             found = self._gradients(examples, step)
@@ -145,7 +153,7 @@ class Stepper:
         self.attached.after_update(step)
         self.optimizer.zero_grad(set_to_none=True)
         self.scale.succeeded()
-        return StepResult(found.loss, found.norm, tokens, lr)
+        return StepResult(found.loss, found.norm, tokens, lr, found.metrics)
 
     @property
     def _all_parameters(self) -> list[Parameter]:
@@ -154,7 +162,8 @@ class Stepper:
     @property
     def _least_tokens(self) -> int:
         """What the budget never falls below: where packs are filled up to it, one shape must do for every row."""
-        return self.longest_row if self.forward.packs and self.forward.compiles else 0
+        options = self.forward.options
+        return self.longest_row if options.packs and options.compiles else 0
 
     def _budget(self, examples: Sequence[Example]) -> int:
         """Return the token budget of the packs that a step is cut into."""
@@ -162,63 +171,130 @@ class Stepper:
 
     def _halve_packs(self, examples: Sequence[Example]) -> None:
         """Halve the token budget of packs; raises ResourceError where no pack can be smaller."""
-        longest = max((one for one in examples if one.trained_tokens), key=lambda one: len(one.ids))
+        longest = max((one for one in examples if one.trained_tokens), key=lambda one: one.longest)
         budget = self._budget(examples)
-        if budget <= max(len(longest.ids), self._least_tokens):
+        if budget <= max(longest.longest, self._least_tokens):
             raise ResourceError(_too_little_memory(longest))
         self.pack_tokens = max(budget // 2, self._least_tokens)
 
     def _gradients(self, examples: Sequence[Example], step: int) -> Gradients:
         """Leave the step's gradients on the parameters, and wait for the device, once, to tell what they are."""
         self.optimizer.zero_grad(set_to_none=True)
-        weight = sum(example.loss_weight for example in examples)
+        weight = self.objective.weight(examples)
         packs = self.forward.cut(examples, self._budget(examples))
-        losses = self._losses_if_they_fit(packs, weight, step)
-        lacking = torch.full((1,), float(losses is None), device=self.forward.device)
-        if losses is None:
+        names = self.objective.metrics
+        found = self._losses_if_they_fit(examples, packs, weight, step)
+        lacking = torch.full((1,), float(found is None), device=self.forward.device)
+        if found is None:
             self.optimizer.zero_grad(set_to_none=True)
             self.forward.free_memory()
             # The other ranks wait for this one's part of the sums all the same, and learn from it that memory lacked.
-            losses = lacking.new_zeros(len(packs) + 1)
-        had_N = self.ranks.sum_gradients(self._all_parameters, [losses, lacking])
+            found = lacking.new_zeros(len(packs) + 1), lacking.new_zeros(len(names))
+        losses, metrics = found
+        had_N = self.ranks.sum_gradients(self._all_parameters, [losses, metrics, lacking])
         norm = self._norm()
-        on_device = (norm[None].to(lacking), lacking, losses, had_N)
+        on_device = (norm[None].to(lacking), lacking, losses, metrics, had_N)
         sizes = [len(part) for part in on_device]
-        (norm_read,), (ranks_lacking,), (*sums, penalty), had = _split(torch.cat(on_device).tolist(), sizes)
+        (norm_read,), (ranks_lacking,), (*sums, penalty), told, had = _split(
+            torch.cat(on_device).tolist(), sizes
+        )
         for parameter, ranks_with_one in zip(self._all_parameters, had, strict=False):
             if not ranks_with_one:  # an optimizer passes over what has none, and moves what has zeros
                 parameter.grad = None
-        return Gradients(sum(sums) / weight + penalty, norm_read, norm, ranks_lacking == 0)
+        reported = {name: value / weight for name, value in zip(names, told, strict=True)}
+        return Gradients(sum(sums) / weight + penalty, norm_read, norm, ranks_lacking == 0, reported)
 
-    def _losses_if_they_fit(self, packs: Sequence[Pack], weight: float, step: int) -> Tensor | None:
+    def _losses_if_they_fit(
+        self, examples: Sequence[Example], packs: Sequence[Pack], weight: float, step: int
+    ) -> tuple[Tensor, Tensor] | None:
         """Return what `_losses` does, or None where there is not enough memory."""
+        known = None
+        if isinstance(self.objective, SequenceObjective) and need_two_passes(self.objective, packs):
+            known = self._first_pass(self.objective, examples, packs, step)
+            if known is None:
+                return None
         try:
-            return self._losses(packs, weight, step)
+            return self._losses(packs, weight, step, known)
         except MAY_SAY_SO as error:
             if not is_out_of_memory(error):
                 raise
             return None
 
-    def _losses(self, packs: Sequence[Pack], weight: float, step: int) -> Tensor:
+    def _losses(
+        self, packs: Sequence[Pack], weight: float, step: int, known: FeatureGradients | None
+    ) -> tuple[Tensor, Tensor]:
         """Add the gradients of this rank's packs to the parameters; nothing is read from the device.
 
-        Returns the summed loss of each pack and, last, the penalty; zero where another rank counts it.
+        Returns the summed loss of each pack and, last, the penalty, zero where another rank counts it; and the sums of
+        the objective's metrics. `known` is what the first of two passes found.
         """
         device = self.forward.device
         losses = [torch.zeros((), device=device)] * (len(packs) + 1)
+        metrics = torch.zeros(len(self.objective.metrics), device=device)
+        if known is not None and self.ranks.first:
+            losses[0] = known.loss.sum
+            metrics += self._metrics_of(known.loss)
         share = list(self.ranks.share(packs))
         coming = self.forward.ahead([pack for _, pack in share])
         for (index, _), pack in zip(share, coming, strict=True):
-            seed_step(self.seed, step, index)
-            loss_sum = self.objective.loss(self.forward.outputs(pack)).sum
-            (loss_sum * (self.scale.value / weight)).backward()  # type: ignore[no-untyped-call]
-            losses[index] = loss_sum.detach()
+            if known is None:
+                loss_sum = self._loss_of(pack, step, index)
+                (loss_sum.sum * (self.scale.value / weight)).backward()  # type: ignore[no-untyped-call]
+                losses[index] = loss_sum.sum.detach()
+                metrics += self._metrics_of(loss_sum)
+            else:
+                seed_step(self.seed, step, index)
+                part = known.surrogate(cast(SequenceObjective, self.objective), self.forward, pack)
+                (part * (self.scale.value / weight)).backward()  # type: ignore[no-untyped-call]
         seed_step(self.seed, step, NO_PACK)
         penalty = self.attached.penalty()
         if penalty is not None and self.ranks.first:
             (penalty * self.scale.value).backward()  # type: ignore[no-untyped-call]
             losses[-1] = penalty.detach()
-        return torch.stack([loss.to(device, torch.float32) for loss in losses])
+        return torch.stack([loss.to(device, torch.float32) for loss in losses]), metrics
+
+    def _loss_of(self, pack: Pack, step: int, index: int) -> LossSum:
+        """Return the loss of a pack that needs no other."""
+        reference = None
+        if self.reference is not None and isinstance(self.objective, SequenceObjective):
+            reference = self.reference.features(self.objective, pack)
+        seed_step(self.seed, step, index)
+        return self.objective.loss(self.forward.outputs(pack), reference)
+
+    def _metrics_of(self, loss_sum: LossSum) -> Tensor:
+        """Return the sums of the objective's metrics (len(metrics),)."""
+        device = self.forward.device
+        values = [loss_sum.metrics[name].detach() for name in self.objective.metrics]
+        return (
+            torch.stack([value.to(device, torch.float32) for value in values])
+            if values
+            else torch.zeros(0, device=device)
+        )
+
+    def _first_pass(
+        self, objective: SequenceObjective, examples: Sequence[Example], packs: Sequence[Pack], step: int
+    ) -> FeatureGradients | None:
+        """Return the loss's gradients by the features of all sequences; None where memory lacked on any rank.
+
+        The same random numbers are drawn as in the second pass, whose gradients are of these very features.
+        """
+        own, referred = Gathered(examples), Gathered(examples)
+        try:
+            for index, pack in self.ranks.share(packs):
+                if self.reference is not None:
+                    referred.take(pack, self.reference.features(objective, pack))
+                seed_step(self.seed, step, index)
+                with torch.no_grad():
+                    own.take(pack, objective.features(self.forward.outputs(pack)))
+            lacks = False
+        except MAY_SAY_SO as error:
+            if not is_out_of_memory(error):
+                raise
+            lacks = True
+        if self.ranks.any(lacks):  # asked by all, so that none waits for the features of one that has none
+            return None
+        reference = referred if self.reference is not None else None
+        return feature_gradients(objective, examples, own, reference, self.ranks, self.forward.device)
 
     def _norm(self) -> Tensor:
         """Return the gradients' norm, a scalar on the device, after taking the loss scale out of them."""
@@ -250,7 +326,7 @@ def _split(values: list[float], sizes: Sequence[int]) -> list[list[float]]:
 def _too_little_memory(longest: Example) -> Problem:
     return Problem(
         "one row alone does not fit into the device's memory",
-        f"{longest.place}, {len(longest.ids)} tokens",
+        f"{longest.place}, {longest.longest} tokens",
         "memory for the longest row, forward and backward",
         "a new run with train.gradient_checkpointing=full, a shorter data.max_length or model.quantization=nf4",
     )

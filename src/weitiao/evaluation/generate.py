@@ -19,9 +19,8 @@ from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 
 from ..core.errors import DataError, Problem
-from ..engine.forward import base_of
 from ..methods._peft.prompt import PromptModel
-from ..models.anatomy import context_tokens
+from ..models.anatomy import base_of, context_tokens
 from ..models.embedding_rows import require_rows
 from .padding import batches
 from .settings import GenerationSettings

@@ -1,10 +1,11 @@
-"""The held-out loss and its perplexity: what the model makes of answers it was not trained on."""
+"""The held-out loss: what the model makes of rows it was not trained on."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -12,10 +13,11 @@ import numpy as np
 import torch
 
 from ..core.errors import DataError, Problem
-from ..data.batching.packing import Pack
-from ..data.conversation import Example
+from ..data.batching.packing import Pack, Part, pack_of
+from ..data.example import Example
 from ..engine.forward import Forward
-from ..objectives._base import Objective, Outputs
+from ..engine.two_passes import Gathered, Reference
+from ..objectives._base import LossSum, Objective, Outputs, SequenceObjective
 
 EXAMPLES_AT_ONCE = 64
 PLACES_SHOWN = 3
@@ -29,23 +31,22 @@ class HeldOut:
     """What a look at the held-out examples gave."""
 
     loss: float
-    """Summed loss over summed weight of all examples, in nats a trained token."""
+    """Summed loss over summed weight of all examples."""
     rows: tuple[tuple[float, float], ...] = ()
     """Each example's summed loss and weight, in the examples' order."""
-
-    @property
-    def perplexity(self) -> float:
-        """exp(loss): among how many equally likely tokens the model wavers."""
-        return math.exp(min(self.loss, 700.0))
+    measures: Mapping[str, float] = field(default_factory=dict)
+    """What the objective says beside it, such as the perplexity."""
 
     def as_fields(self) -> dict[str, float]:
-        """Return loss and perplexity as fields of an event."""
-        return {"loss": self.loss, "perplexity": self.perplexity}
+        """Return the loss and what is said beside it as fields of an event."""
+        return {"loss": self.loss, **self.measures}
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> HeldOut:
         """Return what `as_fields` and the rows beside it were made from."""
-        return cls(fields["loss"], tuple((loss, weight) for loss, weight in fields.get("rows", ())))
+        measures = {name: value for name, value in fields.items() if name not in ("loss", "rows")}
+        rows = tuple((loss, weight) for loss, weight in fields.get("rows", ()))
+        return cls(fields["loss"], rows, measures)
 
 
 def never() -> bool:
@@ -61,20 +62,24 @@ def measure_held_out(
     pack_tokens: int,
     should_stop: ShouldStop = never,
     on_progress: Callable[[float, float], None] | None = None,
+    reference: Reference | None = None,
 ) -> HeldOut | None:
     """Return the held-out loss in evaluation mode, or None where `should_stop` said so between two packs.
 
-    `on_progress` is told, after each pack, how many examples are done, of how many.
-    Raises DataError where no token of the examples is trained.
+    `on_progress` is told, after each example, how many are done, of how many. Raises DataError where no token of the
+    examples is trained.
     """
+    look = _Look(forward, objective, reference)
     was_training = forward.model.training
     forward.model.eval()
     rows = [(0.0, 0.0)] * len(examples)
+    sums: Counter[str] = Counter()
     try:
-        for count, (place, loss, weight) in enumerate(_losses(forward, objective, examples, pack_tokens), 1):
+        for count, (number, found) in enumerate(_losses(look, examples, pack_tokens), 1):
             if should_stop():
                 return None
-            rows[place] = (loss, weight)
+            rows[number] = (float(found.sum), objective.weight([examples[number]]))
+            sums.update({name: float(value) for name, value in found.metrics.items()})
             if on_progress is not None:
                 on_progress(count, len(examples))
     finally:
@@ -82,7 +87,8 @@ def measure_held_out(
     total, weight = math.fsum(loss for loss, _ in rows), math.fsum(weight for _, weight in rows)
     if not weight:
         raise DataError(_nothing_to_measure(examples))
-    return HeldOut(total / weight, tuple(rows))
+    measures = {name: sums[name] / weight for name in objective.metrics}
+    return HeldOut(total / weight, tuple(rows), {**objective.report(total / weight), **measures})
 
 
 def _nothing_to_measure(examples: Sequence[Example]) -> Problem:
@@ -95,33 +101,90 @@ def _nothing_to_measure(examples: Sequence[Example]) -> Problem:
     )
 
 
-def _losses(
-    forward: Forward, objective: Objective, examples: Sequence[Example], pack_tokens: int
-) -> Iterator[tuple[int, float, float]]:
-    """Yield each example's number, summed loss and weight."""
+def _losses(look: _Look, examples: Sequence[Example], pack_tokens: int) -> Iterator[tuple[int, LossSum]]:
+    """Yield each example's number and summed loss."""
     for start in range(0, len(examples), EXAMPLES_AT_ONCE):
         some = list(examples[start : start + EXAMPLES_AT_ONCE])
-        numbers: dict[int, list[int]] = {}
-        for n, example in enumerate(some):
-            numbers.setdefault(id(example), []).append(start + n)
-        for pack in forward.ahead(forward.cut(some, pack_tokens)):
-            outputs = forward.outputs(pack)
-            for n, example in enumerate(pack.examples):
-                loss_sum = objective.loss(_outputs_of(pack, n, outputs))
-                yield numbers[id(example)].pop(), float(loss_sum.sum), float(loss_sum.weight)
+        for number, loss_sum in look.losses(some, pack_tokens):
+            yield start + number, loss_sum
 
 
-def _outputs_of(pack: Pack, n: int, outputs: Outputs) -> Outputs:
-    """Return what the model gave for one example of a pack, also where it shares its beginning with others."""
-    example = pack.examples[n]
-    weights = np.asarray(example.weights, dtype=np.float32)
-    trained = np.flatnonzero(weights[1:]) + 1  # nothing comes before the first token, so it has no prediction
-    positions = np.searchsorted(pack.kept_P, pack.rows[n][trained - 1])
+@dataclass(frozen=True)
+class _Look:
+    """A model and the objective it is looked at with."""
+
+    forward: Forward
+    objective: Objective
+    reference: Reference | None
+
+    def losses(self, examples: Sequence[Example], pack_tokens: int) -> Iterator[tuple[int, LossSum]]:
+        """Yield the number and the summed loss of each example that trains anything."""
+        packs = self.forward.ahead(self.forward.cut(examples, pack_tokens))
+        if not isinstance(self.objective, SequenceObjective):
+            return self._by_target(examples, packs)
+        return self._by_sequence(self.objective, examples, packs)
+
+    def _by_target(self, examples: Sequence[Example], packs: Iterable[Pack]) -> Iterator[tuple[int, LossSum]]:
+        """Add up, for each example, the losses of its sequences, which may lie in several packs."""
+        found: dict[int, list[LossSum]] = {}
+        seen: Counter[int] = Counter()
+        for pack in packs:
+            outputs = self.forward.outputs(pack)
+            for number, at in enumerate(pack.numbers):
+                own = outputs_of(outputs, number)
+                found.setdefault(at, []).append(self.objective.loss(own))
+                seen[at] += len(own.pack.sequences)
+                if seen[at] == len(examples[at].sequences):
+                    yield at, _added(found.pop(at))
+
+    def _by_sequence(
+        self, objective: SequenceObjective, examples: Sequence[Example], packs: Iterable[Pack]
+    ) -> Iterator[tuple[int, LossSum]]:
+        """Gather the features of all sequences, then yield the loss of each example."""
+        own, referred = Gathered(examples), Gathered(examples)
+        for pack in packs:
+            own.take(pack, objective.features(self.forward.outputs(pack)))
+            if self.reference is not None:
+                referred.take(pack, self.reference.features(objective, pack))
+        together = [own.examples] if objective.couples == "step" else [[at] for at in own.examples]
+        for numbers in together:
+            some = [examples[at] for at in numbers]
+            reference = referred.of(numbers) if self.reference is not None else None
+            loss_sum = objective.feature_loss(own.of(numbers), some, reference)
+            for at in numbers:  # what all of a step's examples decide is shared out equally
+                yield at, _divided(loss_sum, len(numbers))
+
+
+def _added(parts: Sequence[LossSum]) -> LossSum:
+    """Return the sums of an example's parts as one."""
+    if len(parts) == 1:
+        return parts[0]
+    metrics = {name: torch.stack([part.metrics[name] for part in parts]).sum() for name in parts[0].metrics}
+    return LossSum(torch.stack([part.sum for part in parts]).sum(), metrics)
+
+
+def _divided(loss_sum: LossSum, count: int) -> LossSum:
+    metrics = {name: value / count for name, value in loss_sum.metrics.items()}
+    return LossSum(loss_sum.sum / count, metrics)
+
+
+def outputs_of(outputs: Outputs, number: int) -> Outputs:
+    """Return what the model gave for one example of a pack, as if it had gone through alone."""
+    pack = outputs.pack
+    own_sequences = [at for at, (example, _) in enumerate(pack.owners) if example == number]
+    example = pack.examples[number]
+    own = pack_of([Part(example, pack.owners[at][1], 0) for at in own_sequences])
+    rows_T = np.zeros(len(own.ids_T), np.int64)
+    by_number = {pack.owners[at][1]: pack.rows[at] for at in own_sequences}
+    for (_, which), rows in zip(own.owners, own.rows, strict=True):
+        rows_T[rows] = by_number[which]
+    positions = np.searchsorted(pack.kept_P, rows_T[own.kept_P])
     device = outputs.hidden_PD.device
-    return replace(
-        outputs,
+    return Outputs(
         hidden_PD=outputs.hidden_PD[torch.from_numpy(positions).to(device)],
-        rows_K=torch.arange(len(trained), device=device),
-        targets_K=torch.from_numpy(np.asarray(example.ids)[trained]).to(device),
-        weights_K=torch.from_numpy(weights[trained]).to(device),
+        head=outputs.head,
+        rows_K=torch.from_numpy(own.rows_K).to(device),
+        targets_K=torch.from_numpy(own.targets_K).to(device),
+        weights_K=torch.from_numpy(own.weights_K).to(device),
+        pack=own,
     )

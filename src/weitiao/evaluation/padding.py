@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
-from ..engine.forward import (
+from ..engine.optim.precision import Precision
+from ..engine.probe import (
     LEAK_TOLERANCE,
-    base_of,
     computes_exactly,
     depends_on_length,
     mean_distance,
     probe_ids,
     same_logits,
 )
-from ..engine.optim.precision import Precision
 from ..methods._peft.prompt import PromptModel
+from ..models.anatomy import base_of
 
 if TYPE_CHECKING:
     from transformers.generation import GenerateDecoderOnlyOutput

@@ -49,7 +49,8 @@ class Words:
     after: str
     change: str
     loss: str
-    perplexity: str
+    measures: Mapping[str, str]
+    """What the objective measures beside the loss, by its name in events."""
     answers: str
     question: str
     reference: str
@@ -88,7 +89,7 @@ ENGLISH = Words(
     after="after",
     change="change",
     loss="held-out loss (nats a token; lower is better)",
-    perplexity="perplexity (lower is better)",
+    measures={"perplexity": "perplexity (lower is better)"},
     answers="The same questions, before and after",
     question="question",
     reference="the data's answer",
@@ -126,7 +127,7 @@ CHINESE = Words(
     after="训练后",
     change="变化",
     loss="留出集损失（纳特/词元，越低越好）",
-    perplexity="困惑度（越低越好）",
+    measures={"perplexity": "困惑度（越低越好）"},
     answers="同样的问题，训练前后的回答",
     question="问题",
     reference="数据中的回答",
@@ -201,12 +202,14 @@ def settings_text(settings: Mapping[str, Any]) -> str:
 
 
 def scores_table(before: Scores, after: Scores, words: Words) -> str:
-    """Return the held-out loss and perplexity before and after, with their change in percent."""
-    pairs = (
-        (words.loss, readable_loss, before.loss, after.loss),
-        (words.perplexity, significant, before.perplexity, after.perplexity),
-    )
-    rows = [[name, write(old), write(new), readable_change(old, new)] for name, write, old, new in pairs]
+    """Return the held-out loss, and what was measured beside it, before and after, with their change in percent."""
+    losses = before.loss, after.loss
+    rows = [[words.loss, *map(readable_loss, losses), readable_change(*losses)]]
+    for name, old in before.measures.items():
+        if name in after.measures:
+            new = after.measures[name]
+            title = words.measures.get(name, name)
+            rows.append([title, significant(old), significant(new), readable_change(old, new)])
     return table(["", words.before, words.after, words.change], rows)
 
 

@@ -14,10 +14,10 @@ from .verdict import Verdict
 
 @dataclass(frozen=True)
 class Scores:
-    """The held-out loss, in nats a token, and its perplexity."""
+    """The held-out loss, and what the objective says beside it, by name."""
 
     loss: float
-    perplexity: float
+    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -343,6 +343,13 @@ CONTEXT_KEYS = (
 """What configs call the number of positions; some have another name for the first one in their attribute_map."""
 
 
+def base_of(model: nn.Module) -> PreTrainedModel:
+    """Return the transformers model inside whatever a method wrapped around it."""
+    from transformers import PreTrainedModel
+
+    return next(m for m in model.modules() if isinstance(m, PreTrainedModel))
+
+
 def width_of(model: PreTrainedModel) -> int:
     """Return the hidden size: how many numbers stand for a token between the blocks."""
     config = model.config.get_text_config()

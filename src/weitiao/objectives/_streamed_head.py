@@ -47,6 +47,17 @@ class Streamed:
                 own._finish(gradient_PD[rows], sum_n1, row_K)
         return total, gradient_PD
 
+    def log_probs_K(self, hidden_PD: Tensor, rows_K: Tensor) -> Tensor:
+        """Return log softmax(factor * hidden @ weight.T)[row_k, target_k], without gradients."""
+        found_K = torch.zeros_like(self.weights_K)
+        for start in range(0, len(hidden_PD), ROWS_AT_ONCE):
+            inside_K = (rows_K >= start) & (rows_K < start + ROWS_AT_ONCE)
+            own = Streamed(self.weight_VD, self.factor, self.targets_K[inside_K], self.weights_K[inside_K])
+            hidden_nD, row_K = hidden_PD[start : start + ROWS_AT_ONCE], rows_K[inside_K] - start
+            top_n1, sum_n1, chosen_K = own._stream(hidden_nD, row_K, hidden_nD, wants_gradient=False)
+            found_K[inside_K] = chosen_K - (top_n1 + sum_n1.log())[row_K, 0]
+        return found_K
+
     def _stream(
         self, hidden_nD: Tensor, row_K: Tensor, expected_nD: Tensor, wants_gradient: bool
     ) -> tuple[Tensor, Tensor, Tensor]:

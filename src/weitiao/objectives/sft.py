@@ -7,9 +7,20 @@ over the tokens t of all answers of a step, their end-of-turn tokens included.
 
 from __future__ import annotations
 
-from typing import ClassVar
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 from ._base import LossSum, Objective, Outputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..data.example import Example
+
+
+LARGEST_EXPONENT = 700.0
+"""Where exp still is a number."""
 
 
 class SupervisedFineTuning(Objective):
@@ -18,8 +29,16 @@ class SupervisedFineTuning(Objective):
     title: ClassVar[str] = "Supervised fine-tuning (SFT)"
     forms: ClassVar[frozenset[str]] = frozenset({"conversation", "text", "pair", "tokens"})
 
-    def loss(self, outputs: Outputs) -> LossSum:
+    def weight(self, examples: Sequence[Example]) -> float:
+        """Return the summed weights of the trained tokens."""
+        return sum(example.loss_weight for example in examples)
+
+    def loss(self, outputs: Outputs, reference: Tensor | None = None) -> LossSum:
         """Return the weighted sum of the trained tokens' negative log-likelihoods, in nats."""
         from ._cross_entropy import cross_entropy_sum
 
-        return LossSum(sum=cross_entropy_sum(outputs), weight=outputs.weights_K.sum())
+        return LossSum(sum=cross_entropy_sum(outputs))
+
+    def report(self, mean: float) -> dict[str, float]:
+        """Return the perplexity, exp(loss): among how many equally likely tokens the model wavers."""
+        return {"perplexity": math.exp(min(mean, LARGEST_EXPONENT))}

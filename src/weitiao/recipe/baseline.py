@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,7 @@ from ..core.errors import MALFORMED, NotFiniteError, Problem, WeitiaoError
 from ..core.events import Event, EventLog, Progress
 from ..data.dataset import Prepared
 from ..data.formats._base import RowError
-from ..engine.forward import Forward, base_of
+from ..engine.forward import Forward
 from ..engine.loop import HeldOutLoss
 from ..engine.memory.budget import default_pack_tokens
 from ..engine.memory.oom import MAY_SAY_SO, is_out_of_memory
@@ -30,7 +30,7 @@ from ..evaluation.panel import (
     score_panel,
 )
 from ..methods._base import Attached
-from ..models.anatomy import width_of
+from ..models.anatomy import base_of, width_of
 from .recipe import Recipe
 
 FIRST_ROWS = 16
@@ -93,7 +93,7 @@ class Comparison:
             self._look_before(forward, log)
         elif self.before is None:
             with attached.disabled(), forward.attention():
-                shortest = min(self.data.train[:FIRST_ROWS], key=lambda example: len(example.ids))
+                shortest = min(self.data.train[:FIRST_ROWS], key=lambda example: example.longest)
                 require_finite(measure_held_out(forward, self.recipe.objective, [shortest], 1))
 
     def remember(self, measured: HeldOut) -> None:
@@ -101,26 +101,24 @@ class Comparison:
         self._measured[measured.loss] = measured
 
     def base_first(
-        self, look: HeldOutLoss | None, forward: Forward, attached: Attached, log: EventLog
-    ) -> HeldOutLoss | None:
+        self, look: HeldOutLoss, forward: Forward, attached: Attached, log: EventLog
+    ) -> HeldOutLoss:
         """Return a look at the held-out loss that measures the base first, where that was put off."""
-        if look is None:
-            return None
 
-        def looked(should_stop: ShouldStop) -> float | None:
+        def looked(should_stop: ShouldStop) -> Mapping[str, float] | None:
             if self.before is None:
                 with attached.disabled():
                     self._look_before(forward, log, should_stop)
             return None if self.before is None else look(should_stop)
 
-        def looked_or_noted(should_stop: ShouldStop) -> float | None:
+        def looked_or_noted(should_stop: ShouldStop) -> Mapping[str, float] | None:
             try:
                 return looked(should_stop)
             except MAY_SAY_SO as error:
                 if not is_out_of_memory(error):
                     raise
                 log.emit("note", text="not enough memory for a look at the held-out loss: training goes on")
-                return math.nan
+                return {"loss": math.nan}
 
         return looked_or_noted
 

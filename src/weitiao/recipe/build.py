@@ -12,10 +12,10 @@ from transformers import PreTrainedModel
 
 from ..core.events import EventLog, Progress
 from ..core.run_folder import RunFolder
-from ..data.conversation import Example
 from ..data.dataset import Prepared
+from ..data.example import Example
 from ..data.gate.store import longest_of
-from ..engine.forward import Forward, base_of, choose_forward, one_by_one
+from ..engine.forward import Forward
 from ..engine.kernels.liger import use_liger
 from ..engine.kernels.matmul import uses_onednn
 from ..engine.kernels.settings import uses_liger
@@ -26,15 +26,18 @@ from ..engine.optim.neftune import add_noise
 from ..engine.optim.optimizers import build_optimizer
 from ..engine.optim.precision import Precision
 from ..engine.optim.schedules import build_schedule, warmup_notes
+from ..engine.probe import choose_forward, one_by_one
 from ..engine.runtime.batches import StepPlan
 from ..engine.runtime.distributed import Ranks
+from ..engine.settings import TrainSettings
 from ..engine.step import LossScale, Stepper
-from ..evaluation.held_out import HeldOut, measure_held_out
+from ..evaluation.held_out import measure_held_out
 from ..methods._base import Attached, count_parameters
-from ..models.anatomy import width_of
+from ..models.anatomy import base_of, width_of
 from ..models.fingerprint import Fingerprint
 from ..models.precision import torch_dtype
 from ..models.settings import ModelSettings
+from .baseline import Comparison
 from .identity import settings_and_data
 from .preflight import bytes_written
 from .recipe import Recipe
@@ -78,10 +81,10 @@ def attach(recipe: Recipe, model: PreTrainedModel, data: Prepared, log: EventLog
 
 
 def _batches(examples: Sequence[Example], device: torch.device) -> Iterator[dict[str, object]]:
-    """Yield examples one by one in the form PEFT's data-driven initialisations read."""
-    for example in examples:
-        ids_BT = torch.tensor([example.ids], device=device)
-        trained_BT = torch.tensor([example.weights], device=device) > 0
+    """Yield sequences one by one in the form PEFT's data-driven initialisations read."""
+    for sequence in (sequence for example in examples for sequence in example.sequences):
+        ids_BT = torch.tensor([sequence.ids], device=device)
+        trained_BT = torch.tensor([sequence.weights], device=device) > 0
         yield {
             "input_ids": ids_BT,
             "attention_mask": torch.ones_like(ids_BT),
@@ -94,7 +97,7 @@ def forward_for(attached: Attached, precision: Precision, log: EventLog) -> Forw
     if not attached.packs:
         return one_by_one(attached.model, precision)
     forward = choose_forward(attached.model, precision)
-    if not forward.packs:
+    if not forward.options.packs:
         log.emit(
             "note", text="this architecture mixes examples laid end to end, so they go through one at a time"
         )
@@ -110,19 +113,18 @@ def build_training(
     base: Fingerprint,
     log: EventLog,
     free_bytes: float | None = None,
-    on_measured: Callable[[HeldOut], object] = lambda measured: None,
+    comparison: Comparison | None = None,
 ) -> Training:
     """Put the engine's parts together; raises SettingsError for an optimizer or schedule that does not fit,
     ResourceError where the longest row does not fit into memory.
 
-    `free_bytes` is the memory to do with; left out, what is free on the model's device. `on_measured` is given what
-    each look at the held-out examples finds.
+    `free_bytes` is the memory to do with; left out, what is free on the model's device. `comparison` is given what
+    each look at the held-out examples finds, and measures the base before the first.
     """
     settings = recipe.train
     if settings.neftune_alpha:
-        # Its noise is drawn for each example, at a size that depends on the example's length.
-        forward.shares = False
         add_noise(base_of(attached.model).get_input_embeddings(), settings.neftune_alpha, forward.lengths)
+    forward = forward.with_options(**options_before_measuring(settings, forward))
     plan = StepPlan.of(data.train, settings)
     for note in warmup_notes(settings, plan.total_steps):
         log.emit("note", text=note)
@@ -130,8 +132,8 @@ def build_training(
     parameters = attached.trainable()
     planned = _plan_memory(recipe, forward, parameters, data, log, free_bytes)
     # Only now: packs of other sizes would each be compiled for the measurement.
-    forward.compiles = settings.compile
-    if settings.compile and not forward.packs:
+    forward = forward.with_options(compiles=settings.compile, rematerializes=planned.rematerializes)
+    if settings.compile and not forward.options.packs:
         log.emit(
             "note", text="examples go through one at a time, each as long as it is, so nothing is compiled"
         )
@@ -159,7 +161,7 @@ def build_training(
         log=log if stepper.ranks.first else EventLog(None),
         checkpoints=folder.checkpoints,
         identity=_identity(recipe, data, base),
-        held_out_loss=_look(stepper, data.held_out, log, on_measured) if data.held_out else None,
+        held_out_loss=_look(stepper, data.held_out, log, comparison) if data.held_out else None,
     )
 
 
@@ -173,9 +175,10 @@ def _plan_memory(
 ) -> MemoryPlan:
     """Find a token budget that fits, switch on what it needs, and say what was chosen."""
     settings, longest = recipe.train, longest_of(data.train)
-    forward.offloads = settings.offload_activations
     wanted = settings.pack_tokens or default_pack_tokens(forward.device, width_of(base_of(forward.model)))
-    if settings.compile and forward.packs:  # all are filled up to one length, which must hold the longest row
+    if (
+        settings.compile and forward.options.packs
+    ):  # all are filled up to one length, which must hold the longest row
         wanted = max(wanted, longest)
     planned = plan_memory(
         forward,
@@ -197,21 +200,36 @@ def _plan_memory(
 
 
 def _look(
-    stepper: Stepper, held_out: Sequence[Example], log: EventLog, on_measured: Callable[[HeldOut], object]
+    stepper: Stepper, held_out: Sequence[Example], log: EventLog, comparison: Comparison | None
 ) -> HeldOutLoss:
     """Return a look at the held-out loss, in packs of the size that training has arrived at."""
 
-    def look(should_stop: Callable[[], bool]) -> float | None:
-        progress = Progress(log.emit, "held-out loss")
+    def look(should_stop: Callable[[], bool]) -> dict[str, float] | None:
         measured = measure_held_out(
-            stepper.forward, stepper.objective, held_out, stepper.pack_tokens, should_stop, progress
+            stepper.forward,
+            stepper.objective,
+            held_out,
+            stepper.pack_tokens,
+            should_stop,
+            Progress(log.emit, "held-out loss"),
+            stepper.reference,
         )
         if measured is None:
             return None
-        on_measured(measured)
-        return measured.loss
+        if comparison is not None:
+            comparison.remember(measured)
+        return measured.as_fields()
 
-    return look
+    return look if comparison is None else comparison.base_first(look, stepper.forward, stepper.attached, log)
+
+
+def options_before_measuring(settings: TrainSettings, forward: Forward) -> dict[str, bool]:
+    """Return the options that the settings decide before the memory is planned.
+
+    NEFTune's noise is drawn for each sequence, at a size that depends on its length, so nothing is shared with it.
+    """
+    shares = forward.options.shares and not settings.neftune_alpha
+    return {"shares": shares, "offloads": settings.offload_activations}
 
 
 @contextmanager
@@ -223,7 +241,7 @@ def frozen_once(folder: RunFolder, training: Training, data: Prepared, log: Even
     """
     settings, attached, stepper = training.settings, training.attached, training.stepper
     repeated = [
-        *([data.train] if training.plan.seen > len(data.train) else []),
+        *([data.train] if StepPlan.of(data.train, settings).seen > len(data.train) else []),
         *([data.held_out] if data.held_out else []),
     ]
     if settings.frozen_cache == "off" or attached.virtual_tokens or attached.context_tokens or not repeated:

@@ -26,7 +26,8 @@ from ..core.files import saving
 from ..core.run_folder import RunFolder
 from ..core.said import Said
 from ..core.version import VERSION
-from ..data.conversation import Example, Message
+from ..data.conversation import Message
+from ..data.example import TokenSequence
 from ..data.gate.cache import cached_or_made, entry_name, tokenizer_version
 from ..data.general_questions import GeneralQuestion, why_unusable
 from ..evaluation.generate import Generated, generate_answers
@@ -72,11 +73,11 @@ class GeneralAnswer:
 
 
 @torch.no_grad()
-def mean_log_probability(model: PreTrainedModel, example: Example) -> float:
-    """Return the mean of log p(token | all before it) over an example's trained tokens, in nats."""
-    ids_T = torch.tensor(example.ids, device=model.device)
+def mean_log_probability(model: PreTrainedModel, sequence: TokenSequence) -> float:
+    """Return the mean of log p(token | all before it) over a sequence's trained tokens, in nats."""
+    ids_T = torch.tensor(sequence.ids, device=model.device)
     logits_TV: Tensor = model(ids_T[None]).logits[0].float()
-    trained_T = torch.tensor(example.weights, device=logits_TV.device)[1:] > 0
+    trained_T = torch.tensor(sequence.weights, device=logits_TV.device)[1:] > 0
     targets_K = ids_T.to(logits_TV.device)[1:][trained_T]
     log_p_K = -cross_entropy(logits_TV[:-1][trained_T], targets_K, reduction="none")
     return float(log_p_K.mean())
@@ -148,7 +149,8 @@ class _Asking:
         rows = [GeneralRow(question.text, question.text) for question in self.awaited.questions[:1]]
         with self.precision.autocast(self.model.device):
             for example in general_examples(self.template, rows):
-                require_finite(HeldOut(-mean_log_probability(self.model, example)))
+                for sequence in example.sequences:
+                    require_finite(HeldOut(-mean_log_probability(self.model, sequence)))
 
     def _usable(self, question: GeneralQuestion, answer: GeneralAnswer) -> list[GeneralRow]:
         """Count an answer, and return it as a row where it is trained."""
@@ -191,10 +193,11 @@ class _Asking:
         reason = why_unusable(question, text, generated.cut)
         if reason is not None:
             return GeneralAnswer(text, reason)
-        (example, *_) = general_examples(self.template, [GeneralRow(question.text, text)])
-        if len(example.ids) > self.awaited.most_tokens:
+        (example,) = general_examples(self.template, [GeneralRow(question.text, text)])
+        (sequence, *_) = example.sequences
+        if len(sequence.ids) > self.awaited.most_tokens:
             return GeneralAnswer(text, "too long")
-        sure = mean_log_probability(self.model, example) >= LEAST_LOG_PROBABILITY
+        sure = mean_log_probability(self.model, sequence) >= LEAST_LOG_PROBABILITY
         return GeneralAnswer(text, None if sure else "unsure")
 
     def _entry(self, questions: Sequence[GeneralQuestion]) -> str:

@@ -17,7 +17,6 @@ from ..core.files import saving, staged_folder, write_json
 from ..core.run_folder import RunFolder
 from ..core.said import Said
 from ..core.version import VERSION
-from ..engine.forward import base_of
 from ..engine.loop import Progress
 from ..engine.runtime.monitor import peak_memory_bytes
 from ..engine.runtime.signals import signals_wait
@@ -32,7 +31,7 @@ from ..evaluation.verdict import Verdict, judge
 from ..methods._base import Attached, count_parameters
 from ..methods._peft.register import needs_registering
 from ..models.adapter_files import CONFIG
-from ..models.anatomy import width_of
+from ..models.anatomy import base_of, width_of
 from ..models.fingerprint import Fingerprint, remember_place, write_fingerprint
 from ..models.load import hub_id_of
 from ..models.resolve import public_name
@@ -203,7 +202,7 @@ def _public_path(folder: Path) -> str:
 
 
 def _scores(held_out: HeldOut | None) -> Scores | None:
-    return Scores(held_out.loss, held_out.perplexity) if held_out else None
+    return Scores(held_out.loss, held_out.measures) if held_out else None
 
 
 def _held_out_fields(comparison: Comparison) -> dict[str, dict[str, float]]:

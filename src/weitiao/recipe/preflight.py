@@ -180,7 +180,8 @@ def _require_known_ids(data: Prepared, tokenizer: PreTrainedTokenizerBase, rows:
         return
     for part in (data.train, data.held_out):
         for example in part:
-            require_rows(tokenizer, rows, example.ids, example.place)
+            for sequence in example.sequences:
+                require_rows(tokenizer, rows, sequence.ids, example.place)
 
 
 def _check_model(recipe: Recipe) -> _Room:

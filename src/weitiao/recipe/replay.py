@@ -23,7 +23,8 @@ from ..core.files import PRIVATE_FILE, write_atomic
 from ..core.run_folder import RunFolder
 from ..core.said import Said
 from ..data.batching.sampling import epoch_order
-from ..data.conversation import Conversation, Example, Message
+from ..data.conversation import Conversation, Message
+from ..data.example import Example
 from ..data.forms import parts
 from ..data.gate.store import JoinedExamples, StoredExamples, StoredForms, draws_of
 from ..data.general_questions import GeneralQuestion, general_questions, languages_to_ask, question_key
@@ -71,7 +72,7 @@ class Awaited:
     @property
     def stand_ins(self) -> list[Example]:
         """One example for each row an epoch sees, as far as steps depend on it."""
-        return [Example((), (), "") for _ in range(self.count)]
+        return [Example((), "") for _ in range(self.count)]
 
     def filled(self, data: Prepared, rows: Sequence[GeneralRow]) -> Prepared:
         """Return the data with these rows mixed in, each seen as often as makes `count` an epoch."""
@@ -85,14 +86,14 @@ def general_examples(template: Template, rows: Sequence[GeneralRow]) -> list[Exa
     """Return the examples that train the rows' answers; raises RowError where the template refuses a row."""
     name = RunFolder(Path()).replay.name
     conversations = [row.conversation(f"{name}:{n}") for n, row in enumerate(rows, start=1)]
-    return [example for one in conversations for example in template.render(one)]
+    return [Example(tuple(template.render(one)), one.place, one.weight, one.task) for one in conversations]
 
 
 def mixed(data: Prepared, general: Sequence[Example]) -> Prepared:
     """Return the data with general examples behind its own; those that are held out stay as they are."""
     digest = sha256(data.fingerprint.encode())
     for one in general:
-        digest.update(repr((one.ids, one.weights, one.draws)).encode())
+        digest.update(repr((one.sequences, one.draws)).encode())
     return replace(data, train=JoinedExamples((data.train, general)), fingerprint=digest.hexdigest())
 
 

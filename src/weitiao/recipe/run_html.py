@@ -13,8 +13,7 @@ from ..evaluation.answers import CUT_MARK, marked
 from ..evaluation.curve import curve_svg, held_out_points
 from ..evaluation.report import ENGLISH
 from ..evaluation.verdict import lines as verdict_lines
-from .progress import number
-from .told import chosen_of, cost_text, perplexity
+from .told import chosen_of, cost_text, written_measures
 
 CELL = 'style="text-align: left; vertical-align: top; white-space: pre-wrap; overflow-wrap: break-word"'
 
@@ -54,12 +53,12 @@ def _scores(last: Mapping[str, Event]) -> str:
     if not held_out.get("before") or not held_out.get("after"):
         return ""
     rows = []
-    for name, write in (("loss", number), ("perplexity", perplexity)):
-        old, new = (held_out[when][name] for when in ("before", "after"))
+    written = {when: written_measures(held_out[when]) for when in ("before", "after")}
+    for name in written["before"]:
+        old, new = (held_out[when].get(name) for when in ("before", "after"))
         are_numbers = isinstance(old, float | int) and isinstance(new, float | int)
-        rows.append(
-            [f"held-out {name}", write(old), write(new), readable_change(old, new) if are_numbers else ""]
-        )
+        change = readable_change(old, new) if are_numbers else ""
+        rows.append([f"held-out {name}", written["before"][name], written["after"].get(name, ""), change])
     return _table(["", "before", "after", "change"], rows)
 
 

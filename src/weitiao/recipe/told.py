@@ -61,12 +61,28 @@ def evaluated_lines(event: Event) -> list[str]:
 
 
 def scores_text(fields: Mapping[str, Any]) -> str:
-    """Return the held-out loss and its perplexity."""
-    return f"held-out loss {number(fields['loss'])}, perplexity {perplexity(fields['perplexity'])}"
+    """Return the held-out loss and what was measured beside it."""
+    more = (f"{name} {measure(value)}" for name, value in measures_of(fields).items())
+    return ", ".join([f"held-out loss {number(fields['loss'])}", *more])
 
 
-def perplexity(value: Any) -> str:  # noqa: ANN401  (a number, or the name of one that is not finite)
-    """Return a perplexity as a person reads it."""
+NOT_MEASURED = ("event", "time", "step", "loss", "rows")
+"""What an event on the held-out rows has beside the objective's measures."""
+
+
+def measures_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an objective measured beside the loss, by name."""
+    return {name: value for name, value in fields.items() if name not in NOT_MEASURED}
+
+
+def written_measures(fields: Mapping[str, Any]) -> dict[str, str]:
+    """Return the loss and what was measured beside it as a person reads them, by name."""
+    measures = {name: measure(value) for name, value in measures_of(fields).items()}
+    return {"loss": number(fields["loss"]), **measures}
+
+
+def measure(value: Any) -> str:  # noqa: ANN401  (a number, or the name of one that is not finite)
+    """Return a measure such as a perplexity as a person reads it."""
     return significant(value) if isinstance(value, float | int) else str(value)
 
 

@@ -170,6 +170,7 @@ class _Session:
             log.close()
 
     def _train(self, ready: Ready, log: EventLog, earlier: Sequence[Event]) -> Run:
+        from ..engine.runtime.batches import StepPlan
         from ..models.fingerprint import fingerprint, write_fingerprint
         from ..models.hubs.fetch import fetch_model
         from ..models.load import load_model, weights_folder
@@ -204,10 +205,11 @@ class _Session:
         forward = forward_for(attached, precision, log)
         comparison.look_before(forward, attached, earlier, log)
         training = build_training(
-            self.recipe, self.folder, attached, data, forward, base, log, on_measured=comparison.remember
+            self.recipe, self.folder, attached, data, forward, base, log, comparison=comparison
         )
-        training.held_out_loss = comparison.base_first(training.held_out_loss, forward, attached, log)
-        chosen = chosen_for(self.recipe, attached, modules, data, training.plan)
+        chosen = chosen_for(
+            self.recipe, attached, modules, data, StepPlan.of(data.train, self.recipe.train)
+        )
         log.emit("chosen", **chosen.as_fields())
         # Before the checkpoint is read, so that a resumed run stores what the uninterrupted one does.
         with frozen_once(self.folder, training, data, log):
@@ -221,7 +223,7 @@ class _Session:
             )
             outcome.save_result()  # before anything more is asked of the model
             with outcome.saved():
-                comparison.look_after(forward, attached, log, training.result_loss)
+                comparison.look_after(training.stepper.forward, attached, log, training.result_loss)
         with outcome.saved():
             return outcome.finish()
 

@@ -14,8 +14,8 @@ from ..core.errors import ModelError, Problem, RunFolderError
 from ..core.files import need_disk, saving, staged_folder
 from ..core.run_folder import RunFolder
 from ..data.conversation import Message
-from ..engine.forward import base_of
 from ..evaluation.open_model import Opened, Source, locate, open_source
+from ..models.anatomy import base_of
 from ..models.embedding_rows import require_rows
 from ..models.load import load_model, load_weightless
 from ..models.precision import torch_dtype

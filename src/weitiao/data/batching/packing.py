@@ -1,24 +1,26 @@
-"""A step cut into packs: examples laid end to end without padding, positions restarting at each.
+"""A step cut into packs: sequences laid end to end without padding, positions restarting at each.
 
-Examples that begin alike share the rows of what they have in common, which pass through the model once: a branch
-holds its own tokens, its positions continue from where it left, and it sees what stands before it in its example.
+Sequences that begin alike share the rows of what they have in common, which pass through the model once: a branch
+holds its own tokens, its positions continue from where it left, and it sees what is before it in its sequence.
 
-Shapes: T tokens of a pack, S segments in it, K trained targets, P rows that predict them.
+Shapes: T tokens of a pack, S sequences in it, K trained targets, P rows that predict them, M pairs of a target and a
+sequence that it belongs to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cached_property
+from itertools import groupby, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..conversation import Example
+from ..example import Example, TokenSequence
 from .prefix_tree import Branch, find_branches
 
-Rows = NDArray[np.int64]
+Int64Array = NDArray[np.int64]
 Interval = tuple[int, int]
 """The first row, and the one after the last."""
 
@@ -28,39 +30,59 @@ FILLER_ROWS = 128
 
 @dataclass(frozen=True)
 class Segment:
-    """The rows an example has to itself, and those it sees before them."""
+    """The rows a sequence has to itself, and those it sees before them."""
 
     start: int
     end: int
     context: tuple[Interval, ...] = ()
-    """What stands before the segment's first token in its example, in the order of its tokens."""
+    """What is before the segment's first token in its sequence, in the order of its tokens."""
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Which target belongs to which sequence: one that several share belongs to each of them."""
+
+    targets_M: Int64Array
+    """Numbers from 0 to K - 1."""
+    sequences_M: Int64Array
+    """Numbers from 0 to S - 1."""
+    weights_M: NDArray[np.float32]
+    """What the target weighs in the sequence."""
 
 
 @dataclass(frozen=True)
 class Pack:
-    """Examples end to end; only what the model and the objective need."""
+    """Sequences end to end; only what the model and the objective need."""
 
-    ids_T: Rows
-    positions_T: Rows
-    """Positions in their example: 0, 1, ... from the beginning of each."""
+    ids_T: Int64Array
+    positions_T: Int64Array
+    """Positions in their sequence: 0, 1, ... from the beginning of each."""
     segments: tuple[Segment, ...]
-    """The pack from left to right, depth first: a segment's context stands before it."""
-    kept_P: Rows
+    """The pack from left to right, depth first: a segment's context is before it."""
+    kept_P: Int64Array
     """The positions in 0..T-1 the head is applied at: those with a next token that carries weight, ascending."""
-    rows_K: Rows
+    rows_K: Int64Array
     """Which of the P predicts each target: before a branch one predicts the first tokens of several."""
-    targets_K: Rows
+    places_K: Int64Array
+    """Where in 0..T-1 each target is, ascending."""
+    targets_K: Int64Array
     weights_K: NDArray[np.float32]
-    """A target's weight, added up over the examples that share it."""
+    """A target's weight, added up over the sequences that share it."""
     examples: tuple[Example, ...]
-    rows: tuple[Rows, ...]
-    """For each of the examples, the rows its tokens stand at, first to last, shared ones included."""
+    """The examples that the sequences are of, whole or in part, in the order in which they were given."""
+    numbers: tuple[int, ...]
+    """Each example's number among all that were given, from which the packs were cut."""
+    sequences: tuple[TokenSequence, ...]
+    owners: tuple[tuple[int, int], ...]
+    """For each sequence its example, as a number in `examples`, and its number among the example's sequences."""
+    rows: tuple[Int64Array, ...]
+    """For each sequence, the rows its tokens are at, first to last, shared ones included."""
     filler: int = 0
-    """How many rows at the end belong to no example: they are seen by none, and nothing is predicted from them."""
+    """How many rows at the end belong to no sequence: they are seen by none, and nothing is predicted from them."""
 
     @property
     def starts(self) -> tuple[int, ...]:
-        """Where each segment begins, and at the end T: S + 1 numbers."""
+        """Where each segment begins, and at the end T."""
         return (*(segment.start for segment in self.segments), len(self.ids_T))
 
     @property
@@ -73,49 +95,108 @@ class Pack:
         """Whether anything in it is shared."""
         return any(segment.context for segment in self.segments)
 
+    @cached_property
+    def membership(self) -> Membership:
+        """The targets of each sequence, in its order."""
+        targets, sequences, weights = [], [], []
+        for number, (sequence, rows) in enumerate(zip(self.sequences, self.rows, strict=True)):
+            weights_t = np.asarray(sequence.weights, dtype=np.float32)
+            trained = (
+                np.flatnonzero(weights_t[1:]) + 1
+            )  # nothing is before the first token to predict it from
+            targets.append(np.searchsorted(self.places_K, rows[trained]))
+            sequences.append(np.full(len(trained), number, np.int64))
+            weights.append(weights_t[trained])
+        return Membership(np.concatenate(targets), np.concatenate(sequences), np.concatenate(weights))
+
+    @cached_property
+    def by_example(self) -> Int64Array:
+        """The numbers of the sequences (S,), ordered by example and then by their order within it."""
+        return np.array(sorted(range(len(self.owners)), key=self.owners.__getitem__), np.int64)
+
 
 def make_pack(examples: Sequence[Example], share: bool = True, fill_to: int | None = None) -> Pack:
-    """Lay examples end to end; the target of the last token of one is never the first of the next.
+    """Lay all sequences of some examples end to end; see `pack_of`."""
+    return pack_of(whole(examples), share, fill_to)
 
-    With `share`, what examples have in common at their beginning stands once, and its targets weigh as much as in all
-    of them together. Whatever is drawn at random for a token (dropout) is then drawn once for all that share it. With
-    `fill_to`, rows without meaning follow up to its next multiple, so that packs of different examples are as long.
+
+@dataclass(frozen=True)
+class Part:
+    """A sequence with the example that it is of."""
+
+    example: Example
+    number: int
+    """Which of the example's sequences it is."""
+    at: int
+    """The example's number among those given: an example may be drawn twice."""
+
+    @property
+    def sequence(self) -> TokenSequence:
+        """The sequence itself."""
+        return self.example.sequences[self.number]
+
+
+def whole(examples: Sequence[Example]) -> list[Part]:
+    """Return every sequence of every example, in order."""
+    return [
+        Part(example, number, at)
+        for at, example in enumerate(examples)
+        for number in range(len(example.sequences))
+    ]
+
+
+def pack_of(parts: Sequence[Part], share: bool = True, fill_to: int | None = None) -> Pack:
+    """Lay sequences end to end; the target of the last token of one is never the first of the next.
+
+    With `share`, what sequences have in common at their beginning is there once, and its targets weigh as much as in
+    all of them together. Whatever is drawn at random for a token (dropout) is then drawn once for all that share it.
+    With `fill_to`, rows without meaning follow up to its next multiple, so that packs of different examples are as
+    long.
     """
-    branches = find_branches(examples) if share else _none_shared(examples)
-    total = sum(len(examples[b.index].ids) - b.shared for b in branches)
+    branches = find_branches([part.sequence for part in parts]) if share else _none_shared(parts)
+    sequences = [part.sequence for part in parts]
+    total = sum(len(sequences[b.index].ids) - b.shared for b in branches)
     ids_T, positions_T, before_T = (np.zeros(total, dtype=np.int64) for _ in range(3))
-    weights_T = np.zeros(total, dtype=np.float32)
-    rows_of: dict[int, Rows] = {}
+    weights_T, trained_T = np.zeros(total, dtype=np.float32), np.zeros(total, dtype=bool)
+    rows_of: dict[int, Int64Array] = {}
     segments = []
     end = 0
     for branch in branches:
-        example = examples[branch.index]
-        start, end = end, end + len(example.ids) - branch.shared
+        sequence = sequences[branch.index]
+        start, end = end, end + len(sequence.ids) - branch.shared
         context = (
             rows_of[branch.parent][: branch.shared] if branch.parent is not None else np.zeros(0, np.int64)
         )
         rows = rows_of[branch.index] = np.concatenate([context, np.arange(start, end)])
-        ids_T[start:end] = example.ids[branch.shared :]
+        ids_T[start:end] = sequence.ids[branch.shared :]
         positions_T[start:end] = np.arange(branch.shared, len(rows))
         before_T[rows[1:]] = rows[:-1]
-        # Nothing stands before an example's first token to predict it from.
-        weights_T[rows[1:]] += np.asarray(example.weights[1:], dtype=np.float32)
+        # Nothing is before a sequence's first token to predict it from.
+        weights = np.asarray(sequence.weights[1:], dtype=np.float32)
+        weights_T[rows[1:]] += weights
+        trained_T[rows[1:]] |= weights != 0
         if end > start:
             segments.append(Segment(start, end, tuple(_intervals(context))))
     filler = -total % fill_to if fill_to else 0
-    targets = np.flatnonzero(weights_T)
+    targets = np.flatnonzero(trained_T)
     kept_P, rows_K = np.unique(before_T[targets], return_inverse=True)
+    ordered = [parts[branch.index] for branch in branches]
+    examples = {part.at: part.example for part in sorted(ordered, key=lambda part: part.at)}
+    numbers = {at: number for number, at in enumerate(examples)}
     return Pack(
         ids_T=np.pad(ids_T, (0, filler)),
-        positions_T=np.pad(
-            positions_T, (0, filler)
-        ),  # 0 is a position in every model, however short its context
+        # 0 is a position in every model, however short its context
+        positions_T=np.pad(positions_T, (0, filler)),
         segments=(*segments, *_filler_segments(total, total + filler)),
         kept_P=kept_P,
         rows_K=rows_K,
+        places_K=targets,
         targets_K=ids_T[targets],
         weights_K=weights_T[targets],
-        examples=tuple(examples[branch.index] for branch in branches),
+        examples=tuple(examples.values()),
+        numbers=tuple(examples),
+        sequences=tuple(part.sequence for part in ordered),
+        owners=tuple((numbers[part.at], part.number) for part in ordered),
         filler=filler,
         rows=tuple(rows_of[branch.index] for branch in branches),
     )
@@ -127,11 +208,11 @@ def _filler_segments(start: int, end: int) -> Iterator[Segment]:
         yield Segment(first, min(first + FILLER_ROWS, end))
 
 
-def _none_shared(examples: Sequence[Example]) -> list[Branch]:
-    return [Branch(index, None, 0) for index in range(len(examples))]
+def _none_shared(parts: Sequence[Part]) -> list[Branch]:
+    return [Branch(index, None, 0) for index in range(len(parts))]
 
 
-def _intervals(rows: Rows) -> Iterator[Interval]:
+def _intervals(rows: Int64Array) -> Iterator[Interval]:
     """Yield the runs of consecutive numbers in `rows`."""
     if len(rows):
         for run in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1):
@@ -143,13 +224,15 @@ def cut_into_packs(
 ) -> list[Pack]:
     """Group a step's examples into packs of at most `pack_tokens` tokens, first fit decreasing.
 
-    Examples that begin alike go into one pack as far as it holds them, and count without what they share. An example
-    longer than the budget gets a pack of its own; examples that train nothing are left out. With `fill`, every pack
-    has `pack_tokens` rows, one of an example longer than that the next multiple.
+    The sequences of an example stay in one pack where they fit. Examples that begin alike go into one pack as far as it
+    holds them, and count without what they share. A sequence longer than the budget gets a pack of its own; examples
+    that train nothing are left out. With `fill`, every pack has `pack_tokens` rows, one of a sequence longer than that
+    the next multiple.
     """
-    trained = sorted((e for e in examples if e.trained_tokens), key=lambda e: -len(e.ids))
-    bins: list[tuple[int, list[Example]]] = []
-    runs = _runs(trained, pack_tokens) if share else [(len(e.ids), [e]) for e in trained]
+    trained = [part for part in whole(examples) if part.example.trained_tokens]
+    units = sorted(_units(trained, pack_tokens, share), key=_longest, reverse=True)
+    bins: list[tuple[int, list[Part]]] = []
+    runs = _runs(units, pack_tokens) if share else [(_tokens(unit, share), unit) for unit in units]
     for length, run in sorted(runs, key=lambda one: -one[0]):
         for index, (used, members) in enumerate(bins):
             if used + length <= pack_tokens:
@@ -157,18 +240,50 @@ def cut_into_packs(
                 break
         else:
             bins.append((length, run))
-    return [make_pack(members, share, pack_tokens if fill else None) for _, members in bins]
+    return [pack_of(members, share, pack_tokens if fill else None) for _, members in bins]
 
 
-def _runs(examples: Sequence[Example], pack_tokens: int) -> list[tuple[int, list[Example]]]:
-    """Return the examples of each tree with their tokens, cut where they would be more than `pack_tokens`."""
-    runs: list[tuple[int, list[Example]]] = []
-    for branch in find_branches(examples):
-        example = examples[branch.index]
-        # Depth first, what a branch shares with its parent it shares with the one right before it.
-        own = len(example.ids) - branch.shared
-        if branch.parent is not None and runs[-1][0] + own <= pack_tokens:
-            runs[-1] = (runs[-1][0] + own, [*runs[-1][1], example])
+def _units(parts: Sequence[Part], pack_tokens: int, share: bool) -> Iterator[list[Part]]:
+    """Yield what stays together: the sequences of an example, or each by itself where all do not fit into a pack."""
+    for _, run in groupby(parts, key=lambda part: part.at):
+        unit = list(run)
+        if len(unit) == 1 or _tokens(unit, share) <= pack_tokens:
+            yield unit
         else:
-            runs.append((len(example.ids), [example]))
+            yield from ([part] for part in unit)
+
+
+def _longest(unit: Sequence[Part]) -> int:
+    return max(len(part.sequence.ids) for part in unit)
+
+
+def _tokens(parts: Sequence[Part], share: bool) -> int:
+    """Return the rows that sequences take in a pack of their own."""
+    sequences = [part.sequence for part in parts]
+    if len(sequences) == 1 or not share:
+        return sum(len(sequence.ids) for sequence in sequences)
+    return sum(len(sequences[branch.index].ids) - branch.shared for branch in find_branches(sequences))
+
+
+def _runs(units: Sequence[list[Part]], pack_tokens: int) -> list[tuple[int, list[Part]]]:
+    """Return the units of each tree with their tokens, cut where they would be more than `pack_tokens`."""
+    unit_of = [number for number, unit in enumerate(units) for _ in unit]
+    first_branches: dict[int, Branch] = {}
+    for branch in find_branches([part.sequence for unit in units for part in unit]):
+        first_branches.setdefault(unit_of[branch.index], branch)
+    runs: list[tuple[int, list[Part]]] = []
+    for number, branch in first_branches.items():
+        unit = units[number]
+        if branch.parent is not None:
+            # Depth first, what a branch shares with its parent it shares with the one right before it.
+            tokens, before = runs[-1]
+            tokens = (
+                tokens + len(unit[0].sequence.ids) - branch.shared
+                if len(unit) == 1
+                else _tokens([*before, *unit], share=True)
+            )
+            if tokens <= pack_tokens:
+                runs[-1] = (tokens, [*before, *unit])
+                continue
+        runs.append((_tokens(unit, share=True), unit))
     return runs

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from ..conversation import Example
+from ..example import TokenSequence
 from ..forms import AnyForm
 from ._row_text import RowText, text_of
 
@@ -37,7 +37,7 @@ class RowFacts:
     number: int
     """The row's number in the whole data, from 0, rows that cannot be used counted too."""
     form: AnyForm
-    examples: tuple[Example, ...]
+    sequences: tuple[TokenSequence, ...]
     """What it gave to train on, as it will be trained; empty where it was dropped, or no tokenizer is there."""
     dropped: str = ""
     """Why it was left out, the same words for every row with this reason; nothing where it is kept."""

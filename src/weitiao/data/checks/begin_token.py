@@ -65,18 +65,18 @@ class BeginToken(KindsCheck):
         self._is_added = self._bos_id is not None and first == [self._bos_id]
 
     def observe(self, row: RowFacts) -> None:
-        """Look at where each example and each text begins."""
+        """Look at where each sequence and each text begins."""
         bos = self._bos_id
         if bos is None or isinstance(row.form, Tokens):
             return
         # A long text is cut into pieces, of which only the first begins it.
-        begun = row.examples[:1] if isinstance(row.form, Text) else row.examples
-        for example in begun:
-            if example.ids[:2] == (bos, bos):
+        begun = row.sequences[:1] if isinstance(row.form, Text) else row.sequences
+        for sequence in begun:
+            if sequence.ids[:2] == (bos, bos):
                 self.hit("double", row)
-            elif self._is_once and bos in example.ids[1:]:
-                self.hit("inside", row, f"token {example.ids.index(bos, 1) + 1}")
-            if self._is_added and example.ids[:1] != (bos,):
+            elif self._is_once and bos in sequence.ids[1:]:
+                self.hit("inside", row, f"token {sequence.ids.index(bos, 1) + 1}")
+            if self._is_added and sequence.ids[:1] != (bos,):
                 self.hit("missing" if self._must_open(row) else "none", row)
         if any(turn.content.lstrip().startswith(self._bos) for turn in row.text.turns):
             self.hit("written", row, self._bos)

@@ -67,7 +67,7 @@ def _trains_questions(form: AnyForm) -> bool:
 
 
 class Lengths(Check):
-    """Measures examples and counts rows that were left out or cut."""
+    """Measures token sequences and counts rows that were left out or cut."""
 
     needs_tokens: ClassVar[bool] = True
 
@@ -80,9 +80,9 @@ class Lengths(Check):
         self.cut, self.untrained, self.questions = Hits(), Hits(), Hits()
 
     def observe(self, row: RowFacts) -> None:
-        """Measure a row's examples."""
-        for example in row.examples:
-            weights = example.weights
+        """Measure a row's sequences."""
+        for sequence in row.sequences:
+            weights = sequence.weights
             # The first token has nothing before it to predict it from.
             trained = len(weights) - weights.count(0.0) - (bool(weights) and weights[0] > 0)
             self.tokens.append(len(weights))
@@ -93,7 +93,7 @@ class Lengths(Check):
             self.left_out.append(row.tokens)
         if row.dropped:
             self.dropped.setdefault(row.dropped, Hits()).add(row)
-        if row.examples and _trains_questions(row.form):
+        if row.sequences and _trains_questions(row.form):
             self.questions.add(row)
         if row.cut_tokens:
             self.cut.add(row, f"{row.cut_tokens} tokens")
@@ -143,7 +143,7 @@ class Lengths(Check):
         return STILL_LEFT_OUT if self.context.settings.overlong == "cut" else LEFT_OUT
 
     def facts(self, outcome: Outcome) -> Mapping[str, Any]:
-        """Return the histogram in tokens, quantiles, and the share of trained tokens in all and by example."""
+        """Return the histogram in tokens, quantiles, and the share of trained tokens in all and by sequence."""
         import numpy as np
 
         tokens, trained, left_out = (

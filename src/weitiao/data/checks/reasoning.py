@@ -82,7 +82,7 @@ class Reasoning(KindsCheck):
         self.counts["with_answers"] += bool(answers)
         if thinks:
             self.hit("some", row)
-        elif self._adds and row.examples and answers:
+        elif self._adds and row.sequences and answers:
             self.hit("added", row)
 
     def _look(self, row: RowFacts, answer: str, *, calls: bool) -> None:

@@ -6,7 +6,8 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from ..conversation import Conversation, Example, Message
+from ..conversation import Conversation, Message
+from ..example import TokenSequence
 from ..formats._base import RowError
 from ..forms import parts
 from ..templates.spans import without_reasoning
@@ -20,7 +21,7 @@ SPREAD = 2654435761
 
 
 class SameAsServing(KindsCheck):
-    """Asks the template for each answer's prompt and compares it with the example."""
+    """Asks the template for each answer's prompt and compares it with the sequence."""
 
     needs_tokens: ClassVar[bool] = True
     kinds: ClassVar[Mapping[str, Kind]] = {
@@ -42,7 +43,7 @@ class SameAsServing(KindsCheck):
 
     def observe(self, row: RowFacts) -> None:
         """Compare a row that was kept whole."""
-        if self.context.template is None or not row.examples or row.cut_tokens or not _is_drawn(row.number):
+        if self.context.template is None or not row.sequences or row.cut_tokens or not _is_drawn(row.number):
             return
         compared = False
         for _, part in parts(row.form):
@@ -62,24 +63,24 @@ class SameAsServing(KindsCheck):
             prompt = template.prompt(before, talk.tools).ids
         except RowError:
             return False
-        own = [example for example in row.examples if example.ids[: len(prompt)] == prompt]
+        own = [sequence for sequence in row.sequences if sequence.ids[: len(prompt)] == prompt]
         if not own:
-            self.hit("prompt", row, _first_difference(row.examples[-1], prompt))
+            self.hit("prompt", row, _first_difference(row.sequences[-1], prompt))
             return True
         if _is_special(talk):
             return True
         wanted = _comparable(last.content)
-        said = [_comparable(tokenizer.decode(self._answer(example, len(prompt)))) for example in own]
+        said = [_comparable(tokenizer.decode(self._answer(sequence, len(prompt)))) for sequence in own]
         # A template may write an empty thought, or, where the prompt opens one, its end before an answer without one.
         said = [text.removeprefix("<think>").removeprefix("</think>") for text in said]
         if wanted not in said:
             self.hit("answer", row, excerpt(said[0]))
         return True
 
-    def _answer(self, example: Example, start: int) -> list[int]:
+    def _answer(self, sequence: TokenSequence, start: int) -> list[int]:
         """Return the ids from `start` to before the last stop token."""
         stops = self.context.template.stop_ids if self.context.template else frozenset()
-        ids = list(example.ids[start:])
+        ids = list(sequence.ids[start:])
         end = next((at for at in range(len(ids) - 1, -1, -1) if ids[at] in stops), len(ids))
         return ids[:end]
 
@@ -113,7 +114,9 @@ def _comparable(text: str) -> str:
     return "".join(unicodedata.normalize("NFKC", text).split())
 
 
-def _first_difference(example: Example, prompt: tuple[int, ...]) -> str:
-    pairs = zip(example.ids, prompt, strict=False)
-    at = next((n for n, (one, other) in enumerate(pairs) if one != other), min(len(example.ids), len(prompt)))
-    return f"token {at + 1}: trained {example.ids[at : at + 3]}, served {prompt[at : at + 3]}"
+def _first_difference(sequence: TokenSequence, prompt: tuple[int, ...]) -> str:
+    pairs = zip(sequence.ids, prompt, strict=False)
+    at = next(
+        (n for n, (one, other) in enumerate(pairs) if one != other), min(len(sequence.ids), len(prompt))
+    )
+    return f"token {at + 1}: trained {sequence.ids[at : at + 3]}, served {prompt[at : at + 3]}"

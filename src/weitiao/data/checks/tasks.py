@@ -27,7 +27,7 @@ class Tasks(KindsCheck):
         if row.form.task:
             task = excerpt(row.form.task)
             self.counts[f"rows {task}"] += 1
-            self.counts[f"tokens {task}"] += sum(len(example.ids) for example in row.examples)
+            self.counts[f"tokens {task}"] += sum(len(sequence.ids) for sequence in row.sequences)
 
     def findings(self, outcome: Outcome) -> list[Finding]:
         """Say which tasks with a template have no rows."""

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from itertools import chain, pairwise
 from typing import Any, ClassVar
 
-from ..conversation import Conversation, Example
+from ..conversation import Conversation
+from ..example import TokenSequence
 from ..forms import Labelled, Tagged, Text, Tokens
 from ._base import Outcome, RowFacts
 from ._kinds import Kind, KindsCheck
@@ -35,31 +36,31 @@ class TrainedStop(KindsCheck):
     }
 
     def observe(self, row: RowFacts) -> None:
-        """Look at each example's answers; plain text has none, and tokens are trained as they are."""
+        """Look at each sequence's answers; plain text has none, and tokens are trained as they are."""
         if isinstance(row.form, Text | Labelled | Tagged | Tokens) or self.context.template is None:
             return
         stops = self.context.template.stop_ids
-        for example in row.examples:
-            ends = _trained_ends(example.weights)
-            if ends and ends[-1] == len(example.ids) - 1 and example.ids[-1] not in stops:
-                self.hit("no_stop", row, f"it ends in the id {example.ids[-1]}")
-            bad = next((end for end in ends if example.ids[end] not in stops), None)
+        for sequence in row.sequences:
+            ends = _trained_ends(sequence.weights)
+            if ends and ends[-1] == len(sequence.ids) - 1 and sequence.ids[-1] not in stops:
+                self.hit("no_stop", row, f"it ends in the id {sequence.ids[-1]}")
+            bad = next((end for end in ends if sequence.ids[end] not in stops), None)
             if bad is None:
                 self.counts["answers"] += len(ends)
             elif (
-                bad != len(example.ids) - 1
+                bad != len(sequence.ids) - 1
                 and not _trains_questions(row)
-                and not self._goes_on(row, example, bad)
+                and not self._goes_on(row, sequence, bad)
             ):
-                self.hit("untrained", row, f"token {bad + 1} of {len(example.ids)}")
+                self.hit("untrained", row, f"token {bad + 1} of {len(sequence.ids)}")
 
-    def _goes_on(self, row: RowFacts, example: Example, end: int) -> bool:
+    def _goes_on(self, row: RowFacts, sequence: TokenSequence, end: int) -> bool:
         """Whether an answer's weight is only interrupted, by a thought that is kept as context."""
         form = row.form
         return (
             isinstance(form, Conversation)
             and any("<think>" in message.content or message.extra for message in form.messages)
-            and any(weight > 0 for weight in example.weights[end + 1 :])
+            and any(weight > 0 for weight in sequence.weights[end + 1 :])
         )
 
     def facts(self, outcome: Outcome) -> Mapping[str, Any]:

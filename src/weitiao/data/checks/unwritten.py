@@ -73,7 +73,7 @@ class Unwritten(KindsCheck):
     def observe(self, row: RowFacts) -> None:
         """Look at conversations with more than plain text."""
         talk = row.form
-        if not isinstance(talk, Conversation) or not row.examples or not _has_more(talk):
+        if not isinstance(talk, Conversation) or not row.sequences or not _has_more(talk):
             return
         shape = (bool(talk.tools), *map(_shape, talk.messages))
         if shape not in self._lost_of:

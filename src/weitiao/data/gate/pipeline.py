@@ -1,4 +1,4 @@
-"""Rows to forms, examples and what checks saw, chunk by chunk, on all cores, in memory that does not grow.
+"""Rows to forms, token sequences and what checks saw, chunk by chunk, on all cores, in memory that does not grow.
 
 Chunks are cut from the stream of rows and worked on in worker processes; what comes back keeps the stream's order, so
 that the result does not depend on how many processes there were.
@@ -143,10 +143,16 @@ class Worker:
                 self._refuse(number, row, bad, builder, worked)
                 continue
             facts = RowFacts(
-                number, one, tuple(own.examples), own.dropped, own.cut_tokens, own.lost_tokens, row_known.text
+                number,
+                one,
+                tuple(own.sequences),
+                own.dropped,
+                own.cut_tokens,
+                own.lost_tokens,
+                row_known.text,
             )
             key = content_key(facts.text)
-            builder.add_row(number, _place(row), key, one, own.examples, row_known.written)
+            builder.add_row(number, _place(row), key, one, own.sequences, row_known.written)
             _count(worked, own, facts)
             for check in checks.values():
                 check.observe(facts)

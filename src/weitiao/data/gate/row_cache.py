@@ -32,7 +32,6 @@ class Known:
             return self
         moved = replace(
             own,
-            examples=[replace(one, place=place) for one in own.examples],
             lost=[replace(one, place=place) for one in own.lost],
         )
         return replace(self, rendered=moved, place=place)

@@ -1,9 +1,10 @@
 """Examples and forms on disk, memory-mapped: a million rows take no more memory than a thousand.
 
-A store is a folder of arrays. Of E examples from R rows with N tokens in all and S spans of equal weight:
+A store is a folder of arrays. Of E examples from R rows, with S sequences, N tokens in all and P spans of equal weight:
 
-    ids (N) int32, example_starts (E + 1) int64           the tokens of each example
-    span_lengths (S) int32, span_weights (S) float64, span_starts (E + 1) int64      their loss weights
+    ids (N) int32, sequence_starts (S + 1) int64           the tokens of each sequence
+    span_lengths (P) int32, span_weights (P) float64, span_starts (S + 1) int64      their loss weights
+    example_starts (E + 1) int64                            the sequences of each example
     example_rows (E) int64                                  which row each example comes from
     row_lines, row_columns, row_sources (R) int64           where each row stands
     row_tasks (R) int64                                     its task, as a number in names.json
@@ -24,16 +25,26 @@ from typing import Any, BinaryIO, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from ..conversation import Example
-from ..forms import AnyForm, form_from_plain, form_to_plain
+from ..example import Example, TokenSequence
+from ..forms import (
+    LABELLED,
+    AnyForm,
+    Text,
+    Tokens,
+    form_from_plain,
+    form_to_plain,
+    kind_of_form,
+    label_of,
+)
 
 KEY_BYTES = 16
 ARRAYS: dict[str, tuple[str, int]] = {
     "ids": ("<i4", 1),
-    "example_starts": ("<i8", 1),
+    "sequence_starts": ("<i8", 1),
     "span_lengths": ("<i4", 1),
     "span_weights": ("<f8", 1),
     "span_starts": ("<i8", 1),
+    "example_starts": ("<i8", 1),
     "example_rows": ("<i8", 1),
     "row_lines": ("<i8", 1),
     "row_columns": ("<i8", 1),
@@ -44,7 +55,7 @@ ARRAYS: dict[str, tuple[str, int]] = {
     "form_starts": ("<i8", 1),
 }
 """Each array's type, and how many numbers an entry has."""
-STARTS = ("example_starts", "span_starts", "form_starts")
+STARTS = ("sequence_starts", "span_starts", "example_starts", "form_starts")
 FORMS_FILE, NAMES_FILE = "forms.jsonl", "names.json"
 
 
@@ -59,6 +70,8 @@ class Block:
     """The tasks that occur; row_tasks counts in these."""
     sources: tuple[str, ...]
     """The files that occur; row_sources counts in these."""
+    labelled: bool = False
+    """Whether any row has a label beside its texts."""
 
 
 @dataclass
@@ -69,6 +82,7 @@ class BlockBuilder:
     forms: list[bytes] = field(default_factory=list)
     tasks: dict[str, int] = field(default_factory=dict)
     sources: dict[str, int] = field(default_factory=dict)
+    labelled: bool = False
 
     def add_row(
         self,
@@ -76,10 +90,12 @@ class BlockBuilder:
         place: tuple[str, int, int],
         key: bytes,
         form: AnyForm | None,
-        examples: Iterable[Example],
+        sequences: Sequence[TokenSequence],
         written: bytes | None = None,
     ) -> None:
         """Add a row: its number, (source, line, column), content hash, form (None where it cannot be used).
+
+        Its sequences make one example; of a text that was cut into pieces, each piece is one.
 
         `written` is what `written_form` gives of the form, where that is there already.
         """
@@ -96,17 +112,21 @@ class BlockBuilder:
         lists["form_starts"].append(len(written))
         task = form.task if form is not None else ""
         lists["row_tasks"].append(self.tasks.setdefault(task, len(self.tasks)))
-        for example in examples:
-            self._add_example(number, example)
+        self.labelled |= form is not None and kind_of_form(form) in LABELLED
+        for sequence in sequences:
+            self._add_sequence(sequence)
+        of_examples = [1] * len(sequences) if isinstance(form, Text | Tokens) else [len(sequences)]
+        for count in filter(None, of_examples):
+            lists["example_starts"].append(count)
+            lists["example_rows"].append(number)
 
-    def _add_example(self, number: int, example: Example) -> None:
-        lists, spans = self.lists, _spans(example.weights)
-        lists["ids"].append(np.array(example.ids, ARRAYS["ids"][0]))
-        lists["example_starts"].append(len(example.ids))
+    def _add_sequence(self, sequence: TokenSequence) -> None:
+        lists, spans = self.lists, _spans(sequence.weights)
+        lists["ids"].append(np.array(sequence.ids, ARRAYS["ids"][0]))
+        lists["sequence_starts"].append(len(sequence.ids))
         lists["span_weights"] += [weight for weight, _ in spans]
         lists["span_lengths"] += [length for _, length in spans]
         lists["span_starts"].append(len(spans))
-        lists["example_rows"].append(number)
 
     def block(self) -> Block:
         """Return the rows gathered."""
@@ -119,7 +139,7 @@ class BlockBuilder:
                 arrays[name] = np.frombuffer(b"".join(values), dtype=kind).reshape(-1, width)
             else:
                 arrays[name] = np.array(values, dtype=kind)
-        return Block(arrays, b"".join(self.forms), tuple(self.tasks), tuple(self.sources))
+        return Block(arrays, b"".join(self.forms), tuple(self.tasks), tuple(self.sources), self.labelled)
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
@@ -154,6 +174,7 @@ class StoreWriter:
         self._forms: BinaryIO = self._open.enter_context((folder / FORMS_FILE).open("wb"))
         self._tasks: dict[str, int] = {}
         self._sources: dict[str, int] = {}
+        self._labelled = False
         self._ends = dict.fromkeys(STARTS, 0)
         for name in STARTS:
             self._files[name].write(np.zeros(1, ARRAYS[name][0]).tobytes())
@@ -171,12 +192,13 @@ class StoreWriter:
                 self._ends[name] = int(written[-1]) if len(written) else self._ends[name]
             self._files[name].write(np.ascontiguousarray(written).tobytes())
         self._forms.write(block.forms)
+        self._labelled |= block.labelled
 
     def finish(self) -> None:
         """Close the files and write the names of sources and tasks; the store can then be opened."""
         self._open.close()
-        names = json.dumps({"sources": list(self._sources), "tasks": list(self._tasks)}, ensure_ascii=False)
-        (self.folder / NAMES_FILE).write_text(names, encoding="utf-8")
+        names = {"sources": list(self._sources), "tasks": list(self._tasks), "labelled": self._labelled}
+        (self.folder / NAMES_FILE).write_text(json.dumps(names, ensure_ascii=False), encoding="utf-8")
 
     def close(self) -> None:
         """Close the files, finished or not."""
@@ -197,6 +219,7 @@ class Store:
         names = json.loads((folder / NAMES_FILE).read_text(encoding="utf-8"))
         self.sources: list[str] = names["sources"]
         self.tasks: list[str] = names["tasks"]
+        self._labelled: bool = names["labelled"]
         forms = folder / FORMS_FILE
         self._forms = _mapped(forms, "u1", 1)
 
@@ -206,13 +229,25 @@ class Store:
         return len(self.arrays["row_lines"])
 
     @property
-    def lengths_E(self) -> NDArray[np.int64]:
-        """The tokens of each example."""
-        return np.diff(self.arrays["example_starts"])
+    def lengths_S(self) -> NDArray[np.int64]:
+        """The tokens of each sequence."""
+        return np.diff(self.arrays["sequence_starts"])
 
     @property
-    def trained_E(self) -> NDArray[np.int64]:
-        """How many targets of each example carry weight (its first token is no target)."""
+    def lengths_E(self) -> NDArray[np.int64]:
+        """The tokens of each example, of all its sequences together."""
+        lengths: NDArray[np.int64] = np.diff(self.arrays["sequence_starts"][self.arrays["example_starts"]])
+        return lengths
+
+    @property
+    def longest_E(self) -> NDArray[np.int64]:
+        """The tokens of each example's longest sequence."""
+        starts = self.arrays["example_starts"][:-1]
+        return np.maximum.reduceat(self.lengths_S, starts) if len(starts) else np.zeros(0, np.int64)
+
+    @property
+    def trained_S(self) -> NDArray[np.int64]:
+        """How many targets of each sequence carry weight (its first token is no target)."""
         lengths, weights = self.arrays["span_lengths"], self.arrays["span_weights"]
         starts = self.arrays["span_starts"][:-1]
         if not len(starts):
@@ -221,6 +256,15 @@ class Store:
             np.where(weights > 0, lengths, 0).astype(np.int64), starts
         )
         trained -= weights[starts] > 0
+        return trained
+
+    @property
+    def trained_E(self) -> NDArray[np.int64]:
+        """How many targets of each example carry weight."""
+        starts = self.arrays["example_starts"][:-1]
+        if not len(starts):
+            return np.zeros(0, np.int64)
+        trained: NDArray[np.int64] = np.add.reduceat(self.trained_S, starts)
         return trained
 
     def place(self, row: int) -> str:
@@ -242,17 +286,23 @@ class Store:
 
     def example(self, index: int) -> Example:
         """Return one example."""
-        a, b = (int(at) for at in self.arrays["example_starts"][index : index + 2])
-        s, t = (int(at) for at in self.arrays["span_starts"][index : index + 2])
+        first, end = (int(at) for at in self.arrays["example_starts"][index : index + 2])
         row = int(self.arrays["example_rows"][index])
-        weights = np.repeat(self.arrays["span_weights"][s:t], self.arrays["span_lengths"][s:t])
+        form = self.form(row) if self._labelled else None
         return Example(
-            tuple(self.arrays["ids"][a:b].tolist()),
-            tuple(weights.tolist()),
+            tuple(self.sequence(number) for number in range(first, end)),
             self.place(row),
             float(self.arrays["row_draws"][row]),
             self.tasks[int(self.arrays["row_tasks"][row])],
+            None if form is None else label_of(form),
         )
+
+    def sequence(self, index: int) -> TokenSequence:
+        """Return one sequence."""
+        a, b = (int(at) for at in self.arrays["sequence_starts"][index : index + 2])
+        s, t = (int(at) for at in self.arrays["span_starts"][index : index + 2])
+        weights = np.repeat(self.arrays["span_weights"][s:t], self.arrays["span_lengths"][s:t])
+        return TokenSequence(tuple(self.arrays["ids"][a:b].tolist()), tuple(weights.tolist()))
 
 
 def _mapped(path: Path, kind: str, width: int) -> NDArray[Any]:
@@ -292,6 +342,11 @@ class StoredExamples(Sequence[Example]):
         """The tokens of each."""
         return self.store.lengths_E[self.indices]
 
+    @property
+    def longest(self) -> NDArray[np.int64]:
+        """The tokens of each one's longest sequence."""
+        return self.store.longest_E[self.indices]
+
 
 @dataclass(frozen=True)
 class JoinedExamples(Sequence[Example]):
@@ -330,16 +385,16 @@ def tokens_in(examples: Sequence[Example]) -> int:
         return sum(map(tokens_in, examples.parts))
     if isinstance(examples, StoredExamples):
         return int(examples.lengths.sum())
-    return sum(len(one.ids) for one in examples)
+    return sum(one.tokens for one in examples)
 
 
 def longest_of(examples: Sequence[Example]) -> int:
-    """Return the tokens of the longest example; of a store this reads no tokens."""
+    """Return the tokens of the longest sequence; of a store this reads no tokens."""
     if isinstance(examples, JoinedExamples):
         return max(longest_of(part) for part in examples.parts if part)
     if isinstance(examples, StoredExamples):
-        return int(examples.lengths.max())
-    return max(len(example.ids) for example in examples)
+        return int(examples.longest.max())
+    return max(example.longest for example in examples)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal, cast
 import numpy as np
 
 from ...core.errors import DataError, Problem, nearest
-from ..conversation import Conversation, Example, Message
+from ..conversation import Conversation, Message
+from ..example import TokenSequence
 from ..forms import AnyForm, Text, Tokens, kind_of_form, parts
 from ..gate.gate import Gate, kept_rows
 from ..templates.render import RenderedRow, render_chunk
@@ -210,38 +211,40 @@ class Samples:
         else:
             whole = RenderedRow()
         return tuple(
-            self._words.passage(name, example, cut, most)
-            for name, example, cut in _beside(zip(own.parts, stored, strict=False), whole)
+            self._words.passage(name, sequence, cut, most)
+            for name, sequence, cut in _beside(zip(own.parts, stored, strict=False), whole)
         )
 
-    def _stored(self, row: int) -> list[Example]:
-        """Return the row's examples as they will be trained."""
-        first, end = np.searchsorted(self._gate.store.arrays["example_rows"], [row, row + 1])
-        return [self._gate.store.example(index) for index in range(int(first), int(end))]
+    def _stored(self, row: int) -> list[TokenSequence]:
+        """Return the row's sequences as they will be trained."""
+        store = self._gate.store
+        first, end = np.searchsorted(store.arrays["example_rows"], [row, row + 1])
+        begun, ended = store.arrays["example_starts"][[first, end]]
+        return [store.sequence(index) for index in range(int(begun), int(ended))]
 
 
 def _beside(
-    kept: Iterator[tuple[str, Example]], whole: RenderedRow
-) -> Iterator[tuple[str, Example, NDArray[np.bool_]]]:
-    """Yield (part, example, which of its tokens are cut off); what was cut off is put back where it stood."""
-    by_part: dict[str, list[Example]] = {}
-    for name, example in kept:
-        by_part.setdefault(name, []).append(example)
-    whole_by_part: dict[str, list[Example]] = {}
-    for name, example in zip(whole.parts, whole.examples, strict=True):
-        whole_by_part.setdefault(name, []).append(example)
+    kept: Iterator[tuple[str, TokenSequence]], whole: RenderedRow
+) -> Iterator[tuple[str, TokenSequence, NDArray[np.bool_]]]:
+    """Yield (part, sequence, which of its tokens are cut off); what was cut off is put back where it stood."""
+    by_part: dict[str, list[TokenSequence]] = {}
+    for name, sequence in kept:
+        by_part.setdefault(name, []).append(sequence)
+    whole_by_part: dict[str, list[TokenSequence]] = {}
+    for name, sequence in zip(whole.parts, whole.sequences, strict=True):
+        whole_by_part.setdefault(name, []).append(sequence)
     for name in dict.fromkeys([*by_part, *whole_by_part]):
         own, full = by_part.get(name, []), whole_by_part.get(name, [])
         if own and len(own) != len(full):
-            yield from ((name, example, np.zeros(len(example.ids), dtype=bool)) for example in own)
+            yield from ((name, sequence, np.zeros(len(sequence.ids), dtype=bool)) for sequence in own)
         elif own:
             yield from ((name, *put_back(one, other)) for one, other in zip(own, full, strict=True))
         else:
-            yield from ((name, example, np.ones(len(example.ids), dtype=bool)) for example in full)
+            yield from ((name, sequence, np.ones(len(sequence.ids), dtype=bool)) for sequence in full)
 
 
-def put_back(kept: Example, whole: Example) -> tuple[Example, NDArray[np.bool_]]:
-    """Return an example with what it lost put back at weight 0, and which tokens those are (its length)."""
+def put_back(kept: TokenSequence, whole: TokenSequence) -> tuple[TokenSequence, NDArray[np.bool_]]:
+    """Return a sequence with what it lost put back at weight 0, and which tokens those are (its length)."""
     own, full = np.array(kept.ids, dtype=np.int64), np.array(whole.ids, dtype=np.int64)
     limit = min(len(own), len(full))
     head = _common(own[:limit], full[:limit])
@@ -284,27 +287,27 @@ class _Words:
         marked = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
         self._control = {*marked, *tokenizer.all_special_ids, *(template.stop_ids if template else ())}
 
-    def passage(self, part: str, example: Example, cut: NDArray[np.bool_], most: int) -> Passage:
-        """Return an example with its first tokens spelt out, and all counted."""
-        begun = replace(example, ids=example.ids[:most], weights=example.weights[:most])
+    def passage(self, part: str, sequence: TokenSequence, cut: NDArray[np.bool_], most: int) -> Passage:
+        """Return a sequence with its first tokens spelt out, and all counted."""
+        begun = replace(sequence, ids=sequence.ids[:most], weights=sequence.weights[:most])
         return Passage(
             part,
             self.tokens(begun, cut[:most]),
             kept_tokens=int((~cut).sum()),
-            trained_tokens=int(((np.array(example.weights) > 0) & ~cut)[1:].sum()),
-            hidden_tokens=len(example.ids) - len(begun.ids),
+            trained_tokens=int(((np.array(sequence.weights) > 0) & ~cut)[1:].sum()),
+            hidden_tokens=len(sequence.ids) - len(begun.ids),
         )
 
-    def tokens(self, example: Example, cut: NDArray[np.bool_]) -> tuple[Token, ...]:
-        """Return an example's tokens."""
-        states = list(zip(example.weights, cut.tolist(), strict=True))
+    def tokens(self, sequence: TokenSequence, cut: NDArray[np.bool_]) -> tuple[Token, ...]:
+        """Return a sequence's tokens."""
+        states = list(zip(sequence.weights, cut.tolist(), strict=True))
         made: list[Token] = []
         before: tuple[int, ...] = ()
         start = 0
-        for end in range(1, len(example.ids) + 1):
-            ids = example.ids[start:end]
+        for end in range(1, len(sequence.ids) + 1):
+            ids = sequence.ids[start:end]
             control = ids[-1] in self._control
-            following = example.ids[end : end + 1]
+            following = sequence.ids[end : end + 1]
             same = bool(following) and states[end] == states[start] and following[0] not in self._control
             text = self._name(ids[-1]) if control else self._text(before, ids)
             if text.endswith(HALF_CHARACTER) and same and not control and len(ids) < LONGEST_CHARACTER:

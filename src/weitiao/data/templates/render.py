@@ -1,4 +1,4 @@
-"""What rows mean to examples, with the policy for rows that are longer than `max_length`.
+"""What rows mean to token sequences, with the policy for rows that are longer than `max_length`.
 
 `drop` leaves them out. `cut` leaves out the earliest exchanges (the system message stays), then the middle of the
 last answer's thought, then the end of that answer. A question, the assistant's header, the tags around a thought, a
@@ -15,7 +15,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from ..bad_rows import BadRow
-from ..conversation import Conversation, Example, Message
+from ..conversation import Conversation, Message
+from ..example import TokenSequence
 from ..formats._base import RowError
 from ..forms import AnyForm, Text, Tokens, parts
 from .spans import Masks, without_reasoning
@@ -48,17 +49,17 @@ REASONS = {
 class RenderedRow:
     """What one row became."""
 
-    examples: list[Example] = field(default_factory=list)
+    sequences: list[TokenSequence] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
-    """For each example the part of the row that it is (see forms.parts)."""
+    """For each sequence the part of the row that it is (see forms.parts)."""
     refused: RowError | None = None
     """Why the template itself refuses the row."""
     lost: list[BadRow] = field(default_factory=list)
-    """For each example left out, why."""
+    """For each sequence left out, why."""
     lost_tokens: int = 0
     """How many tokens the longest of them had, 0 where that was not counted."""
     cut: int = 0
-    """How many of its examples were made shorter."""
+    """How many of its sequences were made shorter."""
     cut_tokens: int = 0
     """How many tokens they lost by it."""
     turns_left_out: int = 0
@@ -69,7 +70,7 @@ class RenderedRow:
     @property
     def dropped(self) -> str:
         """Why the row was left out, the same words for every row with this reason; nothing where it is kept."""
-        return self.lost[0].reason if self.lost and not self.examples else ""
+        return self.lost[0].reason if self.lost and not self.sequences else ""
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,8 @@ def render_chunk(forms: Sequence[AnyForm], template: Template, settings: DataSet
             if isinstance(one, Tokens):
                 _take_tokens(row, one, policy)
             else:
-                part, examples = next(rendered)
-                _take(row, name, part, examples, policy)
+                part, sequences = next(rendered)
+                _take(row, name, part, sequences, policy)
         rows.append(_whole(row, len(own)))
     return rows
 
@@ -108,26 +109,26 @@ def _take(
     row: RenderedRow,
     name: str,
     part: Conversation | Text,
-    examples: list[Example] | RowError,
+    sequences: list[TokenSequence] | RowError,
     policy: _Policy,
 ) -> None:
     """Add one part of a row to it."""
-    if isinstance(examples, RowError):
-        row.refused = row.refused or examples
+    if isinstance(sequences, RowError):
+        row.refused = row.refused or sequences
         return
-    if not examples:
+    if not sequences:
         row.lost.append(BadRow(part.place, NO_TOKEN if isinstance(part, Text) else NOTHING_TRAINED))
         return
     if isinstance(part, Text):
-        kept = [piece for example in examples for piece in _pieces(example, policy.max_length)]
+        kept = [piece for sequence in sequences for piece in _pieces(sequence, policy.max_length)]
     else:
-        kept = _fitting(row, part, examples, policy)
-    row.examples += kept
+        kept = _fitting(row, part, sequences, policy)
+    row.sequences += kept
     row.parts += [name] * len(kept)
 
 
 def _take_tokens(row: RenderedRow, one: Tokens, policy: _Policy) -> None:
-    """Make a row's tokens its example: no template writes them, and the policy for long rows holds."""
+    """Make a row's tokens its sequence: no template writes them, and the policy for long rows holds."""
     vocabulary = policy.template.vocabulary
     if max(one.ids) >= vocabulary:
         at = next(at for at, id in enumerate(one.ids) if id >= vocabulary)
@@ -137,21 +138,22 @@ def _take_tokens(row: RenderedRow, one: Tokens, policy: _Policy) -> None:
     if not any(one.weights[1:]):
         row.lost.append(BadRow(one.place, NOTHING_TRAINED))
         return
-    kept = _fitting_tokens(row, Example(one.ids, one.weights, one.place, one.weight, one.task), policy)
-    row.examples += kept
+    kept = _fitting_tokens(row, one, policy)
+    row.sequences += kept
     row.parts += [""] * len(kept)
 
 
-def _fitting_tokens(row: RenderedRow, whole: Example, policy: _Policy) -> list[Example]:
-    """Return the example, or the pieces of a text that is too long; of a longer answer nothing: nobody knows where its
+def _fitting_tokens(row: RenderedRow, one: Tokens, policy: _Policy) -> list[TokenSequence]:
+    """Return the sequence, or the pieces of a text that is too long; of a longer answer nothing: nobody knows where its
     thought, its calls and its turns end."""
+    whole = TokenSequence(one.ids, one.weights)
     if len(whole.ids) <= policy.max_length:
         return [whole]
     if policy.overlong == "cut" and all(whole.weights):
         return _pieces(whole, policy.max_length)
     reason = TOO_LONG if policy.overlong == "drop" else TOKENS_STAY
     row.lost_tokens = max(row.lost_tokens, len(whole.ids))
-    row.lost.append(BadRow(whole.place, reason.format(max_length=policy.max_length)))
+    row.lost.append(BadRow(one.place, reason.format(max_length=policy.max_length)))
     return []
 
 
@@ -159,46 +161,46 @@ def _whole(row: RenderedRow, count: int) -> RenderedRow:
     """Keep nothing of a row that has several parts and lost one, or one of which is refused: a preference needs
     both its answers."""
     if row.refused is not None or (count > 1 and row.lost):
-        row.examples, row.parts = [], []
+        row.sequences, row.parts = [], []
     return row
 
 
-def _pieces(example: Example, max_length: int) -> list[Example]:
+def _pieces(sequence: TokenSequence, max_length: int) -> list[TokenSequence]:
     """Cut a text's tokens into as few pieces as fit, of nearly the same length."""
-    total = len(example.ids)
+    total = len(sequence.ids)
     if total <= max_length:
-        return [example]
+        return [sequence]
     count = -(-total // max_length)
     ends = [total * number // count for number in range(count + 1)]
     return [
-        replace(example, ids=example.ids[start:end], weights=example.weights[start:end])
+        replace(sequence, ids=sequence.ids[start:end], weights=sequence.weights[start:end])
         for start, end in pairwise(ends)
     ]
 
 
 def _fitting(
-    row: RenderedRow, one: Conversation, examples: Sequence[Example], policy: _Policy
-) -> list[Example]:
-    """Return the examples of one conversation that fit, as they are or cut."""
-    if all(len(example.ids) <= policy.max_length for example in examples):
-        return list(examples)
+    row: RenderedRow, one: Conversation, sequences: Sequence[TokenSequence], policy: _Policy
+) -> list[TokenSequence]:
+    """Return the sequences of one conversation that fit, as they are or cut."""
+    if all(len(sequence.ids) <= policy.max_length for sequence in sequences):
+        return list(sequences)
     kept = []
-    for part, example in zip(_beginnings(one, len(examples), policy), examples, strict=True):
-        if len(example.ids) <= policy.max_length:
-            kept.append(example)
+    for part, sequence in zip(_beginnings(one, len(sequences), policy), sequences, strict=True):
+        if len(sequence.ids) <= policy.max_length:
+            kept.append(sequence)
         elif policy.overlong == "drop":
             reason = TOO_LONG.format(max_length=policy.max_length)
-            row.lost_tokens = max(row.lost_tokens, len(example.ids))
-            row.lost.append(BadRow(one.place, reason, f"{len(example.ids)} tokens"))
+            row.lost_tokens = max(row.lost_tokens, len(sequence.ids))
+            row.lost.append(BadRow(one.place, reason, f"{len(sequence.ids)} tokens"))
         else:
-            # A conversation that became one example trains every answer, one of several only its last.
-            masks = policy.masks if len(examples) == 1 else replace(policy.masks, train_on="last")
-            kept += _shorten(row, part, example, replace(policy, masks=masks))
+            # A conversation that became one sequence trains every answer, one of several only its last.
+            masks = policy.masks if len(sequences) == 1 else replace(policy.masks, train_on="last")
+            kept += _shorten(row, part, sequence, replace(policy, masks=masks))
     return kept
 
 
 def _beginnings(one: Conversation, count: int, policy: _Policy) -> list[Conversation]:
-    """Return the conversation for each of its examples: itself, or its beginning up to each trained answer."""
+    """Return the conversation for each of its sequences: itself, or its beginning up to each trained answer."""
     if count == 1:
         return [one]
     answered = [
@@ -209,7 +211,9 @@ def _beginnings(one: Conversation, count: int, policy: _Policy) -> list[Conversa
     return [replace(one, messages=one.messages[: index + 1]) for index in answered]
 
 
-def _shorten(row: RenderedRow, one: Conversation, whole: Example, policy: _Policy) -> list[Example]:
+def _shorten(
+    row: RenderedRow, one: Conversation, whole: TokenSequence, policy: _Policy
+) -> list[TokenSequence]:
     """Cut a conversation to `max_length` tokens by the policy; nothing, and counted, where nothing to train
     would remain."""
     if policy.masks.reasoning == "drop":
@@ -220,33 +224,33 @@ def _shorten(row: RenderedRow, one: Conversation, whole: Example, policy: _Polic
         kept = [message for exchange in exchanges[earliest:] for message in exchange]
         return replace(one, messages=(*system, *kept))
 
-    def without(earliest: int) -> Example | None:
-        return _last_example(beginning_at(earliest), policy)
+    def without(earliest: int) -> TokenSequence | None:
+        return _last_sequence(beginning_at(earliest), policy)
 
-    earliest, example = _latest_start(without, len(exchanges), policy.max_length)
-    shortened = example is not None and len(example.ids) > policy.max_length
+    earliest, sequence = _latest_start(without, len(exchanges), policy.max_length)
+    shortened = sequence is not None and len(sequence.ids) > policy.max_length
     reason = NO_ROOM
-    if example is not None and shortened:
-        example, reason = _with_shorter_answer(beginning_at(earliest), example, policy)
-    if example is None:
+    if sequence is not None and shortened:
+        sequence, reason = _with_shorter_answer(beginning_at(earliest), sequence, policy)
+    if sequence is None:
         row.lost_tokens = max(row.lost_tokens, len(whole.ids))
         row.lost.append(BadRow(one.place, reason.format(max_length=policy.max_length)))
         return []
     row.cut += 1
-    row.cut_tokens += len(whole.ids) - len(example.ids)
+    row.cut_tokens += len(whole.ids) - len(sequence.ids)
     row.answers_shortened += shortened
     row.turns_left_out += sum(len(exchange) for exchange in exchanges[:earliest])
-    return [example]
+    return [sequence]
 
 
 def _latest_start(
-    without: Callable[[int], Example | None], exchanges: int, max_length: int
-) -> tuple[int, Example | None]:
+    without: Callable[[int], TokenSequence | None], exchanges: int, max_length: int
+) -> tuple[int, TokenSequence | None]:
     """Find how few of the earliest exchanges must go for the rest to fit, at the most all but the last."""
 
     def fits(earliest: int) -> bool:
-        example = without(earliest)
-        return example is None or len(example.ids) <= max_length
+        sequence = without(earliest)
+        return sequence is None or len(sequence.ids) <= max_length
 
     earliest = bisect_left(range(exchanges - 1), True, key=fits)
     return earliest, without(earliest)
@@ -264,14 +268,16 @@ def _exchanges(messages: Sequence[Message]) -> tuple[Sequence[Message], list[lis
     return messages[:spoken], exchanges
 
 
-def _last_example(one: Conversation, policy: _Policy) -> Example | None:
-    """Return the example that trains the last answer; None where nothing of the conversation is trained."""
+def _last_sequence(one: Conversation, policy: _Policy) -> TokenSequence | None:
+    """Return the sequence that trains the last answer; None where nothing of the conversation is trained."""
     rendered = policy.template.render(one, policy.masks)
     return rendered[-1] if rendered else None
 
 
-def _with_shorter_answer(one: Conversation, example: Example, policy: _Policy) -> tuple[Example | None, str]:
-    """Return the example with as much of the last answer as fits; None, and why, where nothing does."""
+def _with_shorter_answer(
+    one: Conversation, sequence: TokenSequence, policy: _Policy
+) -> tuple[TokenSequence | None, str]:
+    """Return the sequence with as much of the last answer as fits; None, and why, where nothing does."""
     template, last = policy.template, one.messages[-1]
     asked = len(template.prompt(one.messages[:-1], one.tools).ids)
     answer = shortenable(last, template.control_tokens.tags)
@@ -280,14 +286,14 @@ def _with_shorter_answer(one: Conversation, example: Example, policy: _Policy) -
         not (answer.whole or answer.thought or last.extra)
         and template.without_end(written).strip() == last.content.strip()
     ):
-        return _without_end(example, policy.max_length, asked), NO_ROOM
+        return _without_end(sequence, policy.max_length, asked), NO_ROOM
 
-    def shorter(count: int) -> Example | None:
-        return _last_example(replace(one, messages=(*one.messages[:-1], answer.without(count))), policy)
+    def shorter(count: int) -> TokenSequence | None:
+        return _last_sequence(replace(one, messages=(*one.messages[:-1], answer.without(count))), policy)
 
     def fits(count: int) -> bool:
-        example = shorter(count)
-        return example is not None and len(example.ids) <= policy.max_length
+        sequence = shorter(count)
+        return sequence is not None and len(sequence.ids) <= policy.max_length
 
     count = bisect_left(range(answer.most + 1), True, key=fits)
     if count > answer.most:
@@ -295,16 +301,16 @@ def _with_shorter_answer(one: Conversation, example: Example, policy: _Policy) -
     return shorter(count), ""
 
 
-def _without_end(example: Example, max_length: int, asked: int) -> Example | None:
-    """Take tokens off the end of an example's last answer, before its last token, the one that ends it.
+def _without_end(sequence: TokenSequence, max_length: int, asked: int) -> TokenSequence | None:
+    """Take tokens off the end of a sequence's last answer, before its last token, the one that ends it.
 
     `asked` is how many tokens stand before the answer. None where that would reach into the question, or leave no
     trained token but the one that ends the answer.
     """
-    ids, weights = example.ids, example.weights
+    ids, weights = sequence.ids, sequence.weights
     last = len(weights) - 1
     answer_from = next((at + 1 for at in range(last, -1, -1) if not weights[at]), 0)
     kept = max_length - 1
     if kept <= max(answer_from, asked):
         return None
-    return replace(example, ids=(*ids[:kept], ids[-1]), weights=(*weights[:kept], weights[-1]))
+    return replace(sequence, ids=(*ids[:kept], ids[-1]), weights=(*weights[:kept], weights[-1]))

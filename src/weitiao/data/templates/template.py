@@ -10,7 +10,8 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import ModelError, Problem
-from ..conversation import Conversation, Example, Message, Prompt
+from ..conversation import Conversation, Message, Prompt
+from ..example import TokenSequence
 from ..formats._base import RowError
 from ..forms import Text
 from .answer_tokens import AnswerTokens, candidates
@@ -146,8 +147,8 @@ class Template:
         """Return an answer's text without the token that ends it."""
         return next((answer.removesuffix(stop) for stop in self._stops if answer.endswith(stop)), answer)
 
-    def render(self, conversation: Conversation, masks: Masks = ANSWERS) -> list[Example]:
-        """Return one example that trains every answer, or one an answer where the template changes earlier
+    def render(self, conversation: Conversation, masks: Masks = ANSWERS) -> list[TokenSequence]:
+        """Return one sequence that trains every answer, or one an answer where the template changes earlier
         turns.
 
         Raises RowError where the template refuses the conversation.
@@ -159,16 +160,16 @@ class Template:
 
     def render_many(
         self, given: Sequence[Conversation | Text], masks: Masks = ANSWERS
-    ) -> list[list[Example] | RowError]:
+    ) -> list[list[TokenSequence] | RowError]:
         """Render many at once, which encodes much faster; a conversation the template refuses gives its
         RowError, one that trains nothing an empty list."""
         laid = [self._layouts_or_error(one, masks) for one in given]
-        return self._examples(given, laid)
+        return self._sequences(given, laid)
 
-    def render_last(self, conversation: Conversation, masks: Masks = ANSWERS) -> Example:
-        """Return one example that trains the last answer only; raises RowError as `render`."""
-        (example,) = self.render(conversation, replace(masks, train_on="last"))
-        return example
+    def render_last(self, conversation: Conversation, masks: Masks = ANSWERS) -> TokenSequence:
+        """Return one sequence that trains the last answer only; raises RowError as `render`."""
+        (sequence,) = self.render(conversation, replace(masks, train_on="last"))
+        return sequence
 
     def _layouts_or_error(
         self, one: Conversation | Text, masks: Masks
@@ -194,11 +195,11 @@ class Template:
         (message,), _, marks = self.control_tokens.mark([Message("user", one.text)])
         return [Layout((message.content,), (1.0,))], marks
 
-    def _examples(
+    def _sequences(
         self,
         given: Sequence[Conversation | Text],
         laid: Sequence[tuple[list[Layout], dict[str, str]] | RowError],
-    ) -> list[list[Example] | RowError]:
+    ) -> list[list[TokenSequence] | RowError]:
         """Encode all pieces of all layouts in one call."""
         segments = [
             segment
@@ -208,25 +209,19 @@ class Template:
             for segment in self._segments(layout, one[1], isinstance(form, Text) or self.opens_texts)
         ]
         encoded = iter(zip(segments, self._encoder.encode(segments), strict=True))
-        rendered: list[list[Example] | RowError] = []
+        rendered: list[list[TokenSequence] | RowError] = []
         for one, own in zip(given, laid, strict=True):
             if isinstance(own, RowError):
                 rendered.append(own)
                 continue
             end = self._end if isinstance(one, Text) else ()
-            examples = [
-                self._example(one, layout, islice(encoded, len(layout.texts)), end) for layout in own[0]
-            ]
-            rendered.append([example for example in examples if any(example.weights[1:])])
+            sequences = [self._sequence(layout, islice(encoded, len(layout.texts)), end) for layout in own[0]]
+            rendered.append([sequence for sequence in sequences if any(sequence.weights[1:])])
         return rendered
 
-    def _example(
-        self,
-        one: Conversation | Text,
-        layout: Layout,
-        encoded: Iterable[tuple[Segment, tuple[int, ...]]],
-        end: tuple[int, ...],
-    ) -> Example:
+    def _sequence(
+        self, layout: Layout, encoded: Iterable[tuple[Segment, tuple[int, ...]]], end: tuple[int, ...]
+    ) -> TokenSequence:
         ids: tuple[int, ...] = ()
         weights: tuple[float, ...] = ()
         at = 0
@@ -238,7 +233,7 @@ class Template:
             else:
                 weights += (weight,) * len(own)
             at += len(segment.text)
-        return Example(ids + end, weights + (1.0,) * len(end), one.place, one.weight, one.task)
+        return TokenSequence(ids + end, weights + (1.0,) * len(end))
 
     def _overlaid(self, segment: Segment, at: int, weight: float, spans: Sequence[Span]) -> tuple[float, ...]:
         """Weigh each token by the stretch in which its last character lies."""
@@ -294,10 +289,10 @@ class Template:
     def _check(self) -> None:
         """Render a probe; raises ModelError unless its answers end in a stop token that is trained on."""
         try:
-            examples = self.render(Conversation((*PROBE, *PROBE), "probe"))
+            sequences = self.render(Conversation((*PROBE, *PROBE), "probe"))
         except RowError as error:
             raise ModelError(self._untrainable(error)) from error
-        last_ids = {example.ids[-1] for example in examples}
+        last_ids = {sequence.ids[-1] for sequence in sequences}
         if not last_ids <= self.stop_ids:
             raise ModelError(
                 Problem(

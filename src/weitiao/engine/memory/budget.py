@@ -14,11 +14,11 @@ from torch.nn import Parameter
 from ...core.errors import Problem, ResourceError
 from ...core.units import readable_bytes
 from ...data.batching.packing import make_pack
-from ...data.conversation import Example
-from ...objectives._base import Head, Objective
-from ...objectives._cross_entropy import logits_at_once
+from ...data.example import Example, TokenSequence
+from ...models.anatomy import base_of
+from ...objectives._base import Objective
 from ..attention.backends import attention_scratch_bytes
-from ..forward import Forward, base_of
+from ..forward import Forward
 from ..optim.optimizers import OptimizerName, state_bytes
 from .activation_checkpointing import AUTO, TRIED_BY_AUTO, WITHOUT_BLOCKS, set_recompute
 from .free import free_memory_bytes
@@ -40,9 +40,6 @@ USED_SHARE = 0.85
 """How much of the free memory is planned with; the rest is for what is not counted: the allocator's gaps, work space
 inside operations, other programs."""
 
-HEAD_BYTES = 16
-"""What one logit of a chunk takes at most: in fp32 itself, its logarithm, and the gradients of both."""
-
 IDLE_SHARES_CPU = {"none": 0.55, "elementwise": 0.85}
 """What a CPU's allocator holds and cannot use, as a share of what lives without checkpointing: gaps between tensors
 that stay, and between fewer of them the gaps are as large. A GPU's gaps are small."""
@@ -63,16 +60,15 @@ class Needs:
     plain: Growth
     """That of whole blocks, without checkpointing."""
     idle_share: float
-    head: Head | None
-    """That applied in chunks, which `grows` leaves out; None where all logits are there at once."""
+    head_bytes: Callable[[int], int]
+    """What a head applied in chunks takes for so many tokens, which `grows` leaves out."""
     scratch_bytes: Callable[[int], int]
     """What attention over an example of so many tokens takes for a moment, and over the short ones of `grows` not."""
 
     def peak_bytes(self, tokens: int, longest: int) -> int:
         """Return the most that a pack of `tokens` tokens takes, whose longest example has `longest`."""
         idle_bytes = self.idle_share * self.plain.peak_bytes(tokens, longest)
-        chunk_bytes = HEAD_BYTES * logits_at_once(self.head, tokens) if self.head else 0
-        made_bytes = max(chunk_bytes, self.scratch_bytes(longest))  # never at the same time
+        made_bytes = max(self.head_bytes(tokens), self.scratch_bytes(longest))  # never at the same time
         return self.grows.peak_bytes(tokens, longest) + int(idle_bytes) + made_bytes
 
     def most_tokens(self, usable_bytes: float, longest: int, at_most: int) -> int:
@@ -92,13 +88,18 @@ class MemoryPlan:
 
     pack_tokens: int
     recompute: str
-    """Which blocks are checkpointed: none, full or every-n."""
+    """Which activations are made again: none, elementwise, full or every-n."""
     needed_bytes: int
     """The most that a pack takes at once, besides weights, gradients and optimizer."""
     free_bytes: float
     """What may be used for it; infinite where that is not known."""
     wanted_tokens: int
     """What the budget would be with memory enough."""
+
+    @property
+    def rematerializes(self) -> bool:
+        """Whether elementwise outputs are made again in the backward pass."""
+        return self.recompute != "none"
 
     def __str__(self) -> str:
         """Say it in a line."""
@@ -143,7 +144,7 @@ def plan_memory(
     wanted_tokens: int,
     free_bytes: float,
 ) -> MemoryPlan:
-    """Choose the token budget, and under `auto` the activation checkpointing, and leave the latter switched on.
+    """Choose the token budget, and under `auto` the activation checkpointing, whose blocks are left switched on.
 
     `examples` are one of those to be trained on and the length of the longest; `free_bytes` is what may live besides
     weights, gradients and optimizer states. Raises ResourceError where the longest does not fit, ModelError for
@@ -153,7 +154,7 @@ def plan_memory(
     usable_bytes = USED_SHARE * free_bytes
     plain: Growth | None = None
     for choice in _tried(forward, recompute):
-        forward.remakes = choice != "none"
+        forward = forward.with_options(rematerializes=choice != "none")
         # What lies idle on the CPU depends on what a pass makes, which checkpointing does not make less.
         if plain is None and choice not in WITHOUT_BLOCKS and forward.device.type == "cpu":
             plain = measure(forward, objective, parameters, example)
@@ -163,7 +164,7 @@ def plan_memory(
             plain = grows
         idle_share = _idle_share(forward)
         scratch_bytes = partial(attention_scratch_bytes, base_of(forward.model))
-        needs = Needs(grows, plain, idle_share, forward.head, scratch_bytes)
+        needs = Needs(grows, plain, idle_share, partial(_head_bytes, forward, objective), scratch_bytes)
         # Smaller packs cost more time than making elementwise output again does.
         whole = recompute == AUTO and choice == TRIED_BY_AUTO[0]
         if needs.peak_bytes(max(longest, wanted_tokens) if whole else longest, longest) <= usable_bytes:
@@ -174,10 +175,17 @@ def plan_memory(
     raise ResourceError(_does_not_fit(longest, needs, usable_bytes, choice, may_do_more))
 
 
+def _head_bytes(forward: Forward, objective: Objective, tokens: int) -> int:
+    """Return what the head takes for a pack of so many tokens, where the objective applies it in chunks."""
+    return objective.head_bytes(forward.head, tokens) if forward.head else 0
+
+
 def _idle_share(forward: Forward) -> float:
     """Return what lies idle where blocks are not checkpointed, as a share of what lives."""
     return (
-        IDLE_SHARES_CPU["elementwise" if forward.remakes else "none"] if forward.device.type == "cpu" else 0.0
+        IDLE_SHARES_CPU["elementwise" if forward.options.rematerializes else "none"]
+        if forward.device.type == "cpu"
+        else 0.0
     )
 
 
@@ -224,9 +232,12 @@ def measure(
 
 
 def _cut_to(example: Example, size: int, trained: int) -> Example:
-    """Return `size` tokens of an example, repeated where it has fewer, the last of them trained."""
-    ids = (example.ids * math.ceil(size / len(example.ids)))[:size]
-    return replace(example, ids=ids, weights=(0.0,) * (size - trained) + (1.0,) * trained)
+    """Return `size` tokens of an example's first sequence, repeated where it has fewer, the last of them trained; each
+    of its sequences has these."""
+    own = example.sequences[0].ids
+    ids = (own * math.ceil(size / len(own)))[:size]
+    weights = (0.0,) * (size - trained) + (1.0,) * trained
+    return replace(example, sequences=(TokenSequence(ids, weights),) * len(example.sequences))
 
 
 def _pass(forward: Forward, objective: Objective, example: Example) -> None:

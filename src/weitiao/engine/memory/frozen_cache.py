@@ -28,10 +28,11 @@ from ...core.events import EventLog
 from ...core.files import need_disk
 from ...core.units import readable_bytes
 from ...data.batching.packing import Pack, make_pack
-from ...data.conversation import Example
+from ...data.example import Example, TokenSequence
 from ...data.gate.store import tokens_in
-from ...models.anatomy import block_stacks
-from ..forward import Forward, base_of, computes_exactly, probe, probe_examples, same_logits
+from ...models.anatomy import base_of, block_stacks
+from ..forward import Forward, ReplayPack
+from ..probe import computes_exactly, probe, probe_examples, same_logits
 from ..runtime.transfer import begin_copy
 from .oom import MAY_SAY_SO, is_out_of_memory
 
@@ -107,23 +108,23 @@ class FrozenBlocks:
 
 @dataclass(frozen=True)
 class HiddenStates:
-    """What frozen blocks give for the tokens of some examples."""
+    """What frozen blocks give for the tokens of some sequences."""
 
     rows_ND: NDArray[Any]
     """As integers, memory-mapped."""
     width: int
     dtype: torch.dtype
     first_rows: Mapping[bytes, int]
-    """Where each example's rows begin, by the digest of its ids: examples are made anew whenever they are asked for."""
+    """Where each sequence's rows begin, by the digest of its ids: examples are made anew when asked for."""
 
     def of(self, pack: Pack) -> Tensor | None:
-        """Return the rows (T, D) of a pack; None where any of its examples is not here."""
-        firsts = [self.first_rows.get(digest_of(example)) for example in pack.examples]
+        """Return the rows (T, D) of a pack; None where any of its sequences is not here."""
+        firsts = [self.first_rows.get(digest_of(sequence)) for sequence in pack.sequences]
         known = [first for first in firsts if first is not None]
         if len(known) < len(firsts):
             return None
         here_T = np.zeros(len(pack.ids_T), np.int64)  # filler reads whatever is first
-        # From the last on, so that rows several examples share are all read where the first of them lies.
+        # From the last on, so that rows several sequences share are all read where the first of them lies.
         for first, rows in reversed(list(zip(known, pack.rows, strict=True))):
             here_T[rows] = np.arange(first, first + len(rows))
         # In torch's own memory, whose alignment is always the same: a matrix product's last bits depend on it.
@@ -134,7 +135,7 @@ class HiddenStates:
 
 @dataclass(frozen=True)
 class Replay:
-    """Starts packs whose examples are known behind the frozen blocks, and leaves all others alone."""
+    """Starts packs whose sequences are known behind the frozen blocks, and leaves all others alone."""
 
     frozen: FrozenBlocks
     states: HiddenStates
@@ -147,9 +148,9 @@ class Replay:
             yield
 
 
-def digest_of(example: Example) -> bytes:
-    """Return 16 bytes that stand for an example's ids."""
-    return blake2b(np.asarray(example.ids, np.int64).tobytes(), digest_size=16).digest()
+def digest_of(sequence: TokenSequence) -> bytes:
+    """Return 16 bytes that stand for a sequence's ids."""
+    return blake2b(np.asarray(sequence.ids, np.int64).tobytes(), digest_size=16).digest()
 
 
 @contextmanager
@@ -166,16 +167,18 @@ def frozen_blocks_once(
     The hidden states are computed on entering and lie in `file`, which is gone afterwards. Where the disk would not
     hold them beside `reserved_bytes`, or the model's logits were others, a note says so and all is as without.
     """
+    replay: ReplayPack = nullcontext
     try:
         frozen = find_frozen_blocks(forward, log)
         if frozen is not None and _fits(frozen, examples, file, reserved_bytes, log):
             states = _kept(forward, frozen, examples, pack_tokens, file, log)
             if states is not None:
-                forward.replay = Replay(frozen, states)
+                replay = Replay(frozen, states)
             del states  # or its file stays mapped, and Windows does not delete it
-        yield
+        with forward.state.replaying(replay):
+            del replay
+            yield
     finally:
-        forward.replay = nullcontext
         file.unlink(missing_ok=True)
 
 
@@ -242,7 +245,7 @@ def _observe(forward: Forward, stack: nn.ModuleList, *, training: bool, seed: in
         hidden_1TD = output if parts is None else output[0]
         seen[number] = _Seen(hidden_1TD.detach(), hidden_1TD.requires_grad, parts)
 
-    pack = make_pack(probe_examples(base_of(forward.model), forward.shares), forward.shares)
+    pack = make_pack(probe_examples(base_of(forward.model), forward.options.shares), forward.options.shares)
     devices = [forward.device] if forward.device.type == "cuda" else []
     with ExitStack() as stays:
         stays.enter_context(torch.random.fork_rng(devices))
@@ -273,29 +276,27 @@ def _leading(count: int, holds: Callable[[int], bool]) -> int:
 def _replays(forward: Forward, frozen: FrozenBlocks) -> bool:
     """Return whether a probe gives the same logits from stored hidden states on, but for rounding."""
     base = base_of(forward.model)
-    examples = probe_examples(base, forward.shares)
+    examples = probe_examples(base, forward.options.shares)
     with _mode(forward.model, training=False):
         wanted_KV = probe(forward, examples)
         try:
             parts: list[NDArray[Any]] = []
             writer = _Writer(frozen, parts.append)
             # One by one, so that what a block left for a later one last time is not that of the pack.
-            for example, hidden_tD in _hidden_states(forward, frozen, examples, pack_tokens=1):
-                writer.add(example, hidden_tD)
-            forward.replay = Replay(frozen, writer.states(np.concatenate(parts)))
-            found_KV = probe(forward, examples)
+            for sequence, hidden_tD in _hidden_states(forward, frozen, examples, pack_tokens=1):
+                writer.add(sequence, hidden_tD)
+            with forward.state.replaying(Replay(frozen, writer.states(np.concatenate(parts)))):
+                found_KV = probe(forward, examples)
         except (TypeError, ValueError, LookupError, AttributeError):
             return False  # a later block asks for more than hidden states from those before
-        finally:
-            forward.replay = nullcontext
     return same_logits(found_KV, wanted_KV, computes_exactly(base, forward.precision))
 
 
 @torch.no_grad()
 def _hidden_states(
     forward: Forward, frozen: FrozenBlocks, examples: Sequence[Example], pack_tokens: int
-) -> Iterator[tuple[Example, Tensor]]:
-    """Yield what the frozen blocks give for each example (t, D); no other block runs, and no head."""
+) -> Iterator[tuple[TokenSequence, Tensor]]:
+    """Yield what the frozen blocks give for each sequence (t, D); no other block runs, and no head."""
     given: list[Tensor] = []
 
     def keep(_block: nn.Module, _inputs: object, output: Any) -> None:  # noqa: ANN401
@@ -312,25 +313,25 @@ def _hidden_states(
                 replace(pack, kept_P=none, rows_K=none, targets_K=none, weights_K=none.astype(np.float32))
             )
             hidden_TD = torch.cat(given, dim=1)[0]
-            for example, rows in zip(pack.examples, pack.rows, strict=True):
-                yield example, hidden_TD[torch.from_numpy(rows).to(hidden_TD.device)]
+            for sequence, rows in zip(pack.sequences, pack.rows, strict=True):
+                yield sequence, hidden_TD[torch.from_numpy(rows).to(hidden_TD.device)]
 
 
 @dataclass
 class _Writer:
-    """Writes the rows of examples one behind the other and remembers where each example's begin."""
+    """Writes the rows of sequences one behind the other and remembers where each one's begin."""
 
     frozen: FrozenBlocks
     write: Callable[[NDArray[Any]], object]
     first_rows: dict[bytes, int] = field(default_factory=dict)
     rows: int = 0
 
-    def add(self, example: Example, hidden_tD: Tensor) -> None:
-        """Write the rows of one example."""
+    def add(self, sequence: TokenSequence, hidden_tD: Tensor) -> None:
+        """Write the rows of one sequence."""
         integers = hidden_tD.contiguous().view(AS_INTEGERS[self.frozen.dtype.itemsize])
         self.write(integers.cpu().numpy())
-        self.first_rows[digest_of(example)] = self.rows
-        self.rows += len(example.ids)
+        self.first_rows[digest_of(sequence)] = self.rows
+        self.rows += len(sequence.ids)
 
     def states(self, rows_ND: NDArray[Any]) -> HiddenStates:
         """Return all rows written, which now lie in `rows_ND`."""
@@ -404,10 +405,12 @@ def _write(
         for side in examples:
             for start in range(0, len(side), EXAMPLES_AT_ONCE):
                 together = side[start : start + EXAMPLES_AT_ONCE]
-                fresh = {digest_of(one): one for one in together}
-                wanted = [one for digest, one in fresh.items() if digest not in writer.first_rows]
-                for example, hidden_tD in _hidden_states(forward, frozen, wanted, pack_tokens):
-                    writer.add(example, hidden_tD)
+                fresh = {digest_of(one): one for example in together for one in example.sequences}
+                wanted = [
+                    Example((one,), "") for digest, one in fresh.items() if digest not in writer.first_rows
+                ]
+                for sequence, hidden_tD in _hidden_states(forward, frozen, wanted, pack_tokens):
+                    writer.add(sequence, hidden_tD)
                 report.passed(tokens_in(together))
     return writer
 

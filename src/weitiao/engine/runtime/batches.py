@@ -1,4 +1,4 @@
-"""Which examples each step sees: a pure function of the data, the seed and the step's number."""
+"""Which examples each step sees; of data on disk a pure function of the data, the seed and the step's number."""
 
 from __future__ import annotations
 
@@ -6,12 +6,27 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from ...core.errors import DataError, Problem
 from ...data.batching.sampling import epoch_order
-from ...data.conversation import Example
+from ...data.example import Example
 from ...data.gate.store import draws_of
 from ..settings import TrainSettings
+
+
+class Batches(Protocol):
+    """Where the examples of each step come from: the data, or rollouts."""
+
+    @property
+    def total_steps(self) -> int:
+        """The steps of the whole run."""
+
+    def batch(self, step: int) -> list[Example]:
+        """Return the examples of a step (counted from 0)."""
+
+    def ends_epoch(self, step: int) -> bool:
+        """Return whether a step (counted from 0) is the last of its epoch."""
 
 
 @dataclass

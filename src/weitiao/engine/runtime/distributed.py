@@ -21,7 +21,7 @@ from torch import Tensor, distributed
 from torch.nn import Parameter
 
 from ...data.batching.packing import Pack
-from ...data.conversation import Example
+from ...data.example import Example
 
 BUCKET_VALUES = 1 << 23
 """How many values go into one message: 32 MiB in fp32, enough to fill a network and little beside a model."""
@@ -55,7 +55,7 @@ class Ranks:
         """Return the token budget of a step's packs: at most `pack_tokens`, and so small that every rank gets some."""
         if self.world_size == 1:
             return pack_tokens
-        tokens = sum(len(example.ids) for example in examples)
+        tokens = sum(example.tokens for example in examples)
         return min(pack_tokens, math.ceil(tokens / self.world_size))
 
     def share(self, packs: Sequence[Pack]) -> list[tuple[int, Pack]]:
@@ -107,6 +107,15 @@ class Ranks:
         numbers = torch.tensor([number], dtype=torch.int64, device=self._device)
         distributed.all_reduce(numbers, distributed.ReduceOp.MIN)
         return int(numbers.item())
+
+    def largest(self, number: int) -> int:
+        """Return the largest of the ranks' numbers; all must ask."""
+        return -self.least(-number)
+
+    def sum(self, values: Tensor) -> None:
+        """Sum a tensor over the ranks in place, in fp32; all must ask."""
+        if self.world_size > 1:
+            _sum_bucket([values])
 
     def value_of_first(self, value: float) -> float:
         """Return the first rank's number on all; all must ask."""

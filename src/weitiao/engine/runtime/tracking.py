@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 TrackerName = Literal["tensorboard", "trackio", "wandb", "mlflow", "swanlab"]
 
+NO_CURVES = ("event", "time", "step")
+"""What an event on the held-out rows has beside what was measured."""
+
 SHOWN = (
     "loss",
     "lr",
@@ -123,9 +126,10 @@ class Tracking:
     def __call__(self, event: Event) -> None:
         """Pass on the numbers of a step or of a look at the held-out loss; other events are not curves."""
         if event["event"] == "step":
-            values = {f"train/{key}": event[key] for key in SHOWN if event.get(key) is not None}
+            shown = {key: event[key] for key in SHOWN if event.get(key) is not None}
+            values = {f"train/{key}": value for key, value in (shown | event.get("metrics", {})).items()}
         elif event["event"] == "evaluated":
-            values = {f"held_out/{key}": event[key] for key in ("loss", "perplexity")}
+            values = {f"held_out/{key}": event[key] for key in event if key not in NO_CURVES}
         else:
             return
         for tracker in self._trackers:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...data.batching.packing import Pack, Rows
+from ...data.batching.packing import Int64Array, Pack
 
 
 def begin_copy(tensor: Tensor, device: torch.device) -> Tensor:
@@ -42,7 +42,7 @@ class PackTensors:
     def of(cls, pack: Pack, device: torch.device) -> PackTensors:
         """Return a pack's tensors; on CUDA the copies are only begun, and whatever is computed after waits for them."""
 
-        def put(numbers: Rows | NDArray[np.float32]) -> Tensor:
+        def put(numbers: Int64Array | NDArray[np.float32]) -> Tensor:
             return begin_copy(torch.from_numpy(numbers), device)
 
         return cls(
