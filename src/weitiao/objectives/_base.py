@@ -56,10 +56,11 @@ class Outputs:
         return self.head.project(self.hidden_PD)
 
     def sums_S(self, values_K: Tensor) -> Tensor:
-        """Return for each sequence the sum of weight * value over its targets."""
+        """Return for each sequence the sum of weight * value over its targets: (S,) of (K,), (S, F) of (K, F)."""
         targets_M, sequences_M, weights_M = self._membership
-        sums_S = values_K.new_zeros(len(self.pack.sequences))
-        return sums_S.index_add(0, sequences_M, weights_M.to(values_K.dtype) * values_K[targets_M])
+        sums_S = values_K.new_zeros(len(self.pack.sequences), *values_K.shape[1:])
+        weights_M = weights_M.to(values_K.dtype).reshape(-1, *[1] * (values_K.dim() - 1))
+        return sums_S.index_add(0, sequences_M, weights_M * values_K[targets_M])
 
     @cached_property
     def _membership(self) -> tuple[Tensor, Tensor, Tensor]:

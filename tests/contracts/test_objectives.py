@@ -1,0 +1,182 @@
+"""What holds for every objective: how a step is cut changes neither its loss nor its gradient, nor what it reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import tiny_architectures as tiny
+from tiny_objectives import TOYS, OfSequences, Pairs, PairsBesideReference, WholeStep, make_pairs
+from tiny_training import largest_difference, make_examples, make_training, weights_of
+from weitiao.data.batching.packing import cut_into_packs
+from weitiao.data.example import Example
+from weitiao.engine.loop import Training
+from weitiao.engine.step import StepResult
+from weitiao.engine.two_passes import MethodOff, need_two_passes
+from weitiao.evaluation.held_out import measure_held_out
+from weitiao.methods._base import Attached
+from weitiao.objectives import OBJECTIVES
+from weitiao.objectives._base import Objective, SequenceObjective
+
+PAIRS = make_pairs(16, tiny.VOCABULARY)
+ROWS = make_examples(16, seed=3, longest=24)
+EVERYTHING = 10_000
+OBJECTIVE_KINDS = [*(OBJECTIVES.load(name) for name in OBJECTIVES.names()), *TOYS]
+
+
+def make(folder: Path, objective: Objective, pack_tokens: int, architecture: str = "llama") -> Training:
+    rows = PAIRS if isinstance(objective, SequenceObjective) else ROWS
+    settings = {"lr": 1e-2, "eps": 1e-3, "batch_size": 8, "pack_tokens": EVERYTHING}
+    training = make_training(folder, rows, model=tiny.make_model(architecture), **settings)
+    training.stepper.objective, training.stepper.pack_tokens = objective, pack_tokens
+    if objective.needs_reference:
+        training.stepper.reference = MethodOff(training.stepper.forward, training.attached.disabled)
+    return training
+
+
+def steps(training: Training, count: int = 3) -> list[StepResult]:
+    with training.stepper.forward.attention():
+        return [training.stepper.apply(training.plan.batch(step), step) for step in range(count)]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "bloom"])
+@pytest.mark.parametrize("kind", OBJECTIVE_KINDS, ids=lambda kind: kind.__name__)
+def test_cutting_a_step_differently_changes_nothing(
+    kind: type[Objective], architecture: str, tmp_path: Path
+) -> None:
+    whole = make(tmp_path, kind(), EVERYTHING, architecture)
+    at_once = steps(whole)
+    for pack_tokens in (60, 1):
+        cut = make(tmp_path, kind(), pack_tokens, architecture)
+        packs = cut.stepper.forward.cut(cut.plan.batch(0), pack_tokens)
+        assert len(packs) > 1
+        for one, other in zip(steps(cut), at_once, strict=True):
+            assert one.loss == pytest.approx(other.loss, abs=2e-6)
+            assert one.metrics == pytest.approx(other.metrics, abs=1e-6)
+        assert largest_difference(weights_of(cut), weights_of(whole)) < 1e-6
+
+
+def test_two_passes_are_made_where_they_are_needed_and_only_there() -> None:
+    together, apart = (cut_into_packs(PAIRS[:8], pack_tokens) for pack_tokens in (60, 1))
+    one_pack = cut_into_packs(PAIRS[:8], EVERYTHING)
+    assert len(together) > 1
+    assert not need_two_passes(Pairs(), together) and need_two_passes(Pairs(), apart)
+    assert not need_two_passes(WholeStep(), one_pack) and need_two_passes(WholeStep(), together)
+    assert not need_two_passes(OBJECTIVES.load("sft")(), apart)
+
+
+def test_the_sequences_of_an_example_stay_in_one_pack_where_they_fit() -> None:
+    for pack_tokens in (40, 60, 100, 200):
+        packs = cut_into_packs(PAIRS, pack_tokens)
+        assert sum(len(pack.sequences) for pack in packs) == 2 * len(PAIRS)
+        assert all(len(pack.ids_T) <= pack_tokens for pack in packs)
+        for pack in packs:
+            assert len(pack.owners) == 2 * len(pack.examples)
+
+
+def plain_log_probs(model: nn.Module, example: Example) -> Tensor:
+    """Return the log-probabilities of an example's sequences by transformers and torch alone."""
+    found = []
+    for sequence in example.sequences:
+        logits_TV = model(input_ids=torch.tensor([sequence.ids]), use_cache=False).logits[0].float()
+        log_probs_TV = logits_TV[:-1].log_softmax(-1)
+        own_T = log_probs_TV.gather(1, torch.tensor(sequence.ids[1:])[:, None])[:, 0]
+        found.append((own_T * torch.tensor(sequence.weights[1:])).sum())
+    return torch.stack(found)
+
+
+def plain_loss(model: nn.Module, objective: OfSequences, examples: Sequence[Example]) -> Tensor:
+    features_S = torch.cat([plain_log_probs(model, example) for example in examples])
+    return objective.feature_loss(features_S, examples).sum / len(examples)
+
+
+@pytest.mark.parametrize("kind", [Pairs, WholeStep])
+@pytest.mark.parametrize("pack_tokens", [EVERYTHING, 60, 1])
+def test_the_gradient_is_that_of_transformers_on_single_sequences(
+    kind: type[OfSequences], pack_tokens: int, tmp_path: Path
+) -> None:
+    """One step of plain gradient descent, whose moves are the gradient itself."""
+    training = make(tmp_path, kind(), pack_tokens)
+    stepper, batch = training.stepper, training.plan.batch(0)
+    stepper.optimizer = torch.optim.SGD(stepper.parameters.values(), lr=1.0)
+    stepper.max_grad_norm = 0.0
+    before = weights_of(training)
+    loss = plain_loss(stepper.forward.model, kind(), batch)
+    loss.backward()
+    wanted = {name: p.grad.clone() for name, p in stepper.parameters.items() if p.grad is not None}
+    stepper.optimizer.zero_grad()
+    (result,) = steps(training, 1)
+    moved = {name: before[name] - after for name, after in weights_of(training).items()}
+    assert result.loss == pytest.approx(loss.item(), abs=2e-6)
+    assert largest_difference(moved, wanted) < 1e-6
+    assert max(float(gradient.abs().max()) for gradient in wanted.values()) > 1e-3
+
+
+def test_a_reference_is_the_model_before_training(tmp_path: Path) -> None:
+    """As long as the model is its reference all margins are 0, and the loss is log 2 (0.693147)."""
+    training = make(tmp_path, PairsBesideReference(), EVERYTHING)
+    first, *_, last = steps(training)
+    assert first.loss == pytest.approx(0.693147, abs=1e-6)
+    assert first.metrics == {"accuracy": 0.0}
+    assert last.loss < first.loss - 1e-3
+
+
+@pytest.mark.parametrize("kind", TOYS)
+@pytest.mark.parametrize("pack_tokens", [EVERYTHING, 60, 1])
+def test_training_and_held_out_looks_report_the_same_quantity(
+    kind: type[Objective], pack_tokens: int, tmp_path: Path
+) -> None:
+    training = make(tmp_path, kind(), pack_tokens)
+    stepper, batch = training.stepper, training.plan.batch(0)
+    with stepper.forward.attention():
+        found = measure_held_out(
+            stepper.forward, stepper.objective, batch, pack_tokens, reference=stepper.reference
+        )
+    (result,) = steps(training, 1)
+    assert found is not None
+    assert found.loss == pytest.approx(result.loss, abs=2e-6)
+    assert found.measures == pytest.approx(result.metrics, abs=1e-6)
+
+
+def test_an_example_drawn_twice_counts_twice(tmp_path: Path) -> None:
+    training = make(tmp_path, Pairs(), 1)
+    stepper = training.stepper
+    with stepper.forward.attention():
+        once = measure_held_out(stepper.forward, Pairs(), PAIRS[:1], 1)
+        twice = measure_held_out(stepper.forward, Pairs(), [PAIRS[0], PAIRS[0]], 1)
+    assert once is not None and twice is not None
+    assert [loss for loss, _ in twice.rows] == pytest.approx([once.rows[0][0]] * 2)
+
+
+def test_a_target_that_two_sequences_share_with_opposite_signs_moves_nothing(tmp_path: Path) -> None:
+    """Of a pair whose answers are equal neither is better: the loss is log 2 and its gradient 0."""
+    first = PAIRS[0].sequences[0]
+    training = make(tmp_path, Pairs(), EVERYTHING)
+    before = weights_of(training)
+    with training.stepper.forward.attention():
+        result = training.stepper.apply([replace(PAIRS[0], sequences=(first, first))], 0)
+    assert result.loss == pytest.approx(0.693147, abs=1e-6)
+    assert largest_difference(weights_of(training), before) < 1e-7
+
+
+def test_the_check_of_cutting_would_see_a_loss_that_is_cut_apart(tmp_path: Path) -> None:
+    """A step-coupled loss that says it is not: each pack then normalises over its own examples."""
+
+    class CutApart(WholeStep):
+        couples = "example"
+
+    whole, cut = (steps(make(tmp_path, CutApart(), tokens), 1)[0] for tokens in (EVERYTHING, 60))
+    assert abs(whole.loss - cut.loss) > 1e-3
+
+
+def test_the_method_is_on_again_after_the_reference(tmp_path: Path) -> None:
+    training = make(tmp_path, PairsBesideReference(), EVERYTHING)
+    steps(training)
+    attached: Attached = training.attached
+    assert all(parameter.requires_grad for parameter in attached.trainable().values())
+    assert training.stepper.forward.model.training
