@@ -20,7 +20,7 @@ from torch import Tensor
 
 import tiny_architectures as tiny
 from weitiao.data.batching.packing import Pack
-from weitiao.data.conversation import Example
+from weitiao.data.example import Example
 from weitiao.engine.attention.backends import Call
 
 ON_GPU = torch.cuda.is_available()
@@ -51,7 +51,7 @@ def alike(count: int = 3, header: int = 24, own: int = 6) -> list[Example]:
     ids[:, :header] = ids[0, :header]
     ids[:, header] = 3 + torch.arange(count)  # so that no two go on alike
     weights = (0.0,) * header + (1.0,) * own
-    return [Example(tuple(row), weights, f"rows.json:{n}") for n, row in enumerate(ids.tolist(), start=1)]
+    return [Example.of(tuple(row), weights, f"rows.json:{n}") for n, row in enumerate(ids.tolist(), start=1)]
 
 
 def attention_by_formula(call: Call, pack: Pack) -> Tensor:

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, normalize
 
 from weitiao.data.example import Example, TokenSequence
-from weitiao.objectives._base import Couples, LossSum, Outputs, SequenceObjective
+from weitiao.objectives._base import Couples, LossSum, SequenceObjective
 from weitiao.objectives._log_probs import sequence_log_probs
+from weitiao.objectives._outputs import Outputs
 
 
 class OfSequences(SequenceObjective):

@@ -9,7 +9,8 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 import tiny_architectures as tiny
-from weitiao.data.conversation import Example
+from tiny_training import sequence_of
+from weitiao.data.example import Example
 
 LONG_ROPE = {
     "rope_type": "longrope",
@@ -51,9 +52,10 @@ def make(label: str) -> PreTrainedModel:
 
 def plain_loss_sum(model: torch.nn.Module, example: Example) -> torch.Tensor:
     """Return the summed loss of one example by transformers and torch alone."""
-    logits_TV = model(input_ids=torch.tensor([example.ids]), use_cache=False).logits[0].float()
-    losses_T = functional.cross_entropy(logits_TV[:-1], torch.tensor(example.ids[1:]), reduction="none")
-    return (losses_T * torch.tensor(example.weights[1:])).sum()
+    one = sequence_of(example)
+    logits_TV = model(input_ids=torch.tensor([one.ids]), use_cache=False).logits[0].float()
+    losses_T = functional.cross_entropy(logits_TV[:-1], torch.tensor(one.ids[1:]), reduction="none")
+    return (losses_T * torch.tensor(one.weights[1:])).sum()
 
 
 def gradients(parameters: dict[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:

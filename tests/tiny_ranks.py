@@ -14,15 +14,16 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import distributed
+from torch import Tensor, distributed
 
 import tiny_architectures as tiny
 from tiny_training import Events, make_examples, make_training, weights_of
 from weitiao.core.errors import NotFiniteError, ResourceError, Stopped
-from weitiao.data.conversation import Example
+from weitiao.data.example import Example
 from weitiao.engine.kernels.matmul import products_from
 from weitiao.engine.loop import Training
-from weitiao.objectives._base import LossSum, Outputs
+from weitiao.objectives._base import LossSum
+from weitiao.objectives._outputs import Outputs
 from weitiao.objectives.sft import SupervisedFineTuning
 
 SECONDS = 60
@@ -136,19 +137,19 @@ class NoRoom(SupervisedFineTuning):
     rank: int
     most: int
 
-    def loss(self, outputs: Outputs) -> LossSum:
+    def loss(self, outputs: Outputs, reference: Tensor | None = None) -> LossSum:
         mine = self.rank in (-1, distributed.get_rank())
         if mine and len(outputs.targets_K) > self.most:
             raise torch.OutOfMemoryError("made up by a test")
-        return super().loss(outputs)
+        return super().loss(outputs, reference)
 
 
 class NotANumber(SupervisedFineTuning):
     """Gives NaN for the pack that trains the token MARK."""
 
-    def loss(self, outputs: Outputs) -> LossSum:
-        sound = super().loss(outputs)
-        return LossSum(sound.sum * torch.nan, sound.weight) if MARK in outputs.targets_K else sound
+    def loss(self, outputs: Outputs, reference: Tensor | None = None) -> LossSum:
+        sound = super().loss(outputs, reference)
+        return LossSum(sound.sum * torch.nan) if MARK in outputs.targets_K else sound
 
 
 def differing(rank: int, folder: Path) -> dict[str, Any]:

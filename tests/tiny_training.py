@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,8 +13,8 @@ import torch
 import tiny_architectures as tiny
 from weitiao.core.events import Event, EventLog, Listener
 from weitiao.core.run_folder import RunFolder
-from weitiao.data.conversation import Example
 from weitiao.data.dataset import Prepared
+from weitiao.data.example import Example, TokenSequence
 from weitiao.engine.checkpoint import list_checkpoints
 from weitiao.engine.loop import Training
 from weitiao.models.fingerprint import fingerprint as fingerprint_of_base
@@ -37,8 +38,32 @@ def make_examples(
         length = int(torch.randint(shortest, longest + 1, (1,), generator=generator))
         ids = torch.randint(3, tiny.VOCABULARY, (length,), generator=generator).tolist()
         weights = tuple(float(position >= length // 2) for position in range(length))
-        examples.append(Example(tuple(ids), weights, f"rows.json:{number}", draws))
+        examples.append(Example.of(tuple(ids), weights, f"rows.json:{number}", draws))
     return examples
+
+
+def make_ids(length: int, seed: int = 0) -> tuple[int, ...]:
+    """Return so many random ids."""
+    return sequence_of(make_examples(1, seed, length, length)[0]).ids
+
+
+def ends_in(token: int, example: Example) -> Example:
+    """Return an example with another last token."""
+    one = sequence_of(example)
+    return replace(example, sequences=(replace(one, ids=(*one.ids[:-1], token)),))
+
+
+def behind(header: Example, row: Example) -> Example:
+    """Return a row that begins with a header, in which nothing is trained."""
+    first, own = sequence_of(header), sequence_of(row)
+    whole = TokenSequence((*first.ids, *own.ids), (*[0.0] * len(first.ids), *own.weights))
+    return replace(row, sequences=(whole,))
+
+
+def sequence_of(example: Example) -> TokenSequence:
+    """Return the sequence of an example that has one."""
+    (sequence,) = example.sequences
+    return sequence
 
 
 LINEAR: dict[str, Any] = {"epochs": 3, "scheduler": "linear", "warmup_ratio": 0.0}

@@ -32,7 +32,7 @@ def main() -> None:
     measured = {
         "rows": rows,
         "tokens": int(prepared.gate.store.lengths_E.sum()),
-        "first": len(first.ids),
+        "first": first.tokens,
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
     }

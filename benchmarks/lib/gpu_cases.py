@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from weitiao.data.conversation import Example
+from weitiao.data.example import Example
 
 SEED = 0
 Shape = dict[str, Any]
@@ -103,7 +103,7 @@ def make_rows(case: Case) -> list[Example]:
         own = torch.randint(3, vocabulary, (length - case.header,), generator=generator).tolist()
         first = case.header + (length - case.header) // 2
         weights = tuple(float(position >= first) for position in range(length))
-        rows.append(Example((*header, *own), weights, f"random:{number + 1}"))
+        rows.append(Example.of((*header, *own), weights, f"random:{number + 1}"))
     return rows
 
 

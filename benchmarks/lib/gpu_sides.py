@@ -25,7 +25,7 @@ from transformers import PreTrainedModel
 
 from weitiao.core.events import EventLog
 from weitiao.data.batching.packing import make_pack
-from weitiao.data.conversation import Example
+from weitiao.data.example import Example
 from weitiao.engine.memory.budget import default_pack_tokens
 from weitiao.engine.optim.optimizers import build_optimizer
 from weitiao.engine.step import LossScale, Stepper
@@ -100,9 +100,9 @@ def make_stepper(case: Case, device: torch.device) -> Stepper:
     choose_kernels(recipe, model, log)
     attached = recipe.method.attach(model)
     forward = forward_for(attached, precision, log)
-    if not (forward.packs and forward.shares):
+    if not (forward.options.packs and forward.options.shares):
         raise NotHere("the probe found that packs mix rows, or cannot share: a fault of weitiao's")
-    forward.compiles = case.compile
+    forward = forward.with_options(compiles=case.compile)
     parameters = attached.trainable()
     return Stepper(
         attached=attached,
@@ -180,16 +180,16 @@ def _plain_step(base: PreTrainedModel, rows: Sequence[Example], device: torch.de
 
 def padded(rows: Sequence[Example], device: torch.device) -> dict[str, torch.Tensor]:
     """Return rows as one batch, padded to the longest."""
-    longest = max(len(row.ids) for row in rows)
-    shape = (len(rows), longest)
+    sequences = [sequence for row in rows for sequence in row.sequences]
+    shape = (len(sequences), max(row.longest for row in rows))
     ids_BT, mask_BT = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
     labels_BT = torch.full(shape, -100)
-    for number, row in enumerate(rows):
-        length = len(row.ids)
-        ids_BT[number, :length] = torch.tensor(row.ids)
+    for number, sequence in enumerate(sequences):
+        length, ids_T = len(sequence.ids), torch.tensor(sequence.ids)
+        ids_BT[number, :length] = ids_T
         mask_BT[number, :length] = 1
-        trained = torch.tensor(row.weights) > 0
-        labels_BT[number, :length] = torch.where(trained, torch.tensor(row.ids), -100)
+        trained = torch.tensor(sequence.weights) > 0
+        labels_BT[number, :length] = torch.where(trained, ids_T, -100)
     batch = {"input_ids": ids_BT, "attention_mask": mask_BT, "labels": labels_BT}
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
@@ -288,7 +288,7 @@ def main(jobs: str, out: str) -> None:
             case = Case(**wanted)
             write({"began": [case.name, side]})
             found = measure(case, side, device, asked["steps"])
-            tokens = sum(len(row.ids) for row in make_rows(case))
+            tokens = sum(row.tokens for row in make_rows(case))
             write(
                 {
                     "case": case.name,

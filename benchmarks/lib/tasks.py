@@ -13,7 +13,7 @@ from .environments import Measured, model_folder, on_threads, run_child
 from .flops import needed_flops
 
 if TYPE_CHECKING:
-    from weitiao.data.conversation import Example
+    from weitiao.data.example import Example, TokenSequence
 
 BATCH_SIZE, MAX_LENGTH, LR, MAX_GRAD_NORM, SEED = 8, 512, 2e-4, 1.0, 42
 LORA: dict[str, Any] = {"r": 8, "alpha": 16, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
@@ -56,7 +56,7 @@ def make_task(
         raise SystemExit(f"{len(prepared.train)} rows in {epochs} epochs: take a multiple of {BATCH_SIZE}")
     plan = StepPlan(prepared.train, BATCH_SIZE, SEED, epochs=epochs)
     steps = [plan.batch(step) for step in range(plan.total_steps)]
-    examples = [example for step in steps for example in step]
+    sequences = [sequence for step in steps for example in step for sequence in example.sequences]
     train = {
         "batch_size": BATCH_SIZE,
         "epochs": epochs,
@@ -73,8 +73,8 @@ def make_task(
         "lr": LR,
         "max_grad_norm": MAX_GRAD_NORM,
         "lora": LORA,
-        "rows": [_peer_row(example.ids, example.weights) for example in examples],
-        "real_tokens": [sum(len(example.ids) for example in step) for step in steps],
+        "rows": [_peer_row(sequence) for sequence in sequences],
+        "real_tokens": [sum(example.tokens for example in step) for step in steps],
         "about": _about(prepared.train, steps, epochs),
         "weitiao": {
             "model": model.model_dump(),
@@ -86,8 +86,9 @@ def make_task(
     }
 
 
-def _peer_row(ids: tuple[int, ...], weights: tuple[float, ...]) -> Measured:
-    labels = [i if weight > 0 else -100 for i, weight in zip(ids, weights, strict=True)]
+def _peer_row(sequence: TokenSequence) -> Measured:
+    ids = sequence.ids
+    labels = [i if weight > 0 else -100 for i, weight in zip(ids, sequence.weights, strict=True)]
     return {"input_ids": list(ids), "attention_mask": [1] * len(ids), "labels": labels}
 
 
@@ -95,7 +96,7 @@ def _about(examples: Sequence[Example], steps: Sequence[Sequence[Example]], epoc
     """Return the numbers that a reader needs to judge a scenario's rows by."""
     from weitiao.data.batching.packing import make_pack
 
-    rows = [example.ids for example in examples]
+    rows = [sequence.ids for example in examples for sequence in example.sequences]
     return {
         "rows": len(rows),
         "epochs": epochs,
@@ -124,7 +125,7 @@ def _needed_of(steps: Sequence[Sequence[Example]]) -> Measured:
     for step in steps:
         alone += needed_flops(
             config,
-            [len(example.ids) for example in step],
+            [len(sequence.ids) for example in step for sequence in example.sequences],
             sum(example.trained_tokens for example in step),
             targets,
             rank=rank,

@@ -91,8 +91,8 @@ def test_every_case_is_of_a_known_shape_and_counts_its_operations(case: gpu_case
     config = gpu_cases.make_config(case)
     assert config.model_type == case.shape["model_type"]
     rows = gpu_cases.make_rows(case)
-    tokens = sum(len(row.ids) for row in rows)
-    assert max(len(row.ids) for row in rows) == case.length
+    tokens = sum(row.tokens for row in rows)
+    assert max(row.longest for row in rows) == case.length
     assert gpu_sides.flops_of(case) > 4 * tokens * config.hidden_size * config.intermediate_size
     if case.header:
         assert gpu_sides.flops_of(case) < gpu_sides.flops_of(replace(case, header=0)) * 2

@@ -310,9 +310,8 @@ def test_control_tokens_in_content_are_text_and_are_named(role: str, position: s
     named = found(gate, "control_tokens")
     assert named.rows == (1, 2)
     assert named.places[0].startswith(f"{path}:2") and control[0] in named.places[0]
-    # A row whose template changes earlier turns gives several examples; its last one holds all of it.
-    last = {int(of): n for n, of in enumerate(gate.store.arrays["example_rows"])}
-    ids = [gate.store.example(last[n]).ids for n in range(3)]
+    # A row whose template changes earlier turns gives several sequences; its last one holds all of it.
+    ids = [gate.store.example(n).sequences[-1].ids for n in range(3)]
     plain, *planted = ([one.count(number) for number in own.convert_tokens_to_ids([*control])] for one in ids)
     assert planted == [plain, plain]
     assert all(token in own.decode(ids[n]) for n, token in enumerate(control, 1))
@@ -343,8 +342,8 @@ def test_a_pad_token_that_ends_answers_is_harmless_and_a_fact(tmp_path: Path) ->
     assert gate.facts["pad_is_eos"] == {"pad_token": own.pad_token, "eos_token": own.eos_token}
     assert "pad_is_eos" not in {finding.check for finding in gate.findings}, "no note on every check"
     for n in range(30):
-        example = gate.store.example(n)
-        assert (example.ids[-1], example.weights[-1]) == (own.eos_token_id, 1.0)
+        (one,) = gate.store.example(n).sequences
+        assert (one.ids[-1], one.weights[-1]) == (own.eos_token_id, 1.0)
     assert gate.facts["trained_stop"]["answers_with_trained_stop"] == 30
 
 
@@ -355,7 +354,7 @@ def test_a_system_text_reaches_the_model_with_every_template(name: str, tmp_path
     )
     assert gate.template is not None
     assert gate.verdict != "error", [one.what for one in gate.findings]
-    ids = gate.store.example(0).ids
+    ids = gate.store.sequence(0).ids
     assert "Speak kindly." in tokenizer(name).decode(ids)
     unplaced = [one for one in gate.findings if "no place for a system text" in one.what]
     assert bool(unplaced) is not gate.template.takes_system
@@ -396,7 +395,7 @@ def test_begin_tokens_in_the_data_are_text_and_named(tmp_path: Path) -> None:
     gate = look(path, "llama3", held_out=0)
     assert found(gate, "begin_token", "begin token's characters").rows == (1,)
     begin = tokenizer("llama3").bos_token_id
-    assert [gate.store.example(n).ids.count(begin) for n in range(2)] == [1, 1]
+    assert [gate.store.sequence(n).ids.count(begin) for n in range(2)] == [1, 1]
 
 
 def test_a_long_text_that_is_cut_begins_once(tmp_path: Path) -> None:

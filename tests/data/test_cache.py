@@ -177,7 +177,7 @@ def test_a_date_that_the_template_writes_decides_and_no_other_does(file: Path, c
     assert on(first).from_cache
     writes_date = chat_template == DATED
     assert on(later).from_cache != writes_date
-    text = tiny.make_tokenizer().decode(on(later).store.example(0).ids)
+    text = tiny.make_tokenizer().decode(on(later).store.sequence(0).ids)
     assert ("04 Mar 2026" in text) == writes_date
 
 

@@ -105,9 +105,9 @@ def test_summary_counts_what_became_of_every_row() -> None:
     assert found.train + found.held_out == 21
     assert sorted(found.dropped.values()) == [1, 1]
     assert found.dropped_places["'output' is missing"] == ["<python>:22"]
-    assert found.tokens == 2 * sum(len(example.ids) for example in made.train)
+    assert found.tokens == 2 * sum(example.tokens for example in made.train)
     assert found.trained_tokens == 2 * sum(example.trained_tokens for example in made.train)
-    assert found.length_tokens["max"] == max(len(example.ids) for example in [*made.train, *made.held_out])
+    assert found.length_tokens["max"] == max(example.longest for example in [*made.train, *made.held_out])
     text = "\n".join(found.lines())
     for part in ("23 read", "left out", "<python>:22", "chat template", "equal"):
         assert part in text

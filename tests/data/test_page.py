@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerFast
 
 from weitiao.core.errors import DataError, SettingsError
 from weitiao.data.checks._kinds import around, excerpt
-from weitiao.data.conversation import Example
 from weitiao.data.dataset import prepared
+from weitiao.data.example import TokenSequence
 from weitiao.data.gate.gate import Gate, open_data
 from weitiao.data.report.html import (
     MARKER,
@@ -83,7 +83,7 @@ def test_tokens_say_what_is_trained_and_what_controls(opened: Opened) -> None:
     assert "你是谁？🙂" in text_of(sample, trained=False, control=False)
     passage = sample.passages[0]
     assert passage.kept_tokens == sum(len(token.ids) for token in passage.tokens)
-    assert [i for token in passage.tokens for i in token.ids] == list(samples._gate.store.example(0).ids)
+    assert [i for token in passage.tokens for i in token.ids] == list(samples._gate.store.sequence(0).ids)
 
 
 def test_what_is_cut_off_stands_where_it_stood(opened: Opened) -> None:
@@ -117,13 +117,13 @@ def test_a_row_left_out_is_shown_whole_and_says_why(opened: Opened) -> None:
 
 
 def test_putting_back_finds_head_middle_and_tail() -> None:
-    whole = Example((1, 2, 3, 4, 5, 6, 7, 8, 9), (0.0,) * 9, "f:1")
-    kept = Example((1, 2, 5, 6, 9), (0.0, 0.0, 0.5, 1.0, 1.0), "f:1")
+    whole = TokenSequence((1, 2, 3, 4, 5, 6, 7, 8, 9), (0.0,) * 9)
+    kept = TokenSequence((1, 2, 5, 6, 9), (0.0, 0.0, 0.5, 1.0, 1.0))
     back, lost = put_back(kept, whole)
     assert back.ids == whole.ids
     assert lost.tolist() == [False, False, True, True, False, False, True, True, False]
     assert back.weights == (0, 0, 0, 0, 0.5, 1, 0, 0, 1)
-    foreign, lost = put_back(Example((1, 7, 3), (0.0,) * 3, "f:1"), whole)
+    foreign, lost = put_back(TokenSequence((1, 7, 3), (0.0,) * 3), whole)
     assert foreign.ids == (1, 7, 3) and not lost.any()
 
 

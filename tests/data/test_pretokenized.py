@@ -30,9 +30,10 @@ def look(rows: Any, **options: Any) -> Gate:  # noqa: ANN401
 
 
 def trained(gate: Gate) -> list[tuple[list[int], list[float]]]:
-    """Return ids and weights of each example."""
-    examples = [gate.store.example(number) for number in range(len(gate.store.arrays["example_rows"]))]
-    return [(list(one.ids), list(one.weights)) for one in examples]
+    """Return ids and weights of each example, which is one sequence."""
+    assert gate.store.arrays["example_starts"].tolist() == list(range(len(gate.store.lengths_S) + 1))
+    sequences = [gate.store.sequence(number) for number in range(len(gate.store.lengths_S))]
+    return [(list(one.ids), list(one.weights)) for one in sequences]
 
 
 ROWS = [

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from weitiao.data.bad_rows import BadRow
-from weitiao.data.conversation import Conversation, Example, Message
+from weitiao.data.conversation import Conversation, Message
+from weitiao.data.example import TokenSequence
 from weitiao.data.forms import AnyForm
 from weitiao.data.gate.row_cache import MOST_ROWS, Remembered
 from weitiao.data.templates.render import RenderedRow
@@ -16,10 +17,10 @@ class Renderer:
         self.asked: list[AnyForm] = []
 
     def __call__(self, forms: list[AnyForm]) -> list[RenderedRow]:
-        """Give each row an example and a loss that name its place."""
+        """Give each row a sequence, and a loss that names its place."""
         self.asked += forms
         return [
-            RenderedRow([Example((1,), (1.0,), form.place)], lost=[BadRow(form.place, "too long")])
+            RenderedRow([TokenSequence((1,), (1.0,))], lost=[BadRow(form.place, "too long")])
             for form in forms
         ]
 
@@ -35,7 +36,7 @@ def test_an_equal_row_is_rendered_once_and_stands_at_its_own_place() -> None:
     later = remembered.known([talk("b", 3), talk("a", 4)])
     assert [form.place for form in renderer.asked] == ["x:1", "x:3"]
     for line, known in enumerate([*first, *later], start=1):
-        places = {known.place, known.rendered.examples[0].place, known.rendered.lost[0].place}
+        places = {known.place, known.rendered.lost[0].place}
         assert places == {f"x:{line}"}
     assert later[1].text is first[0].text and later[0].text.asked == "b"
 

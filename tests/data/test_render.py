@@ -37,12 +37,12 @@ def test_what_is_kept_is_whole_where_it_must_be(
     one = talk(*(text for turn in turns for text in turn), system=system)
     template = choose_template(tokenizer(name))
     result = render(one, name, max_length, overlong)
-    assert len(result.examples) + len(result.lost) == len(template.render(one))
-    for example in result.examples:
-        assert len(example.ids) <= max_length
-        assert example.trained_tokens >= 2, "a token of the answer and the one that ends it"
-        assert example.ids[-1] in template.stop_ids
-        assert example.weights[-1] == 1.0
+    assert len(result.sequences) + len(result.lost) == len(template.render(one))
+    for sequence in result.sequences:
+        assert len(sequence.ids) <= max_length
+        assert sequence.trained_tokens >= 2, "a token of the answer and the one that ends it"
+        assert sequence.ids[-1] in template.stop_ids
+        assert sequence.weights[-1] == 1.0
         # the ids begin with a whole prompt: system, question and the assistant's header
         head = one.messages[: 1 if system else 0]
         spoken = one.messages[len(head) :]
@@ -51,15 +51,15 @@ def test_what_is_kept_is_whole_where_it_must_be(
             for begin in range(0, len(spoken), 2)
             for end in range(begin + 1, len(spoken), 2)
         ]
-        start = next(i for i, weight in enumerate(example.weights) if weight > 0)
-        assert example.ids[:start] in prompts
+        start = next(i for i, weight in enumerate(sequence.weights) if weight > 0)
+        assert sequence.ids[:start] in prompts
         if overlong == "drop":
-            assert example in template.render(one)
+            assert sequence in template.render(one)
 
 
 def test_drop_leaves_out_and_counts() -> None:
     result = render(talk("q", "long " * 50), "chatml", 40, "drop")
-    assert not result.examples
+    assert not result.sequences
     assert "longer than 40 tokens" in result.lost[0].reason
     assert result.lost[0].place == "talk:1"
 
@@ -69,10 +69,10 @@ def test_cut_leaves_out_early_exchanges_before_it_shortens_an_answer() -> None:
     template = choose_template(tokenizer("chatml"))
     later = template.render(talk("second question", "second answer", system="sys"))[0]
     result = render(one, "chatml", len(later.ids), "cut")
-    assert result.examples[0].ids == later.ids
+    assert result.sequences[0].ids == later.ids
     assert (result.cut, result.turns_left_out, result.answers_shortened) == (1, 2, 0)
     result = render(one, "chatml", len(later.ids) - 3, "cut")
-    assert result.examples[0].ids == (*later.ids[:-4], later.ids[-1])
+    assert result.sequences[0].ids == (*later.ids[:-4], later.ids[-1])
     assert (result.cut, result.turns_left_out, result.answers_shortened) == (1, 2, 1)
 
 
@@ -81,7 +81,7 @@ def test_question_that_leaves_no_room_is_left_out(spare: int) -> None:
     one = talk("question", "an answer")
     prompt = choose_template(tokenizer("chatml")).prompt(one.messages[:1])
     result = render(one, "chatml", len(prompt.ids) + spare, "cut")
-    assert len(result.examples) == (1 if spare == 2 else 0)
+    assert len(result.sequences) == (1 if spare == 2 else 0)
     if spare < 2:
         assert "leaves no room" in result.lost[0].reason
         assert (result.cut, result.answers_shortened) == (0, 0)
@@ -92,18 +92,18 @@ def test_a_row_whose_only_token_is_its_first_is_left_out() -> None:
     template = choose_template(tokenizer("chatml"))
     one_token, two_tokens = Text("rows:1", text=""), Text("rows:2", text="a")
     empty, whole = render_chunk([one_token, two_tokens], template, DataSettings(sources="rows.txt"))
-    assert not empty.examples
+    assert not empty.sequences
     assert empty.dropped == "no token of it is trained (the tokenizer makes none of its text)"
     assert empty.dropped in REASONS
-    assert [example.trained_tokens for example in whole.examples] == [1]
+    assert [sequence.trained_tokens for sequence in whole.sequences] == [1]
 
 
 def test_answers_of_their_own_are_cut_each_by_itself() -> None:
     one = talk("1+1?", "<think>" + "hm " * 40 + "</think>2", "2+2?", "<think>hm</think>4")
     result = render(one, "drops_thinking", 60, "cut")
-    assert [len(example.ids) <= 60 for example in result.examples] == [True, True]
+    assert [len(sequence.ids) <= 60 for sequence in result.sequences] == [True, True]
     assert (result.cut, result.answers_shortened) == (1, 1)
-    assert result.examples[1] == choose_template(tokenizer("drops_thinking")).render(one)[1]
+    assert result.sequences[1] == choose_template(tokenizer("drops_thinking")).render(one)[1]
 
 
 def test_cut_leaves_out_no_more_exchanges_than_it_must() -> None:
@@ -111,7 +111,7 @@ def test_cut_leaves_out_no_more_exchanges_than_it_must() -> None:
     template = choose_template(tokenizer("chatml"))
     wanted = template.render(talk(*texts[4:]))[0]
     result = render(talk(*texts), "chatml", len(wanted.ids) + 1, "cut")
-    assert result.examples[0].ids == wanted.ids
+    assert result.sequences[0].ids == wanted.ids
     assert result.turns_left_out == 4
 
 
@@ -120,7 +120,7 @@ def test_answer_of_its_own_trains_no_earlier_answer_again_when_cut() -> None:
     own, template = tokenizer("drops_thinking"), choose_template(tokenizer("drops_thinking"))
     third = template.render(one)[2]
     result = render(one, "drops_thinking", len(third.ids) - 1, "cut")
-    cut = next(e for e in result.examples if "two" in own.decode(e.ids) and "three" not in own.decode(e.ids))
+    cut = next(e for e in result.sequences if "two" in own.decode(e.ids) and "three" not in own.decode(e.ids))
     trained = own.decode([i for i, weight in zip(cut.ids, cut.weights, strict=True) if weight > 0])
     assert "one" in own.decode(cut.ids)
     assert "one" not in trained

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import tiny
 from template_zoo import tokenizer
 from weitiao.core.errors import DataError
 from weitiao.data.dataset import Prepared, load_data
+from weitiao.data.example import Example, TokenSequence
 from weitiao.data.gate.gate import Gate, open_data
 from weitiao.data.settings import DataSettings
 
@@ -28,8 +30,13 @@ def texts(rows: list[dict[str, Any]], template: str = ALPACA, **settings: Any) -
     own = data.template.tokenizer
     return [
         own.decode([id for id, weight in zip(one.ids, one.weights, strict=True) if not weight])
-        for one in data.train
+        for one in sequences_of(data.train)
     ]
+
+
+def sequences_of(examples: Iterable[Example]) -> list[TokenSequence]:
+    """Return all sequences of examples, one behind the other."""
+    return [one for example in examples for one in example.sequences]
 
 
 def gate(rows: list[dict[str, Any]], **settings: Any) -> Gate:  # noqa: ANN401
@@ -117,7 +124,7 @@ def test_tasks_have_texts_of_their_own_from_a_column_or_a_source() -> None:
     }
     data = load_data(DataSettings.model_validate(settings), tiny.make_tokenizer(chat_template=None))
     own = data.template.tokenizer
-    assert [own.decode(one.ids) for one in data.train] == [
+    assert [own.decode(one.ids) for one in sequences_of(data.train)] == [
         "German of Say it: Yes.<|im_end|>",
         "[7] Say it: Yes.<|im_end|>",
         "[] Say it: Yes.<|im_end|>",
@@ -130,7 +137,9 @@ def test_held_out_rows_are_asked_with_the_fields_and_the_task_they_have() -> Non
     rows = [row(instruction=f"Say {n}", input=f"{n} times", task="de" if n % 2 else "") for n in range(20)]
     data = prepared(rows, ALPACA, held_out=8, task_templates={"de": "{input} in German {instruction}: "})
     asked = {data.template.prompt(one.messages[:-1]).text for one in data.held_out_conversations}
-    written = {data.template.tokenizer.decode(one.ids).partition("Yes.")[0] for one in data.held_out}
+    written = {
+        data.template.tokenizer.decode(one.ids).partition("Yes.")[0] for one in sequences_of(data.held_out)
+    }
     assert asked == written
     assert {text.startswith("I: ") for text in asked} == {True, False}
 
@@ -140,7 +149,7 @@ def test_with_a_chat_template_tasks_without_a_text_go_by_it() -> None:
                 "task_templates": {"de": "German of {instruction}: "}}  # fmt: skip
     own = tokenizer("qwen2.5")
     data = load_data(DataSettings.model_validate(settings), own)
-    german, french = (own.decode(one.ids) for one in data.train)
+    german, french = (own.decode(one.ids) for one in sequences_of(data.train))
     assert german == "German of Say it: Yes.<|im_end|>"
     assert french.startswith("<|im_start|>system\nYou are Qwen")
 
@@ -179,7 +188,8 @@ def test_a_placeholder_may_stand_in_the_system_prompt_alone() -> None:
 def test_long_rows_are_cut_as_others_are() -> None:
     rows = [row(output="word " * 200, input="loud"), row(history=[["a " * 40, "b " * 40]] * 3)]
     data = prepared(rows, ALPACA, max_length=64, overlong="cut")
-    assert all(len(one.ids) <= 64 and one.ids[-1] in data.template.stop_ids for one in data.train)
+    made = sequences_of(data.train)
+    assert all(len(one.ids) <= 64 and one.ids[-1] in data.template.stop_ids for one in made)
     assert data.summary.cut == 2
 
 

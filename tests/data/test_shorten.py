@@ -35,10 +35,10 @@ def render(one: Conversation, name: str, max_length: int, **given: object) -> Re
 
 
 def answer_of(row: RenderedRow, name: str) -> str:
-    """Return what the last example trains."""
-    (example,) = row.examples[-1:]
+    """Return what the last sequence trains."""
+    (sequence,) = row.sequences[-1:]
     own = tagged_tokenizer(name) if name in TAGGED and name not in TEMPLATES else tokenizer(name)
-    return own.decode([i for i, weight in zip(example.ids, example.weights, strict=True) if weight])
+    return own.decode([i for i, weight in zip(sequence.ids, sequence.weights, strict=True) if weight])
 
 
 @pytest.mark.parametrize("name", [*TEMPLATES, "glm4.5", "always_thinks"])
@@ -53,12 +53,12 @@ def test_a_thought_loses_its_middle_and_stays_closed(name: str, max_length: int,
         one = Conversation((one.messages[0], thinks), "x:1")
     row = render(one, name, max_length)
     if name == "always_thinks" and not beside:
-        assert row.examples or row.lost
+        assert row.sequences or row.lost
         return
     answer = answer_of(row, name)
     assert answer.count("</think>") == 1
     assert re.search(r"first because.*last\s*</think>\s*So it is\.", answer, re.DOTALL)
-    assert max_length - 12 <= len(row.examples[0].ids) <= max_length
+    assert max_length - 12 <= len(row.sequences[0].ids) <= max_length
     assert (row.cut, row.answers_shortened) == (1, 1)
     assert row.cut_tokens > 0
 
@@ -68,7 +68,7 @@ def test_where_the_thought_is_not_enough_the_answer_loses_its_end(name: str) -> 
     row = render(talk("why?", f"<think>\nfirst and last\n</think>\n\nSo {LONG}it is."), name, 120)
     assert re.search(r"<think>\s*first last\s*</think>\s*So because of", answer_of(row, name))
     assert "it is." not in answer_of(row, name)
-    assert row.examples[0].ids[-1] in choose_template(tokenizer(name)).stop_ids
+    assert row.sequences[0].ids[-1] in choose_template(tokenizer(name)).stop_ids
 
 
 @pytest.mark.parametrize("max_length", [60, 100])
@@ -76,7 +76,7 @@ def test_what_the_template_writes_before_an_answer_is_not_cut(max_length: int) -
     """Qwen3 opens and closes an empty thought before an answer that has none."""
     row = render(talk("why?", LONG), "qwen3", max_length)
     assert re.match(r"<think>\s*</think>\s*because of", answer_of(row, "qwen3"))
-    assert len(row.examples[0].ids) <= max_length
+    assert len(row.sequences[0].ids) <= max_length
 
 
 @pytest.mark.parametrize("max_length", range(20, 60))
@@ -85,8 +85,8 @@ def test_no_length_leaves_half_a_structure(max_length: int) -> None:
         row = render(
             talk("why?", "<think>\na b c d e f g h\n</think>\n\nSo it is and so on."), name, max_length
         )
-        assert len(row.examples) + len(row.lost) == 1
-        if row.examples:
+        assert len(row.sequences) + len(row.lost) == 1
+        if row.sequences:
             answer = answer_of(row, name)
             assert answer.count("</think>") == 1
             assert re.search(r"</think>\s*So", answer)
@@ -103,7 +103,7 @@ def test_a_call_is_whole_or_its_row_is_left_out(name: str, thinks: bool) -> None
     whole = len(choose_template(own).render(one)[0].ids)
     for max_length in (whole - 1, whole - 30, whole // 2, 60):
         row = render(one, name, max_length)
-        if row.examples:
+        if row.sequences:
             assert thinks
             assert "word " * 59 + "word" in answer_of(row, name)
         else:
@@ -130,10 +130,10 @@ def test_calls_written_into_the_text_are_whole_or_left_out(answer: str) -> None:
         if "arg_key" in answer and name == "chatml":
             continue  # these are tags to one of the two only
         row = render(talk("go", answer), name, 80)
-        assert not row.examples
+        assert not row.sequences
         assert row.lost[0].reason == NEVER_CUT.format(max_length=80)
         row = render(talk("go", f"<think>\n{LONG}\n</think>\n\n{answer}"), name, 80)
-        assert not row.examples
+        assert not row.sequences
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_calls_written_into_the_text_are_whole_or_left_out(answer: str) -> None:
 def test_ordinary_text_is_cut_at_its_end(answer: str) -> None:
     assert not has_structure(answer * 60, NOTHING)
     row = render(talk("go", answer * 60), "chatml", 80)
-    assert len(row.examples[0].ids) == 80
+    assert len(row.sequences[0].ids) == 80
 
 
 def test_reasoning_that_is_dropped_or_masked_goes_before_the_answer_is_cut() -> None:
@@ -153,7 +153,7 @@ def test_reasoning_that_is_dropped_or_masked_goes_before_the_answer_is_cut() -> 
         assert "So it is." in answer_of(dropped, name)
         masked = render(one, name, 80, reasoning="mask")
         assert answer_of(masked, name).strip().startswith("So it is.")
-        assert "first" in tokenizer(name).decode(list(masked.examples[0].ids))
+        assert "first" in tokenizer(name).decode(list(masked.sequences[0].ids))
 
 
 def test_no_question_is_cut_where_all_tokens_are_trained() -> None:

@@ -8,8 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from weitiao.data.conversation import Conversation, Example, Message
-from weitiao.data.forms import AnyForm, Choice, Labelled, Pair, Preference, Scored, Tagged, Text, Unpaired
+from weitiao.data.conversation import Conversation, Message
+from weitiao.data.example import Example, TokenSequence
+from weitiao.data.forms import (
+    AnyForm,
+    Choice,
+    Labelled,
+    Pair,
+    Preference,
+    Scored,
+    Tagged,
+    Text,
+    Unpaired,
+    label_of,
+)
 from weitiao.data.gate.store import (
     BlockBuilder,
     JoinedExamples,
@@ -36,11 +48,17 @@ FORMS: list[AnyForm] = [
 ]
 
 
-def example(place: str, draws: float, task: str, seed: int) -> Example:
+def sequence(seed: int) -> TokenSequence:
     drawn = random.Random(seed)
     length = drawn.randrange(1, 9)
     weights = tuple(drawn.choice([0.0, 1.0, 0.3]) for _ in range(length))
-    return Example(tuple(drawn.randrange(50000) for _ in range(length)), weights, place, draws, task)
+    return TokenSequence(tuple(drawn.randrange(50000) for _ in range(length)), weights)
+
+
+def examples_of(form: AnyForm, sequences: list[TokenSequence]) -> list[Example]:
+    """Return what a row is to a training: an example for each piece of a text, else one of all its sequences."""
+    together = [(one,) for one in sequences] if isinstance(form, Text) else [tuple(sequences)]
+    return [Example(own, form.place, form.weight, form.task, label_of(form)) for own in together if own]
 
 
 def stored(folder: Path, rows_a_block: int) -> tuple[Store, list[Example]]:
@@ -50,11 +68,11 @@ def stored(folder: Path, rows_a_block: int) -> tuple[Store, list[Example]]:
         builder = BlockBuilder()
         for number in range(start, min(start + rows_a_block, len(FORMS))):
             form = FORMS[number]
-            own = [example(form.place, form.weight, form.task, 10 * number + k) for k in range(number % 3)]
+            own = [sequence(10 * number + k) for k in range((number + 1) % 3)]
             builder.add_row(
                 number, ("a.json", number + 1, 4 * (number == 8)), bytes([number] * 16), form, own
             )
-            examples += own
+            examples += examples_of(form, own)
         writer.add(builder.block())
     bad = BlockBuilder()
     bad.add_row(len(FORMS), ("b.json", 10, 0), bytes(16), None, [])
@@ -71,7 +89,13 @@ def test_it_gives_back_what_was_put_in(rows_a_block: int, tmp_path: Path) -> Non
     assert list(StoredForms(store, np.arange(len(FORMS)))) == FORMS
     assert store.form(len(FORMS)) is None
     assert store.place(len(FORMS)) == "b.json:10"
-    assert store.lengths_E.tolist() == [len(one.ids) for one in examples]
+    sequences = [one for example in examples for one in example.sequences]
+    assert len(sequences) > len(examples) > 1
+    assert [store.sequence(number) for number in range(len(sequences))] == sequences
+    assert store.lengths_S.tolist() == [len(one.ids) for one in sequences]
+    assert store.trained_S.tolist() == [one.trained_tokens for one in sequences]
+    assert store.lengths_E.tolist() == [one.tokens for one in examples]
+    assert store.longest_E.tolist() == [one.longest for one in examples]
     assert store.trained_E.tolist() == [one.trained_tokens for one in examples]
     some = StoredExamples(store, np.array([3, 0]))
     assert some.draws == [examples[3].draws, examples[0].draws]
@@ -82,7 +106,8 @@ def test_an_empty_store_opens(tmp_path: Path) -> None:
     writer = StoreWriter(tmp_path)
     writer.finish()
     store = Store(tmp_path)
-    assert store.rows == len(store.lengths_E) == len(store.trained_E) == 0
+    assert store.rows == len(store.lengths_S) == len(store.trained_S) == 0
+    assert len(store.lengths_E) == len(store.longest_E) == len(store.trained_E) == 0
 
 
 def test_joined_examples_are_one_behind_the_other_as_they_are_alone(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from real_templates import PHI4, REAL
 from template_zoo import NAMES, dicts, talk, tokenizer
-from weitiao.data.conversation import Conversation, Example, Message
+from weitiao.data.conversation import Conversation, Message
+from weitiao.data.example import TokenSequence
 from weitiao.data.formats._base import RowError
 from weitiao.data.forms import Pair, Preference, Text
 from weitiao.data.settings import DataSettings
@@ -59,7 +60,7 @@ def all_trained(template: Template, one: Conversation, name: str) -> list[tuple[
     return [stretch for example in template.render(one) for stretch in stretches_of(example, name)]
 
 
-def stretches_of(example: Example, name: str) -> list[tuple[str, float]]:
+def stretches_of(example: TokenSequence, name: str) -> list[tuple[str, float]]:
     """Return (text, weight) of each stretch of one weight."""
     stretches: list[tuple[list[int], float]] = []
     for token, weight in zip(example.ids, example.weights, strict=True):
@@ -232,13 +233,13 @@ def test_every_form_is_rendered_and_texts_lose_nothing() -> None:
     )
     forms = [text, pair, Pair("s:1", source="x", target="y"), talk("a", "b")]
     rows = render_chunk(forms, template, DataSettings(**DATA, max_length=40))
-    pieces = [example.ids for example in rows[0].examples]
+    pieces = [sequence.ids for sequence in rows[0].sequences]
     whole = [i for piece in pieces for i in piece]
     assert max(map(len, pieces)) <= 40
     assert own.decode(whole) == text.text + own.eos_token
     assert whole.count(own.eos_token_id) == 1
-    assert all(weight == 1 for example in rows[0].examples for weight in example.weights)
-    assert (rows[1].examples, "longer than 40" in rows[1].dropped) == ([], True)
+    assert all(weight == 1 for sequence in rows[0].sequences for weight in sequence.weights)
+    assert (rows[1].sequences, "longer than 40" in rows[1].dropped) == ([], True)
     assert [row.parts for row in rows[2:]] == [[""], [""]]
     long = render_chunk([pair], template, DataSettings(**DATA, max_length=400))
     assert long[0].parts == ["chosen", "rejected"]

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._dynamo.utils import counters
 
-from tiny_training import make_examples
+from tiny_training import make_examples, make_ids
 from weitiao.data.batching.packing import Pack, make_pack
-from weitiao.data.conversation import Example
+from weitiao.data.example import Example
 from weitiao.engine.attention.backends import LAYOUT, Call, choose_backend, packed_attention, varlen_arguments
 from weitiao.engine.attention.visibility import Layout
 from weitiao.engine.memory.live_bytes import LiveBytes
@@ -25,8 +25,8 @@ def apart(count: int = 4) -> Pack:
 
 
 def alike() -> Pack:
-    header = make_examples(1, shortest=20, longest=20)[0].ids
-    return make_pack([Example((*header, n, 5), (1.0,) * 22, "rows.json:1") for n in (3, 4)])
+    header = make_ids(20)
+    return make_pack([Example.of((*header, n, 5), (1.0,) * 22, "rows.json:1") for n in (3, 4)])
 
 
 def make_call(pack: Pack, size: int = 16, kv_heads: int = 2, seed: int = 0, **changes: Any) -> Call:  # noqa: ANN401

@@ -305,7 +305,7 @@ def test_rotation_and_the_best_in_a_run(tmp_path: Path) -> None:
         save_every=1,
         lr=1e-2,
     )
-    training.held_out_loss = lambda _: next(losses)
+    training.held_out_loss = lambda _: {"loss": next(losses)}
     best: dict[str, torch.Tensor] = {}
     heard.append({"event": "none"})
     progress = training.run()
@@ -334,7 +334,7 @@ def test_a_damaged_best_is_said_and_the_last_step_stays(tmp_path: Path) -> None:
         eval_every=1,
         save_every=1,
     )
-    training.held_out_loss = lambda _: next(losses)
+    training.held_out_loss = lambda _: {"loss": next(losses)}
     training.run()
     assert "step-00000001, the best one, is damaged" in heard.of("note")[-1]["text"]
     newest = list_checkpoints(tmp_path / "checkpoints")[0]
@@ -352,7 +352,7 @@ def test_a_held_out_loss_that_is_not_finite_is_no_gain_and_stops_nothing(tmp_pat
         save_every=1,
         early_stopping_patience=2,
     )
-    training.held_out_loss = lambda _: loss
+    training.held_out_loss = lambda _: {"loss": loss}
     progress = training.run()
     assert (progress.step, progress.best_step, progress.looks_without_gain) == (2, None, 2)
     last_state(tmp_path)

@@ -12,22 +12,22 @@ from torch._dynamo.utils import counters
 
 import tiny_architectures as tiny
 from tiny_packs import gradients
-from tiny_training import Events, make_examples, make_training
+from tiny_training import Events, make_examples, make_ids, make_training
 from weitiao.core.errors import ResourceError
 from weitiao.data.batching.packing import FILLER_ROWS, make_pack
-from weitiao.data.conversation import Example
+from weitiao.data.example import Example
 from weitiao.engine.attention.backends import attention_of_packs
-from weitiao.engine.forward import base_of
 from weitiao.engine.kernels.compile import CPP_COMPILERS, compiled, parts_to_compile, require_compiler
 from weitiao.engine.loop import Training
+from weitiao.models.anatomy import base_of
 
 CPU = torch.device("cpu")
 METHODS = ("lora", "full", "prefix_tuning", "prompt_tuning")
 
 
 def shared_rows() -> list[Example]:
-    header = make_examples(1, seed=9, shortest=12, longest=12)[0].ids
-    alike = [Example((*header, n, n + 1, 7), (0.0,) * 12 + (1.0,) * 3, f"rows.json:{n}") for n in (3, 9)]
+    header = make_ids(12, seed=9)
+    alike = [Example.of((*header, n, n + 1, 7), (0.0,) * 12 + (1.0,) * 3, f"rows.json:{n}") for n in (3, 9)]
     return [*make_examples(4), *alike]
 
 
@@ -41,7 +41,7 @@ def moved(training: Training) -> Training:
 def step(training: Training, rows: Sequence[Example], fill_to: int | None) -> tuple[float, dict[str, Any]]:
     """Return loss and gradients of rows in one pack, filled up or not."""
     forward, objective = training.stepper.forward, training.stepper.objective
-    pack = make_pack(rows, forward.shares, fill_to)
+    pack = make_pack(rows, forward.options.shares, fill_to)
     loss = objective.loss(forward.outputs(pack)).sum
     loss.backward()
     return float(loss.detach()), gradients(training.stepper.parameters)
@@ -131,7 +131,7 @@ def test_blocks_are_compiled_once_for_packs_of_any_content(
     with forward.attention():
         wanted = [step(training, rows, None) for rows in steps]
     assert not counters["stats"]
-    forward.compiles = True
+    training.stepper.forward = forward.with_options(compiles=True)
     with attention_of_packs(base), compiled(parts_to_compile(base), backend="eager"):
         found = [step(training, rows, 200) for rows in steps[:1]]
         graphs = counters["stats"]["unique_graphs"]
@@ -165,7 +165,7 @@ def test_a_compiled_run_gives_the_weights_of_one_that_is_not(tmp_path: Path) -> 
             tmp_path / folder, rows, method="full", model=model, pack_tokens=64, batch_size=4, steps=3,
             lr=1e-3, **train,
         )  # fmt: skip
-        assert training.stepper.forward.compiles is train.get("compile", False)
+        assert training.stepper.forward.options.compiles is train.get("compile", False)
         training.run()
         return {name: p.detach().clone() for name, p in training.stepper.parameters.items()}
 

@@ -11,10 +11,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 import tiny_architectures as tiny
-from tiny_training import make_examples
+from tiny_training import make_examples, sequence_of
 from weitiao.data.batching.packing import make_pack
-from weitiao.engine.forward import Forward, choose_forward
+from weitiao.engine.forward import Forward
 from weitiao.engine.optim.precision import Precision
+from weitiao.engine.probe import choose_forward
 
 SMALL: dict[str, Any] = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -40,8 +41,9 @@ def assert_same(forward: Forward) -> None:
     [example] = make_examples(1)
     with forward.attention():
         found = forward.outputs(make_pack([example])).logits_PV()
-    wanted = [t for t, weight in enumerate(example.weights[1:]) if weight]
-    torch.testing.assert_close(found, plain_logits(forward.model, example.ids)[wanted], atol=1e-5, rtol=1e-5)
+    one = sequence_of(example)
+    wanted = [t for t, weight in enumerate(one.weights[1:]) if weight]
+    torch.testing.assert_close(found, plain_logits(forward.model, one.ids)[wanted], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "gpt2", "opt", "gemma", "bloom"])

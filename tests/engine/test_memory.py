@@ -14,14 +14,13 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
 import tiny
-from tiny_training import Events, equal, make_examples, make_training, weights_of
+from tiny_training import Events, equal, make_examples, make_training, sequence_of, weights_of
 from weitiao.core.errors import ResourceError, SettingsError
 from weitiao.core.settings import parse_settings
 from weitiao.data.batching.packing import make_pack
-from weitiao.data.conversation import Example
+from weitiao.data.example import Example
 from weitiao.engine.attention import backends
 from weitiao.engine.attention.backends import attention_scratch_bytes
-from weitiao.engine.forward import base_of
 from weitiao.engine.kernels.matmul import onednn_in_use
 from weitiao.engine.loop import Training
 from weitiao.engine.memory.budget import PACK_TOKENS_CPU, measure, room_bytes
@@ -30,6 +29,7 @@ from weitiao.engine.memory.live_bytes import growth, run_counted
 from weitiao.engine.memory.offload import offloaded
 from weitiao.engine.optim.optimizers import OptimizerName, build_optimizer, state_bytes
 from weitiao.engine.settings import TrainSettings
+from weitiao.models.anatomy import base_of
 from weitiao.models.settings import ModelSettings
 from weitiao.recipe.build import build_training
 from weitiao.recipe.preflight import _require_gpu_to_offload
@@ -122,7 +122,7 @@ def _foretold_and_measured(training: Training) -> tuple[int, int]:
     stepper.forward.model.train()
     example = one_example(400)
     # As in the probe, which leaves the head's chunks to a rule of their own.
-    pack = make_pack([Example(example.ids, (0.0,) * 392 + (1.0,) * 8, "x")])
+    pack = make_pack([Example.of(sequence_of(example).ids, (0.0,) * 392 + (1.0,) * 8, "x")])
     with stepper.forward.attention():
         counted = run_counted(
             lambda: stepper.objective.loss(stepper.forward.outputs(pack)).sum.backward(), CPU
@@ -143,7 +143,7 @@ def saved_bytes(training: Training) -> int:
 
     stepper.forward.model.train()
     with stepper.forward.attention(), saved_tensors_hooks(pack, lambda tensor: tensor):
-        example = Example(EXAMPLES[0].ids, (1.0,) * len(EXAMPLES[0].ids), "x")
+        example = Example.of(sequence_of(EXAMPLES[0]).ids, (1.0,) * EXAMPLES[0].tokens, "x")
         outputs = stepper.forward.outputs(make_pack([example]))
         loss = stepper.objective.loss(outputs).sum
         assert loss.requires_grad
@@ -152,7 +152,7 @@ def saved_bytes(training: Training) -> int:
 
 def test_the_peak_is_little_above_what_autograd_keeps(tmp_path: Path) -> None:
     training = make(tmp_path, gradient_checkpointing="none")
-    length, kept = len(EXAMPLES[0].ids), saved_bytes(training)
+    length, kept = EXAMPLES[0].tokens, saved_bytes(training)
     assert kept <= grows(training).peak_bytes(length, length) <= 1.25 * kept
 
 
@@ -236,7 +236,7 @@ def _rebuilt(
 
 def needed_for(folder: Path, tokens: int, choice: str) -> float:
     """Return the free memory in which a pack of so many tokens just fits, by the rule that is documented."""
-    longest = max(len(example.ids) for example in EXAMPLES)
+    longest = max(example.longest for example in EXAMPLES)
     kind, idle = ("none", 0.55) if choice == "none" else ("elementwise", 0.85)
     plain, chosen = (grows(make(folder, gradient_checkpointing=c)) for c in (kind, choice))
     training = make(folder)
@@ -257,10 +257,10 @@ def test_elementwise_output_is_made_again_before_packs_are_lowered(tmp_path: Pat
     training, said = planned(tmp_path, needed_for(tmp_path, PACK_TOKENS_CPU, "elementwise"))
     assert training.stepper.pack_tokens == PACK_TOKENS_CPU
     assert said["gradient_checkpointing"] == "elementwise"
-    assert training.stepper.forward.remakes
+    assert training.stepper.forward.options.rematerializes
     training, said = planned(tmp_path / "more", needed_for(tmp_path, PACK_TOKENS_CPU, "none"))
     assert said["gradient_checkpointing"] == "none"
-    assert not training.stepper.forward.remakes
+    assert not training.stepper.forward.options.rematerializes
 
 
 def test_packs_are_lowered_to_what_fits_before_blocks_are_checkpointed(tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ def test_a_budget_given_is_kept_where_it_fits_and_lowered_where_not(tmp_path: Pa
 
 @pytest.mark.parametrize("choice", ["every-2", "full"])
 def test_auto_checkpoints_no_more_than_the_longest_row_needs(choice: str, tmp_path: Path) -> None:
-    longest = max(len(example.ids) for example in EXAMPLES)
+    longest = max(example.longest for example in EXAMPLES)
     training, said = planned(tmp_path, needed_for(tmp_path, longest, choice))
     assert said["gradient_checkpointing"] == choice
     assert training.stepper.pack_tokens >= longest
@@ -286,7 +286,7 @@ def test_auto_checkpoints_no_more_than_the_longest_row_needs(choice: str, tmp_pa
 
 @pytest.mark.parametrize("choice", ["auto", "none"])
 def test_what_fits_in_no_way_is_refused_before_the_first_step(choice: str, tmp_path: Path) -> None:
-    longest = max(len(example.ids) for example in EXAMPLES)
+    longest = max(example.longest for example in EXAMPLES)
     with pytest.raises(ResourceError) as caught:
         planned(tmp_path, 0.5 * needed_for(tmp_path, longest, "full"), gradient_checkpointing=choice)
     text = str(caught.value)
@@ -350,7 +350,7 @@ LIMITED = """
 import resource, sys, psutil, torch
 from weitiao.engine import attention
 from weitiao.engine.attention.backends import attention_scratch_bytes
-from weitiao.engine.forward import base_of
+from weitiao.models.anatomy import base_of
 from weitiao.engine.memory.free import free_memory_bytes
 taken = psutil.Process().memory_info().vms
 resource.setrlimit(resource.RLIMIT_AS, (taken + (1 << 28), taken + (1 << 28)))
@@ -387,7 +387,7 @@ def test_offloaded_activations_give_the_same_gradients(
             tmp_path, EXAMPLES, model=tiny.make_llama(hidden=256, layers=2), method=method, lr=1e-2,
             gradient_checkpointing=choice, offload_activations=offload,
         )  # fmt: skip
-        assert training.stepper.forward.offloads is offload
+        assert training.stepper.forward.options.offloads is offload
         results.append(trained(training))
     assert equal(*results)
 

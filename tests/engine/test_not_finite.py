@@ -10,11 +10,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tiny_training import Events, equal, last_state, make_examples, make_training, weights_of
+from tiny_training import (
+    Events,
+    ends_in,
+    equal,
+    last_state,
+    make_examples,
+    make_training,
+    sequence_of,
+    weights_of,
+)
 from weitiao.core.errors import NotFiniteError
 from weitiao.engine.checkpoint import list_checkpoints, newest_whole
 from weitiao.engine.loop import Training
-from weitiao.objectives._base import LossSum, Outputs
+from weitiao.objectives._base import LossSum
+from weitiao.objectives._outputs import Outputs
 from weitiao.objectives.sft import SupervisedFineTuning
 
 EXAMPLES = make_examples(12, seed=8)
@@ -39,12 +49,12 @@ class Spoilt(SupervisedFineTuning):
     value: float = math.nan
     gradient_only: bool = False
 
-    def loss(self, outputs: Outputs) -> LossSum:
-        sound = super().loss(outputs)
+    def loss(self, outputs: Outputs, reference: torch.Tensor | None = None) -> LossSum:
+        sound = super().loss(outputs, reference)
         if self.token not in outputs.targets_K.tolist():
             return sound
         spoilt = _SpoilGradient.apply(sound.sum) if self.gradient_only else sound.sum + self.value  # type: ignore[no-untyped-call]
-        return LossSum(spoilt, sound.weight)
+        return LossSum(spoilt)
 
 
 def make(folder: Path, *listeners: Any) -> Training:  # noqa: ANN401
@@ -60,11 +70,11 @@ def marked() -> list[Any]:
     """Return the examples, one of those of step BAD_STEP ending in MARK; its row is `culprit()`."""
     plan = make_training(Path("unused"), EXAMPLES, steps=5, batch_size=4).plan
     bad = plan.batch(BAD_STEP)[1]
-    return [type(e)((*e.ids[:-1], MARK), e.weights, e.place) if e is bad else e for e in EXAMPLES]
+    return [ends_in(MARK, example) if example is bad else example for example in EXAMPLES]
 
 
 def culprit() -> str:
-    return next(e.place for e in marked() if MARK in e.ids)
+    return next(e.place for e in marked() if MARK in sequence_of(e).ids)
 
 
 FAULTS = {
@@ -123,9 +133,9 @@ def test_several_rows_are_all_named(tmp_path: Path) -> None:
     training = make(tmp_path)
 
     class Never(SupervisedFineTuning):
-        def loss(self, outputs: Outputs) -> LossSum:
-            sound = super().loss(outputs)
-            return LossSum(sound.sum * math.nan, sound.weight)
+        def loss(self, outputs: Outputs, reference: torch.Tensor | None = None) -> LossSum:
+            sound = super().loss(outputs, reference)
+            return LossSum(sound.sum * math.nan)
 
     training.stepper.objective = Never()
     with pytest.raises(NotFiniteError) as caught:
@@ -138,10 +148,10 @@ def test_where_only_the_sum_overflows_no_row_is_blamed(tmp_path: Path) -> None:
     training = make(tmp_path)
 
     class Together(SupervisedFineTuning):
-        def loss(self, outputs: Outputs) -> LossSum:
-            sound = super().loss(outputs)
+        def loss(self, outputs: Outputs, reference: torch.Tensor | None = None) -> LossSum:
+            sound = super().loss(outputs, reference)
             alone = len(outputs.targets_K) <= 11
-            return sound if alone else LossSum(sound.sum * math.inf, sound.weight)
+            return sound if alone else LossSum(sound.sum * math.inf)
 
     training.stepper.objective = Together()
     with pytest.raises(NotFiniteError, match="no row of the step does it alone"):
@@ -186,9 +196,9 @@ def test_a_look_that_is_not_finite_is_never_the_best(bad: float, at: int, tmp_pa
     looks.insert(at, bad)
     training = make_training(tmp_path, EXAMPLES, steps=3, batch_size=4, lr=1e-2, eval_every=1)
 
-    def look(_: object) -> float:
+    def look(_: object) -> dict[str, float]:
         seen.append(weights_of(training))
-        return looks[len(seen) - 1]
+        return {"loss": looks[len(seen) - 1]}
 
     training.held_out_loss = look
     training.run()

@@ -12,8 +12,8 @@ import torch
 from tiny_training import largest_difference, make_examples, make_training, weights_of
 from weitiao.core.errors import ResourceError
 from weitiao.engine.attention.backends import attention_of_packs
-from weitiao.engine.forward import base_of
 from weitiao.engine.loop import Training
+from weitiao.models.anatomy import base_of
 from weitiao.objectives.sft import SupervisedFineTuning
 
 ROWS = [*make_examples(7, longest=20), *make_examples(1, seed=2, shortest=48, longest=48)]
@@ -23,7 +23,7 @@ LONGEST = 48
 def make(folder: Path, pack_tokens: int) -> Training:
     """Return a training whose packs are filled up, as under train.compile, by blocks that are not compiled."""
     training = make_training(folder, ROWS, batch_size=8, lr=1e-2, eps=1e-3, pack_tokens=pack_tokens)
-    training.stepper.forward.compiles = True
+    training.stepper.forward = training.stepper.forward.with_options(compiles=True)
     training.stepper = replace(training.stepper, longest_row=LONGEST)
     return training
 
@@ -48,7 +48,7 @@ def test_a_row_longer_than_pack_tokens_makes_no_second_shape(tmp_path: Path) -> 
 
 def test_packs_that_are_not_filled_up_stay_as_small_as_they_were(tmp_path: Path) -> None:
     training = make(tmp_path, pack_tokens=30)
-    training.stepper.forward.compiles = False
+    training.stepper.forward = training.stepper.forward.with_options(compiles=False)
     small = replace(training.stepper, pack_tokens=30)
     assert small.pack_tokens == small._budget(ROWS) == 30
 
@@ -58,11 +58,11 @@ class Fails(SupervisedFineTuning):
 
     times: int
 
-    def loss(self, outputs: Any) -> Any:  # noqa: ANN401
+    def loss(self, outputs: Any, reference: Any = None) -> Any:  # noqa: ANN401
         if len(FAILED) < self.times:
             FAILED.append(1)
             raise torch.OutOfMemoryError("made up by a test")
-        return super().loss(outputs)
+        return super().loss(outputs, reference)
 
 
 FAILED: list[int] = []

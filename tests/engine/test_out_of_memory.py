@@ -58,7 +58,7 @@ def test_no_other_error_is_taken_for_it(error: Exception, tmp_path: Path) -> Non
     assert not is_out_of_memory(error)
 
     class Fails(SupervisedFineTuning):
-        def loss(self, outputs: Any) -> Any:  # noqa: ANN401
+        def loss(self, outputs: Any, reference: Any = None) -> Any:  # noqa: ANN401
             raise error
 
     training = make_training(tmp_path, make_examples(4), batch_size=4)
@@ -73,10 +73,10 @@ class TooLargeForTheCpu(SupervisedFineTuning):
 
     most: int
 
-    def loss(self, outputs: Any) -> Any:  # noqa: ANN401
+    def loss(self, outputs: Any, reference: Any = None) -> Any:  # noqa: ANN401
         if len(outputs.targets_K) > self.most:
             torch.empty(TOO_MUCH_BYTES, dtype=torch.uint8)
-        return super().loss(outputs)
+        return super().loss(outputs, reference)
 
 
 def test_the_cpus_allocator_halves_the_packs_and_ends_in_a_resource_error(tmp_path: Path) -> None:

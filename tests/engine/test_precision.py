@@ -12,15 +12,24 @@ from torch.nn import functional
 
 import tiny_architectures as tiny
 from tiny import make_llama
-from tiny_training import equal, largest_difference, last_state, make_examples, make_training, weights_of
+from tiny_training import (
+    equal,
+    largest_difference,
+    last_state,
+    make_examples,
+    make_training,
+    sequence_of,
+    weights_of,
+)
 from weitiao.core.errors import NotFiniteError
 from weitiao.engine.checkpoint import newest_whole
-from weitiao.engine.forward import Forward, choose_forward, probe, probe_examples
 from weitiao.engine.loop import Training
 from weitiao.engine.optim.precision import Precision
+from weitiao.engine.probe import choose_forward, one_by_one, probe, probe_examples
 from weitiao.engine.step import LARGEST_SCALE, STEPS_TO_DOUBLE_SCALE, LossScale
 from weitiao.evaluation.held_out import measure_held_out
-from weitiao.objectives._base import LossSum, Outputs
+from weitiao.objectives._base import LossSum
+from weitiao.objectives._outputs import Outputs
 from weitiao.objectives.sft import SupervisedFineTuning
 
 EXAMPLES = make_examples(12, seed=4)
@@ -48,8 +57,8 @@ class OverflowsAbove(SupervisedFineTuning):
 
     largest: float
 
-    def loss(self, outputs: Outputs) -> LossSum:
-        sound = super().loss(outputs)
+    def loss(self, outputs: Outputs, reference: torch.Tensor | None = None) -> LossSum:
+        sound = super().loss(outputs, reference)
         sound.sum.register_hook(lambda factor: factor * math.inf if float(factor) > self.largest else factor)
         return sound
 
@@ -126,11 +135,12 @@ def test_the_held_out_loss_is_the_mean_over_trained_tokens(pack_tokens: int) -> 
     total = weight = 0.0
     with torch.no_grad():
         for example in examples:
-            logits_TV = model(input_ids=torch.tensor([example.ids])).logits[0]
+            one = sequence_of(example)
+            logits_TV = model(input_ids=torch.tensor([one.ids])).logits[0]
             losses_T = functional.cross_entropy(
-                logits_TV[:-1].double(), torch.tensor(example.ids[1:]), reduction="none"
+                logits_TV[:-1].double(), torch.tensor(one.ids[1:]), reduction="none"
             )
-            total += float((losses_T * torch.tensor(example.weights[1:])).sum())
+            total += float((losses_T * torch.tensor(one.weights[1:])).sum())
             weight += example.trained_tokens
     forward = choose_forward(model, Precision())
     model.train()
@@ -151,10 +161,10 @@ def test_rounding_by_another_attention_is_no_leak() -> None:
     model.set_attn_implementation("eager")
     precision = Precision(torch.bfloat16)
     forward = choose_forward(model, precision)
-    assert forward.packs
-    assert forward.shares
+    assert forward.options.packs
+    assert forward.options.shares
     examples = probe_examples(model, alike=True)
-    packed, alone = probe(forward, examples), probe(Forward.on(model, precision, False, False), examples)
+    packed, alone = probe(forward, examples), probe(one_by_one(model, precision), examples)
     assert float((packed - alone).abs().max()) > 0.05 * float(alone.std())
 
 
@@ -170,4 +180,4 @@ def test_a_leak_is_found_in_bf16() -> None:
 
     model.get_submodule("model.layers.3.self_attn.v_proj").register_forward_hook(leak)
     forward = choose_forward(model, Precision(torch.bfloat16))
-    assert not forward.packs
+    assert not forward.options.packs

@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from tiny_ranks import EXAMPLES, MARK, Ended, NoRoom, NotANumber, differing, run_ranks, steps, whole_run
-from tiny_training import equal, largest_difference, make_examples, weights_of
+from tiny_training import behind, ends_in, equal, largest_difference, make_examples, weights_of
 from weitiao.data.batching.packing import cut_into_packs
-from weitiao.data.conversation import Example
 from weitiao.engine.checkpoint import list_checkpoints
 from weitiao.engine.runtime.distributed import Ranks
 
@@ -21,10 +20,7 @@ SMALL = 25
 
 
 HEADERS = make_examples(3, seed=5, shortest=12, longest=16)
-TREES = [
-    Example((*HEADERS[n % 3].ids, *row.ids), (*[0.0] * len(HEADERS[n % 3].ids), *row.weights), row.place)
-    for n, row in enumerate(EXAMPLES)
-]
+TREES = [behind(HEADERS[n % 3], row) for n, row in enumerate(EXAMPLES)]
 """Rows of which each begins like seven others."""
 
 
@@ -110,7 +106,7 @@ def test_memory_that_never_suffices_ends_every_rank(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", [0, 3])
 def test_a_row_that_is_not_finite_is_named_by_every_rank(place: int, tmp_path: Path) -> None:
-    spoilt = [Example((*e.ids[:-1], MARK), e.weights, e.place) for e in EXAMPLES[place : place + 1]]
+    spoilt = [ends_in(MARK, example) for example in EXAMPLES[place : place + 1]]
     rows = [*EXAMPLES[:place], *spoilt, *EXAMPLES[place + 1 : 8]]
     found = alike(run_ranks(2, steps, tmp_path / "ranks", objective=NotANumber(), rows=rows))
     assert found.told["error"].startswith("NotFiniteError")

@@ -12,7 +12,7 @@ import tiny_architectures as tiny
 from tiny_training import equal, largest_difference, make_examples, make_training, weights_of
 from weitiao.core.errors import NotFiniteError, ResourceError
 from weitiao.data.batching.packing import cut_into_packs
-from weitiao.data.conversation import Example
+from weitiao.data.example import Example
 from weitiao.engine.loop import Training
 from weitiao.objectives.sft import SupervisedFineTuning
 
@@ -77,7 +77,11 @@ def test_order_inside_a_step(tmp_path: Path) -> None:
 
 def test_weights_of_tokens_count_as_they_are(tmp_path: Path) -> None:
     """Twice the weight on every token changes nothing; on one example it does."""
-    double = [Example(e.ids, tuple(2 * w for w in e.weights), e.place) for e in EXAMPLES]
+    double = [
+        Example.of(one.ids, tuple(2 * weight for weight in one.weights), example.place)
+        for example in EXAMPLES
+        for one in example.sequences
+    ]
     plain, twice = (
         trained(make_training(tmp_path, rows, lr=1e-2, eps=1e-3, batch_size=8)) for rows in (EXAMPLES, double)
     )
@@ -92,11 +96,11 @@ class TooLarge(SupervisedFineTuning):
     most: int
     always: bool = False
 
-    def loss(self, outputs: Any) -> Any:  # noqa: ANN401
+    def loss(self, outputs: Any, reference: Any = None) -> Any:  # noqa: ANN401
         if len(outputs.targets_K) > self.most and (self.always or not FAILED):
             FAILED.append(len(outputs.targets_K))
             raise torch.OutOfMemoryError("made up by a test")
-        return super().loss(outputs)
+        return super().loss(outputs, reference)
 
 
 FAILED: list[int] = []
@@ -127,11 +131,11 @@ def test_memory_that_fails_in_the_second_pack_leaves_no_half_gradient(tmp_path: 
     fails = len(last.targets_K)
 
     class LastFails(SupervisedFineTuning):
-        def loss(self, outputs: Any) -> Any:  # noqa: ANN401
+        def loss(self, outputs: Any, reference: Any = None) -> Any:  # noqa: ANN401
             if len(outputs.targets_K) == fails and not FAILED:
                 FAILED.append(fails)
                 raise torch.OutOfMemoryError("made up by a test")
-            return super().loss(outputs)
+            return super().loss(outputs, reference)
 
     training.stepper.objective = LastFails()
     redone = trained(training)
@@ -152,7 +156,7 @@ def test_memory_too_little_for_one_row_is_said_with_its_place(tmp_path: Path) ->
 
 def test_a_step_with_nothing_to_train_beside_rows_that_train(tmp_path: Path) -> None:
     """A row without trained tokens neither counts nor stops the search for the row that is not finite."""
-    silent = Example((5, 6, 7), (0.0, 0.0, 0.0), "rows.json:99")
+    silent = Example.of((5, 6, 7), (0.0, 0.0, 0.0), "rows.json:99")
     rows = EXAMPLES[:7]
     with_it = make_training(tmp_path, [*rows, silent], lr=1e-2, eps=1e-3, batch_size=8)
     without = make_training(tmp_path, rows, lr=1e-2, eps=1e-3, batch_size=8)
@@ -162,9 +166,9 @@ def test_a_step_with_nothing_to_train_beside_rows_that_train(tmp_path: Path) -> 
     assert largest_difference(weights_of(with_it), weights_of(without)) < 1e-6
 
     class Never(SupervisedFineTuning):
-        def loss(self, outputs: Any) -> Any:  # noqa: ANN401
-            loss = super().loss(outputs)
-            return type(loss)(loss.sum * torch.nan, loss.weight)
+        def loss(self, outputs: Any, reference: Any = None) -> Any:  # noqa: ANN401
+            loss = super().loss(outputs, reference)
+            return type(loss)(loss.sum * torch.nan)
 
     with_it.stepper.objective = Never()
     with pytest.raises(NotFiniteError) as caught, with_it.stepper.forward.attention():
@@ -174,7 +178,7 @@ def test_a_step_with_nothing_to_train_beside_rows_that_train(tmp_path: Path) -> 
 
 def test_a_step_that_trains_nothing_changes_nothing(tmp_path: Path) -> None:
     """Such rows are an error of the data, but one that may be accepted (data.accept=lengths)."""
-    silent = [Example((5, 6, 7), (9.0, 0.0, 0.0), f"rows.json:{n}") for n in (1, 2)]
+    silent = [Example.of((5, 6, 7), (9.0, 0.0, 0.0), f"rows.json:{n}") for n in (1, 2)]
     training = make_training(tmp_path, silent, method="adalora", batch_size=2, steps=9, weight_decay=0.1)
     before = weights_of(training)
     with training.stepper.forward.attention():
@@ -186,8 +190,8 @@ def test_a_step_that_trains_nothing_changes_nothing(tmp_path: Path) -> None:
 
 def test_tokens_of_a_step_count_shared_and_untrained_ones_in_full(tmp_path: Path) -> None:
     trunk = tuple(range(3, 23))
-    rows = [Example((*trunk, n, n), (0.0,) * 20 + (1.0, 1.0), f"rows.json:{n}") for n in (30, 31)]
-    silent = Example((5, 6, 7), (0.0,) * 3, "rows.json:99")
+    rows = [Example.of((*trunk, n, n), (0.0,) * 20 + (1.0, 1.0), f"rows.json:{n}") for n in (30, 31)]
+    silent = Example.of((5, 6, 7), (0.0,) * 3, "rows.json:99")
     training = make_training(tmp_path, [*rows, silent], batch_size=3)
     with training.stepper.forward.attention():
         result = training.stepper.apply(training.plan.batch(0), 0)

@@ -25,9 +25,9 @@ from tiny_gpu import (
     rehearsed,
 )
 from tiny_packs import gradients
-from tiny_training import Events, make_examples, make_training, weights_of
+from tiny_training import Events, make_examples, make_training, sequence_of, weights_of
 from weitiao.core.errors import ResourceError
-from weitiao.data.conversation import Example
+from weitiao.data.example import Example
 from weitiao.engine.checkpoint import newest_whole
 from weitiao.engine.kernels.compile import require_compiler
 from weitiao.engine.loop import Training
@@ -89,7 +89,7 @@ class TestPacks:
             make_training(tmp_path, ROWS, method=method, model=make_model(architecture, dtype), batch_size=8)
         )
         forward = training.stepper.forward
-        assert (forward.packs, forward.shares) == (True, True)
+        assert (forward.options.packs, forward.options.shares) == (True, True)
         assert forward.device.type == DEVICE.type
         loss, found = step(training, ROWS, 4096)
         wanted_loss, wanted = step(training, ROWS, 1)
@@ -365,4 +365,4 @@ class TestPrecision:
         assert all(weight.dtype is FP32 for weight in training.stepper.parameters.values())
 
     def test_nothing_is_trained_but_what_the_vocabulary_holds(self) -> None:
-        assert max(max(row.ids) for row in ROWS) < tiny_architectures.VOCABULARY
+        assert max(max(sequence_of(row).ids) for row in ROWS) < tiny_architectures.VOCABULARY

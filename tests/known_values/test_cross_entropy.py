@@ -10,14 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from weitiao.objectives._base import Head, Outputs
+from weitiao.data.batching.packing import make_pack
 from weitiao.objectives._cross_entropy import CHUNK_VALUES, cross_entropy_sum
+from weitiao.objectives._outputs import Head, Outputs
 from weitiao.objectives._streamed_head import ROWS_AT_ONCE, WORDS_AT_ONCE
 
 VALUE_ROUNDING = 5e-6
 WIDTH = 6
 LARGE = CHUNK_VALUES // 7
 """A vocabulary of which 7 rows fill a chunk."""
+NO_PACK = make_pack([])
+"""What hidden states are of is nothing to a cross-entropy."""
 
 
 class Made:
@@ -36,7 +39,7 @@ class Made:
         self.weights_K = torch.rand(count, generator=generator) * 3
 
     def outputs(self, head: Head) -> Outputs:
-        return Outputs(self.hidden_PD, head, self.rows_K, self.targets_K, self.weights_K)
+        return Outputs(self.hidden_PD, head, self.rows_K, self.targets_K, self.weights_K, NO_PACK)
 
     def ours(self, head: Head, scale: float = 0.37) -> tuple[Tensor, Tensor | None, Tensor | None]:
         value = cross_entropy_sum(self.outputs(head))
@@ -191,14 +194,16 @@ def test_the_logits_of_a_pack_are_never_there_at_once() -> None:
     """Peak memory grows by less than a quarter of one tensor of logits, forward and backward (plain torch: three)."""
     script = """
 import resource, torch
-from weitiao.objectives._base import Head, Outputs
+from weitiao.data.batching.packing import make_pack
+from weitiao.objectives._outputs import Head, Outputs
 from weitiao.objectives._cross_entropy import cross_entropy_sum
 torch.set_num_threads(1)
 rows, vocabulary = 2000, 152000
 layer = torch.nn.Linear(8, vocabulary, bias=False).requires_grad_(False)
 hidden = torch.randn(rows, 8, requires_grad=True)
 head = Head({project}, vocabulary, {weight})
-outputs = Outputs(hidden, head, torch.arange(rows), torch.zeros(rows, dtype=torch.long), torch.ones(rows))
+targets = torch.zeros(rows, dtype=torch.long)
+outputs = Outputs(hidden, head, torch.arange(rows), targets, torch.ones(rows), make_pack([]))
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = peak()
 cross_entropy_sum(outputs).backward()

@@ -7,12 +7,22 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from tiny_training import equal, largest_difference, make_examples, make_training, weights_of
+from tiny_training import (
+    behind,
+    equal,
+    largest_difference,
+    make_examples,
+    make_training,
+    sequence_of,
+    weights_of,
+)
 from weitiao.data.batching.packing import make_pack
-from weitiao.data.conversation import Example
+from weitiao.data.example import Example
 from weitiao.engine.loop import Training
-from weitiao.objectives._base import LossSum, Outputs
+from weitiao.objectives._base import LossSum
+from weitiao.objectives._outputs import Outputs
 from weitiao.objectives.sft import SupervisedFineTuning
 
 METHODS: dict[str, Any] = {
@@ -23,11 +33,6 @@ METHODS: dict[str, Any] = {
 }
 every_method = pytest.mark.parametrize("method", METHODS)
 HEADERS = make_examples(3, seed=5, shortest=12, longest=16)
-
-
-def behind(header: Example, row: Example) -> Example:
-    """Return a row that begins with a header, in which nothing is trained."""
-    return Example((*header.ids, *row.ids), (*[0.0] * len(header.ids), *row.weights), row.place)
 
 
 FLAT = make_examples(24, seed=3, shortest=8, longest=24)
@@ -61,7 +66,7 @@ def trained(training: Training, reverse: bool = False) -> dict[str, torch.Tensor
 @pytest.mark.parametrize("rows", [FLAT, TREES], ids=["flat", "trees"])
 def test_budget_and_order_change_no_weight(method: str, rows: list[Example], tmp_path: Path) -> None:
     whole = make(tmp_path, METHODS[method], rows)
-    assert whole.stepper.forward.shares
+    assert whole.stepper.forward.options.shares
     before, after = weights_of(whole), trained(whole)
     assert largest_difference(after, before) > 1e-3
     for budget, reverse in ((10_000, True), (60, False), (60, True), (1, False)):
@@ -76,7 +81,8 @@ def test_another_sample_changes_no_bit(method: str, shares: bool, tmp_path: Path
     move(training)
     forward, header = training.stepper.forward, HEADERS[0]
     first, second = (make_examples(1, seed=s, shortest=10, longest=10)[0] for s in (1, 2))
-    other = Example(tuple((i + 7) % 50 + 3 for i in second.ids), second.weights, second.place)
+    one = sequence_of(second)
+    other = Example.of(tuple((i + 7) % 50 + 3 for i in one.ids), one.weights, second.place)
     if shares:
         first, second, other = (behind(header, row) for row in (first, second, other))
     packs = [make_pack([first, changed], shares) for changed in (second, other)]
@@ -94,11 +100,11 @@ def test_another_sample_changes_no_bit(method: str, shares: bool, tmp_path: Path
 class SecondFails(SupervisedFineTuning):
     """Runs out of memory once, in the second pack, when the first one's gradients and draws have been made."""
 
-    def loss(self, outputs: Outputs) -> LossSum:
+    def loss(self, outputs: Outputs, reference: Tensor | None = None) -> LossSum:
         CALLS.append(len(outputs.targets_K))
         if len(CALLS) == 2:
             raise torch.OutOfMemoryError("made up by a test")
-        return super().loss(outputs)
+        return super().loss(outputs, reference)
 
 
 CALLS: list[int] = []
@@ -128,19 +134,20 @@ def test_what_a_pack_draws_depends_on_no_other_pack(tmp_path: Path) -> None:
     packs = stepper.forward.cut(training.plan.batch(0), 40)
     assert len(packs) > 2
 
-    def losses(order: list[int]) -> dict[int, float]:
+    def losses_of(order: list[int]) -> dict[int, float]:
         class Only(type(stepper.ranks)):  # type: ignore[misc]
             def share(self, packs: Any) -> Any:  # noqa: ANN401
                 return [(index, packs[index]) for index in order]
 
         stepper.ranks = Only()
         with stepper.forward.attention():
-            found = stepper._losses(packs, 1.0, 0).tolist()
+            losses, _ = stepper._losses(packs, 1.0, 0, None)
+        found = losses.tolist()
         return {index: found[index] for index in order}
 
-    together = losses(list(range(len(packs))))
-    assert losses(list(range(len(packs)))[::-1]) == together
+    together = losses_of(list(range(len(packs))))
+    assert losses_of(list(range(len(packs)))[::-1]) == together
     for index in range(len(packs)):
-        assert losses([index]) == {index: together[index]}
+        assert losses_of([index]) == {index: together[index]}
     packs[1] = packs[0]
-    assert len(set(losses([0, 1]).values())) == 2, "two equal packs draw the same"
+    assert len(set(losses_of([0, 1]).values())) == 2, "two equal packs draw the same"

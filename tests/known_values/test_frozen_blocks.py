@@ -21,13 +21,15 @@ from tiny_training import (
     largest_difference,
     last_state,
     make_examples,
+    make_ids,
     make_training,
+    sequence_of,
     weights_of,
 )
 from weitiao.core.events import EventLog
 from weitiao.core.run_folder import RunFolder
-from weitiao.data.conversation import Example
 from weitiao.data.dataset import Prepared
+from weitiao.data.example import Example
 from weitiao.engine.checkpoint import newest_whole
 from weitiao.engine.loop import Training
 from weitiao.engine.memory.frozen_cache import FrozenBlocks, Replay, find_frozen_blocks
@@ -52,18 +54,18 @@ HELD_OUT = make_examples(3, seed=6)
 
 def begin_alike() -> list[Example]:
     """Return examples of which some share a beginning, one is another's beginning, and one stands there twice."""
-    trunk = make_examples(1, seed=3, shortest=14, longest=14)[0].ids
+    trunk = make_ids(14, seed=3)
     tails = [(5, 6, 7), (9, 8), (9, 8, 30, 31), ()]
     rows = [(*trunk[: 14 - n % 2], *tail) for n, tail in enumerate(tails)]
     weights = [tuple(float(t >= 4) for t in range(len(row))) for row in rows]
     shared = [
-        Example(row, w, f"alike.json:{n}") for n, (row, w) in enumerate(zip(rows, weights, strict=True))
+        Example.of(row, w, f"alike.json:{n}") for n, (row, w) in enumerate(zip(rows, weights, strict=True))
     ]
     return [*shared, shared[1], *make_examples(5, seed=5)]
 
 
 ROWS = begin_alike()
-NOTHING_TRAINED = Example((4, 5, 6, 7), (0.0,) * 4, "rows.json:99")
+NOTHING_TRAINED = Example.of((4, 5, 6, 7), (0.0,) * 4, "rows.json:99")
 
 
 @contextmanager
@@ -127,10 +129,11 @@ def test_loss_and_gradients_are_those_of_the_whole_model(label: str, what: str, 
     plain = sum(float(plain_loss_sum(training.attached.model, row).detach()) for row in ROWS)
     assert loss == pytest.approx(plain / sum(row.loss_weight for row in ROWS), abs=1e-5)
     with counting(training) as calls, kept(tmp_path, training, [*ROWS, NOTHING_TRAINED]):
-        assert isinstance(training.stepper.forward.replay, Replay)
+        assert isinstance(training.stepper.forward.state.replay, Replay)
         calls[:] = [0] * 3
         again, gradients_again = found(training, ROWS)
-        packs = len(training.stepper.forward.cut(ROWS, 40)) if training.stepper.forward.packs else len(ROWS)
+        forward = training.stepper.forward
+        packs = len(forward.cut(ROWS, 40)) if forward.options.packs else len(ROWS)
         assert calls == [0] * frozen + [packs] * (3 - frozen)
     assert again == pytest.approx(loss, abs=1e-6)
     assert gradients_again.keys() == expected.keys()
@@ -142,7 +145,7 @@ def test_the_head_alone(tmp_path: Path) -> None:
     training = make_training(tmp_path, ROWS, method=HEAD, pack_tokens=40)
     loss, expected = found(training, ROWS)
     with kept(tmp_path, training, ROWS):
-        assert cast("Replay", training.stepper.forward.replay).frozen.count == 3
+        assert cast("Replay", training.stepper.forward.state.replay).frozen.count == 3
         again, gradients_again = found(training, ROWS)
     assert again == pytest.approx(loss, abs=1e-6)
     assert largest_difference(gradients_again, expected) < 1e-6
@@ -162,7 +165,7 @@ def test_with_other_settings(changes: dict[str, Any], tmp_path: Path) -> None:
     training = moved(make_training(tmp_path, ROWS, **{"method": FREEZE, "pack_tokens": 40, **changes}))
     loss, expected = found(training, ROWS)
     with kept(tmp_path, training, ROWS):
-        assert isinstance(training.stepper.forward.replay, Replay)
+        assert isinstance(training.stepper.forward.state.replay, Replay)
         again, gradients_again = found(training, ROWS)
     assert again == pytest.approx(loss, abs=1e-6)
     assert largest_difference(gradients_again, expected) < 1e-6
@@ -173,7 +176,7 @@ def test_half_precision_is_kept_bit_by_bit(tmp_path: Path) -> None:
     training = make_training(tmp_path, ROWS[-5:], method=FREEZE, model=model, pack_tokens=1)
     loss, expected = found(training, ROWS[-5:])
     with kept(tmp_path, training, ROWS[-5:]):
-        states = cast("Replay", training.stepper.forward.replay).states
+        states = cast("Replay", training.stepper.forward.state.replay).states
         assert states.rows_ND.itemsize == 2
         again, gradients_again = found(training, ROWS[-5:])
     # No pack holds more than one example, in training as in storing, so not even rounding differs.
@@ -207,7 +210,7 @@ def test_nothing_is_stored(changes: dict[str, Any], tmp_path: Path) -> None:
     log = Events()
     training = make_training(tmp_path, ROWS, **changes)
     with kept(tmp_path, training, ROWS, log=log):
-        assert not isinstance(training.stepper.forward.replay, Replay)
+        assert not isinstance(training.stepper.forward.state.replay, Replay)
         assert not RunFolder(tmp_path).frozen_states.exists()
     assert not log
 
@@ -222,11 +225,11 @@ def test_where_no_example_is_seen_twice(tmp_path: Path) -> None:
     ):
         training = make_training(tmp_path, ROWS, method=FREEZE, **settings)
         with kept(tmp_path, training, ROWS, log=log):
-            assert isinstance(training.stepper.forward.replay, Replay) == bool(stored)
+            assert isinstance(training.stepper.forward.state.replay, Replay) == bool(stored)
     training = make_training(tmp_path, ROWS, method=FREEZE, epochs=1.0)
     with kept(tmp_path, training, ROWS, HELD_OUT, log):
-        states = cast("Replay", training.stepper.forward.replay).states
-        assert len(states.rows_ND) == sum(len(row.ids) for row in HELD_OUT)
+        states = cast("Replay", training.stepper.forward.state.replay).states
+        assert len(states.rows_ND) == sum(row.tokens for row in HELD_OUT)
 
 
 def dropping(where: str, amount: float) -> Any:  # noqa: ANN401
@@ -242,19 +245,19 @@ def test_dropout_below_is_refused_with_a_note(amount: float, tmp_path: Path) -> 
     log = Events()
     training = make_training(tmp_path, ROWS, method=FREEZE, model=dropping("transformer.drop", amount))
     with kept(tmp_path, training, ROWS, log=log):
-        assert not isinstance(training.stepper.forward.replay, Replay)
+        assert not isinstance(training.stepper.forward.state.replay, Replay)
     (note,) = log.of("note")
     assert "dropout" in note["text"]
     training = make_training(tmp_path, ROWS, method=FREEZE, model=dropping("h.1.mlp.dropout", amount))
     with kept(tmp_path, training, ROWS, log=log):
-        assert cast("Replay", training.stepper.forward.replay).frozen.count == 1
+        assert cast("Replay", training.stepper.forward.state.replay).frozen.count == 1
     assert "block 2" in log.of("note")[1]["text"]
 
 
 def test_noise_on_embeddings_is_refused(tmp_path: Path) -> None:
     training = make_training(tmp_path, ROWS, method=FREEZE, neftune_alpha=5.0)
     with kept(tmp_path, training, ROWS):
-        assert not isinstance(training.stepper.forward.replay, Replay)
+        assert not isinstance(training.stepper.forward.state.replay, Replay)
 
 
 def test_a_block_that_reads_more_than_hidden_states_is_refused_with_a_note(tmp_path: Path) -> None:
@@ -265,7 +268,7 @@ def test_a_block_that_reads_more_than_hidden_states_is_refused_with_a_note(tmp_p
     model.model.layers[2].register_forward_pre_hook(lambda _, args: (args[0] + left["mean"],))
     training = make_training(tmp_path, ROWS, method=FREEZE, model=model)
     with kept(tmp_path, training, ROWS, log=log):
-        assert not isinstance(training.stepper.forward.replay, Replay)
+        assert not isinstance(training.stepper.forward.state.replay, Replay)
     assert [event["event"] for event in log] == ["note"]
 
 
@@ -290,7 +293,7 @@ def make_run(folder: Path, *listeners: Any, **changes: Any) -> Training:  # noqa
 def run(folder: Path, *listeners: Any, **changes: Any) -> Training:  # noqa: ANN401
     training = make_run(folder, *listeners, **changes)
     with kept(folder, training, ROWS, HELD_OUT):
-        replays = isinstance(training.stepper.forward.replay, Replay)
+        replays = isinstance(training.stepper.forward.state.replay, Replay)
         assert replays == (training.settings.frozen_cache == "auto")
         training.run()
     return training
@@ -318,7 +321,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_by_bit(tmp_path: Path) -> No
     path, _ = newest_whole(tmp_path / "resumed" / "checkpoints")
     resumed = make_run(tmp_path / "resumed")
     with kept(tmp_path / "resumed", resumed, ROWS, HELD_OUT):
-        assert isinstance(resumed.stepper.forward.replay, Replay)
+        assert isinstance(resumed.stepper.forward.state.replay, Replay)
         resumed.resume(cast("Path", path))
         assert resumed.progress.step == 4
         resumed.run()
@@ -358,13 +361,13 @@ def test_others_see_the_model_as_it_is(tmp_path: Path) -> None:
 def test_the_file_is_gone_afterwards(tmp_path: Path) -> None:
     training, file = make_run(tmp_path), RunFolder(tmp_path).frozen_states
     with kept(tmp_path, training, ROWS, HELD_OUT):
-        distinct = {row.ids for row in (*ROWS, *HELD_OUT)}
+        distinct = {sequence_of(row).ids for row in (*ROWS, *HELD_OUT)}
         assert file.stat().st_size == 4 * 32 * sum(map(len, distinct))
     assert not file.exists()
     with pytest.raises(Stop), kept(tmp_path, training, ROWS, HELD_OUT):
         raise Stop
     assert not file.exists()
-    assert not isinstance(training.stepper.forward.replay, Replay)
+    assert not isinstance(training.stepper.forward.state.replay, Replay)
 
 
 def test_too_little_disk_is_a_note_and_the_training_goes_on(
@@ -374,12 +377,12 @@ def test_too_little_disk_is_a_note_and_the_training_goes_on(
     training = make_run(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1 << 30, 1 << 30, 1 << 20))
     with kept(tmp_path, training, ROWS, HELD_OUT, log):
-        assert not isinstance(training.stepper.forward.replay, Replay)
+        assert not isinstance(training.stepper.forward.state.replay, Replay)
         monkeypatch.undo()
         training.run()
     (note,) = log.of("note")
     assert "1.0 MiB free" in note["text"]
-    size_bytes = 4 * 32 * sum(len(row.ids) for row in (*ROWS, *HELD_OUT))
+    size_bytes = 4 * 32 * sum(row.tokens for row in (*ROWS, *HELD_OUT))
     assert f"{size_bytes / 1024:.1f} KiB" in note["text"]
 
 
@@ -389,7 +392,7 @@ def test_a_disk_that_fills_up_meanwhile_is_a_note(tmp_path: Path) -> None:
     training = make_run(tmp_path)
     file.symlink_to("/dev/full")
     with kept(tmp_path, training, ROWS, HELD_OUT, log):
-        assert not isinstance(training.stepper.forward.replay, Replay)
+        assert not isinstance(training.stepper.forward.state.replay, Replay)
         assert not file.is_symlink()
         training.run()
     (note,) = log.of("note")
@@ -409,7 +412,7 @@ def test_a_cpu_out_of_memory_is_a_note_and_another_error_is_not(tmp_path: Path) 
 
     hook = blocks[0].register_forward_pre_hook(fails)
     with kept(tmp_path, training, ROWS, HELD_OUT, log):
-        assert not isinstance(training.stepper.forward.replay, Replay)
+        assert not isinstance(training.stepper.forward.state.replay, Replay)
         assert not RunFolder(tmp_path).frozen_states.exists()
         hook.remove()
         training.run()

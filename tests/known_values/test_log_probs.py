@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from weitiao.data.batching.packing import Pack, make_pack
 from weitiao.data.example import Example, TokenSequence
 from weitiao.objectives import _cross_entropy
-from weitiao.objectives._base import Head, Outputs
 from weitiao.objectives._log_probs import sequence_log_probs, target_log_probs
+from weitiao.objectives._outputs import Head, Outputs
 
 VOCABULARY, WIDTH = 50, 12
 

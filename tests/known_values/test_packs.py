@@ -11,10 +11,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 import tiny_architectures as tiny
 from tiny_packs import MODELS, gradients, make, plain_loss_sum
-from tiny_training import make_examples, make_training
+from tiny_training import make_examples, make_training, sequence_of
 from weitiao.data.batching.packing import make_pack
-from weitiao.engine.forward import choose_forward
 from weitiao.engine.optim.precision import Precision
+from weitiao.engine.probe import choose_forward
 
 every_model = pytest.mark.parametrize("label", MODELS)
 
@@ -28,7 +28,7 @@ def test_a_step_is_the_plain_forward_of_its_samples(label: str, method: str, tmp
         tmp_path, examples, method=blocks.get(method, {"name": "lora", "r": 4}), model=make(label)
     )
     stepper = training.stepper
-    assert stepper.forward.packs is MODELS[label][2]
+    assert stepper.forward.options.packs is MODELS[label][2]
     with torch.no_grad():  # so that LoRA's B is not zero, and the gradient of A neither
         for parameter in stepper.parameters.values():
             parameter += 0.05 * torch.ones_like(parameter)
@@ -87,15 +87,16 @@ def test_a_model_with_a_state_is_not_packed(architecture: str, weight_noise: flo
         for parameter in model.parameters():
             parameter.data += weight_noise * torch.randn_like(parameter)
     forward = choose_forward(model, Precision())
-    assert not forward.packs
+    assert not forward.options.packs
     examples = make_examples(3)
     with torch.no_grad(), forward.attention():
         found = forward.outputs(make_pack(examples))
         for example, logits_KV in zip(
             examples, found.logits_PV().split([e.trained_tokens for e in examples]), strict=True
         ):
-            plain_TV = model(input_ids=torch.tensor([example.ids]), use_cache=False).logits[0]
-            wanted = [t for t, weight in enumerate(example.weights[1:]) if weight]
+            one = sequence_of(example)
+            plain_TV = model(input_ids=torch.tensor([one.ids]), use_cache=False).logits[0]
+            wanted = [t for t, weight in enumerate(one.weights[1:]) if weight]
             torch.testing.assert_close(logits_KV, plain_TV[wanted], atol=1e-5, rtol=1e-5)
 
 

@@ -15,16 +15,17 @@ from torch.nn.attention.flex_attention import create_block_mask
 
 import tiny_architectures as tiny
 from tiny_packs import MODELS, gradients, make, plain_loss_sum
-from tiny_training import make_examples, make_training
+from tiny_training import make_ids, make_training, sequence_of
 from weitiao.data.batching.packing import Pack, cut_into_packs, make_pack
 from weitiao.data.batching.prefix_tree import SHORTEST_SHARED, find_branches
-from weitiao.data.conversation import Example
+from weitiao.data.example import Example
 from weitiao.engine.attention.backends import LAYOUT, packed_attention
 from weitiao.engine.attention.block_mask import BLOCK, Visibility
 from weitiao.engine.attention.visibility import Layout
-from weitiao.engine.forward import Forward, choose_forward
+from weitiao.engine.forward import Forward, ForwardOptions
 from weitiao.engine.loop import Training
 from weitiao.engine.optim.precision import Precision
+from weitiao.engine.probe import choose_forward
 
 SHARING = [label for label, (_, _, packs) in MODELS.items() if packs]
 LONG = SHORTEST_SHARED + 1
@@ -33,12 +34,12 @@ EVERYTHING = 10_000
 
 
 def ids(length: int, seed: int) -> tuple[int, ...]:
-    return make_examples(1, seed=seed, shortest=length, longest=length)[0].ids
+    return make_ids(length, seed)
 
 
 def example(*parts: tuple[int, ...], trained_from: int = 1) -> Example:
     whole = sum(parts, ())
-    return Example(
+    return Example.of(
         whole, tuple(float(t >= trained_from) for t in range(len(whole))), f"rows.json:{len(whole)}"
     )
 
@@ -88,9 +89,9 @@ def test_a_tree_is_the_plain_forward_of_its_samples(
     rows = tree(depth)
     training = with_method(method, label, rows, tmp_path)
     forward = training.stepper.forward
-    assert forward.shares
+    assert forward.options.shares
     (pack,) = forward.cut(rows, EVERYTHING)
-    assert len(pack.ids_T) < sum(len(row.ids) for row in rows)
+    assert len(pack.ids_T) < sum(row.tokens for row in rows)
     assert len(pack.kept_P) < len(
         pack.targets_K
     )  # one position predicts the first tokens of several branches
@@ -114,12 +115,12 @@ def test_a_tree_behind_virtual_tokens(label: str, method: str, checkpointing: bo
         pack_tokens=EVERYTHING, gradient_checkpointing=checkpointing,
     )  # fmt: skip
     stepper = training.stepper
-    assert stepper.forward.shares
+    assert stepper.forward.options.shares
     training.attached.model.train()
     with stepper.forward.attention():
         loss = stepper._gradients(rows, 0).loss
     found = gradients(stepper.parameters)
-    stepper.forward = Forward(training.attached.model, Precision(), packs=False)
+    stepper.forward = Forward(training.attached.model, Precision(), ForwardOptions(packs=False))
     assert loss == pytest.approx(stepper._gradients(rows, 0).loss, abs=1e-5)
     for name, gradient in gradients(stepper.parameters).items():
         torch.testing.assert_close(found[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
@@ -164,12 +165,12 @@ def grown(draw: st.DrawFn) -> list[Example]:
     """Return examples each of which begins with some tokens of an earlier one."""
     rows: list[Example] = []
     for number in range(draw(st.integers(1, 8))):
-        trunk = draw(st.sampled_from([(), *(row.ids for row in rows)]))
+        trunk = draw(st.sampled_from([(), *(sequence_of(row).ids for row in rows)]))
         kept = trunk[: draw(st.integers(min(len(trunk), SHORTEST_SHARED), len(trunk)) | st.just(0))]
         own = tuple(draw(st.lists(st.integers(3, 12), min_size=0 if len(kept) > 1 else 2, max_size=14)))
         whole = (*kept, *own)[:40]
         weights = draw(st.lists(st.sampled_from([0.0, 1.0, 0.5]), min_size=len(whole), max_size=len(whole)))
-        rows.append(Example(whole, tuple(weights), f"rows.json:{number}"))
+        rows.append(Example.of(whole, tuple(weights), f"rows.json:{number}"))
     return rows
 
 
@@ -185,7 +186,7 @@ def sees_by_definition(pack: Pack) -> torch.Tensor:
             rows.append(row)
             places[tuple(int(i) for i in pack.ids_T[rows])] = row
     sees = torch.zeros(len(pack.ids_T), len(pack.ids_T), dtype=torch.bool)
-    for row_of_prefix in pack.examples:
+    for row_of_prefix in pack.sequences:
         ids_of = row_of_prefix.ids
         rows = [places[ids_of[: t + 1]] for t in range(len(ids_of))]
         for t, row in enumerate(rows):
@@ -198,16 +199,18 @@ def sees_by_definition(pack: Pack) -> torch.Tensor:
 def test_what_a_pack_holds(rows: list[Example]) -> None:
     """Every example can be read off the tree, its targets weigh what they weigh, and nothing stands there twice."""
     pack = make_pack(rows)
-    assert sorted(e.ids for e in pack.examples) == sorted(row.ids for row in rows)
+    assert pack.examples == tuple(rows)
+    sequences = [sequence_of(row) for row in rows]
+    assert sorted(one.ids for one in pack.sequences) == sorted(one.ids for one in sequences)
     assert len(pack.ids_T) <= len(make_pack(rows, share=False).ids_T)
     assert pack.weights_K.sum() == pytest.approx(sum(row.loss_weight for row in rows))
     assert sum(end - start for start, end in zip(pack.starts, pack.starts[1:], strict=False)) == len(
         pack.ids_T
     )
     pairs = list(zip(pack.rows_K.tolist(), pack.targets_K.tolist(), strict=True))
-    if len({row.ids[:SHORTEST_SHARED] for row in rows}) == 1 and all(len(r.ids) >= LONG for r in rows):
+    if len({one.ids[:SHORTEST_SHARED] for one in sequences}) == 1 and all(row.tokens >= LONG for row in rows):
         assert len(pairs) == len(set(pairs))
-        prefixes = {row.ids[: t + 1] for row in rows for t in range(len(row.ids))}
+        prefixes = {one.ids[: t + 1] for one in sequences for t in range(len(one.ids))}
         assert len(pack.ids_T) == len(prefixes)
 
 
@@ -216,11 +219,12 @@ def test_what_a_pack_holds(rows: list[Example]) -> None:
 def test_the_block_mask_and_the_segments_say_what_the_tree_does(
     rows: list[Example], window: int | None, front: tuple[int, int]
 ) -> None:
-    pack, (keys_in_front, queries_in_front) = make_pack([row for row in rows if len(row.ids) > 1]), front
+    pack, (keys_in_front, queries_in_front) = make_pack([row for row in rows if row.tokens > 1]), front
     total = len(pack.ids_T)
     layout = Layout.of(pack).behind(keys_in_front, queries_in_front)
     wanted = torch.zeros(total + keys_in_front, total + keys_in_front, dtype=torch.bool)
-    if not any(len(row.ids) < SHORTEST_SHARED for row in rows) and len({r.ids[:8] for r in rows}) == 1:
+    beginnings = {sequence_of(row).ids[:8] for row in rows}
+    if not any(row.tokens < SHORTEST_SHARED for row in rows) and len(beginnings) == 1:
         torch.testing.assert_close(sees_by_definition(pack), _dense(Layout.of(pack), None))
     positions = torch.cat([torch.arange(keys_in_front), torch.from_numpy(pack.positions_T) + keys_in_front])
     wanted[keys_in_front:, keys_in_front:] = _dense(Layout.of(pack), None)
@@ -267,7 +271,9 @@ def test_blocks_of_long_rows_are_those_of_torch(window: int | None, front: tuple
     keys_in_front, queries_in_front = front
     header = tuple(range(3, 303))
     rows = [
-        Example((*header, *(400 + n + t for t in range(own))), (0.0,) * 300 + (1.0,) * own, f"rows.json:{n}")
+        Example.of(
+            (*header, *(400 + n + t for t in range(own))), (0.0,) * 300 + (1.0,) * own, f"rows.json:{n}"
+        )
         for n, own in enumerate((300, 20, 150))
     ]
     layout = Layout.of(make_pack(rows)).behind(*front)
@@ -339,7 +345,11 @@ def test_random_trees_give_the_gradients_of_separate_samples(
 def test_packs_keep_to_their_budget_and_lose_no_example(rows: list[Example], budget: int) -> None:
     packs = cut_into_packs(rows, budget)
     trained = [row for row in rows if row.trained_tokens]
-    assert sorted(e.ids for pack in packs for e in pack.examples) == sorted(row.ids for row in trained)
+    found = sorted(one.ids for pack in packs for one in pack.sequences)
+    assert found == sorted(sequence_of(row).ids for row in trained)
+    assert sorted(number for pack in packs for number in pack.numbers) == [
+        number for number, row in enumerate(rows) if row.trained_tokens
+    ]
     for pack in packs:
         assert len(pack.ids_T) <= budget or len(pack.segments) == 1
     assert len(packs) <= len(cut_into_packs(rows, budget, share=False)) + len(packs) // 2
@@ -361,29 +371,35 @@ def test_branches_come_deepest_first_so_that_all_below_a_row_follows_it() -> Non
     leaving[2] = example(trunk[:20], (99, 5, 6))
     pack = make_pack([example(trunk), *leaving])
     assert [segment.context for segment in pack.segments] == [(), *[((0, n),) for n in (20, 20, 12)]]
-    assert pack.examples[1:3] == (leaving[1], leaving[2])
-    assert {pack.examples[3], pack.examples[4]} == {leaving[0], leaving[3]}  # the same row twice
+    assert [pack.examples[owner] for owner, _ in pack.owners[1:3]] == [leaving[1], leaving[2]]
+    assert {owner for owner, _ in pack.owners[3:]} == {1, 4}  # the same row twice
+    assert pack.sequences == tuple(sequence_of(pack.examples[owner]) for owner, _ in pack.owners)
 
 
 def test_what_little_is_shared_is_not_worth_a_branch() -> None:
     header = ids(SHORTEST_SHARED - 1, 1)
-    assert all(b.parent is None for b in find_branches([example(header, (3,)), example(header, (4,))]))
+    assert all(
+        b.parent is None for b in find_branches([sequence_of(example(header, (last,))) for last in (3, 4)])
+    )
     longer = (*header, 20)
-    assert [b.parent for b in find_branches([example(longer, (3,)), example(longer, (4,))])] == [None, 0]
+    assert [b.parent for b in find_branches([sequence_of(example(longer, (last,))) for last in (3, 4)])] == [
+        None,
+        0,
+    ]
 
 
 def test_noise_on_embeddings_is_drawn_for_each_example(tmp_path: Path) -> None:
     rows = tree(2)
     training = make_training(tmp_path, rows, neftune_alpha=5.0)
-    assert training.stepper.forward.packs
-    assert not training.stepper.forward.shares
+    assert training.stepper.forward.options.packs
+    assert not training.stepper.forward.options.shares
     assert not any(pack.shares for pack in training.stepper.forward.cut(rows, EVERYTHING))
 
 
 def test_a_tree_on_a_model_that_takes_one_example_at_a_time() -> None:
     """Whoever shares by hand gets the same from it."""
     forward = choose_forward(tiny.make_model("bloom"), Precision())
-    assert not forward.shares
+    assert not forward.options.shares
     with torch.no_grad(), forward.attention():
         found, wanted = (forward.outputs(make_pack(tree(2), share=share)) for share in (True, False))
     assert len(found.targets_K) == len(wanted.targets_K)

@@ -97,7 +97,7 @@ def test_it_learns_in_packs_with_the_rate_it_suggests(tmp_path: Path) -> None:
     )  # fmt: skip
     training.run()
     losses = [event["loss"] for event in events.of("step")]
-    assert training.stepper.forward.packs
+    assert training.stepper.forward.options.packs
     assert losses[-1] < 0.95 * losses[0]
 
 

@@ -16,10 +16,10 @@ from transformers import AutoConfig, DynamicCache, LlamaConfig
 
 import tiny
 import tiny_architectures
-from tiny_training import Events, equal, make_examples, make_training, weights_of
+from tiny_training import Events, equal, make_examples, make_training, sequence_of, weights_of
 from weitiao.core.errors import ModelError, SettingsError
 from weitiao.core.settings import parse_settings
-from weitiao.data.conversation import Example
+from weitiao.data.example import Example
 from weitiao.engine.checkpoint import newest_whole
 from weitiao.engine.optim.precision import Precision
 from weitiao.methods import METHODS
@@ -138,7 +138,8 @@ def by_hand(attached: PeftAttached, examples: list[Example]) -> tuple[float, dic
     total = torch.zeros(())
     for example in examples:
         made = encoder(torch.arange(TOKENS)[None])
-        ids, weights = torch.tensor(example.ids), torch.tensor(example.weights)
+        one = sequence_of(example)
+        ids, weights = torch.tensor(one.ids), torch.tensor(one.weights)
         embedded = base.get_input_embeddings()(ids)[None]
         if attached.virtual_tokens:
             given = base(inputs_embeds=torch.cat([made, embedded], 1)).logits[0, TOKENS:]
@@ -148,7 +149,7 @@ def by_hand(attached: PeftAttached, examples: list[Example]) -> tuple[float, dic
             given = base(input_ids=ids[None], past_key_values=cache).logits[0]
         losses = cross_entropy(given[:-1], ids[1:], reduction="none")
         total = total + (losses * weights[1:]).sum()
-    loss = total / sum(sum(example.weights[1:]) for example in examples)
+    loss = total / sum(example.loss_weight for example in examples)
     parameters = attached.trainable()
     gradients = torch.autograd.grad(loss, list(parameters.values()))
     return float(loss.detach()), dict(zip(parameters, gradients, strict=True))

@@ -8,9 +8,9 @@ import torch
 import tiny_architectures as tiny
 from tiny_methods import every_method, make
 from weitiao.data.batching.packing import make_pack
-from weitiao.data.conversation import Example
-from weitiao.engine.forward import choose_forward
+from weitiao.data.example import Example
 from weitiao.engine.optim.precision import Precision
+from weitiao.engine.probe import choose_forward
 from weitiao.methods._base import Method
 from weitiao.methods.lora import Lora
 from weitiao.objectives.sft import SupervisedFineTuning
@@ -20,9 +20,9 @@ def check(method: Method, architecture: str) -> None:
     attached = method.attach(tiny.make_model(architecture).bfloat16())
     forward = choose_forward(attached.model, Precision(torch.bfloat16))
     rows = [((3, 4, 5, 6, 7), (0.0, 1, 1, 1, 1)), ((3, 9, 5, 6, 7, 8), (0.0, 1, 1, 1, 1, 1))]
-    examples = [Example(ids, weights, "<row>") for ids, weights in rows]
+    examples = [Example.of(ids, weights, "<row>") for ids, weights in rows]
     with forward.attention():
-        loss = SupervisedFineTuning().loss(forward.outputs(make_pack(examples, forward.shares)))
+        loss = SupervisedFineTuning().loss(forward.outputs(make_pack(examples, forward.options.shares)))
         loss.sum.backward()
     gradients = [parameter.grad for parameter in attached.trainable().values()]
     assert torch.isfinite(loss.sum)

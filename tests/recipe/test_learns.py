@@ -15,7 +15,7 @@ import pytest
 
 import tiny
 from tiny_training import make_training
-from weitiao.data.conversation import Example
+from weitiao.data.example import Example
 from weitiao.engine.loop import Training
 from weitiao.methods import METHODS
 from weitiao.models.load import load_model
@@ -47,7 +47,7 @@ def row(dice: random.Random, marker: int, amounts: Sequence[int], number: int) -
     digits = [dice.randrange(DIGITS) for _ in range(LENGTH)]
     sums = [(digit + dice.choice(amounts)) % DIGITS for digit in digits]
     ids = (marker, *(FIRST_DIGIT + d for d in digits), EQUALS, *(FIRST_DIGIT + d for d in sums))
-    return Example(ids, (0.0,) * (LENGTH + 2) + (1.0,) * LENGTH, f"rows.json:{number}")
+    return Example.of(ids, (0.0,) * (LENGTH + 2) + (1.0,) * LENGTH, f"rows.json:{number}")
 
 
 def mixture(count: int) -> list[Example]:

@@ -28,7 +28,7 @@ from weitiao.core.errors import (
 )
 from weitiao.core.events import Event
 from weitiao.core.run_folder import RunFolder
-from weitiao.data.conversation import Example
+from weitiao.data.example import TokenSequence
 from weitiao.data.gate.store import JoinedExamples, draws_of
 from weitiao.data.general_questions import general_questions
 from weitiao.recipe.demo import demo_recipe
@@ -338,13 +338,13 @@ def test_a_base_without_a_chat_template_is_asked_in_the_words_it_is_trained_in(m
 
 def test_how_sure_a_model_is_of_an_answer(tiny_llama: Callable[..., LlamaForCausalLM]) -> None:
     model = tiny_llama()
-    example = Example((5, 6, 7, 8), (0.0, 0.0, 1.0, 1.0), "")
+    sequence = TokenSequence((5, 6, 7, 8), (0.0, 0.0, 1.0, 1.0))
     with torch.no_grad():
-        log_p_TV = model(torch.tensor([example.ids])).logits[0].log_softmax(-1)
+        log_p_TV = model(torch.tensor([sequence.ids])).logits[0].log_softmax(-1)
         known = float(log_p_TV[1, 7] + log_p_TV[2, 8]) / 2
-        assert mean_log_probability(model, example) == pytest.approx(known)
+        assert mean_log_probability(model, sequence) == pytest.approx(known)
         model.lm_head.weight.zero_()
-    assert mean_log_probability(model, example) == pytest.approx(-math.log(model.config.vocab_size))
+    assert mean_log_probability(model, sequence) == pytest.approx(-math.log(model.config.vocab_size))
 
 
 def test_answers_that_the_model_is_not_sure_of_are_left_out_and_counted(make: Make, answering: Path) -> None:

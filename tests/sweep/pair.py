@@ -15,10 +15,20 @@ from torch import Tensor, nn
 
 import tiny
 from sweep import zoo
-from tiny_training import LINEAR, equal, last_state, make_examples, make_training, weights_of
+from tiny_training import (
+    LINEAR,
+    behind,
+    equal,
+    last_state,
+    make_examples,
+    make_training,
+    sequence_of,
+    weights_of,
+)
 from weitiao.core.errors import ModelError, WeitiaoError
 from weitiao.core.events import Event, Listener
-from weitiao.data.conversation import Example, Message
+from weitiao.data.conversation import Message
+from weitiao.data.example import Example
 from weitiao.data.templates.template import choose_template
 from weitiao.engine.checkpoint import list_checkpoints
 from weitiao.engine.loop import Training
@@ -118,7 +128,7 @@ class Pair:
         attached = straight.attached
         if list(attached.trainable()) != planned:
             self.verdict.faults.append("plan: a weightless model has other trained parameters")
-        self.verdict.way = "packed" if straight.stepper.forward.packs else "one by one"
+        self.verdict.way = "packed" if straight.stepper.forward.options.packs else "one by one"
         self._stage("loss", lambda: self.same_losses(straight, losses))
         self._stage("resume", lambda: self._resumed(straight))
         self._stage("batch", lambda: self._same_in_batch(attached))
@@ -315,10 +325,10 @@ class Pair:
 def _examples() -> list[Example]:
     """Return nine examples, two of which begin alike, so that packs share."""
     made = make_examples(9, seed=2)
-    header = tuple(range(3, 43))
+    header = Example.of(tuple(range(3, 43)), (0.0,) * 40, "")
     return [
         *made[:7],
-        *(Example(header + e.ids, (0.0,) * len(header) + e.weights, e.place, e.draws) for e in made[7:]),
+        *(behind(header, example) for example in made[7:]),
     ]
 
 
@@ -351,10 +361,11 @@ def plain_losses(attached: Attached, batches: Sequence[Sequence[Example]], steps
 
 def plain_loss(attached: Attached, example: Example) -> Tensor:
     """Return the weighted sum of one sample's losses, from the model's own forward and nothing of the engine's."""
-    ids_T = torch.tensor(example.ids)
+    one = sequence_of(example)
+    ids_T = torch.tensor(one.ids)
     logits_TV = attached.model(input_ids=ids_T[None], use_cache=False).logits[0, attached.virtual_tokens :]
     losses_T = nn.functional.cross_entropy(logits_TV[:-1].float(), ids_T[1:], reduction="none")
-    return (losses_T * torch.tensor(example.weights[1:])).sum()
+    return (losses_T * torch.tensor(one.weights[1:])).sum()
 
 
 @torch.no_grad()

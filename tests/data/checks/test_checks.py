@@ -15,7 +15,8 @@ import pytest
 import tiny
 from weitiao.data.checks import CHECKS
 from weitiao.data.checks._base import Check, Finding, GateContext, Outcome, RowFacts
-from weitiao.data.conversation import Conversation, Example, Message
+from weitiao.data.conversation import Conversation, Message
+from weitiao.data.example import TokenSequence
 from weitiao.data.forms import AnyForm, Choice, Labelled, Preference, Scored, Tagged, Text, Unpaired, parts
 from weitiao.data.settings import DataSettings
 from weitiao.data.templates.template import choose_template
@@ -248,11 +249,11 @@ def _renderable(form: AnyForm) -> bool:
 
 
 def _odd(first: int) -> list[RowFacts]:
-    """Make rows whose examples are faulty: cut, untrained, without a stop token."""
+    """Make rows whose sequences are faulty: cut, untrained, without a stop token."""
     form = clean(1)[0]
     return [
-        RowFacts(first, form, (Example((5, 6, 7), (0.0, 1.0, 1.0), "x"),)),
-        RowFacts(first + 1, form, (Example((5, 6), (0.0, 0.0), "x"),), cut_tokens=4),
+        RowFacts(first, form, (TokenSequence((5, 6, 7), (0.0, 1.0, 1.0)),)),
+        RowFacts(first + 1, form, (TokenSequence((5, 6), (0.0, 0.0)),), cut_tokens=4),
     ]
 
 
@@ -312,21 +313,21 @@ def test_a_question_answered_in_two_ways_is_noted_and_shared_questions_too() -> 
 def test_an_answer_without_a_trained_stop_is_an_error() -> None:
     form = clean(1)[0]
     stop = next(iter(context().template.stop_ids))  # type: ignore[union-attr]
-    examples = [
-        Example((5, 6, stop), (0.0, 1.0, 1.0), "x"),
-        Example((5, 6, 7), (0.0, 1.0, 1.0), "x"),
-        Example((5, 6, stop), (0.0, 1.0, 0.0), "x"),
+    sequences = [
+        TokenSequence((5, 6, stop), (0.0, 1.0, 1.0)),
+        TokenSequence((5, 6, 7), (0.0, 1.0, 1.0)),
+        TokenSequence((5, 6, stop), (0.0, 1.0, 0.0)),
     ]
-    findings = found("trained_stop", [RowFacts(n, form, (one,)) for n, one in enumerate(examples)])
+    findings = found("trained_stop", [RowFacts(n, form, (one,)) for n, one in enumerate(sequences)])
     assert [(one.rows, one.severity) for one in findings] == [((1,), "error"), ((2,), "error")]
 
 
 def test_other_tokens_than_in_serving_are_an_error() -> None:
     rows = facts_of(clean(6))
-    ids = rows[4].examples[0].ids
-    rows[4] = RowFacts(4, rows[4].form, (Example((9, *ids[1:]), rows[4].examples[0].weights, "x"),))
+    ids = rows[4].sequences[0].ids
+    rows[4] = RowFacts(4, rows[4].form, (TokenSequence((9, *ids[1:]), rows[4].sequences[0].weights),))
     rows[5] = RowFacts(
-        5, rows[5].form, (Example((*ids[:-3], *ids[-1:]), (0.0, 1.0, *[1.0] * (len(ids) - 4)), "x"),)
+        5, rows[5].form, (TokenSequence((*ids[:-3], *ids[-1:]), (0.0, 1.0, *[1.0] * (len(ids) - 4))),)
     )
     findings = found("same_as_serving", rows)
     assert (findings[0].severity, findings[0].rows) == ("error", (4, 5))
@@ -354,11 +355,11 @@ def test_rows_that_train_questions_are_counted() -> None:
 def test_lengths_count_tokens_left_out_and_cut() -> None:
     rows = facts_of(clean(10))
     rows[2] = RowFacts(2, rows[2].form, (), "longer than 9 tokens")
-    rows[3] = RowFacts(3, rows[3].form, rows[3].examples, cut_tokens=5)
+    rows[3] = RowFacts(3, rows[3].form, rows[3].sequences, cut_tokens=5)
     check = checked("lengths", rows)
     facts = check.facts(outcome_of(rows))
-    assert facts["tokens"] == sum(len(one.ids) for row in rows for one in row.examples)
-    assert facts["trained_tokens"] == sum(one.trained_tokens for row in rows for one in row.examples)
+    assert facts["tokens"] == sum(len(one.ids) for row in rows for one in row.sequences)
+    assert facts["trained_tokens"] == sum(one.trained_tokens for row in rows for one in row.sequences)
     assert sum(facts["histogram_counts"]) == 9
     assert [one.rows for one in check.findings(outcome_of(rows))] == [(2,), (3,)]
 

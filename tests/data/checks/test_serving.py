@@ -49,7 +49,7 @@ def findings(check: str, name: str, forms: list[AnyForm], **given: str) -> list[
     for number, form in enumerate(forms):
         (row,) = render_chunk([form], context.template, settings)  # type: ignore[arg-type]
         if row.refused is None:
-            made.observe(RowFacts(number, form, tuple(row.examples)))
+            made.observe(RowFacts(number, form, tuple(row.sequences)))
     return made.findings(Outcome(len(forms), ["x:1"] * len(forms), np.zeros(len(forms), bool)))
 
 
