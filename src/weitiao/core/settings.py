@@ -33,6 +33,10 @@ def left_out(meaning: str, **limits: Any) -> Any:  # noqa: ANN401  (what pydanti
 TYPEABLE = re.compile(r"[\w.,:/+-]{1,60}")
 """Values that a shell takes as they are."""
 
+DECIDES_NOTHING = "decides nothing"
+"""Marks, as in `Annotated[int, DECIDES_NOTHING]`, a setting on which no trained number depends: a resumed run may have
+another value."""
+
 LEFT_OUT = "left_out"
 """Where a field keeps what it comes to when it is left out."""
 
@@ -66,6 +70,19 @@ class Settings(BaseModel):
         if isinstance(value, str | Path) and "\0" in str(value):
             raise ValueError(f"{str(value)!a} holds a NUL byte")
         return value
+
+
+def deciding_nothing(settings: Settings, path: str = "") -> set[str]:
+    """Return the dotted names of the settings marked with DECIDES_NOTHING, those of blocks within included."""
+    found: set[str] = set()
+    for name, field in type(settings).model_fields.items():
+        dotted = f"{path}.{name}" if path else name
+        value = getattr(settings, name)
+        if DECIDES_NOTHING in field.metadata:
+            found.add(dotted)
+        elif isinstance(value, Settings):
+            found |= deciding_nothing(value, dotted)
+    return found
 
 
 def check_settings(cls: type[S], raw: Mapping[str, Any], path: str = "") -> tuple[S | None, list[Problem]]:

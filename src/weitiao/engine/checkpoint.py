@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -36,7 +36,7 @@ from ..core.files import (
     sync_folder,
     write_json,
 )
-from ..core.settings import Settings
+from ..core.settings import DECIDES_NOTHING, Settings
 from .state_files import put_tensors, take_tensors, unshared
 
 FORMAT = 1
@@ -249,9 +249,9 @@ def prune(folder: Path, keep: int, step: int, protected: frozenset[int]) -> None
 class CheckpointSettings(Settings):
     """When the run is saved, and what is kept."""
 
-    save_every: int | None = Field(default=None, ge=1)
+    save_every: Annotated[int | None, DECIDES_NOTHING] = Field(default=None, ge=1)
     """Steps between checkpoints; left out, at the end of each epoch and at least every 200 steps."""
-    keep_checkpoints: int = Field(default=2, ge=1)
+    keep_checkpoints: Annotated[int, DECIDES_NOTHING] = Field(default=2, ge=1)
     """How many of the newest checkpoints stay; the best one stays besides."""
     keep_best: bool = True
     """Whether the weights with the lowest held-out loss are the run's result (else the last)."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..data.batching.packing import Pack, cut_into_packs, make_pack
 from ..data.example import Example
 from ..models.anatomy import base_of
-from ..objectives._base import Head, Outputs
+from ..objectives._outputs import Head, Outputs
 from .attention.backends import LAYOUT, attention_of_packs
 from .attention.visibility import Layout
 from .head import find_head, run_without_head, takes_positions, whole_logits

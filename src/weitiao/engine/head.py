@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..objectives._base import Head
+from ..objectives._outputs import Head
 from .optim.precision import Precision
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ..core.settings import Settings, Unfit
+from ..core.settings import DECIDES_NOTHING, Settings, Unfit
 from .checkpoint import CheckpointSettings
 from .kernels.settings import KernelSettings
 from .memory.activation_checkpointing import Recompute
@@ -47,17 +47,17 @@ class StepSettings(Settings):
     until the held-out loss no longer falls."""
     steps: int | None = Field(default=None, ge=1)
     """Optimizer steps in all; set, it replaces epochs."""
-    pack_tokens: int | None = Field(default=None, ge=1)
+    pack_tokens: Annotated[int | None, DECIDES_NOTHING] = Field(default=None, ge=1)
     """Tokens that go through the model at once, lowered where they do not fit; left out, what suits the device.
     Changes speed and memory, and with dropout what is drawn."""
-    gradient_checkpointing: Recompute = "auto"
+    gradient_checkpointing: Annotated[Recompute, DECIDES_NOTHING] = "auto"
     """What is computed again in the backward pass, for less memory: none, elementwise (what activations and norms
     gave, for some 2 % more time), and for up to a third more the blocks: full (all), every-2 (each second), every-3,
     ...; auto takes none where whole packs fit, else the first of elementwise, every-2 and full in which the longest row
     does."""
-    offload_activations: bool = False
+    offload_activations: Annotated[bool, DECIDES_NOTHING] = False
     """Keep activations in the CPU's memory until the backward pass: less GPU memory, and slower."""
-    frozen_cache: AutoOrOff = "auto"
+    frozen_cache: Annotated[AutoOrOff, DECIDES_NOTHING] = "auto"
     """Compute what blocks below all that trains give once and keep it on disk while the run lasts, where it pays."""
     neftune_alpha: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Noise on the input embeddings, alpha / sqrt(length * width); https://arxiv.org/abs/2310.05914."""

@@ -17,7 +17,8 @@ from ..data.batching.packing import Pack, Part, pack_of
 from ..data.example import Example
 from ..engine.forward import Forward
 from ..engine.two_passes import Gathered, Reference
-from ..objectives._base import LossSum, Objective, Outputs, SequenceObjective
+from ..objectives._base import LossSum, Objective, SequenceObjective
+from ..objectives._outputs import Outputs
 
 EXAMPLES_AT_ONCE = 64
 PLACES_SHOWN = 3

@@ -141,6 +141,8 @@ class Method(Settings, ABC):
     """Values, to be shown and tested with, for the settings that have no default."""
     suggested_lr: ClassVar[float] = 1e-3
     """The peak learning rate (AdamW) to begin with, on a model of width MEASURED_WIDTH."""
+    tuner: ClassVar[str] = ""
+    """For a method of our own, `module:class` of the layers that PEFT has to know to load what it saves."""
     lr_falls_with_width: ClassVar[bool] = True
     """Whether wider models want a lower rate: so it is for what trains matrices, not for vectors that scale, shift or
     stand for tokens (Tensor Programs V, table 3: https://arxiv.org/abs/2203.03466)."""

@@ -58,6 +58,7 @@ class Adapter(PeftMethod):
         "When LoRA's linear change is not enough and a little slower generation is no matter."
     )
     suggested_lr: ClassVar[float] = 1e-3
+    tuner: ClassVar[str] = "weitiao.methods._layers.adapter:AdapterTuner"
 
     known_elsewhere: ClassVar[Mapping[str, str]] = {
         "bottleneck_size": "size",

@@ -51,6 +51,7 @@ class Bitfit(PeftMethod):
     when: ClassVar[str] = "Next to no memory and a very small file; for light changes of tone or format."
     example: ClassVar[Mapping[str, object]] = {"add_bias": True}
     suggested_lr: ClassVar[float] = 5e-3
+    tuner: ClassVar[str] = "weitiao.methods._layers.bitfit:BitfitTuner"
     lr_falls_with_width: ClassVar[bool] = False
 
     known_elsewhere: ClassVar[Mapping[str, str]] = {

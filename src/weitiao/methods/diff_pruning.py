@@ -58,6 +58,7 @@ class DiffPruning(TargetedMethod):
         "When any single weight may change and few of them do; training takes three times full's memory."
     )
     suggested_lr: ClassVar[float] = 1e-3
+    tuner: ClassVar[str] = "weitiao.methods._layers.diff:DiffTuner"
 
     peft_type: ClassVar[str] = "WEITIAO_DIFF_PRUNING"
 

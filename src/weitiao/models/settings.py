@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import field_validator, model_validator
 
-from ..core.settings import Settings, Unfit, left_out
+from ..core.settings import DECIDES_NOTHING, Settings, Unfit, left_out
 from .aliases import ALIASES
 from .hubs.hub import HubName
 
@@ -39,16 +39,16 @@ class ModelSettings(Settings):
     """Precision that 4-bit layers compute in: auto (as `dtype` auto would choose), fp32, bf16, fp16."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model; only for a model whose authors you trust."""
-    device_map: str = "auto"
+    device_map: Annotated[str, DECIDES_NOTHING] = "auto"
     """Where the weights go: auto (this process's accelerator, else the CPU), cpu, cuda:1, balanced,
     sequential."""
-    hub: HubName | None = left_out("(WEITIAO_HUB, else huggingface)")
+    hub: Annotated[HubName | None, DECIDES_NOTHING] = left_out("(WEITIAO_HUB, else huggingface)")
     """Where an id or an alias is downloaded from: huggingface or modelscope."""
     revision: str | None = None
     """Branch, tag or commit of a hub model."""
     adapter: str | None = None
     """Folder of an adapter to continue training from."""
-    allow_other_base: bool = False
+    allow_other_base: Annotated[bool, DECIDES_NOTHING] = False
     """Go on where the base is not the one that the adapter or the checkpoints were trained on."""
 
     @model_validator(mode="before")

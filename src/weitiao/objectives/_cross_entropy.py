@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from ._base import Head, Outputs
+from ._outputs import Head, Outputs
 from ._streamed_head import ROWS_AT_ONCE, WORDS_AT_ONCE, Streamed
 
 CHUNK_VALUES = 1 << 24

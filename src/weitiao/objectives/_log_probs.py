@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from ._base import Head, Outputs
 from ._cross_entropy import Work, chunks, dtype_of, is_streamed, targets_in
+from ._outputs import Head, Outputs
 from ._streamed_head import Streamed
 
 

@@ -11,7 +11,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from ._base import LossSum, Objective, Outputs
+from ._base import LossSum, Objective
+from ._outputs import Outputs
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -73,7 +73,7 @@ def _rate(recipe: Recipe, width: int) -> Iterator[Choice]:
             f"{method.title}'s rate, which suits models of every width",
             f"{method.title} 的学习率，与模型宽度无关",
         )
-    yield Choice("train.lr", method.lr_for(width), reason)
+    yield Choice("train.lr", recipe.lr_for(width), reason)
 
 
 def _length(recipe: Recipe, data: Prepared) -> Iterator[Choice]:

@@ -131,7 +131,7 @@ class Outcome:
             self.progress,
             facts.losses,
             list(read_events(self.folder.events)),
-            self.recipe.method.lr_for(width),
+            self.recipe.lr_for(width),
         )
         old, new = (look.held_out if look else None for look in (before, after))
         return judge(old, new, facts.answers, seen, self.comparison.panel_score)

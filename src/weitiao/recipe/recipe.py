@@ -5,20 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import PrivateAttr, SerializeAsAny
 
 from ..core.errors import Problem, SettingsError, nearest, raise_all
 from ..core.registry import Registry
-from ..core.settings import Settings, as_typed, check_settings, merge, parse_overrides, read_yaml
+from ..core.settings import (
+    DECIDES_NOTHING,
+    Settings,
+    as_typed,
+    check_settings,
+    deciding_nothing,
+    merge,
+    parse_overrides,
+    read_yaml,
+)
 from ..data.settings import DataSettings, SourceSettings, replay_spelt_out, require_usable_name
 from ..data.sources.python_rows import is_split
 from ..engine.runtime.tracking import TrackSettings
 from ..engine.settings import TrainSettings
 from ..evaluation.answers import EvaluateSettings
 from ..methods import METHODS
-from ..methods._base import Method
+from ..methods._base import MEASURED_WIDTH, Method
 from ..models.settings import ModelSettings
 from ..objectives import OBJECTIVES
 from ..objectives._base import Objective
@@ -36,26 +45,6 @@ Checked = tuple[Settings | None, list[Problem]]
 def _absolute(path: str | None) -> str | None:
     """Return a path that exists spelt out; what is none (a hub id, an alias) as it is."""
     return path if path is None or not Path(path).exists() else str(Path(path).absolute())
-
-
-DECIDES_NOTHING = (
-    "model.hub",
-    "train.pack_tokens",
-    "train.gradient_checkpointing",
-    "train.offload_activations",
-    "train.frozen_cache",
-    "train.kernels",
-    "train.matmul",
-    "train.compile",
-    "train.save_every",
-    "train.keep_checkpoints",
-    "evaluate",
-    "track",
-    "out",
-    "model.device_map",
-    "model.allow_other_base",
-)
-"""Settings that decide no trained number, so that a resumed run may have others."""
 
 
 def dotted(nested: Mapping[str, Any], path: str = "") -> dict[str, Any]:
@@ -87,11 +76,11 @@ class Recipe(Settings):
     """What is minimised."""
     train: TrainSettings = TrainSettings()
     """How it is trained."""
-    evaluate: EvaluateSettings = EvaluateSettings()
+    evaluate: Annotated[EvaluateSettings, DECIDES_NOTHING] = EvaluateSettings()
     """What is asked before and after."""
-    track: TrackSettings = TrackSettings()
+    track: Annotated[TrackSettings, DECIDES_NOTHING] = TrackSettings()
     """Where the curves go."""
-    out: Path
+    out: Annotated[Path, DECIDES_NOTHING]
     """The run's folder; new or empty."""
 
     _origin: Origin = PrivateAttr(default=Origin())
@@ -109,8 +98,12 @@ class Recipe(Settings):
 
     @property
     def lr(self) -> float:
-        """The peak learning rate: the one given, else the method's on a model of the width it was measured at."""
-        return self.train.lr or self.method.suggested_lr
+        """The peak learning rate: the one given, else the usual one on a model of the width it was measured at."""
+        return self.train.lr or self.lr_for(MEASURED_WIDTH)
+
+    def lr_for(self, width: int) -> float:
+        """Return the peak learning rate to begin with on a model of this width (hidden size), to two digits."""
+        return float(f"{self.method.lr_for(width) * self.objective.lr_factor:.2g}")
 
     def with_absolute_paths(self) -> Recipe:
         """Return the recipe with every path that exists spelt out, so that its run works from any folder."""
@@ -137,10 +130,11 @@ class Recipe(Settings):
 
     def decides(self) -> dict[str, Any]:
         """Return, by dotted name, the settings that decide the trained numbers."""
+        free = deciding_nothing(self)
         return {
             name: value
             for name, value in dotted(self.as_dict()).items()
-            if not any(name == free or name.startswith(f"{free}.") for free in DECIDES_NOTHING)
+            if not any(name == one or name.startswith(f"{one}.") for one in free)
         }
 
     def as_yaml(self) -> str:

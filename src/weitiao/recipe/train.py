@@ -207,9 +207,7 @@ class _Session:
         training = build_training(
             self.recipe, self.folder, attached, data, forward, base, log, comparison=comparison
         )
-        chosen = chosen_for(
-            self.recipe, attached, modules, data, StepPlan.of(data.train, self.recipe.train)
-        )
+        chosen = chosen_for(self.recipe, attached, modules, data, StepPlan.of(data.train, self.recipe.train))
         log.emit("chosen", **chosen.as_fields())
         # Before the checkpoint is read, so that a resumed run stores what the uninterrupted one does.
         with frozen_once(self.folder, training, data, log):

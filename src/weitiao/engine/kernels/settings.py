@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from ...core.errors import Problem, SettingsError, missing_extra, raise_all
-from ...core.settings import Settings
+from ...core.settings import DECIDES_NOTHING, Settings
 
 if TYPE_CHECKING:
     import torch
@@ -21,13 +21,13 @@ LIGER_KNOWS = frozenset({"llama", "mistral", "qwen2", "qwen3", "smollm3"})
 class KernelSettings(Settings):
     """What the blocks of a model run on."""
 
-    kernels: Literal["auto", "liger", "none"] = "auto"
+    kernels: Annotated[Literal["auto", "liger", "none"], DECIDES_NOTHING] = "auto"
     """Fused norms and MLPs: liger (Liger kernels), none (transformers' own), auto (liger on CUDA where it is installed
     and knows the architecture)."""
-    matmul: Matmul = "auto"
+    matmul: Annotated[Matmul, DECIDES_NOTHING] = "auto"
     """The library of fp32 matrix products on the CPU: mkl (torch's choice), onednn (in torch as well), auto (onednn on
     x86 processors not made by Intel, on which MKL is slow and inexact)."""
-    compile: bool = False
+    compile: Annotated[bool, DECIDES_NOTHING] = False
     """Compile the model's blocks (torch.compile), over packs that are all filled up to `pack_tokens`; the first step
     takes minutes."""
 

@@ -7,13 +7,18 @@ weitiao that reads an adapter. Without it PEFT says KeyError: 'WEITIAO_...', whi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from importlib import import_module
 from typing import TYPE_CHECKING
+
+from .. import METHODS
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from torch import nn
 
     from .._base import Attached
+    from .._layers.base import OwnTuner
 
 PREFIX = "WEITIAO_"
 """What the `peft_type` of each of our own methods begins with."""
@@ -23,19 +28,19 @@ def register() -> None:
     """Make PEFT's own `from_pretrained` load our own methods; calling it again changes nothing."""
     from peft import mapping
 
-    from .._layers import adapter, bitfit, diff, freeze
-
-    tuners = (
-        adapter.AdapterTuner,
-        bitfit.BitfitTuner,
-        diff.DiffTuner,
-        freeze.FreezeTuner,
-    )
-    for tuner in tuners:
+    for tuner in _tuners():
         kind: str = tuner.config_class.kind
         mapping.PEFT_TYPE_TO_CONFIG_MAPPING[kind] = tuner.config_class
         mapping.PEFT_TYPE_TO_TUNER_MAPPING[kind] = tuner
         mapping.PEFT_TYPE_TO_PREFIX_MAPPING[kind] = tuner.prefix
+
+
+def _tuners() -> Iterator[type[OwnTuner]]:
+    """Yield the layers of our own methods, each named by its method (`Method.tuner`)."""
+    for name in METHODS.names():
+        module, _, member = METHODS.load(name).tuner.partition(":")
+        if module:
+            yield getattr(import_module(module), member)
 
 
 def needs_registering(attached: Attached) -> bool:
