@@ -22,7 +22,7 @@ from weitiao.core.errors import NotFiniteError, ResourceError, Stopped
 from weitiao.data.example import Example
 from weitiao.engine.kernels.matmul import products_from
 from weitiao.engine.loop import Training
-from weitiao.objectives._base import LossSum
+from weitiao.objectives._base import LossSum, Objective
 from weitiao.objectives._outputs import Outputs
 from weitiao.objectives.sft import SupervisedFineTuning
 
@@ -106,7 +106,7 @@ def make(folder: Path, rows: list[Example] = EXAMPLES, **changes: Any) -> Traini
 def steps(
     rank: int,
     folder: Path,
-    objective: SupervisedFineTuning | None = None,
+    objective: Objective | None = None,
     **changes: Any,  # noqa: ANN401
 ) -> dict[str, Any]:
     """Make three steps; tell losses, norms and the budget. Without an `objective` that fails, take gradients first."""

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+import tiny_architectures as tiny
+from tiny_objectives import Embeddings, OfSequences, Pairs, WholeStep, make_pairs
 from tiny_ranks import EXAMPLES, MARK, Ended, NoRoom, NotANumber, differing, run_ranks, steps, whole_run
 from tiny_training import behind, ends_in, equal, largest_difference, make_examples, weights_of
 from weitiao.data.batching.packing import cut_into_packs
@@ -63,6 +65,16 @@ def test_the_number_of_ranks_changes_nothing(
 ) -> None:
     together = alike(run_ranks(world_size, steps, tmp_path / "ranks", **settings))
     assert_close(together, alone(tmp_path, **settings))
+
+
+@pytest.mark.parametrize("kind", [Pairs, WholeStep, Embeddings])
+def test_sequences_that_a_loss_couples_may_lie_on_several_ranks(
+    kind: type[OfSequences], tmp_path: Path
+) -> None:
+    settings = {"rows": make_pairs(16, tiny.VOCABULARY), "objective": kind(), "pack_tokens": 1}
+    found, wanted = alike(run_ranks(2, steps, tmp_path / "ranks", **settings)), alone(tmp_path, **settings)
+    assert largest_difference(found.weights, wanted.weights) < 1e-6
+    assert found.told["losses"] == pytest.approx(wanted.told["losses"], abs=2e-6)
 
 
 def test_a_process_group_of_one(tmp_path: Path) -> None:
