@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from ..core.errors import DataError, ModelError, Problem, SettingsError, WeitiaoError, raise_all
+from ..core.errors import DataError, Problem, SettingsError, WeitiaoError, raise_all
 from ..core.files import need_disk
 from ..core.run_folder import RunFolder
 from ..engine.checkpoint import STATE_BYTES
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from ..engine.settings import TrainSettings
     from ..methods._base import Attached
 
+T = TypeVar("T")
+
 OPTIMIZER_COPIES = 3
 """A checkpoint holds the trained parameters and, at most, two moments of each, in fp32."""
 
@@ -44,14 +46,17 @@ class _Findings:
     first: WeitiaoError | None = None
     problems: tuple[Problem, ...] = ()
 
-    def run(self, check: Callable[[], None]) -> None:
+    def run(self, check: Callable[[], T]) -> T | None:
+        """Return what a check gives, None where it finds problems, which are kept."""
         try:
-            check()
+            return check()
         except WeitiaoError as error:
             self.first = self.first or error
             self.problems += error.problems
+            return None
 
     def settle(self) -> None:
+        """Raise the first error's class with the problems of all."""
         if self.first is not None:
             raise type(self.first)(*self.problems)
 
@@ -99,49 +104,50 @@ def preflight(
     `on_rows` is told how many rows are read. Nothing is written and no weights are loaded. Raises the WeitiaoError of
     the first kind found, carrying the problems of every check.
     """
+    from ..data.dataset import check_data
+
     findings = _Findings()
-    data: list[tuple[Prepared, PreTrainedTokenizerBase]] = []
-    room: list[_Room] = []
-    general: list[Prepared | None] = []
+    tokenised, general = None, None
     if new_folder:
         findings.run(RunFolder(recipe.out).require_new)
-    findings.run(lambda: room.append(_check_model(recipe)))
-    if room:
+    room = findings.run(lambda: _check_model(recipe))
+    if room is None:
+        findings.run(lambda: check_data(recipe.data, recipe.objective.forms))
+    else:
         findings.run(lambda: require_same_files(recipe, RunFolder(recipe.out)))
-    findings.run(lambda: data.append(_tokenise(recipe, bool(room), day, on_rows)))
-    findings.run(lambda: general.append(read_own_rows(recipe, day) if room else None))
+        tokenised = findings.run(lambda: _tokenise(recipe, day, on_rows))
+        general = findings.run(lambda: read_own_rows(recipe, day))
     findings.run(lambda: _check_schedule(recipe))
     findings.run(lambda: require_installed(recipe.train))
     findings.run(lambda: _check_compiler(recipe))
     findings.run(lambda: _require_gpu_to_offload(recipe))
     findings.run(recipe.track.require_installed)
     findings.settle()
-    prepared, tokenizer = data[0]
-    recipe, choices = settle(recipe, prepared, room[0].width)
+    if room is None or tokenised is None:
+        raise RuntimeError("a check that found problems kept none")
+    prepared, tokenizer = tokenised
+    recipe, choices = settle(recipe, prepared, room.width)
     require_held_out(recipe, len(prepared.held_out))
-    for part in filter(None, (prepared, general[0])):
-        _require_room(part, room[0])
-        _require_known_ids(part, tokenizer, room[0].vocabulary)
-    most_tokens = room[0].most_tokens(recipe.data.max_length)
-    whole, awaited = with_replay(recipe, prepared, tokenizer, general[0], most_tokens)
-    ready = Ready(recipe, choices, whole, tokenizer, room[0].left_out, awaited)
+    for part in filter(None, (prepared, general)):
+        _require_room(part, room)
+        _require_known_ids(part, tokenizer, room.vocabulary)
+    most_tokens = room.most_tokens(recipe.data.max_length)
+    whole, awaited = with_replay(recipe, prepared, tokenizer, general, most_tokens)
+    ready = Ready(recipe, choices, whole, tokenizer, room.left_out, awaited)
     steps = StepPlan.of(planned(whole, awaited), recipe.train).total_steps
     recipe.method.check_steps(steps, continues=recipe.model.adapter is not None)
     return ready
 
 
 def _tokenise(
-    recipe: Recipe, model_is_there: bool, day: date | None, on_rows: OnRows | None
+    recipe: Recipe, day: date | None, on_rows: OnRows | None
 ) -> tuple[Prepared, PreTrainedTokenizerBase]:
-    """Bring the data through the gate; without a model, as far as that goes. Raises DataError, ModelError."""
-    from ..data.dataset import check_data, load_data
+    """Bring the data through the gate; raises DataError, ModelError."""
+    from ..data.dataset import load_data
     from ..evaluation.trained import require_same_tokenizer
     from ..models.load import load_generation_config, load_tokenizer
 
     forms = recipe.objective.forms
-    if not model_is_there:
-        check_data(recipe.data, forms)
-        raise ModelError  # what is wrong with the model is said already
     tokenizer = load_tokenizer(recipe.model)
     if recipe.model.adapter:
         # An adapter's own chat template may hold the prompt that it was trained with.

@@ -139,7 +139,7 @@ def summary_of(gate: Gate, train_E: NDArray[np.int64], held_out_E: NDArray[np.in
         template=gate.template.kind if gate.template else "",
         tokens=round(float((store.lengths_E[train_E] * draws).sum())),
         trained_tokens=round(float((store.trained_E[train_E] * draws).sum())),
-        length_tokens=length_quantiles(store.lengths_E),
+        length_tokens=length_quantiles(store.lengths_S),
         notes=[*tally.notes, *_unused(gate, lambda name: not grades(name))],
         warnings=[*_grading(gate), *_warnings(gate)],
     )
@@ -191,10 +191,10 @@ def counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} ({readable_count(count)})" for name, count in counts.items())
 
 
-def length_quantiles(lengths_E: NDArray[np.int64]) -> dict[str, int]:
+def length_quantiles(lengths_S: NDArray[np.int64]) -> dict[str, int]:
     """Return quantiles of the lengths in tokens (nearest rank)."""
-    if not len(lengths_E):
+    if not len(lengths_S):
         return {}
-    ordered = np.sort(lengths_E)
+    ordered = np.sort(lengths_S)
     last = len(ordered) - 1
     return {("max" if q == 1 else f"p{round(100 * q)}"): int(ordered[round(q * last)]) for q in QUANTILES}

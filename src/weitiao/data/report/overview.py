@@ -76,10 +76,10 @@ class Overview:
 
 def overview(gate: Gate, trained: Mapping[str, Collection[str]] | None = None) -> Overview:
     """Return a gate's numbers; `trained` is the objective in force by name, with the forms it trains."""
-    lengths_E, trained_E = gate.store.lengths_E, gate.store.trained_E
+    lengths_S, trained_S = gate.store.lengths_S, gate.store.trained_S
     trained_forms = {form for forms in (trained or {}).values() for form in forms}
     kept, held_out = int(kept_rows(gate.store, gate.template is not None).sum()), int(gate.held_out.sum())
-    met = np.concatenate((lengths_E, np.array(gate.tally.left_out_tokens, np.int64)))
+    met = np.concatenate((lengths_S, np.array(gate.tally.left_out_tokens, np.int64)))
     longest = int(met.max(initial=0))
     limit = gate.settings.max_length
     reach = limit if limit <= FAR * longest else longest
@@ -100,13 +100,13 @@ def overview(gate: Gate, trained: Mapping[str, Collection[str]] | None = None) -
         left_out=sum(len(hits["numbers"]) for hits in tally.dropped.values()),
         unusable=len(tally.bad),
         cut=tally.cut,
-        examples=len(lengths_E),
-        tokens=int(lengths_E.sum()),
-        trained_tokens=int(trained_E.sum()),
+        examples=len(gate.store.lengths_E),
+        tokens=int(lengths_S.sum()),
+        trained_tokens=int(trained_S.sum()),
         max_length=limit,
         longest=longest,
         lengths=_bins(met, LENGTH_BINS, max(reach, 1)),
-        shares=_bins(trained_E / np.maximum(lengths_E, 1), SHARE_BINS, 1.0),
+        shares=_bins(trained_S / np.maximum(lengths_S, 1), SHARE_BINS, 1.0),
         folder=_shared_folder(gate.store.sources),
     )
 
