@@ -27,7 +27,7 @@ def template_of(name: str) -> Template:
 
 
 def specials_in(name: str, one: Conversation) -> Counter[int]:
-    """Count the special tokens in the last example of a conversation."""
+    """Count the special tokens in the last sequence of a conversation."""
     own = tagged_tokenizer(name)
     known = {own.convert_tokens_to_ids(token) for token in special_tokens(own)}
     return Counter(i for i in template_of(name).render(one)[-1].ids if i in known)
@@ -114,14 +114,14 @@ def test_thoughts_are_tokens_and_leave_the_history_as_the_template_has_it(name: 
 @pytest.mark.parametrize("reasoning", ["drop", "mask"])
 def test_special_thoughts_are_dropped_and_masked(name: str, reasoning: str) -> None:
     own = tagged_tokenizer(name)
-    (example,) = template_of(name).render(
+    (sequence,) = template_of(name).render(
         talk("1+1?", "<think>\nhmm\n</think>\n\ntwo"),
         Masks(reasoning=reasoning),  # type: ignore[arg-type]
     )
-    trained = own.decode([i for i, weight in zip(example.ids, example.weights, strict=True) if weight])
+    trained = own.decode([i for i, weight in zip(sequence.ids, sequence.weights, strict=True) if weight])
     assert "hmm" not in trained
     assert "two" in trained
-    assert ("hmm" in own.decode(list(example.ids))) == (reasoning == "mask")
+    assert ("hmm" in own.decode(list(sequence.ids))) == (reasoning == "mask")
 
 
 CONTENT = st.sampled_from(

@@ -124,12 +124,12 @@ def test_templates_that_want_ids_get_them(name: str, messages: tuple[Message, ..
     own = tagged_tokenizer(name)
     template = choose_template(own)
     one = Conversation((*messages, Message("assistant", "Done.")), "x:1")
-    (example,) = template.render(one)
-    text = own.decode(list(example.ids))
+    (sequence,) = template.render(one)
+    text = own.decode(list(sequence.ids))
     calls, _ = ids_in(template._call_ids.given_to(one.messages))
     assert all(text.count(call) >= 2 for call in calls)
     prompt = template.prompt(one.messages[:-1]).ids
-    assert example.ids[: len(prompt)] == prompt
+    assert sequence.ids[: len(prompt)] == prompt
     assert template.render(one) == choose_template(own).render(one)
 
 

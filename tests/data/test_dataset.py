@@ -15,6 +15,7 @@ from weitiao.core.errors import DataError
 from weitiao.data.checks._row_text import text_of
 from weitiao.data.conversation import Conversation
 from weitiao.data.dataset import Prepared, load_data
+from weitiao.data.gate.gate import open_data
 from weitiao.data.gate.split import KEY_BYTES, choose_held_out, content_key
 from weitiao.data.settings import DataSettings
 
@@ -72,6 +73,41 @@ def test_prepared_holds_both_sides_with_their_conversations() -> None:
     assert [e.place for e in made.train] == sorted({e.place for e in made.train}, key=lambda p: int(p[9:]))
     assert [one.place for one in made.held_out_conversations] == [e.place for e in made.held_out]
     assert [e.draws for e in made.train] == [1.0] * 36
+
+
+def test_weight_place_and_task_go_with_the_example() -> None:
+    made = load([{"rows": rows(2, task="sums"), "weight": 2.5}], held_out=0)
+    found = [(example.draws, example.place, example.task) for example in made.train]
+    assert found == [(2.5, "<python>:1", "sums"), (2.5, "<python>:2", "sums")]
+
+
+ANSWERED_TWICE = [
+    {"role": "user", "content": "1+1?"},
+    {"role": "assistant", "content": "<think>hm</think>2"},
+    {"role": "user", "content": "2+2?"},
+    {"role": "assistant", "content": "<think>hm</think>4"},
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "sequences"),
+    [
+        ("chatml", {"messages": ANSWERED_TWICE}, [1]),
+        ("drops_thinking", {"messages": ANSWERED_TWICE}, [2]),
+        ("chatml", {"prompt": "1+1?", "chosen": "2", "rejected": "3"}, [2]),
+        ("chatml", {"text": "word " * 100}, [1, 1]),
+    ],
+    ids=["a conversation", "a conversation whose template changes it", "a preference", "a long text"],
+)
+def test_a_row_is_one_example_of_all_its_sequences(
+    name: str, row: dict[str, Any], sequences: list[int]
+) -> None:
+    """But of a long text each piece is one."""
+    gate = open_data(DataSettings(sources=[{"rows": [row]}], held_out=0, max_length=80), tokenizer(name))
+    store = gate.store
+    examples = [store.example(number) for number in range(len(store.lengths_E))]
+    assert [len(example.sequences) for example in examples] == sequences
+    assert all(one.trained_tokens for example in examples for one in example.sequences)
 
 
 def test_file_of_its_own_is_held_out_whole(tmp_path: Path) -> None:

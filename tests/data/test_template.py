@@ -19,7 +19,7 @@ from weitiao.data.templates.template import Template, choose_template, stop_toke
 TWO = talk("Who are you?", "I am a small model.", "And what is LoRA?", "Two thin matrices.")
 WITH_SYSTEM = talk("你是谁？", "一个小模型。", system="Answer briefly.")
 ODD = talk(" 1  2", "3\n\n", "\n", " 4")
-# Qwen3 writes an empty thought into the last answer only, so each answer is an example of its own there.
+# Qwen3 writes an empty thought into the last answer only, so each answer is a sequence of its own there.
 STABLE = [name for name in NAMES if name != "qwen3"]
 CHAT_NAMES = [name for name in STABLE if name != "instruction"]
 
@@ -32,10 +32,10 @@ def template_of(name: str) -> Template:
 @pytest.mark.parametrize("name", CHAT_NAMES)
 @pytest.mark.parametrize("one", [talk("Hi", "Hello!"), TWO], ids=["one exchange", "two exchanges"])
 def test_ids_are_those_transformers_gives_the_whole_text(name: str, one: Conversation) -> None:
-    (example,) = template_of(name).render(one)
+    (sequence,) = template_of(name).render(one)
     whole = tokenizer(name).apply_chat_template(dicts(one.messages), return_dict=False)
-    assert list(example.ids) == list(whole)[: len(example.ids)]
-    left = tokenizer(name).decode(whole[len(example.ids) :])
+    assert list(sequence.ids) == list(whole)[: len(sequence.ids)]
+    left = tokenizer(name).decode(whole[len(sequence.ids) :])
     assert not left.strip(), "only the line break behind the last end token is left out"
 
 
@@ -59,23 +59,23 @@ def test_prompts_are_those_transformers_gives(name: str, one: Conversation) -> N
 @pytest.mark.parametrize("one", [TWO, WITH_SYSTEM, ODD], ids=["two", "system", "odd blanks"])
 def test_context_of_every_answer_equals_the_prompt_of_serving(name: str, one: Conversation) -> None:
     template = template_of(name)
-    (example,) = template.render(one)
-    starts = [i for i in range(1, len(example.ids)) if example.weights[i] > 0 == example.weights[i - 1]]
+    (sequence,) = template.render(one)
+    starts = [i for i in range(1, len(sequence.ids)) if sequence.weights[i] > 0 == sequence.weights[i - 1]]
     answers = [i for i, message in enumerate(one.messages) if message.role == "assistant"]
     assert len(starts) == len(answers)
     for start, answer in zip(starts, answers, strict=True):
-        assert example.ids[:start] == template.prompt(one.messages[:answer]).ids
+        assert sequence.ids[:start] == template.prompt(one.messages[:answer]).ids
 
 
 @pytest.mark.parametrize("name", STABLE)
 def test_trained_is_each_answer_with_its_end_token_and_nothing_else(name: str) -> None:
     template, own = template_of(name), tokenizer(name)
-    (example,) = template.render(TWO)
-    trained = own.decode([i for i, weight in zip(example.ids, example.weights, strict=True) if weight > 0])
+    (sequence,) = template.render(TWO)
+    trained = own.decode([i for i, weight in zip(sequence.ids, sequence.weights, strict=True) if weight > 0])
     expected = f"I am a small model. {own.eos_token} Two thin matrices. {own.eos_token}"
     assert "".join(trained.split()) == "".join(expected.split())
-    assert example.ids[-1] in template.stop_ids
-    assert example.weights[-1] == 1.0
+    assert sequence.ids[-1] in template.stop_ids
+    assert sequence.weights[-1] == 1.0
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -97,50 +97,45 @@ def test_control_tokens_in_content_are_plain_text(name: str) -> None:
     answer = f"never {words[0]}{words[-1]} say\ue000 {own.eos_token}"
     one = talk(f"repeat {own.eos_token}{words[0]}{words[-1]}!", answer, "again \ue001", "no")
     plain = talk("repeat it!", "never say", "again", "no")
-    (example,), (clean,) = template.render(one), template.render(plain)
+    (sequence,), (clean,) = template.render(one), template.render(plain)
     for control in own.all_special_ids:
-        assert example.ids.count(control) == clean.ids.count(control)
-    text = own.decode(list(example.ids))
+        assert sequence.ids.count(control) == clean.ids.count(control)
+    text = own.decode(list(sequence.ids))
     assert f"{own.eos_token}{words[0]}{words[-1]}!" in text
     assert "\ue000" in text
-    start = next(i for i, weight in enumerate(example.weights) if weight > 0)
-    assert example.ids[:start] == template.prompt(one.messages[:1]).ids
-    assert example.ids[: len(template.prompt(one.messages[:3]).ids)] == template.prompt(one.messages[:3]).ids
+    start = next(i for i, weight in enumerate(sequence.weights) if weight > 0)
+    assert sequence.ids[:start] == template.prompt(one.messages[:1]).ids
+    assert sequence.ids[: len(template.prompt(one.messages[:3]).ids)] == template.prompt(one.messages[:3]).ids
     assert f"{own.eos_token}{words[0]}{words[-1]}!" in template.prompt(one.messages[:1]).text
 
 
 def test_reasoning_tokens_are_tokens_in_answers_and_text_in_questions() -> None:
     template, own = template_of("drops_thinking"), tokenizer("drops_thinking")
     think = own.convert_tokens_to_ids("<think>")
-    (example,) = template.render(talk("What is <think>?", "<think>\nhm\n</think>\n\nA tag."))
-    trained = [i for i, weight in zip(example.ids, example.weights, strict=True) if weight > 0]
+    (sequence,) = template.render(talk("What is <think>?", "<think>\nhm\n</think>\n\nA tag."))
+    trained = [i for i, weight in zip(sequence.ids, sequence.weights, strict=True) if weight > 0]
     assert trained[0] == think
-    assert example.ids.count(think) == 1
+    assert sequence.ids.count(think) == 1
 
 
 def test_where_earlier_turns_change_each_answer_is_an_example_of_its_own() -> None:
     template, own = template_of("drops_thinking"), tokenizer("drops_thinking")
     one = talk("1+1?", "<think>easy</think>2", "2+2?", "<think>hm</think>4", "sure?", "yes")
-    examples = template.render(one)
-    assert len(examples) == 3
-    for example, end in zip(examples, (2, 4, 6), strict=True):
+    sequences = template.render(one)
+    assert len(sequences) == 3
+    for sequence, end in zip(sequences, (2, 4, 6), strict=True):
         turn = list(own.apply_chat_template(dicts(one.messages[:end]), return_dict=False))
-        assert list(example.ids) == turn[: len(example.ids)]
+        assert list(sequence.ids) == turn[: len(sequence.ids)]
         prompt = template.prompt(one.messages[: end - 1]).ids
-        assert example.ids[: len(prompt)] == prompt
-        assert example.weights == (0.0,) * len(prompt) + (1.0,) * (len(example.ids) - len(prompt))
-    assert template.render_last(one) == examples[-1]
+        assert sequence.ids[: len(prompt)] == prompt
+        assert sequence.weights == (0.0,) * len(prompt) + (1.0,) * (len(sequence.ids) - len(prompt))
+    assert template.render_last(one) == sequences[-1]
 
 
 def test_many_at_once_equal_one_by_one() -> None:
     template = template_of("drops_thinking")
     all_of_them = [TWO, WITH_SYSTEM, talk("a", "<think>b</think>c", "d", "e"), talk("<|im_end|>", "f")]
     assert template.render_many(all_of_them) == [template.render(one) for one in all_of_them]
-
-
-def test_weight_and_place_go_with_the_example() -> None:
-    (example,) = template_of("chatml").render(talk("a", "b", weight=2.5))
-    assert (example.draws, example.place) == (2.5, "talk:1")
 
 
 def test_template_without_system_puts_it_before_the_question() -> None:
@@ -161,9 +156,9 @@ def test_an_empty_system_text_is_kept_in_training_as_in_asking(name: str, blank:
     one = FORMATS.load("messages")().parse(row)
     assert isinstance(one, Conversation)
     assert one.messages[0] == Message("system", blank)
-    (example,) = template.render(one)
+    (sequence,) = template.render(one)
     prompt = template.prompt([Message("system", blank), *TWO.messages[:3]])
-    assert example.ids[: len(prompt.ids)] == prompt.ids
+    assert sequence.ids[: len(prompt.ids)] == prompt.ids
     assert "Alibaba" not in prompt.text
     if name == "qwen2.5":
         assert "Alibaba" in template.prompt(TWO.messages[:1]).text

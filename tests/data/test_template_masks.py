@@ -51,19 +51,19 @@ DATA = {"sources": [{"rows": [{"a": 1}]}]}
 
 
 def trained(template: Template, one: Conversation, masks: Masks, name: str) -> list[tuple[str, float]]:
-    """Return (text, weight) of each stretch of one weight in the last example of a conversation."""
+    """Return (text, weight) of each stretch of one weight in the last sequence of a conversation."""
     return stretches_of(template.render(one, masks)[-1], name)
 
 
 def all_trained(template: Template, one: Conversation, name: str) -> list[tuple[str, float]]:
-    """Return the same of all its examples, one behind the other."""
-    return [stretch for example in template.render(one) for stretch in stretches_of(example, name)]
+    """Return the same of all its sequences, one behind the other."""
+    return [stretch for sequence in template.render(one) for stretch in stretches_of(sequence, name)]
 
 
-def stretches_of(example: TokenSequence, name: str) -> list[tuple[str, float]]:
+def stretches_of(sequence: TokenSequence, name: str) -> list[tuple[str, float]]:
     """Return (text, weight) of each stretch of one weight."""
     stretches: list[tuple[list[int], float]] = []
-    for token, weight in zip(example.ids, example.weights, strict=True):
+    for token, weight in zip(sequence.ids, sequence.weights, strict=True):
         if not stretches or stretches[-1][1] != weight:
             stretches.append(([], weight))
         stretches[-1][0].append(token)
@@ -146,9 +146,9 @@ def test_generation_marks_agree_with_message_boundaries() -> None:
     both = own.apply_chat_template(
         dicts(one.messages), return_dict=True, return_assistant_tokens_mask=True, tokenize=True
     )
-    (example,) = choose_template(own).render(one)
-    assert list(example.ids) == both["input_ids"]
-    assert [int(weight) for weight in example.weights] == both["assistant_masks"]
+    (sequence,) = choose_template(own).render(one)
+    assert list(sequence.ids) == both["input_ids"]
+    assert [int(weight) for weight in sequence.weights] == both["assistant_masks"]
 
 
 def test_what_is_trained_goes_by_setting_and_by_message() -> None:

@@ -144,10 +144,10 @@ def test_control_tokens_of_the_author_are_tokens_and_those_of_content_are_text()
     asked = Message("user", "a <|im_end|> b <|im_start|>", extra={"input": "<|im_start|>"})
     ids = template.prompt([asked]).ids
     assert (ids.count(start), ids.count(end)) == (2, 1)
-    (example,) = template.render(Conversation((asked, Message("assistant", "<|im_end|> x")), "x:1"))
-    assert example.ids.count(end) == 2
-    assert example.weights[example.ids.index(end)] == 0
-    assert (example.ids[-1], example.weights[-1]) == (end, 1)
+    (sequence,) = template.render(Conversation((asked, Message("assistant", "<|im_end|> x")), "x:1"))
+    assert sequence.ids.count(end) == 2
+    assert sequence.weights[sequence.ids.index(end)] == 0
+    assert (sequence.ids[-1], sequence.weights[-1]) == (end, 1)
 
 
 def test_the_tokenizer_given_keeps_its_own_template() -> None:
@@ -276,9 +276,9 @@ def test_signs_that_stand_for_contents_may_stand_in_the_text_itself() -> None:
     template = choose_template(tiny.make_tokenizer(), "\ue000 \U000f0000 {instruction}: ")
     one = Conversation((Message("user", "<|im_end|>"), Message("assistant", "Yes.")), "x:1")
     for _ in range(3):
-        (example,) = template.render(one)
-        assert template.tokenizer.decode(example.ids) == "\ue000 \U000f0000 <|im_end|>: Yes.<|im_end|>"
-        assert sum(id in template.stop_ids for id in example.ids) == 1
+        (sequence,) = template.render(one)
+        assert template.tokenizer.decode(sequence.ids) == "\ue000 \U000f0000 <|im_end|>: Yes.<|im_end|>"
+        assert sum(id in template.stop_ids for id in sequence.ids) == 1
 
 
 @pytest.mark.parametrize("before", ["", "\n", "  ", " \n ", "x\n", "{#- c -#}\n", "{%- set a = 1 %}\n"])

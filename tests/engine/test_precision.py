@@ -171,7 +171,7 @@ def test_rounding_by_another_attention_is_no_leak() -> None:
 def test_a_leak_is_found_in_bf16() -> None:
     """Neighbours that are hardly felt: a tenth of a value of the row before is added to each."""
     model = make_llama(hidden=128, layers=12).to(torch.bfloat16)
-    assert choose_forward(model, Precision(torch.bfloat16)).packs
+    assert choose_forward(model, Precision(torch.bfloat16)).options.packs
 
     def leak(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> torch.Tensor:
         rolled = output.roll(1, dims=1)

@@ -73,8 +73,8 @@ def test_special_tokens_of_answers_stay_in_their_text() -> None:
     asked = Message("user", "2+2?")
     said = "<think>\nhm\n</think>\n\nfour"
     prompt = template.prompt([asked])
-    example = template.render(Conversation((asked, Message("assistant", said)), "x:1"))[0]
-    ids = list(example.ids[len(prompt.ids) :])
+    sequence = template.render(Conversation((asked, Message("assistant", said)), "x:1"))[0]
+    ids = list(sequence.ids[len(prompt.ids) :])
     assert decoded(own, ids, template.answer_ids) == said
     assert "<think>" not in decoded(own, ids)
     decoder = PieceDecoder(own, template.answer_ids)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -353,6 +355,49 @@ def test_packs_keep_to_their_budget_and_lose_no_example(rows: list[Example], bud
     for pack in packs:
         assert len(pack.ids_T) <= budget or len(pack.segments) == 1
     assert len(packs) <= len(cut_into_packs(rows, budget, share=False)) + len(packs) // 2
+
+
+def gathered(draw: st.DrawFn) -> list[Example]:
+    """Return examples of one to three sequences, some of which weigh less than nothing, as rejected answers do."""
+    left = [sequence_of(row) for row in draw(trees)]
+    examples: list[Example] = []
+    while left:
+        own, left = left[: (count := draw(st.integers(1, 3)))], left[count:]
+        signs = [draw(st.sampled_from([1, -1])) for _ in own]
+        weighed = [
+            replace(one, weights=tuple(sign * weight for weight in one.weights))
+            for one, sign in zip(own, signs, strict=True)
+        ]
+        examples.append(Example(tuple(weighed), f"rows.json:{len(examples)}"))
+    return examples
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.composite(gathered)(), st.integers(1, 80), st.booleans())
+def test_packs_know_whose_their_sequences_and_targets_are(
+    examples: list[Example], budget: int, share: bool
+) -> None:
+    packs = cut_into_packs(examples, budget, share)
+    trained = [number for number, one in enumerate(examples) if one.trained_tokens]
+    found = [(pack.numbers[example], number) for pack in packs for example, number in pack.owners]
+    assert sorted(found) == [(at, number) for at in trained for number in range(len(examples[at].sequences))]
+    for at in trained:
+        if len(make_pack([examples[at]], share).ids_T) <= budget:
+            assert sum(at in pack.numbers for pack in packs) == 1, "what fits together stays together"
+    for pack in packs:
+        assert pack.examples == tuple(examples[at] for at in pack.numbers)
+        assert [pack.owners[number] for number in pack.by_example] == sorted(pack.owners)
+        member = pack.membership
+        for number, (one, (example, own)) in enumerate(zip(pack.sequences, pack.owners, strict=True)):
+            assert one == pack.examples[example].sequences[own]
+            mine = member.sequences_M == number
+            pairs = zip(one.ids[1:], one.weights[1:], strict=True)
+            assert [*zip(pack.targets_K[member.targets_M[mine]], member.weights_M[mine], strict=True)] == [
+                (token, weight) for token, weight in pairs if weight
+            ]
+        summed_K = np.zeros(len(pack.targets_K), np.float32)
+        np.add.at(summed_K, member.targets_M, member.weights_M)
+        np.testing.assert_array_equal(summed_K, pack.weights_K)
 
 
 def test_a_system_prompt_stands_once_and_its_rows_go_into_one_pack() -> None:
