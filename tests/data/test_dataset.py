@@ -95,7 +95,7 @@ ANSWERED_TWICE = [
         ("chatml", {"messages": ANSWERED_TWICE}, [1]),
         ("drops_thinking", {"messages": ANSWERED_TWICE}, [2]),
         ("chatml", {"prompt": "1+1?", "chosen": "2", "rejected": "3"}, [2]),
-        ("chatml", {"text": "word " * 100}, [1, 1]),
+        ("chatml", {"text": "word " * 30}, [1, 1]),
     ],
     ids=["a conversation", "a conversation whose template changes it", "a preference", "a long text"],
 )
