@@ -205,6 +205,7 @@ CHECKS: Mapping[str, tuple[str, str]] = {
     "same_as_serving": ("same as serving", "与推理一致"),
     "system_prompt": ("system prompt", "系统提示"),
     "tasks": ("tasks", "任务"),
+    "tokenizer_language": ("tokenizer and language", "分词器与语言"),
     "tools": ("tools", "工具"),
     "unwritten": ("left out by the template", "模板没有写出的内容"),
     "trained_stop": ("trained stop", "停止词元"),
