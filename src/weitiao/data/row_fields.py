@@ -12,6 +12,7 @@ from .formats._fields import is_empty
 from .forms import AnyForm, Choice, Pair, Preference, Scored, Unpaired, parts
 from .text_template import (
     ALWAYS_KNOWN,
+    INPUT,
     QUESTIONS,
     SYSTEM,
     TASK,
@@ -48,7 +49,11 @@ def parse_with_fields(
     if text.question in values:
         unused = [
             *unused,
-            *(name for name in QUESTIONS if name in row.fields and name not in fields.values()),
+            *(
+                name
+                for name in (*QUESTIONS, INPUT)
+                if not is_empty(row.fields.get(name)) and name not in fields.values()
+            ),
         ]
     elif beside := {fields[name] for name in values} - free:
         values[text.question] = _question_without(row, free | beside, form, named=named)
