@@ -193,6 +193,7 @@ CHECKS: Mapping[str, tuple[str, str]] = {
     "control_tokens": ("control tokens", "控制词元"),
     "duplicates": ("duplicates", "重复"),
     "encoding": ("encoding", "编码"),
+    "held_out": ("held-out rows", "留出数据"),
     "languages": ("languages", "语言"),
     "lengths": ("lengths", "长度"),
     "objective": ("objective", "训练目标"),
