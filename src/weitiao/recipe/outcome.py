@@ -17,6 +17,7 @@ from ..core.files import saving, staged_folder, write_json
 from ..core.run_folder import RunFolder
 from ..core.said import Said
 from ..core.version import VERSION
+from ..data.system_prompts import with_trained_system
 from ..engine.forward import base_of
 from ..engine.loop import Progress
 from ..engine.monitor import peak_memory_bytes
@@ -79,7 +80,8 @@ class Outcome:
             if not self.attached.saves_whole_model:
                 _name_base(staging, facts.base)
                 write_fingerprint(staging, self.base)
-            tokenizer = self.comparison.tokenizer
+            # Other tools, too, are to ask with the system prompt that all rows were trained with.
+            tokenizer = with_trained_system(self.comparison.data.template, self.comparison.system)
             tokenizer.save_pretrained(_tokenizer_folder(self.attached, self.comparison, staging))
             write_card(staging, facts)
             shutil.rmtree(self.result, ignore_errors=True)  # only now: until here the old one can be used

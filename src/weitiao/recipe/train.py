@@ -173,7 +173,7 @@ class _Session:
         from ..models.fetch import fetch_model
         from ..models.fingerprint import fingerprint, write_fingerprint
         from ..models.load import load_model, weights_folder
-        from .before_after import Comparison
+        from .before_after import Comparison, systems_of
         from .build import attach, build_training, choose_kernels, forward_for, frozen_once, precision_for
         from .chosen import chosen_for
         from .general_answers import answered
@@ -183,7 +183,14 @@ class _Session:
         day = str(data.template.day) if data.template.writes_date else None
         if self.recipe.said:
             log.emit("names", lines=list(self.recipe.said))
-        log.emit("data", summary=data.summary.as_dict(), lines=data.summary.lines(), day=day)
+        systems = systems_of(self.recipe, data)
+        log.emit(
+            "data",
+            summary=data.summary.as_dict(),
+            lines=data.summary.lines(),
+            day=day,
+            systems=systems.as_fields() if systems else None,
+        )
         if ready.choices:
             log.emit("choices", rows=[choice.as_fields() for choice in ready.choices])
         for part in ready.left_out:
