@@ -152,6 +152,31 @@ def test_an_answer_that_was_cut_is_marked() -> None:
     assert "[…]" not in shown([{"event": "answers", "rows": ROWS}])
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_what_was_said_before_a_question_stands_above_it_in_one_line(width: int) -> None:
+    plain = shown([{"event": "answers", "rows": ROWS}], width=width)
+    earlier = {"earlier_turns": 4, "earlier": ["[bold]When? " * 5, "At nine, 每天九点。" * 3]}
+    text = shown([{"event": "answers", "rows": [{**ROWS[0], **earlier}, *ROWS[1:]]}], width=width)
+    assert len(text.splitlines()) == len(plain.splitlines()) + 1
+    (line,) = [one for one in text.splitlines() if "after 4 turns: … → “[bold]When?" in one]
+    assert cell_len(line) <= width
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_datas_answer_that_was_cut_is_marked(width: int) -> None:
+    text = shown([{"event": "answers", "rows": [{**ROWS[0], "reference_cut": True}]}], width=width)
+    assert text.count("[…]") == 2 and "max_new_tokens" in text
+
+
+def test_the_whole_time_is_said_and_what_of_it_was_training() -> None:
+    finished = EVENTS[-1]
+    assert "finished in 1:15, at most" in shown([finished])
+    assert "finished in 1:17, at most" in shown([{**finished, "whole_seconds": 77.0}])
+    assert "finished in 2:05 (training 1:15), at most" in shown([{**finished, "whole_seconds": 125.0}])
+    short = {**finished, "seconds": 3.0, "whole_seconds": 10.0}
+    assert "finished in 0:10 (training 0:03)" in shown([short])
+
+
 def test_a_loss_that_is_not_finite_is_shown_by_its_name() -> None:
     assert "loss nan" in shown([STARTED, {**step(1), "loss": float("nan")}])
     assert "loss nan" in shown([STARTED, {**step(1), "loss": "nan"}])

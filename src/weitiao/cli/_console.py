@@ -19,7 +19,7 @@ from ..core.units import (
     readable_share,
 )
 from ..core.visible import visible
-from ..evaluation.answers import CUT_MARK, marked
+from ..evaluation.answers import CUT_MARK, earlier_text, marked
 from ..evaluation.verdict import lines
 from ..recipe.progress import LiveSteps, PlainSteps, Steps, number
 from ..recipe.told import before_lines, chosen_of, cost_text, evaluated_lines, perplexity
@@ -152,7 +152,9 @@ class RunConsole:
         held_out = event.get("held_out") or {}
         if held_out.get("before") and held_out.get("after"):
             self._print(_heading("on held-out data"), scores_table(held_out["before"], held_out["after"]))
-        self._print(_heading(self._kind), *map(Text, self._verdict_lines), Text(cost_text(event)))
+        self._print(
+            _heading(self._kind), *map(Text, self._verdict_lines), Text(f"finished {cost_text(event)}")
+        )
         self._print(*where_it_lies(event["out"], event["adapter"]))
 
 
@@ -173,7 +175,7 @@ def answers_table(rows: Sequence[Mapping[str, Any]], width: int) -> RenderableTy
 
     On a narrow terminal the data's answer stands below the two others.
     """
-    cut = any(row.get("before_cut") or row.get("after_cut") for row in rows)
+    cut = any(row.get(f"{which}_cut") for row in rows for which in ("before", "after", "reference"))
     note = [Text(f"{CUT_MARK} cut off: evaluate.generation.max_new_tokens", style="dim")] if cut else []
     return Group(*(_one_answer(row, beside=width >= WIDE_COLUMNS) for row in rows), *note)
 
@@ -181,7 +183,7 @@ def answers_table(rows: Sequence[Mapping[str, Any]], width: int) -> RenderableTy
 def _one_answer(row: Mapping[str, Any], *, beside: bool) -> RenderableType:
     headings = {"before": "before", "after": "after"}
     texts = {key: _answer(row[key], bool(row.get(f"{key}_cut"))) for key in headings}
-    reference = visible(row["reference"])
+    reference = marked(visible(row["reference"]), bool(row.get("reference_cut")))
     if reference and beside:
         headings["reference"], texts["reference"] = "the data's answer", reference
     table = Table(expand=True)
@@ -190,7 +192,9 @@ def _one_answer(row: Mapping[str, Any], *, beside: bool) -> RenderableType:
     # As Text, so that no markup is read in what a model says.
     table.add_row(*(Text(texts[key]) for key in headings))
     below = [Padding(Text(f"the data's answer: {reference}"), (0, 2))] if reference and not beside else []
-    return Group(Text(f"? {visible(row['question'])}", style="bold"), table, *below)
+    earlier = visible(earlier_text(row))
+    above = [Text(f"  {earlier}", style="dim", no_wrap=True, overflow="ellipsis")] if earlier else []
+    return Group(*above, Text(f"? {visible(row['question'])}", style="bold"), table, *below)
 
 
 def _answer(text: str, cut: bool) -> str:
