@@ -129,7 +129,23 @@ def _locate(folder: Path, name: str, base: str | None) -> Source:
         return Source(
             parse_settings(ModelSettings, {"name": base or _base_of_adapter(folder)}), adapter=folder
         )
+    _require_no_other_place(folder, name)
     return Source(parse_settings(ModelSettings, {"name": name}))
+
+
+def _require_no_other_place(folder: Path, name: str) -> None:
+    """Raise RunFolderError for a place that is no model and no run, where a run is the likelier to be meant."""
+    if folder.exists():
+        is_model = folder.suffix == ".gguf" or (folder / "config.json").is_file()
+        runs = [] if is_model else RunFolder(folder).runs_about()
+        what = "no run and no model lies in this folder" if folder.is_dir() else "this file is no model"
+    else:
+        # A hub's id may look like a path, so this is said only where runs lie in the folder that it points into.
+        is_path = folder.parent != Path() and known(name) is None
+        near = RunFolder(folder).similar_runs() or RunFolder(folder.parent).runs_about()
+        runs, what = near if is_path else [], "there is no run of this name"
+    if runs:
+        raise RunFolderError(Problem(what, name, "a run, an adapter or a model", " or ".join(runs)))
 
 
 def _source_of_run(run: RunFolder) -> Source:
@@ -141,7 +157,7 @@ def _source_of_run(run: RunFolder) -> Source:
         trained = base.model_copy(update={"name": str(run.model), "revision": None})
         return replace(known, trained=trained)
     whole, _ = newest_whole(run.checkpoints)
-    remedies = [f"weitiao train --resume {run.root}", *([f"the checkpoint {whole}"] if whole else [])]
+    remedies = [f"weitiao train --resume {run.root}", *([f"{whole}, its newest checkpoint"] if whole else [])]
     raise RunFolderError(
         Problem(
             "this run has no result yet",
