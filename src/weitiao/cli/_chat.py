@@ -20,6 +20,7 @@ from ..data.conversation import Message
 from ..data.system_prompts import asked_with
 from ..evaluation.answers import CUT_MARK, excerpt
 from ..evaluation.settings import GenerationSettings
+from ._tables import print_sentence
 from ._wrapped import Wrapped
 
 if TYPE_CHECKING:
@@ -307,7 +308,7 @@ class Chat:
         self.ended = True
 
     def _say(self, text: str, style: str = "") -> None:
-        self.console.print(Text(text), style=style, soft_wrap=True)
+        print_sentence(self.console, text, style)
 
 
 @dataclass

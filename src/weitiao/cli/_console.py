@@ -75,8 +75,14 @@ class RunConsole:
         pass
 
     def _print(self, *lines: RenderableType) -> None:
+        """Print lines, broken between words on a terminal; a pipe gets each whole."""
         for line in lines:
-            self._console.print(line, soft_wrap=isinstance(line, Text))
+            self._console.print(line, soft_wrap=isinstance(line, Text) and not self._console.is_terminal)
+
+    def _print_whole(self, *lines: Text) -> None:
+        """Print lines that are copied, never broken."""
+        for line in lines:
+            self._console.print(line, soft_wrap=True)
 
     def _stage(self, event: Event) -> None:
         self._steps.stage(event["text"])
@@ -88,12 +94,18 @@ class RunConsole:
     def _labelled(self, line: str) -> RenderableType:
         """Return a line of the data's summary; on a terminal what does not fit stands under its text, not its label."""
         label, text = line[:LABEL_COLUMNS], line[LABEL_COLUMNS:]
-        if not self._console.is_terminal or not label.endswith(" "):
+        if not label.endswith(" "):
             return Text(line)
+        return self._hanging(label, text, LABEL_STYLES.get(label.strip(), ""))
+
+    def _hanging(self, label: str, text: str, style: str) -> RenderableType:
+        """Return a label and its text, which on a terminal stays behind the label where it takes several lines."""
+        if not self._console.is_terminal:
+            return Text.assemble((label, style), text)
         table = Table.grid()
-        table.add_column(width=LABEL_COLUMNS, no_wrap=True)
+        table.add_column(width=len(label), no_wrap=True)
         table.add_column(overflow="fold")
-        table.add_row(Text(label, style=LABEL_STYLES.get(label.strip(), "")), Text(text))
+        table.add_row(Text(label, style=style), Text(text))
         return table
 
     def _choices(self, event: Event) -> None:
@@ -101,7 +113,7 @@ class RunConsole:
         width = max(len(row["setting"]) + len(_short(row["value"])) for row in event["rows"]) + 1
         for row in event["rows"]:
             setting = f"{row['setting']}={_short(row['value'])}"
-            self._print(Text.assemble((f"{setting:<{width}}", "bold"), f"  {row['reason']}"))
+            self._print(self._hanging(f"{setting:<{width + 2}}", row["reason"], "bold"))
 
     def _parameters(self, event: Event) -> None:
         trainable, everything = event["trainable"], event["all"]
@@ -133,7 +145,7 @@ class RunConsole:
         self._print(Text(event["text"]))
 
     def _note(self, event: Event) -> None:
-        self._console.print(Text(f"note: {event['text']}"), soft_wrap=not self._console.is_terminal)
+        self._print(Text(f"note: {event['text']}"))
 
     def _read_as(self, event: Event) -> None:
         self._print(Text(event["text"], style="dim"))
@@ -155,7 +167,7 @@ class RunConsole:
         self._print(
             _heading(self._kind), *map(Text, self._verdict_lines), Text(f"finished {cost_text(event)}")
         )
-        self._print(*where_it_lies(event["out"], event["adapter"]))
+        self._print_whole(*where_it_lies(event["out"], event["adapter"]))
 
 
 @contextmanager

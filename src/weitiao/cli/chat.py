@@ -77,19 +77,19 @@ def command(
     beside = _beside(fields)
     opened = _opened(run, named, base, force, hub)
     from ._chat import NO_SYSTEM, Chat
-    from ._tables import make_console
+    from ._tables import make_console, print_sentence
 
     first = next(iter(opened.values()))
     others = opened if named else {}
     prompt = "" if system is not None and system.lower() in NO_SYSTEM else system
     chat = Chat(first, settings, make_console(), system=prompt, fields=beside, adapters=others)
     for note in dict.fromkeys(note for one in opened.values() for note in one.notes):
-        chat.console.print(f"note: {note}", style="dim", markup=False, soft_wrap=True)
+        print_sentence(chat.console, f"note: {note}", "dim")
     if chat.system_prompt:
         chat.say_system()
     if given_beside := chat.opened.source.wording.beside_a_question:
         note = f"/field NAME VALUE gives beside a question: {given_beside}"
-        chat.console.print(note, style="dim", markup=False, soft_wrap=True)
+        print_sentence(chat.console, note, "dim")
     if both:
         chat.take("/both")
     if sys.stdin.isatty():

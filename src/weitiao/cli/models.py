@@ -114,7 +114,7 @@ def convert(model: str, out: Path | None, hub: HubName | None) -> None:
     from ..core.units import readable_bytes
     from ..models.convert import convert, converted_folder, pickled_folder
     from ..models.settings import ModelSettings
-    from ._tables import make_console
+    from ._tables import make_console, print_sentence
     from ._transfers import transfer_console
 
     console = make_console()
@@ -124,7 +124,7 @@ def convert(model: str, out: Path | None, hub: HubName | None) -> None:
         console.print(f"converting {folder} into {target}", style="dim", markup=False, soft_wrap=True)
         done = convert(folder, target, listener)
     for note in done.notes:
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
+        print_sentence(console, f"note: {note}")
     what = f"{done.out} ({done.tensors} tensors, {readable_bytes(done.size_bytes)})"
     console.print(what, markup=False, soft_wrap=True)
     quoted = shlex.quote(str(done.out))

@@ -145,7 +145,7 @@ class Comparison:
 
     def _look_before(self, forward: Forward, log: EventLog, should_stop: ShouldStop = never) -> None:
         """Measure the untrained model, and ask it where that cannot wait; `before` stays None where told to stop."""
-        held_out = self._measure(forward, log, should_stop)
+        held_out = self._measure(forward, log, should_stop, "held-out loss before training")
         if held_out is None and self.data.held_out:
             return
         require_finite(held_out)
@@ -202,7 +202,14 @@ class Comparison:
         most = self.recipe.evaluate.generation.max_new_tokens
         return before_after(self.questions, before, after, self.tokenizer, most)
 
-    def _measure(self, forward: Forward, log: EventLog, should_stop: ShouldStop = never) -> HeldOut | None:
+    def _measure(
+        self,
+        forward: Forward,
+        log: EventLog,
+        should_stop: ShouldStop = never,
+        what: str = "held-out loss after training",
+    ) -> HeldOut | None:
+        """Return the held-out loss, None where told to stop or nothing is held out; `what` is shown with progress."""
         if not self.data.held_out:
             return None
         pack_tokens = self.recipe.train.pack_tokens or default_pack_tokens(
@@ -215,7 +222,7 @@ class Comparison:
                 self.data.held_out,
                 pack_tokens,
                 should_stop,
-                Progress(log.emit, "held-out loss"),
+                Progress(log.emit, what),
             )
 
     def _ask(self, look: Look, forward: Forward, log: EventLog) -> None:

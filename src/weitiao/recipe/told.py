@@ -124,7 +124,7 @@ def _drawing() -> tuple[Steps, Callable[[str], None]]:
 
     console = Console(highlight=False)
     steps: Steps = LiveSteps(console) if console.is_terminal else PlainSteps(console)
-    return steps, lambda line: console.print(Text(visible(line)), soft_wrap=True)
+    return steps, lambda line: console.print(Text(visible(line)), soft_wrap=not console.is_terminal)
 
 
 @contextmanager
