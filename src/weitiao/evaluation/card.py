@@ -8,7 +8,7 @@ import yaml
 
 from ..core.files import write_atomic
 from .facts import ReportFacts
-from .report import ENGLISH, cell, loading_code, parameters_text, scores_table, settings_text
+from .report import ENGLISH, cell, loading_code, parameters_text, scores_table, settings_text, weights_text
 
 
 def write_card(folder: Path, facts: ReportFacts) -> None:
@@ -27,7 +27,7 @@ def card(facts: ReportFacts) -> str:
         f"- **Data:** {'; '.join(map(cell, facts.data))}\n"
         f"- **Method:** {facts.method} ({cell(settings_text(facts.method_settings))})\n"
         f"- **Trained parameters:** {parameters_text(facts)}\n"
-        f"- **Steps:** {facts.steps}",
+        f"- **Steps:** {facts.steps}; the weights are {weights_text(facts, ENGLISH)}",
         _scores(facts),
         f"## Load it\n\n{_needs(facts, loader)}, PATH being this folder:",
         f"```python\n{loading_code(facts, 'PATH')}\n```",
