@@ -176,7 +176,7 @@ class _Session:
         from ..engine.tracking import Tracking
 
         earlier = list(read_events(self.folder.events))
-        tracking = Tracking(self.recipe.track, self.folder.root, _plain(self.recipe))
+        tracking = Tracking(self.recipe.track, self.folder.root, settings_for_trackers(self.recipe))
         log = EventLog(self.folder.events, (*self.listeners, tracking))
         try:
             with products_from(self.recipe.train.matmul):
@@ -285,9 +285,15 @@ class _Session:
         )
 
 
-def _plain(recipe: Recipe) -> dict[str, str | int | float | bool]:
-    """Return a recipe as flat values, for trackers."""
-    flat = dotted(recipe.as_dict())
+def settings_for_trackers(recipe: Recipe) -> dict[str, str | int | float | bool]:
+    """Return a recipe as flat values, for trackers, which may send them elsewhere: no row and no question is in it."""
+    raw = recipe.as_dict()
+    for source in raw["data"]["sources"]:
+        if source.get("rows") is not None:
+            source["rows"] = f"{len(source['rows'])} rows given from Python"
+    asked = len(raw["evaluate"]["questions"])
+    raw["evaluate"]["questions"] = f"{asked} question{'s' * (asked != 1)}"
+    flat = dotted(raw)
     return {
         key: value if isinstance(value, bool | int | float) else str(value) for key, value in flat.items()
     }
