@@ -139,6 +139,10 @@ def test_a_file_with_an_equals_sign_is_a_file(tmp_path: Path) -> None:
     ("words", "shown"),
     [
         ([], "no data is named"),
+        (["max_samples=5"], "no data is named"),
+        (["data.sources.format=alpaca"], "no data is named"),
+        ([""], "the path is empty"),
+        (["x.json", 'eval_dataset=""'], "the path is empty"),
         (["x.json", "max_lenght=3"], "data.max_length=3"),
         (["x.json", "data.max_lenght=3"], "data.max_length"),
         (["no-such-run.yaml"], "the run file is not there"),

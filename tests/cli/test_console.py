@@ -11,6 +11,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from weitiao.cli._console import run_console
+from weitiao.cli._errors import _problem_text
+from weitiao.core.errors import Problem
 from weitiao.recipe import progress
 
 ROWS = [
@@ -152,6 +154,31 @@ def test_an_answer_that_was_cut_is_marked() -> None:
     assert "[…]" not in shown([{"event": "answers", "rows": ROWS}])
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_what_was_said_before_a_question_stands_above_it_in_one_line(width: int) -> None:
+    plain = shown([{"event": "answers", "rows": ROWS}], width=width)
+    earlier = {"earlier_turns": 4, "earlier": ["[bold]When? " * 5, "At nine, 每天九点。" * 3]}
+    text = shown([{"event": "answers", "rows": [{**ROWS[0], **earlier}, *ROWS[1:]]}], width=width)
+    assert len(text.splitlines()) == len(plain.splitlines()) + 1
+    (line,) = [one for one in text.splitlines() if "after 4 turns: … → “[bold]When?" in one]
+    assert cell_len(line) <= width
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_datas_answer_that_was_cut_is_marked(width: int) -> None:
+    text = shown([{"event": "answers", "rows": [{**ROWS[0], "reference_cut": True}]}], width=width)
+    assert text.count("[…]") == 2 and "max_new_tokens" in text
+
+
+def test_the_whole_time_is_said_and_what_of_it_was_training() -> None:
+    finished = EVENTS[-1]
+    assert "finished in 1:15, at most" in shown([finished])
+    assert "finished in 1:17, at most" in shown([{**finished, "whole_seconds": 77.0}])
+    assert "finished in 2:05 (training 1:15), at most" in shown([{**finished, "whole_seconds": 125.0}])
+    short = {**finished, "seconds": 3.0, "whole_seconds": 10.0}
+    assert "finished in 0:10 (training 0:03)" in shown([short])
+
+
 def test_a_loss_that_is_not_finite_is_shown_by_its_name() -> None:
     assert "loss nan" in shown([STARTED, {**step(1), "loss": float("nan")}])
     assert "loss nan" in shown([STARTED, {**step(1), "loss": "nan"}])
@@ -170,3 +197,52 @@ def test_the_terminal_is_given_back_when_a_run_fails() -> None:
 
 def test_without_held_out_rows_there_is_no_such_table() -> None:
     assert "held-out" not in shown([{**EVENTS[-1], "held_out": {}}])
+
+
+SAID = {
+    "verdict": {
+        "event": "verdict", "kind": "learnt", "because": ["the held-out loss fell, by more than chance explains", ""],
+        "change": {"change": -0.531, "low": -0.571, "high": -0.49}, "rows": 6, "answers_changed": 2, "answers": 2,
+        "general": [12, 14], "lost": ["What is the capital of France?", "How many legs has a spider?"],
+        "cautions": [["only 6 rows are held out: differences below 0.04 mean nothing, other rows may differ more", ""]],
+        "advice": [{"word": "train.steps=4", "why": ["the loss was still falling at the end of the training", ""]}],
+    },
+    "choices": {
+        "event": "choices",
+        "rows": [{
+            "setting": "train.early_stopping_patience", "value": 2,
+            "reason": "stops after 2 looks without a gain, at the end of each epoch; the best weights are kept",
+        }],
+    },
+    "note": {"event": "note", "text": "the adapter was trained on a model whose weights were converted since " * 2},
+}  # fmt: skip
+"""What a run says in sentences."""
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("kind", SAID)
+def test_sentences_are_broken_between_words_on_a_terminal_and_whole_in_a_pipe(kind: str, width: int) -> None:
+    events = [SAID[kind], EVENTS[-1]]
+    whole = shown(events)
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown(events, width=width, terminal=True)).splitlines()
+    assert max(cell_len(line) for line in lines) <= width
+    words = {word for line in lines for word in line.split()}
+    assert [word for word in whole.split() if word not in words and not set("━─┏┃│") & set(word)] == []
+    assert any(cell_len(line) > 80 for line in whole.splitlines())
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_a_problems_sentences_are_broken_between_words_and_what_is_typed_is_whole(width: int) -> None:
+    problem = Problem(
+        "the model that this adapter was trained on lies in no place that is known here, and no hub has it",
+        "runs/" + "mine/" * 30,
+        "a local folder, a .gguf file, a hub id such as owner/name, or an alias such as smollm2-135m",
+        "weitiao chat " + "runs/mine " * 12,
+    )
+    text = str(_problem_text(problem, width))
+    what, given, typed = str(problem).split("\n")[0], problem.got, problem.remedy
+    assert f"  got       {given}" in text and f"  try       {typed}" in text
+    sentences = [line for line in text.splitlines() if given not in line and typed not in line]
+    assert max(map(len, sentences)) <= width
+    assert " ".join(" ".join(sentences).split()) == " ".join(f"{what} expected {problem.expected}".split())
+    assert str(_problem_text(problem, None)) == str(problem)

@@ -9,9 +9,12 @@ import pytest
 
 from pages import ROOT
 from weitiao.cli import run
+from weitiao.cli.settings import DOTTED, _rows
+from weitiao.core.settings import description_of
 from weitiao.methods import METHODS
 from weitiao.models import gguf
 from weitiao.models.aliases import ALIASES
+from weitiao.recipe.names.table import TABLE
 from weitiao.recipe.recipe import read_recipe
 
 
@@ -147,3 +150,40 @@ def test_models_say_whether_they_can_be_used_at_once(
 
 def test_square_brackets_of_a_description_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert "weitiao[trackio]" in shown_by(capsys, "settings", "track")
+
+
+@pytest.mark.parametrize("typed", ["LoRA", "LORA", "Prompt-Tuning", "p tuning v2"])
+def test_a_method_is_explained_however_its_name_is_written(
+    typed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown, name = shown_by(capsys, "methods", typed), METHODS.spelling(typed)
+    assert name is not None
+    assert shown == shown_by(capsys, "methods", name)
+
+
+def test_every_name_of_another_tool_has_what_its_setting_does() -> None:
+    blocks = ("model.", "data.", "train.", "method.", "evaluate.", "track.")
+    named = [one for one in TABLE if one.becomes.startswith(blocks) and one.becomes != "method.name"]
+    assert len(named) > 100
+    bare = [one.name for one in named if not any(map(_rows, DOTTED.findall(one.becomes)))]
+    assert bare == []
+
+
+@pytest.mark.parametrize("name", ["r", "method.r", "lora_rank", "METHOD.R"])
+def test_a_methods_setting_is_shown_for_each_method_the_default_one_first(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = on_one_line(shown_by(capsys, "settings", name))
+    field = METHODS.load("lora").model_fields["r"]
+    assert on_one_line(description_of(field)) in shown
+    assert shown.index("(lora)") < shown.index("(delora)")
+
+
+def test_a_setting_of_a_block_within_a_block_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "How many general rows" in shown_by(capsys, "settings", "data.replay.share")
+
+
+@pytest.mark.parametrize("name", ["data.r", "method.lr", "lr.train", "nothing"])
+def test_a_setting_of_no_such_block_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["settings", name]) == 2
+    assert f"there is no setting called {name!r}" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from pathlib import Path
 
@@ -14,12 +15,18 @@ from safetensors.torch import load_file
 import tiny
 import tiny_architectures
 from pages import ROOT
+from tiny_run import make_run
 from weitiao.cli import run
 from weitiao.cli._models_list import LATER, notes
 from weitiao.cli._transfers import Transfers
+from weitiao.core.settings import parse_settings
+from weitiao.core.units import readable_share
 from weitiao.methods import METHODS
+from weitiao.methods._base import count_parameters
 from weitiao.models.aliases import ALIASES
 from weitiao.models.known import known_models
+from weitiao.models.load import load_weightless
+from weitiao.models.settings import ModelSettings
 
 MODELS = known_models()
 SAMPLE = ROOT / "examples" / "identity_en.json"
@@ -228,3 +235,35 @@ def test_the_time_left_is_said_when_it_can_be_known() -> None:
 def test_a_transfer_is_a_bar_on_a_terminal() -> None:
     assert "50%  2.0 MiB of 4.0 MiB  1:15 left" in transfers(True, 2 << 20)
     assert "100%  4.0 MiB of 4.0 MiB" in transfers(True, 4 << 20)
+
+
+@pytest.mark.parametrize("inside", ["", "adapter"])
+def test_a_run_is_answered_with_the_model_it_was_trained_on(
+    inside: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = tiny.save_tiny_model(tmp_path / "base")
+    trained = make_run(tmp_path / "run", base)
+    assert run(["models", str(trained / inside)]) == 5
+    assert f"try       weitiao models {base}" in capsys.readouterr().err
+
+
+def test_code_of_a_model_is_allowed_by_this_commands_flag(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tiny.save_tiny_model(tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config |= {"model_type": "unheard_of", "auto_map": {"AutoConfig": "code.Config"}}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert run(["models", str(folder)]) == 4
+    told = capsys.readouterr().err
+    assert "--trust-remote-code, where you trust" in told and "model.trust_remote_code" not in told
+
+
+def test_the_share_is_that_which_a_run_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tiny.save_tiny_model(tmp_path / "m")
+    shown = shown_by(capsys, str(folder))
+    settings = parse_settings(ModelSettings, {"name": str(folder)})
+    for name in ("lora", "freeze"):  # beside the model's parameters, and among them
+        (line,) = [one for one in shown.splitlines() if one.split()[:1] == [name]]
+        planned = METHODS.load(name)(**METHODS.load(name).example).plan(load_weightless(settings))
+        assert readable_share(*count_parameters(planned.model)) in line.split()

@@ -20,6 +20,8 @@ from weitiao.core.settings import (
 from weitiao.data.settings import DataSettings, SourceSettings
 from weitiao.engine.runtime.tracking import TrackSettings
 from weitiao.engine.settings import TrainSettings
+from weitiao.evaluation.answers import EvaluateSettings
+from weitiao.evaluation.settings import GenerationSettings
 from weitiao.methods import METHODS
 from weitiao.models.settings import ModelSettings
 
@@ -141,3 +143,54 @@ def test_the_word_among_several_types_is_what_to_try(
 ) -> None:
     (problem,) = problems_of(cls, **raw)
     assert problem.remedy == remedy
+
+
+def number_settings() -> list[tuple[type[Settings], str]]:
+    """Return every setting that may be a number and no boolean, of itself or in a list."""
+    return [
+        (cls, name)
+        for cls in (*EVERY, EvaluateSettings, GenerationSettings)
+        for name, field in cls.model_fields.items()
+        if {int, float}.intersection(leaves := _leaves(field.annotation)) and bool not in leaves
+    ]
+
+
+def _leaves(annotation: Any) -> list[Any]:  # noqa: ANN401
+    parts = get_args(annotation)
+    return [leaf for part in parts for leaf in _leaves(part)] if parts else [annotation]
+
+
+@pytest.mark.parametrize("value", [True, False])
+@pytest.mark.parametrize(("cls", "name"), number_settings(), ids=str)
+def test_a_boolean_is_no_number(cls: type[Settings], name: str, value: bool) -> None:
+    field = cls.model_fields[name]
+    if value is False and "off" in choices_of(field.annotation):
+        return  # what YAML makes of the word
+    inside = get_origin(field.annotation) in (list, dict, tuple)
+    problems = problems_of(cls, **{name: [value] if inside else value})
+    assert [one for one in problems if name in one.what], f"{cls.__name__}.{name}={value} is accepted"
+
+
+class Some(Settings):
+    """Numbers inside others, and what may be a boolean."""
+
+    numbers: list[int]
+    pair: tuple[float, float] | None = None
+    by_name: dict[str, float] | None = None
+    switch: bool | int = False
+    anything: Any = None
+
+
+def test_a_boolean_in_a_list_of_numbers_is_none() -> None:
+    for raw in ({"numbers": [1, True]}, {"pair": (0.5, False)}, {"by_name": {"a": True}}):
+        (problem,) = problems_of(Some, **{"numbers": [1], **raw})
+        assert "is no number" in problem.what
+    some = Some(numbers=[1], switch=True, anything=True, by_name={"a": 1})
+    assert some.switch is True and some.anything is True
+
+
+def test_a_boolean_for_a_number_is_answered_with_a_word_that_works() -> None:
+    (problem,) = problems_of(DataSettings, sources="x.json", held_out=True)
+    assert problem.remedy == "train.held_out=auto"
+    (problem,) = problems_of(TrainSettings, steps=True)
+    assert problem.what == "train.steps cannot be used: true is no number"

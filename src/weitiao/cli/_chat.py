@@ -17,8 +17,10 @@ from ..core.errors import Problem, SettingsError, WeitiaoError, unknown_name
 from ..core.settings import parse_settings
 from ..core.visible import visible
 from ..data.conversation import Message
-from ..evaluation.answers import CUT_MARK
+from ..data.templates.system_prompts import asked_with
+from ..evaluation.answers import CUT_MARK, excerpt
 from ..evaluation.settings import GenerationSettings
+from ._tables import print_sentence
 from ._wrapped import Wrapped
 
 if TYPE_CHECKING:
@@ -30,6 +32,14 @@ SIDE_BY_SIDE_COLUMNS = 100
 
 LEAVE = ("exit", "quit", "/quit")
 """What ends a chat besides /exit: what people type in other programs."""
+
+
+OF_TRAINING = "training"
+"""What /system is given for the system prompt of the rows trained on."""
+SHOWN_CHARACTERS = 200
+"""How much of a system prompt is shown where a chat begins."""
+NO_SYSTEM = ("none", "off")
+"""What /system is given for no system prompt."""
 
 
 class Voice(Enum):
@@ -47,7 +57,8 @@ class Chat:
     settings: GenerationSettings
     console: Console
     voices: tuple[Voice, ...] = (Voice.TRAINED,)
-    system: str = ""
+    system: str | None = None
+    """The system prompt that was given, "" for none; None asks with that of the rows trained on, where they had one."""
     fields: dict[str, str] = field(default_factory=dict)
     """What stands beside each question, for templates with fields: task=translate."""
     adapters: Mapping[str, Opened] = field(default_factory=dict)
@@ -66,7 +77,7 @@ class Chat:
             "/both": (self._both, "answer before and after training, or only after again"),
             "/system": (
                 self._system,
-                "TEXT: set the system message, or without TEXT remove it, and begin anew",
+                "show the system prompt; TEXT: set it, none: remove it, training: that of training; begins anew",
             ),
             "/field": (
                 self._field,
@@ -118,8 +129,12 @@ class Chat:
 
     def _messages(self, voice: Voice, question: str) -> list[Message]:
         """Return a voice's own conversation up to the question."""
-        system = [Message("system", self.system)] if self.system else []
-        return [*system, *self.turns[voice], self._asked(question)]
+        return asked_with(self.system_prompt, [*self.turns[voice], self._asked(question)])
+
+    @property
+    def system_prompt(self) -> str:
+        """The system prompt to ask with; nothing where there is none."""
+        return self.opened.system if self.system is None else self.system
 
     def _asked(self, question: str) -> Message:
         return Message("user", question, extra=dict(self.fields))
@@ -218,11 +233,32 @@ class Chat:
             )
 
     def _system(self, text: str) -> None:
-        self.system = text
+        """Show the system prompt, or change it and begin anew; raises SettingsError where training had none."""
+        if not text:
+            self.say_system(whole=True)
+            return
+        word = text.lower()
+        if word == OF_TRAINING and not self.opened.system:
+            what = "training had no system prompt that all of its rows begin with"
+            raise SettingsError(Problem(what, f"/system {text}", "a text, or none", "/system none"))
+        self.system = None if word == OF_TRAINING else "" if word in NO_SYSTEM else text
         for turns in self.turns.values():
             turns.clear()
-        said = f"the system message is: {text}" if text else "there is no system message"
-        self._say(f"({said}; the conversation begins anew)", "dim")
+        self.say_system()
+        self._say("(the conversation begins anew)", "dim")
+
+    def say_system(self, *, whole: bool = False) -> None:
+        """Say which system prompt questions are asked with, in a line or `whole`, and how to change it."""
+        text = self.system_prompt
+        if not text:
+            back = f", /system {OF_TRAINING} takes that of training" if self.opened.system else ""
+            before = excerpt(self.opened.template.before_question, SHOWN_CHARACTERS)
+            written = f"; the template writes before a question: {visible(before)}" if before else ""
+            self._say(f"no system prompt; /system TEXT sets one{back}{written}", "dim")
+            return
+        where = ", as in training" if text == self.opened.system else ""
+        shown = visible(text if whole else excerpt(text, SHOWN_CHARACTERS))
+        self._say(f"system prompt: '{shown}'{where}; /system changes it", "dim")
 
     def _adapter(self, name: str) -> None:
         """Answer with another adapter, in its own conversation; raises SettingsError for one there is none of."""
@@ -272,7 +308,7 @@ class Chat:
         self.ended = True
 
     def _say(self, text: str, style: str = "") -> None:
-        self.console.print(Text(text), style=style, soft_wrap=True)
+        print_sentence(self.console, text, style)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from rich.text import Text
 from ..core.events import Event, Listener
 from ..core.units import readable_change, readable_count, readable_share
 from ..core.visible import visible
-from ..evaluation.answers import CUT_MARK, marked
+from ..evaluation.answers import CUT_MARK, earlier_text, marked
 from ..evaluation.verdict import lines
 from ..recipe.progress import LiveSteps, PlainSteps, Steps
 from ..recipe.told import before_lines, chosen_of, cost_text, evaluated_lines, written_measures
@@ -71,8 +71,14 @@ class RunConsole:
         pass
 
     def _print(self, *lines: RenderableType) -> None:
+        """Print lines, broken between words on a terminal; a pipe gets each whole."""
         for line in lines:
-            self._console.print(line, soft_wrap=isinstance(line, Text))
+            self._console.print(line, soft_wrap=isinstance(line, Text) and not self._console.is_terminal)
+
+    def _print_whole(self, *lines: Text) -> None:
+        """Print lines that are copied, never broken."""
+        for line in lines:
+            self._console.print(line, soft_wrap=True)
 
     def _stage(self, event: Event) -> None:
         self._steps.stage(event["text"])
@@ -84,12 +90,18 @@ class RunConsole:
     def _labelled(self, line: str) -> RenderableType:
         """Return a line of the data's summary; on a terminal what does not fit stands under its text, not its label."""
         label, text = line[:LABEL_COLUMNS], line[LABEL_COLUMNS:]
-        if not self._console.is_terminal or not label.endswith(" "):
+        if not label.endswith(" "):
             return Text(line)
+        return self._hanging(label, text, LABEL_STYLES.get(label.strip(), ""))
+
+    def _hanging(self, label: str, text: str, style: str) -> RenderableType:
+        """Return a label and its text, which on a terminal stays behind the label where it takes several lines."""
+        if not self._console.is_terminal:
+            return Text.assemble((label, style), text)
         table = Table.grid()
-        table.add_column(width=LABEL_COLUMNS, no_wrap=True)
+        table.add_column(width=len(label), no_wrap=True)
         table.add_column(overflow="fold")
-        table.add_row(Text(label, style=LABEL_STYLES.get(label.strip(), "")), Text(text))
+        table.add_row(Text(label, style=style), Text(text))
         return table
 
     def _choices(self, event: Event) -> None:
@@ -97,7 +109,7 @@ class RunConsole:
         width = max(len(row["setting"]) + len(_short(row["value"])) for row in event["rows"]) + 1
         for row in event["rows"]:
             setting = f"{row['setting']}={_short(row['value'])}"
-            self._print(Text.assemble((f"{setting:<{width}}", "bold"), f"  {row['reason']}"))
+            self._print(self._hanging(f"{setting:<{width + 2}}", row["reason"], "bold"))
 
     def _parameters(self, event: Event) -> None:
         trainable, everything = event["trainable"], event["all"]
@@ -129,7 +141,7 @@ class RunConsole:
         self._print(Text(event["text"]))
 
     def _note(self, event: Event) -> None:
-        self._console.print(Text(f"note: {event['text']}"), soft_wrap=not self._console.is_terminal)
+        self._print(Text(f"note: {event['text']}"))
 
     def _read_as(self, event: Event) -> None:
         self._print(Text(event["text"], style="dim"))
@@ -148,8 +160,10 @@ class RunConsole:
         held_out = event.get("held_out") or {}
         if held_out.get("before") and held_out.get("after"):
             self._print(_heading("on held-out data"), scores_table(held_out["before"], held_out["after"]))
-        self._print(_heading(self._kind), *map(Text, self._verdict_lines), Text(cost_text(event)))
-        self._print(*where_it_lies(event["out"], event["adapter"]))
+        self._print(
+            _heading(self._kind), *map(Text, self._verdict_lines), Text(f"finished {cost_text(event)}")
+        )
+        self._print_whole(*where_it_lies(event["out"], event["adapter"]))
 
 
 @contextmanager
@@ -169,7 +183,7 @@ def answers_table(rows: Sequence[Mapping[str, Any]], width: int) -> RenderableTy
 
     On a narrow terminal the data's answer stands below the two others.
     """
-    cut = any(row.get("before_cut") or row.get("after_cut") for row in rows)
+    cut = any(row.get(f"{which}_cut") for row in rows for which in ("before", "after", "reference"))
     note = [Text(f"{CUT_MARK} cut off: evaluate.generation.max_new_tokens", style="dim")] if cut else []
     return Group(*(_one_answer(row, beside=width >= WIDE_COLUMNS) for row in rows), *note)
 
@@ -177,7 +191,7 @@ def answers_table(rows: Sequence[Mapping[str, Any]], width: int) -> RenderableTy
 def _one_answer(row: Mapping[str, Any], *, beside: bool) -> RenderableType:
     headings = {"before": "before", "after": "after"}
     texts = {key: _answer(row[key], bool(row.get(f"{key}_cut"))) for key in headings}
-    reference = visible(row["reference"])
+    reference = marked(visible(row["reference"]), bool(row.get("reference_cut")))
     if reference and beside:
         headings["reference"], texts["reference"] = "the data's answer", reference
     table = Table(expand=True)
@@ -186,7 +200,9 @@ def _one_answer(row: Mapping[str, Any], *, beside: bool) -> RenderableType:
     # As Text, so that no markup is read in what a model says.
     table.add_row(*(Text(texts[key]) for key in headings))
     below = [Padding(Text(f"the data's answer: {reference}"), (0, 2))] if reference and not beside else []
-    return Group(Text(f"? {visible(row['question'])}", style="bold"), table, *below)
+    earlier = visible(earlier_text(row))
+    above = [Text(f"  {earlier}", style="dim", no_wrap=True, overflow="ellipsis")] if earlier else []
+    return Group(*above, Text(f"? {visible(row['question'])}", style="bold"), table, *below)
 
 
 def _answer(text: str, cut: bool) -> str:

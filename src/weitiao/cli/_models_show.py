@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from ..core.settings import parse_settings
-from ..core.units import readable_bytes, readable_count
+from ..core.units import readable_bytes, readable_count, readable_share
 from ..core.visible import visible
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def show_model(name: str, hub: HubName | None, trust_remote_code: bool) -> None:
     _memory(console, facts)
     console.print(f"\n{'method':<18}{'trains':>9}{'share':>10}{'beside':>12}", style="bold")
     for method in method_facts(settings):  # one by one, as they are worked out
-        console.print(_method(method, facts, console.width), soft_wrap=True)
+        console.print(_method(method, console.width), soft_wrap=True)
     console.print()
     for line in _explained(facts):
         console.print(_filled(line, console.width), soft_wrap=True)
@@ -148,19 +148,20 @@ def _memory(console: Console, facts: ModelFacts) -> None:
     _print(console, iter([("free here", readable_bytes(free_bytes))]))
 
 
-def _method(method: MethodFacts, facts: ModelFacts, width: int) -> Text:
+def _method(method: MethodFacts, width: int) -> Text:
     from ..recipe.model_facts import TRAINED_BYTES
 
     if method.obstacle:
         reason = textwrap.wrap(f"does not fit: {method.obstacle}", max(NARROWEST, width - 18))
         return Text(f"{method.name:<18}" + f"\n{'':<18}".join(reason))
-    share = 100 * method.trainable / facts.parameters
+    share = readable_share(method.trainable, method.total)
     beside = readable_bytes(TRAINED_BYTES * method.trainable)
-    return Text(f"{method.name:<18}{readable_count(method.trainable):>9}{share:>9.3f}%{beside:>12}")
+    return Text(f"{method.name:<18}{readable_count(method.trainable):>9}{share:>10}{beside:>12}")
 
 
 def _explained(facts: ModelFacts) -> Iterator[str]:
     yield (
+        "Share: of all parameters, those that the method adds included. "
         "Beside the weights, training takes what is under `beside` (16 bytes a trained number: fp32, its gradient and "
         "AdamW's moments) and the activations, fitted to the free memory. Default settings; "
         "weitiao methods NAME explains a method."

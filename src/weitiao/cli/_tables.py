@@ -27,6 +27,13 @@ def make_console(*, stderr: bool = False) -> Console:
     return console
 
 
+def print_sentence(console: Console, text: str, style: str = "") -> None:
+    """Print a sentence, broken between words on a terminal; a pipe gets it in a line."""
+    from rich.text import Text
+
+    console.print(Text(text), style=style, soft_wrap=not console.is_terminal)
+
+
 def plain_table(*columns: str) -> Table:
     """Return an empty table with a line under its header only."""
     from rich import box

@@ -44,7 +44,11 @@ Several adapters of one base: weitiao chat --adapter a=RUN --adapter b=RUN
     help="An adapter to switch to with /adapter NAME; all on one base. May be repeated, in the place of RUN.",
 )
 @click.option("--both", is_flag=True, help="Answer each question before and after training.")
-@click.option("--system", metavar="TEXT", default="", help="The system message to begin with.")
+@click.option(
+    "--system",
+    metavar="TEXT",
+    help="The system prompt to begin with, none for none; left out, that of the rows trained on, if they had one.",
+)
 @click.option(
     "--field",
     "fields",
@@ -60,7 +64,7 @@ def command(
     run: str | None,
     adapters: tuple[str, ...],
     both: bool,
-    system: str,
+    system: str | None,
     fields: tuple[str, ...],
     base: str | None,
     hub: HubName | None,
@@ -72,17 +76,20 @@ def command(
     named = _named(run, adapters)
     beside = _beside(fields)
     opened = _opened(run, named, base, force, hub)
-    from ._chat import Chat
-    from ._tables import make_console
+    from ._chat import NO_SYSTEM, Chat
+    from ._tables import make_console, print_sentence
 
     first = next(iter(opened.values()))
     others = opened if named else {}
-    chat = Chat(first, settings, make_console(), system=system, fields=beside, adapters=others)
+    prompt = "" if system is not None and system.lower() in NO_SYSTEM else system
+    chat = Chat(first, settings, make_console(), system=prompt, fields=beside, adapters=others)
     for note in dict.fromkeys(note for one in opened.values() for note in one.notes):
-        chat.console.print(f"note: {note}", style="dim", markup=False, soft_wrap=True)
+        print_sentence(chat.console, f"note: {note}", "dim")
+    if chat.system_prompt:
+        chat.say_system()
     if given_beside := chat.opened.source.wording.beside_a_question:
         note = f"/field NAME VALUE gives beside a question: {given_beside}"
-        chat.console.print(note, style="dim", markup=False, soft_wrap=True)
+        print_sentence(chat.console, note, "dim")
     if both:
         chat.take("/both")
     if sys.stdin.isatty():

@@ -142,7 +142,7 @@ def read_settings(words: Sequence[str], model: str | None) -> tuple[DataSettings
     blocks = understood.raw
     for line in understood.said:
         click.echo(line, err=True)
-    if "data" not in blocks and not problems:
+    if not _names_data(blocks.get("data")) and not problems:
         what = "no data is named"
         raise SettingsError(
             Problem(what, expected="a file, a folder or a run file", remedy="weitiao check my.json")
@@ -158,6 +158,14 @@ def read_settings(words: Sequence[str], model: str | None) -> tuple[DataSettings
     if data is None:
         raise ValueError("settings without a problem are there")
     return data, wanted, seed
+
+
+def _names_data(block: object) -> bool:
+    """Whether a block of data says what to read, and not only how."""
+    if not isinstance(block, Mapping):
+        return block is not None
+    sources = block.get("sources")
+    return not isinstance(sources, Mapping) or bool({"path", "rows"} & set(sources))
 
 
 def trained_forms(words: Sequence[str]) -> dict[str, frozenset[str]]:

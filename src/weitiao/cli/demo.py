@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -44,6 +45,7 @@ def command(
 
     Shows the data, what is trained, the progress, the same questions answered before and after, and what to type next.
     """
+    began = time.monotonic()
     from ..recipe.demo import BUNDLED_LANGUAGE, demo_recipe
     from ..recipe.train import train
     from ._console import run_console
@@ -52,7 +54,7 @@ def command(
         click.echo(ONLY_ENGLISH)
     recipe = demo_recipe(out or _free_folder(Path("runs/demo")), lang, name, author, model)
     with run_console() as listener:
-        train(recipe, [listener])
+        train(recipe, [listener], began)
 
 
 def _free_folder(wanted: Path) -> Path:

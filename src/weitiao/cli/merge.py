@@ -27,7 +27,7 @@ def command(run: str, out: Path, base: str | None, hub: HubName | None, force: b
     from ..core.units import readable_bytes
     from ..evaluation.open_model import locate
     from ..serving.merge import merge_run
-    from ._tables import make_console
+    from ._tables import make_console, print_sentence
     from ._transfers import download_shown
     from ._waiting import waiting
 
@@ -39,12 +39,12 @@ def command(run: str, out: Path, base: str | None, hub: HubName | None, force: b
         stage(f"merging {run} and reading it back to compare")
         merged = merge_run(run, out, base=base, allow_other_base=force, hub=hub)
     for note in merged.notes:
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
+        print_sentence(console, f"note: {note}")
     found = merged.comparison
-    console.print(
+    print_sentence(
+        console,
         f"compared {found.positions} positions: largest difference of logits {found.max_difference:.2g}, "
         f"mean {found.mean_difference:.2g}, same choice at {found.same_choice:.1%}",
-        soft_wrap=True,
     )
     console.print(
         f"{merged.out} ({readable_bytes(merged.size_bytes)}, {merged.dtype})", markup=False, soft_wrap=True

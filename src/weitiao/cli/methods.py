@@ -26,7 +26,10 @@ UNKNOWN = "unknown"
 NARROWEST = 12
 """What text is given on the narrowest terminal."""
 FURTHER = "PEFT's other tuners, with PEFT's own settings: peft:NAME, such as peft:fourierft or peft:boft."
-OF_WHAT = "Share: of Llama-3.1-8B's parameters, with default settings. Memory: beside the base's."
+OF_WHAT = (
+    "Share: of all parameters of Llama-3.1-8B, those that the method adds included, with default settings. "
+    "Memory: beside the base's."
+)
 
 
 @click.command(cls=Command)
@@ -117,6 +120,7 @@ def _explain(name: str) -> None:
     from ._tables import make_console, settings_table
 
     method, console = METHODS.load(name), make_console()
+    name = METHODS.spelling(name) or name
     console.print(f"[bold]{method.title}[/bold] (method.name={name})")
     facts = _facts(method)
     indent = " " * (max(map(len, facts)) + 2)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from ..core.errors import ModelError, Problem, RunFolderError
 from ._commands import Command
 from ._options import hub_option
 
 if TYPE_CHECKING:
     from ..models.hubs.hub import HubName
 
+TRUSTS = "model.trust_remote_code=true"
+"""The setting that the flag --trust-remote-code stands for."""
 EPILOG = """
 \b
 Examples:
@@ -70,7 +74,30 @@ def show(name: str | None, hub: HubName | None, trust_remote_code: bool) -> None
     else:
         from ._models_show import show_model
 
-        show_model(name, hub, trust_remote_code)
+        _require_model(name)
+        try:
+            show_model(name, hub, trust_remote_code)
+        except ModelError as error:
+            raise ModelError(*map(_as_typed_here, error.problems)) from error
+
+
+def _require_model(name: str) -> None:
+    """Raise RunFolderError for a run's or an adapter's folder, naming the model that was trained there."""
+    from ..evaluation.open_model import locate
+
+    folder = Path(name).expanduser()
+    if not folder.is_dir() or (folder / "config.json").is_file():
+        return
+    source = locate(name)
+    if source.base.name != name:
+        what = "this folder holds what was trained on a model, not a model"
+        remedy = f"weitiao models {shlex.quote(source.base.name)}"
+        raise RunFolderError(Problem(what, name, "a model", remedy))
+
+
+def _as_typed_here(problem: Problem) -> Problem:
+    """Return a problem whose remedy is a flag of this command where it is a setting of a run file."""
+    return replace(problem, remedy=problem.remedy.replace(TRUSTS, "--trust-remote-code"))
 
 
 @command.command(cls=Command, short_help="Write pickled weights as safetensors into a new folder.")
@@ -87,7 +114,7 @@ def convert(model: str, out: Path | None, hub: HubName | None) -> None:
     from ..core.units import readable_bytes
     from ..models.settings import ModelSettings
     from ..models.weights.convert import convert, converted_folder, pickled_folder
-    from ._tables import make_console
+    from ._tables import make_console, print_sentence
     from ._transfers import transfer_console
 
     console = make_console()
@@ -97,7 +124,7 @@ def convert(model: str, out: Path | None, hub: HubName | None) -> None:
         console.print(f"converting {folder} into {target}", style="dim", markup=False, soft_wrap=True)
         done = convert(folder, target, listener)
     for note in done.notes:
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
+        print_sentence(console, f"note: {note}")
     what = f"{done.out} ({done.tensors} tensors, {readable_bytes(done.size_bytes)})"
     console.print(what, markup=False, soft_wrap=True)
     quoted = shlex.quote(str(done.out))

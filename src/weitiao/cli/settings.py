@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
+from rich.markup import escape
 
 from ..core.errors import SettingsError, unknown_name
 from ._commands import Command
@@ -12,6 +15,9 @@ from ._completion import blocks
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+DOTTED = re.compile(r"\b[a-z]+(?:\.[a-z_]+)+\b")
+"""A setting's name in a sentence."""
 
 
 @click.command(cls=Command)
@@ -46,21 +52,54 @@ def _print_one(console: Console, name: str) -> None:
     """Print what one setting is, or what another tool's name becomes; raises SettingsError for an unknown name."""
     from ..recipe.names.own import FIXED, dotted_settings, homes
     from ..recipe.names.table import entries, known_names
-    from ._tables import plain_table, setting_rows
+    from ._tables import plain_table
 
-    read = entries(name.rpartition(".")[2])
-    found = homes(name.rpartition(".")[2], FIXED) or [one.becomes for one in read]
-    table = plain_table("setting", "default", "what it does")
-    for dotted in dict.fromkeys(found):
-        path, _, key = dotted.rpartition(".")
-        if path in FIXED and key in FIXED[path].model_fields:
-            for row in setting_rows(dotted, FIXED[path].model_fields[key]):
-                table.add_row(*row)
-    if not found:
+    path, _, key = name.rpartition(".")
+    path = path.lower()
+    own = _rows(f"method.{key}") if path in ("", "method") else []
+    read = entries(key) if path in ("", "method") and not own else ()
+    found = homes(key, FIXED) if path != "method" else []
+    found = found or [dotted for one in read for dotted in DOTTED.findall(one.becomes)]
+    rows = [row for dotted in found for row in _rows(dotted)] or own
+    rows = rows or [row for dotted in dotted_settings() for row in _rows(dotted) if row[0] == name.lower()]
+    if not read and not rows:
         raise SettingsError(
             unknown_name("setting", name, [*dotted_settings(), *known_names()], "weitiao settings")
         )
     for one in read:
         console.print(f"{name} ({one.source}): {one.becomes}", markup=False)
-    if table.row_count:
+    if rows:
+        table = plain_table("setting", "default", "what it does")
+        for row in dict.fromkeys(rows):
+            table.add_row(*map(escape, row))
         console.print(table)
+
+
+def _rows(dotted: str) -> list[tuple[str, str, str]]:
+    """Return (key, default, description) of a dotted setting; of a method's a row for each meaning it has."""
+    from ..recipe.names.own import FIXED, spelling
+    from ._tables import setting_rows
+
+    path, _, key = dotted.rpartition(".")
+    if path == "method":
+        return list(_method_rows(key))
+    own = spelling(key, FIXED[path].model_fields) if path in FIXED else None
+    return list(setting_rows(f"{path}.{own}", FIXED[path].model_fields[own])) if own else []
+
+
+def _method_rows(name: str) -> Iterator[tuple[str, str, str]]:
+    """Yield the rows of a setting of methods, each with the methods that have it so, the default method first."""
+    from ..methods import METHODS
+    from ..recipe.names.own import spelling
+    from ..recipe.recipe import DEFAULT_NAMES
+    from ._tables import setting_rows
+
+    default_method = DEFAULT_NAMES["method"]["name"]
+    methods_of: dict[tuple[str, str, str], list[str]] = {}
+    for method in sorted(METHODS.names(), key=lambda method: method != default_method):
+        fields = METHODS.load(method).model_fields
+        if own := spelling(name, fields):
+            for row in setting_rows(f"method.{own}", fields[own]):
+                methods_of.setdefault(row, []).append(method)
+    for (key, default, text), methods in methods_of.items():
+        yield key, default, f"{text} ({', '.join(methods)})"

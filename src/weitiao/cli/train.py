@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -112,17 +113,18 @@ def command(
     Every setting is a flag too, and so are its names in transformers, PEFT and LLaMA-Factory (--learning_rate 2e-4,
     --lora_rank 16); their run files are read as they are.
     """
+    began = time.monotonic()
     words = (*words, "model.allow_other_base=true") if force else words
     words = (*words, f"model.hub={hub}") if hub else words
     if resume is not None:
-        _resume(resume, words, {**given(flags), **({"dry_run": True} if dry_run else {})})
+        _resume(resume, words, {**given(flags), **({"dry_run": True} if dry_run else {})}, began)
         return
     typed = sort_words(words)
     blocks = _blocks(flags, typed.data)
     if dry_run:
         _check(typed.run_file, blocks, typed.settings)
     else:
-        _train(typed.run_file, blocks, typed.settings)
+        _train(typed.run_file, blocks, typed.settings, began)
 
 
 def _blocks(flags: dict[str, Any], data: tuple[str, ...]) -> dict[str, Any]:
@@ -137,7 +139,7 @@ def _blocks(flags: dict[str, Any], data: tuple[str, ...]) -> dict[str, Any]:
     return blocks | parse_overrides(words)
 
 
-def _train(run_file: Path | None, blocks: dict[str, Any], overrides: tuple[str, ...]) -> None:
+def _train(run_file: Path | None, blocks: dict[str, Any], overrides: tuple[str, ...], began: float) -> None:
     from ..recipe.recipe import read_recipe
     from ._console import run_console
 
@@ -145,7 +147,7 @@ def _train(run_file: Path | None, blocks: dict[str, Any], overrides: tuple[str, 
     from ..recipe.train import train
 
     with run_console() as listener:
-        train(recipe, [listener])
+        train(recipe, [listener], began)
 
 
 def _check(run_file: Path | None, blocks: dict[str, Any], overrides: tuple[str, ...]) -> None:
@@ -170,7 +172,7 @@ def _check(run_file: Path | None, blocks: dict[str, Any], overrides: tuple[str, 
     click.echo(ready.recipe.as_yaml(), nl=False)
 
 
-def _resume(run: Path, words: tuple[str, ...], flags: dict[str, Any]) -> None:
+def _resume(run: Path, words: tuple[str, ...], flags: dict[str, Any], began: float) -> None:
     """Go on with a run; raises SettingsError for flags, which its own run file has already."""
     if flags:
         typed = ", ".join(f"--{name.replace('_', '-')}" for name in flags)
@@ -186,4 +188,4 @@ def _resume(run: Path, words: tuple[str, ...], flags: dict[str, Any]) -> None:
     from ._console import run_console
 
     with run_console() as listener:
-        resume(run, list(joined(words)), [listener])
+        resume(run, list(joined(words)), [listener], began)

@@ -12,6 +12,9 @@ from pathlib import Path
 from .errors import Problem, RunFolderError, nearest
 from .folder_lock import LOCK, locked_folder
 
+RUNS_SHOWN = 3
+"""How many runs an error names."""
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -109,10 +112,15 @@ class RunFolder:
         runs = [one.parent.name for one in beside.glob(f"*/{self.run_yaml.name}")] if beside.is_dir() else []
         return [str(beside / name) for name in nearest(self.root.name, runs)]
 
+    @property
+    def has_result(self) -> bool:
+        """Whether the run's adapter or model lies here."""
+        return self.adapter.is_dir() or self.model.is_dir()
+
     def require_result(self) -> None:
         """Raise RunFolderError where no run lies here, or one that has not finished."""
         self.require_run()
-        if not (self.adapter.is_dir() or self.model.is_dir()):
+        if not self.has_result:
             raise RunFolderError(
                 Problem(
                     "this run has no result yet",
@@ -121,6 +129,16 @@ class RunFolder:
                     f"weitiao train --resume {self.root}",
                 )
             )
+
+    def runs_about(self) -> list[str]:
+        """Return the run that this place is a part of, else the newest runs that lie in it, finished ones if any."""
+        around = [one for one in self.root.parents if RunFolder(one).run_yaml.is_file()]
+        if around:
+            return [str(around[0])]
+        inside = list(self.root.glob(f"*/{self.run_yaml.name}")) if self.root.is_dir() else []
+        finished = [one for one in inside if RunFolder(one.parent).has_result]
+        newest = sorted(finished or inside, key=lambda one: one.stat().st_mtime, reverse=True)
+        return [str(one.parent) for one in newest[:RUNS_SHOWN]]
 
     def clear(self) -> None:
         """Remove what a run writes before its first checkpoint; nothing else is touched."""

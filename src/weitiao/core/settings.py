@@ -5,10 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar, cast, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 
 from .errors import SHORT_LIST, Problem, SettingsError, nearest, raise_all
@@ -60,6 +69,18 @@ class Settings(BaseModel):
             return value
         meant = [one for one in choices_of(field.annotation) if one.lower() == value.lower()]
         return value if value in meant or len(meant) != 1 else meant[0]
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_as_number(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse true and false where a number is meant: Python counts them as 1 and 0. Some fields read them."""
+        field = cls.model_fields.get(info.field_name or "")
+        reads_words = field is not None and any(isinstance(part, BeforeValidator) for part in field.metadata)
+        if field is None or (reads_words and isinstance(value, bool)):
+            return value
+        if (found := _boolean_as_number(value, field.annotation)) is not None:
+            raise Unfit(f"{str(found).lower()} is no number")
+        return value
 
     @field_validator("*")
     @classmethod
@@ -135,12 +156,17 @@ def _location(details: Mapping[str, Any]) -> list[str]:
 def _fits_no_type(cls: type[Settings], place: Sequence[str], value: object, path: str) -> Problem:
     """Describe a value that is of none of a setting's types, such as a number or one of some words."""
     key = ".".join(filter(None, [path, *place]))
+    remedy = _choice_instead(cls, place, value, key)
+    return Problem(f"{key} cannot be used", f"{key}: {value!r}", _describe(cls, place), remedy)
+
+
+def _choice_instead(cls: type[Settings], place: Sequence[str], value: object, key: str) -> str:
+    """Return the choice of a setting that a value may have been meant as; nothing where it has none."""
     field = _owner(cls, place[:-1]).model_fields.get(place[-1])
     choices = choices_of(field.annotation) if field else []
     none = ["off"] if not value and "off" in choices else []
     near = nearest(str(value), choices) or none or choices[:1]
-    remedy = " or ".join(f"{key}={name}" for name in near)
-    return Problem(f"{key} cannot be used", f"{key}: {value!r}", _describe(cls, place), remedy)
+    return " or ".join(f"{key}={name}" for name in near)
 
 
 def _problem(cls: type[Settings], details: dict[str, Any], path: str) -> Problem:
@@ -157,7 +183,9 @@ def _problem(cls: type[Settings], details: dict[str, Any], path: str) -> Problem
     reason = details["msg"].removeprefix("Value error, ")
     what, cause = f"{key} cannot be used: {reason}", details.get("ctx", {}).get("error")
     if isinstance(cause, Unfit):
-        return Problem(what, got, cause.expected or _describe(cls, location), cause.remedy)
+        is_word = isinstance(details["input"], bool)
+        meant = _choice_instead(cls, location, details["input"], key) if is_word else ""
+        return Problem(what, got, cause.expected or _describe(cls, location), cause.remedy or meant)
     return Problem(what, got, _describe(cls, location))
 
 
@@ -217,6 +245,32 @@ def choices_of(annotation: Any) -> list[str]:  # noqa: ANN401  (an annotation ma
     if get_origin(annotation) is Literal:
         return [str(choice) for choice in get_args(annotation)]
     return [choice for part in get_args(annotation) for choice in choices_of(part)]
+
+
+def _boolean_as_number(value: object, annotation: Any) -> bool | None:  # noqa: ANN401
+    """Return the boolean in a value that stands where an annotation takes numbers and no boolean; None without one."""
+    kinds = _alternatives(annotation)
+    if isinstance(value, bool):
+        is_number = (int in kinds or float in kinds) and not {bool, Any}.intersection(kinds)
+        return value if is_number else None
+    inside = list(value.values()) if isinstance(value, Mapping) else value
+    if not isinstance(inside, list | tuple):
+        return None
+    members = [get_args(kind)[-1] for kind in kinds if get_origin(kind) in (list, dict)]
+    members += [
+        part for kind in kinds if get_origin(kind) is tuple for part in get_args(kind) if part is not ...
+    ]
+    found = (_boolean_as_number(one, member) for one in inside for member in members)
+    return next((one for one in found if one is not None), None)
+
+
+def _alternatives(annotation: Any) -> list[Any]:  # noqa: ANN401
+    """Return the types of a union, without what limits them; of another annotation itself."""
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [kind for part in get_args(annotation) for kind in _alternatives(part)]
+    return [annotation]
 
 
 def description_of(field: FieldInfo) -> str:

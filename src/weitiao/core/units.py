@@ -29,6 +29,15 @@ def readable_seconds(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+LONGER_SECONDS = 3
+"""From how much on a whole duration is worth telling from its part."""
+
+
+def is_longer(whole_seconds: float, seconds: float) -> bool:
+    """Return whether a whole took so much longer than a part of it that both are to be said."""
+    return whole_seconds - seconds >= LONGER_SECONDS
+
+
 def readable_share(part: float, whole: float) -> str:
     """Write a share in percent with three significant digits: (1, 8) -> '12.5%', (1, 300_000) -> '0.000333%'."""
     return f"{significant(100 * part / whole)}%" if whole else "0%"

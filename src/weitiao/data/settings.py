@@ -37,8 +37,10 @@ TAGS = ("role", "content", "user", "assistant", "system", "observation", "functi
 
 
 def require_usable_name(path: str) -> str:
-    """Return a name as it is; raises ValueError for one that cannot be written into a report, or that begins with the
-    home of nobody."""
+    """Return a name as it is; raises ValueError for an empty one, which would be read as the current folder, one that
+    cannot be written into a report, and one that begins with the home of nobody."""
+    if not path.strip():
+        raise Unfit("the path is empty", "a file, a folder or a data set of the hub, such as my.jsonl")
     if not path.isascii() and path.encode("utf-8", "replace").decode() != path:
         raise ValueError(f"the name {path!a} is not in UTF-8: rename the file")
     if "\0" in path:
@@ -160,13 +162,16 @@ class SourceSettings(Settings):
     @model_validator(mode="after")
     def _one_origin(self) -> SourceSettings:
         if (self.path is None) == (self.rows is None):
-            raise ValueError("a source needs either a path or rows")
+            expected = "a file, a folder or a data set of the hub (rows only from Python)"
+            raise Unfit("a source needs either a path or rows", expected, "data.sources.path=my.json")
         return self
 
 
 def _is_row(item: object) -> bool:
-    """Whether an object is a row, not a source."""
-    return isinstance(item, dict) and not {"path", "rows"} & set(item) and not is_split(item)
+    """Whether an object is a row, not a source: settings of a source alone are one that lacks its path."""
+    if not isinstance(item, dict) or is_split(item) or {"path", "rows"} & set(item):
+        return False
+    return not item or not set(item) <= set(SourceSettings.model_fields)
 
 
 def _as_source(item: object) -> object:
@@ -196,7 +201,7 @@ class ReplaySettings(Settings):
     @field_validator("share")
     @classmethod
     def _whole_count(cls, share: float) -> float:
-        return _share_or_count(share)
+        return _share_or_count(share, "data.replay.share")
 
     def rows_beside(self, own: float) -> int:
         """Return how many general rows are wanted beside `own` examples an epoch; at least 1 unless the share is 0."""
@@ -227,9 +232,10 @@ def _read_replay(value: object) -> object:
     return spelt
 
 
-def _share_or_count(value: float) -> float:
+def _share_or_count(value: float, setting: str) -> float:
     if value >= 1 and value != int(value):
-        raise ValueError("a number of rows is whole; a share is below 1")
+        expected = "a whole number of rows such as 20, or a share such as 0.1"
+        raise Unfit("a number of rows is whole; a share is below 1", expected, f"{setting}={int(value)}")
     return value
 
 
@@ -346,4 +352,4 @@ class DataSettings(Settings):
     @field_validator("held_out")
     @classmethod
     def _whole_count(cls, held_out: float | str) -> float | str:
-        return held_out if isinstance(held_out, str) else _share_or_count(held_out)
+        return held_out if isinstance(held_out, str) else _share_or_count(held_out, "data.held_out")

@@ -81,6 +81,11 @@ class Training:
             return self.progress.best_loss
         return self.progress.looked_loss if self.progress.looked_at == self.progress.step else None
 
+    @property
+    def result_step(self) -> int:
+        """The step whose weights the model holds after `run`: the last, or the one with the lowest held-out loss."""
+        return self.progress.step if self._result_step is None else self._result_step
+
     def run(self) -> Progress:
         """Train to the end, or raise Interrupted, Terminated or NotFiniteError with the last good state saved.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from ..core.files import write_atomic
-from .report import ENGLISH, cell, loading_code, parameters_text, scores_table, settings_text
+from .report import ENGLISH, cell, loading_code, parameters_text, scores_table, settings_text, weights_text
 from .run_facts import ReportFacts
 
 
@@ -27,7 +27,7 @@ def card(facts: ReportFacts) -> str:
         f"- **Data:** {'; '.join(map(cell, facts.data))}\n"
         f"- **Method:** {facts.method} ({cell(settings_text(facts.method_settings))})\n"
         f"- **Trained parameters:** {parameters_text(facts)}\n"
-        f"- **Steps:** {facts.steps}",
+        f"- **Steps:** {facts.steps}; the weights are {weights_text(facts, ENGLISH)}",
         _scores(facts),
         f"## Load it\n\n{_needs(facts, loader)}, PATH being this folder:",
         f"```python\n{loading_code(facts, 'PATH')}\n```",

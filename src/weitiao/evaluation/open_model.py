@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import Problem, RunFolderError, SettingsError, raise_all
+from ..core.events import read_events
 from ..core.run_folder import RunFolder
 from ..core.settings import check_settings, parse_settings, read_yaml
 from ..data.settings import DataSettings
+from ..data.templates.system_prompts import SystemPrompts, with_trained_system, without_trained_system
 from ..data.templates.template_choice import AUTO, Wording
 from ..engine.checkpoint import MANIFEST, newest_whole
 from ..models.adapter_files import CONFIG as ADAPTER_CONFIG
@@ -45,6 +47,8 @@ class Source:
     """The checkpoint of an unfinished run that holds what was trained so far."""
     run: Path | None = None
     """The folder of the run that the checkpoint belongs to."""
+    systems: SystemPrompts | None = None
+    """The system prompts of the rows that a run trained on, where they are known."""
 
 
 @dataclass
@@ -58,9 +62,16 @@ class Opened:
     template: Template
     attached: Attached | None = None
     """The adapter, where there is one."""
+    system: str = ""
+    """The system prompt to ask with: that of all rows trained on, if they had one; the template does not write it."""
     notes: list[str] = field(default_factory=list)
     """What a person should know of it, in sentences."""
     _base: PreTrainedModel | None = field(default=None, repr=False)
+
+    @property
+    def tokenizer_to_save(self) -> PreTrainedTokenizerBase:
+        """The tokenizer for other tools, whose chat template writes the system prompt to ask with."""
+        return with_trained_system(self.template, self.system)
 
     @property
     def is_trained(self) -> bool:
@@ -118,18 +129,35 @@ def _locate(folder: Path, name: str, base: str | None) -> Source:
         return Source(
             parse_settings(ModelSettings, {"name": base or _base_of_adapter(folder)}), adapter=folder
         )
+    _require_no_other_place(folder, name)
     return Source(parse_settings(ModelSettings, {"name": name}))
+
+
+def _require_no_other_place(folder: Path, name: str) -> None:
+    """Raise RunFolderError for a place that is no model and no run, where a run is the likelier to be meant."""
+    if folder.exists():
+        is_model = folder.suffix == ".gguf" or (folder / "config.json").is_file()
+        runs = [] if is_model else RunFolder(folder).runs_about()
+        what = "no run and no model lies in this folder" if folder.is_dir() else "this file is no model"
+    else:
+        # A hub's id may look like a path, so this is said only where runs lie in the folder that it points into.
+        is_path = folder.parent != Path() and known(name) is None
+        near = RunFolder(folder).similar_runs() or RunFolder(folder.parent).runs_about()
+        runs, what = near if is_path else [], "there is no run of this name"
+    if runs:
+        raise RunFolderError(Problem(what, name, "a run, an adapter or a model", " or ".join(runs)))
 
 
 def _source_of_run(run: RunFolder) -> Source:
     base, wording = _base_and_wording(run)
+    known = Source(base, wording=wording, systems=_systems(run))
     if (run.adapter / ADAPTER_CONFIG).is_file():
-        return Source(base, adapter=run.adapter, wording=wording)
+        return replace(known, adapter=run.adapter)
     if (run.model / "config.json").is_file():
         trained = base.model_copy(update={"name": str(run.model), "revision": None})
-        return Source(base, trained=trained, wording=wording)
+        return replace(known, trained=trained)
     whole, _ = newest_whole(run.checkpoints)
-    remedies = [f"weitiao train --resume {run.root}", *([f"the checkpoint {whole}"] if whole else [])]
+    remedies = [f"weitiao train --resume {run.root}", *([f"{whole}, its newest checkpoint"] if whole else [])]
     raise RunFolderError(
         Problem(
             "this run has no result yet",
@@ -151,7 +179,14 @@ def _source_of_checkpoint(folder: Path) -> Source:
             )
         )
     base, wording = _base_and_wording(run)
-    return Source(base, wording=wording, checkpoint=folder, run=run.root)
+    return Source(base, wording=wording, checkpoint=folder, run=run.root, systems=_systems(run))
+
+
+def _systems(run: RunFolder) -> SystemPrompts | None:
+    """Return the system prompts that a run reported of its rows; None where it did not."""
+    told = next((event for event in read_events(run.events) if event["event"] == "data"), {})
+    fields = told.get("systems")
+    return SystemPrompts.of_fields(fields) if isinstance(fields, dict) else None
 
 
 def _base_and_wording(run: RunFolder) -> tuple[ModelSettings, Wording]:
@@ -210,16 +245,24 @@ def open_model(name: str, base: str | None = None, allow_other_base: bool = Fals
 def open_source(source: Source) -> Opened:
     """Load weights, tokenizer, template and adapter; raises ModelError where they cannot be loaded, or where the
     adapter was trained on another base."""
-    from ..data.templates.template import choose_template
     from ..models.load import load_model
+
+    return opened_on(load_model(source.trained or source.base), source)
+
+
+def opened_on(model: PreTrainedModel, source: Source) -> Opened:
+    """Put what was trained on a loaded model, and load tokenizer and template; raises as `open_source`."""
+    from ..data.templates.template import choose_template
     from .trained import attached_of, base_notes, tokenizer_of
 
-    tokenizer = tokenizer_of(source)
-    model = load_model(source.trained or source.base)
+    tokenizer, system = without_trained_system(tokenizer_of(source))
     template = choose_template(tokenizer, source.wording, model.generation_config)
-    tokenizer = template.tokenizer
     notes = base_notes(source, model)
     attached = attached_of(source, model)
+    if source.systems is not None:
+        system = source.systems.common or system
+        notes += filter(None, [source.systems.note])
     if attached is None or attached.saves_whole_model:
-        return Opened(source, model.eval(), tokenizer, template, notes=notes)
-    return Opened(source, attached.model.eval(), tokenizer, template, attached, notes)
+        return Opened(source, model.eval(), template.tokenizer, template, system=system, notes=notes)
+    trained = attached.model.eval()
+    return Opened(source, trained, template.tokenizer, template, attached, system, notes)

@@ -11,6 +11,7 @@ from typing import Any
 from ..core.files import PRIVATE_FILE, write_atomic
 from ..core.run_folder import RunFolder
 from ..core.units import (
+    is_longer,
     readable_bytes,
     readable_change,
     readable_loss,
@@ -20,7 +21,7 @@ from ..core.units import (
 )
 from ..core.visible import visible
 from ..models.aliases import ALIASES
-from .answers import CUT_MARK, marked
+from .answers import CUT_MARK, Answer, earlier_text, marked
 from .curve import curve_svg
 from .run_facts import ReportFacts, Scores
 from .verdict import KINDS
@@ -70,6 +71,11 @@ class Words:
     failures: str
     steps: str
     stopped_early: str
+    training: str
+    weights: str
+    of_last_step: str
+    of_best_step: str
+    chosen_by_loss: str
     cut: str
 
 
@@ -109,6 +115,11 @@ ENGLISH = Words(
     failures="What failed after the result was saved",
     steps="{steps} steps",
     stopped_early="{steps} of {planned} steps: stopped early, as the held-out loss no longer fell",
+    training="{whole}, of which training {seconds}",
+    weights="Weights",
+    of_last_step="of step {step}, the last",
+    of_best_step="of step {step} of the {steps} made, the lowest held-out loss",
+    chosen_by_loss="The weights were chosen by this same loss, so it is slightly optimistic.",
     cut="{mark}: the answer was cut off after {tokens} tokens (`evaluate.generation.max_new_tokens`).",
 )
 CHINESE = Words(
@@ -147,6 +158,11 @@ CHINESE = Words(
     failures="结果保存之后未能完成的部分",
     steps="{steps} 步",
     stopped_early="计划 {planned} 步，第 {steps} 步提前停止：留出集损失不再下降",
+    training="{whole}，其中训练 {seconds}",
+    weights="权重",
+    of_last_step="第 {step} 步，即最后一步",
+    of_best_step="第 {step} 步（共训练 {steps} 步），留出集损失最低",
+    chosen_by_loss="权重正是按这一损失挑选的，因此它略偏乐观。",
     cut="{mark}：回答在 {tokens} 个词元处被截断（`evaluate.generation.max_new_tokens`）。",
 )
 
@@ -194,6 +210,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def parameters_text(facts: ReportFacts) -> str:
     """Return `trainable / all / percent`."""
     return f"{facts.trainable:,} / {facts.total:,} / {readable_share(facts.trainable, facts.total)}"
+
+
+def weights_text(facts: ReportFacts, words: Words) -> str:
+    """Return which step's weights are the result."""
+    if facts.result_step is None or facts.result_step == facts.steps:
+        return words.of_last_step.format(step=facts.steps)
+    return words.of_best_step.format(step=facts.result_step, steps=facts.steps)
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
@@ -252,6 +275,7 @@ def _trained(facts: ReportFacts, words: Words) -> str:
         [words.settings, cell(settings_text(facts.method_settings))],
         [words.parameters, parameters_text(facts)],
         *_chosen(facts, words),
+        [words.weights, weights_text(facts, words)],
     ]
     return f"## {words.trained}\n\n{table(['', ''], rows)}"
 
@@ -301,6 +325,7 @@ def _held_out(facts: ReportFacts, words: Words) -> str:
     text = words.nothing_held_out
     if facts.before is not None and facts.after is not None:
         text = scores_table(facts.before, facts.after, words)
+        text += f"\n\n{words.chosen_by_loss}" if facts.chosen_by_loss else ""
     return f"## {words.held_out}\n\n{text}"
 
 
@@ -310,16 +335,22 @@ def _answers(facts: ReportFacts, words: Words) -> str:
     header = [words.question, words.before, words.after, words.reference]
     rows = [
         [
-            cell(a.question),
+            "<br>".join(filter(None, (_earlier(a, words), cell(a.question)))),
             cell(marked(a.before, a.before_cut)),
             cell(marked(a.after, a.after_cut)),
-            cell(a.reference),
+            cell(marked(a.reference, a.reference_cut)),
         ]
         for a in facts.answers
     ]
-    cut = any(a.before_cut or a.after_cut for a in facts.answers)
+    cut = any(a.before_cut or a.after_cut or a.reference_cut for a in facts.answers)
     note = words.cut.format(mark=cell(CUT_MARK), tokens=facts.most_new_tokens) if cut else ""
     return "\n\n".join(filter(None, (f"## {words.answers}", table(header, rows), note)))
+
+
+def _earlier(answer: Answer, words: Words) -> str:
+    """Return what was said before a question, in italics; nothing where nothing was."""
+    text = earlier_text(answer.as_fields(), words is CHINESE)
+    return f"*{cell(text)}*" if text else ""
 
 
 def _curve(facts: ReportFacts, words: Words) -> str:
@@ -330,15 +361,20 @@ def _cost(facts: ReportFacts, words: Words) -> str:
     planned = facts.chosen.steps if facts.chosen else facts.steps
     made = words.stopped_early if facts.steps < planned else words.steps
     rows = [
-        [
-            words.time,
-            f"{readable_seconds(facts.seconds)} ({made.format(steps=facts.steps, planned=planned)})",
-        ],
+        [words.time, f"{_time(facts, words)} ({made.format(steps=facts.steps, planned=planned)})"],
         [words.speed, f"{facts.tokens_per_second:,.0f} tokens/s"],
         [words.memory, readable_bytes(facts.peak_memory_bytes)],
         [words.versions, cell(", ".join(f"{name} {version}" for name, version in facts.versions.items()))],
     ]
     return f"## {words.cost}\n\n{table(['', ''], rows)}"
+
+
+def _time(facts: ReportFacts, words: Words) -> str:
+    """Return what the run took in all, and in steps where that is less."""
+    whole = readable_seconds(max(facts.whole_seconds, facts.seconds))
+    if not is_longer(facts.whole_seconds, facts.seconds):
+        return whole
+    return words.training.format(whole=whole, seconds=readable_seconds(facts.seconds))
 
 
 def _next(facts: ReportFacts, words: Words) -> str:

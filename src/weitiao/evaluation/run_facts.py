@@ -44,13 +44,21 @@ class ReportFacts:
     total: int
     """All parameters, the trained ones included."""
     steps: int
+    """Steps made."""
     seconds: float
+    """Seconds in steps."""
     tokens_per_second: float
     peak_memory_bytes: int
     result: str
     """Where the adapter or the whole model lies, from the run's folder."""
     is_adapter: bool
     """Whether the result is an adapter in PEFT's format, not a whole model."""
+    whole_seconds: float = 0.0
+    """Seconds from the command's beginning to the report."""
+    result_step: int | None = None
+    """The step whose weights are the result; None where it is the last."""
+    chosen_by_loss: bool = False
+    """Whether these weights are those of several looks with the lowest held-out loss."""
     chosen: Chosen | None = None
     """What the run was set to: learning rate, schedule, length."""
     left_out: Sequence[Said] = ()

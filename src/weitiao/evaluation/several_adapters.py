@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import Problem, SettingsError, raise_all
 from ..models.fingerprint import read_fingerprint
-from .open_model import Opened, Source
+from .open_model import Opened, Source, opened_on
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -21,23 +21,16 @@ def open_several(sources: Mapping[str, Source]) -> dict[str, Opened]:
     The base is loaded once and its weights are shared. Raises SettingsError where one is no adapter or was trained on
     another base than the first, and what `open_model` raises.
     """
-    from ..data.templates.template import choose_template
     from ..models.load import load_model
-    from .trained import attached_of, base_notes, tokenizer_of
 
     raise_all(SettingsError, [*_no_adapters(sources), *_other_bases(sources)])
     first = next(iter(sources.values()))
     model, opened = load_model(first.base), {}
     for name, source in sources.items():
-        own = _with_shared_weights(model)
-        shared = replace(source, base=first.base)
-        tokenizer = tokenizer_of(shared)
-        notes = base_notes(shared, own)
-        attached = attached_of(shared, own)
-        if attached is None or attached.saves_whole_model:
+        one = opened_on(_with_shared_weights(model), replace(source, base=first.base))
+        if one.attached is None:
             raise SettingsError(_no_adapter(name, source))
-        template = choose_template(tokenizer, source.wording, model.generation_config)
-        opened[name] = Opened(shared, attached.model.eval(), template.tokenizer, template, attached, notes)
+        opened[name] = one
     return opened
 
 

@@ -119,8 +119,8 @@ class Method(Settings, ABC):
     family: ClassVar[str]
     """The kind of method it is, one of FAMILIES."""
     share: ClassVar[str]
-    """The share of the parameters that trains with default settings (or `example`) on the shape of Llama-3.1-8B, such
-    as 0.042 %, and in a few words what else is to be said of it."""
+    """The share of all parameters, those the method adds included, that trains with default settings (or `example`)
+    on the shape of Llama-3.1-8B, such as 0.042 %, and in a few words what else is to be said of it."""
     inference_cost: ClassVar[str]
     """What it costs more than the base once trained, in a few words."""
     memory: ClassVar[str]

@@ -51,7 +51,7 @@ class AdaLora(TargetedMethod):
     when: ClassVar[str] = (
         "A budget of ranks is to go where it matters; needs a long run and all linear layers."
     )
-    suggested_lr: ClassVar[float] = 1.8e-2
+    suggested_lr: ClassVar[float] = 1.1e-2
     peft_type: ClassVar[str] = "ADALORA"
     known_elsewhere: ClassVar[Mapping[str, str]] = {
         "lora_alpha": "alpha",

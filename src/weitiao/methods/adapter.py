@@ -49,7 +49,7 @@ class Adapter(PeftMethod):
     formula: ClassVar[str] = "y = h + s (W_up f(W_down h + b_down) + b_up)"
     trains: ClassVar[str] = "W_down (m x d), W_up (d x m) and biases in each block: 2md + d + m an adapter"
     family: ClassVar[str] = "small networks"
-    share: ClassVar[str] = "1.7 %"
+    share: ClassVar[str] = "1.6 %"
     inference_cost: ClassVar[str] = "two small networks a block"
     memory: ClassVar[str] = "medium: its numbers are many"
     drawing: ClassVar[str] = DRAWING

@@ -57,7 +57,7 @@ class Freeze(PeftMethod):
     when: ClassVar[str] = (
         "Fast and light on memory: nothing is computed backwards below the lowest trained block."
     )
-    suggested_lr: ClassVar[float] = 2e-4
+    suggested_lr: ClassVar[float] = 6e-4
     tuner: ClassVar[str] = "weitiao.methods._layers.freeze:FreezeTuner"
     on_quantized: ClassVar[bool] = False
 

@@ -79,7 +79,7 @@ class Full(Method):
     memory: ClassVar[str] = "very high: 16 bytes a weight"
     drawing: ClassVar[str] = DRAWING
     when: ClassVar[str] = "Much data, a large change of behaviour, and memory for 16 bytes a parameter."
-    suggested_lr: ClassVar[float] = 5e-5
+    suggested_lr: ClassVar[float] = 1.5e-4
     on_quantized: ClassVar[bool] = False
 
     def problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:

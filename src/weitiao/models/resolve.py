@@ -83,7 +83,8 @@ def resolve(settings: ModelSettings) -> Resolved:
     if name in ALIASES:
         return Resolved(name, str(dequantized_folder(ALIASES[name].path)), None, True)
     if path.is_file():
-        raise ModelError(Problem("this file is not a model", name, FORMS, str(path.parent)))
+        folder = str(path.parent) if (path.parent / "config.json").is_file() else ""
+        raise ModelError(Problem("this file is not a model", name, FORMS, folder))
     if not HUB_ID.fullmatch(name.removeprefix(MODELSCOPE)) or path.suffix == ".gguf":
         raise ModelError(Problem("there is no model at this path", name, FORMS, " or ".join(_nearby(name))))
     try:

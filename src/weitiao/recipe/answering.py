@@ -12,6 +12,7 @@ from ..core.errors import Problem, SettingsError, shortened
 from ..core.settings import parse_settings
 from ..core.units import readable_count
 from ..data.conversation import Message
+from ..data.templates.system_prompts import asked_with
 from ..evaluation.generate import generate
 from ..evaluation.open_model import Opened
 from ..evaluation.open_model import open_model as open_quietly
@@ -39,6 +40,7 @@ class Answering(ABC):
         asked: Asked,
         *,
         before: bool = False,
+        system: str | None = None,
         num_return_sequences: Literal[1] = 1,
         **settings: Any,  # noqa: ANN401
     ) -> str: ...
@@ -49,6 +51,7 @@ class Answering(ABC):
         asked: Asked,
         *,
         before: bool = False,
+        system: str | None = None,
         num_return_sequences: int,
         **settings: Any,  # noqa: ANN401
     ) -> str | list[str]: ...
@@ -58,19 +61,23 @@ class Answering(ABC):
         asked: Asked,
         *,
         before: bool = False,
+        system: str | None = None,
         num_return_sequences: int = 1,
         **settings: Any,
     ) -> str | list[str]:
         """Answer a question or go on with a conversation; with `before`, as the base does.
 
-        Keywords are those of GenerationSettings (max_new_tokens, temperature, top_p, ...). Returns the answer, or the
-        list of answers where num_return_sequences is above 1. Raises SettingsError for keywords that do not fit.
+        `system` is the system prompt, "" for none. Left out, it is that of all rows trained on, where they had one;
+        turns that begin with a system prompt keep theirs. Keywords are those of GenerationSettings (max_new_tokens,
+        temperature, top_p, ...). Returns the answer, or the list of answers where num_return_sequences is above 1.
+        Raises SettingsError for keywords that do not fit.
         """
         given = {**settings, "num_return_sequences": num_return_sequences}
         chosen = parse_settings(GenerationSettings, given, "generate")
         opened = self.opened
+        messages = _with_system(_messages(asked), system, opened.system)
         with libraries_quiet(), opened.as_base() if before else nullcontext(opened.model) as model:
-            answers = generate(model, opened.tokenizer, opened.template, [_messages(asked)], chosen)[0]
+            answers = generate(model, opened.tokenizer, opened.template, [messages], chosen)[0]
         return answers[0] if chosen.num_return_sequences == 1 else answers
 
 
@@ -82,6 +89,14 @@ def _messages(asked: Asked) -> list[Message]:
         raise SettingsError(_no_question(asked))
     turns: Sequence[object] = asked
     return [turn if isinstance(turn, Message) else _message(turn) for turn in turns]
+
+
+def _with_system(messages: list[Message], given: str | None, trained: str) -> list[Message]:
+    """Return what is asked with its system prompt; raises SettingsError where it has one and another is given."""
+    if given is not None and messages[0].role == "system":
+        what = "a system prompt is given twice: as `system` and as the first turn"
+        raise SettingsError(Problem(what, shortened(given), "one of the two", "leave system out"))
+    return asked_with(trained if given is None else _encodable(given), messages)
 
 
 def _message(turn: object) -> Message:

@@ -14,6 +14,8 @@ from ..core.errors import MALFORMED, NotFiniteError, Problem, WeitiaoError
 from ..core.events import Event, EventLog, Progress
 from ..data.dataset import Prepared
 from ..data.formats._base import RowError
+from ..data.templates.system_prompts import SystemPrompts
+from ..data.templates.template_choice import OWN_SYSTEM
 from ..engine.forward import Forward
 from ..engine.loop import HeldOutLoss
 from ..engine.memory.budget import default_pack_tokens
@@ -72,10 +74,16 @@ class Comparison:
         """Choose the questions."""
         evaluate = self.recipe.evaluate
         self.questions = choose_questions(
-            evaluate.questions, self.data.held_out_conversations, evaluate.question_count
+            evaluate.questions, self.data.held_out_conversations, evaluate.question_count, self.system
         )
         if evaluate.panel and self.questions:
             self.panel = panel_questions(panel_languages(self.tokenizer))
+
+    @property
+    def system(self) -> str:
+        """The system prompt that all rows trained on begin with; nothing where there is no such one."""
+        systems = systems_of(self.recipe, self.data)
+        return systems.common if systems else ""
 
     def look_before(
         self, forward: Forward, attached: Attached, earlier: Sequence[Event], log: EventLog
@@ -135,7 +143,7 @@ class Comparison:
 
     def _look_before(self, forward: Forward, log: EventLog, should_stop: ShouldStop = never) -> None:
         """Measure the untrained model, and ask it where that cannot wait; `before` stays None where told to stop."""
-        held_out = self._measure(forward, log, should_stop)
+        held_out = self._measure(forward, log, should_stop, "held-out loss before training")
         if held_out is None and self.data.held_out:
             return
         require_finite(held_out)
@@ -187,9 +195,19 @@ class Comparison:
     def answers(self) -> list[Answer]:
         """The questions with both answers; none before both were asked, or where asking failed."""
         before, after = (look.answers if look else None for look in (self.before, self.after))
-        return [] if before is None or after is None else before_after(self.questions, before, after)
+        if before is None or after is None:
+            return []
+        most = self.recipe.evaluate.generation.max_new_tokens
+        return before_after(self.questions, before, after, self.tokenizer, most)
 
-    def _measure(self, forward: Forward, log: EventLog, should_stop: ShouldStop = never) -> HeldOut | None:
+    def _measure(
+        self,
+        forward: Forward,
+        log: EventLog,
+        should_stop: ShouldStop = never,
+        what: str = "held-out loss after training",
+    ) -> HeldOut | None:
+        """Return the held-out loss, None where told to stop or nothing is held out; `what` is shown with progress."""
         if not self.data.held_out:
             return None
         pack_tokens = self.recipe.train.pack_tokens or default_pack_tokens(
@@ -202,7 +220,7 @@ class Comparison:
                 self.data.held_out,
                 pack_tokens,
                 should_stop,
-                Progress(log.emit, "held-out loss"),
+                Progress(log.emit, what),
             )
 
     def _ask(self, look: Look, forward: Forward, log: EventLog) -> None:
@@ -226,6 +244,12 @@ class Comparison:
             said = str(error).partition("\n")[0] or "not enough memory"
             self.failures.append(f"{what}: {type(error).__name__}: {said}")
             log.emit("note", text=f"{self.failures[-1]} (the run goes on without it)")
+
+
+def systems_of(recipe: Recipe, data: Prepared) -> SystemPrompts | None:
+    """Return the system prompts that the rows trained on begin with; None where the run file sets what to ask with."""
+    fields = data.gate.facts.get("system_prompt", {}).get("of_rows") if data.gate else None
+    return SystemPrompts.of_fields(fields) if fields and recipe.data.system == OWN_SYSTEM else None
 
 
 def _fields_of(answers: Sequence[Generated] | None) -> dict[str, Any]:

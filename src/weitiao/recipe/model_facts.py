@@ -75,6 +75,8 @@ class MethodFacts:
     name: str
     trainable: int
     """How many numbers it trains."""
+    total: int
+    """How many numbers the model has with what the method adds."""
     obstacle: str
     """Why it cannot be used; empty where it can."""
 
@@ -158,8 +160,8 @@ def _method(
         method.check(shown, config)
         planned = method.plan(weightless(config, trust))  # planning changes the model
     except WeitiaoError as error:
-        return MethodFacts(name, 0, error.problems[0].what if error.problems else str(error))
-    return MethodFacts(name, count_parameters(planned.model)[0], "")
+        return MethodFacts(name, 0, 0, error.problems[0].what if error.problems else str(error))
+    return MethodFacts(name, *count_parameters(planned.model), "")
 
 
 def _modules(model: PreTrainedModel, parts: Anatomy) -> Iterator[Module]:

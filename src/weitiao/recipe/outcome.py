@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,11 +13,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ..core.errors import Interrupted, Problem, Terminated
-from ..core.events import EventLog, read_events, steps_that_count
+from ..core.events import Event, EventLog, read_events, steps_that_count
 from ..core.files import saving, staged_folder, write_json
 from ..core.run_folder import RunFolder
 from ..core.said import Said
 from ..core.version import VERSION
+from ..data.templates.system_prompts import with_trained_system
 from ..engine.loop import Progress
 from ..engine.runtime.monitor import peak_memory_bytes
 from ..engine.runtime.signals import signals_wait
@@ -57,6 +59,10 @@ class Outcome:
     log: EventLog
     chosen: Chosen
     """What the run was set to."""
+    began: float
+    """When the command began, in seconds of time.monotonic(); of a resumed run earlier, by the steps made before."""
+    result_step: int
+    """The step whose weights are the result."""
     left_out: Sequence[Said] = ()
     """What of the model the method left as it is."""
 
@@ -78,7 +84,8 @@ class Outcome:
             if not self.attached.saves_whole_model:
                 _name_base(staging, facts.base)
                 write_fingerprint(staging, self.base)
-            tokenizer = self.comparison.tokenizer
+            # Other tools, too, are to ask with the system prompt that all rows were trained with.
+            tokenizer = with_trained_system(self.comparison.data.template, self.comparison.system)
             tokenizer.save_pretrained(_tokenizer_folder(self.attached, self.comparison, staging))
             write_card(staging, facts)
             shutil.rmtree(self.result, ignore_errors=True)  # only now: until here the old one can be used
@@ -113,6 +120,8 @@ class Outcome:
                 adapter=str(self.result),
                 held_out=_held_out_fields(self.comparison),
                 seconds=self.progress.seconds,
+                whole_seconds=facts.whole_seconds,
+                result_step=self.result_step,
                 step=self.progress.step,
                 steps=self.chosen.steps,
                 peak_memory_bytes=facts.peak_memory_bytes,
@@ -155,6 +164,9 @@ class Outcome:
             steps=progress.step,
             chosen=self.chosen,
             seconds=progress.seconds,
+            whole_seconds=time.monotonic() - self.began,
+            result_step=self.result_step,
+            chosen_by_loss=recipe.train.keep_best and _looks(events) > 1,
             tokens_per_second=progress.tokens / progress.seconds if progress.seconds else 0.0,
             peak_memory_bytes=peak_memory_bytes(),
             result=self.result.name,
@@ -199,6 +211,11 @@ def _public_path(folder: Path) -> str:
     if not folder.is_absolute():
         return str(folder)
     return str(folder.relative_to(Path.cwd())) if folder.is_relative_to(Path.cwd()) else folder.name
+
+
+def _looks(events: Sequence[Event]) -> int:
+    """Return after how many steps the held-out loss was looked at."""
+    return len({event["step"] for event in events if event["event"] == "evaluated"})
 
 
 def _scores(held_out: HeldOut | None) -> Scores | None:

@@ -9,7 +9,7 @@ from typing import Any
 from ..core.events import Event, steps_that_count
 from ..core.units import readable_change
 from ..core.visible import visible
-from ..evaluation.answers import CUT_MARK, marked
+from ..evaluation.answers import CUT_MARK, earlier_text, marked
 from ..evaluation.curve import curve_svg, held_out_points
 from ..evaluation.report import ENGLISH
 from ..evaluation.verdict import lines as verdict_lines
@@ -66,14 +66,14 @@ def _answers(rows: Sequence[Mapping[str, Any]]) -> str:
     header = [ENGLISH.question, ENGLISH.before, ENGLISH.after, ENGLISH.reference]
     cells = [
         [
-            row["question"],
+            "\n".join(filter(None, (earlier_text(row), row["question"]))),
             marked(row["before"], bool(row.get("before_cut"))),
             marked(row["after"], bool(row.get("after_cut"))),
-            row["reference"],
+            marked(row["reference"], bool(row.get("reference_cut"))),
         ]
         for row in rows
     ]
-    cut = any(row.get("before_cut") or row.get("after_cut") for row in rows)
+    cut = any(row.get(f"{which}_cut") for row in rows for which in ("before", "after", "reference"))
     note = f"<p>{CUT_MARK} cut off: evaluate.generation.max_new_tokens</p>" if cut else ""
     return _table(header, cells) + note
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..core.events import Event, Listener
-from ..core.units import readable_bytes, readable_seconds, significant
+from ..core.units import is_longer, readable_bytes, readable_seconds, significant
 from ..core.visible import visible
 from ..evaluation.chosen import Chosen
 from ..evaluation.verdict import lines as verdict_lines
@@ -87,13 +87,16 @@ def measure(value: Any) -> str:  # noqa: ANN401  (a number, or the name of one t
 
 
 def cost_text(event: Event) -> str:
-    """Return what a run took; one that ended before its last step says so."""
+    """Return what a run took in all, and in steps where that is less; one that ended before its last step says so."""
     made, planned = event.get("step"), event.get("steps")
     early = ""
     if made is not None and planned is not None and made < planned:
         early = f", stopped early after {made} of {planned} steps"
     peak = readable_bytes(event["peak_memory_bytes"])
-    return f"in {readable_seconds(event['seconds'])}{early}, at most {peak} of memory"
+    seconds = event["seconds"]
+    whole = max(seconds, event.get("whole_seconds", 0.0))
+    training = f" (training {readable_seconds(seconds)})" if is_longer(whole, seconds) else ""
+    return f"in {readable_seconds(whole)}{training}{early}, at most {peak} of memory"
 
 
 LINES: Mapping[str, Callable[[Event], list[str]]] = {
@@ -137,7 +140,7 @@ def _drawing() -> tuple[Steps, Callable[[str], None]]:
 
     console = Console(highlight=False)
     steps: Steps = LiveSteps(console) if console.is_terminal else PlainSteps(console)
-    return steps, lambda line: console.print(Text(visible(line)), soft_wrap=True)
+    return steps, lambda line: console.print(Text(visible(line)), soft_wrap=not console.is_terminal)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,8 +27,12 @@ if TYPE_CHECKING:
     from ..engine.loop import Training
 
 
-def train(recipe: Recipe, listeners: Sequence[Listener] = ()) -> Run:
-    """Train a recipe into its folder; raises WeitiaoError, before any model is loaded where it can."""
+def train(recipe: Recipe, listeners: Sequence[Listener] = (), began: float | None = None) -> Run:
+    """Train a recipe into its folder; raises WeitiaoError, before any model is loaded where it can.
+
+    `began` is when what the person typed began, in seconds of time.monotonic(); left out, now.
+    """
+    began = time.monotonic() if began is None else began
     for line in recipe.said:
         _tell(listeners, {"event": "read_as", "text": line})
     _prepare(recipe, listeners)
@@ -36,7 +41,7 @@ def train(recipe: Recipe, listeners: Sequence[Listener] = ()) -> Run:
     recipe, folder = ready.recipe, RunFolder(recipe.out)
     with sigterm_as_ctrl_c(), _finished_is_said(folder), folder.locked():
         folder.require_new()
-        session = _Session(recipe, folder, listeners)
+        session = _Session(recipe, folder, listeners, began)
         try:
             with saving(folder.root):
                 write_atomic(folder.run_yaml, recipe.as_yaml(), PRIVATE_FILE)
@@ -46,8 +51,17 @@ def train(recipe: Recipe, listeners: Sequence[Listener] = ()) -> Run:
                 folder.clear()
 
 
-def resume(root: str | Path, words: Sequence[str] = (), listeners: Sequence[Listener] = ()) -> Run:
-    """Go on with an interrupted run from its newest whole checkpoint; raises RunFolderError, SettingsError."""
+def resume(
+    root: str | Path,
+    words: Sequence[str] = (),
+    listeners: Sequence[Listener] = (),
+    began: float | None = None,
+) -> Run:
+    """Go on with an interrupted run from its newest whole checkpoint; raises RunFolderError, SettingsError.
+
+    `began` as in `train`.
+    """
+    began = time.monotonic() if began is None else began
     folder = RunFolder(Path(root))
     folder.require_run()
     recipe = _changed(folder, read_words(words))
@@ -61,7 +75,7 @@ def resume(root: str | Path, words: Sequence[str] = (), listeners: Sequence[List
         if ready.awaited is None:  # else the data is known only when the model has answered
             _require_same_run(folder, settings_and_data(ready.recipe, ready.data))
         keeps_packs = not any(word.partition("=")[0].strip().endswith("pack_tokens") for word in words)
-        return _Session(ready.recipe, folder, listeners, keeps_packs).train(ready)
+        return _Session(ready.recipe, folder, listeners, began, keeps_packs).train(ready)
 
 
 @contextmanager
@@ -150,6 +164,8 @@ class _Session:
     recipe: Recipe
     folder: RunFolder
     listeners: Sequence[Listener]
+    began: float
+    """When the command began, in seconds of time.monotonic()."""
     keeps_packs: bool = True
     """Whether a resumed run's packs stay as small as they were; not where somebody has just set their size."""
     under_way: bool = False
@@ -160,7 +176,7 @@ class _Session:
         from ..engine.runtime.tracking import Tracking
 
         earlier = list(read_events(self.folder.events))
-        tracking = Tracking(self.recipe.track, self.folder.root, _plain(self.recipe))
+        tracking = Tracking(self.recipe.track, self.folder.root, settings_for_trackers(self.recipe))
         log = EventLog(self.folder.events, (*self.listeners, tracking))
         try:
             with products_from(self.recipe.train.matmul):
@@ -174,7 +190,7 @@ class _Session:
         from ..models.fingerprint import fingerprint, write_fingerprint
         from ..models.hubs.fetch import fetch_model
         from ..models.load import load_model, weights_folder
-        from .baseline import Comparison
+        from .baseline import Comparison, systems_of
         from .build import attach, build_training, choose_kernels, forward_for, frozen_once, precision_for
         from .chosen import chosen_for
         from .general_answers import answered
@@ -184,7 +200,14 @@ class _Session:
         day = str(data.template.day) if data.template.writes_date else None
         if self.recipe.said:
             log.emit("names", lines=list(self.recipe.said))
-        log.emit("data", summary=data.summary.as_dict(), lines=data.summary.lines(), day=day)
+        systems = systems_of(self.recipe, data)
+        log.emit(
+            "data",
+            summary=data.summary.as_dict(),
+            lines=data.summary.lines(),
+            day=day,
+            systems=systems.as_fields() if systems else None,
+        )
         if ready.choices:
             log.emit("choices", rows=[choice.as_fields() for choice in ready.choices])
         for part in ready.left_out:
@@ -212,12 +235,23 @@ class _Session:
         # Before the checkpoint is read, so that a resumed run stores what the uninterrupted one does.
         with frozen_once(self.folder, training, data, log):
             self._resume(training, log)
+            earlier_seconds = training.progress.seconds
             with saving(self.folder.root):
                 write_fingerprint(self.folder.root, base)
             self.under_way = True
             progress = training.run()
             outcome = Outcome(
-                self.recipe, self.folder, attached, comparison, progress, base, log, chosen, ready.left_out
+                recipe=self.recipe,
+                folder=self.folder,
+                attached=attached,
+                comparison=comparison,
+                progress=progress,
+                base=base,
+                log=log,
+                chosen=chosen,
+                began=self.began - earlier_seconds,
+                result_step=training.result_step,
+                left_out=ready.left_out,
             )
             outcome.save_result()  # before anything more is asked of the model
             with outcome.saved():
@@ -251,9 +285,15 @@ class _Session:
         )
 
 
-def _plain(recipe: Recipe) -> dict[str, str | int | float | bool]:
-    """Return a recipe as flat values, for trackers."""
-    flat = dotted(recipe.as_dict())
+def settings_for_trackers(recipe: Recipe) -> dict[str, str | int | float | bool]:
+    """Return a recipe as flat values, for trackers, which may send them elsewhere: no row and no question is in it."""
+    raw = recipe.as_dict()
+    for source in raw["data"]["sources"]:
+        if source.get("rows") is not None:
+            source["rows"] = f"{len(source['rows'])} rows given from Python"
+    asked = len(raw["evaluate"]["questions"])
+    raw["evaluate"]["questions"] = f"{asked} question{'s' * (asked != 1)}"
+    flat = dotted(raw)
     return {
         key: value if isinstance(value, bool | int | float) else str(value) for key, value in flat.items()
     }

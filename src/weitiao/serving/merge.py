@@ -169,7 +169,7 @@ def _write(opened: Opened, folder: Path) -> torch.dtype:
     plain = base_of(opened.attached.merge() if opened.attached else opened.model)
     set_stops(plain, opened.template.stop_ids)
     plain.save_pretrained(folder)
-    opened.tokenizer.save_pretrained(folder)
+    opened.tokenizer_to_save.save_pretrained(folder)
     dtype: torch.dtype = plain.dtype
     return dtype
 

@@ -90,7 +90,7 @@ def outcome_of(rows: Sequence[RowFacts], held_out: Sequence[int] = ()) -> Outcom
     """Make the outcome for rows."""
     mask = np.zeros(len(rows), dtype=bool)
     mask[list(held_out)] = True
-    return Outcome(len(rows), [row.form.place for row in rows], mask)
+    return Outcome(len(rows), [row.form.place for row in rows], mask, lambda number: rows[number].text)
 
 
 def found(name: str, rows: Sequence[RowFacts], held_out: Sequence[int] = ()) -> list[Finding]:

@@ -13,8 +13,9 @@ from template_zoo import talk, tokenizer
 from weitiao.core.settings import parse_overrides, parse_settings
 from weitiao.data.checks._base import Finding, GateContext, Outcome, RowFacts
 from weitiao.data.checks.system_prompt import SystemPrompt
-from weitiao.data.conversation import Conversation
+from weitiao.data.conversation import Conversation, Example, Message
 from weitiao.data.settings import DataSettings
+from weitiao.data.templates.system_prompts import SystemPrompts
 from weitiao.data.templates.template import choose_template
 from weitiao.data.templates.template_choice import Wording
 
@@ -120,3 +121,32 @@ def test_rows_with_a_system_turn_and_templates_without_a_name_are_left_alone() -
 @pytest.mark.parametrize("file", ["tcm_en.json", "tcm_zh.json"])
 def test_rows_that_teach_no_name_are_left_alone(file: str) -> None:
     assert not findings(example(file))
+
+
+def counted(chunks: Sequence[Sequence[str]], held_out: Sequence[int] = ()) -> SystemPrompts:
+    """Return what the check counts of rows with these system prompts, seen in chunks."""
+    context = GateContext(DataSettings(sources="x.json"), choose_template(tokenizer("qwen2.5")))
+    whole, number = SystemPrompt(context), 0
+    for chunk in chunks:
+        check = SystemPrompt(context)
+        for text in chunk:
+            system = [Message("system", text)] if text else []
+            row = Conversation((*system, *talk("Hi", "Ho").messages), "x:1")
+            check.observe(RowFacts(number, row, (Example((1,), (1.0,), "x:1"),)))
+            number += 1
+        whole.merge(check.state())
+    away = np.zeros(number, bool)
+    away[list(held_out)] = True
+    facts = whole.facts(Outcome(number, ["x:1"] * number, away))
+    fields = facts["of_rows"]
+    assert isinstance(fields, dict)
+    return SystemPrompts.of_fields(fields)
+
+
+def test_the_rows_own_system_prompts_are_counted_without_held_out_ones() -> None:
+    long = "You are Rook. " * 100
+    assert counted([[""] * 3]) == SystemPrompts(3, 0, "", 0)
+    assert counted([[long] * 3, [long] * 2]) == SystemPrompts(5, 1, long, 5)
+    varied = [str(n) for n in range(5)]
+    assert counted([varied, ["A"] * 95]) == SystemPrompts(100, 6, "A", 95)
+    assert counted([["A", "B", "A"], ["A", ""]], held_out=[1]) == SystemPrompts(4, 1, "A", 3)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -75,6 +75,15 @@ class Outcome:
     """Where each row comes from, by its number; made when asked for."""
     held_out: NDArray[np.bool_]
     """By row number: whether it is kept away to measure with."""
+    texts: Callable[[int], RowText] | None = None
+    """Reads a usable row's texts again, by its number; None where rows are not kept."""
+    _results: dict[bytes, NDArray[np.int64]] = field(default_factory=dict, repr=False, compare=False)
+
+    def once(self, key: bytes, compute: Callable[[], NDArray[np.int64]]) -> NDArray[np.int64]:
+        """Return what `compute` returns, computed once for all checks that ask with the same key."""
+        if key not in self._results:
+            self._results[key] = compute()
+        return self._results[key]
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,8 @@ class Kind:
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _hash_of_text(text: str) -> int:
+def hash_of_text(text: str) -> int:
+    """Return 64 bits that tell texts apart."""
     return hash_of(text.encode("utf-8", "surrogatepass"))
 
 
@@ -67,7 +68,7 @@ class Values:
 
     def add(self, value: str) -> None:
         """Count a value."""
-        key = _hash_of_text(value)
+        key = hash_of_text(value)
         self.hashes.append(key)
         if len(self.names) < NAMES_KEPT:
             self.names.setdefault(key, excerpt(value))

@@ -79,11 +79,11 @@ def _near_groups(normal_R: NDArray[np.uint64], sketch_R32: NDArray[np.uint8]) ->
     sketches = np.ascontiguousarray(sketch_R32[comparable])
     group = np.arange(len(comparable))
     for band in BANDS if len(comparable) > 1 else ():
-        group = _joined(group, _edges_in_band(sketches, band, group))
+        group = joined(group, edges_in_band(sketches, band, group))
     near_R = np.arange(len(first_R))
     near_R[comparable] = comparable[group]
-    joined: NDArray[np.int64] = near_R[first_R]
-    return joined
+    near: NDArray[np.int64] = near_R[first_R]
+    return near
 
 
 def first_of_equals(values_R: NDArray[Any]) -> NDArray[np.int64]:
@@ -95,11 +95,14 @@ def first_of_equals(values_R: NDArray[Any]) -> NDArray[np.int64]:
     return found
 
 
-def _edges_in_band(
-    sketch_N32: NDArray[np.uint8], band: tuple[int, ...], group_N: NDArray[np.int64]
+def edges_in_band(
+    sketch_N32: NDArray[np.uint8],
+    band: tuple[int, ...],
+    group_N: NDArray[np.int64],
+    least_bins: int = ALIKE_BINS,
 ) -> NDArray[np.int64]:
-    """Return pairs (2, E) of rows that share a band and are alike: each row with the first of its bucket and the
-    one before it, where `group_N` does not join them yet."""
+    """Return pairs (2, E) of rows that share a band and at least so many bins: each row with the first of its bucket
+    and the one before it, where `group_N` does not join them yet."""
     import numpy as np
 
     key = np.zeros(len(sketch_N32), dtype=np.uint32)
@@ -113,11 +116,11 @@ def _edges_in_band(
         (np.stack((order[later - 1], order[later])), np.stack((order[starts[later]], order[later]))), axis=1
     )
     pairs = pairs[:, group_N[pairs[0]] != group_N[pairs[1]]]
-    return pairs[:, _alike(sketch_N32, pairs)]
+    return pairs[:, _alike(sketch_N32, pairs, least_bins)]
 
 
 def _alike(
-    sketch_N32: NDArray[np.uint8], pairs_2E: NDArray[np.int64], at_once: int = 1 << 16
+    sketch_N32: NDArray[np.uint8], pairs_2E: NDArray[np.int64], least_bins: int, at_once: int = 1 << 16
 ) -> NDArray[np.bool_]:
     import numpy as np
 
@@ -125,11 +128,11 @@ def _alike(
     for start in range(0, len(alike), at_once):
         left, right = pairs_2E[:, start : start + at_once]
         equal = (sketch_N32[left] == sketch_N32[right]).sum(axis=1)
-        alike[start : start + at_once] = equal >= ALIKE_BINS
+        alike[start : start + at_once] = equal >= least_bins
     return alike
 
 
-def _joined(group_N: NDArray[np.int64], edges_2E: NDArray[np.int64]) -> NDArray[np.int64]:
+def joined(group_N: NDArray[np.int64], edges_2E: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return for each node the lowest node it hangs together with (N,), with more edges than `group_N` knows."""
     import numpy as np
 
@@ -143,8 +146,8 @@ def _joined(group_N: NDArray[np.int64], edges_2E: NDArray[np.int64]) -> NDArray[
         np.minimum.at(name_N, right, lowest)
         name_N = name_N[name_N]
         if (name_N == before).all():
-            joined: NDArray[np.int64] = name_N[group_N]
-            return joined
+            lowest_N: NDArray[np.int64] = name_N[group_N]
+            return lowest_N
 
 
 class PrintsCheck(Check):

@@ -47,11 +47,16 @@ class RowText:
         """The normalised characters of the answer (N,)."""
         return normal_codes(self.said)
 
+    @property
+    def codes(self) -> NDArray[np.uint32]:
+        """The normalised characters of question and answer (N,)."""
+        import numpy as np
+
+        return np.concatenate((self.asked_codes, self.said_codes))
+
     @cached_property
     def fingerprint(self) -> Fingerprint:
         """What tells whether the row is equal or alike to another."""
-        import numpy as np
-
         system = "\n".join(turn.content for turn in self.turns if turn.role == "system")
         exact = _hash_of_text("\0".join((system, self.asked, self.said, self.mark)))
         asked, said = self.asked_codes, self.said_codes
@@ -62,7 +67,7 @@ class RowText:
         # Under another system text a question is another one.
         under = _hash_of_text(f"{system}\0{question}") if system else question
         answer = hash_of(said.tobytes()) if len(said) else _hash_of_text(self.said)
-        return Fingerprint(exact, normal, question, under, answer, sketch_of(np.concatenate((asked, said))))
+        return Fingerprint(exact, normal, question, under, answer, sketch_of(self.codes))
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,10 @@ BINS = 32
 BIN_BITS = 5
 LEAST_SHINGLES = 30
 """A shorter text says too little to be like another."""
+FIRST_WIDE, WIDE_SHINGLES = 0x2E80, (2, 3)
+"""From this code point on a character says as much as some letters of an alphabet, so shingles are shorter."""
+MOST_SHINGLES = 4096
+"""The lowest hashes of a long text stand for all of them."""
 FACTORS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5)
 
 
@@ -73,20 +77,48 @@ def hash_of(content: bytes) -> int:
 
 def sketch_of(codes: NDArray[np.uint32]) -> bytes:
     """Return the sketch of normalised characters; zeros for a text too short to be compared."""
-    import numpy as np
-
     if len(codes) < LEAST_SHINGLES + SHINGLE - 1:
         return bytes(BINS)
+    hashes = _hashes(codes, SHINGLE)
+    hashes.sort()
+    return _filled(hashes)
+
+
+def sketch_of_shingles(hashes: NDArray[np.uint32]) -> bytes:
+    """Return the sketch of sorted hashes of shingles; zeros where there are none."""
+    return _filled(hashes) if len(hashes) else bytes(BINS)
+
+
+def shingles_of(codes: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Return the different hashes of the shingles of normalised characters, sorted, the lowest of very many.
+
+    A shingle has 4 characters of an alphabet, or 2 and 3 Chinese or Japanese ones, which say as much.
+    """
+    import numpy as np
+
+    is_wide = codes >= FIRST_WIDE
+    narrow = _hashes(codes, SHINGLE)
+    parts = [narrow[~is_wide[: len(narrow)]]]
+    for size in WIDE_SHINGLES if is_wide.any() else ():
+        hashes = _hashes(codes, size)
+        parts.append(hashes[is_wide[: len(hashes)]])
+    found = np.sort(np.concatenate(parts))
+    different: NDArray[np.uint32] = found[np.diff(found, prepend=found[:1] + np.uint32(1)) != 0]
+    return different[:MOST_SHINGLES]
+
+
+def _hashes(codes: NDArray[np.uint32], size: int) -> NDArray[np.uint32]:
+    """Return a hash of each stretch of `size` characters, in order."""
+    import numpy as np
+
     wide = codes.astype(np.uint64)
-    count = len(wide) - SHINGLE + 1
+    count = max(0, len(wide) - size + 1)
     mixed = wide[:count] * np.uint64(FACTORS[0])
-    for offset in range(1, SHINGLE):
+    for offset in range(1, size):
         mixed += wide[offset : offset + count] * np.uint64(FACTORS[offset])
     mixed ^= mixed >> np.uint64(29)
     mixed *= np.uint64(FACTORS[1])
-    hashes = (mixed >> np.uint64(32)).astype(np.uint32)
-    hashes.sort()
-    return _filled(hashes)
+    return (mixed >> np.uint64(32)).astype(np.uint32)
 
 
 def _filled(hashes: NDArray[np.uint32]) -> bytes:

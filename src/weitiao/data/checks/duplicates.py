@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ._base import SHOWN_PLACES, Finding, Hits, Outcome
+from ._boilerplate import near_groups
 from ._kinds import Kind, gravest_first
 from ._prints import PrintsCheck, first_of_equals
 
@@ -46,7 +47,7 @@ class Duplicates(PrintsCheck):
     def findings(self, outcome: Outcome) -> list[Finding]:
         """Name copies, each at its mildest kind that holds for it."""
         found = []
-        for kind, first_R in self._copies().items():
+        for kind, first_R in self._copies(outcome).items():
             copies = (first_R >= 0).nonzero()[0]
             if len(copies):
                 hits = self._hits(copies, first_R, outcome)
@@ -62,17 +63,17 @@ class Duplicates(PrintsCheck):
                 "copies": int((first_R >= 0).sum()),
                 "groups": len(np.unique(first_R[first_R >= 0])),
             }
-            for kind, first_R in self._copies().items()
+            for kind, first_R in self._copies(outcome).items()
         }
 
-    def _copies(self) -> dict[str, NDArray[np.int64]]:
+    def _copies(self, outcome: Outcome) -> dict[str, NDArray[np.int64]]:
         """Return for each kind the first row each row copies (R,), -1 where it copies none in this way."""
         import numpy as np
 
         groups = {
             "exact": first_of_equals(self.prints.array("exact")),
             "normalised": first_of_equals(self.prints.array("normal")),
-            "near": self.prints.near_groups(),
+            "near": near_groups(self.prints, outcome),
         }
         named = np.zeros(len(self.prints.numbers), dtype=bool)
         copies = {}

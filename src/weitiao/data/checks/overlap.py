@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ._base import SHOWN_PLACES, Finding, Hits, Outcome, RowFacts
+from ._boilerplate import near_groups
 from ._kinds import Kind, gravest_first
 from ._prints import PrintsCheck, first_of_equals
 
@@ -80,7 +81,7 @@ class Overlap(PrintsCheck):
         groups = {
             "exact": first_of_equals(self.prints.array("exact")),
             "normalised": first_of_equals(self.prints.array("normal")),
-            "near": self.prints.near_groups(),
+            "near": near_groups(self.prints, outcome),
             "question": first_of_equals(self.prints.array("asked")),
         }
         for kind, group_R in groups.items():

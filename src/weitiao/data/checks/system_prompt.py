@@ -1,7 +1,8 @@
 """A system prompt that the chat template writes of its own accord, and that names another assistant than the answers.
 
 Qwen2.5 writes "You are Qwen, created by Alibaba Cloud.", SmolLM2 "You are a helpful AI assistant named SmolLM". Such a
-prompt stands before every question, also while the data teaches another name.
+prompt stands before every question, also while the data teaches another name. The rows' own system prompts are counted
+here, too, as the trained model is asked with one that all rows had (data/system_prompts.py).
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ...core.said import Said
+from ..templates.system_prompts import SystemPrompts
 from ._base import Finding, GateContext, Hits, Outcome, RowFacts
-from ._kinds import REMEMBERED, Kind, KindsCheck, Values, excerpt
+from ._kinds import REMEMBERED, Kind, KindsCheck, Values, excerpt, hash_of_text
 
 LEAST_ROWS = 2
 """In how many rows a name must be given: one row may be a story."""
@@ -77,7 +79,8 @@ SIGNS = (
 
 
 class SystemPrompt(KindsCheck):
-    """Compares names that answers give themselves with those in what the template writes before a question."""
+    """Compares names that answers give themselves with those in what the template writes before a question, and counts
+    the rows' own system prompts."""
 
     needs_tokens: ClassVar[bool] = True
     kinds: ClassVar[Mapping[str, Kind]] = {
@@ -92,16 +95,21 @@ class SystemPrompt(KindsCheck):
         super().__init__(context)
         self._prompt = "" if context.template is None else context.template.before_question
         self._named = [*dict.fromkeys(_names(self._prompt, OF_ASSISTANT))]
+        self._texts: dict[str, int] = {}
+        """The system prompts of this chunk's rows."""
+        self._candidates: dict[int, str] = {}
+        """Hash -> system prompt of more than half of a chunk's rows: one of nearly all rows is among them."""
 
     def observe(self, row: RowFacts) -> None:
-        """Look for the name an answer gives itself, where the row has no system prompt of its own."""
+        """Count the row's system prompt; where it has none, look for the name an answer gives itself."""
         turns = row.text.turns
-        if (
-            not self._named
-            or not turns
-            or turns[0].role == "system"
-            or not TO_SOMEBODY.search(row.text.asked)
-        ):
+        has_own = bool(turns) and turns[0].role == "system"
+        own = turns[0].content if has_own else ""
+        if row.sequences:
+            self.value("systems", own)
+            self._texts[own] = self._texts.get(own, 0) + 1
+            self.hits.setdefault("_trained", Hits()).numbers.append(row.number)
+        if not self._named or not turns or has_own or not TO_SOMEBODY.search(row.text.asked):
             return
         for name in dict.fromkeys(name for answer in row.text.wanted for name in _names_of_self(answer)):
             self.value("names", name)
@@ -121,6 +129,37 @@ class SystemPrompt(KindsCheck):
         fix = _fix(name)
         return [replace(found, fix=fix.en, fix_zh=fix.zh)]
 
+    def state(self) -> Any:  # noqa: ANN401
+        """Return what the rows gave, and the system prompt of most of them."""
+        return super().state(), self._most
+
+    def merge(self, state: Any) -> None:  # noqa: ANN401
+        """Add a later chunk's."""
+        seen, candidates = state
+        super().merge(seen)
+        self._candidates.update(candidates)
+
+    @property
+    def _most(self) -> dict[int, str]:
+        """Hash -> system prompt of more than half of the rows observed here, if any."""
+        rows = sum(self._texts.values())
+        return {hash_of_text(text): text for text, count in self._texts.items() if 2 * count > rows}
+
+    def _systems(self, outcome: Outcome) -> SystemPrompts:
+        """Return the system prompts of the rows that are trained on, not held out."""
+        import numpy as np
+
+        hashes = np.frombuffer(self.values.get("systems", Values()).hashes, dtype=np.uint64)
+        rows = np.frombuffer(self.hits.get("_trained", Hits()).numbers, dtype=np.int64)
+        trained = hashes[~outcome.held_out[rows]]
+        some = trained[trained != np.uint64(hash_of_text(""))]
+        kinds, counts = np.unique(some, return_counts=True)
+        if not len(kinds):
+            return SystemPrompts(len(trained), 0, "", 0)
+        most = int(counts.argmax())
+        text = {**self._candidates, **self._most}.get(int(kinds[most]), "")
+        return SystemPrompts(len(trained), len(kinds), text, int(counts[most]))
+
     def _rows_of(self, key: int, outcome: Outcome) -> Hits:
         """Return the rows in which a name is given."""
         import numpy as np
@@ -133,11 +172,12 @@ class SystemPrompt(KindsCheck):
         return hits
 
     def facts(self, outcome: Outcome) -> Mapping[str, object]:
-        """Return the names in the prompt, and those that answers give, with their rows."""
+        """Return the names in the prompt, those that answers give, with their rows, and the rows' system prompts."""
         counted = self.values.get("names", Values()).counted()
         return {
             "names_in_prompt": self._named,
             "names_in_answers": {name: count for _, name, count in counted[:10]},
+            "of_rows": self._systems(outcome).as_fields(),
         }
 
 

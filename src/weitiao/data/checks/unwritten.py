@@ -57,6 +57,13 @@ class Unwritten(KindsCheck):
             "若思考写在 reasoning_content 里，改为写在回答文本开头的 <think>...</think>；否则换一个会写思考的模型，"
             "或设 data.reasoning=drop",
         ),
+        "asked": Kind(
+            "warning",
+            "the template leaves out a part of what is asked: the model never sees it",
+            "模板没有写出提问的一部分，模型看不到它",
+            "a field for it in data.template: {instruction} stands for all that is asked beside the other fields",
+            "在 data.template 里加上它的字段：{instruction} 代表其他字段之外的全部提问",
+        ),
         "names": Kind(
             "note",
             "this model's template has no place for the names of speakers (messages[].name): the model never sees them",
@@ -79,7 +86,7 @@ class Unwritten(KindsCheck):
         if shape not in self._lost_of:
             self._lost_of[shape] = frozenset(self._lost(talk))
         for kind in self.kinds:
-            if kind in self._lost_of[shape]:
+            if kind in self._lost_of[shape] and (kind != "asked" or _beside_fields(talk)):
                 self.hit(kind, row, excerpt(_example(kind, talk)))
 
     def _lost(self, talk: Conversation) -> Iterator[str]:
@@ -101,6 +108,8 @@ class Unwritten(KindsCheck):
         for at, message in enumerate(messages):
             if message.role == "tool" and message.content and message.content not in before:
                 yield "results"
+            if message.role == "user" and message.content not in before:
+                yield "asked"
             if message.role == "assistant":
                 yield from self._lost_of_answer(message, at, next(answers))
         if any(f"weitiaotool{at}x" not in before for at in range(len(tools))):
@@ -183,6 +192,8 @@ def _example(kind: str, talk: Conversation) -> str:
         return next(filter(None, map(_name_of, calls if kind == "calls" else talk.tools)), "")
     if kind == "results":
         return next((message.content for message in talk.messages if message.role == "tool"), "")
+    if kind == "asked":
+        return _beside_fields(talk)
     if kind == "names":
         return next(str(message.extra["name"]) for message in talk.messages if _is_named(message))
     if kind == "texts":
@@ -191,6 +202,19 @@ def _example(kind: str, talk: Conversation) -> str:
             "",
         )
     return next(filter(None, map(_thought_of, answers)), "")
+
+
+def _beside_fields(talk: Conversation) -> str:
+    """Return what the questions with fields of their own ask and none of these holds."""
+    rest = []
+    for message in talk.messages:
+        values = [value for value in message.extra.values() if isinstance(value, str) and value.strip()]
+        if message.role == "user" and values:
+            text = message.content
+            for value in sorted(values, key=len, reverse=True):
+                text = text.replace(value.strip(), "")
+            rest.append(text.strip())
+    return " ".join(filter(None, rest))
 
 
 def _thought_of(message: Message) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 from ...core.errors import DataError, Problem, nearest
 from ..bad_rows import BadRow
 from ..checks._base import SHOWN_PLACES, Finding, GateContext, Outcome
+from ..checks._row_text import RowText, text_of
 from ..settings import PLACEHOLDER, DataSettings
 from ..templates.row_fields import unknown_fields
 from ..templates.text_template import ALWAYS_KNOWN, corrected, typed
@@ -230,7 +231,7 @@ def _make(
     held_out, split_problems = _split(
         store, tally, context.settings, sourced.seed, context.template is not None
     )
-    outcome = Outcome(tally.read, _Places(store), held_out)
+    outcome = Outcome(tally.read, _Places(store), held_out, _texts(store))
     findings = [finding for check in checks.values() for finding in check.findings(outcome)]
     facts = {name: dict(check.facts(outcome)) for name, check in checks.items()}
     _write(folder, tally, held_out, findings, facts, [*problems, *split_problems])
@@ -250,6 +251,18 @@ class _Places(Sequence[str]):
         if isinstance(row, slice):
             return [self._store.place(number) for number in range(*row.indices(len(self)))]
         return self._store.place(row)
+
+
+def _texts(store: Store) -> Callable[[int], RowText]:
+    """Return a function that reads a usable row's texts from the store; it raises ValueError for any other row."""
+
+    def read(row: int) -> RowText:
+        form = store.form(row)
+        if form is None:
+            raise ValueError(f"row {row} cannot be used, so it has no texts")
+        return text_of(form)
+
+    return read
 
 
 def _split(

@@ -35,14 +35,20 @@ def choose_held_out(
     keys = np.ascontiguousarray(keys_R16[usable]).view(f"V{KEY_BYTES}").ravel()
     unique, kind_of, copies = np.unique(keys, return_inverse=True, return_counts=True)
     order = sorted(range(len(unique)), key=lambda kind: _seeded(unique[kind].tobytes(), seed))
-    taken = int(np.searchsorted(np.cumsum(copies[order]), wanted)) + 1
+    taken = _kinds_taken(copies[order], wanted)
     if taken >= len(unique):
-        got = f"data.held_out={held_out} of {len(usable)} rows, {len(unique)} of them different"
-        raise DataError(
-            Problem("nothing would be left to train on", got, "fewer rows held out", "data.held_out=0")
-        )
+        shown = held_out if isinstance(held_out, str) else f"{held_out:g}"
+        got = f"data.held_out={shown} of {len(usable)} rows, {len(unique)} of them different"
+        usual = _kinds_taken(copies[order], rows_held_out("auto", len(usable)))
+        remedy = "data.held_out=auto" if 0 < usual < len(unique) else "data.held_out=0"
+        raise DataError(Problem("nothing would be left to train on", got, "fewer rows held out", remedy))
     chosen[usable] = np.isin(kind_of, order[:taken])
     return chosen
+
+
+def _kinds_taken(copies_K: NDArray[np.int64], wanted: int) -> int:
+    """Return how many of K different rows are held out for `wanted` rows, where each stands there so many times."""
+    return int(np.searchsorted(np.cumsum(copies_K), wanted)) + 1 if wanted else 0
 
 
 def rows_held_out(held_out: float | str, rows: int) -> int:

@@ -10,7 +10,15 @@ from ..conversation import Conversation, Message, Row
 from ..formats._base import Format, RowError, said_in_text
 from ..formats._fields import is_empty
 from ..forms import AnyForm, Choice, Pair, Preference, Scored, Unpaired, parts
-from .text_template import ALWAYS_KNOWN, QUESTIONS, SYSTEM, TASK, is_text_template, parse_text_template
+from .text_template import (
+    ALWAYS_KNOWN,
+    INPUT,
+    QUESTIONS,
+    SYSTEM,
+    TASK,
+    is_text_template,
+    parse_text_template,
+)
 
 if TYPE_CHECKING:
     from .template_choice import Wording
@@ -41,7 +49,11 @@ def parse_with_fields(
     if text.question in values:
         unused = [
             *unused,
-            *(name for name in QUESTIONS if name in row.fields and name not in fields.values()),
+            *(
+                name
+                for name in (*QUESTIONS, INPUT)
+                if not is_empty(row.fields.get(name)) and name not in fields.values()
+            ),
         ]
     elif beside := {fields[name] for name in values} - free:
         values[text.question] = _question_without(row, free | beside, form, named=named)

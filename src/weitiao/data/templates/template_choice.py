@@ -92,8 +92,8 @@ def dressed(
         return tokenizer  # it lay beside a result
     chosen = _with_texts(tokenizer, wording, kind)
     if wording.system != OWN_SYSTEM:
-        chosen = _with_system(chosen, wording.system, takes_system(chosen))
-    return chosen if chosen is tokenizer else _changed(chosen, lambda source: mark + source)
+        chosen = with_system(chosen, wording.system, takes_system(chosen))
+    return chosen if chosen is tokenizer else changed(chosen, lambda source: mark + source)
 
 
 def _mark(wording: Wording) -> str:
@@ -109,31 +109,29 @@ def _with_texts(tokenizer: PreTrainedTokenizerBase, wording: Wording, kind: Kind
     begin, end = begin_text(tokenizer), str(tokenizer.eos_token)
     if kind == "chat":
         written = chat_template_of(next(iter(tasks.values())), tasks, begin, end)
-        return _changed(tokenizer, lambda own: _by_task(tuple(tasks), written, own))
+        return changed(tokenizer, lambda own: _by_task(tuple(tasks), written, own))
     default = wording.text_for("") or parse_text_template(INSTRUCTION)
     source = chat_template_of(default, tasks, begin, end, RESULT if kind == "instruction" else "")
     return _with(tokenizer, source)
 
 
-def _with_system(
-    tokenizer: PreTrainedTokenizerBase, text: str, takes_system: bool
-) -> PreTrainedTokenizerBase:
+def with_system(tokenizer: PreTrainedTokenizerBase, text: str, takes_system: bool) -> PreTrainedTokenizerBase:
     """Return a tokenizer whose chat template puts a system prompt before conversations that have none.
 
     Where the template takes none, the text stands before the first question, as a row's own does.
     """
     if not takes_system and not text.strip():
         return tokenizer
-    before = _AS_SYSTEM if takes_system else _IN_QUESTION
-    return _changed(tokenizer, lambda own: before.replace("TEXT", quoted(text)) + own)
+    before = AS_SYSTEM if takes_system else IN_QUESTION
+    return changed(tokenizer, lambda own: before.replace("TEXT", quoted(text)) + own)
 
 
 # The line end behind a block is dropped by every reader of chat templates (trim_blocks), so what follows is unchanged.
-_AS_SYSTEM = (
+AS_SYSTEM = (
     "{% set messages = messages if messages and messages[0]['role'] == 'system' "
     "else [{'role': 'system', 'content': TEXT}] + messages %}\n"
 )
-_IN_QUESTION = (
+IN_QUESTION = (
     "{% set messages = [dict(messages[0], content=TEXT + '\\n\\n' + messages[0]['content'])] + messages[1:] "
     "if messages and messages[0]['role'] == 'user' and messages[0]['content'] is string else messages %}\n"
 )
@@ -149,7 +147,8 @@ def _by_task(tasks: Sequence[str], written: str, own: str) -> str:
     ])  # fmt: skip
 
 
-def _changed(tokenizer: PreTrainedTokenizerBase, change: Callable[[str], str]) -> PreTrainedTokenizerBase:
+def changed(tokenizer: PreTrainedTokenizerBase, change: Callable[[str], str]) -> PreTrainedTokenizerBase:
+    """Return the same tokenizer with a changed chat template, each of several changed; the one given stays as it is."""
     own = tokenizer.chat_template
     if isinstance(own, Mapping):
         return _with(tokenizer, {name: change(source) for name, source in own.items()})

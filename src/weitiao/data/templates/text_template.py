@@ -68,10 +68,11 @@ class TextTemplate:
 
     @property
     def question(self) -> str:
-        """The field that stands for what is asked: `instruction` or another name for it, else the first field."""
+        """The field that stands for what is asked: `instruction` or another name for it, else the first field that
+        is not of another meaning; nothing where there is none."""
         asked = [name for name in QUESTIONS if name in self.fields]
         others = [name for name in self.fields if name not in (SYSTEM, INPUT, TASK)]
-        return next(iter([*asked, *others, *self.fields]))
+        return next(iter([*asked, *others, *(name for name in self.fields if name == INPUT)]), "")
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -106,11 +107,11 @@ def parse_text_template(text: str, setting: str = "data.template") -> TextTempla
         )
     text = _with_line_ends(text)
     found = _without_answer(_parsed(text, setting), setting)
-    if not found.fields:
-        what = "it has no field, so the question would stand nowhere in it"
-        raise Unfit(what, FORM, typed(setting, EXAMPLE))
     for name in found.fields:
         _require_usable(name)
+    if not found.question:
+        what = "it has no field for what is asked, so the question would stand nowhere in it"
+        raise Unfit(what, FORM, typed(setting, EXAMPLE))
     return found
 
 

@@ -16,7 +16,7 @@ VARIABLE = "WEITIAO_HUB"
 """The variable of the environment that names the hub where the settings name none."""
 MIRROR = "https://hf-mirror.com"
 """A mirror of Hugging Face that can be reached from China."""
-WITHOUT_NETWORK = "--model smollm2-135m, which needs no network"
+WITHOUT_NETWORK = "smollm2-135m in its place, which needs no network"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,45 @@
+"""How many rows are held out: more than are trained on is seldom meant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._base import Check, Finding, GateContext, Outcome, RowFacts
+
+
+class HeldOut(Check):
+    """Compares the number of rows held out with the number that is left to train on."""
+
+    def __init__(self, context: GateContext) -> None:
+        super().__init__(context)
+        self._kept = 0
+
+    def observe(self, row: RowFacts) -> None:
+        """Count rows that are used."""
+        self._kept += not row.dropped
+
+    def state(self) -> Any:  # noqa: ANN401
+        """Return the number of rows."""
+        return self._kept
+
+    def merge(self, state: Any) -> None:  # noqa: ANN401
+        """Add a later chunk's."""
+        self._kept += state
+
+    def findings(self, outcome: Outcome) -> list[Finding]:
+        """Warn where more rows are held out than trained on, unless they are a file of their own."""
+        held_out = int(outcome.held_out.sum())
+        if self.context.settings.held_out_path is not None or 2 * held_out <= self._kept:
+            return []
+        return [
+            Finding(
+                self.name,
+                "warning",
+                f"more rows are held out than trained on: {self._kept - held_out} of {self._kept} are trained on",
+                f"留出的数据比训练的还多：{self._kept} 条里只训练 {self._kept - held_out} 条",
+                count=held_out,
+                share=held_out / self._kept,
+                fix="data.held_out=auto",
+                fix_zh="data.held_out=auto",
+            )
+        ]

@@ -1,0 +1,92 @@
+"""Rows in a language that the model's tokenizer hardly knows: then the model was hardly trained on it either."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from typing import ClassVar
+
+from ._base import Finding, GateContext, Outcome, RowFacts
+from ._kinds import Kind, KindsCheck, gravest_first
+from .languages import language_of
+
+SAMPLES = {
+    "zh": ("Chinese character", "Chinese", "汉字", "中文", "今天天气很好我们一起去公园散步看见许多孩子"),
+    "ja": ("Japanese character", "Japanese", "日文字符", "日文", "今日は天気がいいので友達と公園まで歩きました"),
+    "ko": ("Korean character", "Korean", "韩文字符", "韩文", "오늘은날씨가좋아서친구와공원에서산책을했습니다"),
+    "ru": ("Russian letter", "Russian", "俄文字母", "俄文", "Сегодня хорошая погода и мы гуляли в парке с детьми"),
+    "ar": ("Arabic letter", "Arabic", "阿拉伯字母", "阿拉伯文", "الطقس جميل اليوم وذهبنا معا إلى الحديقة مع الأطفال"),
+    "th": ("Thai letter", "Thai", "泰文字母", "泰文", "วันนี้อากาศดีเราไปเดินเล่นที่สวนสาธารณะกับเพื่อน"),
+    "hi": ("Hindi letter", "Hindi", "印地文字母", "印地文", "आज मौसम अच्छा है और हम बच्चों के साथ बगीचे में घूमने गए"),
+}  # fmt: skip
+"""By language: its signs and its name in English, both in Chinese, and a plain sentence in it."""
+ENGLISH = (
+    "The weather is nice today and we went for a walk in the park with the children and saw many flowers"
+)
+MOST_TOKENS_A_BYTE = 0.5
+"""A tokenizer that knows a language needs less: 1.5 tokens a Chinese character or 1 a Cyrillic letter are half as many
+as bytes. For Chinese, SmolLM2 and GPT-2, made of English, need 2.0 a character, cl100k (GPT-4) 1.2, o200k 0.8."""
+MOST_ENGLISH_TOKENS = 0.4
+"""Tokens a character of English from which a vocabulary is too small to tell what a tokenizer was made for."""
+LEAST_SHARE = 1 / 3
+"""Of rows, for a language to be what they are mostly in."""
+MODEL = "qwen2.5-0.5b-instruct"
+
+
+class TokenizerLanguage(KindsCheck):
+    """Finds rows in a language that the tokenizer can only write in pieces of characters."""
+
+    needs_tokens: ClassVar[bool] = True
+
+    def __init__(self, context: GateContext) -> None:
+        super().__init__(context)
+        self._rows = 0
+
+    def observe(self, row: RowFacts) -> None:
+        """Note the languages of the question and of the answer, where the tokenizer is made of letters and bytes."""
+        for text in (row.text.asked, row.text.said):
+            language = language_of(text).partition("-")[0]
+            if language in self._foreign:
+                self.hit(language, row)
+
+    def findings(self, outcome: Outcome) -> list[Finding]:
+        """Name each language that many rows are in, with what it costs."""
+        return gravest_first(
+            replace(self._kind(language).finding(self.name, hits, outcome.rows), places=())
+            for language, hits in sorted(self.hits.items())
+            if len(hits) > LEAST_SHARE * outcome.rows
+        )
+
+    @cached_property
+    def _foreign(self) -> dict[str, float]:
+        """Languages that the tokenizer does not know, with the tokens a character of each takes."""
+        if self._tokens_a_character(ENGLISH) > MOST_ENGLISH_TOKENS:
+            return {}
+        costs = {language: self._tokens_a_character(sample) for language, (*_, sample) in SAMPLES.items()}
+        return {
+            language: cost
+            for language, cost in costs.items()
+            if cost >= MOST_TOKENS_A_BYTE * _bytes_a_character(SAMPLES[language][-1])
+        }
+
+    def _tokens_a_character(self, text: str) -> float:
+        if self.context.tokenizer is None:
+            return 0.0
+        return len(self.context.tokenizer.encode(text, add_special_tokens=False)) / len(text)
+
+    def _kind(self, language: str) -> Kind:
+        sign, name, sign_zh, name_zh, _ = SAMPLES[language]
+        cost = f"{self._foreign[language]:.1f}"
+        return Kind(
+            "warning",
+            f"this model's tokenizer splits each {sign} into {cost} tokens: the model was hardly trained on {name}, so "
+            "rows get longer, it learns little from them and answers badly",
+            f"这个模型的分词器把每个{sign_zh}拆成 {cost} 个词元：模型几乎没有用{name_zh}训练过，数据会变长，"
+            "学到的少，回答也差",
+            f"use a model that was trained on {name}, such as --model {MODEL}; weitiao models lists others",
+            f"换一个用{name_zh}训练过的模型，例如 --model {MODEL}；weitiao models 列出其他模型",
+        )
+
+
+def _bytes_a_character(text: str) -> float:
+    return len(text.encode()) / len(text)
