@@ -47,6 +47,14 @@ def test_a_readme_is_read_in_a_minute(name: str) -> None:
     assert (ROOT / name).stat().st_size <= README_BYTES
 
 
+@pytest.mark.parametrize(("name", "whole"), [("README.md", "en"), ("README.zh.md", "zh")])
+def test_a_readme_shows_lines_of_the_demo_as_they_are(name: str, whole: str) -> None:
+    (shown,) = page(name).code("text")
+    printed = max(page(f"docs/{whole}/training.md").code("text"), key=len)
+    missing = [line for line in shown.splitlines() if line.removesuffix(" [...]") not in printed]
+    assert missing == []
+
+
 def test_the_changelog_has_a_line_an_entry() -> None:
     for line in page("CHANGELOG.md").text.splitlines():
         assert not line.startswith((" ", "\t")), f"goes on from the line before: {line}"
