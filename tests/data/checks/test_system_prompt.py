@@ -13,7 +13,8 @@ from template_zoo import talk, tokenizer
 from weitiao.core.settings import parse_overrides, parse_settings
 from weitiao.data.checks._base import Finding, GateContext, Outcome, RowFacts
 from weitiao.data.checks.system_prompt import SystemPrompt
-from weitiao.data.conversation import Conversation, Example, Message
+from weitiao.data.conversation import Conversation, Message
+from weitiao.data.example import TokenSequence
 from weitiao.data.settings import DataSettings
 from weitiao.data.templates.system_prompts import SystemPrompts
 from weitiao.data.templates.template import choose_template
@@ -132,7 +133,7 @@ def counted(chunks: Sequence[Sequence[str]], held_out: Sequence[int] = ()) -> Sy
         for text in chunk:
             system = [Message("system", text)] if text else []
             row = Conversation((*system, *talk("Hi", "Ho").messages), "x:1")
-            check.observe(RowFacts(number, row, (Example((1,), (1.0,), "x:1"),)))
+            check.observe(RowFacts(number, row, (TokenSequence((1,), (1.0,)),)))
             number += 1
         whole.merge(check.state())
     away = np.zeros(number, bool)
