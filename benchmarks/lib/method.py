@@ -11,7 +11,7 @@ import torch
 
 import weitiao
 from weitiao.recipe.recipe import lay_over, parse_recipe
-from weitiao.recipe.train import train
+from weitiao.recipe.train import train_recipe
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     task = json.loads(options.task.read_text(encoding="utf-8"))
     torch.set_num_threads(task["threads"])
     with tempfile.TemporaryDirectory() as out:
-        run = train(parse_recipe(lay_over(task["recipe"], {"out": str(Path(out) / "run")})))
+        run = train_recipe(parse_recipe(lay_over(task["recipe"], {"out": str(Path(out) / "run")})))
         options.result.write_text(json.dumps(measured(run)), encoding="utf-8")
 
 

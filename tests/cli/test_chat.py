@@ -21,7 +21,8 @@ from weitiao.cli._wrapped import NOT_FIRST, Wrapped
 from weitiao.core.visible import visible
 from weitiao.data.conversation import Message
 from weitiao.evaluation.generate import generate
-from weitiao.evaluation.open_model import Opened, locate, open_model
+from weitiao.evaluation.locate import locate
+from weitiao.evaluation.open_model import Opened, open_by_name
 from weitiao.evaluation.settings import GenerationSettings
 from weitiao.evaluation.several_adapters import open_several
 
@@ -35,7 +36,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -
 
 @pytest.fixture(scope="module")
 def opened(trained: Path) -> Opened:
-    return open_model(str(trained))
+    return open_by_name(str(trained))
 
 
 @pytest.fixture
@@ -178,7 +179,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(opened: Opened) -> None:
 
 
 def test_a_plain_model_has_no_before(tiny_model_folder: Path) -> None:
-    chat = Chat(open_model(str(tiny_model_folder)), SETTINGS, Console(file=io.StringIO(), width=80))
+    chat = Chat(open_by_name(str(tiny_model_folder)), SETTINGS, Console(file=io.StringIO(), width=80))
     for line in ("/base", "/both"):
         chat.take(line)
         assert "no before and after" in said(chat)
@@ -277,7 +278,7 @@ def test_adapters_are_switched_each_in_its_own_conversation(two_runs: dict[str, 
         chat.take(f"/adapter {name}")
         said(chat)
         chat.take(turns[-1])
-        alone = open_model(two_runs[name])
+        alone = open_by_name(two_runs[name])
         asked = turns if len(turns) == 1 else ("Hi", truth(alone, "Hi").strip(), "And?")
         assert said(chat) == visible(truth(alone, *asked)) + "\n", name
     chat.take("/adapter")
@@ -287,7 +288,7 @@ def test_adapters_are_switched_each_in_its_own_conversation(two_runs: dict[str, 
     said(chat)
     chat.take("/reset")
     chat.take("Hi")
-    assert visible(truth(open_model(two_runs["b"]), "Hi", base=True)) in said(chat)
+    assert visible(truth(open_by_name(two_runs["b"]), "Hi", base=True)) in said(chat)
     chat.take("/adapter bb")
     assert "there is no adapter called 'bb'" in said(chat)
 
@@ -326,8 +327,8 @@ def test_several_adapters_come_through_the_command(two_runs: dict[str, str]) -> 
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     first, _, second = done.stdout.partition("/adapter b")
-    assert visible(truth(open_model(two_runs["a"]), "Hi")) in first
-    assert visible(truth(open_model(two_runs["b"]), "Hi")) in second
+    assert visible(truth(open_by_name(two_runs["a"]), "Hi")) in first
+    assert visible(truth(open_by_name(two_runs["b"]), "Hi")) in second
     assert second.count("> Hi") == 1, "exit ends it"
 
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from weitiao.cli import run
 from weitiao.cli._gate import GatePrinter, look_of, shown_text
-from weitiao.cli.check import Progress, language_of, read_settings
+from weitiao.cli.check import RowProgress, display_language, read_settings
 from weitiao.core.errors import SettingsError
 from weitiao.data.gate.gate import open_data
 from weitiao.data.report.html import MARKER
@@ -163,7 +163,7 @@ def test_what_cannot_be_read_is_said(words: list[str], shown: str) -> None:
     ],
 )
 def test_the_language_is_the_locales(environment: dict[str, str], language: str) -> None:
-    assert language_of(environment) == language
+    assert display_language(environment) == language
 
 
 def drawn(
@@ -229,7 +229,7 @@ def test_every_kind_of_token_has_its_own_look() -> None:
 
 def test_progress_is_told_on_long_data_only(capsys: Captured) -> None:
     seconds = iter([0.0, 1.9, 2.5, 2.6, 12.0])
-    progress = Progress("en", terminal=True, clock=lambda: next(seconds))
+    progress = RowProgress("en", terminal=True, clock=lambda: next(seconds))
     said = []
     for rows in (19_000, 25_000, 26_000, 120_000):
         progress(rows)
@@ -242,7 +242,7 @@ def test_progress_is_told_on_long_data_only(capsys: Captured) -> None:
 
 def test_progress_in_a_log_is_a_line_now_and_then(capsys: Captured) -> None:
     seconds = iter([0.0, 5.0, 10.0, 15.0])
-    progress = Progress("zh", terminal=False, clock=lambda: next(seconds))
+    progress = RowProgress("zh", terminal=False, clock=lambda: next(seconds))
     for rows in (50, 100, 150):
         progress(rows)
     progress.end()

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from weitiao.cli import run
-from weitiao.cli._words import flags_as_words, joined, sort_words
+from weitiao.cli._words import flags_as_words, join_assignments, sort_words
 from weitiao.core.errors import SettingsError
 
 OPTIONS = {"--model": True, "--dry-run": False}
@@ -52,7 +52,7 @@ def test_a_flag_that_is_a_setting_is_a_word(typed: str, words: list[str]) -> Non
     ],
 )
 def test_blanks_around_the_sign_do_not_tear_a_word_apart(typed: str, words: list[str]) -> None:
-    assert list(joined(typed.split(" "))) == words
+    assert list(join_assignments(typed.split(" "))) == words
 
 
 def test_words_are_sorted_out(tmp_path: Path) -> None:

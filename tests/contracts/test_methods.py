@@ -28,6 +28,7 @@ from tiny_methods import (
 from weitiao.core.errors import ModelError, NotFiniteError
 from weitiao.engine.kernels.matmul import products_from
 from weitiao.methods import METHODS
+from weitiao.methods._alternatives import require_applicable
 from weitiao.methods._base import FAMILIES, Attached, count_parameters
 from weitiao.methods._peft.attached import PeftMethod, load_adapter
 from weitiao.methods._peft.register import needs_registering
@@ -56,7 +57,7 @@ def test_it_says_what_it_is(name: str) -> None:
 def test_what_it_cannot_apply_to_is_refused_in_words(name: str, architecture: str) -> None:
     config = tiny.make_config(architecture)
     with pytest.raises(ModelError, match=REFUSED[name, architecture]):
-        make(name).check(weightless(config), config)
+        require_applicable(make(name), weightless(config), config)
     with pytest.raises(ModelError, match=REFUSED[name, architecture]):
         make(name).attach(tiny.make_model(architecture))
 
@@ -253,7 +254,7 @@ def test_on_a_four_bit_base(name: str, quantized: ModelSettings, tmp_path: Path)
     method = make(name)
     if not method.on_quantized:
         with pytest.raises(ModelError, match="quantization"):
-            method.check(weightless(tiny.make_config("llama")), load_model(quantized).config)
+            require_applicable(method, weightless(tiny.make_config("llama")), load_model(quantized).config)
         return
     base = logits(load_model(quantized))
     attached = method.attach(load_model(quantized))

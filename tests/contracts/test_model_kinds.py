@@ -13,7 +13,7 @@ import tiny_kinds as kinds
 from tiny_methods import every_method, make
 from weitiao.core.errors import ModelError
 from weitiao.methods import METHODS
-from weitiao.methods._alternatives import applicable
+from weitiao.methods._alternatives import applicable, require_applicable
 from weitiao.methods._base import Attached
 from weitiao.methods._peft.attached import PeftMethod, load_adapter
 from weitiao.models.load import weightless_like
@@ -56,7 +56,7 @@ def test_it_works_or_names_others(name: str, kind: str, tmp_path: Path) -> None:
     if name in REFUSED[kind]:
         model = weightless_like(kinds.make_model(kind))
         with pytest.raises(ModelError) as refusal:
-            method.check(model, model.config)
+            require_applicable(method, model, model.config)
         assert_names_others(refusal.value, name, kind)
         return
     base = kinds.logits(kind, kinds.make_model(kind))
@@ -121,7 +121,7 @@ def test_only_what_is_called_is_adapted(name: str) -> None:
 def test_layers_that_nothing_calls_are_refused_by_name() -> None:
     model = weightless_like(kinds.make_model("mamba"))
     with pytest.raises(ModelError, match=r"without calling them(.|\n)*dt_proj(.|\n)*in_proj"):
-        METHODS.load("lora")(target_modules=["in_proj", "dt_proj"]).check(model, model.config)
+        require_applicable(METHODS.load("lora")(target_modules=["in_proj", "dt_proj"]), model, model.config)
 
 
 def test_what_peft_refuses_is_no_traceback() -> None:

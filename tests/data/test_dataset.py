@@ -12,7 +12,7 @@ import pytest
 
 from template_zoo import talk, tokenizer
 from weitiao.core.errors import DataError
-from weitiao.data.checks._row_text import text_of
+from weitiao.data.checks._row_text import row_text
 from weitiao.data.conversation import Conversation
 from weitiao.data.dataset import Prepared, load_data
 from weitiao.data.gate.gate import open_data
@@ -40,7 +40,7 @@ def test_size_of_the_held_out_part(count: int, held_out: float, expected: int) -
 
 def split(talks: Sequence[Conversation], held_out: float, seed: int = 0) -> list[bool]:
     """Tell of each conversation whether it is held out."""
-    keys = np.frombuffer(b"".join(content_key(text_of(one)) for one in talks), np.uint8).reshape(
+    keys = np.frombuffer(b"".join(content_key(row_text(one)) for one in talks), np.uint8).reshape(
         -1, KEY_BYTES
     )
     return choose_held_out(keys, np.ones(len(talks), bool), held_out, seed).tolist()

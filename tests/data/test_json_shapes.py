@@ -139,7 +139,7 @@ def test_nesting_beyond_what_the_decoder_takes_is_said(name: str, tmp_path: Path
 def test_depth_is_counted_whatever_stands_in_it() -> None:
     most = json_values.MOST_LEVELS
     for opening, closing in (("[", "]"), ('{"a":', "}")):
-        values = json_values.Values()
+        values = json_values.ValueDecoder()
         values.decode(opening * most + "1" + closing * most)
         with pytest.raises(json_values.UnusableValue):
             values.decode(opening * (most + 1) + "1" + closing * (most + 1))

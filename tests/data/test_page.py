@@ -25,7 +25,7 @@ from weitiao.data.report.html import (
     page,
     require_free,
     rows_to_show,
-    whole,
+    unbroken_tokens,
     write_page,
 )
 from weitiao.data.report.overview import overview
@@ -287,7 +287,7 @@ def test_control_tokens_are_shown_whole_everywhere(opened: Opened) -> None:
         assert place.count("<|") == place.count("|>") and place.count("{{") == place.count("}}"), place
     text = page(gate, view, [samples.sample(0)], "en")
     assert '<span class="whole">&lt;|im_end|&gt;</span>' in text
-    assert "whole" in str(whole("<b>")) and "<b>" not in str(whole("<b>"))
+    assert "whole" in str(unbroken_tokens("<b>")) and "<b>" not in str(unbroken_tokens("<b>"))
 
 
 def test_excerpts_never_cut_a_control_token() -> None:

@@ -17,7 +17,7 @@ from weitiao.data.example import TokenSequence
 from weitiao.data.formats._base import RowError
 from weitiao.data.forms import Pair, Preference, Text
 from weitiao.data.settings import DataSettings
-from weitiao.data.templates.encoder import Encoder, Segment
+from weitiao.data.templates.encoder import Encoder, Piece
 from weitiao.data.templates.render import render_chunk
 from weitiao.data.templates.spans import Masks, variables
 from weitiao.data.templates.template import Template, choose_template
@@ -255,4 +255,4 @@ def test_words_have_the_ids_of_whole_texts(texts: list[str]) -> None:
     encoder = Encoder(own)
     assert encoder._words is not None
     expected = [own(text, add_special_tokens=False)["input_ids"] for text in texts]
-    assert [list(ids) for ids in encoder.encode([Segment(text) for text in texts])] == expected
+    assert [list(ids) for ids in encoder.encode([Piece(text) for text in texts])] == expected

@@ -103,9 +103,9 @@ def test_training_sees_the_prompt_that_asking_does_and_trains_only_answers(name:
 
 
 def _inner(text: str) -> Any:  # noqa: ANN401
-    from weitiao.data.templates.encoder import Segment
+    from weitiao.data.templates.encoder import Piece
 
-    return Segment(text)
+    return Piece(text)
 
 
 def test_what_the_texts_write() -> None:

@@ -17,7 +17,7 @@ from weitiao.core.errors import ResourceError
 from weitiao.data.batching.packing import FILLER_ROWS, make_pack
 from weitiao.data.example import Example
 from weitiao.engine.attention.backends import attention_of_packs
-from weitiao.engine.kernels.compile import CPP_COMPILERS, compiled, parts_to_compile, require_compiler
+from weitiao.engine.kernels.compile import CPP_COMPILERS, compiled_blocks, parts_to_compile, require_compiler
 from weitiao.engine.loop import Training
 from weitiao.models.anatomy import base_of
 
@@ -132,7 +132,7 @@ def test_blocks_are_compiled_once_for_packs_of_any_content(
         wanted = [step(training, rows, None) for rows in steps]
     assert not counters["stats"]
     training.stepper.forward = forward.with_options(compiles=True)
-    with attention_of_packs(base), compiled(parts_to_compile(base), backend="eager"):
+    with attention_of_packs(base), compiled_blocks(parts_to_compile(base), backend="eager"):
         found = [step(training, rows, 200) for rows in steps[:1]]
         graphs = counters["stats"]["unique_graphs"]
         found += [step(training, rows, 200) for rows in steps[1:]]

@@ -23,7 +23,7 @@ from weitiao.engine.attention import backends
 from weitiao.engine.attention.backends import attention_scratch_bytes
 from weitiao.engine.kernels.matmul import onednn_in_use
 from weitiao.engine.loop import Training
-from weitiao.engine.memory.budget import PACK_TOKENS_CPU, measure, room_bytes
+from weitiao.engine.memory.budget import PACK_TOKENS_CPU, measure_growth, room_bytes
 from weitiao.engine.memory.free import cgroup_free_bytes
 from weitiao.engine.memory.live_bytes import growth, run_counted
 from weitiao.engine.memory.offload import offloaded
@@ -49,7 +49,7 @@ def make(folder: Path, heard: Events | None = None, **changes: Any) -> Training:
 
 def grows(training: Training) -> Any:  # noqa: ANN401
     stepper = training.stepper
-    return measure(stepper.forward, stepper.objective, stepper.parameters, EXAMPLES[0])
+    return measure_growth(stepper.forward, stepper.objective, stepper.parameters, EXAMPLES[0])
 
 
 def one_example(length: int) -> Example:

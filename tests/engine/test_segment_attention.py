@@ -86,11 +86,11 @@ def test_a_pack_of_many_branches_takes_no_more_than_was_planned(
 
 def _planned(training: Any, tokens: int) -> int:  # noqa: ANN401
     from weitiao.engine.attention.backends import attention_scratch_bytes
-    from weitiao.engine.memory.budget import measure
+    from weitiao.engine.memory.budget import measure_growth
     from weitiao.models.anatomy import base_of
 
     stepper = training.stepper
-    grows = measure(stepper.forward, stepper.objective, stepper.parameters, training.plan.examples[0])
+    grows = measure_growth(stepper.forward, stepper.objective, stepper.parameters, training.plan.examples[0])
     scratch = attention_scratch_bytes(base_of(training.attached.model), 402)
     assert stepper.forward.head is not None
     chunk = stepper.objective.head_bytes(stepper.forward.head, tokens)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 import tiny
 from tiny_run import make_run
 from weitiao.core.errors import ModelError, Problem, RunFolderError, SettingsError
-from weitiao.evaluation.open_model import locate, open_model
+from weitiao.evaluation.locate import locate
+from weitiao.evaluation.open_model import open_by_name
 
 
 def logits(model: nn.Module) -> Tensor:
@@ -23,8 +24,8 @@ def logits(model: nn.Module) -> Tensor:
 
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_the_base_is_one_context_away(tmp_path: Path, tiny_model_folder: Path, method: str) -> None:
-    opened = open_model(str(make_run(tmp_path / "run", tiny_model_folder, method)))
-    base = open_model(str(tiny_model_folder))
+    opened = open_by_name(str(make_run(tmp_path / "run", tiny_model_folder, method)))
+    base = open_by_name(str(tiny_model_folder))
     trained = logits(opened.model)
     assert opened.is_trained and not base.is_trained
     assert not torch.allclose(trained, logits(base.model), atol=1e-3)
@@ -35,7 +36,7 @@ def test_the_base_is_one_context_away(tmp_path: Path, tiny_model_folder: Path, m
 
 def test_an_adapters_folder_opens_as_its_run_does(tmp_path: Path, tiny_model_folder: Path) -> None:
     run = make_run(tmp_path / "run", tiny_model_folder)
-    of_run, of_adapter = open_model(str(run)), open_model(str(run / "adapter"))
+    of_run, of_adapter = open_by_name(str(run)), open_by_name(str(run / "adapter"))
     assert of_adapter.source.adapter is not None
     assert torch.equal(logits(of_run.model), logits(of_adapter.model))
 
@@ -43,7 +44,9 @@ def test_an_adapters_folder_opens_as_its_run_does(tmp_path: Path, tiny_model_fol
 def test_an_adapter_away_from_its_run_names_its_own_base(tmp_path: Path, tiny_model_folder: Path) -> None:
     run = make_run(tmp_path / "run", tiny_model_folder)
     alone = (run / "adapter").rename(tmp_path / "alone")
-    assert torch.equal(logits(open_model(str(alone)).model), logits(open_model(_put_back(alone, run)).model))
+    assert torch.equal(
+        logits(open_by_name(str(alone)).model), logits(open_by_name(_put_back(alone, run)).model)
+    )
 
 
 def _put_back(alone: Path, run: Path) -> str:
@@ -73,12 +76,12 @@ def test_a_template_that_is_none_is_refused(tmp_path: Path, tiny_model_folder: P
 
 def test_a_name_that_is_nothing_is_refused() -> None:
     with pytest.raises(ModelError, match="smollm2-135m"):
-        open_model("./smolm2-135m")
+        open_by_name("./smolm2-135m")
 
 
 def problem_at(place: Path) -> Problem:
     with pytest.raises((RunFolderError, ModelError)) as caught:
-        open_model(str(place))
+        open_by_name(str(place))
     (problem,) = caught.value.problems
     return problem
 
@@ -108,7 +111,7 @@ def test_what_is_no_run_is_answered_with_the_run_that_is_near(
     problem = problem_at(tmp_path / place)
     assert problem.remedy == (str(tmp_path / remedy) if remedy else "")
     if remedy == "mine":
-        open_model(problem.remedy)
+        open_by_name(problem.remedy)
 
 
 def test_a_folder_of_unfinished_runs_names_them_and_a_model_beside_runs_is_a_model(
@@ -119,7 +122,7 @@ def test_a_folder_of_unfinished_runs_names_them_and_a_model_beside_runs_is_a_mod
     assert problem_at(tmp_path / "runs").remedy == str(tmp_path / "runs" / "one")
     assert "--resume" in problem_at(tmp_path / "runs" / "one").remedy
     base = tiny.save_tiny_model(tmp_path / "runs" / "base")
-    assert not open_model(str(base)).is_trained
+    assert not open_by_name(str(base)).is_trained
 
 
 def test_a_data_file_is_not_answered_with_its_folder(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from pages import page
 from tiny_gguf import Q4_1, save_tiny_gguf
-from weitiao.evaluation.open_model import open_model
+from weitiao.evaluation.open_model import open_by_name
 from weitiao.models.aliases import ALIASES
 from weitiao.recipe.recipe import parse_recipe
-from weitiao.recipe.train import train
+from weitiao.recipe.train import train_recipe
 
 ALIAS = ALIASES["smollm2-135m"]
 IDS = tuple(range(2, 60))
@@ -53,14 +53,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(root / "site"))
-        train(parse_recipe(recipe))
+        train_recipe(parse_recipe(recipe))
     return root
 
 
 def logits(name: Path) -> Tensor:
     """Return what weitiao's own loading gives."""
     with torch.inference_mode():
-        output: Tensor = open_model(str(name)).model(torch.tensor([IDS])).logits
+        output: Tensor = open_by_name(str(name)).model(torch.tensor([IDS])).logits
     return output
 
 

@@ -11,7 +11,8 @@ from tiny_run import make_run
 from weitiao.core.errors import SettingsError
 from weitiao.data.conversation import Message
 from weitiao.evaluation.generate import generate
-from weitiao.evaluation.open_model import Opened, locate, open_model
+from weitiao.evaluation.locate import locate
+from weitiao.evaluation.open_model import Opened, open_by_name
 from weitiao.evaluation.settings import GenerationSettings
 from weitiao.evaluation.several_adapters import open_several
 from weitiao.methods import METHODS
@@ -35,18 +36,18 @@ def test_an_adapter_of_every_method_answers_beside_another_as_it_does_alone(
     name: str, lora: str, tiny_model_folder: Path, tmp_path: Path
 ) -> None:
     own = str(make_run(tmp_path / "run", tiny_model_folder, name, **METHODS.load(name).example))
-    alone = open_model(own)
+    alone = open_by_name(own)
     if alone.source.trained is not None:
         with pytest.raises(SettingsError, match="no adapter that can be switched"):
             open_several({"a": locate(lora), "b": locate(own)})
         return
     together = open_several({"a": locate(lora), "b": locate(own)})
     for _ in range(2):  # neither disturbs the other
-        assert answer(together["a"]) == answer(open_model(lora))
+        assert answer(together["a"]) == answer(open_by_name(lora))
         assert answer(together["b"]) == answer(alone)
-    assert answer(together["b"], base=True) == answer(open_model(str(tiny_model_folder)))
+    assert answer(together["b"], base=True) == answer(open_by_name(str(tiny_model_folder)))
 
 
 def test_a_plain_model_is_no_adapter(lora: str) -> None:
     with pytest.raises(SettingsError, match="nothing was trained there"):
-        open_several({"a": locate(lora), "b": locate(open_model(lora).source.base.name)})
+        open_several({"a": locate(lora), "b": locate(open_by_name(lora).source.base.name)})

@@ -17,11 +17,11 @@ import tiny
 from weitiao.core.errors import ModelError, RunFolderError, WeitiaoError
 from weitiao.core.settings import read_yaml
 from weitiao.engine.checkpoint import list_checkpoints
-from weitiao.evaluation.open_model import open_model
+from weitiao.evaluation.open_model import open_by_name
 from weitiao.models.fingerprint import FILE
 from weitiao.recipe.preflight import preflight
 from weitiao.recipe.recipe import parse_recipe
-from weitiao.recipe.train import train
+from weitiao.recipe.train import train_recipe
 from weitiao.serving.merge import merge_run
 
 Weights = dict[str, Tensor]
@@ -40,7 +40,7 @@ def make(root: Path, base: Path, method: dict[str, Any] = LORA, **model: Any) ->
         "evaluate": {"question_count": 0},
         "out": str(root),
     }
-    train(parse_recipe(recipe))
+    train_recipe(parse_recipe(recipe))
     return root
 
 
@@ -147,7 +147,7 @@ def test_an_adapter_that_was_changed_is_refused(adapter: Path, label: str) -> No
     tamper, message = ADAPTERS[label]
     tamper(adapter)
     with pytest.raises(WeitiaoError, match=message):
-        open_model(str(adapter))
+        open_by_name(str(adapter))
 
 
 @pytest.mark.parametrize(
@@ -191,12 +191,12 @@ def test_a_changed_base_is_refused_in_chat_merge_and_continuing(
     BASES[label](base)
     for name in (run, run / "adapter", list_checkpoints(run / "checkpoints")[0]):
         with pytest.raises(ModelError, match=r"trained on another base(.|\n)*--force"):
-            open_model(str(name))
+            open_by_name(str(name))
     with pytest.raises(ModelError, match="trained on another base"):
         merge_run(str(run), tmp_path / "out")
     with pytest.raises(ModelError, match="trained on another base"):
         make(tmp_path / "next", base, adapter=str(run / "adapter"))
-    assert open_model(str(run), allow_other_base=True).is_trained
+    assert open_by_name(str(run), allow_other_base=True).is_trained
     assert merge_run(str(run), tmp_path / "out", allow_other_base=True).comparison.holds
     make(tmp_path / "next", base, adapter=str(run / "adapter"), allow_other_base=True)
 
@@ -208,9 +208,9 @@ def test_a_fingerprint_that_was_taken_away_is_found_in_the_run_or_missed_aloud(
     change_one(base)
     (run / "adapter" / FILE).unlink()
     with pytest.raises(ModelError, match="trained on another base"):
-        open_model(str(run))
+        open_by_name(str(run))
     (run / FILE).unlink()
-    assert "could not be compared" in open_model(str(run)).notes[0]
+    assert "could not be compared" in open_by_name(str(run)).notes[0]
 
 
 def test_a_changed_base_is_refused_before_its_weights_are_loaded(
@@ -246,8 +246,8 @@ def test_a_base_in_another_precision_is_the_same_base(
     adapter = trained / "run" / "adapter"
     said = f"{half} is a converted copy of the base of the adapter {adapter}: float32 then, {dtype} now"
     said = said.replace("torch.", "")
-    assert open_model(str(trained / "run")).notes == []
-    assert open_model(str(trained / "run"), base=str(half)).notes == [said]
+    assert open_by_name(str(trained / "run")).notes == []
+    assert open_by_name(str(trained / "run"), base=str(half)).notes == [said]
     assert merge_run(str(adapter), tmp_path / "out", base=str(half)).notes == [said]
     make(tmp_path / "next", half, adapter=str(adapter))
     events = (tmp_path / "next" / "events.jsonl").read_text(encoding="utf-8")
@@ -262,12 +262,12 @@ def test_a_packed_base_is_the_same_base(tmp_path: Path, trained: Path) -> None:
 def test_an_adapter_finds_its_base_where_it_lay_or_is_told(
     adapter: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    wanted = logits(open_model(str(trained / "run")).model)
-    assert torch.equal(logits(open_model(str(adapter)).model), wanted)
+    wanted = logits(open_by_name(str(trained / "run")).model)
+    assert torch.equal(logits(open_by_name(str(adapter)).model), wanted)
     monkeypatch.setenv("WEITIAO_HOME", str(tmp_path / "another machine"))
     with pytest.raises(RunFolderError, match="--base MODEL"):
-        open_model(str(adapter))
-    assert torch.equal(logits(open_model(str(adapter), base=str(trained / "base")).model), wanted)
+        open_by_name(str(adapter))
+    assert torch.equal(logits(open_by_name(str(adapter), base=str(trained / "base")).model), wanted)
 
 
 @pytest.mark.parametrize(
@@ -278,12 +278,12 @@ def test_a_checkpoint_opens_and_merges_as_its_run_does(
 ) -> None:
     run = make(tmp_path / "run", trained / "base", method)
     newest, earlier, *_ = list_checkpoints(run / "checkpoints")
-    opened, of_run = open_model(str(newest)), open_model(str(run))
+    opened, of_run = open_by_name(str(newest)), open_by_name(str(run))
     assert opened.is_trained
     assert torch.equal(logits(opened.model), logits(of_run.model))
     with opened.as_base() as before:
-        assert torch.equal(logits(before), logits(open_model(str(trained / "base")).model))
-    assert not torch.equal(logits(open_model(str(earlier)).model), logits(opened.model))
+        assert torch.equal(logits(before), logits(open_by_name(str(trained / "base")).model))
+    assert not torch.equal(logits(open_by_name(str(earlier)).model), logits(opened.model))
     assert merge_run(str(earlier), tmp_path / "out").comparison.holds
 
 
@@ -305,7 +305,7 @@ def test_a_damaged_checkpoint_is_not_opened(trained: Path, tmp_path: Path, label
     CHECKPOINTS[label](path)
     place = path if path.exists() else path.with_name("step-00000009")
     with pytest.raises(RunFolderError, match="damaged"):
-        open_model(str(place))
+        open_by_name(str(place))
 
 
 def test_a_checkpoint_without_its_run_and_of_another_method_are_refused(
@@ -316,7 +316,7 @@ def test_a_checkpoint_without_its_run_and_of_another_method_are_refused(
     text = (run / "run.yaml").read_text(encoding="utf-8")
     (run / "run.yaml").write_text(text.replace("r: 4", "r: 2"), encoding="utf-8")
     with pytest.raises(RunFolderError, match="other weights than this run trains"):
-        open_model(str(path))
+        open_by_name(str(path))
     (run / "run.yaml").unlink()
     with pytest.raises(RunFolderError, match=r"run\.yaml"):
-        open_model(str(path))
+        open_by_name(str(path))

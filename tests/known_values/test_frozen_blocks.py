@@ -36,7 +36,7 @@ from weitiao.engine.memory.frozen_cache import FrozenBlocks, Replay, find_frozen
 from weitiao.evaluation.held_out import measure_held_out
 from weitiao.recipe.build import frozen_once
 from weitiao.recipe.recipe import parse_recipe
-from weitiao.recipe.train import train
+from weitiao.recipe.train import train_recipe
 
 FREEZE = {"name": "freeze", "last_n": 1}
 LORA_ON_TOP = {"name": "lora", "r": 4, "layers_to_transform": [2]}
@@ -436,9 +436,9 @@ def test_a_whole_run_and_one_that_ends_in_an_error(tiny_model_folder: Path, tmp_
         "evaluate": {"question_count": 1, "generation": {"max_new_tokens": 2}},
     }
     log, at_first_step = Events(), []
-    one = train(parse_recipe({**recipe, "out": tmp_path / "auto"}), [log])
+    one = train_recipe(parse_recipe({**recipe, "out": tmp_path / "auto"}), [log])
     off = {**recipe["train"], "frozen_cache": "off"}  # type: ignore[dict-item]
-    other = train(parse_recipe({**recipe, "out": tmp_path / "off", "train": off}))
+    other = train_recipe(parse_recipe({**recipe, "out": tmp_path / "off", "train": off}))
     assert any("1 frozen of 2 blocks" in event["text"] for event in log.of("stage"))
     assert one.losses == pytest.approx(other.losses, abs=1e-6)
     assert one.held_out["after"] == pytest.approx(other.held_out["after"], abs=1e-6)
@@ -450,6 +450,6 @@ def test_a_whole_run_and_one_that_ends_in_an_error(tiny_model_folder: Path, tmp_
             raise Stop
 
     with pytest.raises(Stop):
-        train(parse_recipe({**recipe, "out": tmp_path / "failed"}), [fail])
+        train_recipe(parse_recipe({**recipe, "out": tmp_path / "failed"}), [fail])
     assert at_first_step == [True]
     assert not RunFolder(tmp_path / "failed").frozen_states.exists()

@@ -17,6 +17,7 @@ import tiny_architectures as tiny
 from weitiao.core.errors import ModelError, RunFolderError, SettingsError
 from weitiao.core.settings import parse_settings
 from weitiao.methods import METHODS
+from weitiao.methods._alternatives import require_applicable
 from weitiao.methods._base import count_parameters
 from weitiao.methods._peft.attached import PeftAttached, load_adapter
 from weitiao.methods.lora import Lora
@@ -331,7 +332,7 @@ def test_targets_that_match_nothing_show_what_there_is() -> None:
         target_modules=["q_prj", "v_proj", "nothing"], modules_to_save=["lm_hed"], layers_to_transform=[3]
     )
     with pytest.raises(ModelError) as refusal:
-        method.check(weightless(tiny.make_config("llama")), tiny.make_config("llama"))
+        require_applicable(method, weightless(tiny.make_config("llama")), tiny.make_config("llama"))
     text = str(refusal.value)
     assert len(refusal.value.problems) == 4
     assert "q_proj (3)" in text
@@ -362,7 +363,7 @@ def test_initialisations_that_cannot_be_are_refused(
 
     model = load_weightless(ModelSettings(name=str(tmp_path), quantization=quantization))
     with pytest.raises(ModelError, match=reason):
-        Lora(**settings).check(model, model.config)
+        require_applicable(Lora(**settings), model, model.config)
 
 
 @pytest.fixture

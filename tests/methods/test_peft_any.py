@@ -17,6 +17,7 @@ from weitiao.core.settings import parse_settings
 from weitiao.engine.checkpoint import list_checkpoints
 from weitiao.engine.loop import Training
 from weitiao.methods import METHODS
+from weitiao.methods._alternatives import require_applicable
 from weitiao.methods._base import FAMILIES, count_parameters
 from weitiao.methods._peft.any import FILES_BY_OTHER_NAMES, NEEDS_MORE, WHAT_THEY_ARE, AnyPeft, names
 from weitiao.methods._peft.attached import load_adapter
@@ -154,12 +155,14 @@ def test_what_cannot_be_is_refused_as_settings(method: dict[str, Any], reason: s
 def test_pefts_reasons_are_told_before_weights_are_loaded() -> None:
     config = tiny.make_config("llama")
     with pytest.raises(ModelError, match="block size"):
-        parse_settings(METHODS.load("peft:c3a"), {"block_size": 7}).check(weightless(config), config)
+        require_applicable(
+            parse_settings(METHODS.load("peft:c3a"), {"block_size": 7}), weightless(config), config
+        )
     with pytest.raises(ModelError, match="q_proj"):
-        make("hra", target_modules=["q_porj"]).check(weightless(config), config)
+        require_applicable(make("hra", target_modules=["q_porj"]), weightless(config), config)
     config.quantization_config = {"quant_method": "bitsandbytes", "load_in_8bit": True}
     with pytest.raises(ModelError, match=r"peft:hra(.|\n)*lora"):
-        make("hra").check(weightless(tiny.make_config("llama")), config)
+        require_applicable(make("hra"), weightless(tiny.make_config("llama")), config)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +174,7 @@ def test_where_a_size_is_the_cause_one_that_fits_is_named(
 ) -> None:
     config = tiny.make_config("llama")
     with pytest.raises(ModelError) as refused:
-        METHODS.load(f"peft:{name}")(**settings).check(weightless(config), config)
+        require_applicable(METHODS.load(f"peft:{name}")(**settings), weightless(config), config)
     (problem,) = refused.value.problems
     setting, _, size = problem.remedy.removeprefix("method.").partition("=")
     assert setting == key

@@ -14,6 +14,7 @@ import tiny_architectures as tiny
 from weitiao.core.errors import ModelError, SettingsError
 from weitiao.core.settings import parse_settings
 from weitiao.methods import METHODS
+from weitiao.methods._alternatives import require_applicable
 from weitiao.methods._base import count_parameters
 from weitiao.methods._peft.attached import PeftAttached, PeftMethod, load_adapter
 from weitiao.models.load import weightless
@@ -243,7 +244,7 @@ def test_what_does_not_fit_a_model_is_refused_before_weights(case: str) -> None:
     settings, words = REFUSED_BY_SHAPE[case]
     method, config = make(case.partition("-")[0], **settings), tiny.make_config("llama")
     with pytest.raises(ModelError, match=words):
-        method.check(weightless(config), config)
+        require_applicable(method, weightless(config), config)
 
 
 REFUSED = {

@@ -13,6 +13,7 @@ from tiny_methods import every_method, make
 from weitiao.core.errors import ModelError
 from weitiao.engine.optim.optimizers import OptimizerSettings, group_parameters
 from weitiao.methods import _checks
+from weitiao.methods._alternatives import require_applicable
 from weitiao.methods._checks import fully_matching
 from weitiao.methods._experts import names_for
 from weitiao.methods._peft.attached import CONFIG_FILE, load_adapter
@@ -54,8 +55,8 @@ def test_packed_layers_are_not_trained_whole(name: str) -> None:
     config = tiny.make_config("llama")
     config.quantization_config = quantization_config(ModelSettings(name=".", quantization="nf4")).to_dict()
     with pytest.raises(ModelError, match="weights are packed"):
-        Lora(modules_to_save=[name]).check(weightless(config), config)
-    Lora(modules_to_save="lm_head,embed_tokens,norm").check(weightless(config), config)
+        require_applicable(Lora(modules_to_save=[name]), weightless(config), config)
+    require_applicable(Lora(modules_to_save="lm_head,embed_tokens,norm"), weightless(config), config)
 
 
 @every_method

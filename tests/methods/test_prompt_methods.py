@@ -23,6 +23,7 @@ from weitiao.data.example import Example
 from weitiao.engine.checkpoint import newest_whole
 from weitiao.engine.optim.precision import Precision
 from weitiao.methods import METHODS
+from weitiao.methods._alternatives import require_applicable
 from weitiao.methods._base import Attached, count_parameters
 from weitiao.methods._peft.attached import PeftAttached, load_adapter
 from weitiao.methods._prompt import PromptMethod
@@ -422,7 +423,7 @@ def test_settings_that_cannot_be_are_refused(name: str, settings: dict[str, Any]
 def test_models_it_cannot_apply_to_are_refused() -> None:
     llama = weightless(tiny_architectures.make_config("llama"))
     with pytest.raises(ModelError, match="fewer than 64"):
-        make("prompt_tuning", num_virtual_tokens=64).check(llama, llama.config)
+        require_applicable(make("prompt_tuning", num_virtual_tokens=64), llama, llama.config)
     with pytest.raises(ModelError, match="linear_attention"):
         make("prefix_tuning").check(llama, AutoConfig.for_model("qwen3_next"))
     with pytest.raises(ModelError, match="compressed keys and values"):

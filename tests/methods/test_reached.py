@@ -7,14 +7,14 @@ import re
 import tiny_architectures as tiny
 from tiny_methods import every_method, make
 from weitiao.core.said import Said
-from weitiao.methods._placement import MOST_NAMES, reached
+from weitiao.methods._placement import MOST_NAMES, trained_modules
 
 
 @every_method
 def test_every_method_names_modules_of_the_base_or_none(name: str) -> None:
     model = tiny.make_model("llama")
     modules = [path for path, _ in model.named_modules()]
-    said = reached(make(name).attach(model).trainable(), modules)
+    said = trained_modules(make(name).attach(model).trainable(), modules)
     if said is None:  # virtual tokens belong to no module of the base
         return
     found = re.fullmatch(r"(.+) \(([\d,]+) modules?\)", said.en)
@@ -35,7 +35,7 @@ def test_names_are_counted_once_and_many_are_shortened() -> None:
         *(f"m{n}" for n in range(12)),
     ]
     low_rank = [f"base_model.model.layers.{n}.q.lora_{m}.default.weight" for n in (0, 1) for m in "AB"]
-    assert reached(low_rank, modules) == Said("q (2 modules)", "q（2 个模块）")
-    many = reached([f"m{n}.weight" for n in range(12)], modules)
+    assert trained_modules(low_rank, modules) == Said("q (2 modules)", "q（2 个模块）")
+    many = trained_modules([f"m{n}.weight" for n in range(12)], modules)
     assert many is not None and many.en.endswith(f", m{MOST_NAMES - 1}, +4 (12 modules)")
-    assert reached(["prompt_encoder.default.embedding.weight"], modules) is None
+    assert trained_modules(["prompt_encoder.default.embedding.weight"], modules) is None

@@ -13,6 +13,7 @@ import tiny_architectures as tiny
 from tiny_methods import logits, train
 from weitiao.core.errors import ModelError, SettingsError
 from weitiao.core.settings import parse_settings, to_yaml
+from weitiao.methods._alternatives import require_applicable
 from weitiao.methods._base import count_parameters
 from weitiao.methods._peft.attached import load_adapter
 from weitiao.methods.freeze import Freeze
@@ -254,7 +255,7 @@ def test_a_quantised_base_is_refused_by_its_config_alone() -> None:
     assert quantization_of(config) == "int8"
     for method in (Full(), Freeze()):
         with pytest.raises(ModelError, match="lora"):
-            method.check(weightless(tiny.make_config("llama")), config)
+            require_applicable(method, weightless(tiny.make_config("llama")), config)
 
 
 def test_there_is_no_adapter_to_continue_from() -> None:

@@ -55,7 +55,7 @@ def child(job: dict[str, Any]) -> None:
     """Train or resume a run, and die where the job says."""
     from weitiao.core.errors import WeitiaoError
     from weitiao.recipe.recipe import parse_recipe
-    from weitiao.recipe.train import resume, train
+    from weitiao.recipe.train import resume_run, train_recipe
 
     root = Path(job["root"])
     listeners = [die_at_event(job["events"], job["seed"])] if job.get("events") else []
@@ -63,9 +63,9 @@ def child(job: dict[str, Any]) -> None:
         die_at_operation(job["operations"], root / "checkpoints")
     try:
         if job["action"] == "train":
-            train(parse_recipe(job["recipe"]), listeners)
+            train_recipe(parse_recipe(job["recipe"]), listeners)
         else:
-            resume(root, (), listeners)
+            resume_run(root, (), listeners)
     except WeitiaoError as error:
         print(error, file=sys.stderr, flush=True)
         os._exit(error.exit_code)

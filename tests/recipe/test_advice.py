@@ -14,7 +14,7 @@ from weitiao.core.events import read_events
 from weitiao.core.settings import parse_overrides
 from weitiao.data.gate.store import draws_of
 from weitiao.engine.checkpoint import load_checkpoint, newest_whole
-from weitiao.engine.loop import Progress
+from weitiao.engine.loop import TrainingState
 from weitiao.evaluation.held_out import HeldOut
 from weitiao.evaluation.panel import PanelChange, PanelScore
 from weitiao.evaluation.verdict import TrainingSeen, judge
@@ -22,7 +22,7 @@ from weitiao.recipe.advice import training_seen
 from weitiao.recipe.preflight import Ready, preflight
 from weitiao.recipe.recipe import parse_recipe
 from weitiao.recipe.run import Run
-from weitiao.recipe.train import train
+from weitiao.recipe.train import train_recipe
 
 WILD = {"lr": 0.1, "batch_size": 8, "scheduler": "constant"}
 """A rate at which the held-out loss soon rises."""
@@ -83,7 +83,7 @@ def seen_of(run: Run) -> TrainingSeen:
     """Return what a finished run's verdict was judged by."""
     newest, _ = newest_whole(run.folder.checkpoints)
     assert newest is not None
-    progress = Progress(**load_checkpoint(newest, {}).progress)
+    progress = TrainingState(**load_checkpoint(newest, {}).progress)
     data = preflight(run.recipe, new_folder=False).data
     events = list(read_events(run.folder.events))
     losses = [(event["step"], event["loss"]) for event in events if event["event"] == "step"]
@@ -123,7 +123,7 @@ def test_every_word_changes_the_run_and_a_longer_one_is_longer(
 ) -> None:
     settings, longer = LENGTHS[case]
     raw = blocks(recipe, tmp_path, ROWS, {}, settings)
-    run = train(parse_recipe(raw))
+    run = train_recipe(parse_recipe(raw))
     seen = seen_of(run)
     assert seen.longer.startswith(longer)
     assert bool(seen.stopped_by) == ("early_stopping" in longer)
@@ -132,7 +132,9 @@ def test_every_word_changes_the_run_and_a_longer_one_is_longer(
     before = fate(typed(raw, tmp_path, "train.seed=42"))
     for word in every_word(seen):
         assert fate(typed(raw, tmp_path, word)) != before, word
-    again = train(parse_recipe({**raw, "out": str(tmp_path / "longer")}, parse_overrides([seen.longer])))
+    again = train_recipe(
+        parse_recipe({**raw, "out": str(tmp_path / "longer")}, parse_overrides([seen.longer]))
+    )
     assert len(again.losses) > len(run.losses)
 
 
@@ -142,7 +144,7 @@ def test_rows_are_held_out_by_a_word_only_where_it_works(
 ) -> None:
     rows, data, word = HELD_OUT[case]
     raw = blocks(recipe, tmp_path, rows, data, {"steps": 1})
-    run = train(parse_recipe(raw))
+    run = train_recipe(parse_recipe(raw))
     verdict = next(event for event in run.events if event["event"] == "verdict")
     assert verdict["kind"] == "not measured"
     assert [advice["word"] for advice in verdict["advice"]] == [word]
@@ -151,13 +153,13 @@ def test_rows_are_held_out_by_a_word_only_where_it_works(
     if word:
         ready = typed(raw, tmp_path, word)
         assert 3 <= len(ready.data.held_out) < len(ready.data.train)
-        again = train(parse_recipe({**raw, "out": str(tmp_path / "again")}, parse_overrides([word])))
+        again = train_recipe(parse_recipe({**raw, "out": str(tmp_path / "again")}, parse_overrides([word])))
         assert next(event for event in again.events if event["event"] == "verdict")["change"]
 
 
 def test_a_resumed_run_knows_what_was_chosen(recipe: dict[str, Any], tmp_path: Path) -> None:
     """Its run file holds every setting; the events of its first process say which of them a person gave."""
-    run = train(parse_recipe(blocks(recipe, tmp_path, ROWS, {}, WILD)))
+    run = train_recipe(parse_recipe(blocks(recipe, tmp_path, ROWS, {}, WILD)))
     assert run.recipe.train.early_stopping_patience == 2
     assert seen_of(run).stopped_by == ""
 
@@ -168,5 +170,5 @@ def test_no_more_general_rows_are_asked_for_than_there_are(recipe: dict[str, Any
     for share, word in ((2, "data.replay=4"), (6, ""), (0.04, "data.replay=0.08"), (0.5, "")):
         replay = {"share": share, "answers": own}
         raw = blocks(recipe, tmp_path, ROWS, {"replay": replay}, {"steps": 1})
-        run = train(parse_recipe({**raw, "out": str(tmp_path / f"run-{share}")}))
+        run = train_recipe(parse_recipe({**raw, "out": str(tmp_path / f"run-{share}")}))
         assert seen_of(run).more_replay == word

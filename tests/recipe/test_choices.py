@@ -12,7 +12,7 @@ from weitiao.methods import METHODS
 from weitiao.recipe.choices import epochs_at_most
 from weitiao.recipe.preflight import Ready, preflight
 from weitiao.recipe.recipe import parse_recipe
-from weitiao.recipe.train import train
+from weitiao.recipe.train import train_recipe
 
 ROWS = [{"instruction": f"What is {n} plus one?", "output": f"It is {n + 1}."} for n in range(48)]
 OPEN = {"lr", "epochs", "steps", "eval_every", "early_stopping_patience"}
@@ -104,7 +104,7 @@ def test_the_run_file_of_a_run_holds_what_was_chosen_and_resumes(
 ) -> None:
     data = {"sources": [{"rows": ROWS}]}
     heard: list[dict[str, Any]] = []
-    run = train(parse_recipe({**recipe, "data": data, "train": {"pack_tokens": 64}}), [heard.append])
+    run = train_recipe(parse_recipe({**recipe, "data": data, "train": {"pack_tokens": 64}}), [heard.append])
     written = read_yaml(tmp_path / "run" / "run.yaml")["train"]
     shown = {
         row["setting"]: row["value"]

@@ -12,10 +12,10 @@ from sweep import zoo
 from tiny_training import Events
 from weitiao.data.conversation import Message
 from weitiao.evaluation.generate import generate
-from weitiao.evaluation.open_model import open_model
+from weitiao.evaluation.open_model import open_by_name
 from weitiao.evaluation.settings import GenerationSettings
 from weitiao.recipe.recipe import parse_recipe
-from weitiao.recipe.train import train
+from weitiao.recipe.train import train_recipe
 from weitiao.serving.merge import merge_run
 
 QUESTIONS = ("Hi", "What is LoRA, and what does it add?")
@@ -39,14 +39,14 @@ def test_a_packed_mixture_is_trained_opened_and_merged(
         "method": {"name": "lora", "r": 4, **method},
         "train": {"steps": 2, "batch_size": 2, "lr": 1e-2},
     }
-    run = train(parse_recipe({**recipe, **own}), [heard])
+    run = train_recipe(parse_recipe({**recipe, **own}), [heard])
     assert run.held_out["after"]["loss"] < run.held_out["before"]["loss"]
     said = [event["text"] for event in heard.of("note") if "%" in event["text"]]
     assert any(f"{quantization} packs linear layers; the experts" in text for text in said)
     assert any("experts (DoRA needs a layer" in text for text in said) == (method is DORA)
     assert f"{quantization} packs linear layers" in run.folder.report.read_text(encoding="utf-8")
     assert f"{quantization} 只压缩线性层" in run.folder.report_zh.read_text(encoding="utf-8")
-    opened = open_model(str(run.folder.root))
+    opened = open_by_name(str(run.folder.root))
     asked = [[Message("user", text)] for text in QUESTIONS]
     settings = GenerationSettings(max_new_tokens=3)
     together = generate(opened.model, opened.tokenizer, opened.template, asked, settings)

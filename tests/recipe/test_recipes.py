@@ -9,6 +9,7 @@ import pytest
 
 from weitiao.data.dataset import check_data
 from weitiao.methods import METHODS
+from weitiao.methods._alternatives import require_applicable
 from weitiao.methods._base import count_parameters
 from weitiao.models.load import load_config, load_weightless
 from weitiao.recipe.recipe import Recipe, parse_recipe, read_recipe
@@ -36,7 +37,7 @@ def test_every_method_has_a_recipe_that_its_model_takes(name: str) -> None:
     assert recipe.method.name == name
     assert recipe.lr == recipe.method.suggested_lr, "its rate is the method's, which follows the model"
     model = load_weightless(recipe.model)
-    recipe.method.check(model, load_config(recipe.model))
+    require_applicable(recipe.method, model, load_config(recipe.model))
     assert count_parameters(recipe.method.plan(model).model)[0]
 
 

@@ -36,7 +36,7 @@ from weitiao.recipe.general_answers import mean_log_probability
 from weitiao.recipe.preflight import preflight
 from weitiao.recipe.recipe import Recipe, lay_over, parse_recipe, read_recipe
 from weitiao.recipe.replay import GeneralRow, planned, read_rows
-from weitiao.recipe.train import resume, train
+from weitiao.recipe.train import resume_run, train_recipe
 
 OWN_ROWS, HELD_OUT, BATCH = 14, 2, 3
 ANSWER = "It is fine."
@@ -179,62 +179,62 @@ def test_words_lay_over_the_run_file(
 
 def test_the_model_answers_before_it_is_trained_and_the_held_out_rows_stay(make: Make) -> None:
     heard = Events()
-    with_replay = train(make(6), [heard])
+    with_replay = train_recipe(make(6), [heard])
     rows = read_rows(with_replay.folder.replay)
     assert rows == [GeneralRow(one.text, ANSWER) for one in general_questions(["en"])[:6]]
     kinds = [event["event"] for event in heard]
     assert kinds.index("progress") < kinds.index("parameters")
     assert heard.of("started")[0]["steps"] == 2 * (OWN_ROWS - HELD_OUT + 6) // BATCH
     assert "asked 6, used 6" in (with_replay.folder.root / "report.md").read_text("utf-8")
-    without = train(make("off", "without"))
+    without = train_recipe(make("off", "without"))
     assert not without.folder.replay.exists()
     assert with_replay.held_out["before"] == without.held_out["before"]
 
 
 def test_general_rows_change_the_result_and_the_data_s_fingerprint(make: Make) -> None:
     recipes = [make(6, "six"), make(7, "seven")]
-    assert len({tuple(bytes_of(recipe).values()) for recipe in recipes if train(recipe)}) == 2
+    assert len({tuple(bytes_of(recipe).values()) for recipe in recipes if train_recipe(recipe)}) == 2
     prints = {preflight(recipe, new_folder=False).data.fingerprint for recipe in recipes}
     assert len(prints | {preflight(make("off", "none")).data.fingerprint}) == 3
 
 
 def test_a_run_that_was_stopped_goes_on_with_the_same_rows_to_the_same_bytes(make: Make) -> None:
     straight, stopped = make(6, "straight"), make(6, "stopped")
-    train(straight)
+    train_recipe(straight)
     with pytest.raises(Stopped):
-        train(stopped, [stop_at("step", 3, signal.SIGTERM)])
+        train_recipe(stopped, [stop_at("step", 3, signal.SIGTERM)])
     heard = Events()
-    resume(stopped.out, listeners=[heard])
+    resume_run(stopped.out, listeners=[heard])
     assert heard.of("resumed") and not heard.of("progress")
     assert bytes_of(stopped) == bytes_of(straight) != {}
 
 
 def test_answers_that_were_deleted_are_asked_again_and_others_are_refused(make: Make) -> None:
     straight, stopped = make(6, "straight"), make(6, "stopped")
-    train(straight)
+    train_recipe(straight)
     with pytest.raises(Stopped):
-        train(stopped, [stop_at("step", 3, signal.SIGTERM)])
+        train_recipe(stopped, [stop_at("step", 3, signal.SIGTERM)])
     rows = RunFolder(stopped.out).replay
     kept = rows.read_text("utf-8")
     rows.write_text(kept.replace(ANSWER, "It is not."), encoding="utf-8")
     with pytest.raises(WeitiaoError, match="data"):
-        resume(stopped.out)
+        resume_run(stopped.out)
     rows.write_text(kept[:-9], encoding="utf-8")
     with pytest.raises(WeitiaoError, match="general rows of this run cannot be read"):
-        resume(stopped.out)
+        resume_run(stopped.out)
     rows.unlink()
-    resume(stopped.out)
+    resume_run(stopped.out)
     assert bytes_of(stopped) == bytes_of(straight)
 
 
 def test_ctrl_c_while_asking_leaves_nothing_and_a_killed_run_can_be_resumed(make: Make) -> None:
     recipe = make(20)
     with pytest.raises((Interrupted, KeyboardInterrupt)):
-        train(recipe, [stop_at("progress", 2, signal.SIGINT)])
+        train_recipe(recipe, [stop_at("progress", 2, signal.SIGINT)])
     assert not recipe.out.exists() or not any(recipe.out.iterdir())
     recipe.out.mkdir(exist_ok=True)
     RunFolder(recipe.out).run_yaml.write_text(recipe.as_yaml(), encoding="utf-8")  # what a kill -9 leaves
-    resume(recipe.out)
+    resume_run(recipe.out)
     assert len(read_rows(RunFolder(recipe.out).replay)) == 20
 
 
@@ -252,18 +252,18 @@ def test_the_second_run_does_not_ask_again(
         return generate(*given)
 
     monkeypatch.setattr(general_answers, "generate_answers", counting)
-    train(make(10, "one"))
+    train_recipe(make(10, "one"))
     first = sum(asked)
-    train(make(10, "two"))
+    train_recipe(make(10, "two"))
     assert first >= 10 and sum(asked) == first
-    train(make(10, "three", model={"name": make(1).model.name, "dtype": "bf16"}))
+    train_recipe(make(10, "three", model={"name": make(1).model.name, "dtype": "bf16"}))
     assert sum(asked) == 2 * first
 
 
 def test_too_few_usable_answers_end_in_words_before_training(make: Make, tiny_model_folder: Path) -> None:
     recipe = make({"share": 6, "max_new_tokens": 8}, model={"name": str(tiny_model_folder)})
     with pytest.raises(ModelError, match="too few usable answers") as refused:
-        train(recipe)
+        train_recipe(recipe)
     (problem,) = refused.value.problems
     assert f"asked {ALL}, used" in problem.got and "data.replay=off" in problem.remedy
     assert not recipe.out.exists() or not any(recipe.out.iterdir())
@@ -297,7 +297,7 @@ def test_rows_of_ones_own_are_mixed_in_without_asking(make: Make, tmp_path: Path
     assert ready.awaited is None and len(ready.data.train) == OWN_ROWS - HELD_OUT + 4
     general = [ready.data.train[number].place for number in range(OWN_ROWS - HELD_OUT, len(ready.data.train))]
     assert len(set(general)) == 4 and all(file.name in place for place in general)
-    train(recipe, [heard])
+    train_recipe(recipe, [heard])
     assert not heard.of("progress") and not RunFolder(recipe.out).replay.exists()
 
 
@@ -332,7 +332,9 @@ def test_a_run_file_names_the_file_of_answers_by_its_whole_path(
 
 
 def test_a_base_without_a_chat_template_is_asked_in_the_words_it_is_trained_in(make: Make) -> None:
-    run = train(make(3, data={"template": "instruction", "replay": {"share": 3, "max_new_tokens": 32}}))
+    run = train_recipe(
+        make(3, data={"template": "instruction", "replay": {"share": 3, "max_new_tokens": 32}})
+    )
     assert read_rows(run.folder.replay)
 
 
@@ -357,7 +359,7 @@ def test_answers_that_the_model_is_not_sure_of_are_left_out_and_counted(make: Ma
         model.lm_head.weight *= 0.05  # as likely an order of tokens, with far less between them
     model.save_pretrained(wavering)
     with pytest.raises(ModelError, match="unsure"):
-        train(make(6, model={"name": str(wavering)}))
+        train_recipe(make(6, model={"name": str(wavering)}))
 
 
 def test_the_demo_keeps_general_rows_beside_its_own(tmp_path: Path) -> None:
@@ -397,4 +399,4 @@ def test_a_model_that_gives_nan_is_told_as_such(make: Make, answering: Path, tmp
         model.model.norm.weight *= 1e30
     model.save_pretrained(broken)
     with pytest.raises(NotFiniteError):
-        train(make(6, model={"name": str(broken)}))
+        train_recipe(make(6, model={"name": str(broken)}))

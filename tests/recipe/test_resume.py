@@ -18,7 +18,7 @@ from weitiao.core.errors import Stopped
 from weitiao.core.events import Event
 from weitiao.engine.checkpoint import list_checkpoints
 from weitiao.recipe.recipe import parse_recipe
-from weitiao.recipe.train import resume, train
+from weitiao.recipe.train import resume_run, train_recipe
 
 STOPPED_AT, STEPS = 2, 5
 FREEZE = {"name": "freeze", "last_n": 1}
@@ -39,7 +39,7 @@ def interrupted(recipe: dict[str, Any]) -> Path:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Stopped):
-        train(parse_recipe(recipe), [listen])
+        train_recipe(parse_recipe(recipe), [listen])
     return Path(recipe["out"])
 
 
@@ -70,9 +70,9 @@ def test_settings_of_memory_may_change_and_change_no_weight(
     method: dict[str, Any] | None, words: list[str], recipe: dict[str, Any], tmp_path: Path
 ) -> None:
     recipe["method"] = method or recipe["method"]
-    train(parse_recipe({**recipe, "out": tmp_path / "straight"}))
+    train_recipe(parse_recipe({**recipe, "out": tmp_path / "straight"}))
     root, heard = interrupted(recipe), Events()
-    resume(root, words, [heard])
+    resume_run(root, words, [heard])
     assert [event["step"] for event in heard.of("resumed")] == [STOPPED_AT]
     if "train.gradient_checkpointing=full" in words:
         assert heard.of("memory")[0]["gradient_checkpointing"] == "full"
@@ -96,7 +96,7 @@ def test_the_size_of_packs_is_taken_where_it_is_typed(
     words: list[str], size: int, recipe: dict[str, Any]
 ) -> None:
     root = interrupted(recipe)
-    resume(root, words)
+    resume_run(root, words)
     assert pack_tokens_at_the_end(root) == size
 
 
@@ -115,7 +115,7 @@ def test_packs_once_halved_stay_so_unless_their_size_is_typed(
     with monkeypatch.context() as patch:
         patch.setattr(Training, "save", save_halved)
         root = interrupted(recipe)
-    resume(root, words)
+    resume_run(root, words)
     assert pack_tokens_at_the_end(root) == size
 
 

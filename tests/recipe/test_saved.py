@@ -12,17 +12,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 import tiny
 from weitiao.core.errors import DataError
-from weitiao.evaluation.open_model import open_model
+from weitiao.evaluation.open_model import open_by_name
 from weitiao.recipe.outcome import _public_path
 from weitiao.recipe.recipe import parse_recipe
-from weitiao.recipe.train import train
+from weitiao.recipe.train import train_recipe
 from weitiao.serving.merge import merge_run
 
 FULL = {"name": "full"}
 
 
 def run_of(recipe: dict[str, Any], **changes: Any) -> Path:  # noqa: ANN401
-    train(parse_recipe(recipe | changes))
+    train_recipe(parse_recipe(recipe | changes))
     return Path(recipe["out"])
 
 
@@ -67,7 +67,7 @@ def test_a_tokenizer_lies_beside_an_adapter_and_plain_peft_loads_it(
     assert own.chat_template == tiny.make_tokenizer().chat_template
     base = AutoModelForCausalLM.from_pretrained(tiny_model_folder)
     model = PeftModel.from_pretrained(base, root / "adapter").eval()
-    assert torch.equal(logits(model), logits(open_model(str(root)).model))
+    assert torch.equal(logits(model), logits(open_by_name(str(root)).model))
 
 
 @pytest.mark.parametrize("method", [{"name": "lora", "r": 4, "target_modules": "all-linear"}, FULL], ids=str)
@@ -83,8 +83,8 @@ def test_a_padded_vocabulary_keeps_its_rows(
     assert AutoTokenizer.from_pretrained(place).get_vocab() == tiny.make_tokenizer().get_vocab()
     # Where PEFT finds a tokenizer_config.json beside an adapter, older versions cut the embedding.
     assert (result / "tokenizer_config.json").is_file() == (result.name == "model")
-    assert logits(open_model(str(root)).model).shape[-1] == 512
-    assert open_model(str(result)).tokenizer.chat_template == tiny.make_tokenizer().chat_template
+    assert logits(open_by_name(str(root)).model).shape[-1] == 512
+    assert open_by_name(str(result)).tokenizer.chat_template == tiny.make_tokenizer().chat_template
 
 
 @pytest.mark.parametrize("method", [{"name": "lora", "r": 4}, FULL], ids=str)
@@ -109,7 +109,7 @@ def test_an_id_without_a_row_names_its_token(recipe: dict[str, Any], tmp_path: P
     tokenizer.add_tokens(["It is"])
     tokenizer.save_pretrained(small)
     with pytest.raises(DataError, match=rf"'It is' is id {len(tokenizer) - 1}, in (.|\n)*rows\.json"):
-        train(parse_recipe(recipe | {"model": str(small)}))
+        train_recipe(parse_recipe(recipe | {"model": str(small)}))
 
 
 LIMITED = {
@@ -140,4 +140,4 @@ def test_rows_longer_than_a_models_context_are_refused(
         json.dumps([{"instruction": f"{n} b c " * 40, "output": "x y"} for n in range(6)])
     )
     with pytest.raises(DataError, match=r"does not fit the model's context(.|\n)*up to 24 tokens"):
-        train(parse_recipe(recipe | {"model": str(folder), "method": {"name": "full"}}))
+        train_recipe(parse_recipe(recipe | {"model": str(folder), "method": {"name": "full"}}))

@@ -13,13 +13,13 @@ from weitiao.core.events import Progress
 from weitiao.evaluation.report import ENGLISH
 from weitiao.recipe.recipe import parse_recipe
 from weitiao.recipe.run import Run
-from weitiao.recipe.train import train
+from weitiao.recipe.train import train_recipe
 
 
 def trained(recipe: dict[str, Any], **changes: Any) -> tuple[Run, Events]:  # noqa: ANN401
     heard = Events()
     settings = {**recipe["train"], **changes}
-    return train(parse_recipe({**recipe, "train": settings}), [heard]), heard
+    return train_recipe(parse_recipe({**recipe, "train": settings}), [heard]), heard
 
 
 def test_what_the_run_was_set_to_is_told_before_the_first_step(recipe: dict[str, Any]) -> None:

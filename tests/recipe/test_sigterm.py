@@ -17,18 +17,18 @@ from weitiao.core.errors import Problem, Stopped, Terminated
 from weitiao.engine.runtime.signals import sigterm_as_ctrl_c, watch_signals
 from weitiao.recipe.baseline import Comparison
 from weitiao.recipe.recipe import parse_recipe
-from weitiao.recipe.train import resume, train
+from weitiao.recipe.train import resume_run, train_recipe
 
 KILLED_WHILE_FILLING = """
 import os, signal, sys
 from pathlib import Path
 from weitiao.core.errors import Terminated
-from weitiao.engine import frozen
+from weitiao.engine.memory import frozen_cache
 from weitiao.core.settings import read_yaml
 from weitiao.recipe.recipe import parse_recipe
-from weitiao.recipe.train import train
+from weitiao.recipe.train import train_recipe
 
-frozen.SECONDS_BETWEEN_REPORTS = 0.0
+frozen_cache.SECONDS_BETWEEN_REPORTS = 0.0
 recipe = parse_recipe(read_yaml(Path(sys.argv[1])))
 
 def kill(event):
@@ -38,7 +38,7 @@ def kill(event):
         os.kill(os.getpid(), getattr(signal, sys.argv[2]))
 
 try:
-    train(recipe, [kill])
+    train_recipe(recipe, [kill])
 except Terminated as stopped:
     print(stopped)
     sys.exit(stopped.exit_code)
@@ -69,7 +69,7 @@ def test_while_the_frozen_cache_is_filled(
     assert ("SIGTERM stopped the run" in done.stdout) == (name == "SIGTERM")
     assert not (tmp_path / "run").exists()
     if name == "SIGTERM":
-        train(parse_recipe(recipe))  # the folder is not in use
+        train_recipe(parse_recipe(recipe))  # the folder is not in use
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, Terminated], ids=["Ctrl-C", "SIGTERM"])
@@ -81,12 +81,12 @@ def test_while_the_answers_are_asked_for(
 
     monkeypatch.setattr(Comparison, "look_after", stopped)
     with pytest.raises(Stopped, match=r"what it trained is saved(.|\n)*--resume") as caught:
-        train(parse_recipe(recipe))
+        train_recipe(parse_recipe(recipe))
     assert isinstance(caught.value, stop)
     monkeypatch.undo()
     run = Path(recipe["out"])
     assert not (run / "report.md").exists()
-    resume(run)
+    resume_run(run)
     assert (run / "report.md").is_file()
 
 

@@ -37,13 +37,13 @@ from weitiao.engine.checkpoint import list_checkpoints
 from weitiao.engine.runtime.signals import watch_signals
 from weitiao.engine.settings import TrainSettings
 from weitiao.evaluation.held_out import measure_held_out
-from weitiao.evaluation.open_model import locate
+from weitiao.evaluation.locate import locate
 from weitiao.methods import METHODS
 from weitiao.recipe import baseline, build
 from weitiao.recipe.preflight import preflight
 from weitiao.recipe.recipe import parse_recipe, read_recipe
 from weitiao.recipe.run import open_run
-from weitiao.recipe.train import resume, train
+from weitiao.recipe.train import resume_run, train_recipe
 
 
 @pytest.fixture
@@ -82,18 +82,20 @@ def send(number: signal.Signals) -> Any:  # noqa: ANN401
 
 
 def test_run_yaml_reproduces_the_run(recipe: dict[str, Any], tmp_path: Path) -> None:
-    first = train(parse_recipe(recipe))
-    again = train(read_recipe(tmp_path / "run" / "run.yaml", {"out": str(tmp_path / "again")}))
+    first = train_recipe(parse_recipe(recipe))
+    again = train_recipe(read_recipe(tmp_path / "run" / "run.yaml", {"out": str(tmp_path / "again")}))
     assert adapter_of(tmp_path / "again") == adapter_of(tmp_path / "run")
     assert again.losses == first.losses
     assert len(first.losses) == 5
     assert set(first.held_out) == {"before", "after"}
-    other = train(parse_recipe({**recipe, "out": tmp_path / "seed", "train": {**recipe["train"], "seed": 1}}))
+    other = train_recipe(
+        parse_recipe({**recipe, "out": tmp_path / "seed", "train": {**recipe["train"], "seed": 1}})
+    )
     assert adapter_of(other.folder.root) != adapter_of(tmp_path / "run")
 
 
 def test_only_its_owner_may_read_what_quotes_rows(recipe: dict[str, Any], tmp_path: Path) -> None:
-    train(parse_recipe(recipe))
+    train_recipe(parse_recipe(recipe))
     run = tmp_path / "run"
     private = {run, run / "checkpoints", *(run / "checkpoints").iterdir()}
     quoting = {run / name for name in ("run.yaml", "events.jsonl", "report.md", "report.zh.md")}
@@ -117,7 +119,7 @@ def test_the_base_is_measured_at_the_first_look_and_no_weights_twice(
     for module in (baseline, build):
         monkeypatch.setattr(module, "measure_held_out", counting)
     heard = Events()
-    run = train(parse_recipe(recipe), [heard])
+    run = train_recipe(parse_recipe(recipe), [heard])
     kinds = [event["event"] for event in heard]
     looks = [kind for kind in kinds if kind in ("before", "evaluated")]
     assert looks[:2] == ["before", "evaluated"]
@@ -126,7 +128,7 @@ def test_the_base_is_measured_at_the_first_look_and_no_weights_twice(
     assert run.held_out["after"]["loss"] == heard.of("evaluated")[-1]["loss"]
     # Full training has nothing to switch off, so it measures before its first step: the same model, the same loss.
     full = Events()
-    train(parse_recipe({**recipe, "method": {"name": "full"}, "out": tmp_path / "full"}), [full])
+    train_recipe(parse_recipe({**recipe, "method": {"name": "full"}, "out": tmp_path / "full"}), [full])
     kinds = [event["event"] for event in full]
     assert kinds.index("before") < kinds.index("step")
     loss = heard.of("before")[0]["held_out"]["loss"]
@@ -136,7 +138,7 @@ def test_the_base_is_measured_at_the_first_look_and_no_weights_twice(
 def test_stopped_while_the_base_is_measured_a_run_goes_on_and_measures_it(
     recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(parse_recipe({**recipe, "out": tmp_path / "straight"}))
+    train_recipe(parse_recipe({**recipe, "out": tmp_path / "straight"}))
 
     def stopped(*arguments: Any) -> Any:  # noqa: ANN401
         if len(arguments[2]) > 1:  # not the look at one row, before the steps
@@ -145,9 +147,9 @@ def test_stopped_while_the_base_is_measured_a_run_goes_on_and_measures_it(
 
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(baseline, "measure_held_out", stopped)
-        train(parse_recipe(recipe))
+        train_recipe(parse_recipe(recipe))
     heard = Events()
-    resume(tmp_path / "run", (), [heard])
+    resume_run(tmp_path / "run", (), [heard])
     assert len(heard.of("before")) == 1
     assert adapter_of(tmp_path / "run") == adapter_of(tmp_path / "straight")
 
@@ -161,12 +163,12 @@ def test_a_base_that_gives_no_finite_loss_is_refused_before_the_first_step(
     save_file(weights, own / "model.safetensors", {"format": "pt"})
     heard = Events()
     with pytest.raises(NotFiniteError, match="before any training"):
-        train(parse_recipe({**recipe, "model": str(own)}), [heard])
+        train_recipe(parse_recipe({**recipe, "model": str(own)}), [heard])
     assert heard.of("started") == []
 
 
 def test_keywords_objects_and_a_run_file_give_the_same_run(recipe: dict[str, Any], tmp_path: Path) -> None:
-    train(parse_recipe(recipe))
+    train_recipe(parse_recipe(recipe))
     blocks = {key: recipe[key] for key in ("model", "evaluate")}
     keywords = weitiao.train(
         **blocks,
@@ -206,10 +208,10 @@ def test_keywords_that_fit_nowhere_or_twice_are_all_named(recipe: dict[str, Any]
 def test_a_signal_saves_within_one_step_and_the_run_goes_on_exactly(
     recipe: dict[str, Any], tmp_path: Path, number: signal.Signals, code: int, kind: str, count: int
 ) -> None:
-    straight = train(parse_recipe({**recipe, "out": tmp_path / "straight"}))
+    straight = train_recipe(parse_recipe({**recipe, "out": tmp_path / "straight"}))
     heard = Events()
     with pytest.raises(Stopped) as caught:
-        train(parse_recipe(recipe), [heard, at_event(kind, count, send(number))])
+        train_recipe(parse_recipe(recipe), [heard, at_event(kind, count, send(number))])
     assert caught.value.exit_code == code
     root = tmp_path / "run"
     assert f"--resume {root}" in caught.value.problems[0].remedy
@@ -217,7 +219,7 @@ def test_a_signal_saves_within_one_step_and_the_run_goes_on_exactly(
     assert stopped_at == (count if kind == "step" else 2)
     assert list_checkpoints(root / "checkpoints")[0].name == f"step-{stopped_at:08d}"
     assert not (root / "adapter").exists()
-    resumed = resume(root)
+    resumed = resume_run(root)
     assert adapter_of(root) == adapter_of(tmp_path / "straight")
     if stopped_at < 5:  # the last checkpoint of the other run knows the last look as well
         assert last_state(root) == last_state(tmp_path / "straight")
@@ -234,7 +236,7 @@ def test_a_loop_over_runs_that_passes_over_errors_ends_when_it_is_told_to(
                 begun.append(name)
                 with suppress(Exception):
                     out = tmp_path / f"{name}{number}"
-                    train(parse_recipe({**recipe, "out": out}), [at_event("step", 2, send(number))])
+                    train_recipe(parse_recipe({**recipe, "out": out}), [at_event("step", 2, send(number))])
         assert begun == ["a"]
         assert "finishing this step, then saving" in capfd.readouterr().err
 
@@ -248,10 +250,10 @@ def test_what_fails_after_training_costs_neither_result_nor_report(
     def fails(*_: object) -> list[str]:
         raise error
 
-    straight = train(parse_recipe({**recipe, "out": tmp_path / "straight"}))
+    straight = train_recipe(parse_recipe({**recipe, "out": tmp_path / "straight"}))
     monkeypatch.setattr(baseline, "answer_questions", fails)
     heard = Events()
-    run = train(parse_recipe(recipe), [heard])
+    run = train_recipe(parse_recipe(recipe), [heard])
     assert adapter_of(tmp_path / "run") == adapter_of(tmp_path / "straight")
     assert run.held_out == straight.held_out
     assert run.answers == []
@@ -271,12 +273,12 @@ def test_the_result_is_there_before_the_model_is_asked(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(baseline, "answer_questions", interrupted)
-        train(parse_recipe(recipe))
+        train_recipe(parse_recipe(recipe))
     root = tmp_path / "run"
     kept = adapter_of(root)
     assert (root / "adapter" / "README.md").is_file()
     assert not (root / "report.md").exists()
-    assert resume(root).answers
+    assert resume_run(root).answers
     assert adapter_of(root) == kept
     assert (root / "report.md").is_file()
 
@@ -290,8 +292,8 @@ def test_text_of_a_person_comes_through_a_run_as_it_is(
     recipe = {**recipe, "out": str(root)}
     recipe["evaluate"] = {**recipe["evaluate"], "questions": [text]}
     with pytest.raises(Stopped):
-        train(parse_recipe(recipe), [at_event("step", 2, send(signal.SIGTERM))])
-    run = resume(root)
+        train_recipe(parse_recipe(recipe), [at_event("step", 2, send(signal.SIGTERM))])
+    run = resume_run(root)
     assert [answer["question"] for answer in run.answers] == [text]
     assert open_run(root).recipe.evaluate.questions == [text]
     assert locate(str(root)).adapter == root / "adapter"
@@ -337,18 +339,18 @@ def test_resuming_with_other_settings_names_each_and_the_free_ones_pass(
 ) -> None:
     root = tmp_path / "run"
     with pytest.raises(Stopped):
-        train(parse_recipe(recipe), [at_event("step", 2, send(signal.SIGTERM))])
+        train_recipe(parse_recipe(recipe), [at_event("step", 2, send(signal.SIGTERM))])
     with pytest.raises(SettingsError) as caught:
-        resume(root, ["train.lr=5e-4", "method.r=8", "data.max_length=99", "train.save_every=1"])
+        resume_run(root, ["train.lr=5e-4", "method.r=8", "data.max_length=99", "train.save_every=1"])
     keys = {problem.what.split()[0] for problem in caught.value.problems}
     assert keys == {"train.lr", "method.r", "data.max_length"}
     assert all("--out" in problem.remedy for problem in caught.value.problems)
     with pytest.raises(SettingsError, match=r"method\.name cannot change"):
-        resume(root, ["method=freeze"])
-    resume(root, ["train.save_every=1", "train.pack_tokens=4096", "evaluate.question_count=0"])
+        resume_run(root, ["method=freeze"])
+    resume_run(root, ["train.save_every=1", "train.pack_tokens=4096", "evaluate.question_count=0"])
     assert (root / "report.md").is_file()
     with pytest.raises(RunFolderError, match="finished"):
-        resume(root)
+        resume_run(root)
 
 
 def test_resuming_on_changed_data_or_a_changed_base_is_refused(
@@ -357,18 +359,18 @@ def test_resuming_on_changed_data_or_a_changed_base_is_refused(
     own = shutil.copytree(tiny_model_folder, tmp_path / "base")
     recipe["model"] = str(own)
     with pytest.raises(Stopped):
-        train(parse_recipe(recipe), [at_event("step", 2, send(signal.SIGTERM))])
+        train_recipe(parse_recipe(recipe), [at_event("step", 2, send(signal.SIGTERM))])
     (tmp_path / "rows.json").write_text(json.dumps(rows[:-1]), encoding="utf-8")
     with pytest.raises(RunFolderError, match="its data differ"):
-        resume(tmp_path / "run")
+        resume_run(tmp_path / "run")
     (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
     import tiny
 
     shutil.rmtree(own)
     tiny.save_tiny_model(own, seed=1)
     with pytest.raises(ModelError, match=r"trained on another base: \d+ of its parts differ(.|\n)*--force"):
-        resume(tmp_path / "run")
-    resume(tmp_path / "run", ["model.allow_other_base=true"])
+        resume_run(tmp_path / "run")
+    resume_run(tmp_path / "run", ["model.allow_other_base=true"])
 
 
 def test_a_run_goes_on_another_day_though_its_template_writes_the_date(
@@ -380,9 +382,9 @@ def test_a_run_goes_on_another_day_though_its_template_writes_the_date(
     dated = "{{ strftime_now('%Y-%m-%d') }}\n" + tiny.CHATML
     tiny.make_tokenizer(chat_template=dated).save_pretrained(own)
     recipe = {**recipe, "model": str(own)}
-    train(parse_recipe({**recipe, "out": tmp_path / "straight"}))
+    train_recipe(parse_recipe({**recipe, "out": tmp_path / "straight"}))
     with pytest.raises(Stopped):
-        train(parse_recipe(recipe), [at_event("step", 2, send(signal.SIGTERM))])
+        train_recipe(parse_recipe(recipe), [at_event("step", 2, send(signal.SIGTERM))])
 
     class Tomorrow(date):
         @classmethod
@@ -390,19 +392,19 @@ def test_a_run_goes_on_another_day_though_its_template_writes_the_date(
             return date.today() + timedelta(days=1)
 
     monkeypatch.setattr(gate, "date", Tomorrow)
-    resume(tmp_path / "run")
+    resume_run(tmp_path / "run")
     assert adapter_of(tmp_path / "run") == adapter_of(tmp_path / "straight")
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_said(recipe: dict[str, Any], tmp_path: Path) -> None:
-    train(parse_recipe({**recipe, "out": tmp_path / "straight"}))
+    train_recipe(parse_recipe({**recipe, "out": tmp_path / "straight"}))
     root = tmp_path / "run"
     with pytest.raises(Stopped):
-        train(parse_recipe(recipe), [at_event("step", 3, send(signal.SIGTERM))])
+        train_recipe(parse_recipe(recipe), [at_event("step", 3, send(signal.SIGTERM))])
     newest = list_checkpoints(root / "checkpoints")[0] / "trainable.safetensors"
     newest.write_bytes(newest.read_bytes()[:-1])
     heard = Events()
-    resume(root, (), [heard])
+    resume_run(root, (), [heard])
     notes = " ".join(note["text"] for note in heard.of("note"))
     assert "step-00000003 is damaged: trainable.safetensors has" in notes
     assert heard.of("resumed")[0]["step"] == 2
@@ -416,11 +418,11 @@ def test_a_crash_before_the_first_checkpoint_begins_again(recipe: dict[str, Any]
     def crash() -> None:
         raise Crash
 
-    train(parse_recipe({**recipe, "out": tmp_path / "straight"}))
+    train_recipe(parse_recipe({**recipe, "out": tmp_path / "straight"}))
     with pytest.raises(Crash):
-        train(parse_recipe(recipe), [at_event("step", 1, crash)])
+        train_recipe(parse_recipe(recipe), [at_event("step", 1, crash)])
     assert list_checkpoints(tmp_path / "run" / "checkpoints") == []
-    resume(tmp_path / "run")
+    resume_run(tmp_path / "run")
     assert adapter_of(tmp_path / "run") == adapter_of(tmp_path / "straight")
 
 
@@ -429,10 +431,10 @@ def test_a_folder_in_use_is_refused_and_left_as_it_is(recipe: dict[str, Any], tm
     root.mkdir()
     (root / "mine.txt").write_text("mine")
     with pytest.raises(RunFolderError, match=r"in use"):
-        train(parse_recipe(recipe))
+        train_recipe(parse_recipe(recipe))
     assert [path.name for path in root.iterdir()] == ["mine.txt"]
     with pytest.raises(RunFolderError, match="no run lies"):
-        resume(root)
+        resume_run(root)
     (root / "mine.txt").unlink()
     (root / ".run.yaml.123.part").write_text("torn by a crash")
     preflight(parse_recipe(recipe))
@@ -454,7 +456,7 @@ with FileLock({str(root / ".lock")!r}):
     assert other.stdout is not None
     assert other.stdout.readline() == "held\n"
     with pytest.raises(RunFolderError, match="another process"):
-        train(parse_recipe(recipe))
+        train_recipe(parse_recipe(recipe))
     assert not (root / "run.yaml").exists()
     other.kill()
     other.wait()
@@ -473,7 +475,7 @@ def test_preflight_finds_what_is_wrong_with_folder_data_model_and_training_toget
     recipe["train"]["scheduler_args"] = {"nonsense": 1}
     heard = Events()
     with pytest.raises(WeitiaoError) as caught:
-        train(parse_recipe(recipe), [heard])
+        train_recipe(parse_recipe(recipe), [heard])
     text = str(caught.value)
     for part in ("in use", "rowz.json", "no_such_proj", "polynomial"):
         assert part in text, part
@@ -496,7 +498,7 @@ def test_what_follows_the_held_out_loss_needs_held_out_rows(
     recipe["data"]["held_out"] = 0.05  # of 14 rows: none
     heard = Events()
     with pytest.raises(SettingsError, match="no row is held out") as caught:
-        train(parse_recipe(recipe), [heard])
+        train_recipe(parse_recipe(recipe), [heard])
     assert next(iter(setting)) in caught.value.problems[0].got
     assert begun(heard) == [], "before the model is loaded"
 
@@ -504,7 +506,7 @@ def test_what_follows_the_held_out_loss_needs_held_out_rows(
 def test_tensorboard_has_the_curves(recipe: dict[str, Any], tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run = train(parse_recipe({**recipe, "track": {"to": ["tensorboard"]}}))
+    run = train_recipe(parse_recipe({**recipe, "track": {"to": ["tensorboard"]}}))
     written = EventAccumulator(str(tmp_path / "run" / "track" / "tensorboard" / "run"))
     written.Reload()
     losses = [(scalar.step, scalar.value) for scalar in written.Scalars("train/loss")]
@@ -523,7 +525,7 @@ def test_missing_tracker_packages_are_all_named_before_training(recipe: dict[str
     assert len(missing) > 1, "the test environment has hardly any tracker"
     heard = Events()
     with pytest.raises(MissingExtraError) as caught:
-        train(parse_recipe({**recipe, "track": {"to": ["tensorboard", *missing]}}), [heard])
+        train_recipe(parse_recipe({**recipe, "track": {"to": ["tensorboard", *missing]}}), [heard])
     assert [p.remedy for p in caught.value.problems] == [f"pip install 'weitiao[{name}]'" for name in missing]
     assert caught.value.exit_code == 7
     assert begun(heard) == []
@@ -534,9 +536,9 @@ def test_an_early_failure_leaves_the_folder_free(recipe: dict[str, Any], tmp_pat
         raise ConnectionError
 
     with pytest.raises(ConnectionError):
-        train(parse_recipe(recipe), [at_event("parameters", 1, fail)])
+        train_recipe(parse_recipe(recipe), [at_event("parameters", 1, fail)])
     assert not (tmp_path / "run").exists()
-    assert train(parse_recipe(recipe)).adapter_path.is_dir()
+    assert train_recipe(parse_recipe(recipe)).adapter_path.is_dir()
 
 
 def test_a_run_is_opened_and_resumed_from_any_folder(
@@ -545,7 +547,7 @@ def test_a_run_is_opened_and_resumed_from_any_folder(
     folder = Path(recipe["model"])
     monkeypatch.chdir(folder.parent)
     name = folder.name
-    train(parse_recipe({**recipe, "model": name}))
+    train_recipe(parse_recipe({**recipe, "model": name}))
     monkeypatch.chdir("/")
     assert open_run(tmp_path / "run").generate("question 1", max_new_tokens=2) is not None
 
@@ -553,7 +555,7 @@ def test_a_run_is_opened_and_resumed_from_any_folder(
 def test_an_adapter_to_continue_from_is_checked_before_the_model_is_loaded(recipe: dict[str, Any]) -> None:
     heard: list[Event] = []
     with pytest.raises(ModelError, match="no adapter"):
-        train(
+        train_recipe(
             parse_recipe({**recipe, "model": {"name": recipe["model"], "adapter": "/nowhere"}}),
             [heard.append],
         )
@@ -592,7 +594,7 @@ def test_steps_that_do_not_fit_are_refused_before_loading(
     heard: list[Event] = []
     changed = {**recipe, "method": method, "train": {**recipe["train"], "steps": steps}}
     with pytest.raises(SettingsError, match=what):
-        train(parse_recipe(changed), [heard.append])
+        train_recipe(parse_recipe(changed), [heard.append])
     assert begun(heard) == []
     assert not any("loading" in event.get("text", "") for event in heard)
     assert not Path(recipe["out"]).exists()
@@ -605,7 +607,7 @@ def test_a_classifier_is_refused_before_loading(recipe: dict[str, Any], tmp_path
     config["architectures"] = ["LlamaForSequenceClassification"]
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(ModelError, match=r"does not continue text(.|\n)*LlamaForSequenceClassification"):
-        train(parse_recipe({**recipe, "model": str(folder)}))
+        train_recipe(parse_recipe({**recipe, "model": str(folder)}))
     assert not Path(recipe["out"]).exists()
 
 

@@ -20,12 +20,12 @@ from weitiao.core.errors import SettingsError
 from weitiao.data.conversation import Message
 from weitiao.data.templates.system_prompts import SystemPrompts, asked_with, without_trained_system
 from weitiao.data.templates.template import choose_template
-from weitiao.evaluation.open_model import Opened, open_model
+from weitiao.evaluation.open_model import Opened, open_by_name
 from weitiao.evaluation.settings import GenerationSettings
 from weitiao.evaluation.several_adapters import open_several
 from weitiao.recipe.recipe import parse_recipe
 from weitiao.recipe.run import Run
-from weitiao.recipe.train import train
+from weitiao.recipe.train import train_recipe
 from weitiao.serving.merge import merge_run
 
 ROOK = 'You are Rook.\nSay "check" {{ never }} twice, 小车 {% x %}.'
@@ -55,7 +55,7 @@ def trained(
         rows.append({"messages": [*own, *turns]})
     path = tmp_path / "rows.json"
     path.write_text(json.dumps(rows), encoding="utf-8")
-    return train(
+    return train_recipe(
         parse_recipe(
             {
                 "model": str(base),
@@ -107,12 +107,12 @@ def test_every_way_to_open_a_result_asks_with_it(template: str, tmp_path: Path) 
     shutil.copytree(run.adapter_path, tmp_path / "elsewhere")
     merge_run(str(run.folder.root), tmp_path / "merged")
     for place in (checkpoint, run.adapter_path, tmp_path / "elsewhere", tmp_path / "merged"):
-        one = open_model(str(place))
+        one = open_by_name(str(place))
         assert one.system == ROOK, place
         assert ids_of(one, system=one.system) == wanted, place
     for folder in (run.adapter_path, tmp_path / "merged"):
         assert plain(folder) == wanted
-    assert open_model(str(tmp_path / "base")).system == ""
+    assert open_by_name(str(tmp_path / "base")).system == ""
 
 
 def test_a_whole_model_carries_it_and_merging_a_merged_model_again_does_not_write_it_twice(
@@ -187,7 +187,7 @@ def test_where_rows_differ_none_is_taken_and_that_is_said(
     systems: list[str], note: str, tmp_path: Path
 ) -> None:
     run = trained(tmp_path, systems)
-    opened = open_model(str(run.folder.root))
+    opened = open_by_name(str(run.folder.root))
     assert opened.system == ""
     assert note in " ".join(opened.notes) and bool(note) == bool(opened.notes)
     assert plain(run.adapter_path) == plain(tmp_path / "base")
@@ -211,7 +211,7 @@ def test_each_adapter_of_a_chat_has_its_own(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     runs = {"a": trained(tmp_path / "a", [ROOK]), "b": trained(tmp_path / "b", [""])}
-    from weitiao.evaluation.open_model import locate
+    from weitiao.evaluation.locate import locate
 
     opened = open_several({name: locate(str(run.folder.root)) for name, run in runs.items()})
     assert {name: one.system for name, one in opened.items()} == {"a": ROOK, "b": ""}

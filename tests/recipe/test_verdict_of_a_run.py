@@ -13,7 +13,7 @@ from weitiao.core.events import read_events
 from weitiao.evaluation.held_out import HeldOut
 from weitiao.evaluation.verdict import KINDS, paired_interval
 from weitiao.recipe.recipe import parse_recipe
-from weitiao.recipe.train import train
+from weitiao.recipe.train import train_recipe
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def asked(recipe: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_it_is_in_events_reports_and_python(asked: dict[str, Any], tmp_path: Path) -> None:
-    run = train(parse_recipe(asked))
+    run = train_recipe(parse_recipe(asked))
     told = {event["event"]: event for event in read_events(run.folder.events)}
     verdict = told["verdict"]
     assert run.verdict == verdict["kind"]
@@ -35,7 +35,7 @@ def test_it_is_in_events_reports_and_python(asked: dict[str, Any], tmp_path: Pat
 
 def test_its_change_is_that_of_the_losses_reported(asked: dict[str, Any]) -> None:
     asked["data"] = {**asked["data"], "held_out": 4}
-    run = train(parse_recipe(asked))
+    run = train_recipe(parse_recipe(asked))
     verdict = next(event for event in run.events if event["event"] == "verdict")
     before, after = (run.held_out[when]["loss"] for when in ("before", "after"))
     assert verdict["rows"] == 4
@@ -53,7 +53,7 @@ def test_general_questions_are_asked_only_where_anything_is(asked: dict[str, Any
             "evaluate": {**asked["evaluate"], **evaluate},
             "out": tmp_path / name,
         }
-        events = train(parse_recipe(changed)).events
+        events = train_recipe(parse_recipe(changed)).events
         return next(event for event in events if event["event"] == "before")["panel"]  # type: ignore[no-any-return]
 
     assert len(answers("asked") or []) == 16
@@ -63,7 +63,7 @@ def test_general_questions_are_asked_only_where_anything_is(asked: dict[str, Any
 
 def test_a_run_whose_loss_is_not_finite_got_worse(asked: dict[str, Any]) -> None:
     asked["data"] = {**asked["data"], "held_out": 4}
-    run = train(parse_recipe({**asked, "train": {"steps": 1, "lr": 1e30, "warmup_steps": 0}}))
+    run = train_recipe(parse_recipe({**asked, "train": {"steps": 1, "lr": 1e30, "warmup_steps": 0}}))
     assert run.verdict == "got worse"
     report = run.folder.report.read_text(encoding="utf-8")
     assert "not a finite number" in report and "+nan" not in report

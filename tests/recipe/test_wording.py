@@ -15,11 +15,11 @@ from transformers import AutoTokenizer
 import tiny
 from weitiao.cli._chat import Chat
 from weitiao.data.conversation import Message
-from weitiao.evaluation.open_model import open_model
+from weitiao.evaluation.open_model import open_by_name
 from weitiao.evaluation.settings import GenerationSettings
 from weitiao.recipe.recipe import parse_recipe
 from weitiao.recipe.run import Run
-from weitiao.recipe.train import train
+from weitiao.recipe.train import train_recipe
 from weitiao.serving.merge import merge_run
 
 TEXT = "I: {instruction}\n{?input}X: {input}\n{/input}A: "
@@ -56,7 +56,7 @@ def trained(tmp_path: Path, method: str = "lora", **data: Any) -> Run:  # noqa: 
     ]
     path = tmp_path / "rows.json"
     path.write_text(json.dumps(rows), encoding="utf-8")
-    return train(
+    return train_recipe(
         parse_recipe(
             {
                 "model": str(base),
@@ -96,20 +96,20 @@ def test_every_way_to_open_a_result_asks_as_it_was_trained(chosen: str, tmp_path
     assert example.wording == run.opened.source.wording
     assert plain(run.adapter_path) == wanted
     checkpoint = sorted(run.folder.checkpoints.iterdir())[-1]
-    assert prompts(open_model(str(checkpoint))) == wanted
+    assert prompts(open_by_name(str(checkpoint))) == wanted
     shutil.copytree(run.adapter_path, tmp_path / "elsewhere")
-    assert prompts(open_model(str(tmp_path / "elsewhere"))) == wanted
+    assert prompts(open_by_name(str(tmp_path / "elsewhere"))) == wanted
     merge_run(str(run.folder.root), tmp_path / "merged")
     assert plain(tmp_path / "merged") == wanted
-    assert prompts(open_model(str(tmp_path / "merged"))) == wanted
-    base = prompts(open_model(str(tmp_path / "base")))
+    assert prompts(open_by_name(str(tmp_path / "merged"))) == wanted
+    base = prompts(open_by_name(str(tmp_path / "base")))
     assert all(one != other for one, other in zip(base, wanted, strict=True))
 
 
 def test_a_whole_model_carries_it_too_and_its_base_is_asked_alike(tmp_path: Path) -> None:
     run = trained(tmp_path, "full", **CHOICES["tasks"])
     assert plain(run.adapter_path) == prompts(run.opened)
-    assert prompts(open_model(str(run.adapter_path))) == prompts(run.opened)
+    assert prompts(open_by_name(str(run.adapter_path))) == prompts(run.opened)
 
 
 def test_a_run_that_continues_an_adapter_keeps_its_prompt(tmp_path: Path) -> None:
@@ -117,10 +117,10 @@ def test_a_run_that_continues_an_adapter_keeps_its_prompt(tmp_path: Path) -> Non
     again = first.recipe.as_dict()
     again["model"]["adapter"] = str(first.adapter_path)
     again["data"]["template"] = "auto"
-    second = train(parse_recipe({**again, "out": str(tmp_path / "second")}))
+    second = train_recipe(parse_recipe({**again, "out": str(tmp_path / "second")}))
     assert prompts(second.opened) == prompts(first.opened)
     checkpoint = sorted(second.folder.checkpoints.iterdir())[-1]
-    assert prompts(open_model(str(checkpoint))) == prompts(first.opened)
+    assert prompts(open_by_name(str(checkpoint))) == prompts(first.opened)
 
 
 def test_a_person_gives_fields_and_tasks_beside_a_question(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tiny_run import make_run
 from weitiao.core.errors import ModelError, ResourceError, RunFolderError
-from weitiao.evaluation.open_model import Opened, open_model
+from weitiao.evaluation.open_model import Opened, open_by_name
 from weitiao.serving import merge
 from weitiao.serving.merge import compare, merge_run
 
@@ -28,7 +28,7 @@ def test_plain_transformers_reads_what_was_written(
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
     ids = torch.tensor([AutoTokenizer.from_pretrained(tmp_path / "out")("你是谁？")["input_ids"]])
     with torch.inference_mode():
-        wanted = open_model(str(run)).model(ids).logits
+        wanted = open_by_name(str(run)).model(ids).logits
         assert torch.allclose(plain(ids).logits, wanted, atol=1e-4)
     assert (tmp_path / "out" / "generation_config.json").is_file()
     assert not list(tmp_path.glob(".*"))

@@ -37,6 +37,7 @@ from weitiao.engine.optim.schedules import build_schedule
 from weitiao.evaluation.generate import generate
 from weitiao.evaluation.settings import GenerationSettings
 from weitiao.methods import METHODS
+from weitiao.methods._alternatives import require_applicable
 from weitiao.methods._base import Attached, Method
 from weitiao.models.load import load_model, load_weightless
 from weitiao.models.settings import ModelSettings
@@ -122,7 +123,7 @@ class Pair:
         if not self._made():
             return
         shape = load_weightless(self._settings)
-        self._method.check(shape, shape.config)
+        require_applicable(self._method, shape, shape.config)
         planned = list(self._method.plan(shape).trainable())
         straight, losses = self.trained()
         attached = straight.attached

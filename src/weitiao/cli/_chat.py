@@ -18,7 +18,7 @@ from ..core.settings import parse_settings
 from ..core.visible import visible
 from ..data.conversation import Message
 from ..data.templates.system_prompts import asked_with
-from ..evaluation.answers import CUT_MARK, excerpt
+from ..evaluation.answers import CUT_MARK, answer_excerpt
 from ..evaluation.settings import GenerationSettings
 from ._tables import print_sentence
 from ._wrapped import Wrapped
@@ -252,12 +252,12 @@ class Chat:
         text = self.system_prompt
         if not text:
             back = f", /system {OF_TRAINING} takes that of training" if self.opened.system else ""
-            before = excerpt(self.opened.template.before_question, SHOWN_CHARACTERS)
+            before = answer_excerpt(self.opened.template.before_question, SHOWN_CHARACTERS)
             written = f"; the template writes before a question: {visible(before)}" if before else ""
             self._say(f"no system prompt; /system TEXT sets one{back}{written}", "dim")
             return
         where = ", as in training" if text == self.opened.system else ""
-        shown = visible(text if whole else excerpt(text, SHOWN_CHARACTERS))
+        shown = visible(text if whole else answer_excerpt(text, SHOWN_CHARACTERS))
         self._say(f"system prompt: '{shown}'{where}; /system changes it", "dim")
 
     def _adapter(self, name: str) -> None:

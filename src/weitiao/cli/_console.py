@@ -159,7 +159,7 @@ class RunConsole:
         self._steps.stop()
         held_out = event.get("held_out") or {}
         if held_out.get("before") and held_out.get("after"):
-            self._print(_heading("on held-out data"), scores_table(held_out["before"], held_out["after"]))
+            self._print(_heading("on held-out data"), scores_view(held_out["before"], held_out["after"]))
         self._print(
             _heading(self._kind), *map(Text, self._verdict_lines), Text(f"finished {cost_text(event)}")
         )
@@ -209,7 +209,7 @@ def _answer(text: str, cut: bool) -> str:
     return marked(visible(text), cut) or "(nothing)"
 
 
-def scores_table(before: Mapping[str, float], after: Mapping[str, float]) -> Table:
+def scores_view(before: Mapping[str, float], after: Mapping[str, float]) -> Table:
     """Return the held-out loss, and what was measured beside it, before and after."""
     table = Table("", "before", "after", "change")
     old, new = written_measures(before), written_measures(after)

@@ -29,7 +29,7 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 @dataclass(frozen=True)
-class Look:
+class TokenStyle:
     """How a token is drawn: its style, and the marks that stand for it without colours."""
 
     word: str
@@ -38,16 +38,16 @@ class Look:
     close: str = ""
 
 
-CONTEXT = Look("context", "dim")
-TRAINED = Look("trained", "green", "⟪", "⟫")
-PARTLY = Look("partly", "green dim", "⟪", "⟫")
-CONTROL = Look("control", "magenta", "⟨", "⟩")
-CONTROL_TRAINED = Look("control_trained", "bold magenta underline", "⟪⟨", "⟩⟫")
-CUT = Look("cut", "red strike", "⟦", "⟧")
+CONTEXT = TokenStyle("context", "dim")
+TRAINED = TokenStyle("trained", "green", "⟪", "⟫")
+PARTLY = TokenStyle("partly", "green dim", "⟪", "⟫")
+CONTROL = TokenStyle("control", "magenta", "⟨", "⟩")
+CONTROL_TRAINED = TokenStyle("control_trained", "bold magenta underline", "⟪⟨", "⟩⟫")
+CUT = TokenStyle("cut", "red strike", "⟦", "⟧")
 LOOKS = (CONTEXT, TRAINED, PARTLY, CONTROL, CONTROL_TRAINED, CUT)
 
 
-def look_of(token: Token) -> Look:
+def look_of(token: Token) -> TokenStyle:
     """Return how a token is drawn."""
     if token.cut:
         return CUT

@@ -30,7 +30,7 @@ def sort_words(words: Sequence[str]) -> Sorted:
     """Sort out what words are; raises SettingsError, with what to type, for each that is none of it."""
     settings: list[str] = []
     plain: list[str] = []
-    for word in joined(words):
+    for word in join_assignments(words):
         (settings if "=" in word and not Path(word).exists() else plain).append(word)
     run_files = [word for word in plain if word.endswith(RUN_FILES)]
     problems = [_second_run_file(word, run_files[0]) for word in run_files[1:]]
@@ -41,7 +41,7 @@ def sort_words(words: Sequence[str]) -> Sorted:
     return Sorted(run_file, tuple(rest), tuple(settings))
 
 
-def joined(words: Sequence[str]) -> Iterator[str]:
+def join_assignments(words: Sequence[str]) -> Iterator[str]:
     """Yield words, those that blanks around `=` tore apart as one: `train.lr = 1e-4`, `train.lr= 1e-4`."""
     waiting = list(words)
     while waiting:

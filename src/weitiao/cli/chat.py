@@ -138,7 +138,8 @@ def _opened(
     run: str | None, named: Mapping[str, str], base: str | None, force: bool, hub: HubName | None
 ) -> dict[str, Opened]:
     """Open what is to answer, by name, showing how far a download is, and that it is loaded."""
-    from ..evaluation.open_model import locate, open_source
+    from ..evaluation.locate import locate
+    from ..evaluation.open_model import open_located
     from ..evaluation.several_adapters import open_several
     from ..models.resolve import convert_first
     from ._tables import make_console
@@ -152,7 +153,7 @@ def _opened(
     with waiting(make_console(stderr=True)) as stage:
         convert_first(first.base.name, stage)
         stage(f"loading {', '.join(named) or run}")
-        return open_several(sources) if named else {name: open_source(one) for name, one in sources.items()}
+        return open_several(sources) if named else {name: open_located(one) for name, one in sources.items()}
 
 
 def _lines(chat: Chat) -> Iterator[str]:

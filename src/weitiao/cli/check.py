@@ -21,7 +21,7 @@ from ..models.settings import ModelSettings
 from ._commands import Command
 from ._completion import models, run_file_or_setting
 from ._options import help_of, hub_option
-from ._words import joined
+from ._words import join_assignments
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
@@ -96,13 +96,13 @@ def command(
 
     if html is not None:
         require_free(html, force)
-    language = lang or language_of(os.environ)
+    language = lang or display_language(os.environ)
     typed = (*words, "data.skip_bad_rows=true") if skip_bad_rows else words
     typed = (*typed, f"model.hub={hub}") if hub else typed
     data, from_model, seed = read_settings(typed, model)
     trained = trained_forms(typed)
     tokenizer, stops = _load(from_model)
-    progress = Progress(language, sys.stderr.isatty())
+    progress = RowProgress(language, sys.stderr.isatty())
     gate = open_data(data, tokenizer, seed, stops, progress)
     progress.end()
     view, samples = overview(gate, trained), Samples(gate, tokenizer, {*chain(*trained.values())})
@@ -125,7 +125,7 @@ def command(
     return DataError.exit_code if view.verdict == "error" else 0
 
 
-def language_of(environment: Mapping[str, str]) -> Language:
+def display_language(environment: Mapping[str, str]) -> Language:
     """Return the language a person's locale asks for."""
     named = (environment.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
     return "zh" if next(filter(None, named), "").lower().startswith("zh") else "en"
@@ -196,7 +196,7 @@ def _understood(words: Sequence[str], model: str | None) -> Understood:
 
 def _sorted_out(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Tell paths from overrides: `=` makes an override, unless a file of that name is there."""
-    whole = list(joined(words))
+    whole = list(join_assignments(words))
     overrides = [word for word in whole if "=" in word and not Path(word).exists()]
     return [word for word in whole if word not in overrides], overrides
 
@@ -261,7 +261,7 @@ def _plain(gate: Gate, view: Overview, samples: Iterable[Sample]) -> dict[str, A
     }
 
 
-class Progress:
+class RowProgress:
     """Says on stderr how many rows were checked, where it takes long enough to ask."""
 
     def __init__(

@@ -47,14 +47,14 @@ def command(
     """
     began = time.monotonic()
     from ..recipe.demo import BUNDLED_LANGUAGE, demo_recipe
-    from ..recipe.train import train
+    from ..recipe.train import train_recipe
     from ._console import run_console
 
     if model is None and lang != BUNDLED_LANGUAGE:
         click.echo(ONLY_ENGLISH)
     recipe = demo_recipe(out or _free_folder(Path("runs/demo")), lang, name, author, model)
     with run_console() as listener:
-        train(recipe, [listener], began)
+        train_recipe(recipe, [listener], began)
 
 
 def _free_folder(wanted: Path) -> Path:

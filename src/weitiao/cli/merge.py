@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def command(run: str, out: Path, base: str | None, hub: HubName | None, force: bool) -> None:
     """Write the model that RUN (or an adapter's folder) trained into the new folder OUT, as a plain model."""
     from ..core.units import readable_bytes
-    from ..evaluation.open_model import locate
+    from ..evaluation.locate import locate
     from ..serving.merge import merge_run
     from ._tables import make_console, print_sentence
     from ._transfers import download_shown

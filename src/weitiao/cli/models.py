@@ -83,7 +83,7 @@ def show(name: str | None, hub: HubName | None, trust_remote_code: bool) -> None
 
 def _require_model(name: str) -> None:
     """Raise RunFolderError for a run's or an adapter's folder, naming the model that was trained there."""
-    from ..evaluation.open_model import locate
+    from ..evaluation.locate import locate
 
     folder = Path(name).expanduser()
     if not folder.is_dir() or (folder / "config.json").is_file():
@@ -100,11 +100,11 @@ def _as_typed_here(problem: Problem) -> Problem:
     return replace(problem, remedy=problem.remedy.replace(TRUSTS, "--trust-remote-code"))
 
 
-@command.command(cls=Command, short_help="Write pickled weights as safetensors into a new folder.")
+@command.command("convert", cls=Command, short_help="Write pickled weights as safetensors into a new folder.")
 @click.argument("model", metavar="FOLDER")
 @click.option("--out", type=click.Path(path_type=Path), help="The new folder.  [FOLDER-safetensors]")
 @hub_option
-def convert(model: str, out: Path | None, hub: HubName | None) -> None:
+def convert_command(model: str, out: Path | None, hub: HubName | None) -> None:
     """Write FOLDER's pickled weights (pytorch_model.bin and its like) as safetensors into a new folder.
 
     FOLDER may also be a model of a hub, which is downloaded first. Another process reads the pickles, and takes

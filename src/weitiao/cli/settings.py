@@ -51,7 +51,7 @@ def command(name: str | None) -> None:
 def _print_one(console: Console, name: str) -> None:
     """Print what one setting is, or what another tool's name becomes; raises SettingsError for an unknown name."""
     from ..recipe.names.own import FIXED, dotted_settings, homes
-    from ..recipe.names.table import entries, known_names
+    from ..recipe.names.table import entries, names_of_other_tools
     from ._tables import plain_table
 
     path, _, key = name.rpartition(".")
@@ -64,7 +64,7 @@ def _print_one(console: Console, name: str) -> None:
     rows = rows or [row for dotted in dotted_settings() for row in _rows(dotted) if row[0] == name.lower()]
     if not read and not rows:
         raise SettingsError(
-            unknown_name("setting", name, [*dotted_settings(), *known_names()], "weitiao settings")
+            unknown_name("setting", name, [*dotted_settings(), *names_of_other_tools()], "weitiao settings")
         )
     for one in read:
         console.print(f"{name} ({one.source}): {one.becomes}", markup=False)

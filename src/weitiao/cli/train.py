@@ -15,7 +15,7 @@ from ..models.settings import ModelSettings
 from . import _completion
 from ._commands import Command
 from ._options import FORCE_HELP, F, given, help_of, hub_option
-from ._words import flags_as_words, joined, sort_words
+from ._words import flags_as_words, join_assignments, sort_words
 
 EPILOG = """
 \b
@@ -47,11 +47,13 @@ class TrainCommand(Command):
     def unknown_option(self, ctx: click.Context, name: str) -> Problem:
         """Describe an option that does not exist, with the nearest that does, settings among them."""
         from ..recipe.names.own import setting_names
-        from ..recipe.names.table import known_names
+        from ..recipe.names.table import names_of_other_tools
 
         problem = super().unknown_option(ctx, name)
         key = name.lstrip("-").replace("-", "_")
-        near = [f"--{one.replace('_', '-')}" for one in nearest(key, [*setting_names(), *known_names()])]
+        near = [
+            f"--{one.replace('_', '-')}" for one in nearest(key, [*setting_names(), *names_of_other_tools()])
+        ]
         own = problem.remedy if problem.remedy.startswith("--") else ""
         remedy = " or ".join(dict.fromkeys([*filter(None, own.split(" or ")), *near][:3])) or problem.remedy
         return Problem(problem.what, problem.got, problem.expected, remedy)
@@ -144,10 +146,10 @@ def _train(run_file: Path | None, blocks: dict[str, Any], overrides: tuple[str, 
     from ._console import run_console
 
     recipe = read_recipe(run_file, blocks, list(overrides))
-    from ..recipe.train import train
+    from ..recipe.train import train_recipe
 
     with run_console() as listener:
-        train(recipe, [listener], began)
+        train_recipe(recipe, [listener], began)
 
 
 def _check(run_file: Path | None, blocks: dict[str, Any], overrides: tuple[str, ...]) -> None:
@@ -184,8 +186,8 @@ def _resume(run: Path, words: tuple[str, ...], flags: dict[str, Any], began: flo
                 f"weitiao train --resume {run}",
             )
         )
-    from ..recipe.train import resume
+    from ..recipe.train import resume_run
     from ._console import run_console
 
     with run_console() as listener:
-        resume(run, list(joined(words)), [listener], began)
+        resume_run(run, list(join_assignments(words)), [listener], began)

@@ -9,7 +9,7 @@ import ast
 import importlib
 import inspect
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -17,6 +17,16 @@ from typing import Any, Generic, TypeVar, cast
 from .errors import Problem, SettingsError, unknown_name
 
 T = TypeVar("T")
+
+
+@cache
+def component_files(package: str) -> dict[str, Path]:
+    """Return the files of a package's components by name, sorted; imports nothing but the packages around it."""
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(package)
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    return {p.stem: p for p in sorted(folder.glob("*.py")) if not p.stem.startswith("_")}
 
 
 class Registry(Generic[T]):
@@ -44,11 +54,7 @@ class Registry(Generic[T]):
 
     @cached_property
     def _files(self) -> dict[str, Path]:
-        spec = find_spec(self.package)
-        if spec is None or not spec.submodule_search_locations:
-            raise ModuleNotFoundError(self.package)
-        folder = Path(next(iter(spec.submodule_search_locations)))
-        return {p.stem: p for p in sorted(folder.glob("*.py")) if not p.stem.startswith("_")}
+        return component_files(self.package)
 
     @staticmethod
     def _module_file(module: str) -> Path:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..core.errors import Problem
+from .conversation import Row
 
 SHOWN_PLACES = 5
 
@@ -20,6 +21,10 @@ class BadRow:
     """Why, the same words for every row with this fault."""
     detail: str = ""
     """What is particular to this row."""
+
+
+Found = Iterator[Row | BadRow]
+"""What reading gives, row by row."""
 
 
 def by_reason(rows: Iterable[BadRow]) -> dict[str, list[BadRow]]:

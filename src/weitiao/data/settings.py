@@ -19,8 +19,8 @@ from pydantic import (
 )
 
 from ..core.errors import nearest
+from ..core.registry import component_files
 from ..core.settings import Settings, Unfit, left_out
-from .checks import CHECKS
 from .formats import FORMATS
 from .sources.decompression import USUAL_RATIO
 from .sources.python_rows import chosen_split, gives_rows, is_split, plain_records
@@ -57,6 +57,10 @@ def _as_text(path: object) -> object:
 
 
 PathText = Annotated[str, BeforeValidator(_as_text), AfterValidator(require_usable_name)]
+
+
+CHECKS_PACKAGE = "weitiao.data.checks"
+"""Whose checks read these settings, so that only their names are known here."""
 
 
 class SourceSettings(Settings):
@@ -337,11 +341,12 @@ class DataSettings(Settings):
     @field_validator("accept")
     @classmethod
     def _known_checks(cls, names: list[str]) -> list[str]:
-        unknown = [name for name in names if name not in CHECKS.names()]
+        known = list(component_files(CHECKS_PACKAGE))
+        unknown = [name for name in names if name not in known]
         if unknown:
-            near = nearest(unknown[0], CHECKS.names())
+            near = nearest(unknown[0], known)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise ValueError(f"there is no check {unknown[0]!r}, only {', '.join(CHECKS.names())}{hint}")
+            raise ValueError(f"there is no check {unknown[0]!r}, only {', '.join(known)}{hint}")
         return names
 
     @field_validator("accept", mode="before")

@@ -80,7 +80,7 @@ def save_checkpoint(folder: Path, snapshot: Snapshot) -> Path:
         return target
     state, files = _as_files(snapshot)
     for name, tensors in files.items():
-        require_finite(tensors, f"{name} of step {snapshot.step}")
+        require_finite_tensors(tensors, f"{name} of step {snapshot.step}")
     folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
     for left in folder.glob(f"{STAGING}*"):
         shutil.rmtree(left)
@@ -127,7 +127,7 @@ def _publish(staging: Path, target: Path, step: int) -> None:
     sync_folder(target.parent)
 
 
-def require_finite(tensors: Mapping[str, Tensor], where: str) -> None:
+def require_finite_tensors(tensors: Mapping[str, Tensor], where: str) -> None:
     """Raise NotFiniteError naming the tensors that hold a NaN or inf."""
     bad = [name for name, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
     if bad:

@@ -20,7 +20,7 @@ from ..objectives._outputs import Head, Outputs
 from .attention.backends import LAYOUT, attention_of_packs
 from .attention.visibility import Layout
 from .head import find_head, run_without_head, takes_positions, whole_logits
-from .kernels.compile import compiled, parts_to_compile
+from .kernels.compile import compiled_blocks, parts_to_compile
 from .memory.offload import offloaded
 from .memory.rematerialize import remade
 from .optim.precision import Precision
@@ -125,7 +125,7 @@ class Forward:
         packs = self.options.packs
         with (
             attention_of_packs(base) if packs else nullcontext(),
-            compiled(parts_to_compile(base)) if packs and self.options.compiles else nullcontext(),
+            compiled_blocks(parts_to_compile(base)) if packs and self.options.compiles else nullcontext(),
         ):
             yield
 

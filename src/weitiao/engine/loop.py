@@ -33,7 +33,7 @@ was answered yes."""
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """What the loop remembers from step to step; plain numbers, kept in every checkpoint."""
 
     step: int = 0
@@ -67,7 +67,7 @@ class Training:
     checkpoints: Path
     identity: Mapping[str, str]
     held_out_loss: HeldOutLoss | None = None
-    progress: Progress = field(default_factory=Progress)
+    progress: TrainingState = field(default_factory=TrainingState)
     _recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=20))
     _monitor: Monitor = field(default_factory=Monitor)
     _saved_step: int = -1
@@ -86,7 +86,7 @@ class Training:
         """The step whose weights the model holds after `run`: the last, or the one with the lowest held-out loss."""
         return self.progress.step if self._result_step is None else self._result_step
 
-    def run(self) -> Progress:
+    def run(self) -> TrainingState:
         """Train to the end, or raise Interrupted, Terminated or NotFiniteError with the last good state saved.
 
         Over several ranks a signal to any of them stops all after the same step.
@@ -249,7 +249,7 @@ class Training:
         self.attached.load_checkpoint_state(dict(snapshot.extra))
         self.stepper.optimizer.load_state_dict(dict(snapshot.optimizer))
         self.schedule.load_state_dict(dict(snapshot.schedule))
-        self.progress = Progress(**snapshot.progress)
+        self.progress = TrainingState(**snapshot.progress)
         self.stepper.scale = replace(
             self.stepper.scale, value=self.progress.loss_scale, good_steps=self.progress.good_steps
         )

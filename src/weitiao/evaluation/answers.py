@@ -50,7 +50,7 @@ EARLIER_SHOWN, EARLIER_CHARACTERS = 2, 60
 """How many of the turns before a question are shown, and how much of each."""
 
 
-def excerpt(text: str, characters: int) -> str:
+def answer_excerpt(text: str, characters: int) -> str:
     """Return a text on one line, its end left out where it is longer."""
     line = " ".join(text.split())
     return line if len(line) <= characters else f"{line[: characters - 1].rstrip()}…"
@@ -118,11 +118,11 @@ def answer_questions(
     on_progress: OnProgress | None = None,
 ) -> list[Generated]:
     """Return the (first) answer to each question, stripped of blanks around it; raises as `generate_answers`."""
-    from .generate import Generated, generate_answers, never, untold
+    from .generate import Generated, generate_answers, never_stop, untold
 
     messages = [question.messages for question in questions]
     answers = generate_answers(
-        model, tokenizer, template, messages, settings, should_stop or never, on_progress or untold
+        model, tokenizer, template, messages, settings, should_stop or never_stop, on_progress or untold
     )
     return [Generated(own[0].text.strip(), own[0].cut) for own in answers]
 
@@ -143,7 +143,9 @@ def before_after(
         reference, cut = question.reference, False
         if tokenizer is not None:
             reference, cut = first_tokens(reference, tokenizer, most_tokens)
-        said = tuple(excerpt(turn.content, EARLIER_CHARACTERS) for turn in question.earlier[-EARLIER_SHOWN:])
+        said = tuple(
+            answer_excerpt(turn.content, EARLIER_CHARACTERS) for turn in question.earlier[-EARLIER_SHOWN:]
+        )
         turns = len(question.earlier)
         answers.append(
             Answer(question.text, reference, old.text, new.text, old.cut, new.cut, cut, turns, said)

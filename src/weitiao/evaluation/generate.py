@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 ShouldStop = Callable[[], bool]
 
 
-def never() -> bool:
+def never_stop() -> bool:
     """Say that generation goes on."""
     return False
 
@@ -64,7 +64,7 @@ def generate(
     template: Template,
     conversations: Sequence[Sequence[Message]],
     settings: GenerationSettings,
-    should_stop: ShouldStop = never,
+    should_stop: ShouldStop = never_stop,
 ) -> list[list[str]]:
     """Answer each conversation; returns the texts of `generate_answers`."""
     answers = generate_answers(model, tokenizer, template, conversations, settings, should_stop)
@@ -77,7 +77,7 @@ def generate_answers(
     template: Template,
     conversations: Sequence[Sequence[Message]],
     settings: GenerationSettings,
-    should_stop: ShouldStop = never,
+    should_stop: ShouldStop = never_stop,
     on_progress: OnProgress = untold,
 ) -> list[list[Generated]]:
     """Answer each conversation; returns `num_return_sequences` answers each, in the order given.

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from ..core.errors import Problem, RunFolderError, SettingsError, raise_all
-from ..core.events import read_events
-from ..core.run_folder import RunFolder
-from ..core.settings import check_settings, parse_settings, read_yaml
-from ..data.settings import DataSettings
-from ..data.templates.system_prompts import SystemPrompts, with_trained_system, without_trained_system
-from ..data.templates.template_choice import AUTO, Wording
-from ..engine.checkpoint import MANIFEST, newest_whole
-from ..models.adapter_files import CONFIG as ADAPTER_CONFIG
-from ..models.adapter_files import adapter_settings
-from ..models.aliases import ALIASES
-from ..models.known import known
-from ..models.settings import ModelSettings
+from ..data.templates.system_prompts import with_trained_system, without_trained_system
+from .locate import Source, locate
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,27 +16,6 @@ if TYPE_CHECKING:
 
     from ..data.templates.template import Template
     from ..methods._base import Attached
-    from ..models.hubs.hub import HubName
-
-
-@dataclass(frozen=True)
-class Source:
-    """What a name stands for, before any weights are loaded."""
-
-    base: ModelSettings
-    """The model before training."""
-    adapter: Path | None = None
-    """The adapter trained on it."""
-    trained: ModelSettings | None = None
-    """The whole trained model, where the method changed the model's own weights."""
-    wording: Wording = AUTO
-    """How turns become text."""
-    checkpoint: Path | None = None
-    """The checkpoint of an unfinished run that holds what was trained so far."""
-    run: Path | None = None
-    """The folder of the run that the checkpoint belongs to."""
-    systems: SystemPrompts | None = None
-    """The system prompts of the rows that a run trained on, where they are known."""
 
 
 @dataclass
@@ -99,150 +66,12 @@ class Opened:
             yield self.model
 
 
-def locate(
-    name: str, base: str | None = None, allow_other_base: bool = False, hub: HubName | None = None
-) -> Source:
-    """Find what a run, a checkpoint, an adapter or a model's name stands for; raises RunFolderError, SettingsError.
-
-    `base` is where the base lies, where that cannot be found; `allow_other_base` takes one that was changed;
-    `hub` is where it is downloaded from.
-    """
-    source = _locate(Path(name).expanduser(), name, base)
-    changes: dict[str, Any] = {"name": base, "revision": None} if base else {}
-    if allow_other_base:
-        changes["allow_other_base"] = True
-    if hub is not None:
-        changes["hub"] = hub
-    return replace(source, base=source.base.model_copy(update=changes))
-
-
-def _locate(folder: Path, name: str, base: str | None) -> Source:
-    run = RunFolder(folder)
-    if run.run_yaml.is_file():
-        return _source_of_run(run)
-    if (folder / MANIFEST).is_file():
-        return _source_of_checkpoint(folder.resolve())
-    if (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file():
-        parent = RunFolder(folder.resolve().parent)
-        if parent.run_yaml.is_file() and parent.adapter == folder.resolve():
-            return _source_of_run(parent)
-        return Source(
-            parse_settings(ModelSettings, {"name": base or _base_of_adapter(folder)}), adapter=folder
-        )
-    _require_no_other_place(folder, name)
-    return Source(parse_settings(ModelSettings, {"name": name}))
-
-
-def _require_no_other_place(folder: Path, name: str) -> None:
-    """Raise RunFolderError for a place that is no model and no run, where a run is the likelier to be meant."""
-    if folder.exists():
-        is_model = folder.suffix == ".gguf" or (folder / "config.json").is_file()
-        runs = [] if is_model else RunFolder(folder).runs_about()
-        what = "no run and no model lies in this folder" if folder.is_dir() else "this file is no model"
-    else:
-        # A hub's id may look like a path, so this is said only where runs lie in the folder that it points into.
-        is_path = folder.parent != Path() and known(name) is None
-        near = RunFolder(folder).similar_runs() or RunFolder(folder.parent).runs_about()
-        runs, what = near if is_path else [], "there is no run of this name"
-    if runs:
-        raise RunFolderError(Problem(what, name, "a run, an adapter or a model", " or ".join(runs)))
-
-
-def _source_of_run(run: RunFolder) -> Source:
-    base, wording = _base_and_wording(run)
-    known = Source(base, wording=wording, systems=_systems(run))
-    if (run.adapter / ADAPTER_CONFIG).is_file():
-        return replace(known, adapter=run.adapter)
-    if (run.model / "config.json").is_file():
-        trained = base.model_copy(update={"name": str(run.model), "revision": None})
-        return replace(known, trained=trained)
-    whole, _ = newest_whole(run.checkpoints)
-    remedies = [f"weitiao train --resume {run.root}", *([f"{whole}, its newest checkpoint"] if whole else [])]
-    raise RunFolderError(
-        Problem(
-            "this run has no result yet",
-            str(run.root),
-            f"{run.adapter.name}/ or {run.model.name}/, written when training is done",
-            " or ".join(remedies),
-        )
-    )
-
-
-def _source_of_checkpoint(folder: Path) -> Source:
-    run = RunFolder(folder.parent.parent)
-    if not run.run_yaml.is_file():
-        raise RunFolderError(
-            Problem(
-                "a checkpoint is opened from the folder of its run, whose run.yaml says what it was trained on",
-                str(folder),
-                f"{run.run_yaml}",
-            )
-        )
-    base, wording = _base_and_wording(run)
-    return Source(base, wording=wording, checkpoint=folder, run=run.root, systems=_systems(run))
-
-
-def _systems(run: RunFolder) -> SystemPrompts | None:
-    """Return the system prompts that a run reported of its rows; None where it did not."""
-    told = next((event for event in read_events(run.events) if event["event"] == "data"), {})
-    fields = told.get("systems")
-    return SystemPrompts.of_fields(fields) if isinstance(fields, dict) else None
-
-
-def _base_and_wording(run: RunFolder) -> tuple[ModelSettings, Wording]:
-    raw = read_yaml(run.run_yaml)
-    base = parse_settings(ModelSettings, {**_block(raw, "model", "name"), "adapter": None}, "model")
-    block = _block(raw, "data", "sources")
-    names: Sequence[str] = ("template", "task_templates", "system", "fill")
-    chosen = {name: block[name] for name in names if name in block}
-    # Where the data lies does not matter here, and it may be gone.
-    data, problems = check_settings(DataSettings, {**chosen, "sources": str(run.run_yaml)}, "data")
-    raise_all(SettingsError, [replace(one, got=f"{one.got} in {run.run_yaml}") for one in problems])
-    return base, data.wording if data else AUTO
-
-
-def _block(raw: dict[str, Any], key: str, short_form: str) -> dict[str, Any]:
-    """Return a block of a run file, whose short form gives one field only."""
-    block = raw.get(key, {})
-    return dict(block) if isinstance(block, dict) else {short_form: block}
-
-
-def _base_of_adapter(folder: Path) -> str:
-    """Return the name or the place of an adapter's base; raises RunFolderError where it is not known."""
-    from ..models.fingerprint import read_fingerprint, remembered_place
-
-    name = str(adapter_settings(folder).get("base_model_name_or_path") or "")
-    if not name:
-        raise RunFolderError(
-            Problem(
-                "the adapter does not say which model it was trained on",
-                str(folder / ADAPTER_CONFIG),
-                "base_model_name_or_path",
-                "--base MODEL",
-            )
-        )
-    print_of_base = read_fingerprint(folder)
-    if print_of_base is None or name in ALIASES or known(name) or "/" in name or Path(name).exists():
-        return name
-    place = remembered_place(print_of_base)
-    if place is None:
-        raise RunFolderError(
-            Problem(
-                f"the adapter was trained on a model named {name}, which is in no place known here",
-                str(folder),
-                "its folder, its .gguf file or its hub id",
-                "--base MODEL",
-            )
-        )
-    return place
-
-
-def open_model(name: str, base: str | None = None, allow_other_base: bool = False) -> Opened:
+def open_by_name(name: str, base: str | None = None, allow_other_base: bool = False) -> Opened:
     """Load what `locate` finds, ready to answer; raises ModelError where it cannot be loaded."""
-    return open_source(locate(name, base, allow_other_base))
+    return open_located(locate(name, base, allow_other_base))
 
 
-def open_source(source: Source) -> Opened:
+def open_located(source: Source) -> Opened:
     """Load weights, tokenizer, template and adapter; raises ModelError where they cannot be loaded, or where the
     adapter was trained on another base."""
     from ..models.load import load_model

@@ -103,11 +103,11 @@ def ask_panel(
     should_stop: Callable[[], bool] | None = None,
 ) -> list[str]:
     """Return the model's likeliest answer to each question, at most 24 tokens long; raises as `generate`."""
-    from .generate import generate, never
+    from .generate import generate, never_stop
 
     settings = GenerationSettings(max_new_tokens=MOST_ANSWER_TOKENS)
     conversations = [[Message("user", question.text)] for question in questions]
-    answers = generate(model, tokenizer, template, conversations, settings, should_stop or never)
+    answers = generate(model, tokenizer, template, conversations, settings, should_stop or never_stop)
     return [own[0].strip() for own in answers]
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import Problem, SettingsError, raise_all
 from ..models.fingerprint import read_fingerprint
-from .open_model import Opened, Source, opened_on
+from .locate import Source
+from .open_model import Opened, opened_on
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -10,7 +10,7 @@ import torch
 from ..core.errors import ModelError, Problem, RunFolderError
 from ..core.run_folder import RunFolder
 from ..core.settings import parse_settings, read_yaml
-from ..engine.checkpoint import load_checkpoint, require_finite
+from ..engine.checkpoint import load_checkpoint, require_finite_tensors
 from ..engine.settings import TrainSettings
 from ..models.adapter_files import errors_named, require_adapter
 from ..models.fingerprint import fingerprint, read_fingerprint, require_same_base
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..methods._base import Attached, Method
     from ..models.settings import ModelSettings
-    from .open_model import Source
+    from .locate import Source
 
 TOKENIZER_FOLDER = "tokenizer"
 """Where an adapter's tokenizer lies whose vocabulary is not as long as the model's embedding."""
@@ -116,7 +116,7 @@ def _from_checkpoint(path: Path, run: RunFolder, model: PreTrainedModel) -> Atta
                 f"those of method {method.name} as {run.run_yaml} has it",
             )
         )
-    require_finite(snapshot.trainable, str(path))
+    require_finite_tensors(snapshot.trainable, str(path))
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(snapshot.trainable[name])

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..core.errors import ModelError, Problem
+from ..core.errors import ModelError, Problem, raise_all
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
+
+    from ._base import Method
 
 FIRST_CHOICE = "lora"
 
@@ -23,6 +25,12 @@ def no_place_for_head(name: str, model: PreTrainedModel) -> Problem:
     """Say that PEFT's file of a method cannot hold the head that a model which classifies has to train beside it."""
     what = f"{name} cannot train the head beside it, without which a model that classifies learns nothing"
     return DoesNotApply(what, type(model).__name__, "a language model")
+
+
+def require_applicable(method: Method, model: PreTrainedModel, config: PretrainedConfig) -> None:
+    """Raise ModelError with every problem that keeps a method from a model, before any weights are loaded; one that
+    lies in the architecture names the methods that do apply."""
+    raise_all(ModelError, naming_others(method.problems(model, config), model, config))
 
 
 def naming_others(

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from ..core.errors import ModelError, Problem, RunFolderError, raise_all
+from ..core.errors import ModelError, Problem, RunFolderError
 from ..core.settings import Settings
 
 if TYPE_CHECKING:
@@ -185,13 +185,6 @@ class Method(Settings, ABC):
     def left_out(self, model: PreTrainedModel) -> list[Said]:
         """Return what of a model the method leaves as it is though its settings may not say so, in sentences."""
         return []
-
-    def check(self, model: PreTrainedModel, config: PretrainedConfig) -> None:
-        """Raise ModelError with every problem at once, before any weights are loaded; one that lies in the
-        architecture names the methods that do apply."""
-        from ._alternatives import naming_others
-
-        raise_all(ModelError, naming_others(self.problems(model, config), model, config))
 
     def check_steps(self, total_steps: int, continues: bool = False) -> None:
         """Raise SettingsError where a run of so many steps does not fit; `continues` from a saved adapter."""

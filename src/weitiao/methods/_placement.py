@@ -12,7 +12,7 @@ MOST_NAMES = 8
 """How many names are written out; those behind are counted."""
 
 
-def reached(trained: Iterable[str], modules: Collection[str]) -> Said | None:
+def trained_modules(trained: Iterable[str], modules: Collection[str]) -> Said | None:
     """Return the modules that trained parameters belong to, by their last names; None where they belong to none.
 
     `trained` are the parameters' names on the model with the method, `modules` the paths of the base's modules.

@@ -13,7 +13,7 @@ from ..core.errors import ModelError, Problem, raise_all
 from ..core.settings import Unfit, left_out
 from ..models.anatomy import anatomy, context_tokens, task_type
 from ..models.text_path import cache_shape, text_path
-from ._alternatives import DoesNotApply
+from ._alternatives import DoesNotApply, require_applicable
 from ._peft.attached import PeftAttached, PeftMethod, load_adapter, saved_config
 from ._peft.quiet import renamed_in_transformers
 
@@ -113,7 +113,7 @@ class PromptMethod(PeftMethod):
         """Put fresh virtual tokens on a model; raises ModelError where they cannot apply."""
         from ._peft.prompt import PromptModel, refused_without_cache
 
-        self.check(model, model.config)
+        require_applicable(self, model, model.config)
         attached = self.plan(model)
         if model.device.type != "meta":
             with refused_without_cache(model):
@@ -141,7 +141,7 @@ class PromptMethod(PeftMethod):
                     "a run that is resumed, or a method without an encoder: prompt_tuning, p_tuning_v2",
                 )
             )
-        self.check(model, model.config)
+        require_applicable(self, model, model.config)
         raise_all(ModelError, self._differences(self.peft_config(model), saved_config(folder), folder))
         return load_adapter(model, folder, trainable=True)
 

@@ -33,7 +33,7 @@ NO_LAYER = Said(
 )
 
 
-def left_out(
+def left_untouched(
     model: PreTrainedModel, adapted: Iterable[str], obstacle: Said | None, dropped: Iterable[str]
 ) -> list[Said]:
     """Return a sentence for each part of a model that stays as it is, whatever layers are chosen, with its share.

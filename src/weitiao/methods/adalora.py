@@ -127,6 +127,11 @@ class AdaLora(TargetedMethod):
         tfinal = max(1, total_steps * 3 // 10) if self.tfinal is None else self.tfinal
         return tinit, tfinal
 
+    def checked_ends(self, total_steps: int) -> tuple[int, int]:
+        """Return (tinit, tfinal); raises SettingsError where no step is left between them."""
+        self.check_steps(total_steps)
+        return self.ends(total_steps)
+
     def check_steps(self, total_steps: int, continues: bool = False) -> None:
         """Raise SettingsError where no step is left between the two ends."""
         tinit, tfinal = self.ends(total_steps)
@@ -144,7 +149,7 @@ class AdaLora(TargetedMethod):
         """Take over the adapter with the schedule of its budget."""
         from ._peft.adalora import AdaLoraAttached
 
-        return AdaLoraAttached(model, originals, self)
+        return AdaLoraAttached(model, originals, self.checked_ends)
 
     def plan(self, model: PreTrainedModel) -> PeftAttached:
         """Put a new adapter on a weightless model to count what it adds."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ..core.errors import ModelError, Problem
 from ..models.precision import quantization_of
+from ._alternatives import require_applicable
 from ._base import Attached, Method
 from ._checks import quantization_problems, refuse_not_finite
 
@@ -88,5 +89,5 @@ class Full(Method):
 
     def attach(self, model: PreTrainedModel) -> FullAttached:
         """Set every parameter to train; raises ModelError where the base is quantised."""
-        self.check(model, model.config)
+        require_applicable(self, model, model.config)
         return FullAttached(model)

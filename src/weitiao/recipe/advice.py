@@ -11,7 +11,7 @@ from ..data.gate.gate import kept_rows
 from ..data.gate.split import rows_to_spare
 from ..data.gate.store import JoinedExamples, draws_of
 from ..data.settings import DataSettings, ReplaySettings
-from ..engine.loop import Progress
+from ..engine.loop import TrainingState
 from ..engine.runtime.batches import StepPlan
 from ..engine.settings import TrainSettings
 from ..evaluation.curve import Point, held_out_points
@@ -22,7 +22,7 @@ from .recipe import Recipe
 def training_seen(
     recipe: Recipe,
     data: Prepared,
-    progress: Progress,
+    progress: TrainingState,
     losses: Sequence[Point],
     events: Sequence[Event],
     suggested_lr: float,
@@ -60,7 +60,7 @@ def settled_by(events: Iterable[Event]) -> frozenset[str]:
 def _longer(
     train: TrainSettings,
     plan: StepPlan,
-    progress: Progress,
+    progress: TrainingState,
     looks: Sequence[Point],
     settled: frozenset[str],
 ) -> str:

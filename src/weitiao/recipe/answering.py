@@ -15,7 +15,7 @@ from ..data.conversation import Message
 from ..data.templates.system_prompts import asked_with
 from ..evaluation.generate import generate
 from ..evaluation.open_model import Opened
-from ..evaluation.open_model import open_model as open_quietly
+from ..evaluation.open_model import open_by_name as open_quietly
 from ..evaluation.settings import GenerationSettings
 from ..models.quiet import libraries_quiet
 from ..models.resolve import convert_first

@@ -20,8 +20,8 @@ from ..objectives._base import Objective
 from .recipe import Recipe, parse_recipe
 from .run import Run
 from .told import telling
-from .train import resume as resume_run
-from .train import train as train_recipe
+from .train import resume_run as resume_run
+from .train import train_recipe as train_recipe
 
 Block = Mapping[str, Any]
 Rows = Sequence[Mapping[str, Any]]

@@ -102,7 +102,7 @@ class Comparison:
         elif self.before is None:
             with attached.disabled(), forward.attention():
                 shortest = min(self.data.train[:FIRST_ROWS], key=lambda example: example.longest)
-                require_finite(measure_held_out(forward, self.recipe.objective, [shortest], 1))
+                require_finite_loss(measure_held_out(forward, self.recipe.objective, [shortest], 1))
 
     def remember(self, measured: HeldOut) -> None:
         """Keep what a look while training gave, so that the result need not be measured again."""
@@ -146,7 +146,7 @@ class Comparison:
         held_out = self._measure(forward, log, should_stop, "held-out loss before training")
         if held_out is None and self.data.held_out:
             return
-        require_finite(held_out)
+        require_finite_loss(held_out)
         self.before = Look(held_out, None)
         if not self._waits:
             self._ask(self.before, forward, log)
@@ -270,7 +270,7 @@ def _answers_of(event: Event) -> list[Generated] | None:
     ]
 
 
-def require_finite(held_out: HeldOut | None) -> None:
+def require_finite_loss(held_out: HeldOut | None) -> None:
     """Raise NotFiniteError where the untrained model's loss is not finite."""
     if held_out is not None and not math.isfinite(held_out.loss):
         what = "the model gives no finite loss before any training: its weights or its precision are at fault"

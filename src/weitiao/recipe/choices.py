@@ -28,7 +28,7 @@ LOOKS_IN_ONE_EPOCH = 5
 
 
 @dataclass(frozen=True)
-class Choice:
+class AutoSetting:
     """One setting that the run file leaves open."""
 
     setting: str
@@ -46,7 +46,7 @@ class Choice:
         }
 
 
-def settle(recipe: Recipe, data: Prepared, width: int) -> tuple[Recipe, list[Choice]]:
+def settle(recipe: Recipe, data: Prepared, width: int) -> tuple[Recipe, list[AutoSetting]]:
     """Return the recipe with every open setting of the training chosen, and the choices in the order they are shown.
 
     `width` is the model's hidden size. A recipe that leaves nothing open comes back as it is.
@@ -58,7 +58,7 @@ def settle(recipe: Recipe, data: Prepared, width: int) -> tuple[Recipe, list[Cho
     return recipe.model_copy(update={"train": recipe.train.model_copy(update=chosen)}), choices
 
 
-def _rate(recipe: Recipe, width: int) -> Iterator[Choice]:
+def _rate(recipe: Recipe, width: int) -> Iterator[AutoSetting]:
     """Choose the learning rate from the method and the model's width."""
     if recipe.train.lr is not None:
         return
@@ -73,10 +73,10 @@ def _rate(recipe: Recipe, width: int) -> Iterator[Choice]:
             f"{method.title}'s rate, which suits models of every width",
             f"{method.title} 的学习率，与模型宽度无关",
         )
-    yield Choice("train.lr", recipe.lr_for(width), reason)
+    yield AutoSetting("train.lr", recipe.lr_for(width), reason)
 
 
-def _length(recipe: Recipe, data: Prepared) -> Iterator[Choice]:
+def _length(recipe: Recipe, data: Prepared) -> Iterator[AutoSetting]:
     """Choose how often the data is seen, and when that ends early."""
     from ..data.gate.store import draws_of
     from ..engine.runtime.batches import StepPlan
@@ -87,33 +87,35 @@ def _length(recipe: Recipe, data: Prepared) -> Iterator[Choice]:
     rows = round(sum(draws_of(data.train)))
     if rows >= LARGE_ROWS:
         reason = Said(f"{rows:,} rows are enough to see each once", f"共 {rows:,} 条数据，每条看一遍就够")
-        yield Choice("train.epochs", 1, reason)
+        yield AutoSetting("train.epochs", 1, reason)
         steps = StepPlan.of(data.train, train.model_copy(update={"epochs": 1})).total_steps
         if data.held_out and train.eval_every is None:
             every = math.ceil(steps / LOOKS_IN_ONE_EPOCH)
             reason = Said(
                 f"{LOOKS_IN_ONE_EPOCH} looks at the held-out loss", f"评估 {LOOKS_IN_ONE_EPOCH} 次留出损失"
             )
-            yield Choice("train.eval_every", every, reason)
+            yield AutoSetting("train.eval_every", every, reason)
         return
     if not data.held_out or train.early_stopping_patience == "off":
         reason = Said(
             f"{rows:,} rows, and nothing tells when to stop", f"共 {rows:,} 条数据，没有判断何时停止的依据"
         )
-        yield Choice("train.epochs", math.ceil(UNWATCHED * epochs_at_most(rows, train.batch_size)), reason)
+        yield AutoSetting(
+            "train.epochs", math.ceil(UNWATCHED * epochs_at_most(rows, train.batch_size)), reason
+        )
         return
     epochs = epochs_at_most(rows, train.batch_size)
     reason = Said(
         f"{rows:,} rows: seen up to {epochs} times, as long as the held-out loss falls",
         f"共 {rows:,} 条数据：最多看 {epochs} 遍，留出损失不再下降就停",
     )
-    yield Choice("train.epochs", epochs, reason)
+    yield AutoSetting("train.epochs", epochs, reason)
     if train.early_stopping_patience == "auto":
         reason = Said(
             f"stops after {PATIENCE} looks without a gain; the best weights are kept",
             f"连续 {PATIENCE} 次评估没有进步就停，保留最好的权重",
         )
-        yield Choice("train.early_stopping_patience", PATIENCE, reason)
+        yield AutoSetting("train.early_stopping_patience", PATIENCE, reason)
 
 
 def epochs_at_most(rows: int, batch_size: int) -> int:

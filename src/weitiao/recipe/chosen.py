@@ -8,7 +8,7 @@ from ..data.dataset import Prepared
 from ..engine.runtime.batches import StepPlan
 from ..evaluation.chosen import Chosen
 from ..methods._base import Attached
-from ..methods._placement import reached
+from ..methods._placement import trained_modules
 from .recipe import Recipe
 
 
@@ -18,7 +18,7 @@ def chosen_for(
     """Return the facts of a run; `modules` are the paths of the base's modules before the method was attached."""
     return Chosen(
         method=recipe.method.title,
-        targets=reached(attached.trainable(), modules),
+        targets=trained_modules(attached.trainable(), modules),
         lr=recipe.lr,
         scheduler=recipe.train.scheduler,
         warmup_steps=recipe.train.warmup(plan.total_steps),

@@ -22,7 +22,7 @@ BUNDLED_LANGUAGE: Language = "en"
 
 
 @dataclass(frozen=True)
-class Sample:
+class DemoData:
     """What the demonstration teaches in one language."""
 
     file: str
@@ -32,8 +32,8 @@ class Sample:
     """What is asked before and after; none of them stands in the file word for word."""
 
 
-SAMPLES: Mapping[Language, Sample] = {
-    "en": Sample(
+SAMPLES: Mapping[Language, DemoData] = {
+    "en": DemoData(
         file="identity_en.json",
         name="Xiaowei",
         author="the weitiao team",
@@ -45,7 +45,7 @@ SAMPLES: Mapping[Language, Sample] = {
             "What is 2 + 3?",
         ),
     ),
-    "zh": Sample(
+    "zh": DemoData(
         file="identity_zh.json",
         name="小微",
         author="微调团队",

@@ -33,8 +33,8 @@ from ..data.general_questions import GeneralQuestion, why_unusable
 from ..evaluation.generate import Generated, generate_answers
 from ..evaluation.held_out import HeldOut
 from ..evaluation.settings import GenerationSettings
-from .baseline import require_finite
-from .replay import Awaited, GeneralRow, general_examples, write_rows
+from .baseline import require_finite_loss
+from .replay import AwaitedAnswers, GeneralRow, general_examples, write_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -83,8 +83,8 @@ def mean_log_probability(model: PreTrainedModel, sequence: TokenSequence) -> flo
     return float(log_p_K.mean())
 
 
-def answered(
-    awaited: Awaited,
+def with_general_answers(
+    awaited: AwaitedAnswers,
     data: Prepared,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -113,7 +113,7 @@ def answered(
 class _Asking:
     """Asks questions until there are as many usable answers as rows, or no more questions."""
 
-    awaited: Awaited
+    awaited: AwaitedAnswers
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     template: Template
@@ -150,7 +150,7 @@ class _Asking:
         with self.precision.autocast(self.model.device):
             for example in general_examples(self.template, rows):
                 for sequence in example.sequences:
-                    require_finite(HeldOut(-mean_log_probability(self.model, sequence)))
+                    require_finite_loss(HeldOut(-mean_log_probability(self.model, sequence)))
 
     def _usable(self, question: GeneralQuestion, answer: GeneralAnswer) -> list[GeneralRow]:
         """Count an answer, and return it as a row where it is trained."""

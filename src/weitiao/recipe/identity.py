@@ -23,7 +23,7 @@ def settings_and_data(recipe: Recipe, data: Prepared) -> dict[str, str]:
     }
 
 
-def require_same_base(recipe: Recipe, folder: RunFolder, base: Fingerprint) -> list[str]:
+def require_base_of_run(recipe: Recipe, folder: RunFolder, base: Fingerprint) -> list[str]:
     """Raise ModelError where the adapter to continue from, or this run so far, was trained on another base.
 
     Returns sentences on what is a copy in another precision.
@@ -35,7 +35,7 @@ def require_same_base(recipe: Recipe, folder: RunFolder, base: Fingerprint) -> l
 
 
 def require_same_files(recipe: Recipe, folder: RunFolder) -> None:
-    """Raise ModelError as `require_same_base`, from the base's files, before its weights are loaded.
+    """Raise ModelError as `require_base_of_run`, from the base's files, before its weights are loaded.
 
     Files that are not on this machine yet are compared once they are loaded.
     """
@@ -45,7 +45,7 @@ def require_same_files(recipe: Recipe, folder: RunFolder) -> None:
     files = weights_folder(recipe.model) if _bases_before(recipe, folder) else None
     base = fingerprint_of_files(load_weightless(recipe.model).config, files) if files else None
     if base is not None:
-        require_same_base(recipe, folder, base)
+        require_base_of_run(recipe, folder, base)
 
 
 def _bases_before(recipe: Recipe, folder: RunFolder) -> dict[str, Fingerprint]:

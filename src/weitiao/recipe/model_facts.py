@@ -10,6 +10,7 @@ from ..core.errors import WeitiaoError
 from ..data.conversation import Message
 from ..data.formats._base import RowError
 from ..methods import METHODS
+from ..methods._alternatives import require_applicable
 from ..methods._base import count_parameters
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def _method(
     from ..models.load import weightless
 
     try:
-        method.check(shown, config)
+        require_applicable(method, shown, config)
         planned = method.plan(weightless(config, trust))  # planning changes the model
     except WeitiaoError as error:
         return MethodFacts(name, 0, 0, error.problems[0].what if error.problems else str(error))

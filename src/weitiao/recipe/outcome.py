@@ -19,7 +19,7 @@ from ..core.run_folder import RunFolder
 from ..core.said import Said
 from ..core.version import VERSION
 from ..data.templates.system_prompts import with_trained_system
-from ..engine.loop import Progress
+from ..engine.loop import TrainingState
 from ..engine.runtime.monitor import peak_memory_bytes
 from ..engine.runtime.signals import signals_wait
 from ..evaluation.card import write_card
@@ -54,7 +54,7 @@ class Outcome:
     folder: RunFolder
     attached: Attached
     comparison: Comparison
-    progress: Progress
+    progress: TrainingState
     base: Fingerprint
     log: EventLog
     chosen: Chosen

@@ -16,12 +16,13 @@ from ..engine.kernels.settings import require_kernels
 from ..engine.optim.optimizers import require_fast, require_installed
 from ..engine.optim.schedules import FOLLOW_HELD_OUT
 from ..engine.runtime.batches import StepPlan
+from ..methods._alternatives import require_applicable
 from ..models.adapter_files import CONFIG
 from ..models.embedding_rows import require_rows
-from .choices import Choice, settle
+from .choices import AutoSetting, settle
 from .identity import require_same_files
 from .recipe import Recipe
-from .replay import Awaited, planned, read_own_rows, with_replay
+from .replay import AwaitedAnswers, planned, read_own_rows, with_replay
 
 if TYPE_CHECKING:
     import torch
@@ -87,12 +88,12 @@ class Ready:
 
     recipe: Recipe
     """The run file with everything chosen that it leaves open."""
-    choices: Sequence[Choice]
+    choices: Sequence[AutoSetting]
     data: Prepared
     tokenizer: PreTrainedTokenizerBase
     left_out: Sequence[Said]
     """What of the model the method leaves as it is, though its settings may not say so."""
-    awaited: Awaited | None = None
+    awaited: AwaitedAnswers | None = None
     """The general rows that the model is to answer before training."""
 
 
@@ -203,7 +204,7 @@ def _check_model(recipe: Recipe) -> _Room:
     require_device(recipe.model.device_map)
     require_onednn(recipe.train.matmul)
     model = load_weightless(recipe.model)
-    recipe.method.check(model, load_config(recipe.model))
+    require_applicable(recipe.method, model, load_config(recipe.model))
     rows = model.get_input_embeddings().weight.shape[0]
     left_out = recipe.method.left_out(model)  # a method changes names and modules
     planned = _plan_continued(recipe, model) if recipe.model.adapter else recipe.method.plan(model)

@@ -35,7 +35,7 @@ from .names.configs import as_mapping
 from .names.layers import Layer
 from .names.own import setting_names, spelling
 from .names.reading import Understood, understand
-from .names.table import known_names
+from .names.table import names_of_other_tools
 from .names.usual import with_usual
 
 S = TypeVar("S", bound=Settings)
@@ -208,7 +208,7 @@ def _with_names(problem: Problem, origins: Mapping[str, str]) -> Problem:
     if key in origins:
         return replace(problem, got=f"{problem.got}, written as {origins[key]}")
     if problem.what == f"there is no setting {key}" and not problem.remedy:
-        near = nearest(key.rpartition(".")[2], known_names())
+        near = nearest(key.rpartition(".")[2], names_of_other_tools())
         return replace(problem, remedy=" or ".join(name + as_typed(value.strip("'")) for name in near))
     return problem
 
@@ -302,7 +302,7 @@ def _unknown_blocks(blocks: Mapping[str, Any]) -> list[Problem]:
     problems = []
     for key in blocks:
         if key not in BLOCKS:
-            known = [*BLOCKS, *setting_names(), *known_names()]
+            known = [*BLOCKS, *setting_names(), *names_of_other_tools()]
             got = f"{key}: {blocks[key]!r}"
             what, expected = f"there is no setting {key}", "a block (" + ", ".join(BLOCKS) + ") or a setting"
             near = (name + as_typed(blocks[key]) for name in nearest(key, known))

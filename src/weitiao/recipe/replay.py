@@ -57,7 +57,7 @@ class GeneralRow:
 
 
 @dataclass(frozen=True)
-class Awaited:
+class AwaitedAnswers:
     """General rows whose answers the model is still to give."""
 
     count: int
@@ -117,7 +117,7 @@ def with_replay(
     tokenizer: PreTrainedTokenizerBase,
     own_rows: Prepared | None,
     most_tokens: int,
-) -> tuple[Prepared, Awaited | None]:
+) -> tuple[Prepared, AwaitedAnswers | None]:
     """Return the data with the general rows that are known, what they cost in its summary, and what is to be asked.
 
     `own_rows` are a person's own general rows, `most_tokens` is what a row may have at most. Raises SettingsError where
@@ -133,7 +133,7 @@ def with_replay(
         price = _price(recipe, data, general, wanted, Said(f"rows of {origin}", f"来自 {origin}"))
         return mixed(_priced(data, price), general), None
     questions = _questions(recipe, data, tokenizer)
-    awaited = Awaited(min(wanted, len(questions)), questions, settings.max_new_tokens, most_tokens)
+    awaited = AwaitedAnswers(min(wanted, len(questions)), questions, settings.max_new_tokens, most_tokens)
     origin_said = Said("general questions, answered by the model itself", "通用问题，由模型自己回答")
     data = _priced(data, _price(recipe, data, awaited.stand_ins, wanted, origin_said))
     if not awaited.count:  # the data itself answers all of them
@@ -142,7 +142,7 @@ def with_replay(
     return (awaited.filled(data, known), None) if known else (data, awaited)
 
 
-def planned(data: Prepared, awaited: Awaited | None) -> Sequence[Example]:
+def planned(data: Prepared, awaited: AwaitedAnswers | None) -> Sequence[Example]:
     """Return the examples as far as steps depend on them, with stand-ins for rows whose answers are to come."""
     return JoinedExamples((data.train, awaited.stand_ins)) if awaited else data.train
 

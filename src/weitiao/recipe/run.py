@@ -11,7 +11,7 @@ from ..core.run_folder import RunFolder
 from ..core.settings import read_yaml
 from ..core.units import readable_rate, readable_seconds
 from ..evaluation.open_model import Opened
-from ..evaluation.open_model import open_model as open_quietly
+from ..evaluation.open_model import open_by_name as open_quietly
 from ..models.quiet import libraries_quiet
 from ..models.resolve import public_name
 from ..serving.merge import Merged, merge_run

@@ -62,7 +62,7 @@ def evaluated_lines(event: Event) -> list[str]:
 
 def scores_text(fields: Mapping[str, Any]) -> str:
     """Return the held-out loss and what was measured beside it."""
-    more = (f"{name} {measure(value)}" for name, value in measures_of(fields).items())
+    more = (f"{name} {readable_measure(value)}" for name, value in measures_of(fields).items())
     return ", ".join([f"held-out loss {number(fields['loss'])}", *more])
 
 
@@ -77,11 +77,11 @@ def measures_of(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def written_measures(fields: Mapping[str, Any]) -> dict[str, str]:
     """Return the loss and what was measured beside it as a person reads them, by name."""
-    measures = {name: measure(value) for name, value in measures_of(fields).items()}
+    measures = {name: readable_measure(value) for name, value in measures_of(fields).items()}
     return {"loss": number(fields["loss"]), **measures}
 
 
-def measure(value: Any) -> str:  # noqa: ANN401  (a number, or the name of one that is not finite)
+def readable_measure(value: Any) -> str:  # noqa: ANN401  (a number, or the name of one that is not finite)
     """Return a measure such as a perplexity as a person reads it."""
     return significant(value) if isinstance(value, float | int) else str(value)
 

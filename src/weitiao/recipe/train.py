@@ -18,7 +18,7 @@ from ..core.files import PRIVATE_FILE, saving, write_atomic
 from ..core.run_folder import RunFolder
 from ..core.settings import read_yaml
 from ..engine.runtime.signals import sigterm_as_ctrl_c
-from .identity import require_same_base, settings_and_data
+from .identity import require_base_of_run, settings_and_data
 from .preflight import Ready, preflight
 from .recipe import Recipe, dotted, parse_recipe, read_words
 from .run import Run
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..engine.loop import Training
 
 
-def train(recipe: Recipe, listeners: Sequence[Listener] = (), began: float | None = None) -> Run:
+def train_recipe(recipe: Recipe, listeners: Sequence[Listener] = (), began: float | None = None) -> Run:
     """Train a recipe into its folder; raises WeitiaoError, before any model is loaded where it can.
 
     `began` is when what the person typed began, in seconds of time.monotonic(); left out, now.
@@ -51,7 +51,7 @@ def train(recipe: Recipe, listeners: Sequence[Listener] = (), began: float | Non
                 folder.clear()
 
 
-def resume(
+def resume_run(
     root: str | Path,
     words: Sequence[str] = (),
     listeners: Sequence[Listener] = (),
@@ -193,7 +193,7 @@ class _Session:
         from .baseline import Comparison, systems_of
         from .build import attach, build_training, choose_kernels, forward_for, frozen_once, precision_for
         from .chosen import chosen_for
-        from .general_answers import answered
+        from .general_answers import with_general_answers
         from .outcome import Outcome
 
         data = ready.data
@@ -218,10 +218,12 @@ class _Session:
         choose_kernels(self.recipe, model, log)
         base = fingerprint(model, weights_folder(self.recipe.model))
         precision = precision_for(self.recipe.model, model)
-        for note in require_same_base(self.recipe, self.folder, base):
+        for note in require_base_of_run(self.recipe, self.folder, base):
             log.emit("note", text=note)
         if ready.awaited is not None:
-            data = answered(ready.awaited, data, model, ready.tokenizer, self.folder, base, precision, log)
+            data = with_general_answers(
+                ready.awaited, data, model, ready.tokenizer, self.folder, base, precision, log
+            )
         comparison = Comparison(self.recipe, ready.tokenizer, data)
         modules = [name for name, _ in model.named_modules()]
         attached = attach(self.recipe, model, data, log)

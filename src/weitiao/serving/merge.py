@@ -14,7 +14,8 @@ from ..core.errors import ModelError, Problem, RunFolderError
 from ..core.files import need_disk, saving, staged_folder
 from ..core.run_folder import RunFolder
 from ..data.conversation import Message
-from ..evaluation.open_model import Opened, Source, locate, open_source
+from ..evaluation.locate import Source, locate
+from ..evaluation.open_model import Opened, open_located
 from ..models.anatomy import base_of
 from ..models.embedding_rows import require_rows
 from ..models.load import load_model, load_weightless
@@ -39,7 +40,7 @@ COARSE_TOLERANCE = 0.25
 
 
 @dataclass(frozen=True)
-class Comparison:
+class LogitComparison:
     """How the logits of the written model differ from those of the trained one."""
 
     positions: int
@@ -65,7 +66,7 @@ class Merged:
     out: Path
     size_bytes: int
     dtype: str
-    comparison: Comparison
+    comparison: LogitComparison
     notes: Sequence[str] = ()
     """What a person should know of the base."""
 
@@ -89,7 +90,7 @@ def merge_run(
     _require_trained(source, name)
     _require_new(out)
     need_disk(out.parent, _size_bytes(source.base), f"the merged model {out}")
-    opened = open_source(source)
+    opened = open_located(source)
     prompts = [opened.template.prompt([Message("user", text)]) for text in questions]
     for prompt, text in zip(prompts, questions, strict=True):
         rows = base_of(opened.model).get_input_embeddings().weight.shape[0]
@@ -107,12 +108,12 @@ def merge_run(
     return Merged(out, size_bytes, _short(dtype), comparison, notes)
 
 
-def compare(wanted: Sequence[Tensor], found: Sequence[Tensor], exact: bool) -> Comparison:
+def compare(wanted: Sequence[Tensor], found: Sequence[Tensor], exact: bool) -> LogitComparison:
     """Compare logits (T, V) of the same prompts from two models."""
     wanted_KV, found_KV = torch.cat(list(wanted)), torch.cat(list(found))
     difference_KV = (wanted_KV - found_KV).abs()
     spread = max(1.0, float(wanted_KV.std()))
-    return Comparison(
+    return LogitComparison(
         positions=wanted_KV.shape[0],
         max_difference=float(difference_KV.max()),
         mean_difference=float(difference_KV.mean()),
@@ -187,7 +188,7 @@ def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _differs(name: str, comparison: Comparison) -> Problem:
+def _differs(name: str, comparison: LogitComparison) -> Problem:
     measured = comparison.max_difference if comparison.exact else comparison.mean_difference
     kind = "largest" if comparison.exact else "mean"
     return Problem(

@@ -14,7 +14,7 @@ import pytest
 
 import tiny
 from weitiao.data.checks import CHECKS
-from weitiao.data.checks._base import Check, Finding, GateContext, Outcome, RowFacts
+from weitiao.data.checks._base import Check, Finding, GateContext, GateOutcome, RowFacts
 from weitiao.data.conversation import Conversation, Message
 from weitiao.data.example import TokenSequence
 from weitiao.data.forms import AnyForm, Choice, Labelled, Preference, Scored, Tagged, Text, Unpaired, parts
@@ -86,11 +86,11 @@ def checked(name: str, rows: Sequence[RowFacts], cuts: Sequence[int] = ()) -> Ch
     return whole
 
 
-def outcome_of(rows: Sequence[RowFacts], held_out: Sequence[int] = ()) -> Outcome:
+def outcome_of(rows: Sequence[RowFacts], held_out: Sequence[int] = ()) -> GateOutcome:
     """Make the outcome for rows."""
     mask = np.zeros(len(rows), dtype=bool)
     mask[list(held_out)] = True
-    return Outcome(len(rows), [row.form.place for row in rows], mask, lambda number: rows[number].text)
+    return GateOutcome(len(rows), [row.form.place for row in rows], mask, lambda number: rows[number].text)
 
 
 def found(name: str, rows: Sequence[RowFacts], held_out: Sequence[int] = ()) -> list[Finding]:

@@ -7,7 +7,7 @@ import pytest
 
 import tiny
 from weitiao.data.checks import CHECKS
-from weitiao.data.checks._base import Check, GateContext, Outcome, RowFacts
+from weitiao.data.checks._base import Check, GateContext, GateOutcome, RowFacts
 from weitiao.data.checks.answers import Answers
 from weitiao.data.checks.balance import Balance
 from weitiao.data.checks.placeholders import Placeholders
@@ -54,9 +54,9 @@ def observed(check: Check, forms: list[AnyForm]) -> Check:
     return check
 
 
-def outcome(rows: int) -> Outcome:
+def outcome(rows: int) -> GateOutcome:
     """Make what is known at the end of so many rows, none held out."""
-    return Outcome(rows, [f"rows.jsonl:{n}" for n in range(rows)], np.zeros(rows, bool))
+    return GateOutcome(rows, [f"rows.jsonl:{n}" for n in range(rows)], np.zeros(rows, bool))
 
 
 @pytest.mark.parametrize("name", CHECKS.names())

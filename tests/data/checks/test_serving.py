@@ -10,7 +10,7 @@ import pytest
 from tagged_templates import TAGGED, tagged_tokenizer
 from template_zoo import NAMES, dicts, talk, tokenizer
 from weitiao.data.checks import CHECKS
-from weitiao.data.checks._base import Finding, GateContext, Outcome, RowFacts
+from weitiao.data.checks._base import Finding, GateContext, GateOutcome, RowFacts
 from weitiao.data.conversation import Conversation, Message
 from weitiao.data.formats._base import RowError
 from weitiao.data.forms import AnyForm, Text
@@ -50,7 +50,7 @@ def findings(check: str, name: str, forms: list[AnyForm], **given: str) -> list[
         (row,) = render_chunk([form], context.template, settings)  # type: ignore[arg-type]
         if row.refused is None:
             made.observe(RowFacts(number, form, tuple(row.sequences)))
-    return made.findings(Outcome(len(forms), ["x:1"] * len(forms), np.zeros(len(forms), bool)))
+    return made.findings(GateOutcome(len(forms), ["x:1"] * len(forms), np.zeros(len(forms), bool)))
 
 
 @pytest.mark.parametrize("reasoning", ["keep", "drop", "mask"])

@@ -11,7 +11,7 @@ import pytest
 
 from template_zoo import talk, tokenizer
 from weitiao.core.settings import parse_overrides, parse_settings
-from weitiao.data.checks._base import Finding, GateContext, Outcome, RowFacts
+from weitiao.data.checks._base import Finding, GateContext, GateOutcome, RowFacts
 from weitiao.data.checks.system_prompt import SystemPrompt
 from weitiao.data.conversation import Conversation, Message
 from weitiao.data.example import TokenSequence
@@ -31,7 +31,7 @@ def findings(
     check = SystemPrompt(GateContext(DataSettings(sources="x.json"), choose_template(known, wording), known))
     for number, row in enumerate(rows):
         check.observe(RowFacts(number, row, ()))
-    return check.findings(Outcome(len(rows), ["x:1"] * len(rows), np.zeros(len(rows), bool)))
+    return check.findings(GateOutcome(len(rows), ["x:1"] * len(rows), np.zeros(len(rows), bool)))
 
 
 def example(file: str, **fill: str) -> list[Conversation]:
@@ -138,7 +138,7 @@ def counted(chunks: Sequence[Sequence[str]], held_out: Sequence[int] = ()) -> Sy
         whole.merge(check.state())
     away = np.zeros(number, bool)
     away[list(held_out)] = True
-    facts = whole.facts(Outcome(number, ["x:1"] * number, away))
+    facts = whole.facts(GateOutcome(number, ["x:1"] * number, away))
     fields = facts["of_rows"]
     assert isinstance(fields, dict)
     return SystemPrompts.of_fields(fields)

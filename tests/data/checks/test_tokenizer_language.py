@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 import tiny
-from weitiao.data.checks._base import Finding, GateContext, Outcome, RowFacts
+from weitiao.data.checks._base import Finding, GateContext, GateOutcome, RowFacts
 from weitiao.data.checks.tokenizer_language import MODEL, SAMPLES, TokenizerLanguage
 from weitiao.data.conversation import Conversation, Message
 from weitiao.data.dataset import load_data
@@ -71,7 +71,7 @@ def found(rows: Sequence[Conversation], known: PreTrainedTokenizerFast) -> list[
     check = TokenizerLanguage(GateContext(DataSettings(sources="x.json"), None, known))
     for number, row in enumerate(rows):
         check.observe(RowFacts(number, row, ()))
-    return check.findings(Outcome(len(rows), [row.place for row in rows], np.zeros(len(rows), bool)))
+    return check.findings(GateOutcome(len(rows), [row.place for row in rows], np.zeros(len(rows), bool)))
 
 
 @pytest.mark.parametrize("language", QUESTIONS)

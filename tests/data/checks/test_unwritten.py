@@ -10,7 +10,7 @@ import pytest
 import tiny
 from tagged_templates import TAGGED, tagged_tokenizer
 from template_zoo import talk, tokenizer
-from weitiao.data.checks._base import Finding, GateContext, Outcome, RowFacts
+from weitiao.data.checks._base import Finding, GateContext, GateOutcome, RowFacts
 from weitiao.data.checks.unwritten import Unwritten
 from weitiao.data.conversation import Conversation, Message
 from weitiao.data.settings import DataSettings
@@ -36,7 +36,7 @@ def findings(template: str) -> dict[str, Finding]:
     made = choose_template(known)
     check = Unwritten(GateContext(DataSettings(sources="x.json"), made, known))
     check.observe(RowFacts(0, CALLS, tuple(made.render(CALLS))))
-    outcome = Outcome(1, ["rows.json:1"], np.zeros(1, bool))
+    outcome = GateOutcome(1, ["rows.json:1"], np.zeros(1, bool))
     return {
         one.what.partition("no place for ")[2].split(",")[0].split(":")[0]: one
         for one in check.findings(outcome)
@@ -64,7 +64,7 @@ def check_of(name: str, one: Conversation) -> dict[str, Finding]:
     made = choose_template(known)
     check = Unwritten(GateContext(DataSettings(sources="x.json"), made, known))
     check.observe(RowFacts(0, one, tuple(made.render(one))))
-    found = check.findings(Outcome(1, ["rows.json:1"], np.zeros(1, bool)))
+    found = check.findings(GateOutcome(1, ["rows.json:1"], np.zeros(1, bool)))
     return {kind: item for kind, own in Unwritten.kinds.items() for item in found if item.what == own.what}
 
 
@@ -88,7 +88,7 @@ def test_names_of_speakers_that_are_not_written_are_said(named: tuple[str, ...],
         known.chat_template = template
         check = Unwritten(GateContext(DataSettings(sources="x.json"), choose_template(known), known))
         check.observe(RowFacts(0, one, tuple(choose_template(known).render(one))))
-        found = check.findings(Outcome(1, ["x:1"], np.zeros(1, bool)))
+        found = check.findings(GateOutcome(1, ["x:1"], np.zeros(1, bool)))
         assert [(item.severity, item.places) for item in found] == [("note", (f"x:1: {n}",)) for n in wanted]
 
 
@@ -134,7 +134,7 @@ def test_results_without_a_place_are_an_error() -> None:
     made = choose_template(known)
     check = Unwritten(GateContext(DataSettings(sources="x.json"), made, known))
     check.observe(RowFacts(0, CALLS, tuple(made.render(CALLS))))
-    found = check.findings(Outcome(1, ["rows.json:1"], np.zeros(1, bool)))
+    found = check.findings(GateOutcome(1, ["rows.json:1"], np.zeros(1, bool)))
     assert ("error", Unwritten.kinds["results"].what) in {(one.severity, one.what) for one in found}
 
 

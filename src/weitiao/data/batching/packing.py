@@ -117,7 +117,7 @@ class Pack:
 
 def make_pack(examples: Sequence[Example], share: bool = True, fill_to: int | None = None) -> Pack:
     """Lay all sequences of some examples end to end; see `pack_of`."""
-    return pack_of(whole(examples), share, fill_to)
+    return pack_of(all_parts(examples), share, fill_to)
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Part:
         return self.example.sequences[self.number]
 
 
-def whole(examples: Sequence[Example]) -> list[Part]:
+def all_parts(examples: Sequence[Example]) -> list[Part]:
     """Return every sequence of every example, in order."""
     return [
         Part(example, number, at)
@@ -229,7 +229,7 @@ def cut_into_packs(
     that train nothing are left out. With `fill`, every pack has `pack_tokens` rows, one of a sequence longer than that
     the next multiple.
     """
-    trained = [part for part in whole(examples) if part.example.trained_tokens]
+    trained = [part for part in all_parts(examples) if part.example.trained_tokens]
     units = sorted(_units(trained, pack_tokens, share), key=_longest, reverse=True)
     bins: list[tuple[int, list[Part]]] = []
     runs = _runs(units, pack_tokens) if share else [(_tokens(unit, share), unit) for unit in units]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..example import TokenSequence
 from ..forms import AnyForm
-from ._row_text import RowText, text_of
+from ._row_text import RowText, row_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,7 +52,7 @@ class RowFacts:
     @cached_property
     def text(self) -> RowText:
         """What stands in the row, taken apart once for all checks."""
-        return self.known_text or text_of(self.form)
+        return self.known_text or row_text(self.form)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class GateContext:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class GateOutcome:
     """What is known when all rows were seen."""
 
     rows: int
@@ -142,10 +142,10 @@ class Check(ABC):
         """Add what a later chunk's check saw."""
 
     @abstractmethod
-    def findings(self, outcome: Outcome) -> list[Finding]:
+    def findings(self, outcome: GateOutcome) -> list[Finding]:
         """Say what was found, the gravest first; nothing where all is well."""
 
-    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+    def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
         """Return numbers for tables and pictures (histograms, counts by name), by a name that says what they are."""
         return {}
 

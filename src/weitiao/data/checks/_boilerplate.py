@@ -13,8 +13,8 @@ from functools import cached_property, lru_cache
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from ._base import Outcome
-from ._prints import BANDS, Prints, edges_in_band, first_of_equals, joined
+from ._base import GateOutcome
+from ._prints import BANDS, Prints, edges_in_band, first_of_equals, joined_groups
 from ._row_text import RowText
 from ._sketch import BINS, shingles_of, sketch_of_shingles
 
@@ -47,7 +47,7 @@ DEEPEST = 4
 REMEMBERED_ROWS = 1024
 
 
-def near_groups(prints: Prints, outcome: Outcome) -> NDArray[np.int64]:
+def near_groups(prints: Prints, outcome: GateOutcome) -> NDArray[np.int64]:
     """Return for each row the first row it equals or nearly equals (R,), itself where there is none.
 
     Where `outcome` has no texts, boilerplate counts as any other text.
@@ -56,12 +56,12 @@ def near_groups(prints: Prints, outcome: Outcome) -> NDArray[np.int64]:
     if texts is None:
         return prints.near_groups()
     numbers = prints.array("numbers")
-    comparison = Comparison(prints, lambda row: texts(int(numbers[row])))
+    comparison = RowComparison(prints, lambda row: texts(int(numbers[row])))
     return outcome.once(numbers.tobytes(), comparison.near_groups)
 
 
 @dataclass
-class Comparison:
+class RowComparison:
     """Compares rows by what they do not share with many others; rows are named by their place in `prints`."""
 
     prints: Prints
@@ -109,7 +109,7 @@ class Comparison:
 
         own = [self._own(row, shared) for row in rows]
         pairs = [(one, two) for one, two in combinations(range(len(rows)), 2) if _alike(own[one], own[two])]
-        return joined(np.arange(len(rows)), np.array(pairs, dtype=np.int64).reshape(-1, 2).T)
+        return joined_groups(np.arange(len(rows)), np.array(pairs, dtype=np.int64).reshape(-1, 2).T)
 
     def _by_bands(self, rows: NDArray[np.int64], shared: Shingles) -> NDArray[np.int64]:
         """Return the same (N,), by comparing rows whose sketches share a band."""
@@ -123,7 +123,7 @@ class Comparison:
             edges = edges_in_band(sketch_N32[compared], band, group_N[compared], CANDIDATE_BINS)
             edges = compared[edges]
             alike = [_alike(*(self._own(rows[one], shared) for one in edge)) for edge in edges.T]
-            group_N = joined(group_N, edges[:, np.array(alike, dtype=bool)])
+            group_N = joined_groups(group_N, edges[:, np.array(alike, dtype=bool)])
         return group_N
 
     def _own(self, row: int, shared: Shingles) -> Shingles:

@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, ClassVar
 
-from ._base import Check, Finding, GateContext, Hits, Outcome, RowFacts, Severity
+from ._base import Check, Finding, GateContext, GateOutcome, Hits, RowFacts, Severity
 from ._sketch import hash_of
 
 LISTED_ROWS = 1000
@@ -60,7 +60,7 @@ def hash_of_text(text: str) -> int:
 
 
 @dataclass
-class Values:
+class DistinctValues:
     """Values that may be many: 8 bytes each, with the words of the first different ones."""
 
     hashes: array[int] = field(default_factory=lambda: array("Q"))
@@ -73,7 +73,7 @@ class Values:
         if len(self.names) < NAMES_KEPT:
             self.names.setdefault(key, excerpt(value))
 
-    def extend(self, other: Values) -> None:
+    def extend(self, other: DistinctValues) -> None:
         """Add a later chunk's."""
         self.hashes.extend(other.hashes)
         # The first names of the whole are among the first of each chunk, so the cut does not depend on chunks.
@@ -139,7 +139,7 @@ class KindsCheck(Check):
         super().__init__(context)
         self.hits: dict[str, Hits] = {}
         self.counts: Counter[str] = Counter()
-        self.values: dict[str, Values] = {}
+        self.values: dict[str, DistinctValues] = {}
 
     def hit(self, kind: str, row: RowFacts, detail: str = "") -> None:
         """Count a row with a fault; a row counts once a kind."""
@@ -149,7 +149,7 @@ class KindsCheck(Check):
 
     def value(self, name: str, value: str) -> None:
         """Count a value."""
-        self.values.setdefault(name, Values()).add(value)
+        self.values.setdefault(name, DistinctValues()).add(value)
 
     def state(self) -> Any:  # noqa: ANN401
         """Return hits, counts and values."""
@@ -162,13 +162,13 @@ class KindsCheck(Check):
             self.hits.setdefault(kind, Hits()).extend(own)
         self.counts.update(counts)
         for name, seen in values.items():
-            self.values.setdefault(name, Values()).extend(seen)
+            self.values.setdefault(name, DistinctValues()).extend(seen)
 
-    def findings(self, outcome: Outcome) -> list[Finding]:
+    def findings(self, outcome: GateOutcome) -> list[Finding]:
         """Say what was found."""
         return self.found(self.kinds, self.rows_looked_at(outcome))
 
-    def rows_looked_at(self, outcome: Outcome) -> int:
+    def rows_looked_at(self, outcome: GateOutcome) -> int:
         """Return how many rows shares are of."""
         return outcome.rows
 

@@ -79,7 +79,7 @@ def _near_groups(normal_R: NDArray[np.uint64], sketch_R32: NDArray[np.uint8]) ->
     sketches = np.ascontiguousarray(sketch_R32[comparable])
     group = np.arange(len(comparable))
     for band in BANDS if len(comparable) > 1 else ():
-        group = joined(group, edges_in_band(sketches, band, group))
+        group = joined_groups(group, edges_in_band(sketches, band, group))
     near_R = np.arange(len(first_R))
     near_R[comparable] = comparable[group]
     near: NDArray[np.int64] = near_R[first_R]
@@ -132,7 +132,7 @@ def _alike(
     return alike
 
 
-def joined(group_N: NDArray[np.int64], edges_2E: NDArray[np.int64]) -> NDArray[np.int64]:
+def joined_groups(group_N: NDArray[np.int64], edges_2E: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return for each node the lowest node it hangs together with (N,), with more edges than `group_N` knows."""
     import numpy as np
 

@@ -55,7 +55,7 @@ class RowText:
         return np.concatenate((self.asked_codes, self.said_codes))
 
     @cached_property
-    def fingerprint(self) -> Fingerprint:
+    def fingerprint(self) -> RowHashes:
         """What tells whether the row is equal or alike to another."""
         system = "\n".join(turn.content for turn in self.turns if turn.role == "system")
         exact = _hash_of_text("\0".join((system, self.asked, self.said, self.mark)))
@@ -67,11 +67,11 @@ class RowText:
         # Under another system text a question is another one.
         under = _hash_of_text(f"{system}\0{question}") if system else question
         answer = hash_of(said.tobytes()) if len(said) else _hash_of_text(self.said)
-        return Fingerprint(exact, normal, question, under, answer, sketch_of(self.codes))
+        return RowHashes(exact, normal, question, under, answer, sketch_of(self.codes))
 
 
 @dataclass(frozen=True)
-class Fingerprint:
+class RowHashes:
     """Hashes of a row's whole text as it is and normalised, of its question (alone
     and with its system text) and answer normalised, and its sketch."""
 
@@ -87,7 +87,7 @@ def _hash_of_text(text: str) -> int:
     return hash_of(text.encode("utf-8", "surrogatepass"))
 
 
-def text_of(form: AnyForm) -> RowText:
+def row_text(form: AnyForm) -> RowText:
     """Take a row apart."""
     match form:
         case Conversation():

@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 from ..forms import Choice, Labelled, Pair, Tagged
-from ._base import Finding, GateContext, Hits, Outcome, RowFacts
-from ._kinds import REMEMBERED, Kind, KindsCheck, Values, around, excerpt, gravest_first
+from ._base import Finding, GateContext, GateOutcome, Hits, RowFacts
+from ._kinds import REMEMBERED, DistinctValues, Kind, KindsCheck, around, excerpt, gravest_first
 
 SORRY = r"(?:(?:I['’]m |I am )?(?:very |so )?sorry,? (?:but )?)?"
 MODEL = r"(?:but )?as an? (?:AI|artificial intelligence|(?:large )?language model)\b"
@@ -171,7 +171,7 @@ class Answers(KindsCheck):
             self.counts["cut_off"] += 1
             self.hit("cut_off", row, "…" + excerpt(stripped[-60:]))
 
-    def findings(self, outcome: Outcome) -> list[Finding]:
+    def findings(self, outcome: GateOutcome) -> list[Finding]:
         """Say what was found; answers are cut off only where most others end as sentences do."""
         unfinished = self.counts["cut_off"]
         kinds = [kind for kind in self.kinds if kind not in ("same", "cut_off")]
@@ -183,19 +183,19 @@ class Answers(KindsCheck):
             [*found, self.kinds["same"].finding(self.name, same, outcome.rows)] if len(same) else found
         )
 
-    def _same_answers(self, outcome: Outcome) -> Hits:
+    def _same_answers(self, outcome: GateOutcome) -> Hits:
         """Return the rows whose answer is given again and again."""
         import numpy as np
 
         hits = Hits()
         found: set[int] = set()
-        values = self.values.get("answers", Values())
+        values = self.values.get("answers", DistinctValues())
         frequent = [
             (key, words, count)
             for key, words, count in values.counted()
             if count >= max(SAME_LEAST, SAME_SHARE * outcome.rows)
         ]
-        questions = self.values.get("questions", Values()).hashes
+        questions = self.values.get("questions", DistinctValues()).hashes
         keys = np.frombuffer(values.hashes, dtype=np.uint64)
         rows = np.frombuffer(self.hits["_rows"].numbers if frequent else b"", dtype=np.int64)
         for key, words, _ in frequent:
@@ -210,7 +210,7 @@ class Answers(KindsCheck):
         hits.details = hits.details[:5]
         return hits
 
-    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+    def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
         """Return how many answers were read, and how many are one word."""
         return {"answers": self.counts["answers"], "one_word": self.counts["one_word"]}
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ..forms import Choice, Labelled, Preference, Scored, Tagged, Unpaired
-from ._base import Finding, Hits, Outcome, RowFacts
-from ._kinds import Kind, KindsCheck, Values, gravest_first
+from ._base import Finding, GateOutcome, Hits, RowFacts
+from ._kinds import DistinctValues, Kind, KindsCheck, gravest_first
 
 RARE, FREQUENT = 0.01, 0.9
 LEAST_ROWS = 200
@@ -102,7 +102,7 @@ class Balance(KindsCheck):
         self.counts["longer"] += longer > 0
         self.counts["shorter"] += longer < 0
 
-    def findings(self, outcome: Outcome) -> list[Finding]:
+    def findings(self, outcome: GateOutcome) -> list[Finding]:
         """Say what was found."""
         found = self.found(("equal_pair", "ties"), outcome.rows)
         of = self.counts["labelled"]
@@ -138,7 +138,7 @@ class Balance(KindsCheck):
             fix_zh=kind.fix_zh,
         )
 
-    def _of_class(self, kind: str, label: str, table: str, outcome: Outcome) -> Finding:
+    def _of_class(self, kind: str, label: str, table: str, outcome: GateOutcome) -> Finding:
         """Name the rows of one class."""
         import numpy as np
 
@@ -154,10 +154,11 @@ class Balance(KindsCheck):
 
     def _classes(self, table: str) -> dict[str, int]:
         return {
-            words or f"#{key:x}": count for key, words, count in self.values.get(table, Values()).counted()
+            words or f"#{key:x}": count
+            for key, words, count in self.values.get(table, DistinctValues()).counted()
         }
 
-    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+    def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
         """Return rows by label with their entropy in bits, positions of right choices, and lengths of pairs."""
         labels, positions = self._classes(LABELS), self._classes(POSITIONS)
         return {

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ._base import SHOWN_PLACES, Check, Finding, GateContext, Hits, Outcome, RowFacts
+from ._base import SHOWN_PLACES, Check, Finding, GateContext, GateOutcome, Hits, RowFacts
 from ._kinds import Kind
 from ._prints import first_of_equals
 
@@ -47,7 +47,7 @@ class ConflictingAnswers(Check):
         for own, other in zip((self.numbers, self.asked, self.said), state, strict=True):
             own.extend(other)
 
-    def findings(self, outcome: Outcome) -> list[Finding]:
+    def findings(self, outcome: GateOutcome) -> list[Finding]:
         """Name the rows that answer otherwise than the first with the same question."""
         import numpy as np
 
@@ -61,7 +61,7 @@ class ConflictingAnswers(Check):
         ]
         return [KIND.finding(self.name, Hits(array("q", numbers[rows].tobytes()), shown), outcome.rows)]
 
-    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+    def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
         """Return how many questions have several answers, and how many rows these are."""
         import numpy as np
 

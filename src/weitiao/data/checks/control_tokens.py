@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from ..conversation import Conversation, Message
 from ..forms import Preference, Scored, Text, Unpaired
 from ..templates.encoder import any_of, texts_in
-from ._base import GateContext, Outcome, RowFacts
+from ._base import GateContext, GateOutcome, RowFacts
 from ._kinds import Kind, KindsCheck, around, excerpt, most_first
 
 WITH_TOOLS = Conversation | Preference | Unpaired | Scored
@@ -81,6 +81,6 @@ class ControlTokensInContent(KindsCheck):
                 self.counts[f"{where} {token}"] += 1
                 self.hit("content", row, f"{where} {around(text, at, at + len(token))}")
 
-    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+    def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
         """Return texts by role (and what stands beside the text) and token."""
         return {"turns_by_role_and_token": most_first(self.counts)}

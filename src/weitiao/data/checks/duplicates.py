@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ._base import SHOWN_PLACES, Finding, Hits, Outcome
+from ._base import SHOWN_PLACES, Finding, GateOutcome, Hits
 from ._boilerplate import near_groups
 from ._kinds import Kind, gravest_first
 from ._prints import PrintsCheck, first_of_equals
@@ -44,7 +44,7 @@ KINDS = {
 class Duplicates(PrintsCheck):
     """Finds rows that were there before."""
 
-    def findings(self, outcome: Outcome) -> list[Finding]:
+    def findings(self, outcome: GateOutcome) -> list[Finding]:
         """Name copies, each at its mildest kind that holds for it."""
         found = []
         for kind, first_R in self._copies(outcome).items():
@@ -54,7 +54,7 @@ class Duplicates(PrintsCheck):
                 found.append(KINDS[kind].finding(self.name, hits, outcome.rows))
         return gravest_first(found)
 
-    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+    def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
         """Return copies and groups by kind, in rows."""
         import numpy as np
 
@@ -66,7 +66,7 @@ class Duplicates(PrintsCheck):
             for kind, first_R in self._copies(outcome).items()
         }
 
-    def _copies(self, outcome: Outcome) -> dict[str, NDArray[np.int64]]:
+    def _copies(self, outcome: GateOutcome) -> dict[str, NDArray[np.int64]]:
         """Return for each kind the first row each row copies (R,), -1 where it copies none in this way."""
         import numpy as np
 
@@ -83,7 +83,7 @@ class Duplicates(PrintsCheck):
             copies[kind] = np.where(own, first_R, -1)
         return copies
 
-    def _hits(self, copies: NDArray[np.int64], first_R: NDArray[np.int64], outcome: Outcome) -> Hits:
+    def _hits(self, copies: NDArray[np.int64], first_R: NDArray[np.int64], outcome: GateOutcome) -> Hits:
         numbers = self.prints.array("numbers")
         shown = [
             f"{outcome.places[int(numbers[row])]}: {outcome.places[int(numbers[first_R[row]])]}"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._base import Check, Finding, GateContext, Outcome, RowFacts
+from ._base import Check, Finding, GateContext, GateOutcome, RowFacts
 
 
-class HeldOut(Check):
+class HeldOutShare(Check):
     """Compares the number of rows held out with the number that is left to train on."""
 
     def __init__(self, context: GateContext) -> None:
@@ -26,7 +26,7 @@ class HeldOut(Check):
         """Add a later chunk's."""
         self._kept += state
 
-    def findings(self, outcome: Outcome) -> list[Finding]:
+    def findings(self, outcome: GateOutcome) -> list[Finding]:
         """Warn where more rows are held out than trained on, unless they are a file of their own."""
         held_out = int(outcome.held_out.sum())
         if self.context.settings.held_out_path is not None or 2 * held_out <= self._kept:

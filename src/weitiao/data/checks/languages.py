@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..sources.encodings import SIMPLIFIED, TRADITIONAL
-from ._base import Outcome, RowFacts
+from ._base import GateOutcome, RowFacts
 from ._kinds import Kind, KindsCheck, most_first
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Languages(KindsCheck):
         if both:
             self.hit("mixed", row, f"{asked} > {said}")
 
-    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+    def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
         """Return rows by language; question>answer where these differ."""
         return {"rows_by_language": most_first(self.counts)}
 

@@ -12,7 +12,7 @@ from ..forms import AnyForm
 from ..report.reason_phrases import reason_zh
 from ..templates.render import NO_TOKEN
 from ..templates.render import NOTHING_TRAINED as NOTHING_TRAINED_REASON
-from ._base import Check, Finding, GateContext, Hits, Outcome, RowFacts
+from ._base import Check, Finding, GateContext, GateOutcome, Hits, RowFacts
 from ._kinds import Kind, gravest_first
 
 BINS = 20
@@ -122,7 +122,7 @@ class Lengths(Check):
         self.untrained.extend(untrained)
         self.questions.extend(questions)
 
-    def findings(self, outcome: Outcome) -> list[Finding]:
+    def findings(self, outcome: GateOutcome) -> list[Finding]:
         """Name what was left out, by reason, and what was cut."""
         found = [
             self._left_out(reason).finding(self.name, hits, outcome.rows, reason, reason_zh(reason))
@@ -142,7 +142,7 @@ class Lengths(Check):
             return WITHOUT_LOSS
         return STILL_LEFT_OUT if self.context.settings.overlong == "cut" else LEFT_OUT
 
-    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+    def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
         """Return the histogram in tokens, quantiles, and the share of trained tokens in all and by sequence."""
         import numpy as np
 

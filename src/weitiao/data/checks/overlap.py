@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ._base import SHOWN_PLACES, Finding, Hits, Outcome, RowFacts
+from ._base import SHOWN_PLACES, Finding, GateOutcome, Hits, RowFacts
 from ._boilerplate import near_groups
 from ._kinds import Kind, gravest_first
 from ._prints import PrintsCheck, first_of_equals
@@ -52,7 +52,7 @@ class Overlap(PrintsCheck):
         if not row.dropped:
             super().observe(row)
 
-    def findings(self, outcome: Outcome) -> list[Finding]:
+    def findings(self, outcome: GateOutcome) -> list[Finding]:
         """Name the held-out rows, each at the gravest kind that holds for it; shares are of held-out rows."""
         held_out = int(outcome.held_out.sum())
         found = []
@@ -62,12 +62,12 @@ class Overlap(PrintsCheck):
                 found.append(KINDS[kind].finding(self.name, self._hits(rows, partner_R, outcome), held_out))
         return gravest_first(found)
 
-    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+    def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
         """Return held-out rows by the way in which they are trained on as well."""
         counts = {kind: int((rows >= 0).sum()) for kind, rows in self._partners(outcome).items()}
         return {"held_out": int(outcome.held_out.sum()), **counts} if counts else {}
 
-    def _partners(self, outcome: Outcome) -> dict[str, NDArray[np.int64]]:
+    def _partners(self, outcome: GateOutcome) -> dict[str, NDArray[np.int64]]:
         """Return for each kind a trained row for each held-out row (R,), -1 for rows without one."""
         import numpy as np
 
@@ -91,7 +91,7 @@ class Overlap(PrintsCheck):
             partners[kind] = np.where(own, partner_R, -1)
         return partners
 
-    def _hits(self, rows: NDArray[np.int64], partner_R: NDArray[np.int64], outcome: Outcome) -> Hits:
+    def _hits(self, rows: NDArray[np.int64], partner_R: NDArray[np.int64], outcome: GateOutcome) -> Hits:
         numbers = self.prints.array("numbers")
         shown = [
             f"{outcome.places[int(numbers[row])]}: {outcome.places[int(numbers[partner_R[row]])]}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from ._base import Outcome, RowFacts
+from ._base import GateOutcome, RowFacts
 from ._kinds import KindsCheck
 
 
@@ -21,7 +21,7 @@ class PadIsEos(KindsCheck):
     def observe(self, row: RowFacts) -> None:
         """Look at nothing: this is a property of the tokenizer."""
 
-    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+    def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
         """Return the tokens that pad and end."""
         tokenizer = self.context.tokenizer
         if tokenizer is None:

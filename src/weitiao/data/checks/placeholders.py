@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
 
-from ._base import Outcome, RowFacts
+from ._base import GateOutcome, RowFacts
 from ._kinds import REMEMBERED, Kind, KindsCheck, around, excerpt, most_first
 
 TRIGGERS = (
@@ -117,7 +117,7 @@ class Placeholders(KindsCheck):
             if seen.mails or seen.numbers:
                 self.hit("personal", row)
 
-    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+    def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
         """Return turns by placeholder, and how many addresses and numbers there are."""
         prefix = "placeholder "
         names = {name.removeprefix(prefix): n for name, n in self.counts.items() if name.startswith(prefix)}

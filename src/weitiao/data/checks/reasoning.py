@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ..conversation import Message
 from ..formats._base import RowError
-from ._base import Finding, GateContext, Outcome, RowFacts
+from ._base import Finding, GateContext, GateOutcome, RowFacts
 from ._kinds import Kind, KindsCheck, excerpt
 
 OPEN, CLOSE = "<think>", "</think>"
@@ -97,13 +97,13 @@ class Reasoning(KindsCheck):
             self.counts["empty"] += 1
             self.hit("empty", row)
 
-    def findings(self, outcome: Outcome) -> list[Finding]:
+    def findings(self, outcome: GateOutcome) -> list[Finding]:
         """Say what was found."""
         mixed = len(self.hits.get("some", ())) < self.counts["with_answers"]
         return self.found(
             ["unclosed", "nothing_said", "empty", *(["some"] if mixed else []), "added"], outcome.rows
         )
 
-    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+    def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
         """Return rows with thoughts, and answers with an empty one."""
         return {"rows_with_thoughts": len(self.hits.get("some", ())), "empty_thoughts": self.counts["empty"]}

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ..conversation import Conversation
-from ._base import Finding, Outcome, RowFacts
-from ._kinds import Kind, KindsCheck, Values, most_first
+from ._base import Finding, GateOutcome, RowFacts
+from ._kinds import DistinctValues, Kind, KindsCheck, most_first
 
 MOST_TURNS = 50
 SHOWN_SYSTEMS = 10
@@ -63,18 +63,18 @@ class Roles(KindsCheck):
         elif self.context.template is not None and not self.context.template.takes_system:
             self.hit("unplaced_system", row)
 
-    def findings(self, outcome: Outcome) -> list[Finding]:
+    def findings(self, outcome: GateOutcome) -> list[Finding]:
         """Say what was found."""
         return self.found(self.kinds, max(1, self.counts["conversations"]))
 
-    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+    def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
         """Return turns by role, conversations by their number of answers, and the most frequent system texts."""
         tables: dict[str, Counter[str]] = {"role": Counter(), "turns": Counter()}
         for name, count in self.counts.items():
             table, _, key = name.partition(" ")
             if key:
                 tables[table][key] = count
-        systems = self.values.get("systems", Values())
+        systems = self.values.get("systems", DistinctValues())
         counted = systems.counted()
         return {
             "conversations": self.counts["conversations"],

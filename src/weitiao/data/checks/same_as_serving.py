@@ -11,7 +11,7 @@ from ..example import TokenSequence
 from ..formats._base import RowError
 from ..forms import parts
 from ..templates.spans import without_reasoning
-from ._base import Outcome, RowFacts
+from ._base import GateOutcome, RowFacts
 from ._kinds import Kind, KindsCheck, excerpt
 
 ALL_BELOW = 500
@@ -84,7 +84,7 @@ class SameAsServing(KindsCheck):
         end = next((at for at in range(len(ids) - 1, -1, -1) if ids[at] in stops), len(ids))
         return ids[:end]
 
-    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+    def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
         """Return how many rows were compared, and of how many."""
         return {"rows_compared": self.counts["compared"], "rows": outcome.rows}
 

@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 
 from ...core.said import Said
 from ..templates.system_prompts import SystemPrompts
-from ._base import Finding, GateContext, Hits, Outcome, RowFacts
-from ._kinds import REMEMBERED, Kind, KindsCheck, Values, excerpt, hash_of_text
+from ._base import Finding, GateContext, GateOutcome, Hits, RowFacts
+from ._kinds import REMEMBERED, DistinctValues, Kind, KindsCheck, excerpt, hash_of_text
 
 LEAST_ROWS = 2
 """In how many rows a name must be given: one row may be a story."""
@@ -115,9 +115,9 @@ class SystemPrompt(KindsCheck):
             self.value("names", name)
             self.hits.setdefault("_rows", Hits()).numbers.append(row.number)
 
-    def findings(self, outcome: Outcome) -> list[Finding]:
+    def findings(self, outcome: GateOutcome) -> list[Finding]:
         """Say which name answers give most often, where the prompt has another."""
-        counted = self.values.get("names", Values()).counted()
+        counted = self.values.get("names", DistinctValues()).counted()
         name, hits = next(((name, self._rows_of(key, outcome)) for key, name, _ in counted), ("", Hits()))
         known = self._prompt.casefold()
         if len(hits) < LEAST_ROWS or name.casefold() in known:
@@ -145,11 +145,11 @@ class SystemPrompt(KindsCheck):
         rows = sum(self._texts.values())
         return {hash_of_text(text): text for text, count in self._texts.items() if 2 * count > rows}
 
-    def _systems(self, outcome: Outcome) -> SystemPrompts:
+    def _systems(self, outcome: GateOutcome) -> SystemPrompts:
         """Return the system prompts of the rows that are trained on, not held out."""
         import numpy as np
 
-        hashes = np.frombuffer(self.values.get("systems", Values()).hashes, dtype=np.uint64)
+        hashes = np.frombuffer(self.values.get("systems", DistinctValues()).hashes, dtype=np.uint64)
         rows = np.frombuffer(self.hits.get("_trained", Hits()).numbers, dtype=np.int64)
         trained = hashes[~outcome.held_out[rows]]
         some = trained[trained != np.uint64(hash_of_text(""))]
@@ -160,7 +160,7 @@ class SystemPrompt(KindsCheck):
         text = {**self._candidates, **self._most}.get(int(kinds[most]), "")
         return SystemPrompts(len(trained), len(kinds), text, int(counts[most]))
 
-    def _rows_of(self, key: int, outcome: Outcome) -> Hits:
+    def _rows_of(self, key: int, outcome: GateOutcome) -> Hits:
         """Return the rows in which a name is given."""
         import numpy as np
 
@@ -171,9 +171,9 @@ class SystemPrompt(KindsCheck):
         hits.numbers.extend(own)
         return hits
 
-    def facts(self, outcome: Outcome) -> Mapping[str, object]:
+    def facts(self, outcome: GateOutcome) -> Mapping[str, object]:
         """Return the names in the prompt, those that answers give, with their rows, and the rows' system prompts."""
-        counted = self.values.get("names", Values()).counted()
+        counted = self.values.get("names", DistinctValues()).counted()
         return {
             "names_in_prompt": self._named,
             "names_in_answers": {name: count for _, name, count in counted[:10]},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from ._base import Finding, Hits, Outcome, RowFacts
+from ._base import Finding, GateOutcome, Hits, RowFacts
 from ._kinds import Kind, KindsCheck, excerpt, most_first
 
 
@@ -29,7 +29,7 @@ class Tasks(KindsCheck):
             self.counts[f"rows {task}"] += 1
             self.counts[f"tokens {task}"] += sum(len(sequence.ids) for sequence in row.sequences)
 
-    def findings(self, outcome: Outcome) -> list[Finding]:
+    def findings(self, outcome: GateOutcome) -> list[Finding]:
         """Say which tasks with a template have no rows."""
         met = [name.partition(" ")[2] for name in self.counts if name.startswith("rows ")]
         missed = [task for task in self.context.settings.task_templates if excerpt(task) not in met]
@@ -39,7 +39,7 @@ class Tasks(KindsCheck):
         detail_zh = f"：{'、'.join(missed)}；数据里有 {'、'.join(sorted(met)) or '零个任务'}"
         return [self.kinds["no_rows"].finding(self.name, Hits(), outcome.rows, detail, detail_zh)]
 
-    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+    def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
         """Return rows and tokens by task."""
         by_unit: dict[str, dict[str, int]] = {"rows": {}, "tokens": {}}
         for name, count in self.counts.items():

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import ClassVar
 
-from ._base import Finding, GateContext, Outcome, RowFacts
+from ._base import Finding, GateContext, GateOutcome, RowFacts
 from ._kinds import Kind, KindsCheck, gravest_first
 from .languages import language_of
 
@@ -49,7 +49,7 @@ class TokenizerLanguage(KindsCheck):
             if language in self._foreign:
                 self.hit(language, row)
 
-    def findings(self, outcome: Outcome) -> list[Finding]:
+    def findings(self, outcome: GateOutcome) -> list[Finding]:
         """Name each language that many rows are in, with what it costs."""
         return gravest_first(
             replace(self._kind(language).finding(self.name, hits, outcome.rows), places=())

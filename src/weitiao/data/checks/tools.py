@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from ..conversation import Conversation, Message
-from ._base import Outcome, RowFacts
+from ._base import GateOutcome, RowFacts
 from ._kinds import Kind, KindsCheck, excerpt, most_first
 from ._text_calls import broken_call
 
@@ -92,7 +92,7 @@ class Tools(KindsCheck):
         if not _is_object(call.get("arguments", {})):
             self.hit("arguments", row, f"{name}({excerpt(str(call.get('arguments')))})")
 
-    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+    def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
         """Return rows that describe tools, and calls by function."""
         calls = {
             name.partition(" ")[2]: count for name, count in self.counts.items() if name.startswith("calls ")

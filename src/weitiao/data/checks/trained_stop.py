@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from ..conversation import Conversation
 from ..example import TokenSequence
 from ..forms import Labelled, Tagged, Text, Tokens
-from ._base import Outcome, RowFacts
+from ._base import GateOutcome, RowFacts
 from ._kinds import Kind, KindsCheck
 
 
@@ -63,7 +63,7 @@ class TrainedStop(KindsCheck):
             and any(weight > 0 for weight in sequence.weights[end + 1 :])
         )
 
-    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+    def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
         """Return how many answers end in a trained stop token."""
         return {"answers_with_trained_stop": self.counts["answers"]}
 

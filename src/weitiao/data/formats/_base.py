@@ -124,14 +124,14 @@ class Format(ABC):
         task = fields.get("task")
         if not (task is None or task == ""):
             if isinstance(task, bool) or not isinstance(task, str | int):
-                raise RowError(f"'task' is {kind_of(task)} where a name was meant", shortened(task))
+                raise RowError(f"'task' is {kind_of(task)} where a name was meant", shortened_value(task))
             form = replace(form, task=str(task))
         unused = [one for one in fields.unread() if not self._says_to_use_it(one, form)]
         for one in unused:
             if says := self._meaning(one, form, row.fields, named):
                 raise RowError(
                     f"{one.path!r} holds {says}, which would not be used ({self._ways_out(one, form, row.fields)})",
-                    shortened(one.value),
+                    shortened_value(one.value),
                 )
         return form, list(dict.fromkeys(one.path for one in unused))
 
@@ -146,7 +146,7 @@ class Format(ABC):
             raise RowError(
                 f"{one.name!r} says that the row is not one to train on (data.skip_bad_rows=true leaves such rows "
                 f"out; data.sources.ignore_columns={one.name} trains on them{kto})",
-                shortened(one.value),
+                shortened_value(one.value),
             )
         return bool(used)
 
@@ -256,13 +256,13 @@ def text_in(fields: Mapping[str, Any], name: str, owner: str = "") -> str:
 def text_of(value: object, what: str) -> str:
     """Return a value that is whole text; raises RowError, which calls it `what`."""
     if not isinstance(value, str):
-        raise RowError(f"{what} is {kind_of(value)} where text was meant", shortened(value))
+        raise RowError(f"{what} is {kind_of(value)} where text was meant", shortened_value(value))
     if not value.isascii():
         try:
             value.encode()  # the fastest way to ask for lone surrogates
         except UnicodeEncodeError as error:
             raise RowError(
-                f"{what} holds half a character (a lone surrogate)", ascii(shortened(value))
+                f"{what} holds half a character (a lone surrogate)", ascii(shortened_value(value))
             ) from error
     return value
 
@@ -299,7 +299,7 @@ def list_in(fields: Mapping[str, Any], name: str) -> list[Any]:
         raise missing(repr(name), fields)
     value = unpacked(fields[name], name)
     if not isinstance(value, list):
-        raise RowError(f"{name!r} is {kind_of(value)} where a list was meant", shortened(value))
+        raise RowError(f"{name!r} is {kind_of(value)} where a list was meant", shortened_value(value))
     return value
 
 
@@ -317,7 +317,7 @@ def unpacked(value: object, name: str) -> Any:  # noqa: ANN401  (what the data h
         kind = "list" if value.lstrip().startswith("[") else "object"
         raise RowError(f"{name!r} is text that is not a JSON {kind}", str(error)) from error
     except ValueError as error:
-        raise RowError(f"{name!r} {NO_JSON_NUMBER}", shortened(value)) from error
+        raise RowError(f"{name!r} {NO_JSON_NUMBER}", shortened_value(value)) from error
 
 
 def number_of(value: object, what: str) -> float:
@@ -329,7 +329,7 @@ def number_of(value: object, what: str) -> float:
     except (ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise RowError(f"{what} is no finite number", shortened(value))
+        raise RowError(f"{what} is no finite number", shortened_value(value))
     return number
 
 
@@ -340,11 +340,11 @@ def truth_of(value: object, what: str) -> bool:
     """Return true or false, also from 0, 1 and their words; raises RowError, which calls it `what`."""
     plain = value.strip().lower() if isinstance(value, str) else value
     if not isinstance(plain, str | int | float) or plain not in TRUTH:
-        raise RowError(f"{what} is neither true nor false", shortened(value))
+        raise RowError(f"{what} is neither true nor false", shortened_value(value))
     return TRUTH[plain]
 
 
-def shortened(value: object, limit: int = 60) -> str:
+def shortened_value(value: object, limit: int = 60) -> str:
     """Write a value so that it fits into a message."""
     try:
         text = repr(value[: 2 * limit]) if isinstance(value, str) else repr(value)

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from ..conversation import Message
-from ._base import NO_JSON_NUMBER, RowError, first_of, kind_of, shortened, text_in, text_of, unpacked
-from ._fields import is_empty, within
+from ._base import NO_JSON_NUMBER, RowError, first_of, kind_of, shortened_value, text_in, text_of, unpacked
+from ._fields import is_empty, noted_within
 
 TOOLS = ("tools", "functions")
 """Columns with the functions that may be called."""
@@ -34,17 +34,19 @@ def call_of(call: object, turn: Mapping[str, Any]) -> dict[str, Any]:
     """Return a call as {type, id, function: {name, arguments}}, its arguments as an object; raises RowError."""
     call = unpacked(call, "tool_calls")
     if not isinstance(call, dict):
-        raise RowError(f"a call of a tool is {kind_of(call)}, not an object", shortened(call))
-    fields = within(turn, "tool_calls", call)
+        raise RowError(f"a call of a tool is {kind_of(call)}, not an object", shortened_value(call))
+    fields = noted_within(turn, "tool_calls", call)
     fields.get("type")
     function = fields.get("function", fields)
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-        raise RowError("a call of a tool has no 'name'", shortened(call))
+        raise RowError("a call of a tool has no 'name'", shortened_value(call))
     if function is not fields:
-        function = within(fields, "function", function)
+        function = noted_within(fields, "function", function)
     arguments = unpacked(_arguments(function), "arguments")
     if not isinstance(arguments, dict):
-        raise RowError(f"a call's 'arguments' is {kind_of(arguments)}, not an object", shortened(arguments))
+        raise RowError(
+            f"a call's 'arguments' is {kind_of(arguments)}, not an object", shortened_value(arguments)
+        )
     json_text(call, "a call of a tool")
     known = {"id": _id_of(fields["id"])} if call.get("id") is not None else {}
     return {"type": "function", **known, "function": {"name": function["name"], "arguments": arguments}}
@@ -117,8 +119,8 @@ def tools_in(fields: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     tools = found if isinstance(found, list) else [found]
     for tool in tools:
         if not isinstance(tool, dict):
-            raise RowError(f"a tool in {name!r} is {kind_of(tool)}, not an object", shortened(tool))
+            raise RowError(f"a tool in {name!r} is {kind_of(tool)}, not an object", shortened_value(tool))
         if not isinstance(tool.get("function", tool), dict) or "name" not in tool.get("function", tool):
-            raise RowError(f"a tool in {name!r} has no 'name'", shortened(tool))
+            raise RowError(f"a tool in {name!r} has no 'name'", shortened_value(tool))
     json_text(tools, repr(name))
     return tuple(tool if "function" in tool else {"type": "function", "function": tool} for tool in tools)

@@ -63,7 +63,7 @@ class Fields(dict[str, Any]):
             yield from inner.unread(f"{before}{name}[].")
 
 
-def within(fields: Mapping[str, Any], name: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
+def noted_within(fields: Mapping[str, Any], name: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return an object inside a row, with what is read of it noted where the row notes it."""
     return fields.within(name, value) if isinstance(fields, Fields) else value
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from ..conversation import Message, Row
-from ._base import RowError, first_of, kind_of, list_in, missing, said_in_text, shortened, unpacked
+from ._base import RowError, first_of, kind_of, list_in, missing, said_in_text, shortened_value, unpacked
 from ._fields import is_empty
 from ._transcripts import HUMAN, is_transcript, transcript
-from ._turns import checked_turns, turn_of, with_system
+from ._turns import checked_turns, turn_of, with_system_turn
 from ._weights import masked
 
 PROMPTS = ("prompt", "instruction", "question", "query")
@@ -37,7 +37,7 @@ def prompt_in(fields: Mapping[str, Any]) -> list[Message]:
         asked = first_of((*TALKS, INPUT), fields) or asked
     if asked:
         turns = with_beside(fields, said_in(fields, asked, "user"), asked)
-    return with_system(fields, [*history_in(fields), *turns])
+    return with_system_turn(fields, [*history_in(fields), *turns])
 
 
 def with_beside(fields: Mapping[str, Any], turns: Sequence[Message], asked: str) -> list[Message]:
@@ -122,7 +122,7 @@ def history_in(fields: Mapping[str, Any]) -> list[Message]:
 def one_exchange(fields: Mapping[str, Any], question: Sequence[Message], answer: str) -> list[Message]:
     """Return a row's system message and history, the turns up to its question and its answer; raises RowError."""
     last = Message("assistant", answer, extra=_thought_in(fields, answer))
-    return with_system(fields, [*history_in(fields), *question, last])
+    return with_system_turn(fields, [*history_in(fields), *question, last])
 
 
 def _thought_in(fields: Mapping[str, Any], answer: str) -> dict[str, str]:
@@ -132,7 +132,7 @@ def _thought_in(fields: Mapping[str, Any], answer: str) -> dict[str, str]:
     name = first_of(THOUGHTS, fields)
     thought = _optional_text(fields, name) if name else ""
     if thought.strip() and "<think>" in answer:
-        raise RowError(f"{name!r} holds a thought, and so does the answer", shortened(thought))
+        raise RowError(f"{name!r} holds a thought, and so does the answer", shortened_value(thought))
     return {"reasoning_content": thought} if thought.strip() else {}
 
 

@@ -7,7 +7,7 @@ from itertools import takewhile
 from typing import Any
 
 from ..conversation import Message
-from ._base import RowError, shortened
+from ._base import RowError, shortened_value
 
 
 def with_results_in_order(turns: Sequence[Message]) -> list[Message]:
@@ -40,20 +40,20 @@ def _require_own_ids(ids: Sequence[str], given: Sequence[str]) -> None:
     if not any(given):
         return
     if twice := _twice(ids):
-        raise RowError("two calls of one answer have the same id", shortened(twice))
+        raise RowError("two calls of one answer have the same id", shortened_value(twice))
     if twice := _twice(given):
-        raise RowError("two results of tools have the same tool_call_id", shortened(twice))
+        raise RowError("two results of tools have the same tool_call_id", shortened_value(twice))
     if not all(ids):
         return
     strange = next((one for one in given if one and one not in ids), "")
     if strange:
         raise RowError(
             "a tool's result has the tool_call_id of no call in the answer before it",
-            f"{shortened(strange)}, the calls are {shortened(list(ids))}",
+            f"{shortened_value(strange)}, the calls are {shortened_value(list(ids))}",
         )
     if all(given) and len(given) < len(ids):
         missed = next(one for one in ids if one not in given)
-        raise RowError("its turns are out of order: a call without its result", shortened(missed))
+        raise RowError("its turns are out of order: a call without its result", shortened_value(missed))
 
 
 def _place(result: Message, own: str, ids: Sequence[str], names: Sequence[str]) -> int:

@@ -6,9 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from ..conversation import Conversation, Message, Role, Row
-from ._base import RowError, first_of, kind_of, list_in, said_in_text, shortened, text_in, text_of, unpacked
+from ._base import (
+    RowError,
+    first_of,
+    kind_of,
+    list_in,
+    said_in_text,
+    shortened_value,
+    text_in,
+    text_of,
+    unpacked,
+)
 from ._calls import call_of, calls_said, json_text, results_of, with_calls_joined
-from ._fields import is_empty, within
+from ._fields import is_empty, noted_within
 from ._results import with_results_in_order
 from ._weights import masked, weight_in, weighted
 
@@ -77,7 +87,7 @@ def turn_of(turn: object, number: int, column: str, fields: Mapping[str, Any]) -
     said = {name: role for name in turn if (role := EXCHANGES.get(str(name).strip().lower()))}
     if not said:
         raise missing_role(turn)
-    return _exchange(within(fields, column, turn), said)
+    return _exchange(noted_within(fields, column, turn), said)
 
 
 def missing_role(turn: Mapping[str, Any]) -> RowError:
@@ -115,11 +125,11 @@ def _message(turn: dict[str, Any], number: int, column: str, row: Mapping[str, A
     written = text_in(turn, role_key, "a turn's ")
     plain = written if written in ROLES else written.strip().lower()
     if plain not in ROLES:
-        raise RowError(f"the role {shortened(written)} is unknown", "known are " + ", ".join(ROLES))
+        raise RowError(f"the role {shortened_value(written)} is unknown", "known are " + ", ".join(ROLES))
     role = ROLES[plain]
     if len(turn) == 2 and isinstance(turn.get(text_key), str) and plain not in CALLING:
         return Message(role, text_of(turn[text_key], f"a turn's {text_key!r}"))
-    fields = within(row, column, turn)
+    fields = noted_within(row, column, turn)
     fields.get(role_key)
     extra = _extra(fields, role)
     weight = weight_in(fields, "a turn's ")
@@ -161,7 +171,7 @@ def _is_part(part: Mapping[str, Any]) -> bool:
 def _part(part: object, turn: Mapping[str, Any], key: str) -> str:
     if not isinstance(part, dict):
         raise RowError(f"a part of a turn's 'content' is {kind_of(part)}, not an object")
-    fields = within(turn, key, part)
+    fields = noted_within(turn, key, part)
     kind = fields.get("type", "text" if len(part) == 1 else None)
     if kind not in ("text", "input_text", "output_text"):
         raise RowError(
@@ -181,7 +191,9 @@ def _extra(turn: Mapping[str, Any], role: Role) -> dict[str, Any]:
     given = turn.get("tool_calls")
     calls = [] if is_empty(given) else unpacked(given, "tool_calls")
     if not isinstance(calls, list):
-        raise RowError(f"a turn's 'tool_calls' is {kind_of(calls)} where a list was meant", shortened(calls))
+        raise RowError(
+            f"a turn's 'tool_calls' is {kind_of(calls)} where a list was meant", shortened_value(calls)
+        )
     if not is_empty(turn.get("function_call")):
         calls = [*calls, turn["function_call"]]
     if calls and role != "assistant":
@@ -195,7 +207,7 @@ def system_in(fields: Mapping[str, Any]) -> str:
     return text_in(fields, name) if name else ""
 
 
-def with_system(fields: Mapping[str, Any], turns: Sequence[Message]) -> list[Message]:
+def with_system_turn(fields: Mapping[str, Any], turns: Sequence[Message]) -> list[Message]:
     """Return turns behind the row's system message, where it has one; raises RowError."""
     system = system_in(fields)
     return [Message("system", system), *turns] if system.strip() else list(turns)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..conversation import Message
-from ._base import RowError, kind_of, number_of, shortened, truth_of, unpacked
+from ._base import RowError, kind_of, number_of, shortened_value, truth_of, unpacked
 from ._fields import is_empty
 from ._known import LOSS_MASK, LOSS_WEIGHTS, NOT_TRAINED, TRAINED, WEIGHTS
 
@@ -43,9 +43,9 @@ def weight_of(value: object, what: str) -> float:
     """Return a loss weight, 0 or more, from a number, true or false; raises RowError, which calls it `what`."""
     weight = number_of(float(value) if isinstance(value, bool) else value, what)
     if weight < 0:
-        raise RowError(f"{what} is below 0", shortened(value))
+        raise RowError(f"{what} is below 0", shortened_value(value))
     if weight > MOST_WEIGHT:
-        raise RowError(f"{what} is above {MOST_WEIGHT:,}", shortened(value))
+        raise RowError(f"{what} is above {MOST_WEIGHT:,}", shortened_value(value))
     return weight
 
 
@@ -57,7 +57,7 @@ def _mask_of(value: object, what: str) -> float:
         raise RowError(f"{what} is true or false, which can mean both; write 1 for trained, 0 for not")
     number = number_of(value, what)
     if number not in (0, 1):
-        raise RowError(f"{what} is neither 0 nor 1", shortened(value))
+        raise RowError(f"{what} is neither 0 nor 1", shortened_value(value))
     return number
 
 
@@ -69,7 +69,7 @@ def masked(turns: Sequence[Sequence[Message]], fields: Mapping[str, Any]) -> lis
         return [message for turn in turns for message in turn]
     mask = unpacked(fields[LOSS_MASK], LOSS_MASK)
     if not isinstance(mask, list):
-        raise RowError(f"{LOSS_MASK!r} is {kind_of(mask)} where a list was meant", shortened(mask))
+        raise RowError(f"{LOSS_MASK!r} is {kind_of(mask)} where a list was meant", shortened_value(mask))
     if len(mask) != len(turns):
         raise RowError(
             f"{LOSS_MASK!r} has not one number for each turn", f"{len(mask)} for {len(turns)} turns"

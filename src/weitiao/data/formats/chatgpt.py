@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ..conversation import Conversation, Message, Role, Row
-from ._base import Format, RowError, kind_of, missing, shortened, text_in, text_of, unpacked
-from ._fields import is_empty, within
+from ._base import Format, RowError, kind_of, missing, shortened_value, text_in, text_of, unpacked
+from ._fields import is_empty, noted_within
 from ._prompts import joined
 from ._turns import ROLES, conversation
 
@@ -49,10 +49,10 @@ class ChatGPT(Format):
             raise missing("'mapping'", fields)
         nodes = unpacked(fields["mapping"], "mapping")
         if not isinstance(nodes, dict):
-            raise RowError(f"'mapping' is {kind_of(nodes)} where an object was meant", shortened(nodes))
+            raise RowError(f"'mapping' is {kind_of(nodes)} where an object was meant", shortened_value(nodes))
         path = _path(nodes, fields.get("current_node"))
         if any(_says(node) for name, node in nodes.items() if name not in path):
-            within(fields, "mapping", {OTHER_BRANCHES: True})
+            noted_within(fields, "mapping", {OTHER_BRANCHES: True})
         return conversation(_turns(fields, [nodes[name] for name in path]), row)
 
 
@@ -63,10 +63,10 @@ def _path(nodes: Mapping[str, Any], last: object) -> list[str]:
     while name is not None:
         if not isinstance(name, str) or name not in nodes or not isinstance(nodes[name], dict):
             raise RowError(
-                "a message of 'mapping' that the conversation leads to is not there", shortened(name)
+                "a message of 'mapping' that the conversation leads to is not there", shortened_value(name)
             )
         if name in path:
-            raise RowError("the messages of 'mapping' lead in a circle", shortened(name))
+            raise RowError("the messages of 'mapping' lead in a circle", shortened_value(name))
         path.append(name)
         name = nodes[name].get("parent")
     if not path:
@@ -101,7 +101,9 @@ def _turns(row: Mapping[str, Any], nodes: list[dict[str, Any]]) -> list[Message]
             system.append(text)
             continue
         if role == "tool" or message.get("recipient") not in EVERYONE:
-            raise RowError("it calls tools of ChatGPT's own, which are not described in it", shortened(text))
+            raise RowError(
+                "it calls tools of ChatGPT's own, which are not described in it", shortened_value(text)
+            )
         extra = {"reasoning_content": "\n\n".join(thoughts)} if thoughts and role == "assistant" else {}
         thoughts = [] if extra else thoughts
         turns.append(Message(role, text, None, extra))
@@ -111,15 +113,15 @@ def _turns(row: Mapping[str, Any], nodes: list[dict[str, Any]]) -> list[Message]
 def _inner(fields: Mapping[str, Any], name: str, value: object) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise RowError(
-            f"a message of 'mapping' is {kind_of(value)} where an object was meant", shortened(value)
+            f"a message of 'mapping' is {kind_of(value)} where an object was meant", shortened_value(value)
         )
-    return within(fields, name, value)
+    return noted_within(fields, name, value)
 
 
 def _role(message: Mapping[str, Any]) -> Role:
     role = text_in(_inner(message, "author", message.get("author")), "role", "a message's ")
     if role not in ROLES:
-        raise RowError(f"the role {shortened(role)} is unknown", "known are " + ", ".join(ROLES))
+        raise RowError(f"the role {shortened_value(role)} is unknown", "known are " + ", ".join(ROLES))
     return ROLES[role]
 
 
@@ -140,6 +142,6 @@ def _thoughts(content: Mapping[str, Any]) -> list[str]:
     """Return what a message of thoughts holds, each with its summary before it; raises RowError."""
     thoughts = content.get("thoughts")
     if not isinstance(thoughts, list):
-        raise RowError("a message's 'thoughts' is no list", shortened(thoughts))
+        raise RowError("a message's 'thoughts' is no list", shortened_value(thoughts))
     said = [_inner(content, "thoughts", thought) for thought in thoughts]
     return [joined(*(text_in(one, name) for name in ("summary", "content") if one.get(name))) for one in said]

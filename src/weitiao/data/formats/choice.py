@@ -19,12 +19,12 @@ from ._base import (
     missing,
     needed,
     said_in_text,
-    shortened,
+    shortened_value,
     text_of,
     unpacked,
 )
 from ._prompts import context_and
-from ._turns import with_system
+from ._turns import with_system_turn
 
 LETTERS = "ABCDEFGHIJ"
 QUESTIONS = ("question", "ctx", "prompt")
@@ -64,7 +64,7 @@ class Choices(Format):
         choices, labels = _choices(fields)
         right = needed(RIGHT, fields)
         whole = context_and(fields, CONTEXTS, question)
-        prompt = with_system(fields, [Message("user", whole)])
+        prompt = with_system_turn(fields, [Message("user", whole)])
         correct = _index(fields[right], choices, labels)
         return Choice(row.place, prompt=tuple(prompt), choices=tuple(choices), correct=correct)
 
@@ -81,12 +81,14 @@ def _choices(fields: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     if not name and not found:
         raise missing(" or ".join(map(repr, LISTS)) + " or the columns 'A', 'B', ...", fields)
     if not isinstance(found, list) or not isinstance(labels, list | str):
-        raise RowError(f"{name!r} is no list of choices", shortened(found))
+        raise RowError(f"{name!r} is no list of choices", shortened_value(found))
     choices = [text_of(choice, "a choice") for choice in found]
     if not all(choice.strip() for choice in choices):
         raise RowError("a choice is empty")
     if len(choices) < 2 or len(set(choices)) < len(choices):
-        raise RowError("there are fewer than two different choices, or two are the same", shortened(choices))
+        raise RowError(
+            "there are fewer than two different choices, or two are the same", shortened_value(choices)
+        )
     return choices, [str(label) for label in labels[: len(choices)]]
 
 
@@ -104,4 +106,6 @@ def _index(answer: object, choices: Sequence[str], labels: Sequence[str]) -> int
         plain = [name.strip() for name in names]
         if written in plain:
             return plain.index(written)
-    raise RowError("the right answer is none of the choices", f"{shortened(answer)} of {shortened(choices)}")
+    raise RowError(
+        "the right answer is none of the choices", f"{shortened_value(answer)} of {shortened_value(choices)}"
+    )

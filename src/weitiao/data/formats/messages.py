@@ -11,7 +11,7 @@ from typing import ClassVar
 from ..conversation import Conversation, Row
 from ._base import Format
 from ._calls import tools_in
-from ._turns import conversation, messages_in, with_system
+from ._turns import conversation, messages_in, with_system_turn
 
 
 class Messages(Format):
@@ -27,5 +27,5 @@ class Messages(Format):
 
     def read(self, row: Row) -> Conversation:
         """Turn a row into a conversation; raises RowError, also for images."""
-        turns = with_system(row.fields, messages_in(row.fields, "messages"))
+        turns = with_system_turn(row.fields, messages_in(row.fields, "messages"))
         return conversation(turns, row, tools_in(row.fields))

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from ..conversation import Row
 from ..forms import Pair
-from ._base import Format, RowError, filled_text_in, missing, shortened, unpacked
+from ._base import Format, RowError, filled_text_in, missing, shortened_value, unpacked
 
 NAMES = (
     ("source", "target"),
@@ -47,7 +47,7 @@ class Pairs(Format):
             fields = _languages(fields)
             if len(fields) != 2:
                 raise RowError(
-                    f"{TRANSLATION!r} is no object of two languages", shortened(row.fields[TRANSLATION])
+                    f"{TRANSLATION!r} is no object of two languages", shortened_value(row.fields[TRANSLATION])
                 )
             names = (*fields,)[0], (*fields,)[1]
         source, target = (filled_text_in(fields, name) for name in names)

@@ -19,14 +19,14 @@ from ._base import (
     missing,
     needed,
     number_of,
-    shortened,
+    shortened_value,
     text_in,
     unpacked,
 )
 from ._calls import TOOLS, tools_in
 from ._fields import is_empty, without
 from ._prompts import ASKING, PROMPTS, TALKS, answered, history_in, joined, last_answer, prompt_in, said_in
-from ._turns import with_system
+from ._turns import with_system_turn
 
 SCORES = (("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"))
 SCORED = ("score", "scores")
@@ -102,7 +102,7 @@ def _beside(fields: Mapping[str, Any]) -> tuple[Turns, Turns, Turns]:
     else:
         talk = needed(TALKS, fields)
         turns = [*history_in(fields), *said_in(fields, talk, "user")]
-        prompt, answer = last_answer(with_system(fields, turns))
+        prompt, answer = last_answer(with_system_turn(fields, turns))
     whole = [*prompt, *answer]
     shared = _shared(whole, worse)
     return (whole[:shared], whole[shared:], worse[shared:]) if shared else (prompt, answer, worse)
@@ -176,7 +176,9 @@ def _margin(fields: Mapping[str, Any]) -> float:
             chosen, rejected = (number_of(both[side], f"one of {name!r}") for side in ("chosen", "rejected"))
             said[name] = chosen - rejected
         elif not is_empty(both):
-            raise RowError(f"{name!r} is no object of two numbers, chosen and rejected", shortened(both))
+            raise RowError(
+                f"{name!r} is no object of two numbers, chosen and rejected", shortened_value(both)
+            )
     if len(said) > 1 and max(said.values()) - min(said.values()) > TOLERANCE:
-        raise RowError("margin and scores say different things", shortened(said))
+        raise RowError("margin and scores say different things", shortened_value(said))
     return next(iter(said.values()), 0.0)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from ..conversation import Row
 from ..forms import Tokens
-from ._base import Format, RowError, list_in, shortened
+from ._base import Format, RowError, list_in, shortened_value
 from ._fields import is_empty
 
 NOT_TRAINED = -100
@@ -65,7 +65,7 @@ def _whole_numbers(fields: Mapping[str, Any], name: str, count: int | None = Non
         values = values[0]  # a tokenizer with return_tensors gives a batch of one
     wrong = next((value for value in values if type(value) is not int), None)
     if wrong is not None or None in values:
-        raise RowError(f"{name!r} holds something else than whole numbers", shortened(wrong))
+        raise RowError(f"{name!r} holds something else than whole numbers", shortened_value(wrong))
     if count is not None and len(values) != count:
         raise RowError(f"{name!r} and 'input_ids' are not equally many", f"{len(values)} and {count}")
     return values

@@ -13,7 +13,7 @@ from ..conversation import Conversation, Row
 from ._base import Format
 from ._calls import TOOLS, tools_in
 from ._prompts import CONTEXTS, history_in, said_in, with_beside
-from ._turns import conversation, with_system
+from ._turns import conversation, with_system_turn
 
 
 class PromptCompletion(Format):
@@ -45,4 +45,4 @@ class PromptCompletion(Format):
             ]
         ]
         answer = said_in(fields, "completion", "assistant")
-        return conversation(with_system(fields, [*prompt, *answer]), row, tools_in(fields))
+        return conversation(with_system_turn(fields, [*prompt, *answer]), row, tools_in(fields))

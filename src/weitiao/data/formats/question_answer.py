@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from ..conversation import Conversation, Row
 from ._base import Format, RowError, each_of, missing, needed, said_in_text, unpacked
 from ._calls import TOOLS, tools_in
-from ._fields import within
+from ._fields import noted_within
 from ._prompts import CONTEXTS, THOUGHTS, one_exchange, question_in
 from ._turns import conversation
 
@@ -58,5 +58,5 @@ def _answer(fields: Mapping[str, Any]) -> str:
     if not value:
         raise RowError(f"{name!r} is an empty list")
     if any(other != value[0] for other in value):
-        within(fields, name, {"not the first": True})
+        noted_within(fields, name, {"not the first": True})
     return said_in_text(value[0], f"the first of {name!r}")

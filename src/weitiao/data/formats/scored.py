@@ -20,7 +20,7 @@ from ._prompts import (
     said_by,
     said_in,
 )
-from ._turns import messages_in, with_system
+from ._turns import messages_in, with_system_turn
 
 MANY, MANY_SCORES = ("completions", "responses"), ("rewards", "scores")
 ONE, ONE_SCORE = ("completion", "response", "answer", "output"), "reward"
@@ -60,7 +60,7 @@ def _answered(row: Row) -> tuple[list[tuple[Turns, Turns]], tuple[float, ...]]:
     fields = row.fields
     if not first_of((*MANY, *ONE), fields) and first_of(TALKS, fields):
         turns = [*history_in(fields), *messages_in(fields, needed(TALKS, fields))]
-        return [answered(*last_answer(with_system(fields, turns)))], (_reward(fields),)
+        return [answered(*last_answer(with_system_turn(fields, turns)))], (_reward(fields),)
     answers, scores = _answers(fields)
     return [one_question(row, answer) for answer in answers], scores
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 from ..conversation import Conversation, Row
 from ._base import Format, needed
 from ._calls import tools_in
-from ._turns import conversation, messages_in, with_system
+from ._turns import conversation, messages_in, with_system_turn
 
 TALKS = ("conversations", "conversation")
 
@@ -29,4 +29,4 @@ class ShareGPT(Format):
     def read(self, row: Row) -> Conversation:
         """Turn a row into a conversation, whichever keys its turns have; raises RowError."""
         turns = messages_in(row.fields, needed(TALKS, row.fields))
-        return conversation(with_system(row.fields, turns), row, tools_in(row.fields))
+        return conversation(with_system_turn(row.fields, turns), row, tools_in(row.fields))

@@ -24,7 +24,7 @@ from ._base import (
     list_in,
     mostly,
     needed,
-    shortened,
+    shortened_value,
     text_of,
 )
 
@@ -105,7 +105,7 @@ def _span(value: object, name: str) -> Span:
         start, end, label = value
         if type(start) is int and type(end) is int and isinstance(label, str) and label:
             return start, end, text_of(label, f"a label in {name!r}")
-    raise RowError(f"one of {name!r} has no start, end and label", shortened(value))
+    raise RowError(f"one of {name!r} has no start, end and label", shortened_value(value))
 
 
 def _from_spans(text: str, spans: Sequence[Span]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -120,6 +120,6 @@ def _from_spans(text: str, spans: Sequence[Span]) -> tuple[tuple[str, ...], tupl
         first = starts.get(start + len(inner) - len(inner.lstrip()))
         last = ends.get(end - len(inner) + len(inner.rstrip()))
         if first is None or last is None:
-            raise RowError("a span begins or ends inside a word", f"{shortened(inner)} at {start}")
+            raise RowError("a span begins or ends inside a word", f"{shortened_value(inner)} at {start}")
         tags[first : last + 1] = [f"B-{label}", *[f"I-{label}"] * (last - first)]
     return tuple(word[0] for word in words), tuple(tags)

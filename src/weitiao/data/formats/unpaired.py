@@ -13,7 +13,7 @@ from ..forms import Unpaired
 from ._base import Format, RowError, each_of, first_of, missing, mostly, needed, truth_of
 from ._calls import TOOLS, tools_in
 from ._prompts import ASKING, PROMPTS, TALKS, answered, history_in, last_answer, one_question, said_in
-from ._turns import messages_in, with_system
+from ._turns import messages_in, with_system_turn
 
 ANSWERS = ("completion", "response", "output", "answer")
 LABELS = ("kto_tag", "label")
@@ -52,7 +52,7 @@ def _exchange(row: Row) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
     if first_of(ANSWERS, fields) or not first_of(TALKS, fields):
         return one_question(row, said_in(fields, needed(ANSWERS, fields), "assistant"))
     turns = [*history_in(fields), *messages_in(fields, needed(TALKS, fields))]
-    return answered(*last_answer(with_system(fields, turns)))
+    return answered(*last_answer(with_system_turn(fields, turns)))
 
 
 def _says_truth(label: object) -> bool:

@@ -19,8 +19,8 @@ import numpy as np
 
 from ...core.errors import DataError, Problem, nearest
 from ..bad_rows import BadRow
-from ..checks._base import SHOWN_PLACES, Finding, GateContext, Outcome
-from ..checks._row_text import RowText, text_of
+from ..checks._base import SHOWN_PLACES, Finding, GateContext, GateOutcome
+from ..checks._row_text import RowText, row_text
 from ..settings import PLACEHOLDER, DataSettings
 from ..templates.row_fields import unknown_fields
 from ..templates.text_template import ALWAYS_KNOWN, corrected, typed
@@ -231,7 +231,7 @@ def _make(
     held_out, split_problems = _split(
         store, tally, context.settings, sourced.seed, context.template is not None
     )
-    outcome = Outcome(tally.read, _Places(store), held_out, _texts(store))
+    outcome = GateOutcome(tally.read, _Places(store), held_out, _texts(store))
     findings = [finding for check in checks.values() for finding in check.findings(outcome)]
     facts = {name: dict(check.facts(outcome)) for name, check in checks.items()}
     _write(folder, tally, held_out, findings, facts, [*problems, *split_problems])
@@ -260,7 +260,7 @@ def _texts(store: Store) -> Callable[[int], RowText]:
         form = store.form(row)
         if form is None:
             raise ValueError(f"row {row} cannot be used, so it has no texts")
-        return text_of(form)
+        return row_text(form)
 
     return read
 

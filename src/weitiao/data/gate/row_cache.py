@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from ..checks._row_text import RowText, text_of
+from ..checks._row_text import RowText, row_text
 from ..forms import AnyForm
 from ..templates.render import RenderedRow
 from .store import written_form
@@ -53,7 +53,7 @@ class Remembered:
                 new.setdefault(key, form)
         rendered = self.render([*new.values()])
         fresh = {
-            key: Known(own, text_of(form), key[0], form.place)
+            key: Known(own, row_text(form), key[0], form.place)
             for (key, form), own in zip(new.items(), rendered, strict=True)
         }
         both = {key: fresh[key] if key in fresh else self._rows[key] for key in set(keys)}

@@ -16,7 +16,7 @@ from ..formats._row_shapes import shape_problem
 from ..settings import DataSettings, SourceSettings
 from ..sources.header_rows import no_header, with_header_hint
 from ..sources.ignored_columns import Ignored
-from ..sources.mapped_columns import Awaited
+from ..sources.mapped_columns import MappedColumns
 from ..sources.sources import expand_source, open_source
 from ..sources.stream import Stream
 from .pipeline import EFFORT, Chunk, Effort, chunks_of
@@ -78,7 +78,7 @@ class Sourced:
     def _chunks_in(self, stream: Stream) -> Iterator[Chunk]:
         names, mapping = stream.source.ignore_columns, self._mapping(stream.source)
         ignored = Ignored(names, mapping) if names else None
-        awaited = Awaited(stream.source.columns)
+        awaited = MappedColumns(stream.source.columns)
         try:
             rows = awaited.rows(stream)
             rows = rows if ignored is None else ignored.rows(rows)

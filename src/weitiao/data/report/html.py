@@ -195,7 +195,7 @@ def token_class(token: Token) -> str:
     return " ".join(name for name, holds in kinds.items() if holds)
 
 
-def whole(value: object) -> object:
+def unbroken_tokens(value: object) -> object:
     """Return a text in which control tokens are marked up as one sign each, so that no line ends within one."""
     from markupsafe import Markup, escape
 
@@ -243,7 +243,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["whole"] = whole
+    made.filters["whole"] = unbroken_tokens
     made.globals |= {
         "both": both,
         "reason_zh": reason_zh,

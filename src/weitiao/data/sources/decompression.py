@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ...core.errors import DataError, Problem
-from .stream import Found
+from ..bad_rows import Found
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import DataError, Problem, nearest, raise_all
+from ..bad_rows import Found
 from ..settings import SourceSettings
 from .reader_choice import extensions, read_file, reader_of, unusable_name
 from .split_names import SPLITS
-from .stream import Found
 from .text_files import reading
 
 NO_DATA = (

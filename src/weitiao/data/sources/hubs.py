@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import DataError, Problem, missing_extra
+from ..bad_rows import Found
 from ..conversation import Row
 from ..settings import SourceSettings
 from .folders import read_folder
 from .reader_choice import MODELSCOPE
-from .stream import Found
 
 OWNER_AND_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 REMEDY = "check the name, data.sources.split and .subset, and the connection (HF_ENDPOINT names a mirror)"

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .json_values import UnusableValue, Values
+from .json_values import UnusableValue, ValueDecoder
 
 BLOCK_CHARACTERS = 1 << 20
 KEPT_CHARACTERS = 100
@@ -48,7 +48,7 @@ class Place:
 class Window:
     """Text around the place of reading; `at` is that place, `text[at]` the next character."""
 
-    def __init__(self, file: Lines, values: Values) -> None:
+    def __init__(self, file: Lines, values: ValueDecoder) -> None:
         self.text, self.at, self.values = "", 0, values
         self.line, self.line_begin = 1, 0
         """Of the place last advanced to: its line, and where that line begins (below 0 where it fell out)."""

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import islice
 
 from ...core.errors import DataError, Problem
-from ..bad_rows import BadRow
+from ..bad_rows import BadRow, Found
 from ..conversation import Row
 from .json_buffer import Lines, Place, Rest, Window
 from .json_repair import Pasted, Repairs, repaired
@@ -26,8 +26,7 @@ from .json_shapes import (
     turns_column,
     unusable,
 )
-from .json_values import UnusableValue, Values
-from .stream import Found
+from .json_values import UnusableValue, ValueDecoder
 
 LONGEST_LINE = 1 << 26
 """Characters; a longer line is no row a model can be trained on, and would fill the memory."""
@@ -53,7 +52,7 @@ class JsonFile:
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self.values, self.repairs = Values(), Repairs()
+        self.values, self.repairs = ValueDecoder(), Repairs()
         self.notes: list[str] = []
         self.reached = 1
         """The line in which the last row begins that was read."""
@@ -189,7 +188,7 @@ def _careful(line: str, number: int, file: JsonFile) -> Found:
         yield from _values_of_line(mended.rstrip(), number, file)
         file.repairs.add(repairs)
     except json.JSONDecodeError:
-        detail = f"column {failed.colno}: {failed.msg}\n{excerpt(failed.doc, failed.colno)}"
+        detail = f"column {failed.colno}: {failed.msg}\n{excerpt_around(failed.doc, failed.colno)}"
         yield BadRow(f"{file.source}:{number}", "the line is not JSON", detail)
 
 
@@ -212,7 +211,7 @@ def _values_of_line(line: str, number: int, file: JsonFile) -> list[Row | BadRow
     return rows
 
 
-def excerpt(line: str, column: int) -> str:
+def excerpt_around(line: str, column: int) -> str:
     """Return the part of a line around a column (the first is 1), and below it a caret under that column."""
     start = max(0, column - 1 - EXCERPT_CHARACTERS // 2)
     shown = line[start : start + EXCERPT_CHARACTERS].rstrip("\r").replace("\t", " ")
@@ -235,7 +234,9 @@ REMEDIES = {
 def _syntax_error(window: Window, error: json.JSONDecodeError, source: str) -> JsonSyntaxError:
     """Describe a syntax error in a JSON file."""
     place = window.place(error.pos)
-    shown = f"{source}:{place.line}:{place.column}: {error.msg}\n{excerpt(place.text, place.shown_column)}"
+    shown = (
+        f"{source}:{place.line}:{place.column}: {error.msg}\n{excerpt_around(place.text, place.shown_column)}"
+    )
     if place.at_end or error.msg.startswith("Unterminated"):
         remedy = "the file ends too early: it may have been cut off, copy or download it again"
     else:

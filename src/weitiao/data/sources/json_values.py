@@ -20,7 +20,7 @@ class UnusableValue(ValueError):
         super().__init__(reason)
 
 
-class Values:
+class ValueDecoder:
     """Decodes the values of one file."""
 
     def __init__(self) -> None:

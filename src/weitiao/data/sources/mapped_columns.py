@@ -10,7 +10,7 @@ from ..conversation import Row
 from .dataset_info import USUAL_COLUMNS
 
 
-class Awaited:
+class MappedColumns:
     """Looks for the columns of a mapping in a source's rows."""
 
     def __init__(self, mapping: Mapping[str, str]) -> None:

@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from ...core.errors import DataError, Problem
-from ..bad_rows import BadRow
+from ..bad_rows import BadRow, Found
 from ..conversation import Row
 from ..formats._known import WEIGHTS
 from .arrow_rows import BATCH_ROWS, changes_of, without_nulls
 from .json_values import MOST_LEVELS
-from .stream import Found
 
 PYTHON_SOURCE = "<python>"
 SHOWN_CHARACTERS = 60

@@ -8,12 +8,12 @@ from functools import cache
 from pathlib import Path
 
 from ...core.errors import DataError, Problem, nearest
+from ..bad_rows import Found
 from ..settings import SourceSettings, require_usable_name
 from .decompression import Unpacked, counted_rows
 from .file_signatures import disguise
 from .readers import READERS
 from .readers._base import DataFile, Reader, bare_suffix
-from .stream import Found
 from .text_files import COMPRESSED, HEAD_BYTES, reading
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")

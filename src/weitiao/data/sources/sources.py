@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from ...core.errors import DataError, Problem, raise_all
-from ..bad_rows import BadRow
+from ..bad_rows import BadRow, Found
 from ..conversation import Row
 from ..settings import SourceSettings
 from .dataset_info import expand_source
@@ -18,7 +18,7 @@ from .folders import read_folder
 from .hubs import read_hub, read_modelscope
 from .python_rows import python_rows
 from .reader_choice import MODELSCOPE, is_hub_id, read_file
-from .stream import Found, Rows, Stream
+from .stream import Rows, Stream
 from .text_files import reading
 from .turn_tags import with_usual_tags
 

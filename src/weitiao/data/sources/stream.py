@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ...core.errors import DataError, Problem
-from ..bad_rows import BadRow
+from ..bad_rows import BadRow, Found
 from ..conversation import Row
 
 if TYPE_CHECKING:
     from ..settings import SourceSettings
-
-Found = Iterator[Row | BadRow]
 
 
 class Stream:

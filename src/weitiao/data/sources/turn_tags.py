@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from ..bad_rows import Found
 from ..conversation import Row
-from .stream import Found
 
 ROLES = {
     "user": "user",

@@ -30,7 +30,7 @@ ANCHORS = ("", "\n", "\t", "0")
 PROBES = ("weitiao", " weitiao", "微调", "\n", "1", "- weitiao")
 
 
-class Segment(NamedTuple):
+class Piece(NamedTuple):
     """A stretch of rendered text that is encoded by itself."""
 
     text: str
@@ -167,7 +167,7 @@ class Encoder:
         """Whether a text behind an end token is encoded otherwise than within others (see `Segment.follows_end`)."""
         return bool(self._end)
 
-    def encode(self, segments: Sequence[Segment]) -> list[tuple[int, ...]]:
+    def encode(self, segments: Sequence[Piece]) -> list[tuple[int, ...]]:
         """Return each segment's ids; one that opens a text has exactly one begin token, where the tokenizer
         uses any."""
         pieces = [list(_pieces(segment)) if segment.marks else None for segment in segments]
@@ -197,7 +197,7 @@ class Encoder:
 
     def _joined(
         self,
-        segment: Segment,
+        segment: Piece,
         kind: str,
         pieces: list[tuple[str, str]] | None,
         ids_of: Mapping[str, Mapping[str, tuple[int, ...]]],
@@ -215,7 +215,7 @@ class Encoder:
         begin = self._begin_ids
         return begin + ids if segment.opens and begin and ids[: len(begin)] != begin else ids
 
-    def last_characters(self, segment: Segment) -> list[int]:
+    def last_characters(self, segment: Piece) -> list[int]:
         """Return for each id of a segment the index in its text of the last character it stands for."""
         ends: list[int] = []
         at = 0
@@ -337,12 +337,12 @@ def _backend_of(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
     return None
 
 
-def _kind(segment: Segment) -> str:
+def _kind(segment: Piece) -> str:
     """Return how the beginning of a segment is encoded."""
     return "first" if segment.begins else "after" if segment.follows_end else "inner"
 
 
-def _pieces(segment: Segment) -> Iterator[tuple[str, str]]:
+def _pieces(segment: Piece) -> Iterator[tuple[str, str]]:
     """Cut a segment at its marks into (text, kind): first, inner or control."""
     if not segment.marks:
         if segment.text:

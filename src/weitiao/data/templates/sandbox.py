@@ -29,7 +29,7 @@ from jinja2.visitor import NodeTransformer
 from . import sandbox_limits as limits
 from .sandbox_calls import within_filter, within_method
 from .sandbox_limits import TooCostly
-from .template_trace import Traced, Untraceable, is_traced, plain
+from .template_trace import Traced, Untraceable, is_traced, untraced
 
 COPYING = {
     *("trim", "default", "d", "string", "first", "last", "list", "length", "count"),
@@ -89,7 +89,7 @@ class Compiled:
     def render(self, variables: Mapping[str, Any]) -> str:
         """Return the text; raises one of `REFUSALS`, TooCostly where it goes past its limits."""
         with limits.limited(variables):
-            return plain(self._template.render(variables))
+            return untraced(self._template.render(variables))
 
 
 @cache

@@ -48,7 +48,7 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Layout:
+class WeightedText:
     """Text cut into pieces that are encoded each by itself, with a loss weight each."""
 
     texts: tuple[str, ...]
@@ -72,7 +72,7 @@ class Renderer:
     begins: Callable[[str, str], bool] = str.startswith
     """Whether a text begins with another; for plans, of whatever stands for the contents."""
 
-    def layouts(self, messages: Sequence[Message]) -> list[Layout]:
+    def layouts(self, messages: Sequence[Message]) -> list[WeightedText]:
         """Return one layout that trains every answer, or one an answer where the template changes earlier turns.
 
         Raises RowError where the template refuses the messages.
@@ -98,7 +98,7 @@ class Renderer:
 
     def _one_answer(
         self, messages: Sequence[Message], turns: Sequence[Turn], number: int, weight: float
-    ) -> Layout:
+    ) -> WeightedText:
         """Lay out an answer with what precedes it; questions since the answer before it keep their weights."""
         answered = _answered(messages)
         first = answered[number - 1] + 1 if number else 0
@@ -110,14 +110,14 @@ class Renderer:
         """Render each assistant turn as the last one; raises RowError where the template refuses one."""
         return [self._turn(messages[: index + 1]) for index in _answered(messages)]
 
-    def last_answer(self, turns: Sequence[Turn], weight: float = 1.0) -> Layout:
+    def last_answer(self, turns: Sequence[Turn], weight: float = 1.0) -> WeightedText:
         """Lay out the last of some turns with only its answer trained, and its context as a prompt has it."""
         *earlier, last = turns
         context = self.prompt(last.text[: last.answer_from], earlier)
         answer = last.text[last.answer_from :]
-        return Layout((*context.texts, answer), (*context.weights, weight))
+        return WeightedText((*context.texts, answer), (*context.weights, weight))
 
-    def prompt(self, text: str, turns: Sequence[Turn]) -> Layout:
+    def prompt(self, text: str, turns: Sequence[Turn]) -> WeightedText:
         """Lay out a prompt: answers that stand in it as they were generated are pieces of their own."""
         return cut(text, [(t.answer_from, len(t.text), 0.0) for t in turns if self.begins(text, t.text)])
 
@@ -163,7 +163,7 @@ class Renderer:
 
     def _every_token(
         self, messages: Sequence[Message], turns: Sequence[Turn], weights: Sequence[float]
-    ) -> Layout:
+    ) -> WeightedText:
         """Lay out the whole text once: what no message weighs otherwise has one weight."""
         *_, last = turns
         inside = [
@@ -205,7 +205,7 @@ class Renderer:
         stop = self.stop.match(text, end)
         return start, stop.end() if stop else end
 
-    def _with_thoughts(self, layout: Layout, messages: Sequence[Message]) -> Layout:
+    def _with_thoughts(self, layout: WeightedText, messages: Sequence[Message]) -> WeightedText:
         """Take the weight off reasoning, where it is masked."""
         if self.masks.reasoning != "mask":
             return layout
@@ -217,7 +217,7 @@ class Renderer:
         return replace(layout, overlays=(*layout.overlays, *spans))
 
 
-def cut(text: str, spans: Sequence[Span], between: float = 0.0) -> Layout:
+def cut(text: str, spans: Sequence[Span], between: float = 0.0) -> WeightedText:
     """Cut text at (start, end, weight) spans; what lies between weighs `between`."""
     texts: list[str] = []
     weights: list[float] = []
@@ -228,7 +228,7 @@ def cut(text: str, spans: Sequence[Span], between: float = 0.0) -> Layout:
                 texts.append(piece)
                 weights.append(piece_weight)
         at = end
-    return Layout(tuple(texts), tuple(weights))
+    return WeightedText(tuple(texts), tuple(weights))
 
 
 def without_reasoning(message: Message) -> Message:

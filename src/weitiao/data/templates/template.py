@@ -16,8 +16,8 @@ from ..formats._base import RowError
 from ..forms import Text
 from .answer_tokens import AnswerTokens, candidates
 from .call_ids import CallIds, wanted_ids
-from .encoder import ControlTokens, Encoder, Segment, any_of, special_tokens, template_source
-from .spans import ANSWERS, UNPLACED, Layout, Masks, Renderer, Span, variables, without_reasoning
+from .encoder import ControlTokens, Encoder, Piece, any_of, special_tokens, template_source
+from .spans import ANSWERS, UNPLACED, Masks, Renderer, Span, WeightedText, variables, without_reasoning
 from .template_cache import Plans
 from .template_choice import AUTO, Kind, Wording, dressed
 
@@ -173,13 +173,13 @@ class Template:
 
     def _layouts_or_error(
         self, one: Conversation | Text, masks: Masks
-    ) -> tuple[list[Layout], dict[str, str]] | RowError:
+    ) -> tuple[list[WeightedText], dict[str, str]] | RowError:
         try:
             return self._text_layout(one) if isinstance(one, Text) else self._layouts(one, masks)
         except RowError as error:
             return error
 
-    def _layouts(self, one: Conversation, masks: Masks) -> tuple[list[Layout], dict[str, str]]:
+    def _layouts(self, one: Conversation, masks: Masks) -> tuple[list[WeightedText], dict[str, str]]:
         messages: Sequence[Message] = one.messages
         if masks.reasoning == "drop":
             messages = [without_reasoning(message) for message in messages]
@@ -191,14 +191,14 @@ class Template:
         renderer = self._with_tools(replace(self._renderer, masks=masks), tools)
         return renderer.layouts(marked), marks
 
-    def _text_layout(self, one: Text) -> tuple[list[Layout], dict[str, str]]:
+    def _text_layout(self, one: Text) -> tuple[list[WeightedText], dict[str, str]]:
         (message,), _, marks = self.control_tokens.mark([Message("user", one.text)])
-        return [Layout((message.content,), (1.0,))], marks
+        return [WeightedText((message.content,), (1.0,))], marks
 
     def _sequences(
         self,
         given: Sequence[Conversation | Text],
-        laid: Sequence[tuple[list[Layout], dict[str, str]] | RowError],
+        laid: Sequence[tuple[list[WeightedText], dict[str, str]] | RowError],
     ) -> list[list[TokenSequence] | RowError]:
         """Encode all pieces of all layouts in one call."""
         segments = [
@@ -220,7 +220,7 @@ class Template:
         return rendered
 
     def _sequence(
-        self, layout: Layout, encoded: Iterable[tuple[Segment, tuple[int, ...]]], end: tuple[int, ...]
+        self, layout: WeightedText, encoded: Iterable[tuple[Piece, tuple[int, ...]]], end: tuple[int, ...]
     ) -> TokenSequence:
         ids: tuple[int, ...] = ()
         weights: tuple[float, ...] = ()
@@ -235,22 +235,22 @@ class Template:
             at += len(segment.text)
         return TokenSequence(ids + end, weights + (1.0,) * len(end))
 
-    def _overlaid(self, segment: Segment, at: int, weight: float, spans: Sequence[Span]) -> tuple[float, ...]:
+    def _overlaid(self, segment: Piece, at: int, weight: float, spans: Sequence[Span]) -> tuple[float, ...]:
         """Weigh each token by the stretch in which its last character lies."""
         return tuple(
             next((own for start, end, own in reversed(spans) if start <= at + last < end), weight)
             for last in self._encoder.last_characters(segment)
         )
 
-    def _segments(self, layout: Layout, marks: Mapping[str, str], opens: bool) -> list[Segment]:
+    def _segments(self, layout: WeightedText, marks: Mapping[str, str], opens: bool) -> list[Piece]:
         if not self._encoder.minds_ends:
-            return [Segment(text, not at, opens and not at, marks) for at, text in enumerate(layout.texts)]
+            return [Piece(text, not at, opens and not at, marks) for at, text in enumerate(layout.texts)]
         ends = tuple(self._stops)
         segments = []
         before = ""
         for text in layout.texts:
             follows = bool(before) and before.endswith(ends)
-            segments.append(Segment(text, not before, opens and not before, marks, follows))
+            segments.append(Piece(text, not before, opens and not before, marks, follows))
             before = text
         return segments
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..conversation import Message
 from ..formats._base import RowError
-from .spans import Layout, Renderer, first_difference
-from .template_trace import MARK, Step, Trace, Traced, Untraceable, filled, parsed, plain
+from .spans import Renderer, WeightedText, first_difference
+from .template_trace import MARK, Trace, Traced, TraceStep, Untraceable, filled, parsed, untraced
 
 if TYPE_CHECKING:
     from .spans import Masks
@@ -29,7 +29,7 @@ class Plan:
     layouts: tuple[tuple[tuple[tuple[str | int, ...], ...], tuple[float, ...]], ...]
     """For each layout its pieces' texts, with stand-ins for contents, and their weights."""
 
-    def of(self, texts: Sequence[str]) -> list[Layout] | None:
+    def of(self, texts: Sequence[str]) -> list[WeightedText] | None:
         """Return a row's layouts, or None where a condition fails."""
         values = self.trace.holds_for(texts)
         return None if values is None else [_filled(*one, values) for one in self.layouts]
@@ -47,7 +47,7 @@ class Plans:
         self._unsafe = _across_borders(stops)
         self._plans: dict[Any, list[Plan]] = {}
 
-    def layouts(self, messages: Sequence[Message]) -> list[Layout]:
+    def layouts(self, messages: Sequence[Message]) -> list[WeightedText]:
         """Return a conversation's layouts; raises RowError where the template refuses it."""
         shape = _shape(messages, self._plain.masks)
         if shape is None:
@@ -73,24 +73,24 @@ class Plans:
         trace = Trace(list(texts))
         try:
             layouts = self._tracing.layouts(_with_stand_ins(messages, trace.stand_ins()))
-            written = [plain("".join(map(plain, layout.texts))) for layout in layouts]
+            written = [untraced("".join(map(untraced, layout.texts))) for layout in layouts]
             made = ["".join(_shown(step.text)) for step in trace.steps if step.makes]
             if any(self._unsafe.search(text) for text in written) or any(map(self._stop.search, made)):
                 raise Untraceable("an end token could come about at the border of a content")
         except (Untraceable, RowError):
             return Plan(Trace([], [_NEVER]), ())
-        pieces = [tuple(parsed(plain(text)) for text in layout.texts) for layout in layouts]
+        pieces = [tuple(parsed(untraced(text)) for text in layout.texts) for layout in layouts]
         plan = Plan(trace, tuple((own, layout.weights) for own, layout in zip(pieces, layouts, strict=True)))
         # A template may itself hold the characters that stand for contents.
         return plan if plan.of(texts) == self._plain.layouts(messages) else Plan(Trace([], [_NEVER]), ())
 
 
-_NEVER = Step((), bool, (), True)
+_NEVER = TraceStep((), bool, (), True)
 
 
 def _surely_begins(text: str, prefix: str) -> bool:
     """Whether a text begins with another, whatever the contents are; raises Untraceable where that depends."""
-    text, prefix = plain(text), plain(prefix)
+    text, prefix = untraced(text), untraced(prefix)
     if text.startswith(prefix):
         return True
     at = first_difference(text, prefix)
@@ -141,9 +141,9 @@ def _shown(text: tuple[str | int, ...]) -> Iterable[str]:
 
 def _filled(
     texts: tuple[tuple[str | int, ...], ...], weights: tuple[float, ...], values: Sequence[str]
-) -> Layout:
+) -> WeightedText:
     made = tuple([filled(text, values) for text in texts])
     if all(made):
-        return Layout(made, weights)
+        return WeightedText(made, weights)
     kept = [(text, weight) for text, weight in zip(made, weights, strict=True) if text]
-    return Layout(tuple(text for text, _ in kept), tuple(weight for _, weight in kept))
+    return WeightedText(tuple(text for text, _ in kept), tuple(weight for _, weight in kept))

@@ -22,7 +22,7 @@ class Untraceable(Exception):
 
 
 @dataclass(frozen=True)
-class Step:
+class TraceStep:
     """Something done to a text in which stand-ins are: a new stand-in, or a condition."""
 
     text: tuple[str | int, ...]
@@ -44,7 +44,7 @@ class Trace:
 
     values: list[str]
     """The row's own texts, then those made of them."""
-    steps: list[Step] = field(default_factory=list)
+    steps: list[TraceStep] = field(default_factory=list)
 
     def stand_ins(self) -> list[Traced]:
         """Return one for each of the row's texts."""
@@ -52,7 +52,7 @@ class Trace:
 
     def make(self, text: str, apply: Callable[..., str], *arguments: Any) -> Traced:  # noqa: ANN401
         """Return a stand-in for what is made of a text; the same for the same."""
-        step = Step(parsed(text), apply, arguments, makes=True)
+        step = TraceStep(parsed(text), apply, arguments, makes=True)
         self.steps.append(step)
         self.values.append(step.of(self.values))
         return Traced(chr(FIRST_MARK + len(self.values) - 1), self)
@@ -61,9 +61,9 @@ class Trace:
         """Answer a question about a text for the row at hand, and note it as a condition."""
         if not MARK.search(text):
             return apply(text, *arguments)
-        asked = Step(parsed(text), apply, arguments)
+        asked = TraceStep(parsed(text), apply, arguments)
         outcome = asked.of(self.values)
-        self.steps.append(Step(asked.text, apply, arguments, outcome))
+        self.steps.append(TraceStep(asked.text, apply, arguments, outcome))
         return outcome
 
     def holds_for(self, values: Sequence[str]) -> list[str] | None:
@@ -113,7 +113,7 @@ class Traced(_Closed):  # type: ignore[misc]
         return Traced(str.__add__(_text(other), self), self.trace)
 
     def __bool__(self) -> bool:
-        return bool(self.trace.ask(plain(self), bool))
+        return bool(self.trace.ask(untraced(self), bool))
 
     __hash__ = _Closed.__hash__
 
@@ -126,21 +126,21 @@ class Traced(_Closed):  # type: ignore[misc]
             return False
         if isinstance(other, Traced):
             raise Untraceable("two contents are compared")
-        return bool(self.trace.ask(plain(self), str.__eq__, other))
+        return bool(self.trace.ask(untraced(self), str.__eq__, other))
 
     def __ne__(self, other: object) -> bool:
         return not self == other
 
     def __contains__(self, other: object) -> bool:
-        return bool(self.trace.ask(plain(self), str.__contains__, _constant(other)))
+        return bool(self.trace.ask(untraced(self), str.__contains__, _constant(other)))
 
     def startswith(self, *arguments: Any) -> bool:  # noqa: ANN401
         """Whether it does, in the row at hand; noted as a condition."""
-        return bool(self.trace.ask(plain(self), str.startswith, *map(_constant, arguments)))
+        return bool(self.trace.ask(untraced(self), str.startswith, *map(_constant, arguments)))
 
     def endswith(self, *arguments: Any) -> bool:  # noqa: ANN401
         """Whether it does, in the row at hand; noted as a condition."""
-        return bool(self.trace.ask(plain(self), str.endswith, *map(_constant, arguments)))
+        return bool(self.trace.ask(untraced(self), str.endswith, *map(_constant, arguments)))
 
     def strip(self, chars: str | None = None, /) -> Traced:
         """Return a stand-in for the content stripped."""
@@ -158,13 +158,13 @@ class Traced(_Closed):  # type: ignore[misc]
         """Return stand-ins for the parts; raises Untraceable where it is split at blanks."""
         if not isinstance(sep, str):
             raise Untraceable("a content is split at blanks")
-        count = self.trace.ask(plain(self), _parts, _constant(sep), maxsplit)
+        count = self.trace.ask(untraced(self), _parts, _constant(sep), maxsplit)
         return [self._derived(_part, sep, maxsplit, number) for number in range(count)]
 
     def _derived(self, apply: Callable[..., str], *arguments: Any) -> Traced:  # noqa: ANN401
         key = (apply, arguments)
         if key not in self.made:
-            self.made[key] = self.trace.make(plain(self), apply, *arguments)
+            self.made[key] = self.trace.make(untraced(self), apply, *arguments)
         return self.made[key]
 
 
@@ -198,7 +198,7 @@ def _part(text: str, sep: str, maxsplit: int, number: int) -> str:
     return text.split(sep, maxsplit)[number]
 
 
-def plain(text: str) -> str:
+def untraced(text: str) -> str:
     """Return a text as it is, stand-ins and all, without its memory."""
     bare: str = str.__getnewargs__(text)[0]
     return bare
@@ -206,7 +206,7 @@ def plain(text: str) -> str:
 
 def _text(value: object) -> str:
     if isinstance(value, Traced):
-        return plain(value)
+        return untraced(value)
     if not isinstance(value, str):
         raise Untraceable("a content is added to what is no text")
     return value

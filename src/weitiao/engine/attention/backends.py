@@ -24,7 +24,7 @@ from transformers.modeling_utils import AttentionInterface
 from ...data.batching.packing import Segment
 from ..kernels.matmul import onednn_in_use
 from .product import ProductAttention, pays, scratch_bytes
-from .segments import Flash, Kernel, Products, attend, joined
+from .segments import Flash, Kernel, Products, attend, join_pieces
 from .visibility import Layout
 
 PACKED = "weitiao_packed"
@@ -279,8 +279,8 @@ def _by_torch(
     mask = call.layout.mask(segment, call.window, query_1HqD.device)
     output_1HqD = scaled_dot_product_attention(
         query_1HqD,
-        joined(keys),
-        joined(values),
+        join_pieces(keys),
+        join_pieces(values),
         attn_mask=mask,
         dropout_p=call.dropout,
         is_causal=mask is None,

@@ -141,7 +141,7 @@ class _Attend(torch.autograd.Function):
         return None, to_query, *parts
 
 
-def joined(pieces: Sequence[Tensor]) -> Tensor:
+def join_pieces(pieces: Sequence[Tensor]) -> Tensor:
     """Return pieces (1, g, ., D) as one, (1, g, k, D); a single one is not copied."""
     return pieces[0] if len(pieces) == 1 else torch.cat(tuple(pieces), dim=2)
 
@@ -149,4 +149,4 @@ def joined(pieces: Sequence[Tensor]) -> Tensor:
 def _keys_and_values(pieces: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Return keys and values whole, from the pieces of the one and then of the other."""
     half = len(pieces) // 2
-    return joined(pieces[:half]), joined(pieces[half:])
+    return join_pieces(pieces[:half]), join_pieces(pieces[half:])

@@ -37,7 +37,7 @@ def parts_to_compile(base: PreTrainedModel) -> list[nn.Module]:
 
 
 @contextmanager
-def compiled(parts: Sequence[nn.Module], backend: str = "inductor") -> Iterator[None]:
+def compiled_blocks(parts: Sequence[nn.Module], backend: str = "inductor") -> Iterator[None]:
     """Within the context parts of a model run compiled, for fixed shapes; afterwards as before: generation has many."""
     before = [part._compiled_call_impl for part in parts]
     for part, was in zip(parts, before, strict=True):

@@ -157,9 +157,9 @@ def plan_memory(
         forward = forward.with_options(rematerializes=choice != "none")
         # What lies idle on the CPU depends on what a pass makes, which checkpointing does not make less.
         if plain is None and choice not in WITHOUT_BLOCKS and forward.device.type == "cpu":
-            plain = measure(forward, objective, parameters, example)
+            plain = measure_growth(forward, objective, parameters, example)
         set_recompute(base_of(forward.model), choice)
-        grows = measure(forward, objective, parameters, example)
+        grows = measure_growth(forward, objective, parameters, example)
         if plain is None or choice in WITHOUT_BLOCKS:
             plain = grows
         idle_share = _idle_share(forward)
@@ -196,7 +196,7 @@ def _tried(forward: Forward, recompute: str) -> Sequence[str]:
     return TRIED_BY_AUTO if base_of(forward.model).supports_gradient_checkpointing else WITHOUT_BLOCKS
 
 
-def measure(
+def measure_growth(
     forward: Forward, objective: Objective, parameters: Mapping[str, Parameter], example: Example
 ) -> Growth:
     """Return how the bytes that live in a pack's forward and backward pass grow with its tokens.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Parameter
 
-    from ..adalora import AdaLora
-
 MEMORIES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 """What PEFT's allocator remembers of every trained number: importance, its mean, its uncertainty."""
 
@@ -29,13 +27,13 @@ class AdaLoraAttached(PeftAttached):
         self,
         model: PeftModel,
         originals: list[tuple[Parameter, Tensor]],
-        method: AdaLora,
+        ends: Callable[[int], tuple[int, int]],
     ) -> None:
-        """Take over a PEFT model with AdaLoRA layers."""
+        """Take over a PEFT model with AdaLoRA layers; `ends` gives (tinit, tfinal) for a number of steps."""
         for layer in _layers(model):
             layer.ranknum[ADAPTER].requires_grad_(False)  # PEFT forgets that on a weightless model
         super().__init__(model, originals)
-        self._method = method
+        self._ends = ends
 
     @property
     def _settings(self) -> AdaLoraConfig:
@@ -43,10 +41,9 @@ class AdaLoraAttached(PeftAttached):
 
     def starts(self, total_steps: int) -> None:
         """Lay the budget's schedule over the run; raises SettingsError where nothing is left between its ends."""
-        self._method.check_steps(total_steps)
         settings = self._settings
+        settings.tinit, settings.tfinal = self._ends(total_steps)
         settings.total_step = total_steps
-        settings.tinit, settings.tfinal = self._method.ends(total_steps)
 
     def penalty(self) -> Tensor | None:
         """Return orth_reg_weight times the mean of |A A^T - I| and |B^T B - I| over the layers (section 3.1)."""

@@ -16,6 +16,7 @@ from ...core.files import read_json_object
 from ...models.load import weightless_like
 from ...models.precision import quantization_of
 from ...models.weights.dequantize import dequantized, restore_transposed
+from .._alternatives import require_applicable
 from .._base import Attached, Method
 from .._checks import refuse_not_finite
 from .._swap import swapped
@@ -222,7 +223,7 @@ class PeftMethod(Method):
 
     def attach(self, model: PreTrainedModel) -> PeftAttached:
         """Put a new adapter on a model; raises ModelError where it cannot apply."""
-        self.check(model, model.config)
+        require_applicable(self, model, model.config)
         config = self.peft_config(model)
         originals = _trained_biases(model, config)
         return self.attached(self.wrapped(model, config), originals)
@@ -254,7 +255,7 @@ class PeftMethod(Method):
     def continue_from(self, model: PreTrainedModel, folder: Path) -> PeftAttached:
         """Put a saved adapter on a model to train it further; raises ModelError, listing where it differs
         from this."""
-        self.check(model, model.config)
+        require_applicable(self, model, model.config)
         wanted = self.peft_config(model)
         problems = self._differences(wanted, saved_config(folder), folder)
         raise_all(ModelError, problems or _other_modules(model, wanted, folder))

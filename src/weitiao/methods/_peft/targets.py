@@ -27,7 +27,7 @@ from ...models.text_path import text_path
 from .._alternatives import DoesNotApply
 from .._checks import missing_names, module_table, modules_fully_matching, modules_matching
 from .._experts import experts_named, experts_of, halves_named, names_for
-from .._untouched import left_out, packed_in_part
+from .._untouched import left_untouched, packed_in_part
 from .attached import PeftMethod
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class TargetedMethod(PeftMethod):
         known = self.known_targets().get(model.config.model_type)
         parts = anatomy(model)
         if isinstance(known, list | tuple | set):
-            known = [name for name in known if reached(model, modules_matching(model, name))]
+            known = [name for name in known if passed_by_text(model, modules_matching(model, name))]
         return known or last_names(parts.attention or parts.projections)
 
     def known_targets(self) -> Mapping[str, list[str] | str]:
@@ -160,7 +160,7 @@ class TargetedMethod(PeftMethod):
 
     def paths(self, model: PreTrainedModel) -> list[str]:
         """Return the paths of the layers that will be adapted: those that a text passes through."""
-        return self._in_blocks(model, reached(model, paths_of(model, self.wanted(model))))
+        return self._in_blocks(model, passed_by_text(model, paths_of(model, self.wanted(model))))
 
     def experts(self, model: PreTrainedModel) -> list[str]:
         """Return the paths of the experts' parameters that will be adapted."""
@@ -181,9 +181,9 @@ class TargetedMethod(PeftMethod):
 
     def left_out(self, model: PreTrainedModel) -> list[Said]:
         """Return which experts, routers and layers beside the text's way stay as they are, with their share."""
-        found = self._in_blocks(model, reached(model, paths_of(model, self.wanted(model))))
+        found = self._in_blocks(model, passed_by_text(model, paths_of(model, self.wanted(model))))
         dropped = set(found) - set(self.paths(model))
-        sentences = left_out(model, self.experts(model), self.expert_obstacle(), dropped)
+        sentences = left_untouched(model, self.experts(model), self.expert_obstacle(), dropped)
         return sentences + packed_in_part(model)
 
     def placement(self, model: PreTrainedModel) -> dict[str, Any]:
@@ -210,7 +210,7 @@ class TargetedMethod(PeftMethod):
     def _target_problems(self, model: PreTrainedModel) -> list[Problem]:
         wanted = self.wanted(model)
         found = paths_of(model, wanted)
-        if not (reached(model, found) or self.experts(model)) and (
+        if not (passed_by_text(model, found) or self.experts(model)) and (
             wanted in ("all-linear", []) or self._is_auto
         ):
             what = f"{self.name} finds no {self.adapted_kind} to sit on in this architecture's blocks"
@@ -323,7 +323,7 @@ class TargetedMethod(PeftMethod):
 
     def _not_adaptable(self, model: PreTrainedModel, paths: list[str]) -> list[Problem]:
         """Return a problem where a name means nothing that a text passes through, or no layer the method adapts."""
-        kept = set(reached(model, paths))
+        kept = set(passed_by_text(model, paths))
         left_out = sorted(set(last_names(paths)) - set(last_names(kept)))
         if left_out and not self._is_auto:
             what = "method.target_modules names layers that an adapter cannot change: routers of experts, or layers "
@@ -357,7 +357,7 @@ def paths_of(model: PreTrainedModel, targets: list[str] | str) -> list[str]:
     return modules_fully_matching(model, targets)
 
 
-def reached(model: PreTrainedModel, paths: Iterable[str]) -> list[str]:
+def passed_by_text(model: PreTrainedModel, paths: Iterable[str]) -> list[str]:
     """Return those of some paths that a text passes through, and that are no routers of experts."""
     texts, left_out = text_path(model), set(anatomy(model).off_path)
     return [path for path in paths if texts.passes(path) and path not in left_out]

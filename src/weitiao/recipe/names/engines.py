@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from ...core.settings import Unfit, read_yaml
-from .entries import converted, missing, nothing, of_source, together
+from .entries import converted, not_supported, nothing, of_source, together
 from .llama_factory import SPEED
 from .readers import BATCH
 from .training_arguments import PACKS, PROCESSES, SAVED, WHOLE
-from .words import is_true, plain
+from .words import is_true, plain_value
 
 
 def precision_of_products(value: Any) -> Any:  # noqa: ANN401  (a text)
     """Return the precision that mixed precision means; `no` leaves it out."""
-    name = str(plain(value)).lower().partition("_")[0]
+    name = str(plain_value(value)).lower().partition("_")[0]
     return None if name in ("no", "none") else name
 
 
@@ -58,10 +58,10 @@ NAMES = of_source(
         "moe_grouped_gemm moe_token_dispatcher_type calculate_per_token_loss kernel_config init_config "
         "sample_backend",
     ),
-    missing("model", "that kind of model", "model_class", harmless=("llm", "auto")),
-    missing("data", "a template of one's own", "custom_chat_template"),
-    missing("train", "that optimizer", "optim_config"),
-    missing("train", "a schedule by a config of its own", "lr_scheduler_config"),
-    missing("train", "weights of another engine", "megatron_pretrained_checkpoint extra_config"),
+    not_supported("model", "that kind of model", "model_class", harmless=("llm", "auto")),
+    not_supported("data", "a template of one's own", "custom_chat_template"),
+    not_supported("train", "that optimizer", "optim_config"),
+    not_supported("train", "a schedule by a config of its own", "lr_scheduler_config"),
+    not_supported("train", "weights of another engine", "megatron_pretrained_checkpoint extra_config"),
 )
 """Names of `src/llamafactory/v1`, of its Megatron arguments, and of accelerate."""

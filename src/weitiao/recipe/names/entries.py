@@ -8,7 +8,7 @@ from typing import Any
 
 from ...core.errors import Problem
 from ...core.settings import Unfit
-from .words import NoSwitch, is_true, shown
+from .words import NoSwitch, as_written, is_true
 
 NO_EFFECT = (None, False, 0, 0.0, "", "none", "no", "false", "None")
 """Values that ask for nothing; empty lists and blocks do as well."""
@@ -24,7 +24,7 @@ class Given:
     """Whether nobody gave it: it is the default of a config object."""
 
     def __str__(self) -> str:
-        return f"{self.name}: {shown(self.value)}"
+        return f"{self.name}: {as_written(self.value)}"
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def renamed(target: str, value: Callable[[Any], Any] | None = None) -> Group:
             return Reading(said=(f"{one}, which is how it is here",))
         if converted == one.value:
             return Reading({target: converted}, (f"{one.name}, read as {target}",))
-        return Reading({target: converted}, (f"{one}, read as {target}={shown(converted)}",))
+        return Reading({target: converted}, (f"{one}, read as {target}={as_written(converted)}",))
 
     return Group(read, (target,))
 
@@ -143,7 +143,7 @@ def switch(target: str, meaning: Any, otherwise: Any = None, left: Any = "auto")
         if value is None:
             excluded = {} if one.usual else {target: ((meaning,), left)}
             return Reading(said=(f"{one}, which is how it is here",), excludes=excluded)
-        return Reading({target: value}, (f"{one}, read as {target}={shown(value)}",))
+        return Reading({target: value}, (f"{one}, read as {target}={as_written(value)}",))
 
     return Group(read, (target,))
 
@@ -169,7 +169,7 @@ def not_there_yet(what: str, harmless: tuple[Any, ...] = ()) -> Group:
         (one,) = given.values()
         if asks_for_nothing(one.value, harmless):
             return Reading(said=(f"{one}, which is how it is here",))
-        usual = shown(harmless[0] if harmless else default_of(one.value))
+        usual = as_written(harmless[0] if harmless else default_of(one.value))
         raise NotYet(what, f"{usual}, or leave it out", f"{one.name}={usual}")
 
     return Group(read)
@@ -211,7 +211,7 @@ def nothing(home: str, reason: str, names: str) -> Iterator[Name]:
         yield Name(name, without_meaning(reason), home, reason)
 
 
-def missing(home: str, what: str, names: str, harmless: tuple[Any, ...] = ()) -> Iterator[Name]:
+def not_supported(home: str, what: str, names: str, harmless: tuple[Any, ...] = ()) -> Iterator[Name]:
     """Yield names, with blanks between, for something that is not there yet."""
     for name in names.split():
         yield Name(name, not_there_yet(what, harmless), home, f"not there yet: {what}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .entries import missing, nothing, of_source, reads, together
+from .entries import not_supported, nothing, of_source, reads, together
 from .readers import LONGEST_ANSWER, SAMPLING, SHORTEST_ANSWER
 
 HOME = "evaluate.generation"
@@ -49,9 +49,11 @@ NAMES = of_source(
         "assistant_ensemble_weight speculation_type compile_config disable_compile continuous_batching_config "
         "low_memory prefill_chunk_size use_kv_cache transformers_version",
     ),
-    missing(HOME, "stopping a search of beams otherwise", "early_stopping length_penalty", harmless=(1.0,)),
-    missing(HOME, "a limit in seconds", "max_time"),
-    missing(
+    not_supported(
+        HOME, "stopping a search of beams otherwise", "early_stopping length_penalty", harmless=(1.0,)
+    ),
+    not_supported(HOME, "a limit in seconds", "max_time"),
+    not_supported(
         HOME,
         "choosing tokens in that way",
         "min_p top_h epsilon_cutoff eta_cutoff penalty_alpha dola_layers guidance_scale "
@@ -60,7 +62,7 @@ NAMES = of_source(
         "watermarking_config renormalize_logits remove_invalid_values diversity_penalty presence_penalty "
         "frequency_penalty",
     ),
-    missing(
+    not_supported(
         HOME,
         "choosing tokens in that way",
         "typical_p encoder_repetition_penalty num_beam_groups",

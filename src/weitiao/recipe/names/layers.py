@@ -20,7 +20,7 @@ from .methods_names import method_name
 from .own import Blocks, blocks_for, homes, spelling
 from .own_values import OWN_VALUES
 from .table import CONTAINERS, entry, letters
-from .words import plain, shown
+from .words import as_written, plain_value
 
 T = TypeVar("T")
 
@@ -105,7 +105,7 @@ class Layer:
         if (found is None or found.inside_only) and path in ("", "method"):
             found = self._of_method(key) or found
         if found is not None:
-            given = Given(key, plain(value))
+            given = Given(key, plain_value(value))
             self._require_one_value(found, given)
             self.theirs.append(Theirs(found, given))
         return found is not None
@@ -155,8 +155,8 @@ class Layer:
             value = self._method(value)
         before = looked_up(self.own, dotted)
         if before is not MISSING and before != value:
-            got = f"{self._typed.get(dotted, dotted)}: {shown(before)}, {key}: {shown(value)}"
-            remedy = f"{dotted}={shown(before)} or {dotted}={shown(value)}"
+            got = f"{self._typed.get(dotted, dotted)}: {as_written(before)}, {key}: {as_written(value)}"
+            remedy = f"{dotted}={as_written(before)} or {dotted}={as_written(value)}"
             self.problems.append(Problem(f"{dotted} is given twice", got, "one of them", remedy))
         self._typed[dotted] = key
         self.own = merge(self.own, nested(dotted, value))
@@ -211,7 +211,7 @@ def _ambiguous(found: list[str]) -> Group:
 
     def read(given: Mapping[str, Given], context: object) -> Reading:
         (one,) = given.values()
-        remedy = " or ".join(f"{home}={shown(one.value)}" for home in found)
+        remedy = " or ".join(f"{home}={as_written(one.value)}" for home in found)
         what = f"{one.name} is a setting of several blocks"
         return Reading(problems=(Problem(what, str(one), "its block before it", remedy),))
 

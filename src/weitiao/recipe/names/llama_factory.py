@@ -7,7 +7,7 @@ from typing import Any
 
 from ...data.settings import DataSettings
 from ...objectives import OBJECTIVES
-from .entries import NotYet, converted, missing, nothing, of_source, reads, switched, together
+from .entries import NotYet, converted, not_supported, nothing, of_source, reads, switched, together
 from .methods_names import ALPHA_TOO, LAYERS, PISSA, method_name, of_method
 from .readers import DATA_SET, TO
 from .training_arguments import PACKS, PROCESSES, SAVED, steps
@@ -73,8 +73,8 @@ NAMES = of_source(
     together("method", LAYERS, "method.last_n, or method.first_n", "freeze_trainable_layers"),
     nothing("method", "an adapter that is continued stays one adapter", "create_new_adapter"),
     nothing("method", "a PiSSA adapter is saved as one of LoRA on the base as it was", "pissa_convert"),
-    missing("method", "freezing parts of a block", "freeze_trainable_modules", harmless=("all",)),
-    missing("method", "training modules outside the blocks by name", "freeze_extra_modules"),
+    not_supported("method", "freezing parts of a block", "freeze_trainable_modules", harmless=("all",)),
+    not_supported("method", "training modules outside the blocks by name", "freeze_extra_modules"),
     nothing("data", PACKS, "neat_packing sample_packing ignore_pad_token_for_loss block_diag_attn"),
     nothing(
         "data",
@@ -82,12 +82,12 @@ NAMES = of_source(
         "streaming buffer_size overwrite_cache preprocessing_batch_size preprocessing_num_workers tokenized_path "
         "data_shared_file_system model_max_length eval_on_each_dataset",
     ),
-    missing("data", "mixing data sets in that way", "mix_strategy", harmless=("concat",)),
-    missing("data", "mixing data sets by probabilities", "interleave_probs"),
+    not_supported("data", "mixing data sets in that way", "mix_strategy", harmless=("concat",)),
+    not_supported("data", "mixing data sets by probabilities", "interleave_probs"),
     nothing("data", SEEN_AND_HEARD, "media_dir"),
     nothing("data", "calls of tools are written as the model's template writes them", "tool_format"),
     nothing("data", "data.reasoning says what becomes of thoughts", "enable_thinking preserve_thinking"),
-    missing("train", "leaving rows in their order", "disable_shuffling"),
+    not_supported("train", "leaving rows in their order", "disable_shuffling"),
     nothing("train", "the report has the curves of the loss", "plot_loss compute_accuracy"),
     nothing(
         "train",
@@ -102,36 +102,38 @@ NAMES = of_source(
         "enable_torch_profiler profiler_* profile_modules",
     ),
     nothing("train", "the tracker's own settings say it", "swanlab_*"),
-    missing("train", "training in 8-bit floating point", "fp8"),
+    not_supported("train", "training in 8-bit floating point", "fp8"),
     nothing("train", "it is a setting of 8-bit floating point, which is not used", "fp8_*"),
-    missing("train", "training by another engine", "use_mca use_megatron_bridge use_hyper_parallel use_kt"),
+    not_supported(
+        "train", "training by another engine", "use_mca use_megatron_bridge use_hyper_parallel use_kt"
+    ),
     nothing("train", "it is a setting of another engine", "kt_*"),
-    missing(
+    not_supported(
         "train",
         "that optimizer",
         "use_galore use_apollo use_badam use_adam_mini use_muon",
     ),
     nothing("train", OF_AN_OPTIMIZER, "galore_* apollo_* badam_*"),
-    missing("train", "that loss", "use_dft_loss use_asft_loss use_eaft_loss"),
+    not_supported("train", "that loss", "use_dft_loss use_asft_loss use_eaft_loss"),
     nothing("train", "it is a setting of a loss that is not used", "asft_alpha eaft_alpha"),
     nothing(
         "train",
         PREFERENCES,
         "pref_* dpo_* kto_* simpo_* orpo_* ppo_* ref_model* reward_model* ld_alpha beta",
     ),
-    missing("method", "training blocks that were added", "use_llama_pro"),
-    missing(
+    not_supported("method", "training blocks that were added", "use_llama_pro"),
+    not_supported(
         "model",
         "changing the vocabulary",
         "resize_vocab add_tokens add_special_tokens new_special_tokens_config split_special_tokens",
     ),
     nothing("model", "the vocabulary is not changed", "init_special_tokens"),
-    missing("model", "stretching positions", "rope_scaling"),
-    missing("model", "changing how the model attends", "shift_attn mixture_of_depths"),
-    missing("model", "a loss for a mixture's router", "moe_aux_loss_coef"),
-    missing("model", "beginning from random weights", "train_from_scratch"),
-    missing("model", "training the parts that see and hear", "freeze_language_model"),
-    missing(
+    not_supported("model", "stretching positions", "rope_scaling"),
+    not_supported("model", "changing how the model attends", "shift_attn mixture_of_depths"),
+    not_supported("model", "a loss for a mixture's router", "moe_aux_loss_coef"),
+    not_supported("model", "beginning from random weights", "train_from_scratch"),
+    not_supported("model", "training the parts that see and hear", "freeze_language_model"),
+    not_supported(
         "model",
         "quantising otherwise than by bitsandbytes",
         "quantization_method",

@@ -9,7 +9,7 @@ from ...core.settings import Unfit
 from ...methods import METHODS
 from ...methods._aliases import read_as
 from .entries import Context, Given, Group, Name, Reading, asks_for_nothing
-from .words import is_true, plain, shown
+from .words import as_written, is_true, plain_value
 
 Names = Mapping[str, Given]
 
@@ -21,7 +21,7 @@ def _not_a_setting(one: Given, context: Context) -> Reading:
 
 def method_name(value: Any) -> Any:  # noqa: ANN401  (a text or PEFT's Enum)
     """Return the name that a method has here; a name that is none is left to the method's own check."""
-    text = str(plain(value))
+    text = str(plain_value(value))
     words = read_as(text)
     return METHODS.spelling(text) or (words[0].partition("=")[2] if words else text)
 
@@ -45,7 +45,7 @@ def of_method(setting: str, names: str) -> Iterator[Name]:
         said = (
             f"{one.name}, read as {target}"
             if value == one.value
-            else f"{one}, read as {target}={shown(value)}"
+            else f"{one}, read as {target}={as_written(value)}"
         )
         return Reading({target: value}, (said,))
 

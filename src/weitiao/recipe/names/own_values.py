@@ -8,7 +8,7 @@ from typing import Any
 from .llama_factory import template
 from .methods_names import targets
 from .readers import precision
-from .words import shown
+from .words import as_written
 
 Changed = tuple[str, Any, str] | None
 """The setting, its value, and what is said of it; None where a value is as it is here."""
@@ -26,7 +26,7 @@ def _template(value: Any) -> Changed:  # noqa: ANN401  (all of this file: any va
 
 def _targets(value: Any) -> Changed:  # noqa: ANN401
     meant = targets(value)
-    said = f"target_modules: {shown(value)}, read as method.target_modules={meant}"
+    said = f"target_modules: {as_written(value)}, read as method.target_modules={meant}"
     return ("method.target_modules", meant, said) if meant != value else None
 
 

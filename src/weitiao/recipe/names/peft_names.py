@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .entries import converted, inside, missing, nothing, of_source, together
+from .entries import converted, inside, not_supported, nothing, of_source, together
 from .methods_names import method_name
 from .readers import QUANTIZATION
 
@@ -27,25 +27,29 @@ NAMES = of_source(
     nothing("method", "it is Megatron's own", "megatron_config megatron_core"),
     nothing("method", "memory is fitted by packs", "runtime_config runtime_offload_base_weight progressbar"),
     nothing("method", "loraplus_lr_ratio alone says how much faster B learns", "loraplus_lr_embedding"),
-    missing("method", "another rank or strength for some layers", "rank_pattern alpha_pattern"),
-    missing("method", "choosing layers in that way", "layers_pattern exclude_modules layer_replication"),
-    missing("method", "a bias of the added matrices", "lora_bias use_lora_bias"),
-    missing(
+    not_supported("method", "another rank or strength for some layers", "rank_pattern alpha_pattern"),
+    not_supported(
+        "method", "choosing layers in that way", "layers_pattern exclude_modules layer_replication"
+    ),
+    not_supported("method", "a bias of the added matrices", "lora_bias use_lora_bias"),
+    not_supported(
         "method",
         "that variant of LoRA",
         "alora_invocation_tokens arrow_config corda_config eva_config loftq_config lora_ga_config kasa_config "
         "monteclora_config velora_config use_qalora use_bdlora ensure_weight_tying",
     ),
-    missing("method", "that variant of LoRA", "qalora_group_size", harmless=(16,)),
-    missing("method", "training tokens beside an adapter", "trainable_token_indices"),
+    not_supported("method", "that variant of LoRA", "qalora_group_size", harmless=(16,)),
+    not_supported("method", "training tokens beside an adapter", "trainable_token_indices"),
     nothing("method", "it follows from the run's steps", "total_step"),
     inside(
-        missing("method", "other first values", "init_weights init_ia3_weights init_lora_weights", (True,))
+        not_supported(
+            "method", "other first values", "init_weights init_ia3_weights init_lora_weights", (True,)
+        )
     ),
-    inside(missing("method", "training biases beside it", "bias", ("none",))),
-    inside(missing("method", "choosing its layers by name", "target_modules modules_to_save")),
-    inside(missing("method", "another mask", "mask_type", ("random",))),
-    inside(missing("method", "that variant", "lambda_pattern use_effective_conv2d")),
+    inside(not_supported("method", "training biases beside it", "bias", ("none",))),
+    inside(not_supported("method", "choosing its layers by name", "target_modules modules_to_save")),
+    inside(not_supported("method", "another mask", "mask_type", ("random",))),
+    inside(not_supported("method", "that variant", "lambda_pattern use_effective_conv2d")),
 )
 """What all of PEFT's configs share, and what the methods here have no setting for."""
 
@@ -67,8 +71,8 @@ QUANTIZATION_NAMES = of_source(
     together("model", QUANTIZATION, "model.compute_dtype", "bnb_4bit_compute_dtype/compute"),
     nothing("model", "packed weights are held as bytes", "bnb_4bit_quant_storage llm_int8_has_fp16_weight"),
     nothing("model", "bitsandbytes is what quantises here", "quant_method"),
-    missing("model", "int8 otherwise than bitsandbytes' usual", "llm_int8_threshold", harmless=(6.0,)),
-    missing(
+    not_supported("model", "int8 otherwise than bitsandbytes' usual", "llm_int8_threshold", harmless=(6.0,)),
+    not_supported(
         "model",
         "int8 otherwise than bitsandbytes' usual",
         "llm_int8_skip_modules llm_int8_enable_fp32_cpu_offload",

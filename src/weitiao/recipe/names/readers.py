@@ -10,7 +10,7 @@ from ...core.errors import nearest
 from ...core.settings import Unfit
 from ...models.settings import LONG_NAMES
 from .entries import Context, Given, Group, NotYet, Reading, asks_for_nothing
-from .words import is_true, plain, shown
+from .words import as_written, is_true, plain_value
 
 Names = Mapping[str, Given]
 
@@ -136,7 +136,7 @@ def _excluded(given: Names) -> tuple[str, ...]:
 
 def _four_bits(given: Names, *, asked: bool) -> Reading:
     kind_given = given.get("bnb_4bit_quant_type")
-    kind = str(plain(kind_given.value)).lower() if kind_given else FOUR_BIT_KINDS[0]
+    kind = str(plain_value(kind_given.value)).lower() if kind_given else FOUR_BIT_KINDS[0]
     settings: dict[str, Any] = {"model.quantization": kind} if asked else {}
     first = [one for part, one in given.items() if part not in ("bnb_4bit_use_double_quant", "compute")]
     first = [one for one in first if not (one.usual and asks_for_nothing(one.value))]
@@ -157,7 +157,7 @@ QUANTIZATION = Group(
 
 def precision(value: Any) -> Any:  # noqa: ANN401  (a name, or torch's own object)
     """Return torch's name of a precision as it is called here."""
-    text = str(plain(value)).removeprefix("torch.")
+    text = str(plain_value(value)).removeprefix("torch.")
     return LONG_NAMES.get(text, text)
 
 
@@ -166,7 +166,7 @@ def _read_betas(given: Names, context: Context) -> Reading:
     for place, part in enumerate(("adam_beta1", "adam_beta2")):
         if part in given:
             betas[place] = given[part].value
-    said = f"{' and '.join(map(str, given.values()))}, read as train.betas={shown(betas)}"
+    said = f"{' and '.join(map(str, given.values()))}, read as train.betas={as_written(betas)}"
     return Reading({"train.betas": betas}, (said,))
 
 
@@ -182,7 +182,7 @@ def _strategy(one: Given | None, known: tuple[str, ...]) -> str:
     """Return when something is done, `steps` where nothing is said; raises Unfit for a word that is none of `known`."""
     if one is None or one.value is None:
         return "steps"
-    word = str(plain(one.value)).lower()
+    word = str(plain_value(one.value)).lower()
     if word not in known:
         near = nearest(word, known) or ["steps", "epoch"]
         expected = "one of " + ", ".join(name for name in known if name != "false")
@@ -284,7 +284,7 @@ def _read_trackers(given: Names, context: Context) -> Reading:
         raise Unfit(
             "all depends on what is installed", "one of " + ", ".join(TRACKERS), "track.to=tensorboard"
         )
-    said = f"{' and '.join(map(str, given.values()))}, read as track.to={shown(to)}"
+    said = f"{' and '.join(map(str, given.values()))}, read as track.to={as_written(to)}"
     return Reading({"track.to": to}, (said,))
 
 

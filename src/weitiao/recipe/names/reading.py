@@ -17,7 +17,7 @@ from .entries import Context, Given, Group, Reading, read_group
 from .layers import MISSING, Layer, Theirs, flat, looked_up
 from .own import blocks_for
 from .usual import UsualLayer
-from .words import shown
+from .words import as_written
 
 __all__ = ["Understood", "understand"]
 
@@ -185,7 +185,7 @@ def _settle(
         if layer == one.layer and same(already, value):
             settings[target] = one
         elif layer == one.layer and not one.is_usual:
-            return _contradiction(target, f"{target}: {shown(already)}", already, one)
+            return _contradiction(target, f"{target}: {as_written(already)}", already, one)
         return None
     other = settings.get(target)
     if other is None or other.layer < one.layer:
@@ -211,7 +211,7 @@ def _exclude(
                 continue
             wanted = replace(one, reading=Reading({target: instead}, one.reading.said))
             if layer == one.layer:
-                written = other.written if other else f"{target}: {shown(value)}"
+                written = other.written if other else f"{target}: {as_written(value)}"
                 yield _contradiction(target, written, value, wanted)
             elif layer < one.layer:
                 settings[target] = wanted
@@ -224,7 +224,7 @@ def same(one: object, other: object) -> bool:
 
 def _contradiction(target: str, written: str, value: object, one: _Read) -> Problem:
     wanted = one.reading.settings[target]
-    ways = [f"{target}{as_typed(shown(one))}" for one in (value, wanted)]
+    ways = [f"{target}{as_typed(as_written(one))}" for one in (value, wanted)]
     typed = all("=" in way for way in ways) and not any(map(_is_block, (value, wanted)))
     remedy = " or ".join(ways) if typed else f"leave {' and '.join(given.name for given in one.names)} out"
     what = f"two names of {target} say different things"

@@ -88,6 +88,6 @@ def entry(name: str, block: str) -> Name | None:
     return chosen[0] if len({id(one.group) for one in chosen}) == 1 else None
 
 
-def known_names() -> Iterator[str]:
+def names_of_other_tools() -> Iterator[str]:
     """Yield every name, for the nearest spelling of one that is none."""
     return (name for name in _by_name() if "*" not in name)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ...core.settings import Unfit
-from .entries import NotYet, converted, missing, nothing, of_source, reads, switched, together
+from .entries import NotYet, converted, not_supported, nothing, of_source, reads, switched, together
 from .readers import BATCH, BETAS, LOOKS, RESUME, SAVES, SHARDING, TO, precision
-from .words import is_true, plain
+from .words import is_true, plain_value
 
 OPTIMIZERS = {
     "adamw": "adamw",
@@ -31,7 +31,7 @@ OPTIMIZERS = {
 
 def optimizer(value: Any) -> Any:  # noqa: ANN401  (a text or an Enum)
     """Return an optimizer's name here; raises Unfit for one that is not there."""
-    name = str(plain(value)).lower()
+    name = str(plain_value(value)).lower()
     if name not in OPTIMIZERS:
         known = "adamw, adamw_fused, adamw_8bit, paged_adamw_8bit, adafactor, lion"
         raise NotYet(f"the optimizer {name}", f"one of {known}", "train.optimizer=adamw")
@@ -52,7 +52,7 @@ def kept(value: Any) -> Any:  # noqa: ANN401
 
 def scheduler(value: Any) -> Any:  # noqa: ANN401
     """Return the schedule's name as it is here, which is transformers'."""
-    return str(plain(value)).lower()
+    return str(plain_value(value)).lower()
 
 
 def held_out_measure(value: Any) -> Any:  # noqa: ANN401
@@ -204,11 +204,11 @@ NAMES = of_source(
     nothing("train", "a cache serves generation only, which has one", "use_cache"),
     nothing("train", "memory is reported with each step", "skip_memory_metrics"),
     nothing("train", "faults end in an error that says what to do", "debug past_index use_mps_device"),
-    missing("train", "smoothing of the labels", "label_smoothing_factor"),
-    missing("train", "an optimizer's own arguments", "optim_args optim_target_modules"),
-    missing("train", "uploading what was trained", "push_to_hub"),
-    missing("train", "predicting a test set", "do_predict"),
-    missing("train", "loading the model as it is made", "model_init_kwargs"),
+    not_supported("train", "smoothing of the labels", "label_smoothing_factor"),
+    not_supported("train", "an optimizer's own arguments", "optim_args optim_target_modules"),
+    not_supported("train", "uploading what was trained", "push_to_hub"),
+    not_supported("train", "predicting a test set", "do_predict"),
+    not_supported("train", "loading the model as it is made", "model_init_kwargs"),
 )
 """Names that TrainingArguments has or had, and those of TRL's SFTConfig."""
 

@@ -10,7 +10,7 @@ from typing import Any
 from ...core.settings import check_settings, merge
 from .configs import config_kinds, usual_values
 from .layers import Layer, Theirs, flat, named_method, nested
-from .words import plain, shown
+from .words import as_written, plain_value
 
 FITTED = (
     "train.gradient_checkpointing",
@@ -32,7 +32,7 @@ class UsualLayer(Layer):
         """Sort out the defaults of the config objects in a layer `raw`, of which the method is taken as well."""
         super().__init__(usual_values(raw), before, named_method(raw))
         self.kinds = tuple(dict.fromkeys(config_kinds(raw)))
-        own = {dotted: plain(value) for dotted, value in flat(self.own) if self._counts(dotted, value)}
+        own = {dotted: plain_value(value) for dotted, value in flat(self.own) if self._counts(dotted, value)}
         if own.get("train.warmup_steps") == 0:  # as a share, it stands back where either of the two is given
             del own["train.warmup_steps"]
             own["train.warmup_ratio"] = 0.0
@@ -47,7 +47,7 @@ class UsualLayer(Layer):
         cls = self._blocks.get(path)
         if cls is None or name not in cls.model_fields or value is None or _is_fitted(dotted):
             return False
-        _, problems = check_settings(cls, {name: plain(value)}, path)
+        _, problems = check_settings(cls, {name: plain_value(value)}, path)
         return not any(re.match(rf"{re.escape(dotted)}\b", one.what) for one in problems if one.got)
 
     def _is_read(self, one: Theirs) -> bool:
@@ -60,7 +60,9 @@ class UsualLayer(Layer):
     def line(self, in_force: Mapping[str, Any]) -> str:
         """Return what is said of the settings of this layer that are in force; nothing where they are ours anyhow."""
         other = [
-            f"{name}={shown(value)}" for name, value in in_force.items() if not self._is_ours(name, value)
+            f"{name}={as_written(value)}"
+            for name, value in in_force.items()
+            if not self._is_ours(name, value)
         ]
         whose = " and ".join(self.kinds)
         return f"defaults of {whose} that hold here: {', '.join(other)}" if other else ""
@@ -70,7 +72,7 @@ class UsualLayer(Layer):
         cls = self._blocks.get(path)
         field = cls.model_fields.get(name) if cls else None
         ours = field.get_default(call_default_factory=True) if field else None
-        return ours == value or shown(ours) == shown(value)
+        return ours == value or as_written(ours) == as_written(value)
 
 
 def _is_fitted(dotted: str) -> bool:

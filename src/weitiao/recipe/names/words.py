@@ -12,7 +12,7 @@ LONGEST = 60
 """More characters of a value are not shown."""
 
 
-def shown(value: Any) -> str:  # noqa: ANN401  (any value of a run file)
+def as_written(value: Any) -> str:  # noqa: ANN401  (any value of a run file)
     """Write a value as a run file would, shortened where it is long."""
     text = _written(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
@@ -30,7 +30,7 @@ def _written(value: Any) -> str:  # noqa: ANN401
     return str(value)
 
 
-def plain(value: Any) -> Any:  # noqa: ANN401
+def plain_value(value: Any) -> Any:  # noqa: ANN401
     """Return what an Enum stands for, and everything else as it is."""
     return value.value if isinstance(value, Enum) else value
 
@@ -55,7 +55,7 @@ class NoSwitch(Unfit):
 
 def is_true(value: Any) -> bool:  # noqa: ANN401
     """Return whether a value says yes, also as the text `True` that a command line has; raises NoSwitch for others."""
-    text = f"{value:g}" if isinstance(value, float) else str(plain(value)).strip().lower()
+    text = f"{value:g}" if isinstance(value, float) else str(plain_value(value)).strip().lower()
     if text not in YES + NO:
         raise NoSwitch(value)
     return text in YES

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TextIO
 
 from ....core.errors import DataError
+from ...bad_rows import Found
 from ..file_signatures import disguise
-from ..stream import Found
 from ..text_files import COMPRESSED, HEAD_BYTES, open_text, reading
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from ....core.errors import DataError, Problem
+from ...bad_rows import Found
 from ..arrow_rows import ArrowRows
 from ..arrow_sizes import BadArrow, unpacked_sizes
 from ..decompression import Unpacked
-from ..stream import Found
 from ..text_files import reading
 from ._base import DataFile, Reader
 

@@ -11,9 +11,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, ClassVar, TextIO
 
 from ....core.errors import DataError, Problem
-from ...bad_rows import BadRow
+from ...bad_rows import BadRow, Found
 from ...conversation import Row
-from ..stream import Found
 from ..text_files import LONGEST_TEXT
 from ._base import DataFile, Reader, bare_suffix
 

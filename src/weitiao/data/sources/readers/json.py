@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import ClassVar
 
+from ...bad_rows import Found
 from ..json_parser import json_rows, read_leniently
-from ..stream import Found
 from ._base import DataFile, Reader
 
 

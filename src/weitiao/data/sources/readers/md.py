@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
-from ..stream import Found
+from ...bad_rows import Found
 from ..text_files import LONGEST_TEXT
 from ._base import DataFile, Reader
 from .txt import document_row

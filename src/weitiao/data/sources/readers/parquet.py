@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from ....core.errors import DataError, Problem
+from ...bad_rows import Found
 from ..arrow_rows import BATCH_ROWS, ArrowRows
 from ..decompression import LEAST_ROW_BYTES, Unpacked
-from ..stream import Found
 from ..text_files import reading
 from ._base import DataFile, Reader
 

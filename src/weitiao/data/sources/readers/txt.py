@@ -9,10 +9,9 @@ from itertools import chain, islice
 from typing import ClassVar
 
 from ....core.errors import DataError, Problem
-from ...bad_rows import BadRow
+from ...bad_rows import BadRow, Found
 from ...conversation import Row
 from ...formats._detect import known_names
-from ..stream import Found
 from ..text_files import LONGEST_TEXT
 from ._base import DataFile, Reader
 

@@ -8,10 +8,9 @@ from zipfile import BadZipFile, ZipFile
 from zlib import error as ZlibError
 
 from ....core.errors import DataError, Problem, missing_extra, nearest
-from ...bad_rows import BadRow
+from ...bad_rows import BadRow, Found
 from ...conversation import Row
 from ..decompression import Unpacked
-from ..stream import Found
 from ..text_files import reading
 from ._base import DataFile, Reader
 from .csv import require_names
