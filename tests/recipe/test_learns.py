@@ -69,9 +69,9 @@ def one_amount(count: int, seed: int) -> list[Example]:
 def held_out_loss(training: Training) -> float:
     assert training.held_out_loss is not None
     with training.stepper.forward.attention():
-        loss = training.held_out_loss(lambda: False)
-    assert loss is not None
-    return loss
+        found = training.held_out_loss(lambda: False)
+    assert found is not None
+    return found["loss"]
 
 
 @pytest.fixture(scope="session")
