@@ -14,7 +14,7 @@ from template_zoo import talk, tokenizer
 from weitiao.core.errors import DataError
 from weitiao.data.checks._row_text import row_text
 from weitiao.data.conversation import Conversation
-from weitiao.data.dataset import Prepared, load_data
+from weitiao.data.dataset import Prepared, load_data, prepared
 from weitiao.data.gate.gate import open_data
 from weitiao.data.gate.split import KEY_BYTES, choose_held_out, content_key
 from weitiao.data.settings import DataSettings
@@ -131,6 +131,20 @@ def test_fingerprint_changes_with_ids_weights_draws_and_order() -> None:
     one_weighed = [{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": w}]}
                    for w in (1, 0.5)]  # fmt: skip
     assert len({load([row], held_out=0).fingerprint for row in one_weighed}) == 2
+
+
+def test_fingerprint_changes_with_a_label_whose_texts_stay() -> None:
+    """Rows of KTO and of rank classification, equal but for what they say beside their texts."""
+    unpaired = [{"prompt": "1+1?", "completion": "2", "label": label} for label in (True, False)]
+    choice = [{"question": "1+1?", "choices": ["2", "3"], "answer": answer} for answer in (0, 1)]
+    for one, other in (unpaired, choice):
+        prints = [
+            prepared(
+                open_data(DataSettings(sources=[{"rows": [row]}], held_out=0), tokenizer("chatml"))
+            ).fingerprint
+            for row in (one, one, other)
+        ]
+        assert prints[0] == prints[1] != prints[2]
 
 
 def test_summary_counts_what_became_of_every_row() -> None:

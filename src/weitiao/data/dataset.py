@@ -164,9 +164,10 @@ DECIDES = (
 
 
 def _fingerprint(gate: Gate, *sides: np.ndarray) -> str:
-    """Return the sha256 of all examples' ids, weights and draws, and of which are trained and which held out."""
+    """Return the sha256 of all examples (ids, weights, draws, labels), and of which are trained and which held out."""
     digest = hashlib.sha256()
-    for values in [*(gate.store.arrays[name] for name in DECIDES), *sides]:
+    labels = [gate.store.forms] if gate.store.labelled else []
+    for values in [*(gate.store.arrays[name] for name in DECIDES), *labels, *sides]:
         digest.update(b"%d:" % len(values))
         digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest()

@@ -219,9 +219,11 @@ class Store:
         names = json.loads((folder / NAMES_FILE).read_text(encoding="utf-8"))
         self.sources: list[str] = names["sources"]
         self.tasks: list[str] = names["tasks"]
-        self._labelled: bool = names["labelled"]
+        self.labelled: bool = names["labelled"]
+        """Whether any row says something beside its texts (see forms.label_of)."""
         forms = folder / FORMS_FILE
-        self._forms = _mapped(forms, "u1", 1)
+        self.forms = _mapped(forms, "u1", 1)
+        """The bytes of forms.jsonl."""
 
     @property
     def rows(self) -> int:
@@ -281,14 +283,14 @@ class Store:
         start, end = (int(at) for at in self.arrays["form_starts"][row : row + 2])
         if start == end:
             return None
-        plain = json.loads(self._forms[start:end].tobytes().decode("utf-8", "surrogatepass"))
+        plain = json.loads(self.forms[start:end].tobytes().decode("utf-8", "surrogatepass"))
         return form_from_plain(plain, self.place(row), float(self.arrays["row_draws"][row]))
 
     def example(self, index: int) -> Example:
         """Return one example."""
         first, end = (int(at) for at in self.arrays["example_starts"][index : index + 2])
         row = int(self.arrays["example_rows"][index])
-        form = self.form(row) if self._labelled else None
+        form = self.form(row) if self.labelled else None
         return Example(
             tuple(self.sequence(number) for number in range(first, end)),
             self.place(row),
