@@ -136,7 +136,7 @@ def not_in_encoding(
 ) -> Problem:
     """Return the problem of a file that cannot be decoded with `codec` from a line and byte on.
 
-    `sample[at]` is the offending byte; `asked` tells that the user named the codec.
+    `sample[at]` is the offending byte; `asked` is whether the user named the codec.
     """
     before, after = sample[max(0, at - EXCERPT_BYTES) : at], sample[at : at + EXCERPT_BYTES]
     shown = before.decode(codec, "ignore") + after.decode(codec, "backslashreplace")

@@ -88,7 +88,7 @@ def _binary(head: bytes) -> Disguise | None:
 
 
 def _text(head: bytes, suffixes: tuple[str, ...]) -> Disguise | None:
-    """Return whether text is a web page, JSON or a table, judged by its beginning; prose files are not judged."""
+    """Recognise a web page, JSON or a table by its beginning; None for any other text and for files of prose."""
     if set(suffixes) & set(PROSE):
         return None
     head = head.removeprefix(b"\xef\xbb\xbf")
