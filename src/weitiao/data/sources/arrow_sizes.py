@@ -1,7 +1,8 @@
 """The uncompressed sizes that an Arrow file declares for its compressed buffers, read before decompression.
 
 Each compressed buffer begins with its uncompressed length (8 bytes). The offsets of the buffers are in the metadata of
-each record batch, a flatbuffer (https://arrow.apache.org/docs/format/Columnar.html#serialization-and-interprocess-communication-ipc).
+each record batch, a flatbuffer
+(https://arrow.apache.org/docs/format/Columnar.html#serialization-and-interprocess-communication-ipc).
 """
 
 from __future__ import annotations

@@ -358,7 +358,9 @@ def _only_object(
     if is_conversation(whole):
         yield first
         return
-    if isinstance(first, BadRow):  # one bad row in its list makes the whole object unusable; read its rows singly
+    if isinstance(
+        first, BadRow
+    ):  # one bad row in its list makes the whole object unusable; read its rows singly
         window.at = start
         yield from _large_object(window, file)
         return
@@ -396,7 +398,9 @@ def _large_object(window: Window, file: JsonFile) -> Found:
     list."""
     lists: list[str] = []
     for key in _keys(window):
-        if window.mark() != "[" or key == "features":  # `features` of Hugging Face's datasets server lists the columns
+        if (
+            window.mark() != "[" or key == "features"
+        ):  # `features` of Hugging Face's datasets server lists the columns
             window.value()
             continue
         lists.append(key)

@@ -66,8 +66,7 @@ def gives_rows(value: object) -> bool:
 
 
 def records(rows: Iterable[object] | Indexed) -> Iterator[object]:
-    """Yield one object per row; a DataFrame, whose own iteration yields columns, yields dicts (None for missing cells).
-    """
+    """Yield one object per row; a DataFrame, whose own iteration yields columns, yields dicts (None for missing cells)."""
     if _is_frame(rows):
         yield from _frame_records(rows)
     elif _is_table(rows):
