@@ -225,7 +225,7 @@ class ReplaySettings(Settings):
         return bool(self.answers == type(self).model_fields["answers"].default)
 
 
-def replay_spelt_out(value: object) -> Any:  # noqa: ANN401  (whatever the run file holds)
+def replay_spelt_out(value: object) -> Any:  # noqa: ANN401  (any value in a run file)
     """Expand the short forms of data.replay into a block: on and off (true and false in YAML), a share, a count."""
     if value is False or value == "off":
         return None

@@ -118,7 +118,7 @@ class Format(ABC):
         """Return a row's form, and the unused columns and keys of turns; raises RowError, also if one of these has a
         known meaning.
 
-        `named` tells that the user named the format, and so chose between columns that compete with each other.
+        `named` is whether the user named the format; competing columns are then not refused, as the choice is made.
         """
         fields = Fields(_without_nan(row.fields))
         form = self.read(Row(fields, row.source, row.line, row.column))
@@ -297,7 +297,7 @@ def filled_text_in(fields: Mapping[str, Any], name: str) -> str:
 
 
 def list_in(fields: Mapping[str, Any], name: str) -> list[Any]:
-    """Return a list field, also one written as text, as in a CSV cell; raises RowError if it is missing or not a list."""
+    """Return a list field, also one written as text (a CSV cell); raises RowError if it is missing or not a list."""
     if name not in fields:
         raise missing(repr(name), fields)
     value = unpacked(fields[name], name)

@@ -37,7 +37,7 @@ def call_of(call: object, turn: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(call, dict):
         raise RowError(f"a call of a tool is {kind_of(call)}, not an object", shortened_value(call))
     fields = noted_within(turn, "tool_calls", call)
-    fields.get("type")
+    fields.get("type")  # read so that it does not count as unused
     function = fields.get("function", fields)
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise RowError("a call of a tool has no 'name'", shortened_value(call))

@@ -18,7 +18,7 @@ NOT_TRAINED = (
     "masked", "is_masked", "ignore", "ignored", "skip", "exclude", "excluded", "no_train", "no_loss", "ignore_loss",
     "skip_loss", "mask_loss",
 )  # fmt: skip
-"""Keys of a turn that are true for context only; false says nothing, as questions have it too."""
+"""Keys of a turn that are true if it is context only; false has no effect, as questions have it too."""
 LOSS_MASK = "loss_mask"
 """0 or 1 for a turn, or a list of them for a row's turns; 1 is trained."""
 UNREAD_WEIGHTS = (

@@ -169,7 +169,7 @@ def answered(
 
 
 def one_question(row: Row, answer: Sequence[Message]) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
-    """Return a row's prompt with one of its answers, as checked by `answered`; raises RowError, also without a prompt."""
+    """Return a row's prompt and one of its answers, checked by `answered`; raises RowError, also without a prompt."""
     prompt = prompt_in(row.fields)
     if not prompt:
         raise missing(" or ".join(map(repr, PROMPTS)), row.fields)

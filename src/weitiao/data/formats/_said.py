@@ -36,7 +36,7 @@ def is_said(one: Unread, form: AnyForm, fields: Mapping[str, Any]) -> bool:
 
 
 def _is_rendered(one: Unread, fields: Mapping[str, Any]) -> bool:
-    """Return whether a text contains all prompt and answer columns of the row, as one rendered from a prompt template."""
+    """Return whether a text contains all prompt and answer columns of the row, like a rendered prompt template."""
     parts = [
         text
         for name, value in fields.items()

@@ -132,7 +132,7 @@ def _message(turn: dict[str, Any], number: int, column: str, row: Mapping[str, A
     if len(turn) == 2 and isinstance(turn.get(text_key), str) and plain not in CALLING:
         return Message(role, text_of(turn[text_key], f"a turn's {text_key!r}"))
     fields = noted_within(row, column, turn)
-    fields.get(role_key)
+    fields.get(role_key)  # read so that it does not count as unused
     extra = _extra(fields, role)
     weight = weight_in(fields, "a turn's ")
     if plain in CALLING:

@@ -80,7 +80,7 @@ def _says(node: object) -> bool:
 
 
 def _turns(row: Mapping[str, Any], nodes: list[dict[str, Any]]) -> list[Message]:
-    """Return the turns of a path; raises RowError for content that is not text, and for calls of ChatGPT's own tools."""
+    """Return the turns of a path; raises RowError for content other than text, and for calls of ChatGPT's own tools."""
     system: list[str] = []
     thoughts: list[str] = []
     turns: list[Message] = []
@@ -131,7 +131,7 @@ def _role(message: Mapping[str, Any]) -> Role:
 def _text(content: Mapping[str, Any], kind: object) -> str:
     """Return a message's text, "" if it has none; raises RowError for images and other content."""
     if kind == THOUGHT_LENGTH:
-        content.get("content")
+        content.get("content")  # read so that it does not count as unused
         return ""
     parts = content.get("parts") if "parts" in content else [content.get("text", "")]
     if kind not in TEXTS or not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):

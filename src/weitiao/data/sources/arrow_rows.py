@@ -102,7 +102,7 @@ def _change(kind: pyarrow.DataType) -> Change | None:
     return None
 
 
-def _changed(value: Any, change: Change | None) -> Any:  # noqa: ANN401  (whatever a column holds)
+def _changed(value: Any, change: Change | None) -> Any:  # noqa: ANN401  (any value in a column)
     return value if change is None else change(value)
 
 
@@ -110,7 +110,7 @@ def _without_padding(value: Mapping[str, Any], inner: Mapping[str, Change | None
     return {name: _changed(one, inner[name]) for name, one in value.items() if one is not None}
 
 
-def without_nulls(value: Any) -> Any:  # noqa: ANN401  (whatever a record holds)
+def without_nulls(value: Any) -> Any:  # noqa: ANN401  (any value in a record)
     """Return a value without the null fields of its objects, for records whose Arrow types are not known."""
     if isinstance(value, dict):
         return {name: without_nulls(one) for name, one in value.items() if one is not None}

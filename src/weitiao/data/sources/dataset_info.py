@@ -63,8 +63,9 @@ class Expanded:
 def expand_source(source: SourceSettings) -> Expanded:
     """Return one source per named entry (`a` or `a,b`) of a dataset_info.json; any other source unchanged.
 
-    An entry's file, format, columns and tags become settings of the source; settings the user gave take precedence.
-    Raises DataError with all problems: a missing list or file, an unknown name.
+    An entry's file, columns, tags, split, subset and num_samples become settings of the source. The source's own
+    columns, tags and take have precedence over the entry's. Raises DataError with all problems: a missing list or file,
+    an unknown name.
     """
     found = _list_and_names(source)
     if found is None:

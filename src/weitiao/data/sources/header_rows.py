@@ -28,7 +28,7 @@ SHOWN_CHARACTERS = 60
 
 
 def no_header(sample: Sequence[Row], path: str | None) -> Problem | None:
-    """Return the problem of a table whose first line is a row; None for any other.
+    """Return the problem of a table with full-width commas, or whose first line is a row; None for any other.
 
     The first line is a row if one of its cells reads like text, or is also a value of its column.
     """

@@ -102,7 +102,7 @@ class Window:
             raise json.JSONDecodeError("There is a comma before the ]", self.text, self.at)
         return True
 
-    def value(self, keep_from: int | None = None) -> Any:  # noqa: ANN401  (whatever the file holds)
+    def value(self, keep_from: int | None = None) -> Any:  # noqa: ANN401  (any JSON value)
         """Parse one value and move past it; raises JSONDecodeError, also for nesting that is too deep.
 
         Text from `keep_from` on stays in the window; `kept_from` is its new index. Raises UnusableValue for a value

@@ -329,7 +329,7 @@ def _object_rows(window: Window, file: JsonFile) -> Found:
     mark = window.skip_space(keep_from=start)
     start = window.kept_from
     if mark in ("{", ",") and first is not None:
-        # Read on line by line only if the next object begins a new line.
+        # Read on line by line only if the first object has a line of its own.
         same_line = mark == "{" and first_line == end_line < window.line_at(window.at)
         shape = "an object a line" if same_line else "objects one after the other"
         file.notes.append(f"{file.source} holds {shape} and was read as JSON lines")

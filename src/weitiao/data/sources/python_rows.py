@@ -66,7 +66,7 @@ def gives_rows(value: object) -> bool:
 
 
 def records(rows: Iterable[object] | Indexed) -> Iterator[object]:
-    """Yield one object per row; a DataFrame, whose own iteration yields columns, yields dicts (None for missing cells)."""
+    """Yield one object per row; a DataFrame or Arrow table yields dicts, with None for missing cells."""
     if _is_frame(rows):
         yield from _frame_records(rows)
     elif _is_table(rows):
@@ -163,7 +163,7 @@ def _require_own_names(names: Sequence[str]) -> None:
         )
 
 
-def plain(value: Any, levels: int = MOST_LEVELS) -> Any:  # noqa: ANN401  (whatever a row holds)
+def plain(value: Any, levels: int = MOST_LEVELS) -> Any:  # noqa: ANN401  (any value in a row)
     """Return a value with arrays, tensors and tuples as lists; raises ValueError if nested deeper than `levels`."""
     if type(value) in PLAIN:
         return value

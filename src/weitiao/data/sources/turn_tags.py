@@ -24,7 +24,7 @@ def with_usual_tags(rows: Found, tags: Mapping[str, str]) -> Found:
     role_key, text_key = tags.get("role", "role"), tags.get("content", "content")
     roles = {tags.get(tag, tag): usual for tag, usual in ROLES.items()}
 
-    def turn(value: Any) -> Any:  # noqa: ANN401  (whatever a row holds)
+    def turn(value: Any) -> Any:  # noqa: ANN401  (any value in a row)
         if not isinstance(value, dict) or role_key not in value:
             return value
         others = {key: item for key, item in value.items() if key not in (role_key, text_key)}
