@@ -88,9 +88,8 @@ def _turns(row: Mapping[str, Any], nodes: list[dict[str, Any]]) -> list[Message]
         if is_empty(node.get("message")):
             continue
         message = _inner(row, "mapping", node["message"])
-        message.get(
-            "weight"
-        )  # marks messages that ChatGPT saw, not a loss weight; read so that it is not reported
+        # Marks the messages that ChatGPT itself saw; it is no loss weight, and read so that it is not refused as one.
+        message.get("weight")
         content = _inner(message, "content", message.get("content"))
         role, kind = _role(message), content.get("content_type")
         if kind == THOUGHTS:

@@ -166,9 +166,8 @@ def _goes_over_lines(line: str, value: object) -> bool:
 
 def _whole_lines(lines: Iterator[str], source: str, first: int) -> Iterator[str | BadRow]:
     """Yield lines; a line that is too long becomes a bad row."""
-    for number, line in enumerate(
-        lines, start=first
-    ):  # a long line arrives in several pieces but counts once: next() below skips the other pieces
+    # A long line arrives in several pieces but counts once: next() below skips the other pieces.
+    for number, line in enumerate(lines, start=first):
         if len(line) < LONGEST_LINE or line.endswith("\n"):
             yield line
             continue
@@ -358,9 +357,8 @@ def _only_object(
     if is_conversation(whole):
         yield first
         return
-    if isinstance(
-        first, BadRow
-    ):  # one bad row in its list makes the whole object unusable; read its rows singly
+    # One bad row in the list of rows makes the whole object unusable, so read the rows one by one.
+    if isinstance(first, BadRow):
         window.at = start
         yield from _large_object(window, file)
         return
@@ -398,9 +396,8 @@ def _large_object(window: Window, file: JsonFile) -> Found:
     list."""
     lists: list[str] = []
     for key in _keys(window):
-        if (
-            window.mark() != "[" or key == "features"
-        ):  # `features` of Hugging Face's datasets server lists the columns
+        # `features` of Hugging Face's datasets server is a list, but of columns.
+        if window.mark() != "[" or key == "features":
             window.value()
             continue
         lists.append(key)
