@@ -35,7 +35,7 @@ class Example:
     """One row; its sequences are drawn, batched, packed and counted together.
 
     Most rows are one sequence. A preference has two (chosen and rejected), a multiple-choice question one per choice.
-    A conversation has one per answer if the chat template renders earlier turns differently in later turns.
+    A conversation has one per answer if the chat template renders a turn differently once later turns follow it.
     """
 
     sequences: tuple[TokenSequence, ...]

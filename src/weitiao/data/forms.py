@@ -51,7 +51,7 @@ class Preference(Placed):
     """The better answer, usually one assistant message."""
     rejected: Turns = ()
     margin: float = 0.0
-    """The difference of the scores of the chosen and the rejected answer; 0 if the data has no scores."""
+    """By how much the chosen answer is better, from the data's margin or scores; 0 if it has none."""
     reason: str = ""
     """The reason for the preference, if the data gives one."""
     tools: Tools = field(default=(), hash=False)
@@ -92,7 +92,7 @@ class Choice(Placed):
 
 @dataclass(frozen=True)
 class Labelled(Placed):
-    """A text, or a pair of texts, with any number of labels; several make it multi-label."""
+    """A text, or a pair of texts, with one label, or with any number of labels if the data is multi-label."""
 
     kind: ClassVar[str] = "labelled"
     text: str = ""
