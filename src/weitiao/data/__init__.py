@@ -1,2 +1,2 @@
-"""The user's data: found, read, checked, turned into token ids with one loss weight each, and put in
-order."""
+"""The data pipeline: finds, reads and checks the user's data, tokenizes it with one loss weight per token, and orders
+it into batches."""

@@ -1,4 +1,4 @@
-"""Rows that cannot be used: gathered by reason, so that a person sees all of them at once."""
+"""Rows that cannot be used, grouped by reason so that the user sees all problems at once."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class BadRow:
     """One row that cannot be used."""
 
     place: str
-    """Where it stands, as `file:line`."""
+    """Its location, as `file:line`."""
     reason: str
-    """Why, the same words for every row with this fault."""
+    """Why it cannot be used, in the same words for every row with this fault."""
     detail: str = ""
-    """What is particular to this row."""
+    """Details of this row alone."""
 
 
 Found = Iterator[Row | BadRow]
-"""What reading gives, row by row."""
+"""The result of reading a source: usable and unusable rows, one by one."""
 
 
 def by_reason(rows: Iterable[BadRow]) -> dict[str, list[BadRow]]:
@@ -36,8 +36,10 @@ def by_reason(rows: Iterable[BadRow]) -> dict[str, list[BadRow]]:
 
 
 def problems_of(rows: Sequence[BadRow], expected: str, read: int) -> list[Problem]:
-    """Describe bad rows, one problem a reason with its count and first places; `read` is how many rows there
-    were."""
+    """Return one problem per reason, with the number of bad rows and their first locations.
+
+    `read` is the total number of rows read.
+    """
     remedy = "correct these rows, or leave them out with data.skip_bad_rows=true"
     return [
         Problem(f"{len(group)} of {read} rows cannot be used: {reason}", _places(group), expected, remedy)

@@ -1,4 +1,4 @@
-"""Rows as their files have them, and conversations, the commonest of the forms that a row can mean (see forms.py)."""
+"""Raw rows as read from a file, and conversations, the most common of the forms a row is parsed into (see forms.py)."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 @dataclass(frozen=True)
 class Row:
-    """One row as its file has it, and where it stands."""
+    """One raw row and its location in the file."""
 
     fields: dict[str, Any]
     source: str
     """The file, hub id or `<python>` it comes from."""
     line: int
-    """The line in the file, or the row's number where a format has no lines; the first is 1."""
+    """The line in the file, or the row number for formats without lines; counted from 1."""
     column: int = 0
-    """Where the row begins in its line, for rows that share one with others; 0 for a row with a line of its own."""
+    """The column where the row begins, if several rows share a line; 0 for a row with a line of its own."""
 
     @property
     def place(self) -> str:
-        """Where the row stands, as `file:line`, or `file:line:column` where rows share a line."""
+        """The row's location, as `file:line`, or `file:line:column` where rows share a line."""
         return f"{self.source}:{self.line}" + (f":{self.column}" if self.column else "")
 
 
@@ -34,29 +34,29 @@ class Message:
     role: Role
     content: str
     weight: float | None = None
-    """The loss weight of its tokens; left out, 1 for an answer that is trained and 0 for everything else."""
+    """The loss weight of its tokens; None means 1 for an answer that is trained and 0 for everything else."""
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """What chat templates read beside role and content: reasoning_content, tool_calls, tool_call_id, name."""
+    """Keys that chat templates read besides role and content: reasoning_content, tool_calls, tool_call_id, name."""
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """Turns in order, at most one system message, first; the last turn is the assistant's."""
+    """Turns in order: at most one system message, which comes first; the last turn is the assistant's."""
 
     messages: tuple[Message, ...]
     place: str
-    """Where it comes from, as `file:line`."""
+    """The location of its row, as `file:line`."""
     weight: float = 1.0
-    """How many times an epoch sees it; a fraction is a seeded share of the epochs' draws."""
+    """How many times it is drawn per epoch; with a fraction, the seed decides in which epochs it is drawn."""
     tools: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
-    """The functions the assistant may call, as JSON schemas, for templates that show them."""
+    """The functions the assistant may call, as JSON schemas, for templates that list them."""
     task: str = ""
-    """The task it belongs to, where the data has several."""
+    """The task it belongs to, if the data has several."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids to generate from, and the text they came from."""
+    """Token ids to generate from, and the text they encode."""
 
     ids: tuple[int, ...]
     text: str = field(compare=False, default="")

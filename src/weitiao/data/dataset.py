@@ -1,4 +1,4 @@
-"""Data ready to train on: what came through the gate; all that keeps it from being trained is raised at once."""
+"""Data ready to train on, after the checks of the gate; all problems that prevent training are raised together."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 CONVERSATIONS = ("conversation", "text", "pair", "tokens")
-"""The forms that are trained as they are read, without an objective of their own."""
+"""The forms that supervised fine-tuning trains directly; all others need an objective of their own."""
 ASKED_FROM = 1000
+"""How many held-out rows `held_out_conversations` is made from."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,13 @@ class Prepared:
     train: Sequence[Example]
     held_out: Sequence[Example]
     held_out_conversations: Sequence[Conversation]
-    """The conversations behind the first rows of `held_out`, in its order, to ask questions from."""
+    """The conversations of the first rows of `held_out`, in the same order, as a source of sample questions."""
     template: Template
     summary: Summary
     fingerprint: str
-    """sha256 of all examples, in order, as hex; a run is resumed only on data with the same."""
+    """Hex sha256 of all examples in order; a run resumes only on data with the same fingerprint."""
     gate: Gate | None = None
-    """What the gate found; it holds the examples."""
+    """The gate's results, which also own the examples."""
 
 
 def load_data(
@@ -55,9 +56,9 @@ def load_data(
     on_rows: OnRows | None = None,
     day: date | None = None,
 ) -> Prepared:
-    """Bring data through the gate; raises DataError with all that is wrong, ModelError for the tokenizer.
+    """Read, check and tokenize data; raises DataError with all problems, ModelError for the tokenizer.
 
-    `forms` are what the objective trains; rows that mean something else are refused. `day` is as in `open_data`.
+    `forms` are the forms the objective trains; rows of other forms are refused. `day` is as in `open_data`.
     """
     gate = open_data(settings, tokenizer, seed, generation_config, on_rows, day=day)
     require_trainable(gate, forms)
@@ -65,14 +66,14 @@ def load_data(
 
 
 def check_data(settings: DataSettings, forms: Collection[str] = CONVERSATIONS) -> Gate:
-    """Check everything that needs no tokenizer; raises DataError with all problems of all sources."""
+    """Run all checks that need no tokenizer; raises DataError with all problems of all sources."""
     gate = open_data(settings)
     require_trainable(gate, forms)
     return gate
 
 
 def require_trainable(gate: Gate, forms: Collection[str]) -> None:
-    """Raise DataError with everything that keeps the data from being trained on."""
+    """Raise DataError with all problems that prevent training on the data."""
     problems = [*_bad_rows(gate), *gate.problems, *_other_forms(gate, forms), *_errors(gate)]
     if not problems and not kept_rows(gate.store, gate.template is not None).any():
         problems.append(_nothing_left(gate))
@@ -88,7 +89,7 @@ def _bad_rows(gate: Gate) -> list[Problem]:
 
 
 def _other_forms(gate: Gate, forms: Collection[str]) -> list[Problem]:
-    """Describe rows that mean something the objective does not train."""
+    """Return a problem for each form of row that the objective does not train."""
     return [
         Problem(
             f"these rows are of the form {kind!r}, which this objective does not train",
@@ -102,7 +103,7 @@ def _other_forms(gate: Gate, forms: Collection[str]) -> list[Problem]:
 
 
 def _errors(gate: Gate) -> list[Problem]:
-    """Describe what the checks call errors, without those that a person accepts."""
+    """Return a problem for each finding of severity error, except those of checks the user accepted."""
     return [
         Problem(
             finding.what,
@@ -127,7 +128,7 @@ def _nothing_left(gate: Gate) -> Problem:
 
 
 def prepared(gate: Gate) -> Prepared:
-    """Return what can be trained on of data that came through the gate with a template; ValueError without one."""
+    """Return the data of a gate as training and held-out examples; raises ValueError if it has no template."""
     if gate.template is None:
         raise ValueError("the data was looked at without a tokenizer")
     rows = gate.store.arrays["example_rows"]
@@ -146,11 +147,12 @@ def prepared(gate: Gate) -> Prepared:
 
 
 def _conversations(forms: Iterable[AnyForm]) -> list[Conversation]:
-    """Return what can be asked: the first part of each form, where that is a conversation."""
+    """Return the first part of each form, if that part is a conversation."""
     first = (parts(form)[0][1] for form in forms)
     return [one for one in first if isinstance(one, Conversation)]
 
 
+# The arrays that determine what is trained; the fingerprint covers them.
 DECIDES = (
     "ids",
     "sequence_starts",
@@ -164,7 +166,7 @@ DECIDES = (
 
 
 def _fingerprint(gate: Gate, *sides: np.ndarray) -> str:
-    """Return the sha256 of all examples (ids, weights, draws, labels), and of which are trained and which held out."""
+    """Return the sha256 of all examples (ids, weights, draws, labels) and of the split into training and held-out."""
     digest = hashlib.sha256()
     labels = [gate.store.forms] if gate.store.labelled else []
     for values in [*(gate.store.arrays[name] for name in DECIDES), *labels, *sides]:

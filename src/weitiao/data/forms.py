@@ -1,7 +1,7 @@
-"""What a row can mean: a conversation to learn, a text, a preference, a label. Each format gives one of these.
+"""The forms a row is parsed into: conversation, text, preference, label and others. Each format produces one of them.
 
-Every form says which texts of it go through a model (`parts`), so that lengths, masks and control tokens are
-checked in the same way for all of them, whatever objective will train them.
+`parts` returns the texts of a form that go through the model, so that lengths, masks and control tokens are checked
+in the same way for every form and objective.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ Tools = tuple[Mapping[str, Any], ...]
 
 @dataclass(frozen=True)
 class Placed:
-    """What every form has: where it comes from, how often an epoch sees it, and its task."""
+    """The fields every form has: location, draws per epoch, task."""
 
     place: str
-    """Where it comes from, as `file:line`."""
+    """The location of its row, as `file:line`."""
     weight: float = 1.0
-    """How many times an epoch sees it."""
+    """How many times it is drawn per epoch."""
     task: str = ""
-    """The task it belongs to, where the data has several."""
+    """The task it belongs to, if the data has several."""
 
 
 @dataclass(frozen=True)
 class Text(Placed):
-    """Plain text, every token of which is learnt (continued pretraining)."""
+    """Plain text for continued pretraining; every token is trained."""
 
     kind: ClassVar[str] = "text"
     text: str = ""
@@ -46,14 +46,14 @@ class Preference(Placed):
 
     kind: ClassVar[str] = "preference"
     prompt: Turns = ()
-    """Up to the question; system, user and earlier assistant turns."""
+    """The turns up to the question: system, user and earlier assistant turns."""
     chosen: Turns = ()
-    """The better answer: mostly one assistant message."""
+    """The better answer, usually one assistant message."""
     rejected: Turns = ()
     margin: float = 0.0
-    """By how much the chosen one is better, from the data's scores; 0 where it has none."""
+    """By how much the chosen answer is better, from the data's margin or scores; 0 if it has none."""
     reason: str = ""
-    """Why the chosen one is better, as the data says it."""
+    """The reason for the preference, if the data gives one."""
     tools: Tools = field(default=(), hash=False)
 
 
@@ -87,20 +87,20 @@ class Choice(Placed):
     prompt: Turns = ()
     choices: tuple[str, ...] = ()
     correct: int = 0
-    """The index of the right one, from 0."""
+    """The index of the right answer, from 0."""
 
 
 @dataclass(frozen=True)
 class Labelled(Placed):
-    """A text, or a pair of texts, with labels; none, one or (multi-label) several."""
+    """A text, or a pair of texts, with one label, or with any number of labels if the data is multi-label."""
 
     kind: ClassVar[str] = "labelled"
     text: str = ""
     second: str = ""
-    """The other text of a pair, such as a hypothesis."""
+    """The second text of a pair, such as a hypothesis."""
     labels: tuple[str, ...] = ()
     multi: bool = False
-    """Whether the data gives lists of labels."""
+    """Whether the data has lists of labels (multi-label)."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Tagged(Placed):
 
 @dataclass(frozen=True)
 class Pair(Placed):
-    """A source text and the target to make of it (translation, summaries)."""
+    """A source text and its target text (translation, summarization)."""
 
     kind: ClassVar[str] = "pair"
     source: str = ""
@@ -123,12 +123,12 @@ class Pair(Placed):
 
 @dataclass(frozen=True)
 class Tokens(Placed):
-    """Token ids as they are trained, made by somebody else."""
+    """Token ids from pre-tokenized data, trained as they are."""
 
     kind: ClassVar[str] = "tokens"
     ids: tuple[int, ...] = ()
     weights: tuple[float, ...] = ()
-    """The loss weight of each: 0 is context."""
+    """The loss weight of each token; 0 marks context."""
 
 
 AnyForm = Conversation | Text | Preference | Unpaired | Scored | Choice | Labelled | Tagged | Pair | Tokens
@@ -136,7 +136,7 @@ FORMS: Mapping[str, type[AnyForm]] = {
     "conversation": Conversation,
     **{one.kind: one for one in (Text, Preference, Unpaired, Scored, Choice, Labelled, Tagged, Pair, Tokens)},
 }
-"""What a format calls the form it gives -> its class."""
+"""The name of a form, as in `Format.form` -> its class."""
 
 
 def kind_of_form(form: AnyForm) -> str:
@@ -145,7 +145,7 @@ def kind_of_form(form: AnyForm) -> str:
 
 
 def parts(form: AnyForm) -> tuple[tuple[str, Conversation | Text | Tokens], ...]:
-    """Return what of a form goes through a causal model: (the part's name, what is rendered)."""
+    """Return the parts of a form that go through a causal model, as (name of the part, what to render)."""
     match form:
         case Conversation() | Text() | Tokens():
             return (("", form),)
@@ -178,12 +178,12 @@ def _talk(form: Preference | Unpaired | Scored | Choice, answer: Turns) -> Conve
 
 
 LABELLED = frozenset({"preference", "unpaired", "scored", "choice", "labelled", "tagged"})
-"""The forms that say something beside their texts."""
+"""The forms with a label besides their texts."""
 
 
 def label_of(form: AnyForm) -> Label:
-    """Return what a row says beside its texts: the margin of a preference, whether an answer is wanted, the scores of
-    answers, the index of the right choice, labels, or tags; None for what is only text."""
+    """Return the label of a row: the margin of a preference, whether an answer is wanted, the scores of answers, the
+    index of the right choice, labels, or tags; None for forms that are only text."""
     match form:
         case Preference():
             return form.margin
@@ -202,7 +202,7 @@ def label_of(form: AnyForm) -> Label:
 
 
 def with_texts(form: AnyForm, change: Callable[[str], str]) -> AnyForm:
-    """Return a form with every text that a person wrote into it changed."""
+    """Return a form with `change` applied to every text that comes from the data's author."""
     fields = {name: getattr(form, name) for name in _texts(kind_of_form(form))}
     changed = {name: _changed(value, change) for name, value in fields.items()}
     return form if changed == fields else replace(form, **changed)
@@ -210,7 +210,7 @@ def with_texts(form: AnyForm, change: Callable[[str], str]) -> AnyForm:
 
 @cache
 def _texts(kind: str) -> tuple[str, ...]:
-    """Return the fields of a form that hold what a person wrote."""
+    """Return the names of a form's fields that hold text or turns."""
     return tuple(one.name for one in dataclass_fields(FORMS[kind]) if one.name not in NOT_TEXT)
 
 
@@ -243,7 +243,7 @@ def _changed(value: Any, change: Callable[[str], str]) -> Any:  # noqa: ANN401  
 
 
 LEFT_OUT = ("place", "weight")
-"""What a stored form gets back from where it stands."""
+"""Fields that are not stored with a form; the reader of the store passes them to `form_from_plain`."""
 
 
 def form_to_plain(form: AnyForm) -> dict[str, Any]:
@@ -261,20 +261,21 @@ def _stored(kind: str) -> tuple[str, ...]:
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401  (a field of any form)
-    """Return a field's value for JSON; many times faster than dataclasses.asdict, which copies all the way down."""
+    """Return a field's value for JSON; many times faster than dataclasses.asdict, which copies recursively."""
     if isinstance(value, Message):
         return {"role": value.role, "content": value.content, "weight": value.weight, "extra": value.extra}
     return [_plain(inner) for inner in value] if isinstance(value, tuple) else value
 
 
 def form_from_plain(plain: Mapping[str, Any], place: str, weight: float) -> AnyForm:
-    """Return the form that `form_to_plain` wrote, at its place."""
+    """Return the form that `form_to_plain` wrote, with its place and weight."""
     cls = FORMS[plain["form"]]
     fields = {key: _turns_back(key, value) for key, value in plain.items() if key != "form"}
     return cls(place=place, weight=weight, **fields)
 
 
 TURNS = ("messages", "prompt", "chosen", "rejected", "completion")
+"""Fields that hold messages."""
 
 
 def _turns_back(key: str, value: Any) -> Any:  # noqa: ANN401  (plain values of any field)

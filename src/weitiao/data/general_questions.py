@@ -1,4 +1,4 @@
-"""General questions that come with weitiao, in English and Chinese, for a model to answer itself before training."""
+"""General questions shipped with weitiao, in English and Chinese, which the model itself answers before training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FILE = Path(__file__).with_name("general_questions.yaml")
 MOST_TOKENS_A_CHARACTER = 1.3
-"""A tokenizer that needs more for Chinese has hardly any Chinese in its vocabulary: it writes bytes."""
+"""A tokenizer that needs more tokens for Chinese has hardly any Chinese in its vocabulary and falls back to bytes."""
 
 Language = Literal["en", "zh"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
@@ -32,11 +32,11 @@ class GeneralQuestion:
     text: str
     language: Language
     kind: str
-    """What it asks for: facts, sums, lists, translating, ..."""
+    """The kind of task: facts, sums, lists, translating, ..."""
 
     @property
     def same_language(self) -> bool:
-        """Whether its answer is in its own language, as that of a translation need not be."""
+        """Whether the answer must be in the question's language; for a translation it need not be."""
         return self.kind != "translating"
 
 
@@ -47,7 +47,7 @@ def _read() -> Mapping[Language, Mapping[str, Sequence[str]]]:
 
 
 def general_questions(languages: Iterable[Language] = LANGUAGES) -> list[GeneralQuestion]:
-    """Return the questions in the order they are asked in: the languages take turns, and so do the kinds."""
+    """Return the questions in the order they are asked: languages alternate, and so do kinds within a language."""
     return list(_in_turn([list(_of_language(language)) for language in languages]))
 
 
@@ -63,18 +63,18 @@ def _in_turn(lists: Sequence[Sequence[GeneralQuestion]]) -> Iterator[GeneralQues
 
 
 def question_key(text: str) -> bytes:
-    """Return what questions that say the same have in common; case, blanks, punctuation and width do not enter."""
+    """Return a key that equal questions share; case, blanks, punctuation and character width do not count."""
     return normal_codes(text).tobytes()
 
 
 REPEATED = re.compile(r"(.{6,}?)\1\1|(.)\2{9,}", re.DOTALL)
-"""A stretch that comes three times in a row, or one character ten times."""
+"""A passage of 6 or more characters three times in a row, or one character ten times in a row."""
 HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
 LATIN = re.compile("[A-Za-z]")
 
 
 def why_unusable(question: GeneralQuestion, answer: str, cut: bool) -> str | None:
-    """Return why an answer is not trained: cut, empty, repeating itself, in another language; None where it can be."""
+    """Return why an answer is not trained (cut, empty, repeating itself, in another language); None if it is usable."""
     if cut:
         return "cut"
     if not any(character.isalnum() for character in answer) or "\ufffd" in answer:
@@ -91,10 +91,10 @@ def why_unusable(question: GeneralQuestion, answer: str, cut: bool) -> str | Non
 def languages_to_ask(
     wanted: str, rows_by_language: Mapping[str, int], tokenizer: PreTrainedTokenizerBase
 ) -> tuple[Language, ...]:
-    """Return the languages to ask in: those `wanted`, or for auto those of the rows that the tokenizer is made for.
+    """Return the languages to ask in: those `wanted`, or for auto those of the rows that the tokenizer supports.
 
-    `rows_by_language` counts rows by their language's code (`zh-Hans`; `en>zh` where question and answer differ).
-    Rows in other languages, and Chinese rows for a tokenizer that is not made for Chinese, give English.
+    `rows_by_language` counts rows by language code (`zh-Hans`; `en>zh` if question and answer differ).
+    English is the fallback for rows in other languages, and for Chinese rows with a tokenizer not made for Chinese.
     """
     if wanted != "auto":
         return LANGUAGES if wanted == "both" else tuple(one for one in LANGUAGES if one == wanted)
@@ -104,7 +104,7 @@ def languages_to_ask(
 
 
 def writes_chinese(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Return whether a tokenizer's vocabulary holds Chinese: whether it needs few tokens for a character."""
+    """Return whether a tokenizer's vocabulary covers Chinese, judged by how few tokens it needs per character."""
     text = "".join(chain.from_iterable(_read()["zh"].values()))
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
     return len(ids) <= MOST_TOKENS_A_CHARACTER * len(text)

@@ -1,4 +1,4 @@
-"""Where the sample data lies that comes with weitiao: beside the package, or at the root of a checkout."""
+"""The location of weitiao's sample data: inside the installed package, or at the root of a checkout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def sample_path(name: str) -> Path:
-    """Return the path of a sample file such as `identity_en.json`; raises DataError with the nearest name."""
+    """Return the path of a sample file such as `identity_en.json`; raises DataError if there is none of this name."""
     folders = [PACKAGE / "examples", PACKAGE.parents[1] / "examples"]
     folder = next((f for f in folders if f.is_dir()), folders[0])
     path = folder / name

@@ -1,4 +1,4 @@
-"""Settings of the data: where it lies, how it is read, what is held out and how long a row may be."""
+"""Data settings: sources, how they are read, the held-out set and the longest row."""
 
 from __future__ import annotations
 
@@ -31,14 +31,17 @@ Columns = dict[str, Any]
 HeldOut = Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"]
 
 PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
-"""What `data.fill` fills in."""
+"""A placeholder `{{name}}` that `data.fill` replaces."""
 TAGS = ("role", "content", "user", "assistant", "system", "observation", "function")
-"""What `tags` may rename: the keys of a turn, and the roles."""
+"""The names `tags` may rename: keys of a turn, and roles."""
 
 
 def require_usable_name(path: str) -> str:
-    """Return a name as it is; raises ValueError for an empty one, which would be read as the current folder, one that
-    cannot be written into a report, and one that begins with the home of nobody."""
+    """Return a path unchanged if it is usable.
+
+    Raises ValueError for an empty path (it would mean the current folder), a path that is not valid UTF-8 or holds a
+    NUL byte, and `~user` of an unknown user.
+    """
     if not path.strip():
         raise Unfit("the path is empty", "a file, a folder or a data set of the hub, such as my.jsonl")
     if not path.isascii() and path.encode("utf-8", "replace").decode() != path:
@@ -60,7 +63,7 @@ PathText = Annotated[str, BeforeValidator(_as_text), AfterValidator(require_usab
 
 
 CHECKS_PACKAGE = "weitiao.data.checks"
-"""Whose checks read these settings, so that only their names are known here."""
+"""The checks depend on these settings, so this module knows them only by file name."""
 
 
 class SourceSettings(Settings):
@@ -110,7 +113,7 @@ class SourceSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _one_split(cls, value: object) -> object:
-        """Take one split of a DatasetDict: that which `split` names."""
+        """Replace a DatasetDict by the split that `split` names."""
         if not isinstance(value, Mapping) or not is_split(value.get("rows")):
             return value
         split = value.get("split", cls.model_fields["split"].default)
@@ -119,7 +122,7 @@ class SourceSettings(Settings):
     @field_validator("rows", mode="before")
     @classmethod
     def _rows_as_given(cls, rows: object) -> object:
-        """Keep whatever gives rows again and again; a generator, which gives them once, is read here."""
+        """Keep rows that can be iterated repeatedly; read a generator into a list, as it yields its rows only once."""
         if rows is not None and not gives_rows(rows):
             raise ValueError(f"rows are a list of dicts, a Dataset or a DataFrame, not {type(rows).__name__}")
         return list(rows) if isinstance(rows, Iterator) else rows
@@ -172,14 +175,17 @@ class SourceSettings(Settings):
 
 
 def _is_row(item: object) -> bool:
-    """Whether an object is a row, not a source: settings of a source alone are one that lacks its path."""
+    """Return whether an object is a row rather than a source.
+
+    A dict with only keys of SourceSettings is taken for a source whose path is missing.
+    """
     if not isinstance(item, dict) or is_split(item) or {"path", "rows"} & set(item):
         return False
     return not item or not set(item) <= set(SourceSettings.model_fields)
 
 
 def _as_source(item: object) -> object:
-    """Take a path or an object that gives rows for a source."""
+    """Wrap a path, or an object that yields rows, as the settings of a source."""
     if isinstance(item, str | Path):
         return {"path": item}
     if is_split(item):
@@ -208,19 +214,19 @@ class ReplaySettings(Settings):
         return _share_or_count(share, "data.replay.share")
 
     def rows_beside(self, own: float) -> int:
-        """Return how many general rows are wanted beside `own` examples an epoch; at least 1 unless the share is 0."""
+        """Return how many general rows to add to `own` examples per epoch; at least 1 unless the share is 0."""
         if self.share >= 1:
             return int(self.share)
         return max(1, round(own * self.share / (1 - self.share))) if self.share else 0
 
     @property
     def asks_the_model(self) -> bool:
-        """Whether the model gives the answers."""
+        """Whether the model itself answers the general questions."""
         return bool(self.answers == type(self).model_fields["answers"].default)
 
 
-def replay_spelt_out(value: object) -> Any:  # noqa: ANN401  (whatever the run file holds)
-    """Turn the short forms of data.replay into a block: on and off (true and false in YAML), a share, a count."""
+def replay_spelt_out(value: object) -> Any:  # noqa: ANN401  (any value in a run file)
+    """Expand the short forms of data.replay into a block: on and off (true and false in YAML), a share, a count."""
     if value is False or value == "off":
         return None
     if value is True or value == "on":
@@ -292,7 +298,7 @@ class DataSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _short_form(cls, value: object) -> object:
-        """Take a path, a list of paths or sources, or a list of rows for the whole block."""
+        """Accept a path, a list of paths or sources, or a list of rows in place of the whole block."""
         whole = (isinstance(value, Mapping | Settings) and not is_split(value)) or value is None
         return value if whole else {"sources": value}
 
@@ -306,7 +312,7 @@ class DataSettings(Settings):
 
     @property
     def wording(self) -> Wording:
-        """How turns become text, with the system prompt's placeholders filled in."""
+        """The settings that render turns as text, with the placeholders of the system prompt filled in."""
         system = PLACEHOLDER.sub(lambda found: self.fill.get(found[1], found[0]), self.system)
         return Wording(self.template, self.task_templates, system)
 

@@ -1,4 +1,4 @@
-"""The formats a row may have: one file per format; the folder is the registry."""
+"""The formats of rows: one module per format; the folder is the registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What a format is: which columns it claims, and how one of its rows becomes a form; and how fields are read."""
+"""The base class of formats: the columns a format claims, and how it parses a row into a form; also helpers that read
+fields."""
 
 from __future__ import annotations
 
@@ -41,83 +42,83 @@ KIND_NAMES: Mapping[type, str] = {
 }
 
 NOT_ASKED = ("tagged", "tokens")
-"""Forms whose rows may have columns that hold the text they were made of."""
+"""Forms whose rows may also have columns with the text they were made from; such columns do not compete."""
 JUDGED = ("unpaired", "scored")
-"""Forms that train on bad answers too, as bad."""
+"""Forms that also train on bad answers, as negative examples."""
 EVERY_FORMAT_READS = ("task",)
-"""Columns that mean the same in every format."""
+"""Columns with the same meaning in every format."""
 
 
 NO_JSON_NUMBER = "holds a number that JSON cannot carry (infinite, no number, or of over 4,300 digits)"
 
 
 class RowError(Exception):
-    """One row cannot be used; `reason` is the same for all rows with this fault, `detail` is this row's
-    own."""
+    """Raised for a row that cannot be used; `reason` is the same for all rows with this fault, `detail` describes this
+    row."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         self.reason, self.detail = reason, detail
         super().__init__(f"{reason} ({detail})" if detail else reason)
 
     def __reduce__(self) -> tuple[type[RowError], tuple[str, str]]:
-        """Keep the detail on the way from another process."""
+        """Keep reason and detail when the error is sent from another process."""
         return type(self), (self.reason, self.detail)
 
 
 class Format(ABC):
-    """One form of row; each file in this folder derives one class."""
+    """A format of rows; each module in this folder defines one subclass."""
 
     form: ClassVar[str]
-    """What its rows become: a key of `forms.FORMS`."""
+    """The form its rows are parsed into: a key of `forms.FORMS`."""
     columns: ClassVar[tuple[str, ...]]
-    """Every column it reads, beside those that every format reads."""
+    """Every column it reads, besides those that every format reads."""
     ways: ClassVar[tuple[frozenset[str], ...]]
-    """Sets of columns, each of which makes data this format's; of those that fit, the first counts."""
+    """Sets of columns; the format claims data that has all columns of one set. The first set that fits counts."""
     rank: ClassVar[int] = 1
-    """Of the formats that claim, only the highest rank stands: 2 for columns nobody has by chance, 0 for a last
-    resort."""
+    """The priority if several formats claim data; only the highest rank counts. 2 is for columns that are never there
+    by chance, 0 for a last resort."""
     may_stay: ClassVar[tuple[str, ...]] = ()
-    """Those of its columns that say the same as others, or more, so that one of them may stay unread."""
+    """Columns that repeat or extend other columns, so that they may stay unread."""
     example: ClassVar[str]
-    """A row as it should look, for error messages and the docs."""
+    """An example row, for error messages and the docs."""
 
     def claimed(self, columns: set[str]) -> frozenset[str]:
-        """Return the columns by which it claims data that has `columns`; none where it does not."""
+        """Return the columns by which the format claims data with `columns`; an empty set if it does not claim it."""
         return next((way for way in self.ways if way <= columns), frozenset())
 
     def claims(self, columns: set[str]) -> bool:
-        """Whether data with these columns can have this format."""
+        """Return whether data with these columns can have this format."""
         return bool(self.claimed(columns))
 
     def claims_rows(self, sample: Sequence[Row]) -> bool:
-        """Whether what stands in the columns is what this format reads; asked only where the columns fit."""
+        """Return whether the values in the columns are what this format reads; called only if the columns fit."""
         return True
 
     def as_answers(self, columns: Collection[str]) -> str:
-        """Return what to type so that rows with these columns are questions with answers; "" where nothing does."""
+        """Return the settings that turn rows with these columns into questions with answers; "" if there are none."""
         return ""
 
     def reason(self, claimed: Iterable[str]) -> str:
-        """Say by what it claims data, in a few words."""
+        """Return, in a few words, why the format claims data."""
         *first, last = self._in_order(claimed)
         return "it has " + (f"{', '.join(first)} and {last}" if first else last)
 
     def reason_zh(self, claimed: Iterable[str]) -> str:
-        """Say the same in Chinese."""
+        """Return the same as `reason`, in Chinese."""
         return "有 " + "、".join(self._in_order(claimed)) + " 列"
 
     def _in_order(self, claimed: Iterable[str]) -> list[str]:
         return sorted(claimed, key=self.columns.index)
 
     def parse(self, row: Row) -> AnyForm:
-        """Turn a row into a form, with its task; raises RowError with the reason."""
+        """Parse a row into a form with its task; raises RowError with the reason."""
         return self.parse_noting(row)[0]
 
     def parse_noting(self, row: Row, *, named: bool = False) -> tuple[AnyForm, list[str]]:
-        """Return a row's form, and the columns and keys of turns it was made without; raises RowError, also where
-        one of these has a known meaning.
+        """Return a row's form, and the unused columns and keys of turns; raises RowError, also if one of these has a
+        known meaning.
 
-        Where a person `named` the format, they chose between columns that ask the same.
+        `named` is whether the user named the format; competing columns are then not refused, as the choice is made.
         """
         fields = Fields(_without_nan(row.fields))
         form = self.read(Row(fields, row.source, row.line, row.column))
@@ -136,7 +137,10 @@ class Format(ABC):
         return form, list(dict.fromkeys(one.path for one in unused))
 
     def _says_to_use_it(self, one: Unread, form: AnyForm) -> bool:
-        """Whether a column only says that its row is to be used; raises RowError for one that is not to be used."""
+        """Return whether a column only marks its row as one to use; raises RowError if it marks it as one not to use.
+
+        Forms that train on bad answers ignore such columns.
+        """
         if not one.is_column or kind_of_form(form) in JUDGED:
             return False
         used = chooses(one.name, one.value)
@@ -151,7 +155,7 @@ class Format(ABC):
         return bool(used)
 
     def _meaning(self, one: Unread, form: AnyForm, fields: Mapping[str, Any], named: bool) -> str:
-        """Return what a column or key says that was not read, nothing where the row means the same without it."""
+        """Return the meaning of an unread column or key; "" if the row means the same without it."""
         plain = one.name.strip().lower()
         if plain in MEANINGS:
             return MEANINGS[plain]
@@ -165,7 +169,7 @@ class Format(ABC):
         return says if says and not is_said(one, form, fields) else ""
 
     def _ways_out(self, one: Unread, form: AnyForm, fields: Mapping[str, Any]) -> str:
-        """Return the settings that read a row with a column in its place, or without it."""
+        """Return the settings by which an unread column is used, if there are any, and the one that ignores it."""
         without = f"data.sources.ignore_columns={one.path} reads the rows without it"
         plain, taken = one.name.strip().lower(), ""
         if one.is_column and kind_of_form(form) == "text":
@@ -177,7 +181,8 @@ class Format(ABC):
         return f"{taken.format(column=one.name, text=text)}; {without}" if taken else without
 
     def _competes(self, name: str, form: AnyForm, fields: Mapping[str, Any]) -> str:
-        """Return what a column says that asks, answers or tells the same as those that a row's form is made of."""
+        """Return the meaning of a column that competes with those the form was made from: another prompt, answer or
+        text; "" if it does not."""
         kind = kind_of_form(form)
         if kind == "text":
             speaks = any(name in names for names in SPEAKERS)
@@ -191,11 +196,14 @@ class Format(ABC):
 
     @abstractmethod
     def read(self, row: Row) -> AnyForm:
-        """Turn a row into a form without its task; raises RowError with the reason."""
+        """Parse a row into a form without its task; raises RowError with the reason."""
 
 
 def _without_nan(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return columns with the NaN of an empty cell, as pandas writes it, as null; a weight or a score stays one."""
+    """Return fields with NaN, pandas' mark of an empty cell, as None, except in columns of a known meaning.
+
+    A weight or score stays NaN, so that its row is refused.
+    """
     if not any(type(value) is float and value != value for value in fields.values()):
         return fields
     return {
@@ -205,19 +213,18 @@ def _without_nan(fields: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def each_of(*groups: Iterable[str]) -> tuple[frozenset[str], ...]:
-    """Return `ways` that take one column of every group, in the groups' order."""
+    """Return `ways` with one column of every group: the product of the groups, in their order."""
     return tuple(frozenset(way) for way in product(*groups))
 
 
 def mostly(answers: Iterable[bool]) -> bool:
-    """Whether more than half of the answers are yes, or there are none."""
+    """Return whether more than half of the answers are True, or there are none."""
     found = list(answers)
     return not found or 2 * sum(found) > len(found)
 
 
 def first_of(names: Iterable[str], fields: Mapping[str, Any]) -> str:
-    """Return the first name whose field holds something, else the first whose field is there and not null; nothing
-    where none is."""
+    """Return the first name whose field is not empty, else the first whose field is not null, else ""."""
     given = ""
     for name in names:
         if name in fields and (value := fields.get(name)) is not None:
@@ -228,7 +235,7 @@ def first_of(names: Iterable[str], fields: Mapping[str, Any]) -> str:
 
 
 def needed(names: Sequence[str], fields: Mapping[str, Any]) -> str:
-    """Return the first name whose field is there; raises RowError where none is."""
+    """Return the name that `first_of` finds, else the first name whose field exists; raises RowError if none does."""
     found = first_of(names, fields) or next((name for name in names if name in fields), "")
     if not found:
         raise missing(" or ".join(map(repr, names)), fields)
@@ -236,30 +243,29 @@ def needed(names: Sequence[str], fields: Mapping[str, Any]) -> str:
 
 
 def missing(what: str, fields: Mapping[str, Any]) -> RowError:
-    """Return the error for a field that is not there."""
+    """Return the error for a missing field."""
     return RowError(f"{what} is missing", "it has " + (", ".join(map(repr, fields)) or "nothing"))
 
 
 def kind_of(value: object) -> str:
-    """Name a value's kind as a person who writes data knows it."""
+    """Return a value's type in words for people who write data, such as "a list" or "null"."""
     return KIND_NAMES.get(type(value), type(value).__name__)
 
 
 def text_in(fields: Mapping[str, Any], name: str, owner: str = "") -> str:
-    """Return a text field; raises RowError where it is missing or something else. `owner` goes before the
-    name."""
+    """Return a text field; raises RowError if it is missing or not text. `owner` precedes the name in the error."""
     if name not in fields:
         raise missing(f"{owner}{name!r}", fields)
     return text_of(fields[name], f"{owner}{name!r}")
 
 
 def text_of(value: object, what: str) -> str:
-    """Return a value that is whole text; raises RowError, which calls it `what`."""
+    """Return a value if it is text without lone surrogates; raises RowError, which names it `what`."""
     if not isinstance(value, str):
         raise RowError(f"{what} is {kind_of(value)} where text was meant", shortened_value(value))
     if not value.isascii():
         try:
-            value.encode()  # the fastest way to ask for lone surrogates
+            value.encode()  # the fastest check for lone surrogates
         except UnicodeEncodeError as error:
             raise RowError(
                 f"{what} holds half a character (a lone surrogate)", ascii(shortened_value(value))
@@ -268,24 +274,22 @@ def text_of(value: object, what: str) -> str:
 
 
 def said_in_text(value: object, what: str) -> str:
-    """Return what a person or a model says, as text, also where it is a number; raises RowError, which calls it
-    `what`."""
+    """Return a question or an answer as text, also from a number; raises RowError, which names it `what`."""
     if type(value) is int or (type(value) is float and math.isfinite(value)):
         try:
             return str(value)
-        except ValueError as error:  # Python writes no integer of more than 4,300 digits
+        except ValueError as error:  # Python converts no integer of more than 4,300 digits
             raise RowError(f"{what} is a number of too many digits") from error
     return text_of(value, what)
 
 
 def optional_text_in(fields: Mapping[str, Any], name: str) -> str:
-    """Return a text field, or nothing where it is missing or null; raises RowError where it is something
-    else."""
+    """Return a text field, or "" if it is missing or null; raises RowError if it is not text."""
     return "" if fields.get(name) is None else text_in(fields, name)
 
 
 def filled_text_in(fields: Mapping[str, Any], name: str) -> str:
-    """Return a text field that is more than blanks; raises RowError."""
+    """Return a text field that is not blank; raises RowError."""
     text = text_in(fields, name)
     if not text.strip():
         raise RowError(f"{name!r} is empty")
@@ -293,8 +297,7 @@ def filled_text_in(fields: Mapping[str, Any], name: str) -> str:
 
 
 def list_in(fields: Mapping[str, Any], name: str) -> list[Any]:
-    """Return a list field, also from JSON text (a CSV cell); raises RowError where it is missing or something
-    else."""
+    """Return a list field, also one written as text (a CSV cell); raises RowError if it is missing or not a list."""
     if name not in fields:
         raise missing(repr(name), fields)
     value = unpacked(fields[name], name)
@@ -304,7 +307,7 @@ def list_in(fields: Mapping[str, Any], name: str) -> list[Any]:
 
 
 def unpacked(value: object, name: str) -> Any:  # noqa: ANN401  (what the data holds)
-    """Return a value, a list or object that was written as text read, JSON or as Python prints it; raises RowError."""
+    """Return a value; a list or object written as text, in JSON or as Python prints it, is parsed; raises RowError."""
     if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
         return value
     try:
@@ -321,7 +324,7 @@ def unpacked(value: object, name: str) -> Any:  # noqa: ANN401  (what the data h
 
 
 def number_of(value: object, what: str) -> float:
-    """Return a finite number, also one written as text; raises RowError, which calls it `what`."""
+    """Return a finite number, also from text; raises RowError, which names it `what`."""
     try:
         number = (
             math.nan if isinstance(value, bool) or not isinstance(value, str | int | float) else float(value)
@@ -337,7 +340,7 @@ TRUTH: Mapping[object, bool] = {1: True, 0: False, "true": True, "false": False,
 
 
 def truth_of(value: object, what: str) -> bool:
-    """Return true or false, also from 0, 1 and their words; raises RowError, which calls it `what`."""
+    """Return a boolean, also from 0, 1 and the texts true, false, 0 and 1; raises RowError, which names it `what`."""
     plain = value.strip().lower() if isinstance(value, str) else value
     if not isinstance(plain, str | int | float) or plain not in TRUTH:
         raise RowError(f"{what} is neither true nor false", shortened_value(value))
@@ -345,9 +348,9 @@ def truth_of(value: object, what: str) -> bool:
 
 
 def shortened_value(value: object, limit: int = 60) -> str:
-    """Write a value so that it fits into a message."""
+    """Return the repr of a value, cut to at most `limit` characters, for a message."""
     try:
         text = repr(value[: 2 * limit]) if isinstance(value, str) else repr(value)
-    except ValueError:  # Python writes no integer of more than 4,300 digits
+    except ValueError:  # Python converts no integer of more than 4,300 digits
         text = "a number of over 4,300 digits"
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,4 +1,4 @@
-"""Functions and their calls, as objects, as JSON text, or as turns of their own."""
+"""Tool definitions and tool calls, given as objects, as JSON text, or as separate turns."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from ._base import NO_JSON_NUMBER, RowError, first_of, kind_of, shortened_value,
 from ._fields import is_empty, noted_within
 
 TOOLS = ("tools", "functions")
-"""Columns with the functions that may be called."""
+"""Columns with the definitions of tools."""
 THOUGHT = re.compile(r"\s*(<think>.*?</think>)\s*", re.DOTALL)
 RESULTS = re.compile(r"\s*(?:<tool_response>.*?</tool_response>\s*)+", re.DOTALL)
 RESULT = re.compile(r"<tool_response>\s*(.*?)\s*</tool_response>", re.DOTALL)
-"""Results of calls in the tags that Hermes and Qwen write around them, which their chat templates add themselves."""
+"""The result of a tool call inside the tags of Hermes and Qwen; the tags are removed, as their chat templates add
+them."""
 
 
 def json_text(value: object, what: str) -> str:
-    """Return a value as JSON text; raises RowError, which calls it `what`, for half a character in it, or a number
-    that JSON has not."""
+    """Return a value as JSON text; raises RowError, which names it `what`, for a lone surrogate or a number that JSON
+    cannot represent."""
     try:
         text = json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
     except ValueError as error:
@@ -31,12 +32,12 @@ def json_text(value: object, what: str) -> str:
 
 
 def call_of(call: object, turn: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a call as {type, id, function: {name, arguments}}, its arguments as an object; raises RowError."""
+    """Return a tool call as {type, id, function: {name, arguments}}, with arguments as an object; raises RowError."""
     call = unpacked(call, "tool_calls")
     if not isinstance(call, dict):
         raise RowError(f"a call of a tool is {kind_of(call)}, not an object", shortened_value(call))
     fields = noted_within(turn, "tool_calls", call)
-    fields.get("type")
+    fields.get("type")  # read so that it does not count as unused
     function = fields.get("function", fields)
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise RowError("a call of a tool has no 'name'", shortened_value(call))
@@ -53,7 +54,7 @@ def call_of(call: object, turn: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _id_of(own: object) -> object:
-    """Return a call's id, a number as the text that its result's id is too."""
+    """Return a call's id; a number becomes text, as it does in the id of the result."""
     return str(own) if type(own) is int and json_text(own, "a call's 'id'") else own
 
 
@@ -64,8 +65,8 @@ def _arguments(function: Mapping[str, Any]) -> object:
 
 
 def calls_said(turn: Mapping[str, Any], key: str) -> tuple[str, list[dict[str, Any]]]:
-    """Return the thought before a turn's calls (with its tags) and the calls, one or a list, that the turn's text
-    is; raises RowError.
+    """Return the reasoning before a turn's calls, with its <think> tags, and the calls (one or a list) that make up the
+    rest of the turn's text; raises RowError.
     """
     said = turn.get(key)
     if not isinstance(said, dict | list):
@@ -77,15 +78,15 @@ def calls_said(turn: Mapping[str, Any], key: str) -> tuple[str, list[dict[str, A
 
 
 def results_of(message: Message) -> list[Message]:
-    """Return a turn of results, one message for each that its text holds in tags."""
+    """Return a turn of tool results as one message per tagged result; any other turn as it is."""
     if message.role != "tool" or not RESULTS.fullmatch(message.content):
         return [message]
     return [replace(message, content=result) for result in RESULT.findall(message.content)]
 
 
 def with_calls_joined(turns: Sequence[Message]) -> list[Message]:
-    """Return turns in which the calls of one answer, written as turns of their own, are one message; raises RowError
-    where they weigh differently.
+    """Return turns with consecutive tool calls of one answer merged into one message; raises RowError if their weights
+    differ.
     """
     joined: list[Message] = []
     for turn in turns:
@@ -99,7 +100,7 @@ def with_calls_joined(turns: Sequence[Message]) -> list[Message]:
 
 
 def _continues(before: Message, turn: Message) -> bool:
-    """Whether a turn only adds calls to the answer before it."""
+    """Return whether a turn only adds tool calls to the answer before it."""
     both = before.role == turn.role == "assistant"
     only_calls = set(turn.extra) == {"tool_calls"} and not turn.content
     return both and only_calls and not set(before.extra) - {"tool_calls", "reasoning_content"}
@@ -111,7 +112,7 @@ def _with_calls_of(before: Message, turn: Message) -> Message:
 
 
 def tools_in(fields: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    """Return the functions in `tools` (or `functions`), as JSON schemas; raises RowError."""
+    """Return the tool definitions in `tools` (or `functions`), as JSON schemas; raises RowError."""
     name = first_of(TOOLS, fields)
     if not name or is_empty(fields[name]):
         return ()

@@ -1,4 +1,4 @@
-"""Which format rows have, and why: by their columns, by what stands in them, and where both fit several, by asking."""
+"""Detects the format of rows from their columns and values; if several formats fit, the user is asked to choose."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ LAST_RESORT = "data.columns.instruction=QUESTION data.columns.output=ANSWER"
 SHOWN_PROPOSALS = 2
 MOST_COLUMNS = 12
 NOT_PLAIN = re.compile(r"[\s'$`&|;()<>*?!#\\]")
-"""What a shell would not take as it stands."""
+"""Characters that must be quoted in a shell."""
 SURELY_MEANT, PERHAPS_MEANT = 0.8, 0.7
-"""How alike two spellings are (0 to 1) where one is a slip in the other, where the format is known and where not."""
+"""The least similarity (0 to 1) of two spellings for one to be a misspelling of the other: for a slip in the columns of
+a known format, and to match a column at all."""
 SURE, LEAST_DOUBT = 0.1, 0.11
-"""A column of the same name but for case, or of a known synonym, is surely meant; one spelt alike is not."""
+"""The largest doubt of a sure match (the same name except for case, or a known synonym), and the least doubt of a match
+by similar spelling."""
 DOUBT_APART = 0.1
-"""A proposal this much more doubtful than the best is not worth showing."""
+"""Proposals whose doubt exceeds that of the best one by more than this are not shown."""
 Meant = Mapping[str, tuple[str, float]]
-"""Our column -> theirs that may be meant, and how doubtful it is (0 to 1)."""
+"""Our column -> (their column that may be meant, doubt from 0 to 1)."""
 
 SYNONYMS: Mapping[str, str] = {
     "instruction": "指令 问题 提问 任务 题目 用户输入 问 q user human instruct task_description user_input",
@@ -66,7 +68,7 @@ SYNONYMS: Mapping[str, str] = {
     "rewards": "奖励",
     "task": "任务类型",
 }
-"""A column's name -> what others call it, in English and Chinese."""
+"""A column's name -> its synonyms in other data sets, in English and Chinese."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,15 @@ class Detected:
     """The format of some rows, and how it was found."""
 
     format: str
-    """Its name."""
+    """The format's name."""
     reason: str
-    """Why, in one sentence."""
+    """Why it was chosen, in one sentence."""
     reason_zh: str
+    """The same in Chinese."""
     proposals: tuple[str, ...] = ()
-    """Settings to type where another column seems to be one that the format reads."""
+    """Settings to type if an unknown column seems to be one that the format reads."""
     columns: Mapping[str, str] = field(default_factory=dict)
-    """Our column -> theirs, where theirs is surely meant: the same word, in another case or language."""
+    """Our column -> theirs, for sure matches: the same word in another case or language, or a known synonym."""
 
 
 @cache
@@ -91,13 +94,13 @@ def load_formats() -> Mapping[str, Format]:
 
 
 def known_columns() -> set[str]:
-    """Return every column that some format reads."""
+    """Return every column that any format reads."""
     return {column for one in load_formats().values() for column in one.columns} | set(EVERY_FORMAT_READS)
 
 
 @cache
 def known_names() -> frozenset[str]:
-    """Return the columns that some format reads, and what others call them, in small letters."""
+    """Return the columns that any format reads and their synonyms, in lower case."""
     words = {word for names in SYNONYMS.values() for word in names.split()}
     return frozenset({name.lower() for name in known_columns()} | words)
 
@@ -105,10 +108,9 @@ def known_names() -> frozenset[str]:
 def detect(
     columns: set[str], sample: Sequence[Row], wanted: str = "auto", mapping: Mapping[str, str] | None = None
 ) -> Detected:
-    """Find the format of rows that have `columns`, as their file names them; raises DataError where none or several
-    fit.
+    """Return the format of rows with `columns`, named as in their file; raises DataError if none or several fit.
 
-    `sample` is their first rows, as read; `wanted` a format a person named, or auto; `mapping` is `data.columns`.
+    `sample` holds the first rows, as read; `wanted` is the format the user named, or auto; `mapping` is `data.columns`.
     """
     given, mapping = mapping or {}, dict(mapping or {})
     formats = load_formats()
@@ -143,7 +145,8 @@ def detect(
 def _renamed(
     columns: set[str], sample: Sequence[Row], mapping: Mapping[str, str]
 ) -> tuple[set[str], list[Row]]:
-    """Return columns and rows under the names used here, columns of a known meaning only where a row fills them."""
+    """Return columns and rows under weitiao's names; a column of a known meaning is left out if it is empty in every
+    row."""
     rows = [rename(row, mapping) for row in sample]
     names = set(rename(Row(dict.fromkeys(columns), "", 1), mapping).fields)
     if not rows:
@@ -155,7 +158,8 @@ def _renamed(
 def _would_claim(
     formats: Mapping[str, Format], columns: set[str], sample: Sequence[Row], mapping: Mapping[str, str]
 ) -> Problem | None:
-    """Describe columns that are empty in every row and would make a format of them; None where none would."""
+    """Return the problem of columns by which a format would claim the rows if they were not empty; None if there are
+    none."""
     whole = set(rename(Row(dict.fromkeys(columns), "", 1), mapping).fields)
     names, renamed = _renamed(columns, sample, mapping)
     claims = {name: by - names for name, by in _claims(formats, whole, renamed).items() if by - names}
@@ -178,7 +182,7 @@ def _one_standing(
     sample: Sequence[Row],
     names: set[str],
 ) -> str:
-    """Return the one format whose claim stands; raises DataError where none or several do."""
+    """Return the only format left after `_standing`; raises DataError if none or several are left."""
     standing = _standing(formats, claims)
     if len(standing) != 1:
         raise DataError(_asking(sample, names, {name: claims[name] for name in standing}))
@@ -188,7 +192,7 @@ def _one_standing(
 def _because(
     one: Format, claimed: frozenset[str], others: Sequence[str], mapping: Mapping[str, str]
 ) -> tuple[str, str]:
-    """Say by what a format claims, what it was preferred to and what a person mapped, in English and Chinese."""
+    """Return why a format was chosen, over which others and with which mapped columns, in English and Chinese."""
     used = [(ours, theirs) for ours, theirs in mapping.items() if ours in one.columns]
     reason = one.reason(claimed) + "".join(f", {ours} being its {theirs!r}" for ours, theirs in used)
     reason_zh = one.reason_zh(claimed) + "".join(f"，{ours} 即“{theirs}”" for ours, theirs in used)
@@ -199,7 +203,7 @@ def _because(
 
 
 def displaced_by(mapping: Mapping[str, str], fields: Mapping[str, object]) -> list[str]:
-    """Return the columns that hold something and are not read because a mapping gives their name to another."""
+    """Return the columns that are not empty but not read, because a mapping gives their name to another column."""
     theirs = set(mapping.values())
     return [
         ours
@@ -209,11 +213,11 @@ def displaced_by(mapping: Mapping[str, str], fields: Mapping[str, object]) -> li
 
 
 def rename(row: Row, mapping: Mapping[str, str]) -> Row:
-    """Give a row's columns the names used here; a column that is not there stays missing."""
+    """Return a row with its columns renamed to weitiao's names; a column that is missing stays missing."""
     if not mapping:
         return row
     theirs = {their: our for our, their in mapping.items()}
-    # Where a column takes a name, the column that has this name already makes way for it.
+    # A column that already has the name another column is mapped to is dropped.
     taken = {our for our, their in mapping.items() if their in row.fields}
     kept = {name: value for name, value in row.fields.items() if name in theirs or name not in taken}
     return replace(row, fields={theirs.get(name, name): value for name, value in kept.items()})
@@ -227,14 +231,14 @@ def _claims(
 
 
 def _standing(formats: Mapping[str, Format], claims: Mapping[str, frozenset[str]]) -> list[str]:
-    """Return the claims of highest rank that no other claim explains more columns than."""
+    """Return the formats of highest rank whose claimed columns are no proper subset of another's."""
     highest = max((formats[name].rank for name in claims), default=0)
     best = {name: by for name, by in claims.items() if formats[name].rank == highest}
     return [name for name, by in best.items() if not any(by < other for other in best.values())]
 
 
 def _asking(sample: Sequence[Row], columns: set[str], claims: Mapping[str, frozenset[str]]) -> Problem:
-    """Describe columns that fit no format or several, with what each format wants and what to write."""
+    """Return the problem of columns that fit no format or several, with the expected columns and a remedy."""
     formats = load_formats()
     got = _listed(sorted(set().union(*(row.fields for row in sample)) or columns))
     name = sample[0].source if sample else "the data"
@@ -254,20 +258,20 @@ def _asking(sample: Sequence[Row], columns: set[str], claims: Mapping[str, froze
 
 
 def _example(one: Format) -> str:
-    """Return the columns that make rows of a format, and a row of it."""
+    """Return a format's columns and its example row, for a message."""
     return f"{', '.join(sorted(one.claimed(set(json.loads(one.example)))))}, as in {one.example}"
 
 
 def _listed(columns: Sequence[str]) -> str:
-    """Name columns, the first of them where there are many."""
+    """Return columns as text; if there are many, only the first ones and how many more."""
     more = f" and {len(columns) - MOST_COLUMNS} more" if len(columns) > MOST_COLUMNS else ""
     return ", ".join(columns[:MOST_COLUMNS]) + more
 
 
 def _nearest_format(formats: Mapping[str, Format], columns: set[str]) -> tuple[str, str]:
-    """Return the format that the fewest columns are missing of, and which; columns that may be meant count.
+    """Return the format with the smallest share of missing columns, and these columns; likely matches count as present.
 
-    Where no column is any format's, the one that the last resort names, and nothing.
+    If no column belongs to any format, returns the format that `LAST_RESORT` names, and "".
     """
     completed = _ways_completed(formats, columns)
     if completed:
@@ -286,7 +290,7 @@ def _nearest_format(formats: Mapping[str, Format], columns: set[str]) -> tuple[s
 
 
 class Completed(NamedTuple):
-    """A format whose columns are complete with a mapping."""
+    """A format whose columns a mapping would complete."""
 
     name: str
     matched: Meant
@@ -294,7 +298,7 @@ class Completed(NamedTuple):
 
 
 def _ways_completed(formats: Mapping[str, Format], columns: set[str]) -> list[Completed]:
-    """Return mappings that would complete a format, the surest first, then those of most columns."""
+    """Return, for each format, the mapping that would complete it, sorted by doubt, then by rank times columns."""
     found: list[tuple[float, int, str, Meant]] = []
     for name, one in formats.items():
         ways = [(matched, len(way)) for way in one.ways if (matched := _completed(way, columns))]
@@ -306,7 +310,10 @@ def _ways_completed(formats: Mapping[str, Format], columns: set[str]) -> list[Co
 
 
 def _proposals(formats: Mapping[str, Format], columns: set[str]) -> tuple[str, ...]:
-    """Return mappings that would complete a format, the surest first, each about columns of its own."""
+    """Return mappings that would complete a format, the surest first, as settings to type.
+
+    A mapping whose columns all appear in an earlier one is left out.
+    """
     found = _ways_completed(formats, columns)
     typed: list[str] = []
     spoken_for: list[set[str]] = []
@@ -320,14 +327,14 @@ def _proposals(formats: Mapping[str, Format], columns: set[str]) -> tuple[str, .
 
 
 def _surely_meant(formats: Mapping[str, Format], columns: set[str]) -> dict[str, str]:
-    """Return the mapping that completes a format with columns that are surely meant, nothing where none does."""
+    """Return the mapping that completes a format with sure matches only; empty if there is none."""
     found = _ways_completed(formats, columns)
     sure = [one for one in found if one.doubt <= SURE]
     return {ours: theirs for ours, (theirs, _) in sure[0].matched.items()} if sure else {}
 
 
 def _sure_slips(one: Format, columns: set[str]) -> dict[str, str]:
-    """Return a mapping for columns of the prompt that the format may read, is not given, and that are surely meant."""
+    """Return a mapping of sure matches for prompt columns (and `task`) that the format reads and the data lacks."""
     free = columns - known_columns()
     found: dict[str, str] = {}
     for ours in (*one.columns, *EVERY_FORMAT_READS):
@@ -344,13 +351,13 @@ def _doubt(matched: Meant) -> float:
 
 
 def _typed(ours: str, theirs: str) -> str:
-    """Write a mapping as it is typed into a shell."""
+    """Return a mapping as it is typed into a shell."""
     setting = f"data.columns.{ours}={theirs}"
     return f'"{setting}"' if NOT_PLAIN.search(setting) else setting
 
 
 def _completed(way: frozenset[str], columns: set[str]) -> Meant:
-    """Return, for each column a way misses, the one that may be meant and the doubt; nothing where one has none."""
+    """Return the likely match and its doubt for each column of `way` that is missing; empty if one has no match."""
     matched: dict[str, tuple[str, float]] = {}
     free = columns - way
     for ours in sorted(way - columns):
@@ -363,7 +370,7 @@ def _completed(way: frozenset[str], columns: set[str]) -> Meant:
 
 
 def _meant(ours: str, columns: set[str]) -> tuple[str, float]:
-    """Return the column that may be `ours` and how doubtful it is (0 to 1); nothing where none is like it."""
+    """Return the column that may be meant by `ours`, and the doubt from 0 to 1; ("", 1.0) if none is similar."""
     plain = {_plain(theirs): theirs for theirs in sorted(columns)}
     if ours.lower() in plain:
         return plain[ours.lower()], 0.0
@@ -378,12 +385,12 @@ def _meant(ours: str, columns: set[str]) -> tuple[str, float]:
 
 
 def _plain(name: str) -> str:
-    """Return a column's name without what differs from file to file: case, blanks, marks, its byte order mark."""
+    """Return a column's name normalised: lower case, underscores, no quotes, colons, asterisks or byte order mark."""
     return name.strip().strip("\ufeff\"'：:*").strip().lower().replace(" ", "_").replace("-", "_")
 
 
 def _slips(one: Format, columns: set[str]) -> tuple[str, ...]:
-    """Return mappings for columns that the format reads, is not given, and that another seems to be."""
+    """Return mappings, as settings to type, for columns the format reads and the data seems to have misspelt."""
     free = columns - known_columns()
     meant = {ours: _meant(ours, free) for ours in (*one.columns, *EVERY_FORMAT_READS) if ours not in columns}
     return tuple(

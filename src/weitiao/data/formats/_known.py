@@ -1,6 +1,6 @@
-"""Columns and keys whose meaning is known: a row is not trained without one, it is refused where nothing reads it.
+"""Columns and keys with a known meaning: a row that has one which the format does not read is refused.
 
-A column that stands in no list here is reported as not used.
+A column that is in none of these lists is only reported as unused.
 """
 
 from __future__ import annotations
@@ -8,24 +8,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 LOSS_WEIGHTS = ("weight", "loss_weight", "loss_scale")
-"""Numbers from 0 on: how much a turn, or a row's answers, count in the loss (OpenAI's and ms-swift's names)."""
+"""Loss weights, 0 or more, of a turn or of a row's answers (OpenAI's and ms-swift's names)."""
 TRAINED = (
     "train", "training", "loss", "output_with_loss", "trainable", "learn", "learnable", "is_trained", "train_on_turn",
     "compute_loss", "calculate_loss", "use_loss",
 )  # fmt: skip
-"""True or false: whether a turn, or a row's answers, are trained (axolotl's, ms-swift's and XTuner's names)."""
+"""Booleans: whether a turn, or a row's answers, are trained (axolotl's, ms-swift's and XTuner's names)."""
 NOT_TRAINED = (
     "masked", "is_masked", "ignore", "ignored", "skip", "exclude", "excluded", "no_train", "no_loss", "ignore_loss",
     "skip_loss", "mask_loss",
 )  # fmt: skip
-"""Of a turn, true where it is context only; false says nothing, as questions have it too."""
+"""Keys of a turn that are true if it is context only; false has no effect, as questions have it too."""
 LOSS_MASK = "loss_mask"
-"""0 or 1 for a turn, or a list of them for a row's turns: 1 is trained."""
+"""0 or 1 for a turn, or a list of them for a row's turns; 1 is trained."""
 UNREAD_WEIGHTS = (
     "weights", "loss_weights", "sample_weight", "train_detail", "training_detail", "completion_mask", "assistant_masks",
     "mask", "masked", "权重", "掩码",
 )  # fmt: skip
-"""Weights of other kinds: of parts of a turn, of tokens; or, as `mask`, of two meanings."""
+"""Weights that are not supported: of parts of a turn, of tokens; or, like `mask`, with two possible meanings."""
 WEIGHTS = frozenset({*LOSS_WEIGHTS, *TRAINED, *NOT_TRAINED, LOSS_MASK})
 
 _MEANINGS: Mapping[str, str] = {
@@ -42,33 +42,34 @@ _ASKED = "instruction prompt query question input 问题 提问 指令 提示"
 _BEFORE = "context passage history system system_prompt meta_instruction messages conversations conversation"
 _CHINESE = "系统提示 上下文"
 MEANINGS: Mapping[str, str] = {name: says for says, names in _MEANINGS.items() for name in names.split()}
-"""A column, or a key of a turn, in small letters -> what it says."""
+"""A column, or a key of a turn, in lower case -> its meaning."""
 TURN_TEXT: Mapping[str, str] = dict.fromkeys(("content", "value", "text"), "text of a turn")
-"""A key of a turn, or of a part of one -> what it says."""
+"""A key of a turn, or of a part of a turn -> its meaning."""
 PROMPT_TEXT: Mapping[str, str] = dict.fromkeys(f"{_ASKED} {_BEFORE} {_CHINESE}".split(), "text of the prompt")
-"""A column -> what it says, where a row asks something. Text that stands in what was read already is no loss."""
+"""A column -> its meaning in rows with a prompt. It may stay unread if the text that was read contains it."""
 _ANSWER = "output response completion reply answer solution 回答 答案 回复"
 ANSWER_TEXT: Mapping[str, str] = dict.fromkeys(_ANSWER.split(), "text of an answer")
-"""A column -> what it says, where a row answers something, or is a text."""
+"""A column -> its meaning in rows with an answer, and in rows that are a text."""
 WHOLE_TEXT: Mapping[str, str] = dict.fromkeys(
     ("text", "content", "document", "article", "paragraph", "story"), "text beside the prompt and the answer"
 )
-"""A column -> what it says beside a prompt. One that holds prompt and answer, as Alpaca's own, says nothing new."""
+"""A column -> its meaning next to a prompt. It may stay unread if it holds prompt and answer, as `text` in Alpaca's own
+data."""
 SPEAKERS: tuple[frozenset[str], ...] = (
     frozenset(("user", "human", "q")),
     frozenset(("assistant", "gpt", "bot", "a")),
 )
-"""Columns beside a text that hold a question and its answer where both are there; `user` alone may be a name."""
+"""Columns next to a text that hold a question and its answer if both are present; `user` alone may be a name."""
 ASKS = frozenset((*_ASKED.split(), *SPEAKERS[0], "problem"))
-"""Columns that ask by themselves, without others."""
+"""Columns that can be the question on their own."""
 BESIDE_TEXT: Mapping[str, str] = {
     **PROMPT_TEXT,
     **dict.fromkeys((*SPEAKERS[0], "problem"), "text of the prompt"),
     **ANSWER_TEXT,
     **dict.fromkeys((*SPEAKERS[1], "target"), "text of an answer"),
 }
-"""A column -> what it says beside a text that is trained alone."""
+"""A column -> its meaning next to a text that would be trained alone."""
 AS_CONTEXT = "data.columns.context={column} reads it before the question"
 AS_ANSWER = "data.columns.prompt={text} data.columns.completion={column} makes it the answer to the text"
 AS_PROMPT = "data.columns.prompt={column} data.columns.completion={text} makes the text its answer"
-"""Settings that use both of two columns that compete."""
+"""Settings that use both of two competing columns."""

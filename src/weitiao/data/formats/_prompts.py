@@ -1,4 +1,4 @@
-"""Prompts and answers as the formats with one question write them: as text, as turns, or as a transcript."""
+"""Reads prompts and answers of formats with one question per row: as text, as turns, or as a transcript."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from ._weights import masked
 PROMPTS = ("prompt", "instruction", "question", "query")
 TALKS = ("messages", "conversations", "conversation")
 CONTEXTS = ("context", "passage")
-"""Text to read before the question."""
+"""Columns with text that precedes the question."""
 THOUGHTS = ("reasoning_content", "Complex_CoT")
-"""An answer's thought in a column of its own (DeepSeek's name, and that of medical-o1-reasoning-SFT)."""
+"""Columns with the reasoning of the answer (the names of DeepSeek and of medical-o1-reasoning-SFT)."""
 INPUT = "input"
-"""What the instruction is about; where nothing else asks, the question itself."""
+"""The column with the input of the instruction; if no other column asks, it is the question itself."""
 ASKING = (*PROMPTS, INPUT, *CONTEXTS, *TALKS, "system", "system_prompt", "history")
-"""Every column a prompt is made of."""
+"""Every column that a prompt may be made from."""
 
 TURNS_AS_TEXT = re.compile(r"""\s*\[\s*\{\s*["'](role|content|from|value)["']\s*:""")
-"""How a list of turns begins that stands as text in a table's cell."""
+"""The beginning of a list of turns that is written as text in a table cell."""
 
 
 def prompt_in(fields: Mapping[str, Any]) -> list[Message]:
-    """Return the turns up to the question from whichever columns ask it, none where none does; raises RowError."""
+    """Return the turns up to the question, from any of the prompt columns; empty if there is none; raises RowError."""
     turns: list[Message] = []
     asked = first_of(PROMPTS, fields)
     if not asked or is_empty(fields[asked]):
@@ -41,8 +41,8 @@ def prompt_in(fields: Mapping[str, Any]) -> list[Message]:
 
 
 def with_beside(fields: Mapping[str, Any], turns: Sequence[Message], asked: str) -> list[Message]:
-    """Return turns from column `asked` whose last, a question, has the row's context before it and its input below
-    it; raises RowError.
+    """Return the turns of column `asked`, with the row's context before the last question and its input after it;
+    raises RowError.
     """
     if not turns or turns[-1].role != "user":
         return list(turns)
@@ -52,18 +52,18 @@ def with_beside(fields: Mapping[str, Any], turns: Sequence[Message], asked: str)
 
 
 def completed(fields: Mapping[str, Any], question: str, asked: str) -> str:
-    """Return a question that column `asked` holds, with the row's context before it and its input on the next line;
-    raises RowError.
+    """Return the question of column `asked`, with the row's context before it and its input on the next line; raises
+    RowError.
     """
     given = _optional_text(fields, INPUT) if asked != INPUT else ""
     return context_and(fields, CONTEXTS, joined(question, given))
 
 
 def question_in(fields: Mapping[str, Any], names: Sequence[str]) -> list[Message]:
-    """Return the turns up to the question that the first of `names` asks, with context and input; the input alone where
-    none does.
+    """Return the turns up to the question, with context and input; the question is the first of `names` that is
+    present, or else the input.
 
-    Raises RowError where neither is there.
+    Raises RowError if neither is present.
     """
     name = first_of(names, fields)
     if not name and first_of((INPUT,), fields):
@@ -75,7 +75,7 @@ def question_in(fields: Mapping[str, Any], names: Sequence[str]) -> list[Message
 
 
 def said_in(fields: Mapping[str, Any], name: str, role: str) -> list[Message]:
-    """Return a field's turns: text is one turn of `role`, a transcript or list several; raises RowError."""
+    """Return a field as turns: text is one turn of `role`, a transcript or list several; raises RowError."""
     if name not in fields:
         raise missing(repr(name), fields)
     value = fields[name]
@@ -87,7 +87,7 @@ def said_in(fields: Mapping[str, Any], name: str, role: str) -> list[Message]:
 
 
 def said_by(value: object, name: str, role: str, fields: Mapping[str, Any]) -> list[Message]:
-    """Return the turns of a value that stands in column `name`, as `said_in` does; raises RowError."""
+    """Return a value of column `name` as turns, like `said_in`; raises RowError."""
     if isinstance(value, list | dict):
         turns = value if isinstance(value, list) else [value]
         return [
@@ -102,7 +102,8 @@ def said_by(value: object, name: str, role: str, fields: Mapping[str, Any]) -> l
 
 
 def history_in(fields: Mapping[str, Any]) -> list[Message]:
-    """Return the earlier exchanges as turns; raises RowError where one is neither a pair of texts nor a turn."""
+    """Return the exchanges in `history` as turns; raises RowError for an item that is neither a pair of texts nor a
+    turn."""
     if is_empty(fields.get("history")):
         return []
     turns: list[Message] = []
@@ -120,14 +121,14 @@ def history_in(fields: Mapping[str, Any]) -> list[Message]:
 
 
 def one_exchange(fields: Mapping[str, Any], question: Sequence[Message], answer: str) -> list[Message]:
-    """Return a row's system message and history, the turns up to its question and its answer; raises RowError."""
+    """Return all turns of a row: system message, history, question and answer; raises RowError."""
     last = Message("assistant", answer, extra=_thought_in(fields, answer))
     return with_system_turn(fields, [*history_in(fields), *question, last])
 
 
 def _thought_in(fields: Mapping[str, Any], answer: str) -> dict[str, str]:
-    """Return a row's thought as templates read it, nothing where it has none; raises RowError where the answer has one
-    too.
+    """Return a row's reasoning under the key that chat templates read, empty if it has none; raises RowError if the
+    answer contains reasoning too.
     """
     name = first_of(THOUGHTS, fields)
     thought = _optional_text(fields, name) if name else ""
@@ -137,13 +138,12 @@ def _thought_in(fields: Mapping[str, Any], answer: str) -> dict[str, str]:
 
 
 def joined(*texts: str) -> str:
-    """Return the texts that are more than blanks, a line break between them."""
+    """Return the texts that are not blank, joined by line breaks."""
     return "\n".join(text for text in texts if text.strip())
 
 
 def context_and(fields: Mapping[str, Any], names: Sequence[str], question: str) -> str:
-    """Return the text to read (the first of `names` that is there), an empty line, and the question; raises
-    RowError."""
+    """Return the context (the first of `names` that is present), an empty line, and the question; raises RowError."""
     name = first_of(names, fields)
     context = _optional_text(fields, name) if name else ""
     return f"{context}\n\n{question}" if context.strip() else question
@@ -155,7 +155,7 @@ def _optional_text(fields: Mapping[str, Any], name: str) -> str:
 
 
 def last_answer(messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:
-    """Return a conversation as its turns up to the last question, and the answer to it; raises RowError."""
+    """Split a conversation into the turns before the last answer and that answer; raises RowError."""
     turns = checked_turns(messages)
     return list(turns[:-1]), [turns[-1]]
 
@@ -163,13 +163,13 @@ def last_answer(messages: Sequence[Message]) -> tuple[list[Message], list[Messag
 def answered(
     prompt: Sequence[Message], answer: Sequence[Message]
 ) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
-    """Return prompt and answer where they make a conversation together; raises RowError."""
+    """Return prompt and answer after checking that they form a conversation; raises RowError."""
     whole = checked_turns([*prompt, *answer])
     return whole[: len(whole) - len(answer)], whole[len(whole) - len(answer) :]
 
 
 def one_question(row: Row, answer: Sequence[Message]) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
-    """Return a row's prompt and one of its answers, in order; raises RowError."""
+    """Return a row's prompt and one of its answers, checked by `answered`; raises RowError, also without a prompt."""
     prompt = prompt_in(row.fields)
     if not prompt:
         raise missing(" or ".join(map(repr, PROMPTS)), row.fields)

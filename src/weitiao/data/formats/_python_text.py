@@ -1,4 +1,4 @@
-"""Lists and objects as Python and numpy print them, which pandas writes into the cells of a CSV file."""
+"""Parses lists and dicts printed by Python or numpy, which pandas writes into the cells of CSV files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 LONGEST = 1 << 20
-"""Characters; Python's parser takes some hundred bytes for each."""
+"""Characters; Python's parser needs some hundred bytes of memory for each."""
 PLAIN = (str, int, float, bool, type(None))
 ENDS = ("}", "]", ")", "None", "True", "False")
 BEGINS = ("{", "[", "(", "-", "None", "True", "False", "array")
@@ -17,7 +17,7 @@ LAYOUT = (tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, token
 
 
 class NotPython(ValueError):
-    """A text that is no plain value of Python."""
+    """A text that is not a plain Python value."""
 
 
 def from_python(text: str) -> Any:  # noqa: ANN401  (what the data holds)
@@ -32,17 +32,17 @@ def from_python(text: str) -> Any:  # noqa: ANN401  (what the data holds)
 
 
 class _Arrays(ast.NodeTransformer):
-    """Puts the list in the place of `array([...], dtype=object)`, which numpy prints within other values."""
+    """Replaces `array([...], dtype=object)`, which numpy prints inside other values, by the list."""
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        """Return the list within a call of `array`, other calls as they are."""
+        """Return the list inside a call of `array`; other calls unchanged."""
         is_array = isinstance(node.func, ast.Name) and node.func.id == "array" and len(node.args) == 1
         return self.visit(node.args[0]) if is_array else node
 
 
 def _with_commas(text: str) -> str:
-    """Return a text with commas between items that stand side by side, as numpy prints them and Python would join
-    them."""
+    """Return a text with commas between adjacent items: numpy prints none, and Python would concatenate adjacent
+    strings."""
     starts = [0, *accumulate(len(line) for line in text.splitlines(keepends=True))]
     tokens = [one for one in tokenize.generate_tokens(io.StringIO(text).readline) if one.type not in LAYOUT]
     places = [
@@ -55,17 +55,17 @@ def _with_commas(text: str) -> str:
 
 
 def _ends(token: tokenize.TokenInfo) -> bool:
-    """Whether an item may end with a token."""
+    """Return whether an item may end with a token."""
     return token.type in (tokenize.STRING, tokenize.NUMBER) or token.string in ENDS
 
 
 def _begins(token: tokenize.TokenInfo) -> bool:
-    """Whether an item may begin with a token; nobody prints one number minus another."""
+    """Return whether an item may begin with a token; a minus counts, as printed values contain no subtraction."""
     return token.type in (tokenize.STRING, tokenize.NUMBER) or token.string in BEGINS
 
 
 def _plain(value: object) -> Any:  # noqa: ANN401
-    """Return a value that JSON can hold, tuples as lists; raises NotPython for others."""
+    """Return a value with tuples as lists; raises NotPython if JSON cannot represent it."""
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Results of tools behind the calls of one answer: brought into the calls' order where ids or names tell it."""
+"""Sorts tool results into the order of the tool calls before them, by ids or names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ._base import RowError, shortened_value
 
 
 def with_results_in_order(turns: Sequence[Message]) -> list[Message]:
-    """Return turns whose results stand in the order of their calls, as templates without ids read them; raises
+    """Return turns with tool results in the order of their calls, as chat templates that print no ids need them; raises
     RowError for ids that belong to no call, or to several.
     """
     ordered = list(turns)
@@ -24,7 +24,7 @@ def with_results_in_order(turns: Sequence[Message]) -> list[Message]:
 
 
 def _in_order(calls: Sequence[Mapping[str, Any]], results: Sequence[Message]) -> list[Message]:
-    """Return the results of one answer's calls in the calls' order; those that name no call take the free places."""
+    """Return the results of one answer's calls in the order of the calls; results that name no call fill the gaps."""
     ids = [str(call["id"]) if call.get("id") is not None else "" for call in calls]
     given = [str(one.extra.get("tool_call_id", "")) for one in results]
     _require_own_ids(ids, given)
@@ -36,7 +36,7 @@ def _in_order(calls: Sequence[Mapping[str, Any]], results: Sequence[Message]) ->
 
 
 def _require_own_ids(ids: Sequence[str], given: Sequence[str]) -> None:
-    """Raise RowError unless each result's id is one call's, and each call's id its own."""
+    """Raise RowError if ids are not unique, a result's id belongs to no call, or a call has no result."""
     if not any(given):
         return
     if twice := _twice(ids):
@@ -57,8 +57,7 @@ def _require_own_ids(ids: Sequence[str], given: Sequence[str]) -> None:
 
 
 def _place(result: Message, own: str, ids: Sequence[str], names: Sequence[str]) -> int:
-    """Return the place of a result's call, found by its id or by a name that only one call has; -1 where neither
-    tells."""
+    """Return the index of a result's call, found by its id or by a name that only one call has; -1 if unknown."""
     if own and own in ids:
         return ids.index(own)
     name = result.extra.get("name")

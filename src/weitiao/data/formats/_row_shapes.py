@@ -1,4 +1,4 @@
-"""Rows that fit no format and are known by their shape: several rows in lists side by side, a question as the key."""
+"""Recognises rows that fit no format by their shape: several rows as parallel lists, or the question as the key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHOWN_CHARACTERS = 60
 
 
 def shape_problem(sample: Sequence[Row], name: str) -> Problem | None:
-    """Describe rows by their shape; None where it says nothing."""
+    """Return the problem of rows with a known wrong shape; None for any other."""
     if not sample:
         return None
     first = sample[0]
@@ -35,7 +35,7 @@ def shape_problem(sample: Sequence[Row], name: str) -> Problem | None:
 
 
 def _parallel(sample: Sequence[Row]) -> list[str]:
-    """Return the columns that hold lists of texts, equally many in each row; none where there are not two."""
+    """Return the columns with lists of texts or numbers that are equally long in each row; empty if fewer than two."""
     lists = [{name: value for name, value in row.fields.items() if isinstance(value, list)} for row in sample]
     names = [name for name in lists[0] if all(name in row and _are_texts(row[name]) for row in lists)]
     alike = all(len({len(row[name]) for name in names}) == 1 for row in lists)
@@ -47,7 +47,7 @@ def _are_texts(values: list[object]) -> bool:
 
 
 def _have_questions_as_keys(sample: Sequence[Row]) -> bool:
-    """Whether each row has one text under a name of its own."""
+    """Return whether each row has a single text column, and most of these columns have different names."""
     names = {name for row in sample for name in row.fields}
     alone = all(len(row.fields) == 1 and isinstance(next(iter(row.fields.values())), str) for row in sample)
     return alone and len(sample) >= LEAST_ROWS and 2 * len(names) > len(sample)

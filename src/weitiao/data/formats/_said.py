@@ -1,4 +1,4 @@
-"""Whether a column that was not read repeats what the row says already."""
+"""Decides whether an unread column only repeats what was read from the row."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ._fields import Unread, is_empty
 from ._known import ANSWER_TEXT, PROMPT_TEXT, WHOLE_TEXT
 
 LEAST_PART = 8
-"""Characters of a prompt that stands within another by more than chance."""
+"""Characters; a shorter text may be contained in another by chance."""
 FILE = re.compile(r"\S{1,200}\.\w{1,5}|\w+://\S+")
-"""The name of a document, which is no text to read."""
+"""The name or URL of a document, which is not text to train on."""
 
 
 def is_said(one: Unread, form: AnyForm, fields: Mapping[str, Any]) -> bool:
-    """Whether a column repeats what a row's form or another of its columns holds."""
+    """Return whether a column repeats a text of the row's form, or another column of the row."""
     if isinstance(one.value, bool) or not isinstance(one.value, str | list | dict | int | float):
         return False
     others = (value for name, value in fields.items() if name != one.name)
@@ -36,7 +36,7 @@ def is_said(one: Unread, form: AnyForm, fields: Mapping[str, Any]) -> bool:
 
 
 def _is_rendered(one: Unread, fields: Mapping[str, Any]) -> bool:
-    """Whether a text holds all that the row's columns ask and answer, as a prompt's template wrote it."""
+    """Return whether a text contains all prompt and answer columns of the row, like a rendered prompt template."""
     parts = [
         text
         for name, value in fields.items()
@@ -47,7 +47,7 @@ def _is_rendered(one: Unread, fields: Mapping[str, Any]) -> bool:
 
 
 def _holds(texts: list[str], part: str) -> bool:
-    """Whether one of several texts holds another, be it with other blanks."""
+    """Return whether one of several texts contains `part`, ignoring white space."""
     if any(part in text for text in texts):
         return True
     plain = "".join(part.split())
@@ -66,7 +66,7 @@ def _texts(form: AnyForm) -> list[str]:
 
 
 def _texts_of(value: object) -> Iterator[str]:
-    """Yield a text, or those that turns and pairs hold; what is no such thing comes as itself, which nobody says."""
+    """Yield the texts of a value: text, number, turns or pairs; for anything else its repr, which no text contains."""
     if isinstance(value, str):
         yield value.strip()
     elif isinstance(value, int | float):

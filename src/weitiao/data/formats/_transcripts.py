@@ -1,4 +1,4 @@
-"""Conversations that are written into one text: `Human: ... Assistant: ...`, as HH-RLHF and BELLE have them."""
+"""Conversations written as one text: `Human: ... Assistant: ...`, as in HH-RLHF and BELLE."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ ANSWERING: Mapping[str, tuple[str, ...]] = {
     "人类": ("助手", "AI"),
     "用户": ("助手", "AI", "机器人"),
 }
-"""Who asks -> who may answer them in a transcript."""
+"""The name of the asking side in a transcript -> possible names of the answering side."""
 BEGINS = re.compile(rf"\s*({'|'.join(ANSWERING)})\s?[:：]")
 HUMAN = re.compile(r"\s*Human:")
 
 
 def is_transcript(text: str) -> bool:
-    """Whether a text is a conversation up to a question: it ends with an answer that is only begun, or with a question
-    behind an answer.
+    """Return whether a text is a conversation up to a question: it ends with an empty answer (`Assistant:`), or with a
+    question after an answer.
     """
     if BEGINS.match(text) is None:
         return False
@@ -33,7 +33,7 @@ def is_transcript(text: str) -> bool:
 
 def transcript(text: str) -> list[Message]:
     """Return the turns of a transcript (https://huggingface.co/datasets/Anthropic/hh-rlhf,
-    https://huggingface.co/datasets/BelleGroup/multiturn_chat_0.8M); an answer that is only begun is left out.
+    https://huggingface.co/datasets/BelleGroup/multiturn_chat_0.8M); an empty last answer is left out.
     """
     said = _said(text)
     if said[-1] == ("assistant", ""):
@@ -42,7 +42,7 @@ def transcript(text: str) -> list[Message]:
 
 
 def _said(text: str) -> list[tuple[str, str]]:
-    """Return (role, words) of each turn of a text that begins with one who asks."""
+    """Return (role, text) of each turn of a transcript; the text must begin with the asking side."""
     found = BEGINS.match(text)
     asking = found[1] if found else ""
     names = ANSWERING[asking]
@@ -57,6 +57,9 @@ def _said(text: str) -> list[tuple[str, str]]:
 
 @cache
 def _speaker(asking: str, apart: bool) -> re.Pattern[str]:
-    """Return what finds the beginning of a turn; where turns stand apart, one line break alone is part of a turn."""
+    """Return a pattern for the beginning of a turn.
+
+    `apart` is whether an empty line separates turns; a single line break is then part of a turn.
+    """
     names, lines = "|".join((asking, *ANSWERING[asking])), r"\n\n" if apart else r"\n"
     return re.compile(rf"(?:\A\s*|{lines})({names})\s?[:：] ?")

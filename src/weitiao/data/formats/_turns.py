@@ -1,4 +1,4 @@
-"""Turns as the many kinds of chat data write them: roles, parts, tool calls, weights, and their order."""
+"""Parses turns of the many kinds of chat data: roles, content parts, tool calls and weights; checks their order."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ SYNONYMS: Mapping[Role, str] = {
     "assistant": "assistant gpt bot model chatgpt bing bard ai chatbot 助手 机器人 function_call tool_call",
     "tool": "tool function observation ipython tool_response function_response tool_result 工具",
 }
-"""A role -> the names it goes by."""
+"""A role -> its names in other data."""
 ROLES: Mapping[str, Role] = {name: role for role, names in SYNONYMS.items() for name in names.split()}
 CALLING = {"function_call", "tool_call"}
-"""ShareGPT's names for a turn of the assistant whose text is a call."""
+"""ShareGPT's names for an assistant turn whose text is a tool call."""
 EXCHANGES: Mapping[str, Role] = {
     **{name: role for name, role in ROLES.items() if role != "tool" and name not in CALLING},
     **dict.fromkeys(
@@ -39,18 +39,18 @@ EXCHANGES: Mapping[str, Role] = {
     ),
     **dict.fromkeys(("output", "answer", "response", "a", "答案", "回答", "答"), "assistant"),
 }
-"""Keys of a turn that holds a question and its answer, as Firefly, XTuner and Capybara write it -> who says it."""
+"""Keys of a turn that holds both a question and its answer, as in Firefly, XTuner and Capybara -> the role."""
 SPEAKING: tuple[Role, ...] = ("system", "user", "assistant")
 REASONING = ("reasoning_content", "reasoning", "thinking")
 PART_TEXTS = ("text", "value", "content")
 MEDIA = ("image", "audio", "video", "file", "document")
-"""What the type of a part begins with, or has behind `input_`, that is not text."""
+"""How the type of a content part that is not text begins, after an optional `input_` or `output_`."""
 
 Spoken = Literal["start", "user", "assistant", "call", "tool"]
 FOLLOWS: Mapping[Spoken, set[Role]] = {
     "start": {"user"},
     "user": {"assistant"},
-    # A tool may answer a text too: Hermes writes calls into it, and some of Glaive's calls were lost.
+    # A tool result may follow plain text: Hermes writes calls as text, and some calls are missing in Glaive's data.
     "assistant": {"user", "tool"},
     "call": {"tool"},
     "tool": {"tool", "assistant"},
@@ -69,7 +69,7 @@ ENDS: Mapping[Role, str] = {"user": "it ends with a question", "tool": "it ends 
 
 
 def messages_in(fields: Mapping[str, Any], column: str) -> list[Message]:
-    """Return a column's turns, role and content or from and value; raises RowError."""
+    """Return the messages of a column's list of turns; raises RowError."""
     turns = list_in(fields, column)
     return masked(
         [turn_of(turn, number, column, fields) for number, turn in enumerate(turns, start=1)], fields
@@ -77,8 +77,10 @@ def messages_in(fields: Mapping[str, Any], column: str) -> list[Message]:
 
 
 def turn_of(turn: object, number: int, column: str, fields: Mapping[str, Any]) -> list[Message]:
-    """Return the messages of one item of a row's list of turns: mostly one, two for a question with its answer;
-    raises RowError, which names it by its number.
+    """Return the messages of one item in a list of turns: usually one, but several for a question with its answer or
+    for tagged tool results; raises RowError.
+
+    `number` is the item's position from 1, for the error.
     """
     if not isinstance(turn, dict):
         raise RowError(f"a turn in {column!r} is {kind_of(turn)}, not an object", f"turn {number}")
@@ -91,13 +93,13 @@ def turn_of(turn: object, number: int, column: str, fields: Mapping[str, Any]) -
 
 
 def missing_role(turn: Mapping[str, Any]) -> RowError:
-    """Return the error for a turn that does not say who speaks."""
+    """Return the error for a turn without a role."""
     return RowError("a turn's 'role' is missing", "it has " + (", ".join(map(repr, turn)) or "nothing"))
 
 
 def _exchange(turn: Mapping[str, Any], said: Mapping[str, Role]) -> list[Message]:
-    """Return system text, question and answer of a turn that holds them together; raises RowError where two keys
-    are the same speaker's.
+    """Return system message, question and answer of a turn that holds them together; raises RowError if two keys have
+    the same role.
     """
     by_role: dict[Role, str] = {}
     for name, role in said.items():
@@ -119,7 +121,7 @@ def _exchange(turn: Mapping[str, Any], said: Mapping[str, Role]) -> list[Message
 
 
 def _message(turn: dict[str, Any], number: int, column: str, row: Mapping[str, Any]) -> Message:
-    """Return one turn that names its role; raises RowError."""
+    """Return the message of a turn with a role; raises RowError."""
     role_key = "from" if "from" in turn and "role" not in turn else "role"
     text_key = "value" if "value" in turn and "content" not in turn else "content"
     written = text_in(turn, role_key, "a turn's ")
@@ -130,7 +132,7 @@ def _message(turn: dict[str, Any], number: int, column: str, row: Mapping[str, A
     if len(turn) == 2 and isinstance(turn.get(text_key), str) and plain not in CALLING:
         return Message(role, text_of(turn[text_key], f"a turn's {text_key!r}"))
     fields = noted_within(row, column, turn)
-    fields.get(role_key)
+    fields.get(role_key)  # read so that it does not count as unused
     extra = _extra(fields, role)
     weight = weight_in(fields, "a turn's ")
     if plain in CALLING:
@@ -145,8 +147,8 @@ def _message(turn: dict[str, Any], number: int, column: str, row: Mapping[str, A
 
 
 def _content(turn: Mapping[str, Any], key: str, role: Role) -> str:
-    """Return a turn's text, its text parts joined, a tool's result as JSON text; raises RowError for parts of
-    another kind.
+    """Return a turn's text: text parts are joined, a tool result that is not text becomes JSON; raises RowError for
+    other parts.
     """
     content = turn[key]
     if isinstance(content, list) and not (role == "tool" and _is_result(content)):
@@ -157,7 +159,7 @@ def _content(turn: Mapping[str, Any], key: str, role: Role) -> str:
 
 
 def _is_result(content: Sequence[object]) -> bool:
-    """Whether a list is a tool's result itself, not a list of parts, one of which may hold no text."""
+    """Return whether a list is itself a tool's result, rather than a list of content parts."""
     return not any(isinstance(part, dict) and _is_part(part) for part in content)
 
 
@@ -181,7 +183,7 @@ def _part(part: object, turn: Mapping[str, Any], key: str) -> str:
 
 
 def _extra(turn: Mapping[str, Any], role: Role) -> dict[str, Any]:
-    """Return what chat templates read beside role and content; raises RowError."""
+    """Return the keys that chat templates read besides role and content; raises RowError."""
     extra: dict[str, Any] = {}
     for name in ("name", "tool_call_id"):
         if not is_empty(turn.get(name)):
@@ -202,19 +204,19 @@ def _extra(turn: Mapping[str, Any], role: Role) -> dict[str, Any]:
 
 
 def system_in(fields: Mapping[str, Any]) -> str:
-    """Return the text of `system` or `system_prompt`, nothing where there is none; raises RowError."""
+    """Return the text of `system` or `system_prompt`, "" if there is none; raises RowError."""
     name = first_of(("system", "system_prompt"), fields)
     return text_in(fields, name) if name else ""
 
 
 def with_system_turn(fields: Mapping[str, Any], turns: Sequence[Message]) -> list[Message]:
-    """Return turns behind the row's system message, where it has one; raises RowError."""
+    """Return turns with the row's system message, if it has one, in front; raises RowError."""
     system = system_in(fields)
     return [Message("system", system), *turns] if system.strip() else list(turns)
 
 
 def _once(turns: Sequence[Message]) -> Sequence[Message]:
-    """Leave out system messages at the beginning that say the same as the one before them."""
+    """Return turns without repetitions of an equal system message at the beginning."""
     while len(turns) > 1 and turns[0].role == "system" and turns[0] == turns[1]:
         turns = turns[1:]
     return turns
@@ -223,7 +225,8 @@ def _once(turns: Sequence[Message]) -> Sequence[Message]:
 def conversation(
     turns: Sequence[Message], row: Row, tools: tuple[Mapping[str, Any], ...] = ()
 ) -> Conversation:
-    """Make a conversation of turns; raises RowError where it cannot be trained on."""
+    """Return the conversation of a row's turns, with checked order and weights; raises RowError if it cannot be
+    trained on."""
     kept = tuple(weighted(checked_turns(turns), row.fields))
     if all(message.weight == 0 for message in kept if message.role == "assistant"):
         raise RowError("no answer of it is trained (every weight is 0)")
@@ -231,9 +234,10 @@ def conversation(
 
 
 def checked_turns(turns: Sequence[Message]) -> tuple[Message, ...]:
-    """Return the turns; raises RowError for their order, or an empty question or answer.
+    """Return turns with tool calls merged and results in order; raises RowError for a wrong order of turns, or an empty
+    question or answer.
 
-    An empty system message stays: without it some chat templates write one of their own.
+    An empty system message is kept: without it, some chat templates insert a default one.
     """
     turns = with_results_in_order(with_calls_joined(_once(turns)))
     _check_order(turns)
@@ -249,8 +253,8 @@ def checked_turns(turns: Sequence[Message]) -> tuple[Message, ...]:
 
 
 def _check_order(turns: Sequence[Message]) -> None:
-    """Raise RowError unless it is: at most one system, then question and answer by turns, tools' results after
-    calls."""
+    """Raise RowError unless the order is: at most one system message, then alternating questions and answers, with tool
+    results after calls."""
     roles = [message.role for message in turns]
     if roles.count("system") > 1:
         raise RowError("it has two system messages")

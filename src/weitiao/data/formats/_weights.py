@@ -1,4 +1,4 @@
-"""How much a turn, or a row, counts in the loss, under the names that training tools have for it."""
+"""Reads loss weights of turns and rows, under the names that training tools use."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from ._fields import is_empty
 from ._known import LOSS_MASK, LOSS_WEIGHTS, NOT_TRAINED, TRAINED, WEIGHTS
 
 MOST_WEIGHT = 10_000
-"""As of a source's weight; far beyond it a loss in 32 bits becomes infinite."""
+"""The same limit as for a source's weight; with a far larger weight, a float32 loss overflows."""
 
 
 def weight_in(fields: Mapping[str, Any], owner: str = "") -> float | None:
-    """Return the loss weight that a turn or row names, None where it names none; raises RowError, also where two
-    names say different things. `owner` goes before a name.
+    """Return the loss weight of a turn or row, None if it has none; raises RowError, also if two keys contradict each
+    other.
+
+    `owner` is set for a turn, and precedes the key in errors.
     """
     if fields.keys().isdisjoint(WEIGHTS):
         return None
@@ -40,7 +42,7 @@ def weight_in(fields: Mapping[str, Any], owner: str = "") -> float | None:
 
 
 def weight_of(value: object, what: str) -> float:
-    """Return a loss weight, 0 or more, from a number, true or false; raises RowError, which calls it `what`."""
+    """Return a number or boolean as a loss weight, 0 to `MOST_WEIGHT`; raises RowError, which names it `what`."""
     weight = number_of(float(value) if isinstance(value, bool) else value, what)
     if weight < 0:
         raise RowError(f"{what} is below 0", shortened_value(value))
@@ -50,8 +52,8 @@ def weight_of(value: object, what: str) -> float:
 
 
 def _mask_of(value: object, what: str) -> float:
-    """Return 1 for what is trained and 0 for what is not; raises RowError for true and false, which tools read in
-    both ways.
+    """Return 1 for trained and 0 for not trained; raises RowError for true and false, whose meaning differs between
+    tools.
     """
     if isinstance(value, bool):
         raise RowError(f"{what} is true or false, which can mean both; write 1 for trained, 0 for not")
@@ -62,8 +64,8 @@ def _mask_of(value: object, what: str) -> float:
 
 
 def masked(turns: Sequence[Sequence[Message]], fields: Mapping[str, Any]) -> list[Message]:
-    """Return a row's messages, turn by turn as its list has them, weighed by the row's `loss_mask`; raises RowError
-    where it is no list of a 0 or 1 for each turn.
+    """Return the messages of all turns, weighted by the row's `loss_mask`; raises RowError unless it is a list of one 0
+    or 1 per turn.
     """
     if LOSS_MASK not in fields or is_empty(fields.get(LOSS_MASK)):
         return [message for turn in turns for message in turn]
@@ -82,7 +84,10 @@ def masked(turns: Sequence[Sequence[Message]], fields: Mapping[str, Any]) -> lis
 
 
 def _weighed(message: Message, mask: float) -> Message:
-    """Return a message with a mask's weight; 0 changes nothing for one that is not trained anyway."""
+    """Return a message with the weight of a mask; raises RowError if its own weight contradicts it.
+
+    0 changes nothing for a message that is not the assistant's, as it is not trained anyway.
+    """
     if message.role != "assistant" and mask == 0:
         return message
     if message.weight is not None and (message.weight > 0) != (mask > 0):
@@ -91,7 +96,7 @@ def _weighed(message: Message, mask: float) -> Message:
 
 
 def weighted(turns: Sequence[Message], fields: Mapping[str, Any]) -> list[Message]:
-    """Return turns whose answers are multiplied by the weight that their row names, if any; raises RowError."""
+    """Return turns with the weights of answers multiplied by the row's weight, if it has one; raises RowError."""
     weight = weight_in(fields)
     if weight is None:
         return list(turns)

@@ -16,7 +16,7 @@ from ._turns import conversation
 
 
 class Alpaca(Format):
-    """The question is the instruction, with the input, where there is one, on the next line; or the input alone."""
+    """The question is the instruction, followed by the input on the next line if there is one; or the input alone."""
 
     form: ClassVar[str] = "conversation"
     columns: ClassVar[tuple[str, ...]] = (
@@ -36,7 +36,7 @@ class Alpaca(Format):
     )
 
     def read(self, row: Row) -> Conversation:
-        """Turn a row into system, history, question and answer; raises RowError."""
+        """Parse a row into system message, history, question and answer; raises RowError."""
         fields = row.fields
         question = question_in(fields, ("instruction",))
         answer = said_in_text(fields[needed(("output",), fields)], "'output'")

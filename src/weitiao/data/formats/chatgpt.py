@@ -1,8 +1,8 @@
 """ChatGPT's export, `conversations.json`: a tree of messages in `mapping`, of which one path is the conversation.
 
-The path leads from the root to `current_node`; answers that were asked for again, and questions that were written anew,
-stand on other branches. What a person told ChatGPT of themselves becomes the system message, thoughts become the
-reasoning of the answer behind them.
+The path leads from the root to `current_node`; regenerated answers and edited questions are on other branches. What
+users told ChatGPT about themselves (custom instructions, memory) becomes the system message. Thoughts become the
+reasoning of the next answer.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ ABOUT = {
     "user_editable_context": ("user_profile", "user_instructions"),
     "model_editable_context": ("model_set_context",),
 }
-"""A kind of content -> its texts, which are what the person told about themselves, or the model remembered."""
+"""A content type -> its keys with text: what users told about themselves, or what the model remembered."""
 TEXTS = ("text", "multimodal_text", "code")
 THOUGHTS, THOUGHT_LENGTH = "thoughts", "reasoning_recap"
 EVERYONE = ("all", "", None)
-"""Who a message is for, where it calls no tool."""
+"""Values of `recipient` for a message that calls no tool."""
 OTHER_BRANCHES = "messages on other branches"
 
 
 class ChatGPT(Format):
-    """The path from the root to the current message is read; what stands on other branches is reported."""
+    """Reads the path from the root to the current message; messages on other branches are reported as unused."""
 
     form: ClassVar[str] = "conversation"
     columns: ClassVar[tuple[str, ...]] = ("mapping", "current_node")
@@ -43,7 +43,7 @@ class ChatGPT(Format):
     )
 
     def read(self, row: Row) -> Conversation:
-        """Turn a row into the conversation that ends at its current message; raises RowError."""
+        """Parse a row into the conversation that ends at its current message; raises RowError."""
         fields = row.fields
         if "mapping" not in fields:
             raise missing("'mapping'", fields)
@@ -57,7 +57,8 @@ class ChatGPT(Format):
 
 
 def _path(nodes: Mapping[str, Any], last: object) -> list[str]:
-    """Return the names of the nodes from the root to the last; raises RowError where they do not lead there."""
+    """Return the names of the nodes from the root to `last`; raises RowError if one is missing, or if they form a
+    cycle."""
     path: list[str] = []
     name = last
     while name is not None:
@@ -79,7 +80,7 @@ def _says(node: object) -> bool:
 
 
 def _turns(row: Mapping[str, Any], nodes: list[dict[str, Any]]) -> list[Message]:
-    """Return the turns of a path; raises RowError for what is no text, and for calls of ChatGPT's own tools."""
+    """Return the turns of a path; raises RowError for content other than text, and for calls of ChatGPT's own tools."""
     system: list[str] = []
     thoughts: list[str] = []
     turns: list[Message] = []
@@ -87,7 +88,8 @@ def _turns(row: Mapping[str, Any], nodes: list[dict[str, Any]]) -> list[Message]
         if is_empty(node.get("message")):
             continue
         message = _inner(row, "mapping", node["message"])
-        message.get("weight")  # which of the messages ChatGPT itself saw; not how much one counts in a loss
+        # Marks the messages that ChatGPT itself saw; it is no loss weight, and read so that it is not refused as one.
+        message.get("weight")
         content = _inner(message, "content", message.get("content"))
         role, kind = _role(message), content.get("content_type")
         if kind == THOUGHTS:
@@ -126,9 +128,9 @@ def _role(message: Mapping[str, Any]) -> Role:
 
 
 def _text(content: Mapping[str, Any], kind: object) -> str:
-    """Return a message's text, nothing where it holds none; raises RowError for images and other contents."""
+    """Return a message's text, "" if it has none; raises RowError for images and other content."""
     if kind == THOUGHT_LENGTH:
-        content.get("content")
+        content.get("content")  # read so that it does not count as unused
         return ""
     parts = content.get("parts") if "parts" in content else [content.get("text", "")]
     if kind not in TEXTS or not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
@@ -139,7 +141,7 @@ def _text(content: Mapping[str, Any], kind: object) -> str:
 
 
 def _thoughts(content: Mapping[str, Any]) -> list[str]:
-    """Return what a message of thoughts holds, each with its summary before it; raises RowError."""
+    """Return the thoughts of a message, each with its summary before it; raises RowError."""
     thoughts = content.get("thoughts")
     if not isinstance(thoughts, list):
         raise RowError("a message's 'thoughts' is no list", shortened_value(thoughts))

@@ -1,7 +1,7 @@
 """A question with several answers, one of which is right (rank classification).
 
-The choices stand in a list, in columns A, B, C, D (C-Eval), or in ARC's {"text": [...], "label": [...]}; the right one
-is an index from 0 (MMLU, https://arxiv.org/abs/2009.03300), a letter, or the text itself.
+The choices are a list, columns A, B, C, D (C-Eval), or ARC's {"text": [...], "label": [...]}. The right one is given as
+an index from 0 (MMLU, https://arxiv.org/abs/2009.03300), a letter, or its text.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CONTEXTS = ("context", "passage", "article")
 
 
 class Choices(Format):
-    """The right answer is found by its index from 0, its letter or its text."""
+    """The right answer is identified by its index from 0, its letter or its text."""
 
     form: ClassVar[str] = "choice"
     columns: ClassVar[tuple[str, ...]] = (
@@ -55,7 +55,7 @@ class Choices(Format):
     )
 
     def read(self, row: Row) -> Choice:
-        """Turn a row into a question, its choices and the right one's index; raises RowError."""
+        """Parse a row into a question, its choices and the index of the right one; raises RowError."""
         fields = row.fields
         asked = needed(QUESTIONS, fields)
         question = said_in_text(fields[asked], repr(asked))
@@ -70,7 +70,7 @@ class Choices(Format):
 
 
 def _choices(fields: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Return the choices, two or more, and what each is called; raises RowError."""
+    """Return the choices, two or more, and the label of each; raises RowError."""
     name = first_of(LISTS, fields)
     found = (
         unpacked(fields[name], name) if name else [fields[c] for c in LETTERS if fields.get(c) is not None]

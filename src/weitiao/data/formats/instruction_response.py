@@ -1,6 +1,6 @@
 """Instruction and response under their other names: a prompt, query, question or input, and what answers it.
 
-As Dolly (instruction, context, response), OpenOrca (system_prompt, question, response) and many others have it.
+Used by Dolly (instruction, context, response), OpenOrca (system_prompt, question, response) and many others.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from ._turns import conversation
 ASKED = ("instruction", "prompt", "query", "question", "input")
 ANSWERED = ("response", "answer", "completion", "output", "reply")
 OTHERS = (("instruction", "output"), ("prompt", "completion"), ("question", "answer"))
-"""Pairs that have a format of their own."""
+"""Pairs of columns with a format of their own."""
 
 
 class InstructionResponse(Format):
-    """The question is the instruction; a context, where there is one, stands before it, an input below it."""
+    """The question is the instruction, with an optional context before it and an optional input after it."""
 
     form: ClassVar[str] = "conversation"
     columns: ClassVar[tuple[str, ...]] = (
@@ -39,12 +39,12 @@ class InstructionResponse(Format):
     example: ClassVar[str] = '{"instruction": "Name a root vegetable.", "response": "Carrot."}'
 
     def claimed(self, columns: set[str]) -> frozenset[str]:
-        """Return the first column that asks and the first that answers, unless they are another format's pair."""
+        """Return the first column that asks and the first that answers, unless this pair has its own format."""
         pair = [next((name for name in names if name in columns), "") for names in (ASKED, ANSWERED)]
         return frozenset(pair) if frozenset(pair) in self.ways else frozenset()
 
     def read(self, row: Row) -> Conversation:
-        """Turn a row into system, history, question and answer; raises RowError."""
+        """Parse a row into system message, history, question and answer; raises RowError."""
         fields = row.fields
         question = question_in(fields, ASKED)
         answered = needed(ANSWERED, fields)

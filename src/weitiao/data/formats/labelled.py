@@ -38,19 +38,19 @@ class LabelledText(Format):
     example: ClassVar[str] = '{"text": "The soup was wonderful.", "label": "positive"}'
 
     def claims_rows(self, sample: Sequence[Row]) -> bool:
-        """Whether the labels are words or numbers, or lists of them, in some row."""
+        """Return whether at least one row has a label that is a word or whole number, or a list of them."""
         values = [unpacked_or_same(row.fields.get(name)) for row in sample for name in LABELS]
         return any(
             _is_label(value) or (isinstance(value, list) and all(map(_is_label, value))) for value in values
         )
 
     def as_answers(self, columns: Collection[str]) -> str:
-        """Return the words that make the text a question and the label its answer; a pair of texts has none."""
+        """Return the settings that make the text a question and the label its answer; "" for a pair of texts."""
         text, label = (next((name for name in names if name in columns), "") for names in (TEXTS, LABELS))
         return f"data.columns.instruction={text} data.columns.output={label}" if text and label else ""
 
     def read(self, row: Row) -> Labelled:
-        """Turn a row into its text or texts and labels; raises RowError."""
+        """Parse a row into a text or pair of texts with labels; raises RowError."""
         fields = row.fields
         pair = next((pair for pair in PAIRS if pair[0] in fields), None)
         text = filled_text_in(fields, pair[0] if pair else needed(TEXTS, fields))
@@ -67,7 +67,7 @@ class LabelledText(Format):
 
 
 def unpacked_or_same(value: object) -> object:
-    """Return a list that may be written as text; a text that is none, as `[CLS]`, as it is."""
+    """Return a value with a list or object written as text parsed; text that is no list, such as `[CLS]`, unchanged."""
     try:
         return unpacked(value, "")
     except RowError:
@@ -75,7 +75,7 @@ def unpacked_or_same(value: object) -> object:
 
 
 def _list_or_label(value: object) -> object:
-    """Return the list of labels that stands as text in a table's cell, else the label."""
+    """Return the list of labels that a table cell holds as text; otherwise the value, a single label."""
     found = unpacked_or_same(value) if isinstance(value, str) and value.startswith("[") else value
     return found if isinstance(found, list) and found and all(map(_is_label, found)) else value
 
@@ -85,7 +85,7 @@ def _is_label(value: object) -> bool:
 
 
 def _label(value: object, name: str) -> str:
-    """Return a label as text; raises RowError for what is no name of a class."""
+    """Return a label as text; raises RowError for a value that cannot name a class."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool):

@@ -26,6 +26,6 @@ class Messages(Format):
     )
 
     def read(self, row: Row) -> Conversation:
-        """Turn a row into a conversation; raises RowError, also for images."""
+        """Parse a row into a conversation; raises RowError, also for images."""
         turns = with_system_turn(row.fields, messages_in(row.fields, "messages"))
         return conversation(turns, row, tools_in(row.fields))

@@ -18,12 +18,13 @@ NAMES = (
     ("dialogue", "summary"),
     ("text", "summary"),
 )
-"""Source and target under the names they go by (CNN/DailyMail, XSum, SAMSum and others)."""
+"""Names of the source and target columns (CNN/DailyMail, XSum, SAMSum and others)."""
 TRANSLATION = "translation"
 
 
 class Pairs(Format):
-    """`translation` holds two languages, such as {"en": ..., "zh": ...}; the first is the source."""
+    """A source and a target column, or `translation` with two languages: in {"en": ..., "zh": ...} the first is the
+    source."""
 
     form: ClassVar[str] = "pair"
     columns: ClassVar[tuple[str, ...]] = (
@@ -34,11 +35,11 @@ class Pairs(Format):
     example: ClassVar[str] = '{"source": "Good morning!", "target": "Guten Morgen!"}'
 
     def claims_rows(self, sample: Sequence[Row]) -> bool:
-        """Whether some row has two texts, or an object of two languages."""
+        """Return whether at least one row has a pair of columns, or an object of languages."""
         return any(_names(row.fields) or _languages(row.fields) for row in sample)
 
     def read(self, row: Row) -> Pair:
-        """Turn a row into its source and target; raises RowError."""
+        """Parse a row into its source and target; raises RowError."""
         fields = row.fields
         names = _names(fields)
         if names is None:
@@ -59,6 +60,6 @@ def _names(fields: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def _languages(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the languages of `translation`, nothing where it is no object; raises RowError for broken JSON."""
+    """Return the texts by language in `translation`, empty if it is not an object; raises RowError for broken JSON."""
     found = unpacked(fields.get(TRANSLATION), TRANSLATION)
     return found if isinstance(found, dict) else {}

@@ -13,7 +13,7 @@ NAMES = ("text", "content")
 
 
 class PlainText(Format):
-    """Every token is learnt; one row is one document."""
+    """Every token is trained; one row is one document."""
 
     form: ClassVar[str] = "text"
     columns: ClassVar[tuple[str, ...]] = NAMES
@@ -22,16 +22,16 @@ class PlainText(Format):
     example: ClassVar[str] = '{"text": "Ginger is a flowering plant whose root is used as a spice."}'
 
     def claims_rows(self, sample: Sequence[Row]) -> bool:
-        """Whether a column holds text in most rows; one that is empty is a row to mend."""
+        """Return whether the columns hold text in most rows that are not empty; empty rows do not count against it."""
         found = [[row.fields[name] for name in NAMES if name in row.fields] for row in sample]
         filled = [values for values in found if not values or any(map(_says_something, values))]
         return mostly(any(isinstance(value, str) for value in values) for values in filled)
 
     def read(self, row: Row) -> Text:
-        """Take the text as it is; raises RowError where it is empty."""
+        """Parse a row into its text, unchanged; raises RowError if it is empty."""
         return Text(row.place, text=filled_text_in(row.fields, needed(NAMES, row.fields)))
 
 
 def _says_something(value: object) -> bool:
-    """Whether a cell holds more than null, or NaN, which is not equal to itself."""
+    """Return whether a cell is neither null nor NaN, the only value not equal to itself."""
     return value is not None and value == value

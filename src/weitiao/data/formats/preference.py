@@ -1,7 +1,7 @@
 """Preference pairs: a prompt, a chosen and a rejected answer, as text or as messages.
 
-Where chosen and rejected are whole conversations (UltraFeedback's lists, HH-RLHF's transcripts), what they share at
-their beginning is the prompt. Alpaca and ShareGPT rows with chosen and rejected (LLaMA-Factory's ranking) are read too.
+If chosen and rejected are whole conversations (lists in UltraFeedback, transcripts in HH-RLHF), their common beginning
+is the prompt. Alpaca and ShareGPT rows with chosen and rejected (LLaMA-Factory's ranking) are supported too.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ SCORED = ("score", "scores")
 """Columns with both scores: {"chosen": 5, "rejected": 1}."""
 REASONS = ("reason", "rationale", "reject_reason", "rejected_reason", "chosen_reason")
 REJECTED = ("rejected_response", "rejected_messages")
-"""The worse answer, as text or turns, beside a conversation (or a question and response) with the better one, as
-ms-swift has it."""
+"""The worse answer, as text or turns, next to a conversation (or question and response) with the better one, as in
+ms-swift."""
 BETTER = ("response", "output", "answer", "completion")
 TOLERANCE = 1e-6
-"""How far two margins may lie apart that are the same but for rounding."""
+"""The largest difference of two margins that is taken for a rounding error."""
 
 
 class Preferences(Format):
-    """The answers begin where the two conversations part; the margin is the difference of their scores."""
+    """The answers begin where the two conversations diverge; the margin is given, or the difference of the scores."""
 
     form: ClassVar[str] = "preference"
     columns: ClassVar[tuple[str, ...]] = (
@@ -68,7 +68,7 @@ class Preferences(Format):
     )
 
     def read(self, row: Row) -> Preference:
-        """Turn a row into a prompt and two answers; raises RowError."""
+        """Parse a row into a prompt and two answers; raises RowError."""
         fields = row.fields
         prompt, better, worse = _beside(fields) if _has_rejected_alone(fields) else _compared(fields)
         if better == worse:
@@ -93,8 +93,8 @@ def _has_rejected_alone(fields: Mapping[str, Any]) -> bool:
 
 
 def _beside(fields: Mapping[str, Any]) -> tuple[Turns, Turns, Turns]:
-    """Return prompt, chosen and rejected of a row that ends with the better answer and has a worse one beside it;
-    raises RowError.
+    """Return prompt, chosen and rejected of a row whose conversation ends with the better answer and that has a column
+    with a worse one; raises RowError.
     """
     worse = said_in(fields, needed(REJECTED, fields), "assistant")
     if better := first_of(BETTER, fields):
@@ -109,14 +109,14 @@ def _beside(fields: Mapping[str, Any]) -> tuple[Turns, Turns, Turns]:
 
 
 def _compared(fields: Mapping[str, Any]) -> tuple[Turns, Turns, Turns]:
-    """Return prompt, chosen and rejected of a row that names both; raises RowError."""
+    """Return prompt, chosen and rejected of a row with both columns; raises RowError."""
     better, worse = (said_in(fields, name, "assistant") for name in ("chosen", "rejected"))
     return (better, better, worse) if better == worse else _parted(better, worse, fields)
 
 
 def _parted(better: Turns, worse: Turns, fields: Mapping[str, Any]) -> tuple[Turns, Turns, Turns]:
-    """Return prompt, chosen and rejected, the prompt taken from what the two share where they hold it; raises
-    RowError."""
+    """Return prompt, chosen and rejected; the prompt is the common beginning of the two, or a column of its own if they
+    begin with the answer; raises RowError."""
     if better[:1] and better[0].role == "assistant":
         prompt = _asked(prompt_in(fields), fields)
         return prompt, better, worse
@@ -134,16 +134,16 @@ def _parted(better: Turns, worse: Turns, fields: Mapping[str, Any]) -> tuple[Tur
 
 
 def _asked(prompt: Turns, fields: Mapping[str, Any]) -> Turns:
-    """Return a prompt up to its last question; raises RowError where the row has none."""
+    """Return a prompt up to its last question; raises RowError if it has no question."""
     if not any(message.role == "user" for message in prompt):
         raise missing(" or ".join(map(repr, PROMPTS)), fields)
-    # A list of messages beside the pair often ends with the chosen answer (UltraFeedback).
+    # In UltraFeedback, `messages` next to the pair often ends with the chosen answer.
     answers_it = prompt[-1].role == "assistant" and "messages" in fields
     return prompt[:-1] if answers_it else prompt
 
 
 def _shared(better: Sequence[Message], worse: Sequence[Message]) -> int:
-    """Return how many turns two conversations share before an answer of each."""
+    """Return how many turns two conversations share, such that both continue with an answer."""
     shared = 0
     for one, other in zip(better, worse, strict=False):
         if one != other:
@@ -159,8 +159,8 @@ def _both_answer(better: Sequence[Message], worse: Sequence[Message]) -> bool:
 
 
 def _margin(fields: Mapping[str, Any]) -> float:
-    """Return by how much the chosen answer is better, 0 where nothing says it; raises RowError, also where two columns
-    say different things.
+    """Return the margin of the chosen answer from `margin` or scores, 0 if there are none; raises RowError, also if two
+    columns contradict each other.
     """
     said = {"margin": number_of(fields["margin"], "'margin'")} if fields.get("margin") is not None else {}
     for pair in SCORES:

@@ -1,7 +1,7 @@
 """Rows that are tokens already: input_ids, with labels (-100 is not trained) or a mask of what is trained.
 
-The columns are those of transformers' data collators and of TRL
-(https://huggingface.co/docs/trl/sft_trainer). Padding, where attention_mask is 0, is left out.
+The columns are those of transformers' data collators and of TRL (https://huggingface.co/docs/trl/sft_trainer). Padding
+(attention_mask 0) is removed.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from ._fields import is_empty
 
 NOT_TRAINED = -100
 MASKS = ("completion_mask", "assistant_masks", "loss_mask")
-"""1 where a token is trained; where a row has several, all of them must say so."""
+"""Masks with 1 for trained tokens; if a row has several, a token is trained only if all masks are 1."""
 NOT_TEXT = ("pixel_values", "input_features", "image_grid_thw", "decoder_input_ids", "inputs_embeds")
-"""What a model would be given beside the tokens, which changes what they mean."""
+"""Other inputs of a model besides the tokens; rows with them are refused, as they change what the tokens mean."""
 
 
 class Pretokenized(Format):
-    """Trained as it is: no template, and no begin or end token added."""
+    """Trains the tokens as they are, without a chat template and without adding BOS or EOS tokens."""
 
     form: ClassVar[str] = "tokens"
     columns: ClassVar[tuple[str, ...]] = (
@@ -35,7 +35,7 @@ class Pretokenized(Format):
     example: ClassVar[str] = '{"input_ids": [1, 17, 42, 2], "labels": [-100, -100, 42, 2]}'
 
     def read(self, row: Row) -> Tokens:
-        """Take a row's tokens; raises RowError for lists that do not fit together."""
+        """Parse a row into tokens and weights; raises RowError for lists that do not fit together."""
         fields = row.fields
         _refuse_other_inputs(fields)
         ids = _whole_numbers(fields, "input_ids")
@@ -52,17 +52,17 @@ class Pretokenized(Format):
 
 
 def _refuse_other_inputs(fields: Mapping[str, Any]) -> None:
-    """Raise RowError for what the model would be given beside the tokens."""
+    """Raise RowError for a row with other inputs than tokens."""
     found = [name for name in NOT_TEXT if fields.get(name) is not None]
     if found:
         raise RowError(f"{found[0]!r} beside 'input_ids' cannot be trained")
 
 
 def _whole_numbers(fields: Mapping[str, Any], name: str, count: int | None = None) -> list[int]:
-    """Return a list of whole numbers; raises RowError, also where it is not as long as `input_ids`."""
+    """Return a list of integers; raises RowError, also if it does not have `count` items, those of `input_ids`."""
     values = list_in(fields, name)
     if len(values) == 1 and isinstance(values[0], list):
-        values = values[0]  # a tokenizer with return_tensors gives a batch of one
+        values = values[0]  # a tokenizer called with return_tensors returns a batch of one
     wrong = next((value for value in values if type(value) is not int), None)
     if wrong is not None or None in values:
         raise RowError(f"{name!r} holds something else than whole numbers", shortened_value(wrong))
@@ -72,7 +72,7 @@ def _whole_numbers(fields: Mapping[str, Any], name: str, count: int | None = Non
 
 
 def _mask(fields: Mapping[str, Any], name: str, count: int) -> list[int] | None:
-    """Return a list of 0 and 1; None where the row has none, or an empty one."""
+    """Return a mask of 0 and 1; None if the row has none, or an empty one."""
     if is_empty(fields.get(name)):
         return None
     given = {name: [int(one) if isinstance(one, bool) else one for one in list_in(fields, name)]}
@@ -83,7 +83,7 @@ def _mask(fields: Mapping[str, Any], name: str, count: int) -> list[int] | None:
 
 
 def _attended(fields: Mapping[str, Any], count: int) -> Sequence[int]:
-    """Return the places that are no padding; raises RowError where padding stands between tokens."""
+    """Return the positions that are not padding; raises RowError for padding between tokens."""
     mask = _mask(fields, "attention_mask", count)
     if mask is None:
         return range(count)
@@ -96,7 +96,7 @@ def _attended(fields: Mapping[str, Any], count: int) -> Sequence[int]:
 
 
 def _require_usual_positions(fields: Mapping[str, Any], kept: Sequence[int]) -> None:
-    """Raise RowError for positions that do not count the tokens from 0, as of several texts in one row."""
+    """Raise RowError if position_ids do not count up from 0, as with several texts packed into one row."""
     if fields.get("position_ids") is None:
         return
     positions = _whole_numbers(fields, "position_ids")
@@ -107,7 +107,7 @@ def _require_usual_positions(fields: Mapping[str, Any], kept: Sequence[int]) -> 
 
 
 def _trained(fields: Mapping[str, Any], ids: Sequence[int], kept: Sequence[int]) -> list[bool]:
-    """Return which tokens are trained; raises RowError for labels that are not the tokens themselves."""
+    """Return a flag per token that is True for trained ones; raises RowError for labels that differ from the tokens."""
     trained = [True] * len(ids)
     if fields.get("labels") is not None:
         labels = _whole_numbers(fields, "labels", len(ids))

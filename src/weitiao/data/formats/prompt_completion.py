@@ -1,7 +1,7 @@
 """Prompt and completion, both as text or both as messages.
 
-As OpenAI's older fine-tuning and TRL write it (https://huggingface.co/docs/trl/dataset_formats); `weight` is the loss
-weight of the completion's tokens.
+The format of OpenAI's older fine-tuning and of TRL (https://huggingface.co/docs/trl/dataset_formats); `weight` is the
+loss weight of the completion's tokens.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ._turns import conversation, with_system_turn
 
 
 class PromptCompletion(Format):
-    """The completion is the answer; every assistant message in it is trained, none of those in the prompt."""
+    """The completion is the answer: assistant messages in the completion are trained, those in the prompt are not."""
 
     form: ClassVar[str] = "conversation"
     columns: ClassVar[tuple[str, ...]] = (
@@ -35,7 +35,7 @@ class PromptCompletion(Format):
     example: ClassVar[str] = '{"prompt": "The capital of France is", "completion": "Paris."}'
 
     def read(self, row: Row) -> Conversation:
-        """Turn a row into a conversation whose earlier answers are context; raises RowError."""
+        """Parse a row into a conversation whose earlier answers are context; raises RowError."""
         fields = row.fields
         prompt = [
             replace(message, weight=0.0) if message.role == "assistant" else message

@@ -19,7 +19,7 @@ ANSWERS = ("answer", "answers")
 
 
 class QuestionAnswer(Format):
-    """The question is asked below its context, with an empty line between them."""
+    """The question follows its context, if there is one, after an empty line."""
 
     form: ClassVar[str] = "conversation"
     columns: ClassVar[tuple[str, ...]] = (
@@ -38,7 +38,7 @@ class QuestionAnswer(Format):
     example: ClassVar[str] = '{"question": "What boils at 100 °C?", "answer": "Water, at sea level."}'
 
     def read(self, row: Row) -> Conversation:
-        """Turn a row into one question and its first answer; raises RowError."""
+        """Parse a row into one question and its first answer; raises RowError."""
         fields = row.fields
         if "question" not in fields:
             raise missing("'question'", fields)

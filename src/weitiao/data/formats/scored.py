@@ -27,7 +27,7 @@ ONE, ONE_SCORE = ("completion", "response", "answer", "output"), "reward"
 
 
 class RewardScored(Format):
-    """Every answer has a number, the higher the better."""
+    """Every answer has a score; higher is better."""
 
     form: ClassVar[str] = "scored"
     columns: ClassVar[tuple[str, ...]] = (*ASKING, *MANY, *ONE, *MANY_SCORES, ONE_SCORE, *TOOLS)
@@ -41,7 +41,7 @@ class RewardScored(Format):
     )
 
     def read(self, row: Row) -> Scored:
-        """Turn a row into a prompt and its answers with their scores; raises RowError."""
+        """Parse a row into a prompt and its answers with their scores; raises RowError."""
         prompts, scores = _answered(row)
         return Scored(
             row.place,
@@ -56,7 +56,7 @@ Turns = tuple[Message, ...]
 
 
 def _answered(row: Row) -> tuple[list[tuple[Turns, Turns]], tuple[float, ...]]:
-    """Return (prompt, answer) for each answer, at least one, and as many scores; raises RowError."""
+    """Return (prompt, answer) for each answer, at least one, and the score of each; raises RowError."""
     fields = row.fields
     if not first_of((*MANY, *ONE), fields) and first_of(TALKS, fields):
         turns = [*history_in(fields), *messages_in(fields, needed(TALKS, fields))]
@@ -72,7 +72,7 @@ def _reward(fields: Mapping[str, Any]) -> float:
 
 
 def _answers(fields: Mapping[str, Any]) -> tuple[list[list[Message]], tuple[float, ...]]:
-    """Return the answers, at least one, and as many scores; raises RowError."""
+    """Return the answers, at least one, and the score of each; raises RowError."""
     many = first_of(MANY, fields)
     if not many:
         reward = _reward(fields)

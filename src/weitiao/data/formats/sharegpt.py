@@ -1,6 +1,6 @@
 """ShareGPT: conversations, a list of {from, value}, with the many names its roles go by.
 
-Turns from `function_call` hold a call as JSON text, turns from `observation` its result, as LLaMA-Factory writes them.
+As in LLaMA-Factory, turns from `function_call` hold a tool call as JSON text, and turns from `observation` its result.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ TALKS = ("conversations", "conversation")
 
 
 class ShareGPT(Format):
-    """Every turn of the model is an answer to train on; a `system` column goes before the turns."""
+    """Every assistant turn is trained; a `system` column becomes the first turn."""
 
     form: ClassVar[str] = "conversation"
     columns: ClassVar[tuple[str, ...]] = (*TALKS, "system", "system_prompt", "tools", "functions")
@@ -27,6 +27,6 @@ class ShareGPT(Format):
     )
 
     def read(self, row: Row) -> Conversation:
-        """Turn a row into a conversation, whichever keys its turns have; raises RowError."""
+        """Parse a row into a conversation; its turns may also have the keys role and content; raises RowError."""
         turns = messages_in(row.fields, needed(TALKS, row.fields))
         return conversation(with_system_turn(row.fields, turns), row, tools_in(row.fields))

@@ -1,7 +1,7 @@
 """Words with a tag each (named entities, parts of speech), or a text with labelled spans, which become BIO tags.
 
-Spans count characters from 0, the end not included. A text is cut into words, Chinese, Japanese and Korean into
-characters; the first word of a span is tagged B-label, the others I-label, words outside of spans O
+Spans are character offsets from 0, with an exclusive end. Text is split into words, but Chinese, Japanese and Korean
+into characters. The first word of a span is tagged B-label, its other words I-label, words outside spans O
 (https://aclanthology.org/W95-0107).
 """
 
@@ -33,13 +33,13 @@ TAGS = ("tags", "ner_tags", "labels", "pos_tags")
 SPANS = ("spans", "entities")
 CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3040-\u30ff\uac00-\ud7af"
 WORD = re.compile(rf"[{CJK}]|[^\W{CJK}]+|[^\w\s]")
-"""A character of a script that writes no blanks, a word of another, or one sign."""
+"""One CJK character, one word of any other script, or one punctuation mark."""
 
 Span = tuple[int, int, str]
 
 
 class TaggedWords(Format):
-    """As many tags as tokens, or spans that begin and end where words do."""
+    """One tag per token, or spans that begin and end at word boundaries."""
 
     form: ClassVar[str] = "tagged"
     columns: ClassVar[tuple[str, ...]] = (*TOKENS, *TAGS, "text", *SPANS)
@@ -48,11 +48,11 @@ class TaggedWords(Format):
     example: ClassVar[str] = '{"tokens": ["Marie", "Curie", "slept"], "tags": ["B-PER", "I-PER", "O"]}'
 
     def claims_rows(self, sample: Sequence[Row]) -> bool:
-        """Whether the columns hold lists (or lists as text) of words, or of spans, in most rows."""
+        """Return whether most rows hold a list of words or of spans; a list may be written as text."""
         return mostly(_fits(row.fields) for row in sample)
 
     def read(self, row: Row) -> Tagged:
-        """Turn a row into words and tags; raises RowError."""
+        """Parse a row into words and tags; raises RowError."""
         fields = row.fields
         if "text" in fields and not first_of(TOKENS, fields):
             tokens, tags = _from_spans(filled_text_in(fields, "text"), _spans(fields))
@@ -87,7 +87,7 @@ def _from_lists(fields: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, 
 
 
 def _spans(fields: Mapping[str, Any]) -> list[Span]:
-    """Return the spans in order; raises RowError where they lie over each other or are none."""
+    """Return the spans sorted by position; raises RowError if they overlap or are invalid."""
     name = needed(SPANS, fields)
     spans = sorted(_span(one, name) for one in list_in(fields, name))
     for (_, end, _), (start, _, label) in pairwise(spans):
@@ -97,7 +97,7 @@ def _spans(fields: Mapping[str, Any]) -> list[Span]:
 
 
 def _span(value: object, name: str) -> Span:
-    """Return (start, end, label) of {start, end, label} or [start, end, label]; raises RowError."""
+    """Return (start, end, label) of a span, {start, end, label} or [start, end, label]; raises RowError."""
     if isinstance(value, dict):
         label = value.get("label", value.get("type", value.get("entity_group")))
         value = [value.get("start"), value.get("end"), label]
@@ -109,7 +109,7 @@ def _span(value: object, name: str) -> Span:
 
 
 def _from_spans(text: str, spans: Sequence[Span]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Cut a text into words and tag them; raises RowError where a span is not made of whole words."""
+    """Split a text into words and tag them; raises RowError if a span does not consist of whole words."""
     words = list(WORD.finditer(text))
     starts, ends = ({at(word): n for n, word in enumerate(words)} for at in (re.Match.start, re.Match.end))
     tags = ["O"] * len(words)

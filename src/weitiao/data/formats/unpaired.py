@@ -1,6 +1,6 @@
 """One answer and whether it is wanted, for KTO (https://arxiv.org/abs/2402.01306).
 
-`label` as TRL has it, `kto_tag` as LLaMA-Factory adds it to its Alpaca and ShareGPT rows.
+The column is `label` in TRL; `kto_tag` in LLaMA-Factory, for Alpaca and ShareGPT rows.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class KTO(Format):
     example: ClassVar[str] = '{"prompt": "Is water wet?", "completion": "No idea.", "label": false}'
 
     def claims_rows(self, sample: Sequence[Row]) -> bool:
-        """Whether most of the labels that are there say true or false, and none is the number of another class."""
+        """Return whether most labels are booleans, or 0 and 1, and the labels are not class numbers."""
         labels = [row.fields[name] for row in sample if (name := first_of(LABELS, row.fields))]
         return mostly(map(_says_truth, labels)) and not _count_classes(labels)
 
     def read(self, row: Row) -> Unpaired:
-        """Turn a row into a prompt, an answer and whether it is wanted; raises RowError."""
+        """Parse a row into a prompt, an answer and whether the answer is wanted; raises RowError."""
         name = first_of(LABELS, row.fields)
         if not name:
             raise missing(" or ".join(map(repr, reversed(LABELS))), row.fields)
@@ -63,7 +63,7 @@ def _says_truth(label: object) -> bool:
 
 
 def _count_classes(labels: Sequence[object]) -> bool:
-    """Whether labels are numbers of classes: beside 0 or 1 there are others."""
+    """Return whether labels are class numbers: besides 0 or 1 there are other numbers."""
     numbers = {str(label).strip() for label in labels if not isinstance(label, bool)}
     digits = {number for number in numbers if number.isdecimal()}
     return bool(digits & {"0", "1"}) and bool(digits - {"0", "1"})

@@ -1,1 +1,1 @@
-"""Where rows come from: files, folders, hubs, Python objects; every source becomes a stream of rows."""
+"""Data sources: files, folders, hubs and Python objects, each read as a stream of rows."""

@@ -1,7 +1,8 @@
-"""Arrow's records as rows: a struct has every field that any row has, so what is null in one is what others have.
+"""Arrow records as rows, without the null fields that Arrow adds to structs.
 
-Arrow does not tell a field that is missing from one that was written as null: both are left out. Columns of a row and
-values of a map keep their nulls, as neither is padded.
+All structs of a column have the same fields; one that lacks a field holds null there. Arrow does not distinguish a
+missing field from one written as null, so both are left out. Columns and map values keep their nulls: Arrow does not
+pad them.
 """
 
 from __future__ import annotations
@@ -17,21 +18,21 @@ if TYPE_CHECKING:
     import pyarrow
 
 BATCH_ROWS = 64
-"""Few, as a batch repeats a long value that its file holds once."""
+"""Rows per batch; few, because a batch repeats a long value that a dictionary-encoded column stores once."""
 Change = Callable[[Any], Any]
 
 
 class ArrowRows:
-    """Makes rows of one file's records."""
+    """Converts the records of one file to rows."""
 
     def __init__(self, source: str, schema: pyarrow.Schema, unpacked: Unpacked) -> None:
         self._source, self._unpacked = source, unpacked
         self._changes = changes_of(schema)
         self.number = 0
-        """How many rows there were so far."""
+        """The number of rows so far."""
 
     def rows(self, batch: pyarrow.RecordBatch) -> Iterator[Row | BadRow]:
-        """Yield the rows of a batch, numbered from 1; raises ArrowException, and DataError for a bomb."""
+        """Yield the rows of a batch, numbered from 1; raises ArrowException, and DataError for a decompression bomb."""
         for at in range(0, batch.num_rows, BATCH_ROWS):
             part = batch.slice(at, BATCH_ROWS)
             self._unpacked.add(part.get_total_buffer_size() if not at else 0)
@@ -49,7 +50,7 @@ class ArrowRows:
 
 
 def _records(part: pyarrow.RecordBatch) -> Iterator[dict[str, Any] | UnicodeDecodeError]:
-    """Yield the records of a batch, each as an error that holds text which is none."""
+    """Yield the records of a batch; a record with text that is not UTF-8 comes as its UnicodeDecodeError."""
     try:
         yield from part.to_pylist()
     except UnicodeDecodeError:
@@ -61,7 +62,7 @@ def _records(part: pyarrow.RecordBatch) -> Iterator[dict[str, Any] | UnicodeDeco
 
 
 def _repeated_bytes(values: pyarrow.Array) -> int:
-    """Return how many bytes of text the rows of a dictionary's values take when each has its own."""
+    """Return the bytes of text in a dictionary-encoded column once every row has its own copy."""
     import pyarrow
     from pyarrow import compute, types
 
@@ -79,13 +80,13 @@ def _repeated_bytes(values: pyarrow.Array) -> int:
 
 
 def changes_of(schema: pyarrow.Schema) -> Mapping[str, Change]:
-    """Return what makes plain values of a column's, for the columns that need it."""
+    """Return the functions that convert a column's values to plain Python values, for the columns that need one."""
     changes = {field.name: _change(field.type) for field in schema}
     return {name: change for name, change in changes.items() if change is not None}
 
 
 def _change(kind: pyarrow.DataType) -> Change | None:
-    """Return what makes plain values of values of a type; None where they are plain."""
+    """Return the function that converts values of a type to plain Python values; None if they are plain already."""
     from pyarrow import types
 
     if types.is_struct(kind):
@@ -101,7 +102,7 @@ def _change(kind: pyarrow.DataType) -> Change | None:
     return None
 
 
-def _changed(value: Any, change: Change | None) -> Any:  # noqa: ANN401  (whatever a column holds)
+def _changed(value: Any, change: Change | None) -> Any:  # noqa: ANN401  (any value in a column)
     return value if change is None else change(value)
 
 
@@ -109,8 +110,8 @@ def _without_padding(value: Mapping[str, Any], inner: Mapping[str, Change | None
     return {name: _changed(one, inner[name]) for name, one in value.items() if one is not None}
 
 
-def without_nulls(value: Any) -> Any:  # noqa: ANN401  (whatever a record holds)
-    """Return a value of a record whose types are not known without the null fields of its objects."""
+def without_nulls(value: Any) -> Any:  # noqa: ANN401  (any value in a record)
+    """Return a value without the null fields of its objects, for records whose Arrow types are not known."""
     if isinstance(value, dict):
         return {name: without_nulls(one) for name, one in value.items() if one is not None}
     return [without_nulls(one) for one in value] if isinstance(value, list | tuple) else value

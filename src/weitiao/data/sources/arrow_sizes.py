@@ -1,7 +1,8 @@
-"""How much the packed buffers of an arrow file say they become, read before any of them is unpacked.
+"""The uncompressed sizes that an Arrow file declares for its compressed buffers, read before decompression.
 
-Each packed buffer begins with its length when unpacked (8 bytes). Where the buffers stand is in the metadata of each
-record batch, a flatbuffer (https://arrow.apache.org/docs/format/Columnar.html#serialization-and-interprocess-communication-ipc).
+Each compressed buffer begins with its uncompressed length (8 bytes). The offsets of the buffers are in the metadata of
+each record batch, a flatbuffer
+(https://arrow.apache.org/docs/format/Columnar.html#serialization-and-interprocess-communication-ipc).
 """
 
 from __future__ import annotations
@@ -13,21 +14,21 @@ from pathlib import Path
 
 FILE_MARK = b"ARROW1"
 FOOTER_END_BYTES = 10
-"""The footer's length and the mark behind it."""
+"""The size of the file's end: the footer's length (4 bytes) and the magic bytes `ARROW1`."""
 CONTINUES = -1
-"""Stands before a message's length, since Arrow 0.15."""
+"""The continuation marker before a message's length, since Arrow 0.15."""
 DICTIONARY, BATCH = 2, 3
-"""Kinds of messages that hold buffers."""
+"""The types of messages that hold buffers."""
 BUFFER_BYTES, BLOCK_BYTES = 16, 24
 ALIGNED_BYTES = 8
 
 
 class BadArrow(ValueError):
-    """A file whose messages lead outside of it."""
+    """A file with an offset that points outside the file, or a negative length."""
 
 
 def unpacked_sizes(path: Path) -> Iterator[int]:
-    """Yield, batch by batch, how many bytes the packed buffers of an arrow file or stream become; raises BadArrow,
+    """Yield, per batch, the uncompressed bytes of the compressed buffers of an Arrow file or stream; raises BadArrow,
     OSError.
     """
     if not path.stat().st_size:
@@ -45,7 +46,7 @@ def unpacked_sizes(path: Path) -> Iterator[int]:
 
 
 def _places_in_file(content: mmap.mmap) -> Iterator[int]:
-    """Yield where the messages stand that a file's footer names."""
+    """Yield the offsets of the messages listed in a file's footer."""
     end = len(content) - FOOTER_END_BYTES
     footer = _root(content, end - _int32(content, end))
     for field in (2, 3):  # dictionaries, record batches
@@ -55,7 +56,7 @@ def _places_in_file(content: mmap.mmap) -> Iterator[int]:
 
 
 def _places_in_stream(content: mmap.mmap) -> Iterator[int]:
-    """Yield where the messages of a stream stand."""
+    """Yield the offsets of the messages of a stream."""
     place = 0
     while place + 4 <= len(content):
         metadata, length = _metadata(content, place)
@@ -71,7 +72,7 @@ def _places_in_stream(content: mmap.mmap) -> Iterator[int]:
 
 
 def _metadata(content: mmap.mmap, place: int) -> tuple[int, int]:
-    """Return where a message's metadata begins, and how many bytes it has."""
+    """Return the offset and the length in bytes of a message's metadata."""
     length = _int32(content, place)
     start = place + 4
     if length == CONTINUES:
@@ -82,7 +83,7 @@ def _metadata(content: mmap.mmap, place: int) -> tuple[int, int]:
 
 
 def _unpacked_bytes(content: mmap.mmap, place: int) -> int:
-    """Return how many bytes the packed buffers of the message at a place become."""
+    """Return the uncompressed bytes of the compressed buffers of the message at offset `place`."""
     metadata, length = _metadata(content, place)
     message = _root(content, metadata)
     kind, header = _field(content, message, 1), _table(content, message, 2)
@@ -94,19 +95,19 @@ def _unpacked_bytes(content: mmap.mmap, place: int) -> int:
     body = metadata + length
     first, count = _vector(content, header, 2)
     places = (first + each * BUFFER_BYTES for each in range(count))
-    # One that stands there unpacked says -1.
+    # A length of -1 means that the buffer is stored uncompressed.
     return sum(
         max(0, _int64(content, body + _int64(content, at))) for at in places if _int64(content, at + 8)
     )
 
 
 def _root(content: mmap.mmap, at: int) -> int:
-    """Return where the table of a flatbuffer stands."""
+    """Return the offset of the table that the flatbuffer offset at `at` refers to."""
     return at + _int32(content, at)
 
 
 def _field(content: mmap.mmap, table: int, number: int) -> int:
-    """Return where a table's field stands, 0 where it has none."""
+    """Return the offset of a table's field, or 0 if the field is absent."""
     offsets = table - _int32(content, table)
     place = 4 + 2 * number
     has = place < struct.unpack_from("<H", content, offsets)[0]
@@ -115,13 +116,13 @@ def _field(content: mmap.mmap, table: int, number: int) -> int:
 
 
 def _table(content: mmap.mmap, table: int, number: int) -> int:
-    """Return where the table stands that a field holds, 0 where it holds none."""
+    """Return the offset of the table in a field, or 0 if the field is absent."""
     field = _field(content, table, number)
     return _root(content, field) if field else 0
 
 
 def _vector(content: mmap.mmap, table: int, number: int) -> tuple[int, int]:
-    """Return where the items of a field begin, and how many there are."""
+    """Return the offset and the number of a vector field's items; (0, 0) if the field is absent."""
     field = _field(content, table, number)
     if not field:
         return 0, 0

@@ -1,4 +1,4 @@
-"""LLaMA-Factory's dataset_info.json: its entries become sources, so that its users bring their data as it is.
+"""LLaMA-Factory's dataset_info.json: its entries become sources, so that its users can use their data unchanged.
 
 The keys are those of its data/README.md (https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md).
 """
@@ -22,7 +22,7 @@ KEYS = {
     "file_name", "hf_hub_url", "ms_hub_url", "formatting", "ranking", "subset", "split", "folder", "num_samples",
     "columns", "tags",
 }  # fmt: skip
-"""What is understood of an entry."""
+"""The keys of an entry that are supported."""
 ALPACA = {"prompt": "instruction", "query": "input", "response": "output"}
 PAIRS = {"prompt": "prompt", "query": "input", "chosen": "chosen", "rejected": "rejected"}
 LABELLED = {"prompt": "prompt", "query": "input", "response": "completion", "kto_tag": "label"}
@@ -31,40 +31,41 @@ COMMON = {
     "images": "images", "videos": "videos", "audios": "audios",
 }  # fmt: skip
 TALK = {"messages": "messages", "chosen": "chosen", "rejected": "rejected", "kto_tag": "label"}
-"""What it calls a column -> what the column is called here, by kind of data."""
+"""LLaMA-Factory's name of a column -> weitiao's name, one table per kind of data (ALPACA to TALK)."""
 USUAL_COLUMNS = {
     ("prompt", "instruction"), ("input", "input"), ("completion", "output"), ("messages", "conversations"),
 }  # fmt: skip
-"""Our name and its own of columns that an entry has where it names none; rows may be without them."""
+"""(our name, its name) of the columns an entry implies when it names none; rows may lack them."""
 TURNS = ("sharegpt", "openai")
-"""What `formatting` says where rows are turns."""
+"""The values of `formatting` for rows that are conversations."""
 FORMATTINGS = ("alpaca", *TURNS)
-"""All that `formatting` may say; alpaca is one exchange a row."""
+"""All values of `formatting`; alpaca means one exchange per row."""
 SHAREGPT_TAGS = {
     "role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt",
     "observation_tag": "observation", "function_tag": "function_call", "system_tag": "system",
 }  # fmt: skip
-"""Its words for turns where an entry says nothing."""
+"""The default tags of turns: role key, content key and role names."""
 OPENAI_TAGS = {
     "role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant",
     "observation_tag": "tool", "function_tag": "function_call", "system_tag": "system",
 }  # fmt: skip
-"""The same where `formatting` is openai."""
+"""The default tags if `formatting` is openai."""
 
 
 @dataclass(frozen=True)
 class Expanded:
-    """The sources a source stands for, and what a person should know about them."""
+    """The sources that one source expands to, and notes for the user."""
 
     sources: tuple[SourceSettings, ...]
     notes: tuple[str, ...] = ()
 
 
 def expand_source(source: SourceSettings) -> Expanded:
-    """Return the sources that an entry (or several, `a,b`) of a dataset_info.json stands for; any other source itself.
+    """Return one source per named entry (`a` or `a,b`) of a dataset_info.json; any other source unchanged.
 
-    An entry's file, format, columns and tags become settings of the source, whose own settings win. Raises DataError
-    with all problems: a missing list or file, an unknown name.
+    An entry's file, columns, tags, split, subset and num_samples become settings of the source. The source's own
+    columns, tags and take have precedence over the entry's. Raises DataError with all problems: a missing list or file,
+    an unknown name.
     """
     found = _list_and_names(source)
     if found is None:
@@ -88,7 +89,10 @@ def expand_source(source: SourceSettings) -> Expanded:
 
 
 def _list_and_names(source: SourceSettings) -> tuple[Path, list[str]] | None:
-    """Return the list a source refers to and the names in it, or None where it refers to none; raises DataError."""
+    """Return the dataset_info.json a source refers to and the names of its entries; None if it refers to none.
+
+    Raises DataError.
+    """
     if source.path is None:
         return None
     with reading(Path(source.path)):
@@ -96,7 +100,7 @@ def _list_and_names(source: SourceSettings) -> tuple[Path, list[str]] | None:
 
 
 def _found_list(source: SourceSettings, given: str) -> tuple[Path, list[str]] | None:
-    """Return what `_list_and_names` does; raises OSError too."""
+    """Return what `_list_and_names` returns; raises DataError, OSError."""
     text, _, after = given.rpartition(":")
     if after and Path(text).name == FILE_NAME:
         path, named = Path(text).expanduser(), after
@@ -122,7 +126,7 @@ def _found_list(source: SourceSettings, given: str) -> tuple[Path, list[str]] | 
 
 
 def _is_list(path: Path) -> bool:
-    """Whether it is LLaMA-Factory's; that of `datasets` has the same name and describes one data set."""
+    """Return whether the file is LLaMA-Factory's; `datasets` writes a file of the same name for a single data set."""
     with reading(path):
         entries = read_object(path).values()
     return any(isinstance(entry, dict) and set(ORIGINS) & set(entry) for entry in entries)
@@ -139,7 +143,7 @@ def _unknown(path: Path, name: str, entries: Mapping[str, Any]) -> Problem:
 def _source(
     source: SourceSettings, path: Path, name: str, entry: dict[str, Any], notes: list[str]
 ) -> SourceSettings:
-    """Translate one entry; raises DataError where it cannot be."""
+    """Convert one entry to the settings of a source; raises DataError if that is impossible."""
     _require_formatting(entry, path, name)
     columns, tags = _mapping(entry, "columns", path, name), _mapping(entry, "tags", path, name)
     _require_response(entry, columns, path, name)
@@ -156,7 +160,7 @@ def _source(
         "take": source.take or entry.get("num_samples"),
         "columns": {**renamed, **source.columns},
         "tags": {**(_tags(tags, _usual_tags(entry)) if talk else {}), **source.tags},
-        # Its reader takes a line for a row, whatever the lines say.
+        # LLaMA-Factory reads every line of a .txt file as a row.
         "lines": True,
     }
     notes.append(f"{path}: {name} is {made['path']}")
@@ -168,7 +172,7 @@ def _source(
 
 
 def _mapping(entry: Mapping[str, Any], key: str, path: Path, name: str) -> dict[str, str]:
-    """Return an entry's columns or tags, those that are null left out; raises DataError for something else."""
+    """Return an entry's columns or tags without null values; raises DataError if they are not an object of names."""
     value = entry.get(key) or {}
     if not isinstance(value, dict) or not all(isinstance(one, str | None) for one in value.values()):
         raise DataError(
@@ -178,7 +182,7 @@ def _mapping(entry: Mapping[str, Any], key: str, path: Path, name: str) -> dict[
 
 
 def _columns(entry: Mapping[str, Any], columns: Mapping[str, str]) -> tuple[dict[str, str], set[str]]:
-    """Return our name -> the data's for each column whose name differs, and the keys that are understood."""
+    """Return our name -> the data's name for each column whose name differs, and the supported keys of `columns`."""
     if entry.get("formatting") in TURNS:
         tags = _usual_tags(entry)
         column = "conversations" if tags is SHAREGPT_TAGS else "messages"
@@ -200,12 +204,12 @@ def _columns(entry: Mapping[str, Any], columns: Mapping[str, str]) -> tuple[dict
 
 
 def _is_text(columns: Mapping[str, str]) -> bool:
-    """Whether columns are those of plain text: a prompt without a response is how its lists name it."""
+    """Return whether the columns describe plain text: LLaMA-Factory lists it as a prompt without a response."""
     return set(columns) == {"prompt"}
 
 
 def _require_response(entry: Mapping[str, Any], columns: Mapping[str, str], path: Path, name: str) -> None:
-    """Raise DataError for an exchange a row whose columns name no response: LLaMA-Factory then reads none."""
+    """Raise DataError for rows of one exchange whose columns name no response: LLaMA-Factory would read none."""
     answered = {"response", "chosen", "rejected", "kto_tag"} & set(columns)
     if columns and not answered and not _is_text(columns) and not entry.get("ranking"):
         if entry.get("formatting", FORMATTINGS[0]) in TURNS:
@@ -215,19 +219,19 @@ def _require_response(entry: Mapping[str, Any], columns: Mapping[str, str], path
 
 
 def _usual_tags(entry: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return the words for turns that an entry's `formatting` stands for."""
+    """Return the default tags of turns for an entry's `formatting`."""
     return OPENAI_TAGS if entry.get("formatting") == TURNS[1] else SHAREGPT_TAGS
 
 
 def _tags(tags: Mapping[str, str], usual: Mapping[str, str]) -> dict[str, str]:
-    """Return the words an entry has for turns; nothing where they are the usual ones, which need no translation."""
+    """Return an entry's tags of turns; empty if they are one of the default sets, which need no translation."""
     words = {**usual, **{key: word for key, word in tags.items() if key in usual and word}}
     known = (SHAREGPT_TAGS, OPENAI_TAGS)
     return {} if words in known else {key.removesuffix("_tag"): word for key, word in words.items()}
 
 
 def _require_formatting(entry: Mapping[str, Any], path: Path, name: str) -> None:
-    """Raise DataError for a `formatting` that is none."""
+    """Raise DataError for an unknown `formatting`."""
     said = entry.get("formatting", FORMATTINGS[0])
     if said not in FORMATTINGS:
         near = " or ".join(f'"formatting": "{one}"' for one in nearest(str(said), FORMATTINGS))
@@ -238,8 +242,10 @@ def _require_formatting(entry: Mapping[str, Any], path: Path, name: str) -> None
 
 
 def _origin(entry: Mapping[str, Any], path: Path, name: str, outside: bool) -> str:
-    """Return where an entry's data lies, in the order LLaMA-Factory looks; raises DataError where it cannot be had, or
-    lies outside the list's folder though `outside` does not say that it may."""
+    """Return the path or hub id of an entry's data, looked up in LLaMA-Factory's order of keys.
+
+    Raises DataError if the data cannot be read, or if its file is outside the list's folder and `outside` is False.
+    """
     if entry.get("hf_hub_url"):
         return str(entry["hf_hub_url"])
     if entry.get("ms_hub_url"):
@@ -263,7 +269,7 @@ def _origin(entry: Mapping[str, Any], path: Path, name: str, outside: bool) -> s
 
 
 def _outside(path: Path, name: str, file_name: str) -> Problem:
-    """Describe an entry whose file lies outside the folder of the list."""
+    """Return the problem of an entry whose file is outside the folder of the list."""
     return Problem(
         f"{path}: the file of {name!r} lies outside the folder of the list",
         f"file_name: {file_name}",

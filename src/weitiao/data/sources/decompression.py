@@ -1,4 +1,4 @@
-"""How much a packed file may become: a small one that fills memory or takes hours is a decompression bomb."""
+"""Limits on decompression: a small file that would fill memory or take hours is refused as a decompression bomb."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 ALWAYS_BYTES = 128 << 20
-"""So much is always read, however small the file."""
+"""The decompressed size that is always allowed, even for the smallest file."""
 LEAST_ROW_BYTES = 256
-"""What a row takes in memory, however little it takes in its file."""
+"""The bytes counted for each row, as even an empty row takes memory."""
 USUAL_RATIO = 100.0
-"""Rows of text take 3 to 20 times the room of their packed file."""
+"""The default limit on decompressed / compressed size; for rows of text this ratio is 3 to 20."""
 
 
 class Unpacked:
-    """Counts the bytes that a packed file becomes."""
+    """Counts the decompressed bytes of a file and enforces the limit."""
 
     def __init__(self, path: Path, ratio: float = USUAL_RATIO) -> None:
-        """Take the file and how many times its size it may become; raises OSError."""
+        """Set the limit to `ratio` times the size of the file; raises OSError."""
         self._path, self._packed_bytes = path, path.stat().st_size
         self._most_bytes = max(ALWAYS_BYTES, round(ratio * self._packed_bytes))
         self._ratio, self._bytes = ratio, 0
 
     def add(self, count: int) -> None:
-        """Count more bytes; raises DataError where there are too many."""
+        """Add `count` bytes; raises DataError if the total exceeds the limit."""
         self._bytes += count
         if self._bytes > self._most_bytes:
             raise DataError(self._bomb())
@@ -47,24 +47,24 @@ class Unpacked:
 
 
 def counted_rows(rows: Found, unpacked: Unpacked) -> Found:
-    """Yield the rows of a packed file; raises DataError where there are too many."""
+    """Yield the rows of a compressed file and count them; raises DataError if there are too many."""
     for one in rows:
         unpacked.add(LEAST_ROW_BYTES)
         yield one
 
 
 class CountedBytes(io.RawIOBase):
-    """The content of a packed file, counted while it is read."""
+    """The decompressed content of a file; counts the bytes as they are read."""
 
     def __init__(self, content: BinaryIO, unpacked: Unpacked) -> None:
         self._content, self._unpacked = content, unpacked
 
     def readable(self) -> bool:
-        """Return that it can be read."""
+        """Return True, as `io.RawIOBase` requires of a readable stream."""
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        """Fill a buffer; raises DataError where the file has become too large."""
+        """Read into a buffer; raises DataError if the decompressed size exceeds the limit."""
         view = memoryview(buffer)
         content = self._content.read(len(view))
         view[: len(content)] = content
@@ -72,7 +72,7 @@ class CountedBytes(io.RawIOBase):
         return len(content)
 
     def close(self) -> None:
-        """Close the packed file."""
+        """Close the compressed file."""
         if not self.closed:
             self._content.close()
         super().close()

@@ -1,5 +1,5 @@
-"""Which encoding bytes are in: Unicode is told by its marks and its zero bytes, others are guessed, for the message
-that refuses them."""
+"""Detection of text encodings: Unicode by its byte order mark or zero bytes; others are guessed, but only to name
+them in the error message."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ...core.errors import Problem
 
-# UTF-32's little-endian mark begins with UTF-16's, so it is looked for first.
+# The little-endian UTF-32 mark begins with that of UTF-16, so UTF-32 comes first.
 MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -25,7 +25,7 @@ ASCII_UNITS = {
     "utf-16-le": re.compile(rb"[\t\n\r -~]\0"),
     "utf-16-be": re.compile(rb"\0[\t\n\r -~]"),
 }
-"""How each form of Unicode writes what every JSON, CSV or program text is full of: ASCII."""
+"""ASCII characters as each encoding without a mark writes them; JSON, CSV and program text are full of them."""
 LEAST_ASCII = 0.05
 LEAST_ZEROS = 0.25
 HEAD_BYTES = 4000
@@ -33,17 +33,18 @@ SAMPLE_CHARACTERS = 20_000
 LEAST_PLAUSIBLE = 0.6
 EXCERPT_BYTES = 30
 HALF_CHARACTER = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
-"""A lone surrogate, which programs that think in UTF-16 write into UTF-8."""
+"""A lone surrogate encoded as UTF-8, as programs that use UTF-16 internally may write it."""
 LONG_RUN = re.compile(r"[^\x00-\x7f]{3,}")
-"""Accents beside accents, which no language has that is written with ASCII letters."""
+"""Three non-ASCII characters in a row, which do not occur in languages written with ASCII letters and accents."""
 SCRIPT_BORDER = re.compile(r"[A-Za-z][^\x00-\x7f]|[^\x00-\x7f][A-Za-z]")
+"""An ASCII letter next to a non-ASCII character, which is rare in languages with a script of their own."""
 CASE_BORDER = re.compile(r"[а-яё][А-ЯЁ]")
-"""A capital behind a small letter, which stands in no Russian word."""
+"""A capital letter after a small one, which occurs in no Russian word."""
 EVERYDAY_HAN = 0xB0, 0xD7
-"""The first bytes of the 3,755 most used characters in GB 2312; a short text is mostly made of them."""
+"""The range of the first byte of the 3,755 most frequent characters in GB 2312; most of a short text is in it."""
 EVERYDAY_BONUS = 0.3
 
-# The characters a page of each language is mostly made of, the most frequent first.
+# The most frequent characters of each language, the most frequent first.
 SIMPLIFIED = (
     "的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下自之年"
     "过发后作里用道行所然家种事成方多经么去法学如都同现当没动面起看定天分还进好小部其些主样理心"
@@ -68,16 +69,16 @@ PUNCTUATION = "，。、；：？！“”‘’（）《》「」『』·…—
 
 @dataclass(frozen=True)
 class Candidate:
-    """An encoding a file may be in, and the characters its language is mostly made of."""
+    """A possible encoding of a file, with the frequent characters of its language."""
 
     codec: str
     title: str
     iconv: str
     frequent: str
     script: str
-    """A pattern of all characters the language is written with."""
+    """A regular expression for the non-ASCII characters of the language."""
     own_script: bool = True
-    """Whether its letters stand apart from ASCII letters, in words of their own."""
+    """Whether the language's words contain no ASCII letters."""
 
 
 HAN = "[\u3000-\u303f\u4e00-\u9fff\uff01-\uff5e\u2010-\u2026]"
@@ -95,13 +96,13 @@ CANDIDATES = (
 
 
 def codec_of(head: bytes) -> str:
-    """Return the codec for a file that begins so: UTF-16 or UTF-32 by mark or zero bytes, otherwise UTF-8."""
+    """Return the codec for a file that begins with `head`: UTF-16 or UTF-32 by mark or zero bytes, else UTF-8."""
     for mark, codec in MARKS:
         if head.startswith(mark):
             return codec
     head = head[:HEAD_BYTES]
     zeros = head.count(b"\0")
-    # A few zero bytes in what is UTF-8 otherwise are damage, not another encoding.
+    # A few zero bytes in otherwise valid UTF-8 are damage, not another encoding.
     if not zeros or (zeros < LEAST_ZEROS * len(head) and _is_utf8(head)):
         return "utf-8"
     for codec, pattern in ASCII_UNITS.items():
@@ -113,7 +114,7 @@ def codec_of(head: bytes) -> str:
 
 
 def _is_utf8(sample: bytes) -> bool:
-    """Whether a sample, which may end within a character, is UTF-8."""
+    """Return whether a sample is UTF-8; its last character may be incomplete."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(sample)
     except UnicodeDecodeError:
@@ -122,7 +123,8 @@ def _is_utf8(sample: bytes) -> bool:
 
 
 def _is_damaged_utf8(sample: bytes) -> bool:
-    """Whether what is no UTF-8 in a sample stands between more characters that are, or is halves of characters."""
+    """Return whether a sample is UTF-8 with errors: lone surrogates, or fewer bad bytes than valid non-ASCII
+    characters."""
     if HALF_CHARACTER.search(sample) and _is_utf8(HALF_CHARACTER.sub(b"?", sample)):
         return True
     beyond = [character for character in sample.decode("utf-8", "replace") if character > "\x7f"]
@@ -132,9 +134,9 @@ def _is_damaged_utf8(sample: bytes) -> bool:
 def not_in_encoding(
     path: Path, codec: str, line: int, byte: int, sample: bytes, at: int, asked: bool
 ) -> Problem:
-    """Describe a file that stops being text in `codec` at a line and byte; `sample[at]` is that byte.
+    """Return the problem of a file that cannot be decoded with `codec` from a line and byte on.
 
-    `asked` says that the codec was named by the user.
+    `sample[at]` is the offending byte; `asked` is whether the user named the codec.
     """
     before, after = sample[max(0, at - EXCERPT_BYTES) : at], sample[at : at + EXCERPT_BYTES]
     shown = before.decode(codec, "ignore") + after.decode(codec, "backslashreplace")
@@ -155,18 +157,22 @@ def not_in_encoding(
 
 
 def likely_encoding(content: bytes) -> Candidate | None:
-    """Guess an encoding: the one whose decoding is mostly written in its language's script and frequent characters;
-    None where none is."""
+    """Return the encoding whose decoded text best fits the script and frequent characters of its language; None if
+    none fits well enough."""
     scored = [(_plausibility(content, candidate), -rank) for rank, candidate in enumerate(CANDIDATES)]
     best, rank = max(scored)
     return CANDIDATES[-rank] if best >= LEAST_PLAUSIBLE else None
 
 
 def _plausibility(content: bytes, candidate: Candidate) -> float:
-    """Return a number from 0 to 2: the share of its script among the characters beyond ASCII, and on top the share
-    of frequent ones; 0 where the bytes cannot be decoded."""
+    """Score how well the bytes fit an encoding.
+
+    The score is the share of the language's script among the non-ASCII characters plus the share of its frequent
+    characters (plus `EVERYDAY_BONUS` at most for gb18030), reduced for unlikely neighbours. It is 0 if the bytes cannot
+    be decoded.
+    """
     try:
-        # The sample may end within a character, so its end is left open.
+        # The sample may end inside a character, so the decoder is not told that it is final.
         text = codecs.getincrementaldecoder(candidate.codec)().decode(content, final=False)
     except UnicodeDecodeError:
         return 0.0
@@ -182,7 +188,7 @@ def _plausibility(content: bytes, candidate: Candidate) -> float:
 
 
 def _everyday(foreign: str) -> float:
-    """Return the share of the most used characters of GB 2312 among the Chinese ones."""
+    """Return the share of the most frequent GB 2312 characters among the Chinese characters."""
     leads = [character.encode("gb18030")[0] for character in foreign if "\u4e00" <= character <= "\u9fff"]
     first, last = EVERYDAY_HAN
     return sum(first <= lead <= last for lead in leads) / len(leads) if leads else 0.0

@@ -1,4 +1,4 @@
-"""Files that are not what their name says: known by their first bytes, named, and refused with what to do."""
+"""Detects, by their first bytes, files whose content does not match their name, and says what to do with them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 from ...core.errors import Problem
 
 LARGEST_HEADER_BYTES = 100 << 20
-"""safetensors allows no longer header."""
+"""The longest header that safetensors allows."""
 
 
 @dataclass(frozen=True)
 class Disguise:
-    """What a file really is, and what to do about it."""
+    """The actual kind of a file, and a remedy."""
 
     title: str
     remedy: str
     suffixes: tuple[str, ...] = ()
-    """The names under which such a file is as it should be."""
+    """The suffixes that are correct for this kind of file."""
 
     def problem(self, path: Path) -> Problem:
-        """Describe a file whose name says something else."""
+        """Return the problem of a file of this kind under the name `path`."""
         return Problem(
             f"{path} is {self.title}", f"{path}:1", "data of the kind that its name says", self.remedy
         )
@@ -69,7 +69,7 @@ PROSE = (".txt", ".md", ".markdown")
 
 
 def disguise(head: bytes, suffixes: tuple[str, ...]) -> Disguise | None:
-    """Return what a file that begins with `head` is, where that is none of the kinds `suffixes` stand for."""
+    """Return the kind of a file that begins with `head`, if it is known and does not match `suffixes`; else None."""
     if head.startswith(b"PK\x03\x04") and set(suffixes) & set(DOCUMENTS):
         return DOCUMENT
     found = (
@@ -88,7 +88,7 @@ def _binary(head: bytes) -> Disguise | None:
 
 
 def _text(head: bytes, suffixes: tuple[str, ...]) -> Disguise | None:
-    """Tell pages, JSON and tables apart by how they begin; prose may begin in any way."""
+    """Recognise a web page, JSON or a table by its beginning; None for any other text and for files of prose."""
     if set(suffixes) & set(PROSE):
         return None
     head = head.removeprefix(b"\xef\xbb\xbf")

@@ -1,4 +1,4 @@
-"""A folder: all data files in it, or the data set that `datasets` saved there."""
+"""Reading a folder: all data files in it, or the data set that `datasets` saved there."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ NO_DATA = (
     "dataset_info*.json", "dataset_dict.json", "state.json", "events.jsonl", "tokenizer.json", "vocab.json",
     "special_tokens_map.json", "package.json", "*.index.json",
 )  # fmt: skip
-"""Names of files that lie beside data and describe it, or belong to a model or a run."""
+"""Names of files next to the data that describe it, or that belong to a model or a run."""
 SPLIT_NAME = re.compile(r"([a-z]+)(?=[-_.]|\d*$)")
 
 
 def read_folder(folder: Path, source: SourceSettings, notes: list[str]) -> Found:
-    """Yield the rows of all data files of a folder, in the order of their names; raises DataError for all that
-    cannot be read."""
+    """Yield the rows of all data files of a folder, sorted by name; raises DataError with the problems of all files."""
     with reading(folder):
         saved = _saved(folder, source)
     files = saved or _files(folder, source, notes)
@@ -42,7 +41,7 @@ def read_folder(folder: Path, source: SourceSettings, notes: list[str]) -> Found
 
 
 def _files(folder: Path, source: SourceSettings, notes: list[str]) -> list[Path]:
-    """Return a folder's data files, and say which were left out; raises DataError where there is none."""
+    """Return a folder's data files, and note which files were left out; raises DataError if there is none."""
     found = [path for path in _walk(folder) if reader_of(path) is not None]
     described = [path for path in found if any(fnmatch(path.name, name) for name in NO_DATA)]
     data = [path for path in found if path not in described]
@@ -63,7 +62,8 @@ def _files(folder: Path, source: SourceSettings, notes: list[str]) -> list[Path]
 
 
 def _walk(folder: Path) -> list[Path]:
-    """Return all files below a folder but hidden ones; links to folders are not followed, as they may form a ring."""
+    """Return all files below a folder except hidden ones; links to folders are not followed, as they may form a
+    cycle."""
     failures: list[OSError] = []
     found = [
         Path(where) / name
@@ -90,13 +90,13 @@ def _split_of(path: Path) -> str | None:
 
 
 def _of_split(paths: list[Path], wanted: str) -> list[Path]:
-    """Return the files of a split, where files are named after splits; otherwise all."""
+    """Return the files of the wanted split and those named after no split; all files if none has the wanted split."""
     mine = [path for path in paths if _split_of(path) == SPLITS.get(wanted, wanted)]
     return [path for path in paths if path in mine or _split_of(path) is None] if mine else paths
 
 
 def _saved(folder: Path, source: SourceSettings) -> list[Path]:
-    """Return the shards of a data set that `datasets` saved here, or nothing where it did not; raises DataError."""
+    """Return the shards of a data set that `datasets` saved in the folder; empty if there is none; raises DataError."""
     splits = folder / "dataset_dict.json"
     if splits.is_file():
         names = [str(name) for name in read_object(splits).get("splits", [])]
@@ -115,7 +115,7 @@ def _saved(folder: Path, source: SourceSettings) -> list[Path]:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Read a small JSON file; raises DataError where it is not an object."""
+    """Return the object in a small JSON file; raises DataError if it is not valid JSON or not an object."""
     try:
         value = json.loads(path.read_bytes())
     except ValueError as error:

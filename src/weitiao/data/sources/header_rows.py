@@ -1,4 +1,4 @@
-"""Tables whose first line is a row already: what would be their columns' names reads as text."""
+"""Detects tables without a header: the column names read like the text of a row."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ from .readers._base import bare_suffix
 
 TABLES = (".csv", ".tsv", ".xlsx")
 LONGEST_NAME = 40
-"""Characters; a longer one is no name of a column."""
+"""The longest name of a column, in characters."""
 SENTENCE = re.compile(r"[.?!。？！；;]$|\n|^-?\d+([.,]\d+)*$")
 WORDS = re.compile(r"(\S+\s+){3}\S")
-"""Four words, which no name of a column has."""
+"""Four words; no column name has so many."""
 CHINESE = re.compile(r"[\u4e00-\u9fff]{8}")
 ASKS = re.compile(
     r"^(who|what|when|where|why|how|which|is|are|can|could|do|does|did|should|please|write|explain|translate|give)\s"
     r"|什么|怎么|怎样|如何|为什么|吗$|呢$|是不是|能不能|请",
     re.IGNORECASE,
 )
-"""How a question or a task begins, or what it holds."""
+"""Words at the beginning of a question or task in English, or anywhere in one in Chinese."""
 SHOWN_CHARACTERS = 60
 
 
 def no_header(sample: Sequence[Row], path: str | None) -> Problem | None:
-    """Describe a table whose header is a row, by names that read as text or stand below it; None where it is none."""
+    """Return the problem of a table with full-width commas, or whose first line is a row; None for any other.
+
+    The first line is a row if one of its cells reads like text, or is also a value of its column.
+    """
     if path is None or not sample or bare_suffix(Path(path)) not in TABLES:
         return None
     names = list(sample[0].fields)
@@ -53,17 +56,17 @@ def no_header(sample: Sequence[Row], path: str | None) -> Problem | None:
 
 
 def _reads_as_text(name: str) -> bool:
-    """Whether a column's name reads as what stands in a cell."""
+    """Return whether a column's name reads like the text of a cell."""
     return len(name) > LONGEST_NAME or any(one.search(name) for one in (SENTENCE, WORDS, CHINESE, ASKS))
 
 
 def _is_value(name: str, sample: Sequence[Row]) -> bool:
-    """Whether a column's name is also the value of a row, as a label is."""
+    """Return whether a column's name is also a value in that column, as with a label."""
     return bool(name.strip()) and any(row.fields.get(name) == name for row in sample)
 
 
 def with_header_hint(problem: Problem, path: str | None, last_resort: str) -> Problem:
-    """Return a table's problem with what to do where its first line is a row, unless it proposes names already."""
+    """Return a table's problem with a hint on missing headers, if its remedy is the last resort `last_resort`."""
     if path is None or bare_suffix(Path(path)) not in TABLES or last_resort not in problem.remedy:
         return problem
     hint = "; where the first line is a row already, put a line of names above it, such as instruction,output"

@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub and of ModelScope."""
+"""Reading data sets from the Hugging Face Hub and ModelScope."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REMEDY = "check the name, data.sources.split and .subset, and the connection (HF
 
 
 def read_hub(source: SourceSettings) -> Found:
-    """Yield the rows of one split of a data set of the hub, as they arrive; raises DataError where it cannot be had."""
+    """Stream the rows of one split of a data set on the Hub; raises DataError if it cannot be fetched."""
     from datasets.exceptions import DatasetsError
 
     name = str(source.path)
@@ -34,7 +34,7 @@ def read_hub(source: SourceSettings) -> Found:
 
 
 def _records(name: str, subset: str | None, split: str) -> Iterator[Mapping[str, Any]]:
-    """Stream a data set; one that cannot be streamed, or only lies in the cache, is loaded (memory-mapped)."""
+    """Stream a data set; if it cannot be streamed, or is available only in the cache, load it memory-mapped."""
     import datasets
 
     try:
@@ -47,8 +47,7 @@ def _records(name: str, subset: str | None, split: str) -> Iterator[Mapping[str,
 
 
 def read_modelscope(source: SourceSettings, notes: list[str]) -> Found:
-    """Yield the rows of a data set of ModelScope, its files downloaded as they are; raises DataError,
-    MissingExtraError."""
+    """Download the files of a ModelScope data set and yield their rows; raises DataError, MissingExtraError."""
     name = str(source.path).removeprefix(MODELSCOPE)
     if not OWNER_AND_NAME.fullmatch(name):
         what = "this names no data set of ModelScope"

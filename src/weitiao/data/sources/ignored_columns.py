@@ -1,4 +1,4 @@
-"""Columns and keys of turns that a person leaves out of the data on purpose."""
+"""Columns, and keys of turns, that the user excludes from the data (`ignore_columns`)."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from ..bad_rows import BadRow
 from ..conversation import Row
 
 KEY_OF_EACH = "[]."
-"""Stands between a column that holds a list and a key of what is in it."""
+"""Separates a column that holds a list from a key of its items, as in `messages[].id`."""
 
 
 class Ignored:
-    """Takes columns and keys out of rows, and remembers which were there."""
+    """Removes columns and keys from rows, and records which of them were found."""
 
     def __init__(self, paths: Iterable[str], mapping: Mapping[str, str]) -> None:
-        """Take columns under their names in the data, or those they are given by `mapping` (ours -> theirs)."""
+        """Take paths of columns, named as in the data or as weitiao names them; `mapping` is our name -> theirs."""
         parts = {path: path.split(KEY_OF_EACH) for path in paths}
         self._paths = {path: (mapping.get(first, first), *rest) for path, (first, *rest) in parts.items()}
         self.met: set[str] = set()
 
     def rows(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
-        """Yield rows without them."""
+        """Yield the rows without these columns and keys."""
         for row in rows:
             yield replace(row, fields=self._without(row.fields)) if isinstance(row, Row) else row
 
@@ -36,7 +36,7 @@ class Ignored:
 
 
 def _taken(fields: Mapping[str, Any], parts: tuple[str, ...]) -> tuple[bool, dict[str, Any]]:
-    """Return whether a path is there, and a copy of the fields without it."""
+    """Return whether the path was found, and a copy of the fields without it."""
     name, *rest = parts
     if name not in fields:
         return False, dict(fields)

@@ -1,4 +1,4 @@
-"""A window that slides over JSON text: what was read falls out behind, so that a file of any size fits in memory."""
+"""A sliding window over JSON text: text already parsed is dropped, so that files of any size fit in memory."""
 
 from __future__ import annotations
 
@@ -11,53 +11,53 @@ from .json_values import UnusableValue, ValueDecoder
 
 BLOCK_CHARACTERS = 1 << 20
 KEPT_CHARACTERS = 100
-"""How much stays in the window behind the place of reading, for messages."""
+"""How much text before the reading position stays in the window, for error messages."""
 LONGEST_WORD = 12
-"""Characters; an error this near to the end of the window may be a word that is not read to its end."""
+"""Characters; an error this close to the end of the window may only be a word that the window cuts off."""
 LONGEST_VALUE = 1 << 26
-"""Characters; a longer value is no row a model can be trained on, and would fill the memory."""
+"""Characters; a longer value cannot be a row to train on, and would fill the memory."""
 _SPACE = re.compile(r"[ \t\n\r]*")
 _BETWEEN = re.compile(r"[ \t\n\r]*,[ \t\n\r]*(?=\{)")
-"""What stands between most elements, found in one go."""
+"""The separator between most elements of a list, matched at once as a fast path."""
 
 
 class Lines(Protocol):
-    """What text is read from."""
+    """A text file, or an object that is read like one."""
 
     def read(self, size: int) -> str:
-        """Return about so many characters, none at the end."""
+        """Return about `size` characters; "" at the end."""
 
     def readline(self, size: int) -> str:
-        """Return a line with its break, or so many characters of it; nothing at the end."""
+        """Return a line with its line break, at most `size` characters of it; "" at the end."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a character stands, and the text around it."""
+    """The position of a character, and the text around it."""
 
     line: int
     column: int
     text: str
-    """What the window holds of its line."""
+    """The part of its line that is in the window."""
     shown_column: int
-    """Its column in `text`; the first is 1."""
+    """Its column in `text`, counted from 1."""
     at_end: bool
-    """Whether the file ends here."""
+    """Whether only white space follows in the file."""
 
 
 class Window:
-    """Text around the place of reading; `at` is that place, `text[at]` the next character."""
+    """The text around the reading position `at`; `text[at]` is the next character."""
 
     def __init__(self, file: Lines, values: ValueDecoder) -> None:
         self.text, self.at, self.values = "", 0, values
         self.line, self.line_begin = 1, 0
-        """Of the place last advanced to: its line, and where that line begins (below 0 where it fell out)."""
+        """The line of the last position passed to `advance`, and the index where it begins (below 0 once dropped)."""
         self.kept_from = 0
-        """Where the text begins that the caller asked to keep."""
+        """The index from which the caller asked to keep the text."""
         self._file, self._ended, self._counted = file, False, 0
 
     def advance(self, to: int | None = None) -> None:
-        """Count lines up to a place, by default the place of reading."""
+        """Count lines up to an index, by default the reading position."""
         index = self.at if to is None else to
         breaks = self.text.count("\n", self._counted, index)
         if breaks:
@@ -66,19 +66,19 @@ class Window:
         self._counted = max(index, self._counted)
 
     def line_at(self, index: int) -> int:
-        """Return the line of a place not before the one last advanced to."""
+        """Return the line of an index that is not before the last `advance`."""
         return self.line + self.text.count("\n", self._counted, index)
 
     def mark(self) -> str:
-        """Return the next character; nothing at the end."""
+        """Return the next character; "" at the end of the window."""
         return self.text[self.at : self.at + 1]
 
     def step(self) -> None:
-        """Go on by one character."""
+        """Move on by one character."""
         self.at += 1
 
     def skip_space(self, keep_from: int | None = None) -> str:
-        """Go on to the next character that is not white space, and return it; nothing at the end."""
+        """Move to the next character that is not white space, and return it; "" at the end of the file."""
         self.kept_from = self.at if keep_from is None else keep_from
         while True:
             found = _SPACE.match(self.text, self.at)
@@ -87,7 +87,7 @@ class Window:
                 return self.mark()
 
     def go_to_next(self) -> bool:
-        """Go on to the next element of a list, or to the `]` behind the last; return whether there is one."""
+        """Move to the next element of a list, or to the `]` after the last; return whether there is an element."""
         found = _BETWEEN.match(self.text, self.at)
         if found and found.end() < len(self.text):
             self.at = found.end()
@@ -102,11 +102,11 @@ class Window:
             raise json.JSONDecodeError("There is a comma before the ]", self.text, self.at)
         return True
 
-    def value(self, keep_from: int | None = None) -> Any:  # noqa: ANN401  (whatever the file holds)
-        """Read one value and go on behind it; raises JSONDecodeError, for nesting too deep as well.
+    def value(self, keep_from: int | None = None) -> Any:  # noqa: ANN401  (any JSON value)
+        """Parse one value and move past it; raises JSONDecodeError, also for nesting that is too deep.
 
-        Text from `keep_from` on stays in the window; where it then begins is `kept_from`. Raises UnusableValue, having
-        gone on behind the value, for one that cannot be used.
+        Text from `keep_from` on stays in the window; `kept_from` is its new index. Raises UnusableValue for a value
+        that cannot be used, after moving past it.
         """
         self.kept_from = self.at if keep_from is None else keep_from
         while True:
@@ -120,7 +120,7 @@ class Window:
             except UnusableValue as error:
                 self.at = error.end
                 raise
-            # A number at the window's end may go on.
+            # A number at the end of the window may continue after it.
             if (
                 end == len(self.text)
                 and not isinstance(found, dict | list | str)
@@ -131,8 +131,8 @@ class Window:
             return found
 
     def _goes_on(self, error: json.JSONDecodeError) -> bool:
-        """Whether a value may only seem broken because the window ends within it."""
-        # A line break within a string is an error of its own, so one that is open reaches the window's end.
+        """Return whether a value may be invalid only because the window ends inside it."""
+        # A line break in a string is a different error, so an unterminated string reaches the end of the window.
         return error.pos >= len(self.text) - LONGEST_WORD or error.msg.startswith("Unterminated")
 
     def _refuse_endless(self) -> None:
@@ -141,7 +141,7 @@ class Window:
             raise json.JSONDecodeError(msg, self.text, self.at)
 
     def longer_than(self, characters: int) -> bool:
-        """Whether the value that begins here reaches further than so many characters."""
+        """Return whether the value that begins here is longer than `characters`."""
         while True:
             try:
                 self.values.decode(self.text, self.at)
@@ -158,11 +158,11 @@ class Window:
                 return False
 
     def rest(self) -> Rest:
-        """Return what is left to be read, from the place of reading on."""
+        """Return the unread text, from the reading position on."""
         return Rest(self.text[self.at :], self._file)
 
     def place(self, index: int) -> Place:
-        """Return where a character of the window stands; not before the place last advanced to."""
+        """Return the position of the character at an index that is not before the last `advance`."""
         index += self._reach(index)
         self.advance(index)
         begin = max(self.line_begin, 0)
@@ -172,14 +172,17 @@ class Window:
         return Place(self.line, index - self.line_begin + 1, shown, index - begin + 1, at_end)
 
     def _reach(self, index: int) -> int:
-        """Read on where little text follows a place; return by how much the place moved in the window."""
+        """Read more if little text follows an index; return by how much the index moved in the window."""
         before = self.at
         if len(self.text) - index < KEPT_CHARACTERS:
             self._more(keep=True)
         return self.at - before
 
     def _more(self, keep: bool = False) -> bool:
-        """Read on, twice as much where a value is long; return whether there was more."""
+        """Read another block, at least as long as the window, so that it doubles for a long value.
+
+        Returns whether there was more.
+        """
         if self._ended:
             return False
         kept = min(self.at, self.kept_from) if keep else self.at
@@ -195,18 +198,18 @@ class Window:
 
 
 class Rest:
-    """Text read already, and the file it came from."""
+    """Text already read from a file, followed by the rest of the file."""
 
     def __init__(self, text: str, file: Lines) -> None:
         self._text, self._at, self._file = text, 0, file
 
     def read(self, size: int) -> str:
-        """Return all that was read already, then what the file gives."""
+        """Return the text already read, then what the file returns."""
         text, self._text, self._at = self._text[self._at :], "", 0
         return text or self._file.read(size)
 
     def readline(self, size: int) -> str:
-        """Return a line with its break, or so many characters of it; nothing at the end."""
+        """Return a line with its line break; "" at the end. `size` limits only what is read from the file."""
         end = self._text.find("\n", self._at) + 1
         if end:
             line, self._at = self._text[self._at : end], end

@@ -1,5 +1,5 @@
-"""JSON text to rows, read as a stream, each with the line it begins on; a syntax error is shown with line, column,
-excerpt and a caret."""
+"""A streaming JSON parser that yields rows with their line numbers; syntax errors show line, column, excerpt and a
+caret."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from .json_shapes import (
 from .json_values import UnusableValue, ValueDecoder
 
 LONGEST_LINE = 1 << 26
-"""Characters; a longer line is no row a model can be trained on, and would fill the memory."""
+"""Characters; a longer line cannot be a row to train on, and would fill the memory."""
 WHOLE_OBJECT = 1 << 22
-"""Characters; a larger object at the beginning of a file is read piece by piece."""
+"""Characters; a longer object at the beginning of a file is parsed key by key, not as a whole."""
 
 
 class JsonSyntaxError(DataError):
-    """A file that is not JSON."""
+    """A file that is not valid JSON."""
 
     def __init__(self, problem: Problem, place: Place) -> None:
         self.place = place
@@ -43,29 +43,29 @@ class JsonSyntaxError(DataError):
 
     @property
     def reach(self) -> tuple[int, int]:
-        """How far the file could be read: line and column."""
+        """The position up to which the file is valid: (line, column)."""
         return self.place.line, self.place.column
 
 
 class JsonFile:
-    """One file that is read: what it is called, and what is found on the way."""
+    """The state of parsing one file: its name, the value decoder, repairs and notes."""
 
     def __init__(self, source: str) -> None:
         self.source = source
         self.values, self.repairs = ValueDecoder(), Repairs()
         self.notes: list[str] = []
         self.reached = 1
-        """The line in which the last row begins that was read."""
+        """The line where the last row read begins."""
         self.shared_lines: list[int] = []
-        """Lines of JSON lines that hold several objects."""
+        """The numbers of lines that hold several objects, in JSON lines."""
 
     def row(self, value: object, line: int, column: int = 0) -> Row | BadRow:
-        """Make a row of the value decoded last."""
+        """Return the row of the value decoded last."""
         self.values.seen_at(f"line {line}")
         return row_of(value, self.source, line, column)
 
     def all_notes(self) -> list[str]:
-        """Return what a person should know about the file."""
+        """Return the notes for the user about the file."""
         notes = [*self.notes, *self.values.notes(self.source), self.repairs.note(self.source)]
         if shared := self.shared_lines:
             notes.append(
@@ -80,10 +80,10 @@ RowsOf = Callable[[Lines, JsonFile], Found]
 def read_leniently(
     open_file: Callable[[], AbstractContextManager[Lines]], rows_of: RowsOf, source: str, notes: list[str]
 ) -> Found:
-    """Yield the rows of a file that is strict JSON, or that `Repairs` make so; raises DataError.
+    """Yield the rows of a file that is strict JSON, or becomes so with `Repairs`; raises DataError.
 
-    The lenient way is slow and begins where the strict one fails, at the last row that was read: what stands before it
-    is read anew as it is, and its rows are not given again.
+    Repairs are slow, so they begin only where strict parsing fails. The file is then read again from its beginning:
+    lines before that of the last row stay unrepaired, and rows that were already yielded are skipped.
     """
     strict, given = JsonFile(source), 0
     try:
@@ -106,8 +106,8 @@ def read_leniently(
 
 
 def json_rows(text: Lines, file: JsonFile) -> Found:
-    """Yield the rows of a list of objects, of an object that holds exactly one list, or of objects one after the
-    other; raises DataError."""
+    """Yield the rows of a list of objects, of an object with exactly one list, or of concatenated objects; raises
+    DataError."""
     window = Window(text, file.values)
     try:
         window.skip_space()
@@ -126,9 +126,10 @@ def json_rows(text: Lines, file: JsonFile) -> Found:
 
 
 def jsonl_rows(text: Lines, file: JsonFile, first: int = 1) -> Found:
-    """Yield an object a line; lines that are none are rows that cannot be used. A list is read as one.
+    """Yield one object per line; invalid lines become bad rows.
 
-    `first` is the number of the first line.
+    A file that begins with a list of rows, or with an object over several lines, is read as JSON. `first` is the number
+    of the first line.
     """
     source, values = file.source, file.values
     lines = iter(partial(text.readline, LONGEST_LINE), "")
@@ -141,7 +142,7 @@ def jsonl_rows(text: Lines, file: JsonFile, first: int = 1) -> Found:
             value, end = values.decode(line)
         except (json.JSONDecodeError, UnusableValue):
             value, end = None, 0
-        # Nearly every line is one object and a line break; whatever else it may be is looked at slowly.
+        # Fast path: nearly every line is one object and a line break.
         is_row = type(value) is dict and SERVED not in value
         if end and is_row and end >= len(line) - 1 and (end == len(line) or line[end] == "\n"):
             begun = True
@@ -158,16 +159,15 @@ def jsonl_rows(text: Lines, file: JsonFile, first: int = 1) -> Found:
 
 
 def _goes_over_lines(line: str, value: object) -> bool:
-    """Whether the first line begins a list of rows, or an object that takes several lines."""
+    """Return whether the first line begins a list of rows, or an object over several lines."""
     begin = line.strip()
     return begin == "{" or (begin[:1] == "[" and not turns_column(value))
 
 
 def _whole_lines(lines: Iterator[str], source: str, first: int) -> Iterator[str | BadRow]:
-    """Pass lines on; one that is too long comes as a row that cannot be used."""
-    for number, line in enumerate(
-        lines, start=first
-    ):  # one too long is counted once: next() below skips its rest
+    """Yield lines; a line that is too long becomes a bad row."""
+    # A long line arrives in several pieces but counts once: next() below skips the other pieces.
+    for number, line in enumerate(lines, start=first):
         if len(line) < LONGEST_LINE or line.endswith("\n"):
             yield line
             continue
@@ -177,7 +177,7 @@ def _whole_lines(lines: Iterator[str], source: str, first: int) -> Iterator[str 
 
 
 def _careful(line: str, number: int, file: JsonFile) -> Found:
-    """Read a line that may hold anything: white space, several objects, what people paste; nothing of a comment."""
+    """Yield the rows of an unusual line: white space, several objects, or JSON to repair; none for a comment."""
     try:
         yield from _values_of_line(line.rstrip(), number, file)
         return
@@ -193,7 +193,7 @@ def _careful(line: str, number: int, file: JsonFile) -> Found:
 
 
 def _values_of_line(line: str, number: int, file: JsonFile) -> list[Row | BadRow]:
-    """Return the rows of a line; raises JSONDecodeError where any of it is not JSON."""
+    """Return the rows of a line; raises JSONDecodeError if any part of it is not JSON."""
     rows: list[Row | BadRow] = []
     at = len(line) - len(line.lstrip())
     while at < len(line):
@@ -212,11 +212,11 @@ def _values_of_line(line: str, number: int, file: JsonFile) -> list[Row | BadRow
 
 
 def excerpt_around(line: str, column: int) -> str:
-    """Return the part of a line around a column (the first is 1), and below it a caret under that column."""
+    """Return the part of a line around a column (counted from 1), with a caret under that column on the next line."""
     start = max(0, column - 1 - EXCERPT_CHARACTERS // 2)
     shown = line[start : start + EXCERPT_CHARACTERS].rstrip("\r").replace("\t", " ")
     before = shown[: column - 1 - start]
-    # Chinese and other wide characters take two columns of a terminal.
+    # Chinese and other wide characters take two columns in a terminal.
     width = sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in before)
     return f"{shown}\n{' ' * width}^"
 
@@ -228,11 +228,11 @@ REMEDIES = {
     "Invalid control character": "correct the line: within a text a line break is written \\n, a tab \\t",
     "Invalid \\": "correct the line: within a text a backslash is written twice, as in C:\\\\data and \\\\frac",
 }
-"""What a syntax error's message begins with -> what to do."""
+"""The beginning of a syntax error's message -> the remedy."""
 
 
 def _syntax_error(window: Window, error: json.JSONDecodeError, source: str) -> JsonSyntaxError:
-    """Describe a syntax error in a JSON file."""
+    """Return the error to raise for a syntax error in a JSON file."""
     place = window.place(error.pos)
     shown = (
         f"{source}:{place.line}:{place.column}: {error.msg}\n{excerpt_around(place.text, place.shown_column)}"
@@ -248,7 +248,7 @@ def _syntax_error(window: Window, error: json.JSONDecodeError, source: str) -> J
 
 
 def _whole_list(window: Window, file: JsonFile) -> Found:
-    """Yield the rows of a list that is the whole file; a list of turns is one row."""
+    """Yield the rows of a file that is one list; a list of turns is one row."""
     rows = _list_rows(window, file)
     first = next(rows, None)
     if isinstance(first, Row) and turns_column([first.fields]):
@@ -262,7 +262,8 @@ def _whole_list(window: Window, file: JsonFile) -> Found:
 
 
 def _conversation_or_rows(first: Row, rows: Found, file: JsonFile) -> Found:
-    """Make one conversation of rows that are turns; raises DataError for more than a conversation has."""
+    """Yield one conversation whose turns are the elements of the list; raises DataError if they are too many, or not
+    all turns."""
     turns = [first, *islice(rows, MOST_TURNS)]
     fields = [one.fields for one in turns if isinstance(one, Row)]
     column = turns_column(fields)
@@ -277,17 +278,17 @@ def _conversation_or_rows(first: Row, rows: Found, file: JsonFile) -> Found:
 
 
 MOST_TURNS = 2000
-"""A longer list of turns is no conversation."""
+"""A longer list of turns is not taken for one conversation."""
 
 
 def _lists_after(window: Window, file: JsonFile) -> Found:
-    """Yield conversations that stand one after the other, a list of turns each."""
+    """Yield concatenated conversations, each a list of turns."""
     while window.skip_space() == "[":
         yield _next_row(window, file)
 
 
 def _list_rows(window: Window, file: JsonFile) -> Found:
-    """Yield the rows of the list that begins here; leaves the window behind it."""
+    """Yield the rows of the list that begins here, and move the window past it."""
     window.step()
     line = 0
     if window.skip_space() != "]":
@@ -302,7 +303,7 @@ def _list_rows(window: Window, file: JsonFile) -> Found:
 
 
 def _next_row(window: Window, file: JsonFile, column: int = 0) -> Row | BadRow:
-    """Read the value that begins here as a row; raises JSONDecodeError."""
+    """Parse the value that begins here as a row; raises JSONDecodeError."""
     window.advance()
     line = window.line
     try:
@@ -314,7 +315,8 @@ def _next_row(window: Window, file: JsonFile, column: int = 0) -> Row | BadRow:
 
 
 def _object_rows(window: Window, file: JsonFile) -> Found:
-    """Read an object: alone it holds the list, followed by others it is the first of the rows."""
+    """Yield the rows of a file that begins with an object: alone it holds the list of rows; followed by other objects
+    it is the first row."""
     if window.longer_than(WHOLE_OBJECT):
         yield from _large_object(window, file)
         return
@@ -326,7 +328,7 @@ def _object_rows(window: Window, file: JsonFile) -> Found:
     mark = window.skip_space(keep_from=start)
     start = window.kept_from
     if mark in ("{", ",") and first is not None:
-        # Of a line that holds several objects the rest is no line of its own.
+        # Read on line by line only if the first object has a line of its own.
         same_line = mark == "{" and first_line == end_line < window.line_at(window.at)
         shape = "an object a line" if same_line else "objects one after the other"
         file.notes.append(f"{file.source} holds {shape} and was read as JSON lines")
@@ -339,7 +341,7 @@ def _object_rows(window: Window, file: JsonFile) -> Found:
 
 
 def _first_object(window: Window, file: JsonFile, start: int) -> tuple[dict[str, object], Row | BadRow]:
-    """Return the object that begins here, and the row it may be; raises JSONDecodeError."""
+    """Return the object that begins here, both as it is and as a row; raises JSONDecodeError."""
     line = window.line
     try:
         whole = window.value(keep_from=start)
@@ -351,11 +353,12 @@ def _first_object(window: Window, file: JsonFile, start: int) -> tuple[dict[str,
 def _only_object(
     window: Window, whole: dict[str, object], first: Row | BadRow, start: int, file: JsonFile
 ) -> Found:
-    """Yield the rows of an object that is the whole file; raises DataError where it holds no list of them."""
+    """Yield the rows of a file that is a single object; raises DataError if it holds no list of rows, or several."""
     if is_conversation(whole):
         yield first
         return
-    if isinstance(first, BadRow):  # of a list of rows it may be one that cannot be used
+    # One bad row in the list of rows makes the whole object unusable, so read the rows one by one.
+    if isinstance(first, BadRow):
         window.at = start
         yield from _large_object(window, file)
         return
@@ -369,13 +372,13 @@ def _only_object(
 
 
 def _lines_after(window: Window, file: JsonFile) -> Found:
-    """Yield the rows of the lines behind the first object."""
+    """Yield the rows of the lines after the first object."""
     window.advance()
     yield from jsonl_rows(window.rest(), file, window.line)
 
 
 def _values_after(window: Window, file: JsonFile) -> Found:
-    """Yield objects that stand one after the other, over several lines each, perhaps with commas between them."""
+    """Yield concatenated objects, which may span several lines and be separated by commas."""
     line = window.line
     while mark := window.skip_space():
         if mark == ",":
@@ -389,10 +392,12 @@ def _values_after(window: Window, file: JsonFile) -> Found:
 
 
 def _large_object(window: Window, file: JsonFile) -> Found:
-    """Yield the list of rows in an object too large to be looked at whole; raises DataError for a second list."""
+    """Yield the rows of the list in an object that is too large to parse as a whole; raises DataError for a second
+    list."""
     lists: list[str] = []
     for key in _keys(window):
-        if window.mark() != "[" or key == "features":  # of the datasets server: what its columns are
+        # `features` of Hugging Face's datasets server is a list, but of columns.
+        if window.mark() != "[" or key == "features":
             window.value()
             continue
         lists.append(key)
@@ -406,7 +411,7 @@ def _large_object(window: Window, file: JsonFile) -> Found:
 
 
 def _rows_under(window: Window, wanted: str, file: JsonFile) -> Found:
-    """Yield the rows of the list under a key of the object that begins here."""
+    """Yield the rows of the list under the key `wanted` of the object that begins here."""
     for key in _keys(window):
         if key == wanted and window.mark() == "[":
             yield from _list_rows(window, file)
@@ -415,7 +420,7 @@ def _rows_under(window: Window, wanted: str, file: JsonFile) -> Found:
 
 
 def _keys(window: Window) -> Iterator[str]:
-    """Yield the keys of the object that begins here, the window at each one's value, which the caller reads."""
+    """Yield the keys of the object that begins here, with the window at the key's value; the caller must parse it."""
     window.step()
     mark = window.skip_space()
     while mark != "}":

@@ -1,5 +1,8 @@
-"""JSON as people paste it: comments, commas before a bracket, full-width quotes and punctuation, Python's quotes and
-words. It is written as strict JSON, every line staying in its place; text in quotes stays as it is."""
+"""Repairs hand-written JSON: comments, trailing commas, full-width quotes and punctuation, Python's quotes and
+constants.
+
+The result is strict JSON with the same line numbers; quoted text keeps its content.
+"""
 
 from __future__ import annotations
 
@@ -49,27 +52,27 @@ SINGLE, WORDS, FENCES, BLANKS = (
 )
 LINES_AT_ONCE = 64
 LONGEST_LINE = 1 << 22
-"""Characters; a longer line was not pasted by a person, and is left as it is."""
+"""Characters; a longer line was not written by hand and is not repaired."""
 
 
 class Repairs:
-    """Writes lines as strict JSON, and counts what it changed."""
+    """Rewrites lines as strict JSON, and counts the changes."""
 
     def __init__(self) -> None:
         self.found: dict[str, list[int]] = {}
-        """What was met -> how often, and in which line first."""
+        """The kind of repair -> [how often, the first line]."""
         self._in_comment = False
         self._held: list[str] = []
-        """A comma and the white space behind it: what follows decides whether the comma stays."""
+        """A comma and the white space after it, held until the next token shows whether the comma is trailing."""
         self._held_in = 0
-        """The line of that comma."""
+        """The line of the held comma."""
         self._out: list[str] = []
         self._number = 0
 
     def line(self, line: str, number: int) -> str:
-        """Return a line as strict JSON; a comma at its end is kept back until the next line or `end` shows what it is.
+        """Return a line as strict JSON; a comma at its end is held back until the next line or `end`.
 
-        `number` is the line's, for the note.
+        `number` is the line's number, for the note.
         """
         self._number, at = number, 0
         if not self._in_comment and _FENCE.fullmatch(line):
@@ -88,17 +91,17 @@ class Repairs:
         return self._given()
 
     def end(self) -> str:
-        """Return what is left at the end of the text; a comma there is left out."""
+        """Return the text still held back at the end of the file; a trailing comma is dropped."""
         self._drop_comma()
         return self._given()
 
     def add(self, other: Repairs) -> None:
-        """Count what was changed elsewhere in the file."""
+        """Add the counts of repairs made elsewhere in the file."""
         for kind, (count, first) in other.found.items():
             self.found.setdefault(kind, [0, first])[0] += count
 
     def note(self, source: str) -> str:
-        """Say what was read although it is no strict JSON; nothing where all was."""
+        """Return a note on the repairs; "" if there were none."""
         if not self.found:
             return ""
         kinds = (f"{kind} ({count}, first in line {first})" for kind, (count, first) in self.found.items())
@@ -191,27 +194,27 @@ class Repairs:
 
 
 def repaired(line: str, number: int) -> tuple[str, Repairs]:
-    """Return a line that stands alone as strict JSON, and what was changed in it."""
+    """Return a single line as strict JSON, and the repairs made in it."""
     repairs = Repairs()
     return repairs.line(line, number) + repairs.end(), repairs
 
 
 class Pasted:
-    """Text that is read through repairs, a line at a time, from a line on up to which it is strict JSON."""
+    """A text file read through repairs, line by line; lines before `first` are strict JSON and pass unchanged."""
 
     def __init__(self, file: Lines, repairs: Repairs, first: int = 1) -> None:
         self._file, self._repairs, self._first = file, repairs, first
         self._text, self._at, self._number, self._ended = "", 0, 1, False
 
     def read(self, size: int) -> str:
-        """Return about so many characters, none at the end."""
+        """Return about `size` characters; "" at the end."""
         while len(self._text) - self._at < size and not self._ended:
             self._more()
         text, self._text, self._at = self._text[self._at :], "", 0
         return text
 
     def readline(self, size: int) -> str:
-        """Return a line with its break, or so many characters of it; nothing at the end."""
+        """Return a line with its line break, at most `size` characters of it; "" at the end."""
         while (end := self._text.find("\n", self._at) + 1) == 0 and not self._ended:
             self._more()
         end = min(end or len(self._text), self._at + size)
@@ -234,7 +237,7 @@ class Pasted:
             return self._repairs.end()
         if self._number < self._first:
             return line
-        if len(line) == LONGEST_LINE:
+        if len(line) == LONGEST_LINE:  # no repairs from here to the end of the file
             self._first = sys.maxsize
             return self._repairs.end() + line
         return self._repairs.line(line, self._number)
@@ -245,12 +248,12 @@ def _blanked(text: str) -> str:
 
 
 def _straight_quote(found: re.Match[str]) -> str:
-    """Escape a straight quote, and write one that is escaped and full-width as a straight one."""
+    """Escape a straight quote; turn an escaped quote of any kind into an escaped straight one."""
     return found[0] if found[1] and found[1] not in '"“”＂' else '\\"'
 
 
 def _from_python(found: re.Match[str]) -> str:
-    """Write an escape or a quote of a Python string as JSON has it."""
+    """Return an escape or a quote of a Python string as JSON writes it."""
     short, long, other = found.groups()
     if short or long:
         code = int(short or long, 16)

@@ -1,4 +1,5 @@
-"""What a JSON value is that is no list of rows: a conversation, a row alone, splits; and what to say of it."""
+"""Recognises JSON values other than a list of rows (a conversation, a single row, splits, tables) and describes them
+in errors."""
 
 from __future__ import annotations
 
@@ -14,16 +15,17 @@ from .split_names import SPLITS
 
 EXCERPT_CHARACTERS = 60
 SERVED = "row_idx"
-"""The key by which a row of Hugging Face's datasets server is known."""
+"""The key that marks a row from Hugging Face's datasets server."""
 TURN_KEYS: Mapping[str, tuple[str, frozenset[str]]] = {
     "messages": ("role", frozenset({"content", "tool_calls", "function_call", "reasoning_content", "parts"})),
     "conversations": ("from", frozenset({"value"})),
 }
-"""The column a list of turns belongs to -> the key that says who speaks, and keys that say what (one of them)."""
+"""The column for a list of turns -> the key of the role, and the keys of the content, of which a turn has at least
+one."""
 
 
 def turns_column(value: object) -> str:
-    """Return the column that a list of turns belongs to; nothing where a value is no such list."""
+    """Return the column for a list of turns; "" if the value is no such list."""
     if not isinstance(value, list) or not value:
         return ""
     for column, (who, what) in TURN_KEYS.items():
@@ -33,7 +35,7 @@ def turns_column(value: object) -> str:
 
 
 def row_of(value: object, source: str, line: int, column: int) -> Row | BadRow:
-    """Make a row of a JSON value: an object, or a list of turns, which is a conversation."""
+    """Return the row of a JSON value: an object, or a list of turns (a conversation); a bad row for anything else."""
     if isinstance(value, dict):
         if SERVED in value and isinstance(value.get("row"), dict):
             return _served(value, source, line, column)
@@ -46,7 +48,7 @@ def row_of(value: object, source: str, line: int, column: int) -> Row | BadRow:
 
 
 def _served(value: Mapping[str, Any], source: str, line: int, column: int) -> Row | BadRow:
-    """Return the row within one of Hugging Face's datasets server, which cuts long cells."""
+    """Return the row inside a row of Hugging Face's datasets server; a bad row if the server truncated its cells."""
     row = Row(value["row"], source, line, column)
     if cut := value.get("truncated_cells"):
         return BadRow(
@@ -56,12 +58,12 @@ def _served(value: Mapping[str, Any], source: str, line: int, column: int) -> Ro
 
 
 def unusable(error: UnusableValue, source: str, line: int) -> BadRow:
-    """Describe a row whose value is JSON and cannot be used."""
+    """Return the bad row of a value that is JSON but cannot be used."""
     return BadRow(f"{source}:{line}", error.reason)
 
 
 def lists_of_rows(whole: Mapping[str, object]) -> list[str]:
-    """Return the keys of an object under which lists of rows stand."""
+    """Return the keys of an object whose values are lists of rows."""
     if is_served(whole):
         return ["rows"]
     return [key for key, value in whole.items() if isinstance(value, list) and _holds_rows(value)]
@@ -74,14 +76,14 @@ def _holds_rows(value: list[object]) -> bool:
 
 
 def is_served(whole: Mapping[str, object]) -> bool:
-    """Whether an object is a page of rows as Hugging Face's datasets server gives them
+    """Return whether an object is a page of rows from Hugging Face's datasets server
     (https://huggingface.co/docs/dataset-viewer/rows)."""
     rows = whole.get("rows")
     return isinstance(rows, list) and bool(rows) and isinstance(rows[0], dict) and SERVED in rows[0]
 
 
 def served_note(whole: Mapping[str, object], source: str) -> str:
-    """Return what a page of the datasets server leaves out; nothing where it is the whole."""
+    """Return a note on how many rows a page of the datasets server holds; "" if it holds all of them."""
     rows, total = whole.get("rows"), whole.get("num_rows_total")
     if not is_served(whole) or not isinstance(rows, list) or not isinstance(total, int) or total <= len(rows):
         return ""
@@ -89,12 +91,12 @@ def served_note(whole: Mapping[str, object], source: str) -> str:
 
 
 def is_conversation(whole: Mapping[str, object]) -> bool:
-    """Whether an object is itself a row of turns."""
+    """Return whether an object is a row with a list of turns."""
     return any(map(turns_column, whole.values()))
 
 
 def no_list(whole: Mapping[str, object], source: str) -> DataError:
-    """Describe an object that holds no list of rows, or several, by what it is."""
+    """Return the error for an object that holds no list of rows, or several, according to its shape."""
     got = f"{source}: an object with " + (", ".join(map(repr, whole)) or "nothing")
     expected = "a list of objects, or an object with one list"
     lists = lists_of_rows(whole)
@@ -135,7 +137,7 @@ def no_list(whole: Mapping[str, object], source: str) -> DataError:
 
 
 def _is_table(whole: Mapping[str, object]) -> bool:
-    """Whether an object holds columns as pandas and dicts of lists write them: all with as many cells."""
+    """Return whether an object is a table by columns, as pandas or a dict of lists: all columns have equal length."""
     cells = [value for value in whole.values() if isinstance(value, dict | list)]
     sizes = {len(value) for value in cells}
     if len(whole) == 1 and not all(_are_cells(one) for one in cells):
@@ -144,7 +146,7 @@ def _is_table(whole: Mapping[str, object]) -> bool:
 
 
 def _are_rows_by_key(whole: Mapping[str, object]) -> bool:
-    """Whether an object holds objects with the same keys, which are names and no numbers of rows."""
+    """Return whether all values of an object are objects with the same keys, which are names and not row numbers."""
     rows = [value for value in whole.values() if isinstance(value, dict)]
     if len(rows) < max(2, len(whole)):
         return False
@@ -153,14 +155,14 @@ def _are_rows_by_key(whole: Mapping[str, object]) -> bool:
 
 
 def _are_cells(values: dict[str, object] | list[object]) -> bool:
-    """Whether the only column of a table holds texts or numbers, by their places."""
+    """Return whether a table's only column holds texts or numbers, in a list or under row numbers."""
     by_place = not isinstance(values, dict) or all(key.isdecimal() for key in values)
     items = values.values() if isinstance(values, dict) else values
     return by_place and all(isinstance(one, str | int | float) for one in items)
 
 
 def _answers_by_question(whole: Mapping[str, object]) -> bool:
-    """Whether an object has texts, or lists of them, under keys none of which is a column that is known."""
+    """Return whether an object holds texts, or lists of texts, and none of its keys is a known column."""
     if len(whole) < 2 or any(key.strip().lower() in known_names() for key in whole):
         return False
     return all(
@@ -171,7 +173,7 @@ def _answers_by_question(whole: Mapping[str, object]) -> bool:
 
 
 def _splits(lists: list[str], source: str, got: str) -> Problem:
-    """Describe an object that holds a list a split."""
+    """Return the problem of an object that holds one list per split."""
     trained = next((key for key in lists if SPLITS[key.lower()] == "train"), lists[0])
     others = [key for key in lists if key != trained]
     remedy = f"write each list into a file of its own: data.sources={trained}.json data.held_out_path={others[0]}.json"

@@ -1,5 +1,5 @@
-"""JSON values as Python's own decoder reads them, with what it would pass over or fail at: keys given twice, numbers
-that are too long, nesting that is too deep."""
+"""JSON values decoded with Python's decoder, which also detects duplicate keys, integers that are too long and nesting
+that is too deep."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import json
 from typing import Any
 
 MOST_LEVELS = 100
-"""Deeper values make functions that call themselves fail, here and in the libraries that are given them."""
+"""Deeper values would exceed the recursion limit, here and in the libraries they are passed to."""
 TOO_LONG = "it holds a whole number of more than 4,300 digits"
 TOO_DEEP = f"it is nested deeper than {MOST_LEVELS} levels"
 
 
 class UnusableValue(ValueError):
-    """A value that is JSON and that cannot be used; `end` is the place behind it."""
+    """A value that is valid JSON but cannot be used; `end` is the index after it."""
 
     def __init__(self, reason: str, end: int) -> None:
         self.reason, self.end = reason, end
@@ -25,12 +25,12 @@ class ValueDecoder:
 
     def __init__(self) -> None:
         self.twice = ""
-        """A key that stands twice in one object of the value decoded last."""
+        """A duplicate key of an object in the value decoded last; "" if there is none."""
         self._objects, self._first = 0, ""
         self._decode = json.JSONDecoder(object_pairs_hook=self._object).raw_decode
 
     def decode(self, text: str, at: int = 0) -> tuple[Any, int]:
-        """Return the value that begins at a place, and the place behind it; raises JSONDecodeError, UnusableValue."""
+        """Return the value that begins at an index, and the index after it; raises JSONDecodeError, UnusableValue."""
         self.twice = ""
         try:
             value, end = self._decode(text, at)
@@ -38,20 +38,20 @@ class ValueDecoder:
             raise
         except RecursionError as error:
             raise json.JSONDecodeError("It is nested too deeply", text, at) from error
-        except ValueError as error:  # Python makes no number of so many digits
+        except ValueError as error:  # Python converts no integer of more than 4,300 digits
             raise UnusableValue(TOO_LONG, _SKIP(text, at)[1]) from error
         if text.count("{", at, end) + text.count("[", at, end) > MOST_LEVELS and is_deep(value):
             raise UnusableValue(TOO_DEEP, end)
         return value, end
 
     def seen_at(self, place: str) -> None:
-        """Say where the value decoded last stands."""
+        """Record the location of the value decoded last, for the note on duplicate keys."""
         if self.twice:
             self._first = self._first or f"{self.twice!r} in {place}"
             self._objects += 1
 
     def notes(self, source: str) -> list[str]:
-        """Return what a person should know about the values of a file."""
+        """Return the notes for the user about the values of a file."""
         if not self._objects:
             return []
         rows = "one row" if self._objects == 1 else f"{self._objects} rows"
@@ -70,10 +70,11 @@ def _no_number(digits: str) -> int:
 
 
 _SKIP = json.JSONDecoder(parse_int=_no_number).raw_decode
+"""Finds the end of a value whose integers Python cannot convert."""
 
 
 def is_deep(value: object) -> bool:
-    """Whether lists and objects are nested deeper than `MOST_LEVELS`."""
+    """Return whether lists and objects are nested deeper than `MOST_LEVELS`."""
     level: list[object] = [value]
     for _ in range(MOST_LEVELS):
         level = [inner for one in level for inner in _inside(one)]

@@ -1,4 +1,4 @@
-"""Columns that a source's own mapping names, and whether its rows have them."""
+"""Checks that a source's rows have the columns its own mapping names."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from .dataset_info import USUAL_COLUMNS
 
 
 class MappedColumns:
-    """Looks for the columns of a mapping in a source's rows."""
+    """Looks for the columns of a mapping in the rows of a source."""
 
     def __init__(self, mapping: Mapping[str, str]) -> None:
-        """Take our name of a column -> its name in the source; names that an entry has by default may be missing."""
+        """Take our name of a column -> its name in the source.
+
+        The columns that a dataset_info.json entry implies by default (`USUAL_COLUMNS`) may be missing.
+        """
         self._missing = {
             theirs: ours for ours, theirs in mapping.items() if (ours, theirs) not in USUAL_COLUMNS
         }
@@ -22,7 +25,7 @@ class MappedColumns:
         self._ended = False
 
     def rows(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
-        """Yield rows as they are."""
+        """Yield rows unchanged, and record their columns."""
         for row in rows:
             if self._missing and isinstance(row, Row):
                 self._met |= row.fields.keys()
@@ -32,7 +35,7 @@ class MappedColumns:
         self._ended = True
 
     def problems(self, source: str) -> list[Problem]:
-        """Describe the columns that no row has; nothing where not all rows were read."""
+        """Return a problem for each column that no row has; none unless all rows were read."""
         if not (self._ended and self._met):
             return []
         return [

@@ -1,8 +1,8 @@
-"""Rows given from Python: a list or another iterable of dicts, a datasets.Dataset, a table (a pandas DataFrame, or one
-that offers itself as Arrow, as those of pyarrow and polars do), a torch Dataset.
+"""Rows from Python objects: an iterable of dicts, a datasets.Dataset, a torch Dataset, or a table (a pandas DataFrame,
+or one that exports Arrow, such as those of pyarrow and polars).
 
-Arrays, tensors and tuples within a row become lists. What comes out of Arrow has lost the padding of its structs: the
-rows of a datasets.Dataset, and the lists of a DataFrame that are arrays, as pandas.read_parquet makes them.
+Arrays, tensors and tuples in a row become lists. The null fields that Arrow adds to structs are removed, both from the
+rows of a datasets.Dataset and from the arrays in a DataFrame's cells, as pandas.read_parquet makes them.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ PLAIN = (str, int, float, bool, type(None))
 
 @runtime_checkable
 class Indexed(Protocol):
-    """Rows by number, such as a map-style torch Dataset."""
+    """Rows accessed by index, such as a map-style torch Dataset."""
 
     def __len__(self) -> int:
         """Return the number of rows."""
 
     def __getitem__(self, number: int, /) -> object:
-        """Return a row; the first is 0."""
+        """Return the row with an index, from 0."""
 
 
 @runtime_checkable
 class _ArrowTable(Protocol):
-    """A table of pyarrow, polars or another that offers its content as Arrow's C stream
+    """A table of pyarrow, polars or another library that exports its content as an Arrow C stream
     (https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html)."""
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """Return the stream."""
+        """Return the Arrow C stream."""
 
     @property
     def columns(self) -> object:
-        """The columns, which one array alone has not."""
+        """The columns; they tell a table from a single array, which has none."""
 
 
 @runtime_checkable
@@ -54,18 +54,19 @@ class _Array(Protocol):
     """An array, tensor or scalar of numpy, torch or pandas."""
 
     def tolist(self) -> Any:  # noqa: ANN401
-        """Return its values as Python's own."""
+        """Return its values as Python objects."""
 
 
 def gives_rows(value: object) -> bool:
-    """Whether an object can give rows: an iterable, or one that is asked for them by number; no text, no mapping."""
+    """Return whether an object can yield rows: an iterable, an indexed object or an Arrow table; not text, bytes or a
+    mapping."""
     return isinstance(value, Iterable | Indexed | _ArrowTable) and not isinstance(
         value, str | bytes | Mapping
     )
 
 
 def records(rows: Iterable[object] | Indexed) -> Iterator[object]:
-    """Yield one object a row; a DataFrame, whose iteration gives its columns, gives dicts (missing cells are None)."""
+    """Yield one object per row; a DataFrame or Arrow table yields dicts, with None for missing cells."""
     if _is_frame(rows):
         yield from _frame_records(rows)
     elif _is_table(rows):
@@ -77,7 +78,7 @@ def records(rows: Iterable[object] | Indexed) -> Iterator[object]:
 
 
 def chosen_split(given: object, split: str) -> object:
-    """Return one split of a DatasetDict, anything else as it is; raises ValueError where it has no such split."""
+    """Return one split of a DatasetDict, anything else unchanged; raises ValueError if it has no such split."""
     if not is_split(given):
         return given
     if split not in given:
@@ -89,7 +90,7 @@ def chosen_split(given: object, split: str) -> object:
 
 
 def is_split(given: object) -> TypeGuard[Mapping[str, object]]:
-    """Whether an object is a DatasetDict, whose values are data sets by split."""
+    """Return whether an object is a DatasetDict or IterableDatasetDict, which map splits to data sets."""
     datasets = sys.modules.get("datasets")
     return datasets is not None and isinstance(given, datasets.DatasetDict | datasets.IterableDatasetDict)
 
@@ -99,7 +100,7 @@ def _is_table(rows: object) -> TypeGuard[_ArrowTable]:
 
 
 def _table_records(rows: _ArrowTable) -> Iterator[dict[str, object]]:
-    """Yield the rows of a table that offers itself as Arrow."""
+    """Yield the rows of a table that exports Arrow; raises DataError for duplicate column names."""
     import pyarrow
 
     table = pyarrow.table(rows)
@@ -111,13 +112,13 @@ def _table_records(rows: _ArrowTable) -> Iterator[dict[str, object]]:
 
 
 def plain_records(rows: Iterable[object] | Indexed) -> list[object]:
-    """Return all rows as values that JSON can hold, as far as they are of such; ValueError for nesting too deep."""
+    """Return all rows with arrays, tensors and tuples as lists, for JSON; raises ValueError for nesting too deep."""
     tidy = _tidy(rows)
     return [tidy(one) if isinstance(one, Mapping) else one for one in records(rows)]
 
 
 def _tidy(rows: object) -> Callable[[Any], Any]:
-    """Return what makes a row plain."""
+    """Return the function that converts a row to plain Python values."""
     if _is_arrow(rows):
         return lambda fields: {name: without_nulls(plain(value)) for name, value in fields.items()}
     return plain
@@ -139,8 +140,8 @@ def _frame_records(frame: Any) -> Iterator[dict[str, object]]:  # noqa: ANN401  
     _require_own_names(names)
     missing = (type(pandas.NA), type(pandas.NaT))
     for cells in frame.itertuples(index=False, name=None):
-        # Only NaN, which is how pandas writes a missing cell, differs from itself. A weight stays one and is refused:
-        # to take it for none would train its row in full.
+        # pandas marks a missing cell with NaN, the only value not equal to itself. A missing weight stays NaN, so that
+        # its row is refused: as None it would count as no weight, and the row would be trained in full.
         yield {
             name: (math.nan if name in WEIGHTS else None)
             if isinstance(cell, missing) or (isinstance(cell, float) and cell != cell)
@@ -150,7 +151,7 @@ def _frame_records(frame: Any) -> Iterator[dict[str, object]]:  # noqa: ANN401  
 
 
 def _require_own_names(names: Sequence[str]) -> None:
-    """Raise DataError where two columns of a table have one name."""
+    """Raise DataError if two columns of a table have the same name."""
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise DataError(
             Problem(
@@ -162,8 +163,8 @@ def _require_own_names(names: Sequence[str]) -> None:
         )
 
 
-def plain(value: Any, levels: int = MOST_LEVELS) -> Any:  # noqa: ANN401  (whatever a row holds)
-    """Return a value whose arrays, tensors and tuples are lists; ValueError beyond so many levels."""
+def plain(value: Any, levels: int = MOST_LEVELS) -> Any:  # noqa: ANN401  (any value in a row)
+    """Return a value with arrays, tensors and tuples as lists; raises ValueError if nested deeper than `levels`."""
     if type(value) in PLAIN:
         return value
     if not levels:
@@ -174,13 +175,13 @@ def plain(value: Any, levels: int = MOST_LEVELS) -> Any:  # noqa: ANN401  (whate
         return [one if type(one) in PLAIN else plain(one, levels - 1) for one in value]
     if isinstance(value, _Array) and not isinstance(value, type):
         made = value.tolist()
-        # An array of objects is how pandas holds a list that comes out of Arrow.
+        # pandas holds a list from Arrow as an array of objects, whose dicts still have Arrow's null fields.
         return without_nulls(plain(made, levels - 1)) if isinstance(made, list) else made
     return value
 
 
 def python_rows(rows: Iterable[object] | Indexed) -> Found:
-    """Yield rows numbered from 1; what is not a mapping, or is nested too deeply, is a row that cannot be used."""
+    """Yield rows numbered from 1; one that is not a mapping, or is nested too deeply, becomes a bad row."""
     tidy = _tidy(rows)
     for number, fields in enumerate(records(rows), start=1):
         place = f"{PYTHON_SOURCE}:{number}"

@@ -1,4 +1,4 @@
-"""One file: is it there, which reader is it for, and what to say where it is neither."""
+"""Chooses the reader for a file, and describes files that are missing or of an unknown kind."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ MODELSCOPE = "modelscope:"
 
 @cache
 def readers() -> dict[str, Reader]:
-    """Return the reader for each ending of a name; reading a file is what imports heavy packages."""
+    """Return suffix -> reader; heavy packages are imported only when a file is read."""
     made = [READERS.load(name)() for name in READERS.names()]
     return {suffix: one for one in made for suffix in one.suffixes}
 
 
 def reader_of(path: Path) -> Reader | None:
-    """Return the reader for a file by its name, or None where none reads such files."""
+    """Return the reader for a file by its suffix; None if there is none."""
     found = readers().get(bare_suffix(path))
     return (
         found if found is not None and (found.compressible or path.suffix.lower() not in COMPRESSED) else None
@@ -36,7 +36,7 @@ def reader_of(path: Path) -> Reader | None:
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a path is rather the id of a data set of the hub: owner/name, and no such folder or file here."""
+    """Return whether a path is the id of a data set on the Hub: owner/name, with no such file or folder here."""
     path = Path(name).expanduser()
     return (
         bool(HUB_ID.fullmatch(name))
@@ -52,7 +52,7 @@ def _exists(path: Path) -> bool:
 
 
 def read_file(path: Path, source: SourceSettings, notes: list[str]) -> Found:
-    """Return the rows of one file; raises DataError here where it is missing or none that can be read."""
+    """Return the rows of one file; raises DataError at once if it is missing, empty or of an unknown kind."""
     if problem := unusable_name(path):
         raise DataError(problem)
     with reading(path):
@@ -71,7 +71,7 @@ def read_file(path: Path, source: SourceSettings, notes: list[str]) -> Found:
 
 
 def unusable_name(path: Path) -> Problem | None:
-    """Describe a file whose name cannot be written into a report; None for any other."""
+    """Return the problem of a file with an unusable name (see `require_usable_name`); None for any other."""
     try:
         require_usable_name(str(path))
     except ValueError as error:
@@ -80,7 +80,7 @@ def unusable_name(path: Path) -> Problem | None:
 
 
 def _unknown_kind(path: Path) -> Problem:
-    """Describe a file that no reader is for, by what its first bytes say it is."""
+    """Return the problem of a file that no reader supports; its first bytes may tell what it is."""
     with reading(path), path.open("rb") as content:
         found = disguise(content.read(HEAD_BYTES), (path.suffix.lower(),))
     if found is None:
@@ -90,7 +90,7 @@ def _unknown_kind(path: Path) -> Problem:
 
 
 def _missing(path: Path) -> Problem:
-    """Describe a file that is not there, with the name most like it in its folder."""
+    """Return the problem of a missing file, with the most similar names in its folder."""
     what, folder = "the data file is not there", path.parent
     if path.is_symlink():
         what = f"{path} is a link that leads nowhere, or to itself"
@@ -112,5 +112,5 @@ def _listed(folder: Path) -> Iterator[Path]:
 
 
 def extensions() -> str:
-    """Name the endings that can be read."""
+    """Return the supported suffixes, as words for a message."""
     return "ending in " + ", ".join(sorted(readers())) + ", the text ones also with .gz or .zst"

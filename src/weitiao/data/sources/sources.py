@@ -1,5 +1,5 @@
-"""Sources to streams of rows: files, folders of them, data sets of a hub, LLaMA-Factory's lists, and objects from
-Python."""
+"""Opens sources as streams of rows: files, folders, data sets of a hub, entries of LLaMA-Factory's dataset_info.json,
+and Python objects."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ __all__ = ["Stream", "expand_source", "open_source", "read_source"]
 
 
 def open_source(source: SourceSettings, seed: int = 0) -> Stream:
-    """Open a source as a stream of rows, `source.take` of them drawn with the seed; raises DataError.
+    """Open a source as a stream of rows, with `source.take` a random sample drawn with the seed; raises DataError.
 
-    A source that names several data sets of a list (`expand_source`) gives them one behind the other.
+    A source that names several entries of a dataset_info.json (`expand_source`) yields them one after the other.
     """
     with reading(Path(_name(source))):
         expanded = expand_source(source)
@@ -40,7 +40,7 @@ def open_source(source: SourceSettings, seed: int = 0) -> Stream:
 
 
 def read_source(source: SourceSettings) -> Rows:
-    """Read all rows of a source; raises DataError where it is missing, empty or cannot be read."""
+    """Read all rows of a source; raises DataError if it is missing, empty or unreadable."""
     stream, rows = open_source(source), Rows()
     for one in stream:
         if isinstance(one, Row):
@@ -52,7 +52,7 @@ def read_source(source: SourceSettings) -> Rows:
 
 
 def _open_one(source: SourceSettings, seed: int) -> Stream:
-    """Open one source, what it names already looked up; raises DataError where it is not there."""
+    """Open one source that `expand_source` returned; raises DataError if its file is missing or unreadable."""
     begin = partial(_rows, source)
     if source.path is not None and not source.path.startswith(MODELSCOPE) and not is_hub_id(source.path):
         _require_there(source)
@@ -71,7 +71,7 @@ def _name(source: SourceSettings) -> str:
 
 
 def _rows(source: SourceSettings, notes: list[str]) -> Found:
-    """Read a source from its beginning; raises DataError."""
+    """Return the rows of a source from its beginning, with the usual tags of turns; raises DataError."""
     rows = _untranslated(source, notes)
     return with_usual_tags(rows, source.tags) if source.tags else rows
 
@@ -88,7 +88,7 @@ def _untranslated(source: SourceSettings, notes: list[str]) -> Found:
 
 
 def _one_behind_the_other(streams: list[Stream], notes: list[str]) -> Found:
-    """Read several sources; raises DataError with the problems of all of them."""
+    """Yield the rows of several streams in turn; raises DataError with the problems of all of them."""
     problems: list[Problem] = []
     for stream in streams:
         try:
@@ -100,9 +100,9 @@ def _one_behind_the_other(streams: list[Stream], notes: list[str]) -> Found:
 
 
 def _drawn(source: SourceSettings, seed: int, begin: partial[Found], notes: list[str]) -> Found:
-    """Yield so many rows drawn without order, in the order of the source, and every row that cannot be used.
+    """Yield all bad rows, then a random sample of `source.take` usable rows, in the order of the source.
 
-    Reservoir sampling (Vitter 1985, https://doi.org/10.1145/3147.3165): memory grows with `take` alone.
+    Reservoir sampling (Vitter 1985, https://doi.org/10.1145/3147.3165): memory grows only with `take`.
     """
     wanted = source.take or 0
     usable = 0

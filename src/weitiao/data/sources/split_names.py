@@ -1,4 +1,4 @@
-"""The names that splits of data go by."""
+"""The known names of data splits."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ SPLITS = {
     "train": "train", "training": "train", "test": "test", "eval": "test",
     "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
 }  # fmt: skip
-"""What a file's name may begin with, or a list be called -> the split it means."""
+"""The name of a list, or the beginning of a file's name -> the split it stands for."""

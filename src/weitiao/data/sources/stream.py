@@ -1,4 +1,4 @@
-"""What reading a source gives: rows, rows that could not be read, and what a person should know."""
+"""The result of reading a source: rows, bad rows, and notes for the user."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Stream:
-    """The rows of one source, read while they are asked for; each pass reads anew."""
+    """The rows of one source, read lazily; each iteration reads the source again."""
 
     def __init__(
         self,
@@ -24,16 +24,19 @@ class Stream:
         begin: Callable[[list[str]], Found],
         notes: tuple[str, ...] = (),
     ) -> None:
-        """Take what a person calls the source, its settings, and what begins a pass (given a list for its notes)."""
+        """Take the source's name for messages, its settings, and `begin`, which starts a pass.
+
+        `begin` is called with the list to append notes to.
+        """
         self.name, self.source = name, source
         self.notes: list[str] = list(notes)
-        """What a person should know; complete when a pass is."""
+        """Notes for the user; complete at the end of a pass."""
         self.begin, self._first_notes = begin, notes
 
     def __iter__(self) -> Found:
-        """Yield rows and rows that cannot be used, in the order of the file.
+        """Yield rows and bad rows, in the order of the file.
 
-        Raises DataError where the source cannot be read any further, or holds no rows.
+        Raises DataError if the source cannot be read further, or has no rows.
         """
         self.notes[:] = self._first_notes
         rows = self.begin(self.notes)
@@ -54,5 +57,5 @@ class Rows:
 
     @property
     def read(self) -> int:
-        """How many rows there were, those that cannot be used included."""
+        """The number of rows read, including bad ones."""
         return len(self.rows) + len(self.bad)

@@ -1,6 +1,6 @@
-"""Text files, read as a stream: plain or compressed (.gz, .zst), in any encoding of Unicode, others by name.
+"""Text files read as a stream: plain or compressed (.gz, .zst), in any Unicode encoding, or another one given by name.
 
-What cannot be read ends in a DataError that names the file, the line and the byte.
+Text that cannot be decoded raises a DataError with the file, the line and the byte.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ if TYPE_CHECKING:
 
 COMPRESSED = (".gz", ".zst")
 MEASURED_BYTES = 64 << 20
-"""A packed file of at most so many bytes is unpacked once before it is read: that takes seconds, reading minutes."""
+"""Compressed files up to this size are decompressed once before they are read, to find decompression bombs: that takes
+seconds, reading the rows takes minutes."""
 HEAD_BYTES = 1 << 16
 BLOCK_BYTES = 1 << 20
 LONGEST_TEXT = 1 << 26
-"""Characters of a line, or of a document; a longer one is no row, and would fill the memory."""
+"""Characters of a line or document; a longer one cannot be a row, and would fill the memory."""
 
 
 class _Zstandard(io.RawIOBase):
-    """A zstandard file's content; pyarrow, which is there anyway, holds the codec."""
+    """The content of a zstandard file, decompressed by pyarrow, which is a dependency anyway."""
 
     def __init__(self, path: Path) -> None:
         import pyarrow
@@ -55,8 +56,11 @@ class _Zstandard(io.RawIOBase):
 
 
 def open_bytes(path: Path, ratio: float = USUAL_RATIO) -> BinaryIO:
-    """Open a file, or the content of a .gz or .zst file; raises OSError, EOFError or zlib.error here or later, and
-    DataError where the content has become more than `ratio` times the file."""
+    """Open a file, or the decompressed content of a .gz or .zst file.
+
+    Raises OSError, EOFError or zlib.error, here or while reading, and DataError if the content exceeds `ratio` times
+    the size of the file.
+    """
     if path.suffix.lower() not in COMPRESSED:
         return path.open("rb")
     open_packed = gzip.GzipFile if path.suffix.lower() == ".gz" else _Zstandard
@@ -65,8 +69,10 @@ def open_bytes(path: Path, ratio: float = USUAL_RATIO) -> BinaryIO:
 
 
 def _refuse_bomb(path: Path, ratio: float) -> None:
-    """Unpack a packed file without reading it; raises DataError where it becomes too large. What else is wrong with
-    it is found where it is read."""
+    """Decompress a file once without parsing it; raises DataError if it becomes too large.
+
+    Other errors are ignored here, as reading the file raises them again.
+    """
     if path.suffix.lower() not in COMPRESSED or path.stat().st_size > MEASURED_BYTES:
         return
     with open_bytes(path, ratio) as content:
@@ -79,7 +85,7 @@ def _refuse_bomb(path: Path, ratio: float) -> None:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what the system or a compressed file says into DataError."""
+    """Convert errors of the system and of decompression to DataError."""
     try:
         yield
     except PermissionError as error:
@@ -99,10 +105,10 @@ def open_text(
     suffixes: tuple[str, ...] = (),
     ratio: float = USUAL_RATIO,
 ) -> Iterator[TextIO]:
-    r"""Open a text file to be read piece by piece; raises DataError here, and while it is read, for what is no text.
+    r"""Open a text file as a stream; raises DataError, here and while it is read, for content that is not text.
 
-    `newline` is open()'s: None makes every line end `\n`. A file whose content shows that it is another kind than
-    `suffixes` is refused, and a packed one that becomes more than `ratio` times as large.
+    `newline` is as in open(): None turns every line end into `\n`. Also refused are a file whose content is of another
+    kind than `suffixes`, and a compressed one that becomes more than `ratio` times as large.
     """
     with reading(path):
         _refuse_bomb(path, ratio)
@@ -125,7 +131,7 @@ def open_text(
 
 
 def _refuse_blank(path: Path, head: bytes, content: BinaryIO) -> None:
-    """Raise DataError where a file holds nothing but white space."""
+    """Raise DataError if a file holds only white space or zero bytes."""
     if not head:
         raise DataError(Problem(f"{path} is empty", "0 bytes", "at least one row"))
     while block := content.read(BLOCK_BYTES):
@@ -135,7 +141,7 @@ def _refuse_blank(path: Path, head: bytes, content: BinaryIO) -> None:
 
 
 def _place_of_error(path: Path, codec: str, error: UnicodeDecodeError, asked: bool) -> Problem:
-    """Read a file once more to say in which line, and at which byte, it stops being text in `codec`."""
+    """Read a file again to find the line and the byte that cannot be decoded with `codec`."""
     decoder = codecs.getincrementaldecoder(codec)()
     read_bytes, line = 0, 1
     with open_bytes(path) as content:
@@ -145,7 +151,7 @@ def _place_of_error(path: Path, codec: str, error: UnicodeDecodeError, asked: bo
             try:
                 line += decoder.decode(block, final=not block).count("\n")
             except UnicodeDecodeError as again:
-                # The decoder may have kept the beginning of a character of the block before.
+                # The decoder may hold the first bytes of a character from the block before.
                 kept = read_bytes - len(again.object)
                 good = again.object[: again.start].decode(codec, errors="replace")
                 line += good.count("\n")

@@ -1,4 +1,4 @@
-"""Turns written with other words: their keys and roles are given the usual names."""
+"""Renames keys and roles of turns to the usual ones, as the setting `tags` says."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ ROLES = {
     "observation": "tool",
     "function": "function_call",
 }
-"""What a tag is called -> the role it means in a turn."""
+"""A tag -> the role of a turn it stands for."""
 
 
 def with_usual_tags(rows: Found, tags: Mapping[str, str]) -> Found:
-    """Yield rows whose turns have `role` and `content` where they had the words of `tags`."""
+    """Yield rows whose turns have the usual keys and roles in place of those in `tags`."""
     role_key, text_key = tags.get("role", "role"), tags.get("content", "content")
     roles = {tags.get(tag, tag): usual for tag, usual in ROLES.items()}
 
-    def turn(value: Any) -> Any:  # noqa: ANN401  (whatever a row holds)
+    def turn(value: Any) -> Any:  # noqa: ANN401  (any value in a row)
         if not isinstance(value, dict) or role_key not in value:
             return value
         others = {key: item for key, item in value.items() if key not in (role_key, text_key)}

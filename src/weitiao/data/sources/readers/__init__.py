@@ -1,4 +1,4 @@
-"""The kinds of file rows are read from: one file per kind; the folder is the registry."""
+"""The kinds of file that rows are read from: one module per kind; the folder is the registry."""
 
 from __future__ import annotations
 

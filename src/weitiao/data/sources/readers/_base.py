@@ -1,4 +1,4 @@
-"""What a reader is: which names its files have, and how one becomes a stream of rows."""
+"""The base class of readers: the suffixes of their files, and how a file becomes a stream of rows."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file to be read."""
+    """A file to read, with the settings of its source."""
 
     path: Path
     source: SourceSettings
     notes: list[str]
-    """What a person should know goes here."""
+    """The list to which notes for the user are appended."""
 
     @property
     def name(self) -> str:
-        """What rows call the file they come from."""
+        """The file's name in the locations of its rows."""
         return str(self.path)
 
 
 class Reader(ABC):
-    """One kind of file; each file in this folder derives one class."""
+    """The reader for one kind of file; each module in this folder defines one subclass."""
 
     suffixes: ClassVar[tuple[str, ...]]
-    """How such files' names end, in small letters."""
+    """The suffixes of such files, in lower case."""
     compressible: ClassVar[bool] = True
-    """Whether it is text, which may also be given as .gz or .zst."""
+    """Whether it is text, which may also be compressed as .gz or .zst."""
     prose: ClassVar[bool] = False
-    """Whether it holds documents, which a folder of rows has beside them as its description."""
+    """Whether it holds documents; a folder that also has files of rows leaves them out, as they describe the data."""
 
     @abstractmethod
     def read(self, file: DataFile) -> Found:
-        """Yield the rows of a file, in memory that does not grow with it; raises DataError."""
+        """Yield the rows of a file, using memory that does not grow with its size; raises DataError."""
 
     def text(self, file: DataFile, newline: str | None = None) -> AbstractContextManager[TextIO]:
-        """Open a text file in its encoding; raises DataError here and while it is read."""
+        """Open a text file with its encoding; raises DataError, here and while it is read."""
         source = file.source
         return open_text(file.path, source.encoding, newline, self.suffixes, source.max_unpack_ratio)
 
     def refuse_disguise(self, file: DataFile) -> None:
-        """Raise DataError where a binary file's first bytes show it to be of another kind."""
+        """Raise DataError if the first bytes of a binary file show that it is of another kind."""
         with reading(file.path), file.path.open("rb") as content:
             found = disguise(content.read(HEAD_BYTES), self.suffixes)
         if found is not None:
@@ -60,6 +60,6 @@ class Reader(ABC):
 
 
 def bare_suffix(path: Path) -> str:
-    """Return how a name ends, without the .gz or .zst of a compressed file."""
+    """Return the suffix of a name in lower case, ignoring the .gz or .zst of a compressed file."""
     suffix = path.suffix.lower()
     return path.with_suffix("").suffix.lower() if suffix in COMPRESSED else suffix

@@ -20,7 +20,7 @@ FILE_MARK = b"ARROW1"
 
 
 class Arrow(Reader):
-    """A row has no line; it is numbered from 1."""
+    """Reads record batches; rows have no lines and are numbered from 1."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".feather", ".ipc")
     compressible: ClassVar[bool] = False
@@ -37,7 +37,7 @@ class Arrow(Reader):
             with reading(file.path), pyarrow.memory_map(str(file.path)) as content:
                 rows: ArrowRows | None = None
                 for batch in _batches(content):
-                    # A damaged file's offsets lead out of its memory, which ends the process.
+                    # Offsets of a damaged file point outside the mapped memory, which would crash the process.
                     batch.validate(full=True)
                     if rows is None:
                         unpacked = Unpacked(file.path, file.source.max_unpack_ratio)
@@ -51,14 +51,14 @@ class Arrow(Reader):
 
 
 def _refuse_bomb(file: DataFile) -> None:
-    """Raise DataError where the file itself says that it becomes too large."""
+    """Raise DataError if the uncompressed sizes that the file declares are too large."""
     unpacked = Unpacked(file.path, file.source.max_unpack_ratio)
     for size in unpacked_sizes(file.path):
         unpacked.add(size)
 
 
 def _batches(content: pyarrow.MemoryMappedFile) -> Iterator[pyarrow.RecordBatch]:
-    """Yield the batches of an arrow file, or of an arrow stream, as `datasets` writes it; raises ArrowException."""
+    """Yield the batches of an Arrow file, or of an Arrow stream as `datasets` writes it; raises ArrowException."""
     import pyarrow
 
     is_file = content.read(len(FILE_MARK)) == FILE_MARK

@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 DELIMITERS = ",;\t|"
 MOST_COLUMNS, MOST_CELLS = 10_000, 1_000_000
 LARGEST_CELL = 1 << 24
-"""Characters; csv's own limit, 131,072, is less than a long document."""
+"""Characters; the default of Python's csv module, 131,072, is too small for a long document."""
 _QUOTED = re.compile(r'"[^"]*"')
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)
 QUOTES = 'a cell with a separator, a quote or a line break stands in quotes, a quote within is doubled ("")'
 
 
 class Csv(Reader):
-    """Every cell is text; rows with too few or too many cells cannot be used."""
+    """Reads every cell as text; rows with too few or too many cells become bad rows."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".csv", ".tsv")
 
     def read(self, file: DataFile) -> Found:
-        """Yield the rows of a table; raises DataError where its header cannot be used."""
+        """Yield the rows of a table; raises DataError if its header cannot be used, or a line is too long."""
         csv.field_size_limit(LARGEST_CELL)
         with self.text(file, newline="") as text:
             yield from _table(_lines(text, file), file)
 
 
 def _lines(text: TextIO, file: DataFile) -> Iterator[str]:
-    """Yield the lines of a table; raises DataError for one that would fill the memory."""
+    """Yield the lines of a table; raises DataError for a line that would fill the memory."""
     for number, line in enumerate(iter(partial(text.readline, LONGEST_TEXT), ""), start=1):
         if len(line) == LONGEST_TEXT or (
             len(line) > LARGEST_CELL and max(map(line.count, DELIMITERS)) > MOST_CELLS
@@ -75,7 +75,7 @@ def _table(text: Iterator[str], file: DataFile) -> Found:
 
 
 def _refuse_width(first: str, delimiter: str, file: DataFile, line: int) -> None:
-    """Raise DataError for a header of more columns than any table of rows has."""
+    """Raise DataError for a header of more than `MOST_COLUMNS` columns."""
     columns = first.count(delimiter) + 1
     if columns > MOST_COLUMNS:
         got = f"{file.name}:{line}: {columns:,} columns"
@@ -85,12 +85,12 @@ def _refuse_width(first: str, delimiter: str, file: DataFile, line: int) -> None
 
 
 def _delimiter(header: str, suffix: str) -> str:
-    """Return what separates the header's cells: the most frequent candidate outside quotes."""
+    """Return the delimiter: a tab in .tsv files, otherwise the candidate most frequent in the header outside quotes."""
     return "\t" if suffix == ".tsv" else max(DELIMITERS, key=_QUOTED.sub("", header).count)
 
 
 def require_names(header: Sequence[str], file: DataFile, line: int) -> list[str]:
-    """Return the header's names, those of unnamed columns empty; raises DataError for a name that comes twice."""
+    """Return the header's names, with "" for unnamed columns, which are noted; raises DataError for duplicate names."""
     twice = [name for name, count in Counter(header).items() if name and count > 1]
     if twice:
         raise DataError(
@@ -108,7 +108,7 @@ def require_names(header: Sequence[str], file: DataFile, line: int) -> list[str]
 
 
 def _rows(lines: _csv.Reader, header: list[str], source: str, before: int) -> Found:
-    """Yield the rows behind the header; `before` is the number of lines above it."""
+    """Yield the rows after the header; `before` is the number of lines above the header."""
     width, unnamed = len(header), "" in header
     while True:
         line = lines.line_num + before + 1

@@ -11,7 +11,7 @@ from ._base import DataFile, Reader
 
 
 class Json(Reader):
-    """Elements are read one by one, so that a file of any size fits in memory."""
+    """Parses elements one by one, so that files of any size fit in memory."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".json",)
 

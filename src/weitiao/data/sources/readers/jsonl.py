@@ -11,7 +11,7 @@ from ._base import DataFile, Reader
 
 
 class JsonLines(Reader):
-    """A broken line is one row that cannot be used; the others are read."""
+    """Reads line by line; an invalid line becomes one bad row, and the other lines are still read."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".jsonl", ".ndjson")
 

@@ -14,13 +14,13 @@ FRONT_MATTER = re.compile(r"---[ \t]*\n.*?\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.D
 
 
 class Md(Reader):
-    """The text stays as it is written, marks included."""
+    """Keeps the text as written, with its Markdown syntax."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".md", ".markdown")
     prose: ClassVar[bool] = True
 
     def read(self, file: DataFile) -> Found:
-        """Yield the one row of a file; raises DataError."""
+        """Yield the single row of a file; raises DataError."""
         with self.text(file) as opened:
             text = opened.read(LONGEST_TEXT)
         front = FRONT_MATTER.match(text)

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from pyarrow import parquet as types
 
 LARGE_PART_BYTES = 1 << 28
-"""A batch repeats a value of a column's dictionary once a row; it is made of so few rows that this is not exceeded."""
+"""The largest size in bytes aimed at for a batch, in which a dictionary-encoded value is repeated for every row."""
 PACKED_TIGHT = 50
-"""A column that is packed to less than one byte in so many holds long values that are alike."""
+"""The compression ratio above which a dictionary-encoded column is taken to hold long, repeated values."""
 
 
 class Parquet(Reader):
-    """A row has no line; it is numbered from 1."""
+    """Reads small batches of each row group; rows have no lines and are numbered from 1."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".parquet",)
     compressible: ClassVar[bool] = False
@@ -57,7 +57,7 @@ class Parquet(Reader):
 
 
 def _refuse_bomb(metadata: types.FileMetaData, file: DataFile) -> None:
-    """Raise DataError where the file itself says that it becomes too large."""
+    """Raise DataError if the uncompressed sizes that the file declares are too large."""
     unpacked = Unpacked(file.path, file.source.max_unpack_ratio)
     unpacked.add(LEAST_ROW_BYTES * metadata.num_rows)
     for number in range(metadata.num_row_groups):
@@ -67,7 +67,7 @@ def _refuse_bomb(metadata: types.FileMetaData, file: DataFile) -> None:
 
 
 def _batch_rows(group: types.RowGroupMetaData) -> int:
-    """Return of how many rows a batch is made, few where a column may hold a long value in very little room."""
+    """Return the number of rows per batch; it is small if a compressed column may hold long, repeated values."""
     chunks = [group.column(number) for number in range(group.num_columns)]
     longest = max(
         (

@@ -18,22 +18,26 @@ from ._base import DataFile, Reader
 ASKED = "q|question|user|human|instruction|input|prompt|问|问题|提问|用户|指令|输入"
 ANSWERED = "a|answer|assistant|ai|bot|gpt|response|output|reply|答|答案|回答|回复|助手|输出"
 LABEL = re.compile(rf"\W{{0,4}}(?:({ASKED})|(?:{ANSWERED}))\s?\d{{0,5}}\W{{0,3}}[:：]", re.IGNORECASE)
-"""What stands before a question or an answer that is written into a text."""
+"""A label such as `Q:` before a question, or `A:` before an answer, in running text."""
 JSON_ROWS = re.compile(r'\s*(\[\s*\{|\{\s*"[^"]*"\s*:)')
 KEY = re.compile(r"\W{0,4}(\w[\w ]{0,20}?)\s?\d{0,5}\W{0,3}[:：]")
-"""A column's name before a value."""
+"""A name and a colon at the beginning of a line, as in `instruction: ...`."""
 SEPARATORS = "\t,|;"
 HEAD_LINES = 400
+"""How many lines are searched for JSON, a dialogue, labels or a table."""
 
 
 class Txt(Reader):
-    """A document ends at an empty line; with `lines` every line is one."""
+    """Splits a text into documents at empty lines, or with `lines` at every line."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".txt",)
     prose: ClassVar[bool] = True
 
     def read(self, file: DataFile) -> Found:
-        """Yield a file's documents, each with the line it begins on; raises DataError, also for a dialogue."""
+        """Yield a file's documents, each with the line it begins on.
+
+        Raises DataError, also for text that looks like JSON, a dialogue or a table, unless `format` or `lines` is set.
+        """
         with self.text(file) as text:
             lines = iter(partial(text.readline, LONGEST_TEXT), "")
             head = list(islice(lines, HEAD_LINES))
@@ -50,7 +54,7 @@ class Txt(Reader):
 
 
 def document_row(text: str, source: str, line: int) -> Row | BadRow:
-    """Make a row of a document; zero bytes make it one that cannot be used, as does its length."""
+    """Return the row of a document; a bad row if it is too long or holds a NUL byte."""
     if len(text) >= LONGEST_TEXT:
         return BadRow(f"{source}:{line}", f"it is longer than {LONGEST_TEXT:,} characters")
     if "\0" in text:
@@ -59,7 +63,7 @@ def document_row(text: str, source: str, line: int) -> Row | BadRow:
 
 
 def _refuse_json(head: Iterable[str], source: str) -> None:
-    """Raise DataError where a text is rows in JSON, whose braces and names of columns would be trained."""
+    """Raise DataError for text that is rows in JSON, as its braces and column names would be trained."""
     begun = "".join(islice((line for line in head if line.strip()), 3)).lstrip("\ufeff")
     if JSON_ROWS.match(begun):
         raise DataError(
@@ -73,7 +77,7 @@ def _refuse_json(head: Iterable[str], source: str) -> None:
 
 
 def _refuse_dialogue(head: Iterable[str], source: str) -> None:
-    """Raise DataError where a text is questions and answers by turns, each behind a label such as `Q:`."""
+    """Raise DataError for text of alternating questions and answers, each after a label such as `Q:`."""
     written = [line for line in head if line.strip()]
     found = [(label, line) for line in written if (label := LABEL.match(line))]
     asks = [label[1] is not None for label, _ in found]
@@ -92,7 +96,7 @@ def _refuse_dialogue(head: Iterable[str], source: str) -> None:
 
 
 def _refuse_labels(head: Iterable[str], source: str) -> None:
-    """Raise DataError where each line begins with the same column's name, which would be trained with it."""
+    """Raise DataError if every line begins with the same known column name, as the name would be trained too."""
     found = [KEY.match(line) for line in head if line.strip()]
     keys = {one[1].strip().lower() if one else "" for one in found}
     if len(found) < 2 or len(keys) > 1 or not keys <= known_names():
@@ -109,7 +113,7 @@ def _refuse_labels(head: Iterable[str], source: str) -> None:
 
 
 def _refuse_table(head: Iterable[str], source: str) -> None:
-    """Raise DataError where a text is a table whose header names columns that are known."""
+    """Raise DataError for text that is a table with two or more known columns in its header."""
     written = list(islice((line for line in head if line.strip()), 20))
     if len(written) < 2:
         return
@@ -130,15 +134,15 @@ def _refuse_table(head: Iterable[str], source: str) -> None:
 
 
 def _by_lines(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
-    """Yield (its number, text) of each line that is not empty."""
+    """Yield (number, text) of each line that is not blank."""
     for number, line in enumerate(lines, start=1):
         if line.strip():
             yield number, line.rstrip("\r\n")
 
 
 def _documents(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
-    """Yield (line it begins on, text) of each run of lines that are not empty; of one that is too long the
-    beginning."""
+    """Yield (number of the first line, text) of each block of lines between blank lines; a block that is too long is
+    cut off after `LONGEST_TEXT` characters, at the end of a line."""
     begun, kept, characters = 0, list[str](), 0
     for number, line in enumerate(lines, start=1):
         if line.strip():

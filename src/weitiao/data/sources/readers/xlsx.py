@@ -25,17 +25,17 @@ Cell = (
 
 
 CELL_BYTES = 8
-"""What a cell takes in memory, empty ones included."""
+"""The bytes counted for each cell, empty ones included."""
 
 
 class Xlsx(Reader):
-    """The first sheet, or the one `sheet` names; dates are ISO text, empty cells empty text."""
+    """Reads the first sheet, or the one `sheet` names; dates become ISO text, empty cells ""."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".xlsx",)
     compressible: ClassVar[bool] = False
 
     def read(self, file: DataFile) -> Found:
-        """Yield the rows of a sheet, each with its number there; raises DataError, MissingExtraError."""
+        """Yield the rows of a sheet with their row numbers; raises DataError, MissingExtraError."""
         try:
             import openpyxl
             from openpyxl.utils.exceptions import InvalidFileException
@@ -65,7 +65,7 @@ class Xlsx(Reader):
 
 
 def _refuse_bomb(file: DataFile) -> None:
-    """Raise DataError where what the archive holds becomes too large; raises BadZipFile."""
+    """Raise DataError if the uncompressed files of the archive are too large; raises BadZipFile."""
     unpacked = Unpacked(file.path, file.source.max_unpack_ratio)
     with ZipFile(file.path) as archive:
         for member in archive.infolist():
@@ -73,7 +73,7 @@ def _refuse_bomb(file: DataFile) -> None:
 
 
 def _sheet(book: Workbook, file: DataFile) -> ReadOnlyWorksheet:
-    """Return the sheet asked for, or the first; raises DataError where it is not there."""
+    """Return the sheet that `sheet` names, or the first; raises DataError if there is no such sheet."""
     wanted, names = file.source.sheet, book.sheetnames
     if wanted is None:
         if len(names) > 1:
@@ -92,7 +92,7 @@ def _sheet(book: Workbook, file: DataFile) -> ReadOnlyWorksheet:
 def _rows(sheet: ReadOnlyWorksheet, file: DataFile) -> Found:
     header: list[str] = []
     unpacked = Unpacked(file.path, file.source.max_unpack_ratio)
-    # What a sheet says of its size need not be true, and would fill every row with empty cells.
+    # The dimensions a sheet declares may be wrong, and would pad every row with empty cells.
     sheet.reset_dimensions()
     for number, values in enumerate(sheet.iter_rows(values_only=True), start=1):
         unpacked.add(CELL_BYTES * (len(values) + 1))
@@ -106,11 +106,11 @@ def _rows(sheet: ReadOnlyWorksheet, file: DataFile) -> Found:
 
 
 def _row(cells: list[str], header: list[str], file: DataFile, number: int) -> Row | BadRow:
-    """Make a row of a sheet's cells; one with text where the header has no column cannot be used."""
+    """Return the row of a sheet's cells; a bad row if a cell beyond the header's columns holds text."""
     beyond = [cell for cell in cells[len(header) :] if cell]
     if beyond:
         return BadRow(f"{file.name}:{number}", f"it has more than {len(header)} cells", repr(beyond[0][:40]))
-    # Excel leaves out the empty cells at a row's end.
+    # Excel omits empty cells at the end of a row.
     cells += [""] * (len(header) - len(cells))
     fields = dict(zip(header, cells, strict=False))
     fields.pop("", None)
