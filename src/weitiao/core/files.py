@@ -126,7 +126,8 @@ class saving:
     """Context that turns errors of writing files under `path` into errors for a person: see `failed_file`.
 
     `step` is the training step whose state is saved. safetensors raises its own error type and tokenizers a bare
-    `Exception`; an except clause for the latter would catch everything else, so both are recognised by the error number in their message.
+    `Exception`, which an except clause could only catch with everything else; both are recognised by the error number
+    in their message.
     """
 
     path: Path
