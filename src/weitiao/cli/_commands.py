@@ -88,7 +88,7 @@ class Command(click.Command):
         return {spelling: not option.is_flag for option in options for spelling in option.opts}
 
     def _as_spelt_here(self, ctx: click.Context, word: str) -> str:
-        """Return a flag in this command's spelling, if it is typed as `--max_new_tokens`, `--Model` or `--max_tokens`."""
+        """Return a flag in this command's spelling, for `--max_new_tokens`, `--Model` and `--max_tokens` too."""
         (name, equals, value), known = word.partition("="), self.flags(ctx)
         if not name.startswith("--") or name in known or len(name) < len("--x"):
             return word
