@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 OF_THE_DATA = {"max_length", "overlong", "template", "train_on", "reasoning", "accept", "skip_bad_rows"}
 """Data settings that also apply to a file of a person's own general rows."""
 ROWS_COMPARED = 10_000
-"""Rows of the data searched for the general questions; in larger data, one question answered otherwise hardly counts."""
+"""Rows of the data searched for the general questions; in larger data, a question answered otherwise hardly counts."""
 
 
 @dataclass(frozen=True)
