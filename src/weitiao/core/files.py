@@ -126,8 +126,7 @@ class saving:
     """Context that turns errors of writing files under `path` into errors for a person: see `failed_file`.
 
     `step` is the training step whose state is saved. safetensors raises its own error type and tokenizers a bare
-    `Exception`, which an except clause could only catch with everything else; both are recognised by the error number
-    in their message.
+    `Exception`, which no except clause can single out, so both are recognised by the error number in their message.
     """
 
     path: Path

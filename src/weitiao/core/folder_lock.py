@@ -59,7 +59,7 @@ def _try(root: Path) -> FileLock | None:
         raise RunFolderError(_in_use(root)) from error
     except FileNotFoundError:
         return None
-    except OSError as error:  # a folder, a link or a file of another person's under this name
+    except OSError as error:  # a folder, a link or another user's file of this name
         what = f"the run's lock cannot be taken: {error.strerror}"
         raise RunFolderError(
             Problem(what, str(path), "an ordinary file that you may write", "--out RUN")
@@ -77,8 +77,7 @@ def _make(root: Path) -> None:
         raise
     except FileExistsError as error:
         if all(folder.is_dir() for folder in (root, *root.parents) if folder.exists()):
-            # It existed when mkdir ran, and another process has removed it since: report it as missing, to be tried
-            # again.
+            # It existed when mkdir ran and another process has removed it since: report it missing, to try again.
             raise FileNotFoundError(error.errno, error.strerror, error.filename) from error
         raise RunFolderError(_cannot_be_made(root, error)) from error
     except OSError as error:

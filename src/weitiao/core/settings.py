@@ -43,8 +43,8 @@ TYPEABLE = re.compile(r"[\w.,:/+-]{1,60}")
 """Values that a shell takes without quotes."""
 
 DECIDES_NOTHING = "decides nothing"
-"""Marks a setting on which no trained number depends, as in `Annotated[int, DECIDES_NOTHING]`: a resumed run may
-change it."""
+"""Marks a setting that a resumed run may change, because no trained number depends on it, as in
+`Annotated[int, DECIDES_NOTHING]`."""
 
 LEFT_OUT = "left_out"
 """Key under which a field stores what its default None becomes."""

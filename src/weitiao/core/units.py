@@ -46,7 +46,7 @@ def readable_share(part: float, whole: float) -> str:
 def significant(number: float, digits: int = 3) -> str:
     """Write a number with `digits` significant digits, without an exponent unless it has many zeros: 20.0855 -> '20.1'.
 
-    What is not finite is written as its name.
+    Non-finite numbers are written by name.
     """
     if not math.isfinite(number) or number == 0 or not 1e-6 <= abs(number) < 1e9:
         return f"{number:.{digits}g}"
@@ -63,7 +63,7 @@ def readable_loss(loss: float) -> str:
 def readable_change(old: float, new: float) -> str:
     """Write a change in percent with two significant digits: (4.0, 3.0) -> '-25%'.
 
-    Nothing where there is no such share: the old number is 0 or one of the two is not finite.
+    Returns an empty text if the old number is 0 or either number is not finite.
     """
     if not old or not math.isfinite(old) or not math.isfinite(new):
         return ""

@@ -1,7 +1,7 @@
 """Reads run files as plain YAML: nothing is looked up, and no file can exhaust memory or time.
 
-PyYAML's safe loader, with four differences: `1e-5` is a number (YAML 1.2), a date and `1:30` are texts, a key given
-twice is refused, and what anchors repeat is counted, so that a few lines cannot stand for millions of values.
+PyYAML's safe loader, with four differences: `1e-5` is a number (YAML 1.2), dates and `1:30` are strings, duplicate keys
+are refused, and values repeated by anchors are counted, so that a few lines cannot expand to millions of values.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ ROUND_STEPS = (1, 2, 5, 10)
 def held_out_points(events: Iterable[Event]) -> list[Point]:
     """Return the held-out loss by step, from the events of a run: step 0 is the model before training.
 
-    A loss that is not finite is NaN.
+    Non-finite losses become NaN.
     """
     points: dict[int, float] = {}
     for event in events:

@@ -64,7 +64,7 @@ def takes_padding(model: nn.Module) -> bool:
         return False
     try:
         return _probe_agrees(model)
-    except (TypeError, ValueError, KeyError, IndexError, RuntimeError):  # its generation takes no padded rows
+    except (TypeError, ValueError, KeyError, IndexError, RuntimeError):  # generation fails on padded rows
         return False
 
 

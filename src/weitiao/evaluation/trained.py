@@ -48,8 +48,7 @@ def _adapter_begun_from(source: Source) -> Path | None:
 def require_same_tokenizer(
     settings: ModelSettings, adapter: Path, base: PreTrainedTokenizerBase
 ) -> PreTrainedTokenizerBase:
-    """Return the tokenizer saved with an adapter, else its base's; raises ModelError if its vocabulary differs from the
-    base's."""
+    """Return the tokenizer saved with an adapter, else its base's; raises ModelError if their vocabularies differ."""
     folder = _tokenizer_folder(adapter)
     if folder is None:
         return base
@@ -104,6 +103,7 @@ def _from_checkpoint(path: Path, run: RunFolder, model: PreTrainedModel) -> Atta
     raw = read_yaml(run.run_yaml)
     snapshot = load_checkpoint(path, {})
     method, adapter = _method(raw), _block(raw, "model").get("adapter")
+    # The checkpoint holds only trained parameters: others that the method adds get their values from the run's seed.
     torch.manual_seed(parse_settings(TrainSettings, _block(raw, "train"), "train").seed)
     attached = method.continue_from(model, Path(adapter)) if adapter else method.attach(model)
     parameters = attached.trainable()

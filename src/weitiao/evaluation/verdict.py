@@ -299,8 +299,7 @@ def _is_too_high(lr: float, training: TrainingSeen) -> bool:
 
 
 def _other_rate(training: TrainingSeen) -> Iterator[Advice]:
-    """Yield a rate at which rows may be learnt that were not: a higher one, or the method's suggestion if this one is
-    far from it."""
+    """Yield a rate for rows that were not learnt: a higher one, or the method's suggestion if this one is far off."""
     too_low = training.lr * HIGHEST_RATE < training.suggested_lr
     if not too_low and not _is_too_high(training.lr * RATE_FACTOR, training):
         why = Said("the rows trained on were not learnt either", "训练用的数据本身也没有学到")

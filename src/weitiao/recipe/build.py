@@ -158,7 +158,7 @@ def build_training(
         schedule=build_schedule(optimizer, settings, plan.total_steps),
         plan=plan,
         settings=settings,
-        log=log if stepper.ranks.first else EventLog(None),
+        log=log if stepper.ranks.first else EventLog(None),  # the other processes log nothing
         checkpoints=folder.checkpoints,
         identity=_identity(recipe, data, base),
         held_out_loss=_look(stepper, data.held_out, log, comparison) if data.held_out else None,

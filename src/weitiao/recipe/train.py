@@ -1,4 +1,4 @@
-"""Training from a recipe: check, load, measure before, train, measure after, save, report."""
+"""Runs a recipe: check, load, measure before, train, save, measure after, report."""
 
 from __future__ import annotations
 
