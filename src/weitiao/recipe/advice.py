@@ -79,7 +79,7 @@ def _longer(
     if train.steps is not None:
         return f"train.steps={2 * train.steps}"
     longer = 2 * epochs
-    while _steps(plan, longer) <= plan.total_steps:  # fractions of an epoch may round to as few
+    while _steps(plan, longer) <= plan.total_steps:  # doubling a small fraction may add no step
         longer *= 2
     return f"train.epochs={longer:g}"
 
