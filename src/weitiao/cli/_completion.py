@@ -56,7 +56,7 @@ def blocks(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> l
 
 
 def settings_blocks() -> dict[str, type[Settings]]:
-    """Return the blocks of a run file whose settings are fixed: not those of methods and objectives."""
+    """Return the blocks of a run file by name, with their settings classes."""
     from ..core.settings import Settings
     from ..recipe.recipe import Recipe
 

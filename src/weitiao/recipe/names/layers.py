@@ -54,6 +54,7 @@ class Layer:
         named = method or named_method(raw)
         below: str = before.method_name if before else USUAL_METHOD
         self.method_name: str = named or below
+        # Another method does not inherit the settings of the method below.
         self.replaces = ("method",) if self.method_name != below else ()
         self.method: type[Method] | None = _class_of(METHODS, self.method_name)
         self.objective_name: str = _named_objective(raw) or (before.objective_name if before else "")

@@ -239,7 +239,7 @@ def _is_block(value: object) -> bool:
 
 
 def _counts(one: _Read, settings: Mapping[str, _Read], own: Mapping[str, Any]) -> bool:
-    """Return whether any setting of a reading takes effect, or it set none and its exclusions hold."""
+    """Return whether a reading is in force: its exclusions hold, and it sets nothing or one of its settings counts."""
     wanted = one.reading.settings
     for target, (values, _) in one.reading.excludes.items():
         other = settings.get(target)
