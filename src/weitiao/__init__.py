@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
 __version__ = VERSION
 
-# Threads that wait for each other by spinning long are ten times slower as soon as another program wants a core, as a
-# browser does on a laptop; those that spin shortly and then sleep are not, and lose nothing otherwise. It is read when
-# torch is loaded, so torch imported before weitiao does not see it; whoever has set it has their way.
+# libgomp's threads wait for each other by spinning. With the default, long spin they are ten times slower as soon as
+# another program (a browser, say) wants a core; spinning briefly and then sleeping avoids that and costs nothing
+# otherwise. libgomp reads the variable when torch is loaded, so it has no effect if torch was imported before weitiao.
+# A value already set is kept.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _HOMES = {
@@ -41,7 +42,7 @@ _HOMES = {
     "Model": "weitiao.recipe.answering",
     "register": "weitiao.methods._peft.register",
 }
-"""Where each public name lives; it is imported when first used, so that `import weitiao` is quick."""
+"""The module of each public name. It is imported at first use, so that `import weitiao` is fast."""
 
 __all__ = ["Model", "Recipe", "Run", "__version__", "open_model", "open_run", "register", "resume", "train"]
 
@@ -51,7 +52,7 @@ def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'weitiao' has no attribute {name!r}")
     with warnings.catch_warnings():
-        # What tqdm says in a notebook without widgets, when a library first imports it; its bars are not used.
+        # tqdm warns in a notebook without widgets when a library first imports it; its bars are not used.
         warnings.filterwarnings("ignore", "IProgress not found")
         value: object = getattr(import_module(_HOMES[name]), name)
     return value

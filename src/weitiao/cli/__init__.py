@@ -18,7 +18,7 @@ SIGNALS = Signals()
 
 def main() -> None:
     """Run the command line and exit: 0 when done, else a code of `weitiao.core.errors.EXIT_CODES`."""
-    # Before anything else is imported: a signal during imports, which take seconds, is obeyed like any other.
+    # Before all other imports, which take seconds: a signal that comes during them must be handled too.
     SIGNALS.install()
     sys.excepthook, sys.unraisablehook = _report_fault, _report_lost
     try:
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command line and return its exit code; an error a person can mend is printed, others raised."""
+    """Run one command line and return its exit code; errors a person can fix are printed, others raised."""
     import click
 
     from ..core.errors import Interrupted, Problem, Stopped, WeitiaoError
@@ -44,15 +44,14 @@ def run(arguments: list[str]) -> int:
     try:
         result = commands.main(arguments, prog_name="weitiao", standalone_mode=False)
     except (Stopped, KeyboardInterrupt, click.Abort) as stop:
-        why = (
-            stop.__cause__ if isinstance(stop, click.Abort) else stop
-        )  # click makes one of a KeyboardInterrupt
+        # click turns a KeyboardInterrupt into an Abort
+        why = stop.__cause__ if isinstance(stop, click.Abort) else stop
         return _stopped(why if isinstance(why, Stopped) else Interrupted(Problem("stopped by Ctrl-C")))
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except WeitiaoError as error:
-        if SIGNALS.came_just_now():  # a library swallowed its exception, and failed at what it left undone
+        if SIGNALS.came_just_now():  # a library swallowed the signal's exception, then failed
             SIGNALS.end_now()
         return _told(error.problems, error.exit_code)
     except (OSError, MemoryError, RuntimeError) as error:
@@ -66,7 +65,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _stopped(stopped: Stopped) -> int:
-    """Print how things are after a signal, and return its exit code."""
+    """Print the state of things after a signal, and return its exit code."""
     SIGNALS.ends()
     return _told(stopped.problems, stopped.exit_code)
 
@@ -80,10 +79,10 @@ def _told(problems: Sequence[Problem], exit_code: int) -> int:
 
 
 def _report_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Show what went wrong inside weitiao itself, and ask for it."""
+    """Print the traceback of a fault in weitiao itself, and ask for a report."""
     import threading
 
-    if SIGNALS.came_just_now():  # a library made another error of the exception
+    if SIGNALS.came_just_now():  # a library replaced the signal's exception with its own
         SIGNALS.end_now()
     sys.__excepthook__(kind, error, trace)
     if threading.current_thread() is threading.main_thread() and issubclass(kind, Exception):
@@ -91,7 +90,7 @@ def _report_fault(kind: type[BaseException], error: BaseException, trace: Traceb
 
 
 def _report_lost(unraisable: sys.UnraisableHookArgs) -> None:
-    """Obey a signal whose exception came up where nobody can catch it, such as a destructor."""
+    """Handle a signal whose exception was raised where nothing can catch it, such as in a destructor."""
     if issubclass(unraisable.exc_type, KeyboardInterrupt | SystemExit):
         SIGNALS.send_again()
     else:

@@ -1,4 +1,4 @@
-"""A conversation: its history, its commands, and who answers."""
+"""A chat: its history, its commands and its answers."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
     from ..evaluation.open_model import Opened
 
 SIDE_BY_SIDE_COLUMNS = 100
-"""From this width on, two answers stand side by side."""
+"""From this width on, two answers are shown side by side."""
 
 
 LEAVE = ("exit", "quit", "/quit")
-"""What ends a chat besides /exit: what people type in other programs."""
+"""Words that end a chat besides /exit: what people type in other programs."""
 
 
 OF_TRAINING = "training"
-"""What /system is given for the system prompt of the rows trained on."""
+"""The argument of /system that selects the system prompt of the training rows."""
 SHOWN_CHARACTERS = 200
-"""How much of a system prompt is shown where a chat begins."""
+"""Characters of the system prompt shown when a chat begins."""
 NO_SYSTEM = ("none", "off")
-"""What /system is given for no system prompt."""
+"""Arguments of /system that mean no system prompt."""
 
 
 class Voice(Enum):
-    """Who answers."""
+    """Which model answers: trained or base."""
 
     TRAINED = "after training"
     BASE = "before training"
@@ -58,19 +58,19 @@ class Chat:
     console: Console
     voices: tuple[Voice, ...] = (Voice.TRAINED,)
     system: str | None = None
-    """The system prompt that was given, "" for none; None asks with that of the rows trained on, where they had one."""
+    """The given system prompt, "" for none; None uses that of the training rows, where they had one."""
     fields: dict[str, str] = field(default_factory=dict)
-    """What stands beside each question, for templates with fields: task=translate."""
+    """Extra fields of each question, for templates with fields: task=translate."""
     adapters: Mapping[str, Opened] = field(default_factory=dict)
-    """What may take the place of `opened`, by name."""
+    """Models that can replace `opened`, by name."""
     turns: dict[Voice, list[Message]] = field(default_factory=lambda: {voice: [] for voice in Voice})
-    """What each voice was asked and said; neither reads the other's words, or it would speak with them."""
+    """The conversation of each voice; neither sees the other's answers, or it would imitate them."""
     ended: bool = False
     _talks: dict[str, dict[Voice, list[Message]]] = field(default_factory=dict, repr=False)
-    """The conversation with each adapter."""
+    """The conversations with each adapter."""
 
     def __post_init__(self) -> None:
-        """Set up the commands' table."""
+        """Build the table of commands."""
         self._commands: Mapping[str, tuple[Callable[[str], None], str]] = {
             "/reset": (self._reset, "forget the conversation so far"),
             "/base": (self._base, "switch what was trained off, or on again"),
@@ -90,7 +90,7 @@ class Chat:
         }
 
     def take(self, line: str) -> None:
-        """Obey a command or answer a question; what cannot be done is said, and the chat goes on."""
+        """Run a command or answer a question; an error is shown and the chat continues."""
         text = line.strip()
         if not text:
             return
@@ -103,14 +103,14 @@ class Chat:
             self._say(str(error), "red")
 
     def _obey(self, text: str) -> None:
-        """Carry out a command; raises SettingsError with the nearest spelling for one there is none of."""
+        """Run a command; raises SettingsError with the nearest spelling for an unknown one."""
         name, _, rest = text.partition(" ")
         if name not in self._commands:
             raise SettingsError(unknown_name("command", name, self._commands, "/help"))
         self._commands[name][0](rest.strip())
 
     def _answer(self, question: str) -> None:
-        """Answer, and keep question and answer; Ctrl-C keeps what was said until then."""
+        """Answer, and keep question and answer; after Ctrl-C the part generated so far is kept."""
         answers = [Growing() for _ in self.voices]
         try:
             if (
@@ -128,12 +128,12 @@ class Chat:
                 self.turns[voice] += [self._asked(question), Message("assistant", kept)]
 
     def _messages(self, voice: Voice, question: str) -> list[Message]:
-        """Return a voice's own conversation up to the question."""
+        """Return a voice's own conversation including the new question."""
         return asked_with(self.system_prompt, [*self.turns[voice], self._asked(question)])
 
     @property
     def system_prompt(self) -> str:
-        """The system prompt to ask with; nothing where there is none."""
+        """The system prompt in use; empty if there is none."""
         return self.opened.system if self.system is None else self.system
 
     def _asked(self, question: str) -> Message:
@@ -143,13 +143,13 @@ class Chat:
         for voice, answer in zip(self.voices, answers, strict=True):
             if len(self.voices) > 1:
                 self._say(f"[{voice.value}]", "bold")
-            # Closing ends generation at once when Ctrl-C comes while a piece is printed.
+            # Closing the generator stops generation at once if Ctrl-C comes while a piece is printed.
             with closing(self._pieces(voice, self._messages(voice, question), answer)) as pieces:
                 self._write(pieces, answer)
             self._say_cut([answer])
 
     def _write(self, pieces: Iterable[str], answer: Growing) -> None:
-        """Write an answer as it grows; on a terminal no word of it is broken at the edge."""
+        """Write an answer as it is generated; on a terminal, wrap lines between words."""
         wrapped = Wrapped(self.console.width, self._out) if self.console.is_terminal else None
         try:
             for piece in pieces:
@@ -167,7 +167,7 @@ class Chat:
         self.console.out(text, end="", highlight=False)
 
     def _say_cut(self, answers: Sequence[Growing]) -> None:
-        """Say on a terminal where an answer ended only because it may not be longer; a pipe gets answers alone."""
+        """On a terminal, say that an answer was cut off at max_new_tokens; a pipe gets only the answers."""
         if self.console.is_terminal and any(answer.cut for answer in answers):
             limit = self.settings.max_new_tokens
             self._say(f"({CUT_MARK} cut off after {limit} tokens: /set max_new_tokens {2 * limit})", "dim")
@@ -189,7 +189,7 @@ class Chat:
         return table
 
     def _pieces(self, voice: Voice, messages: Sequence[Message], into: Growing) -> Generator[str]:
-        """Yield an answer as it grows; where it cannot be shown growing, all answers at once."""
+        """Yield an answer as it is generated; if it cannot be streamed, yield all answers at once."""
         from ..evaluation.generate import generate_answers, stream
 
         opened = self.opened
@@ -233,7 +233,7 @@ class Chat:
             )
 
     def _system(self, text: str) -> None:
-        """Show the system prompt, or change it and begin anew; raises SettingsError where training had none."""
+        """Show the system prompt, or change it and start over; raises SettingsError for `training` if it had none."""
         if not text:
             self.say_system(whole=True)
             return
@@ -248,7 +248,7 @@ class Chat:
         self._say("(the conversation begins anew)", "dim")
 
     def say_system(self, *, whole: bool = False) -> None:
-        """Say which system prompt questions are asked with, in a line or `whole`, and how to change it."""
+        """Print the system prompt in use, in one line or `whole`, and how to change it."""
         text = self.system_prompt
         if not text:
             back = f", /system {OF_TRAINING} takes that of training" if self.opened.system else ""
@@ -261,7 +261,7 @@ class Chat:
         self._say(f"system prompt: '{shown}'{where}; /system changes it", "dim")
 
     def _adapter(self, name: str) -> None:
-        """Answer with another adapter, in its own conversation; raises SettingsError for one there is none of."""
+        """Switch to another adapter and its own conversation; raises SettingsError for an unknown name."""
         if not self.adapters:
             what = "this chat has one model, so there is no adapter to switch to"
             remedy = "weitiao chat --adapter a=RUN --adapter b=RUN"
@@ -289,7 +289,7 @@ class Chat:
         self._say(f"(beside each question: {now or 'nothing'})", "dim")
 
     def _set(self, text: str) -> None:
-        """Change one generation setting; raises SettingsError, and then nothing changes."""
+        """Change one generation setting; on SettingsError nothing changes."""
         name, _, value = text.replace("=", " ", 1).partition(" ")
         key = name.strip().replace("-", "_")
         stops = key == "stop"
@@ -313,8 +313,8 @@ class Chat:
 
 @dataclass
 class Growing:
-    """A text that grows."""
+    """An answer while it is generated."""
 
     text: str = ""
     cut: bool = False
-    """Whether it ended only because it may not be longer."""
+    """Whether it ended only because it reached the length limit."""

@@ -1,4 +1,4 @@
-"""Commands are listed from their files' names and first lines, and imported only to be run."""
+"""Commands are listed from file names and docstrings, and imported only when they run."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ FILES: Registry[object] = Registry(__package__, "click:Command", "command")
 
 
 class LazyCommands(click.Group):
-    """A group whose commands are the files of this folder; each file holds a `command`."""
+    """A group whose commands are the files of this folder; each file defines a `command`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands' names; imports none."""
+        """Return the names of the commands; imports none of them."""
         return FILES.names()
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command; None where there is no such."""
+        """Import one command; None if it does not exist."""
         if cmd_name not in FILES.names():
             return None
         command: click.Command = importlib.import_module(f"{__package__}.{cmd_name}").command
@@ -32,7 +32,7 @@ class LazyCommands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command typed; raises SettingsError with the nearest name where there is none."""
+        """Find the command typed; raises SettingsError with the nearest name if it does not exist."""
         if args and not args[0].startswith("-") and not ctx.resilient_parsing:
             self._require_known(args[0])
         return super().resolve_command(ctx, args)
@@ -47,7 +47,7 @@ class LazyCommands(click.Group):
             formatter.write_dl([(name, FILES.summary(name)) for name in FILES.names()])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Return the commands that begin with what is typed; imports none."""
+        """Return the commands that start with the typed text; imports none of them."""
         if incomplete.startswith("-"):
             return super().shell_complete(ctx, incomplete)
         return [
@@ -57,7 +57,7 @@ class LazyCommands(click.Group):
         ]
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the exit codes, and what makes a shell complete words."""
+        """List the exit codes, and the lines that enable completion in each shell."""
         with formatter.section("Exit codes"):
             formatter.write_dl([(str(code), meaning) for code, meaning in EXIT_CODES.items()])
         with formatter.section("Words completed with Tab: a line for your shell's file"):
@@ -66,10 +66,10 @@ class LazyCommands(click.Group):
 
 
 class Command(click.Command):
-    """A command whose unknown options are explained as every other error is."""
+    """A command that reports unknown options in the same form as all other errors."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the words typed; raises SettingsError for an option there is none of."""
+        """Parse the arguments; raises SettingsError for unknown options and bad usage."""
         try:
             return super().parse_args(ctx, [self._as_spelt_here(ctx, word) for word in args])
         except click.NoSuchOption as error:
@@ -88,7 +88,7 @@ class Command(click.Command):
         return {spelling: not option.is_flag for option in options for spelling in option.opts}
 
     def _as_spelt_here(self, ctx: click.Context, word: str) -> str:
-        """Return a flag as this command has it, where it is typed as `--max_new_tokens`, `--Model`, `--max_tokens`."""
+        """Return a flag in this command's spelling, for `--max_new_tokens`, `--Model` and `--max_tokens` too."""
         (name, equals, value), known = word.partition("="), self.flags(ctx)
         if not name.startswith("--") or name in known or len(name) < len("--x"):
             return word
@@ -102,14 +102,14 @@ class Command(click.Command):
         return meant + equals + value
 
     def flag_elsewhere(self, name: str) -> str:
-        """Return the flag of a setting of generation that other tools call so; nothing where there is none."""
+        """Return this command's flag for another tool's name of a generation setting; empty if there is none."""
         from ..recipe.names.table import entry
 
         found = entry(name, "evaluate.generation")
         return "--" + found.becomes.rpartition(".")[2].replace("_", "-") if found else ""
 
     def unknown_option(self, ctx: click.Context, name: str) -> Problem:
-        """Describe an option that does not exist, with the nearest that does."""
+        """Describe an option that does not exist, with the nearest one that does."""
         known = [spelling for spelling in self.flags(ctx) if spelling.startswith("--")]
         remedy = " or ".join(nearest(name, known)) or f"{ctx.command_path} --help"
         return Problem(f"there is no option {name}", name, "one of " + ", ".join(known), remedy)

@@ -1,4 +1,4 @@
-"""What a shell offers when Tab is pressed: names of commands, methods, models and settings."""
+"""Shell completion: names of commands, methods, models and settings."""
 
 from __future__ import annotations
 
@@ -16,47 +16,47 @@ SHELLS = {
     "zsh": ('eval "$(_WEITIAO_COMPLETE=zsh_source weitiao)"', "~/.zshrc"),
     "fish": ("_WEITIAO_COMPLETE=fish_source weitiao | source", "~/.config/fish/config.fish"),
 }
-"""What to write into which file, by shell."""
+"""The line that enables completion and the file it belongs in, by shell."""
 
 
 def methods(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the methods that begin with what is typed."""
+    """Return the methods that start with the typed text."""
     from ..methods import METHODS
 
     return _items(METHODS.names(), incomplete)
 
 
 def models(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the aliases of models that begin with what is typed, else files and folders."""
+    """Return the model aliases that start with the typed text, else let the shell list files and folders."""
     from ..models.aliases import ALIASES
 
     return _items(ALIASES, incomplete) or [CompletionItem(incomplete, type="file")]
 
 
 def files(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return that a file or folder is asked for: the shell lists them."""
+    """Let the shell list files and folders."""
     return [CompletionItem(incomplete, type="file")]
 
 
 def folders(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return that a folder is asked for, such as a run's."""
+    """Let the shell list folders, such as a run's."""
     return [CompletionItem(incomplete, type="dir")]
 
 
 def run_file_or_setting(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Return the settings, as they are typed, that begin with what is typed, else files."""
+    """Return the settings that start with the typed text, as `block.name=`; with no text, let the shell list files."""
     return _items(_settings(), incomplete) if incomplete else files(ctx, parameter, incomplete)
 
 
 def blocks(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the blocks of a run file that begin with what is typed."""
+    """Return the blocks of a run file that start with the typed text."""
     return _items(settings_blocks(), incomplete)
 
 
 def settings_blocks() -> dict[str, type[Settings]]:
-    """Return the blocks of a run file whose settings are always the same."""
+    """Return the blocks of a run file by name, with their settings classes."""
     from ..core.settings import Settings
     from ..recipe.recipe import Recipe
 

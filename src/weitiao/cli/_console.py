@@ -1,4 +1,4 @@
-"""What a run shows while it trains: live on a terminal, plain lines everywhere else."""
+"""What a run shows while it trains: a live display on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from ._tables import make_console
 from ._transfers import Transfers
 
 LABEL_COLUMNS = 11
-"""How wide the labels of the data's summary are."""
+"""Width of the labels in the data summary."""
 LABEL_STYLES = {"warning": "yellow", "error": "bold red"}
 WIDE_COLUMNS = 110
-"""From this width on, the data's own answer stands beside the two others."""
+"""From this width on, the reference answer is a third column."""
 
 
 class RunConsole:
-    """Draws a run's events; those it does not know it passes over."""
+    """Draws a run's events; unknown events are ignored."""
 
     def __init__(self, console: Console, steps: Steps) -> None:
         self._console, self._steps, self._transfers = console, steps, Transfers(console)
@@ -63,7 +63,7 @@ class RunConsole:
         self._draw.get(event["event"], self._pass_over)(event)
 
     def close(self) -> None:
-        """Leave the terminal as it was found."""
+        """Stop live displays and leave the terminal as it was."""
         self._transfers.stop()
         self._steps.stop()
 
@@ -71,12 +71,12 @@ class RunConsole:
         pass
 
     def _print(self, *lines: RenderableType) -> None:
-        """Print lines, broken between words on a terminal; a pipe gets each whole."""
+        """Print lines, wrapped between words on a terminal; a pipe gets each line unwrapped."""
         for line in lines:
             self._console.print(line, soft_wrap=isinstance(line, Text) and not self._console.is_terminal)
 
     def _print_whole(self, *lines: Text) -> None:
-        """Print lines that are copied, never broken."""
+        """Print lines meant to be copied, without wrapping them."""
         for line in lines:
             self._console.print(line, soft_wrap=True)
 
@@ -88,14 +88,14 @@ class RunConsole:
         self._print(_heading("data"), *map(self._labelled, event.get("lines", [])))
 
     def _labelled(self, line: str) -> RenderableType:
-        """Return a line of the data's summary; on a terminal what does not fit stands under its text, not its label."""
+        """Return a line of the data summary; on a terminal, wrapped text is indented to the label's width."""
         label, text = line[:LABEL_COLUMNS], line[LABEL_COLUMNS:]
         if not label.endswith(" "):
             return Text(line)
         return self._hanging(label, text, LABEL_STYLES.get(label.strip(), ""))
 
     def _hanging(self, label: str, text: str, style: str) -> RenderableType:
-        """Return a label and its text, which on a terminal stays behind the label where it takes several lines."""
+        """Return a label and its text; on a terminal, wrapped lines stay to the right of the label."""
         if not self._console.is_terminal:
             return Text.assemble((label, style), text)
         table = Table.grid()
@@ -168,7 +168,7 @@ class RunConsole:
 
 @contextmanager
 def run_console(console: Console | None = None) -> Iterator[Listener]:
-    """Yield a listener that draws a run on stdout; whatever happens, the terminal is left as it was."""
+    """Yield a listener that draws a run on stdout; the terminal is restored in any case."""
     console = console or make_console()
     steps: Steps = LiveSteps(console) if console.is_terminal else PlainSteps(console)
     drawing = RunConsole(console, steps)
@@ -179,9 +179,9 @@ def run_console(console: Console | None = None) -> Iterator[Listener]:
 
 
 def answers_table(rows: Sequence[Mapping[str, Any]], width: int) -> RenderableType:
-    """Return the answers before and after side by side, each under its question, with the data's where it has one.
+    """Return the answers before and after side by side under their question, and the reference answer if any.
 
-    On a narrow terminal the data's answer stands below the two others.
+    On a narrow terminal the reference answer is printed below the other two.
     """
     cut = any(row.get(f"{which}_cut") for row in rows for which in ("before", "after", "reference"))
     note = [Text(f"{CUT_MARK} cut off: evaluate.generation.max_new_tokens", style="dim")] if cut else []
@@ -197,7 +197,7 @@ def _one_answer(row: Mapping[str, Any], *, beside: bool) -> RenderableType:
     table = Table(expand=True)
     for key, heading in headings.items():
         table.add_column(heading, ratio=1, overflow="fold", style="green" if key == "after" else "")
-    # As Text, so that no markup is read in what a model says.
+    # Text, not str: rich must not interpret markup in a model's answer.
     table.add_row(*(Text(texts[key]) for key in headings))
     below = [Padding(Text(f"the data's answer: {reference}"), (0, 2))] if reference and not beside else []
     earlier = visible(earlier_text(row))
@@ -210,7 +210,7 @@ def _answer(text: str, cut: bool) -> str:
 
 
 def scores_view(before: Mapping[str, float], after: Mapping[str, float]) -> Table:
-    """Return the held-out loss, and what was measured beside it, before and after."""
+    """Return a table of the held-out loss and the other measures, before and after."""
     table = Table("", "before", "after", "change")
     old, new = written_measures(before), written_measures(after)
     for name in old:
@@ -220,7 +220,7 @@ def scores_view(before: Mapping[str, float], after: Mapping[str, float]) -> Tabl
 
 
 def where_it_lies(out: str, adapter: str) -> list[Text]:
-    """Return where a run's things are, and what to type next, a line each that can be copied whole."""
+    """Return the paths of a run's results and the next commands, one line each, to be copied whole."""
     from ..evaluation.report import next_commands
 
     commands = next_commands(out)
@@ -240,5 +240,5 @@ def _heading(text: str) -> RenderableType:
 
 
 def _short(value: float | str) -> str:
-    """Return a setting's value as it is typed."""
+    """Return a setting's value as a person types it."""
     return value if isinstance(value, str) else f"{value:g}"

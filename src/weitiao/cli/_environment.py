@@ -1,4 +1,4 @@
-"""What the command line sets for the libraries underneath, before they are imported; your own settings win."""
+"""Environment variables for the libraries, set by the command line before they are imported; your own values win."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ DEFAULTS = {
 
 
 def prepare_environment() -> None:
-    """Keep progress bars, advice and deprecation notes of libraries off the terminal."""
+    """Keep progress bars, advice and deprecation warnings of libraries off the terminal."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # what the terminal's encoding lacks is shown as an escape
+        if isinstance(stream, io.TextIOWrapper):  # characters missing in the terminal's encoding are escaped
             stream.reconfigure(errors="backslashreplace")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)

@@ -1,4 +1,4 @@
-"""How an error a person can mend is printed."""
+"""Prints errors that a person can fix."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 EXPECTED = "  expected  "
-"""What an error's line begins with that says in a sentence what would be right."""
+"""Start of the line of an error that says in a sentence what was expected."""
 NARROWEST = 24
-"""What text is given on the narrowest terminal."""
+"""Least width of wrapped text, on any terminal."""
 
 
 def print_problems(problems: Sequence[Problem]) -> None:
-    """Print every problem on stderr, coloured where that is a terminal."""
+    """Print every problem on stderr, in colour if it is a terminal."""
     from ._tables import make_console
 
     console = make_console(stderr=True)
@@ -26,7 +26,7 @@ def print_problems(problems: Sequence[Problem]) -> None:
     if count > 1:
         console.print(f"{count} problems:\n", style="bold")
     for number, problem in enumerate(problems):
-        # Soft wrapping leaves what was given and what to type whole, to be copied.
+        # Soft wrapping keeps the given value and the remedy on one line each, so that they can be copied.
         columns = console.width if console.is_terminal else None
         console.print(
             _problem_text(problem, columns), soft_wrap=True, end="\n\n" if number < count - 1 else "\n"
@@ -34,7 +34,7 @@ def print_problems(problems: Sequence[Problem]) -> None:
 
 
 def _problem_text(problem: Problem, columns: int | None) -> Text:
-    """Return what is printed, its sentences in lines of so many columns, or whole."""
+    """Return the text to print; sentences are wrapped to `columns`, or not at all for None."""
     from rich.text import Text
 
     what, *rest = str(problem).split("\n")
@@ -47,7 +47,7 @@ def _problem_text(problem: Problem, columns: int | None) -> Text:
 
 
 def _filled(line: str, columns: int | None, indent: str) -> str:
-    """Return a line broken between words, what follows behind an indent."""
+    """Return a line wrapped between words, with continuation lines indented."""
     if columns is None:
         return line
     width = max(NARROWEST, columns)

@@ -1,4 +1,4 @@
-"""What the machine refuses, in words: memory, disk, files that cannot be read or written."""
+"""Turns failures of the machine into errors for a person: memory, disk, files that cannot be read or written."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ..core.files import failed_file
 
 
 def failure_of_the_machine(error: OSError | MemoryError | RuntimeError) -> WeitiaoError | None:
-    """Return an error in words for what the machine refused; None for a fault of weitiao's own."""
+    """Return an error for a person if the machine failed (memory, disk, files); None for a fault in weitiao itself."""
     if isinstance(error, OSError):
         return failed_file(error)
     return _memory_is_full(error) if _is_out_of_memory(error) else None
 
 
 def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
-    """Return whether memory ran out; a process without torch has only Python's own word for that."""
+    """Return whether memory ran out; a process that has not imported torch can only see Python's MemoryError."""
     if "torch" not in sys.modules:
         return isinstance(error, MemoryError)
     from ..engine.memory.oom import is_out_of_memory
@@ -25,7 +25,7 @@ def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
 
 
 def _memory_is_full(error: MemoryError | RuntimeError) -> ResourceError:
-    """Say that memory ran out where nothing smaller could be tried, and that what was saved is safe."""
+    """Return the error for running out of memory where nothing smaller could be tried; saved steps are safe."""
     said = str(error).partition("\n")[0] or "an allocation failed"
     remedy = "end other programs, then the same command, or weitiao train --resume RUN"
     return ResourceError(Problem("not enough memory", said, "free memory", remedy))

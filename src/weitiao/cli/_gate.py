@@ -1,4 +1,4 @@
-"""How the data gate's report is drawn on a terminal, in English or Chinese, with marks where there are no colours."""
+"""Draws the data gate's report on a terminal, in English or Chinese; without colours, brackets mark the tokens."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 @dataclass(frozen=True)
 class TokenStyle:
-    """How a token is drawn: its style, and the marks that stand for it without colours."""
+    """How a token is drawn: its style, and the brackets that replace it without colours."""
 
     word: str
     style: str
@@ -48,7 +48,7 @@ LOOKS = (CONTEXT, TRAINED, PARTLY, CONTROL, CONTROL_TRAINED, CUT)
 
 
 def look_of(token: Token) -> TokenStyle:
-    """Return how a token is drawn."""
+    """Return the style of a token."""
     if token.cut:
         return CUT
     if token.control:
@@ -59,7 +59,7 @@ def look_of(token: Token) -> TokenStyle:
 
 
 class GatePrinter:
-    """Draws a gate's report."""
+    """Draws the report of a data gate."""
 
     def __init__(self, console: Console, language: Language) -> None:
         self._console, self._language = console, language
@@ -67,7 +67,7 @@ class GatePrinter:
         self._colours = console.color_system is not None and not console.no_color
 
     def print(self, gate: Gate, view: Overview, samples: Sequence[Sample]) -> None:
-        """Draw everything."""
+        """Draw the whole report."""
         put = self._console.print
         put(self._verdict(gate, view))
         put()
@@ -155,7 +155,7 @@ class GatePrinter:
         return table
 
     def _told(self, finding: Finding, view: Overview) -> Text:
-        """Write a finding: what is so, first places, fix."""
+        """Write a finding: what was found, the first places, how to fix it."""
         english = self._language == "en"
         check = called(CHECKS, finding.check)[self._index]
         text = Text(visible(finding.what if english else finding.what_zh), style="bold")
@@ -170,7 +170,7 @@ class GatePrinter:
         return text
 
     def _lengths(self, view: Overview) -> Group:
-        """Draw the histogram of lengths, with a line where `max_length` is."""
+        """Draw the histogram of sequence lengths, with a line at `max_length`."""
         limit = f"data.max_length {view.max_length}"
         title = f"{self._say('lengths')}  ({self._say('longest')} {view.longest}, {limit})"
         most = max(one.count for one in view.lengths)
@@ -242,5 +242,5 @@ class GatePrinter:
 
 
 def shown_text(text: str) -> str:
-    """Return a token's text with line ends visible and nothing a terminal would obey."""
+    """Return a token's text with line ends made visible and control characters escaped."""
     return visible(text.replace("\r\n", "\n").replace("\r", "␍").replace("\n", "↵\n").replace("\t", "→   "))

@@ -1,4 +1,4 @@
-"""A hook for rich's console: whatever is printed, only rich's own styles and movements reach the terminal as such."""
+"""A render hook for rich's console: only rich's own styles and cursor movements reach the terminal as such."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ..core.visible import visible
 
 
 class Harmless(RenderHook):
-    """Shows control characters in what is printed as escapes."""
+    """Escapes control characters in everything that is printed."""
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
-        """Wrap what is to be printed."""
+        """Wrap each renderable."""
         return [one if isinstance(one, Control) else _Harmless(one) for one in renderables]
 
 
 @dataclass(frozen=True)
 class _Harmless:
-    """Something printed without what a terminal would obey."""
+    """A renderable whose text has its control characters escaped."""
 
     inner: ConsoleRenderable
 

@@ -1,4 +1,4 @@
-"""The list of models: those that come with a package, those of the hubs by family, and what is on this disk."""
+"""The list of models: bundled ones, those of the hubs by family, and those in the local cache."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from ..models.known import KnownModel
 
 COLUMNS = {"alias": 27, "size": 8, "download": 11, "context": 9, "notes": 8, "licence": 0}
-"""The columns of the list, and how wide they are with the gap behind them; the last takes what it needs."""
+"""Columns of the list and their widths including the gap; the last takes the rest."""
 RIGHT = ("size", "download", "context")
-"""The columns of numbers."""
+"""Right-aligned columns."""
 GATED = "Hugging Face asks you to accept its terms first"
 NARROWEST = 24
-"""What text is given on the narrowest terminal."""
+"""Least width of wrapped text, on any terminal."""
 FORMS = (
     "an alias of this list, or any model's id on the hub, such as owner/name; it is downloaded on first use",
     "a folder with config.json and model.safetensors",
@@ -35,7 +35,7 @@ LATER = {
 
 
 def found_by(word: str) -> list[KnownModel]:
-    """Return the known models that have a word in their names; none where the word itself names a model."""
+    """Return the known models with a word in their names; none if the word itself names a model."""
     from ..models.aliases import ALIASES
     from ..models.known import known, known_models
 
@@ -45,7 +45,7 @@ def found_by(word: str) -> list[KnownModel]:
 
 
 def list_models(chosen: Sequence[KnownModel] | None = None, word: str = "") -> None:
-    """Print the known models, or those that a word has chosen."""
+    """Print all known models, or only the given ones and the word that selected them."""
     from ..models.known import known_models
     from ._tables import make_console
 
@@ -68,7 +68,7 @@ def list_models(chosen: Sequence[KnownModel] | None = None, word: str = "") -> N
 
 
 def notes(model: KnownModel) -> Iterator[str]:
-    """Yield what is to be known of a model before it is chosen."""
+    """Yield what to know about a model before choosing it."""
     if model.kind in LATER:
         yield LATER[model.kind]
     if model.gated:
@@ -77,7 +77,7 @@ def notes(model: KnownModel) -> Iterator[str]:
 
 
 def _bundled(console: Console) -> None:
-    """Print the aliases that need no hub."""
+    """Print the aliases that come with a package and need no hub."""
     from ..models.aliases import ALIASES
 
     console.print("Without a hub", style="cyan")
@@ -109,7 +109,7 @@ def _cells(model: KnownModel, letters: Mapping[str, str]) -> list[str]:
 
 
 def _in_columns(cells: Sequence[str]) -> str:
-    """Return a row of the list, numbers to the right."""
+    """Return a row of the list, with numbers right-aligned."""
     columns = zip(COLUMNS.items(), cells, strict=True)
     line = (
         cell.rjust(width - 2) + "  " if name in RIGHT else cell.ljust(width)
@@ -119,7 +119,7 @@ def _in_columns(cells: Sequence[str]) -> str:
 
 
 def _hanging(console: Console, label: str, text: str) -> None:
-    """Print a text in lines of the console's width, hanging behind its label."""
+    """Print text wrapped to the console's width, indented to the right of its label."""
     indent = " " * len(label.strip("\n"))
     width = max(NARROWEST, console.width - len(indent))
     lines = textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
@@ -127,7 +127,7 @@ def _hanging(console: Console, label: str, text: str) -> None:
 
 
 def _state(name: str) -> str:
-    """Say whether an alias can be used at once, after a first preparation, or what to type first."""
+    """Return whether an alias is ready or prepared on first use, else the command that installs it."""
     from ..core.errors import ModelError
     from ..models.aliases import ALIASES
     from ..models.gguf import folder_of
@@ -140,7 +140,7 @@ def _state(name: str) -> str:
 
 
 def _on_this_disk(console: Console) -> None:
-    """Print the models in the hub's cache, and which forms a model's name may have."""
+    """Print the models in the hub's cache, and the forms a model's name may take."""
     from ..core.units import readable_bytes
 
     cached = list(_hub_cache())
@@ -154,7 +154,7 @@ def _on_this_disk(console: Console) -> None:
 
 
 def _hub_cache() -> Iterator[tuple[str, int]]:
-    """Yield (id, bytes) of the models in the hub's cache."""
+    """Yield (id, bytes) of each model in the hub's cache."""
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.constants import HF_HUB_CACHE
 

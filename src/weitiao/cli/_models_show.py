@@ -1,4 +1,4 @@
-"""One model: what is known of it, its blocks and modules, its template, and which methods fit it."""
+"""One model: its config, blocks and modules, its template, and the methods that fit it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from ..recipe.model_facts import MethodFacts, ModelFacts, TemplateFacts
 
 LABEL = 12
-"""How wide the labels are, with the gap behind them."""
+"""Width of the labels, including the gap."""
 NARROWEST = 24
-"""What text is given on the narrowest terminal."""
+"""Least width of wrapped text, on any terminal."""
 
 
 def show_model(name: str, hub: HubName | None, trust_remote_code: bool) -> None:
-    """Print what is known of a model; raises ModelError for one that is not there or cannot be trained."""
+    """Print what is known about a model; raises ModelError if it is not found or cannot be trained."""
     from ..models.known import known
     from ..models.settings import ModelSettings
     from ._tables import make_console
@@ -34,7 +34,7 @@ def show_model(name: str, hub: HubName | None, trust_remote_code: bool) -> None:
     console, found = make_console(), known(name)
     typed = {"name": name, "hub": hub, "trust_remote_code": trust_remote_code}
     settings = parse_settings(ModelSettings, typed)
-    if found:  # what the table says needs no hub
+    if found:  # the table of known models needs no hub
         console.print(Text(found.alias, style="bold"), soft_wrap=True)
         _print(console, _known(found))
         if found.kind != "causal":
@@ -49,7 +49,7 @@ def show_model(name: str, hub: HubName | None, trust_remote_code: bool) -> None:
     _template(console, facts.template)
     _memory(console, facts)
     console.print(f"\n{'method':<18}{'trains':>9}{'share':>10}{'beside':>12}", style="bold")
-    for method in method_facts(settings):  # one by one, as they are worked out
+    for method in method_facts(settings):  # printed one by one as they are computed
         console.print(_method(method, console.width), soft_wrap=True)
     console.print()
     for line in _explained(facts):
@@ -57,7 +57,7 @@ def show_model(name: str, hub: HubName | None, trust_remote_code: bool) -> None:
 
 
 def _print(console: Console, rows: Iterator[tuple[str, str]]) -> None:
-    """Print labels and texts, the texts in lines that hang behind the labels."""
+    """Print labels and texts; wrapped texts are indented to the right of the labels."""
     for label, text in rows:
         width = max(NARROWEST, console.width - LABEL)
         lines = textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False) or [""]
@@ -70,7 +70,7 @@ def _filled(text: str, width: int) -> Text:
 
 
 def _known(model: KnownModel) -> Iterator[tuple[str, str]]:
-    """Yield what the table of known models says."""
+    """Yield what the table of known models says about a model."""
     from ._models_list import LATER
 
     terms = ", which asks you to accept its terms first" if model.gated else ""
@@ -90,7 +90,7 @@ def _known(model: KnownModel) -> Iterator[tuple[str, str]]:
 
 
 def _made_of(facts: ModelFacts) -> Iterator[tuple[str, str]]:
-    """Yield what the config says."""
+    """Yield what the model's config says."""
     yield "class", facts.kind
     yield "parameters", f"{facts.parameters:,} ({readable_count(facts.parameters)})"
     yield "blocks", f"{' and '.join(map(str, facts.blocks))} in a row, hidden states of {facts.hidden:,}"
@@ -100,7 +100,7 @@ def _made_of(facts: ModelFacts) -> Iterator[tuple[str, str]]:
 
 
 def _modules(console: Console, facts: ModelFacts) -> None:
-    """Print the linear layers of a block, which target_modules can name."""
+    """Print the linear layers of a block, which target_modules can select."""
     console.print(f"\n{'target_modules':<18}{'in':>8}{'out':>8}{'count':>7}  inside a block", style="bold")
     for module in facts.modules:
         inputs, outputs = module.shape
@@ -117,7 +117,7 @@ def _modules(console: Console, facts: ModelFacts) -> None:
 
 
 def _template(console: Console, template: TemplateFacts | str) -> None:
-    """Print how a question and its answer are written."""
+    """Print how the template writes a question and its answer."""
     console.print("\ntemplate", style="bold")
     if isinstance(template, str):
         console.print(Text(f"  none that can be trained on: {template}"))
@@ -137,7 +137,7 @@ def _template(console: Console, template: TemplateFacts | str) -> None:
 
 
 def _memory(console: Console, facts: ModelFacts) -> None:
-    """Print what the weights take in each precision, and how much is free."""
+    """Print the size of the weights in each precision, and the free memory."""
     from ..recipe.model_facts import free_here_bytes
 
     console.print("\nweights in memory", style="bold")

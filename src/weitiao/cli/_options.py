@@ -1,4 +1,4 @@
-"""Options made from settings: a field's name, type and description are said once, under the field."""
+"""Turns settings into options: name, type and description come from the field."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ hub_option = click.option(
 
 
 def options_of(cls: type[Settings]) -> Callable[[F], F]:
-    """Give a command one option a field, unset until typed; the settings themselves check the values."""
+    """Add one option per field to a command, None unless typed; the settings class validates the values."""
 
     def decorate(command: F) -> F:
         for name in reversed(cls.model_fields):
@@ -42,7 +42,7 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def help_of(cls: type[Settings], name: str) -> str:
-    """Return a field's description, with its default where it has one worth saying."""
+    """Return a field's description, followed by its default if that is a number or a text."""
     field = cls.model_fields[name]
     description = (field.description or "").replace("\n", " ")
     default = field.get_default(call_default_factory=True)
@@ -54,7 +54,7 @@ def _spelling(name: str) -> tuple[str, str]:
 
 
 def _kind(cls: type[Settings], name: str) -> dict[str, Any]:
-    """Return click's arguments for a field: text, unless it is a number or a list of texts."""
+    """Return click's arguments for a field: text by default, else a number or a repeatable text."""
     annotation = cls.model_fields[name].annotation
     if annotation in (int, float):
         return {"type": annotation, "default": None}

@@ -1,4 +1,4 @@
-"""Tables that several commands print."""
+"""Consoles and tables shared by several commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """Return the console for what a command says; it colours nothing by guessing, and obeys no text it is given."""
+    """Return the console for a command's output: no automatic highlighting, control characters escaped."""
     from rich.console import Console
 
     from ._harmless import Harmless
@@ -28,14 +28,14 @@ def make_console(*, stderr: bool = False) -> Console:
 
 
 def print_sentence(console: Console, text: str, style: str = "") -> None:
-    """Print a sentence, broken between words on a terminal; a pipe gets it in a line."""
+    """Print a sentence, wrapped between words on a terminal; a pipe gets it in one line."""
     from rich.text import Text
 
     console.print(Text(text), style=style, soft_wrap=not console.is_terminal)
 
 
 def plain_table(*columns: str) -> Table:
-    """Return an empty table with a line under its header only."""
+    """Return an empty table with only a line under its header."""
     from rich import box
     from rich.table import Table
 
@@ -46,7 +46,7 @@ def plain_table(*columns: str) -> Table:
 
 
 def settings_table(cls: type[BaseModel], block: str) -> Table:
-    """Return a table of a block's settings: what to type, the default and the description."""
+    """Return a table of a block's settings: name, default and description."""
     from rich.markup import escape
 
     table = plain_table("setting", "default", "what it does")
@@ -57,7 +57,7 @@ def settings_table(cls: type[BaseModel], block: str) -> Table:
 
 
 def setting_rows(key: str, field: FieldInfo) -> Iterator[tuple[str, str, str]]:
-    """Yield (key, default, description), one row a setting; a block within a block gives its own settings, too."""
+    """Yield (key, default, description), one row per setting, nested blocks included."""
     default = None if field.is_required() else field.get_default(call_default_factory=True)
     if isinstance(default, BaseModel):
         for name, inner in type(default).model_fields.items():
@@ -70,20 +70,20 @@ def setting_rows(key: str, field: FieldInfo) -> Iterator[tuple[str, str, str]]:
 
 
 def _blocks_left_out(field: FieldInfo) -> list[type[BaseModel]]:
-    """Return the block that a setting may be instead of being left out."""
+    """Return the block that an optional setting can hold."""
     choices = get_args(field.annotation) if get_origin(field.annotation) in (Union, UnionType) else ()
     return [one for one in choices if isinstance(one, type) and issubclass(one, BaseModel)]
 
 
 def _default(value: Any, field: FieldInfo) -> str:  # noqa: ANN401  (any default)
-    """Write a field's default, or what leaving it out comes to where it says so."""
+    """Write a field's default, or what None becomes where the field says so."""
     extra = field.json_schema_extra
     meaning = extra.get(LEFT_OUT) if value is None and isinstance(extra, dict) else None
     return str(meaning) if meaning else shown(value)
 
 
 def shown(value: Any) -> str:  # noqa: ANN401  (any default)
-    """Write a default as a person would type it."""
+    """Write a default as a person types it."""
     if value is None or value in ([], {}, ""):
         return "-"
     if isinstance(value, bool):

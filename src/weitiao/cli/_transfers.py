@@ -1,4 +1,4 @@
-"""Shows how far a download or a conversion is: a bar on a terminal, a line every few seconds everywhere else."""
+"""Shows the progress of a download or conversion: a bar on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from ..models.settings import ModelSettings
 
 PLAIN_SECONDS = 5.0
-"""The least time between two lines where there is no terminal."""
+"""Least time between two lines without a terminal."""
 
 
 class Transfers:
-    """Draws the events `transfer`; the last one of a transfer ends its bar."""
+    """Draws `transfer` events; the last event of a transfer ends its bar."""
 
     def __init__(self, console: Console) -> None:
         self._console, self._next_seconds = console, 0.0
@@ -38,7 +38,7 @@ class Transfers:
             self._console.print(Text(_how_far(event)), soft_wrap=True)
 
     def stop(self) -> None:
-        """Leave the bar standing as it is."""
+        """Stop the bar and leave it on screen."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
@@ -64,7 +64,7 @@ def _how_far(event: Event) -> str:
 
 
 def download_shown(settings: ModelSettings) -> None:
-    """Download what a hub's model lacks, saying how much it is and how far; nothing is said where all is there."""
+    """Download the missing files of a hub's model and show the progress; prints nothing if none is missing."""
     from ..models.hubs.fetch import fetch_model
 
     with transfer_console() as listener:
@@ -73,7 +73,7 @@ def download_shown(settings: ModelSettings) -> None:
 
 @contextmanager
 def transfer_console(console: Console | None = None) -> Iterator[Listener]:
-    """Yield a listener that draws stages and transfers; whatever happens, the terminal is left as it was."""
+    """Yield a listener that draws stages and transfers; the terminal is restored in any case."""
     console = console or make_console()
     transfers = Transfers(console)
 

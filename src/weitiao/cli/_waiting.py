@@ -1,4 +1,4 @@
-"""What a command shows while something takes a while and nothing else is to be seen."""
+"""Shows that a command is working while there is no other output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def waiting(console: Console) -> Iterator[Callable[[str], None]]:
-    """Yield a function that says what goes on: a wheel that turns on a terminal, a line everywhere else."""
+    """Yield a function that shows the current stage: a spinner on a terminal, a line elsewhere."""
     from ..recipe.progress import LiveSteps, PlainSteps
 
     steps = LiveSteps(console) if console.is_terminal else PlainSteps(console)

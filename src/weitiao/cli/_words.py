@@ -1,4 +1,4 @@
-"""What the words of a command line are: a run file, data, settings as KEY=VALUE, and flags that are settings."""
+"""Sorts the words of a command line: a run file, data, settings as KEY=VALUE, and flags that are settings."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ PLAIN = re.compile(r"[\w.]+")
 
 @dataclass(frozen=True)
 class Sorted:
-    """Words sorted out."""
+    """The words of a command line, sorted by kind."""
 
     run_file: Path | None
     data: tuple[str, ...]
-    """Data files, folders and names of the hub, typed without --data."""
+    """Data files, folders and hub ids, typed without --data."""
     settings: tuple[str, ...]
     """Words with `=`."""
 
 
 def sort_words(words: Sequence[str]) -> Sorted:
-    """Sort out what words are; raises SettingsError, with what to type, for each that is none of it."""
+    """Sort words by kind; raises SettingsError, with what to type, for each word of no kind."""
     settings: list[str] = []
     plain: list[str] = []
     for word in join_assignments(words):
@@ -42,7 +42,7 @@ def sort_words(words: Sequence[str]) -> Sorted:
 
 
 def join_assignments(words: Sequence[str]) -> Iterator[str]:
-    """Yield words, those that blanks around `=` tore apart as one: `train.lr = 1e-4`, `train.lr= 1e-4`."""
+    """Yield words, joining assignments split by blanks around `=`: `train.lr = 1e-4`, `train.lr= 1e-4`."""
     waiting = list(words)
     while waiting:
         word = waiting.pop(0)
@@ -54,17 +54,17 @@ def join_assignments(words: Sequence[str]) -> Iterator[str]:
 
 
 def _may_be_value(word: str) -> bool:
-    """Return whether a word can stand behind a lone `=`: no setting, no run file."""
+    """Return whether a word can be the value after a lone `=`: not a setting, a flag or a run file."""
     return "=" not in word and not word.startswith("--") and not word.endswith(RUN_FILES)
 
 
 def is_data(word: str) -> bool:
-    """Return whether a word names data: something that exists, a kind of file that is read, a name of the hub."""
+    """Return whether a word names data: an existing path, a readable file type, or a hub id."""
     return Path(word).exists() or _is_read(word) or bool(HUB_NAME.fullmatch(word))
 
 
 def _is_read(name: str) -> bool:
-    """Return whether there is a reader for files of this name."""
+    """Return whether some reader reads files of this name."""
     from ..data.sources.readers import READERS
 
     suffixes = tuple(suffix for reader in READERS.names() for suffix in READERS.load(reader).suffixes)
@@ -76,7 +76,7 @@ def _second_run_file(word: str, first: str) -> Problem:
 
 
 def _unknown_word(word: str) -> Problem:
-    """Describe a word that is nothing of it, with what it may have been meant as."""
+    """Describe a word of no kind, with what it was probably meant as."""
     what = "this word is neither a run file nor data nor a setting"
     expected = "RUN.yaml, a data file, or KEY=VALUE such as train.lr=2e-4"
     return Problem(what, word, expected, " or ".join(_meant(word)))
@@ -99,7 +99,7 @@ def _meant(word: str) -> list[str]:
 def flags_as_words(arguments: Sequence[str], options: Mapping[str, bool]) -> list[str]:
     """Return a command line with each flag that is a setting as KEY=VALUE: `--learning_rate 1e-4`, `--bf16`.
 
-    `options` are the command's own flags, and whether each takes a value; theirs and unknown ones stay.
+    `options` are the command's own flags, and whether each takes a value; they and unknown flags stay as they are.
     """
     from ..recipe.names.table import LISTED, letters
 
@@ -127,7 +127,7 @@ def _taken(waiting: list[str], takes_value: bool) -> list[str]:
 
 
 def _is_setting(key: str) -> bool:
-    """Return whether a flag's name is a setting's, here or elsewhere."""
+    """Return whether a flag's name is a setting, under its name here or in another tool."""
     from ..recipe.names.layers import TOP
     from ..recipe.names.own import known_setting
     from ..recipe.names.table import entries
@@ -136,7 +136,7 @@ def _is_setting(key: str) -> bool:
 
 
 def _value(key: str, waiting: list[str]) -> str:
-    """Take a flag's value from what follows; a switch that none follows is on."""
+    """Take a flag's value from the words that follow; a switch without a value is on."""
     from ..recipe.names.table import SWITCHES, letters
 
     following = waiting[0] if waiting else None
@@ -149,7 +149,7 @@ def _value(key: str, waiting: list[str]) -> str:
 
 
 def _several(waiting: list[str]) -> Iterator[str]:
-    """Take the words that belong to a flag which may have several."""
+    """Take all words that belong to a flag with several values."""
     first = True
     while waiting and (PLAIN.fullmatch(waiting[0]) or first) and not waiting[0].startswith("-"):
         if not first and Path(waiting[0]).exists():

@@ -1,4 +1,4 @@
-"""A text that arrives in pieces, written to a terminal so that no word is broken at its edge."""
+"""Writes text that arrives in pieces to a terminal, wrapped between words."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Callable
 from rich.cells import cell_len
 
 NOT_FIRST = frozenset("、。，．,.!?;:！？；：…—)]}）】》」』〉〕”’%％～ー")
-"""What no line begins with."""
+"""Characters that no line starts with."""
 NOT_LAST = frozenset("([{（【《「『〈〔“‘")
-"""What no line ends with."""
+"""Characters that no line ends with."""
 
 
 class Wrapped:
-    """Holds a word back until it is whole, and begins a new line where it does not fit; wide characters are words."""
+    """Holds back each word until it is complete and wraps it if it does not fit; a wide character is a word."""
 
     def __init__(self, columns: int, write: Callable[[str], None]) -> None:
-        """Wrap at `columns`, writing what is sure with `write`."""
+        """Wrap at `columns`, and pass the output to `write`."""
         self._columns, self._write = max(1, columns), write
         self._column = 0
         self._gap = ""
@@ -24,7 +24,7 @@ class Wrapped:
         self._word = ""
 
     def push(self, piece: str) -> None:
-        """Take the next piece of the text."""
+        """Add the next piece of the text."""
         for character in piece:
             if character == "\n":
                 self.rest()
@@ -40,11 +40,11 @@ class Wrapped:
                 self._word += character
 
     def rest(self) -> None:
-        """Write what was held back."""
+        """Write the word held back."""
         self._put_word()
 
     def _breaks_before(self, character: str) -> bool:
-        """Return whether a line may end between the word so far and a character: beside wide ones, save punctuation."""
+        """Return whether a line may break before a character: next to wide characters, except around punctuation."""
         if not self._word or character in NOT_FIRST or cell_len(character) == 0:
             return False
         last = self._word[-1]
@@ -66,7 +66,7 @@ class Wrapped:
             self._write(part)
 
     def _parts(self, word: str) -> list[str]:
-        """Cut a word that is longer than a line; keep count of the column."""
+        """Split a word that is longer than a line, and update the column."""
         parts, part = [], ""
         for character in word:
             width = cell_len(character)
@@ -79,6 +79,6 @@ class Wrapped:
 
 
 def _ends_wide(word: str) -> bool:
-    """Return whether a word is of wide characters with punctuation behind them."""
+    """Return whether a word consists of wide characters followed by punctuation."""
     body = word.rstrip("".join(NOT_FIRST))
     return bool(body) and len(body) < len(word) and cell_len(body[-1]) == 2

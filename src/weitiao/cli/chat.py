@@ -101,7 +101,7 @@ def command(
 
 
 def _beside(fields: Sequence[str]) -> dict[str, str]:
-    """Return NAME=VALUE pairs as a table; raises SettingsError for one of another form."""
+    """Parse NAME=VALUE pairs; raises SettingsError for every word of another form."""
     bad = [one for one in fields if not one.partition("=")[1]]
     raise_all(
         SettingsError,
@@ -111,7 +111,7 @@ def _beside(fields: Sequence[str]) -> dict[str, str]:
 
 
 def _named(run: str | None, adapters: Sequence[str]) -> dict[str, str]:
-    """Return the runs of --adapter by name; raises SettingsError with all that is wrong with them and RUN."""
+    """Return the runs of --adapter by name; raises SettingsError with all problems of them and RUN."""
     pairs = [(name, path) if path else (Path(name).name, name) for name, _, path in map(_parted, adapters)]
     problems = [
         Problem(f"two adapters are called {name}", f"--adapter {name}=...", "names of their own")
@@ -130,14 +130,14 @@ def _named(run: str | None, adapters: Sequence[str]) -> dict[str, str]:
 
 
 def _parted(adapter: str) -> tuple[str, str, str]:
-    """Part NAME=RUN; a path may hold an equals sign of its own."""
+    """Split NAME=RUN; an existing path is not split, since it may contain an equals sign."""
     return (adapter, "", "") if Path(adapter).exists() else adapter.partition("=")
 
 
 def _opened(
     run: str | None, named: Mapping[str, str], base: str | None, force: bool, hub: HubName | None
 ) -> dict[str, Opened]:
-    """Open what is to answer, by name, showing how far a download is, and that it is loaded."""
+    """Open the models that answer, by name, showing the progress of downloading and loading."""
     from ..evaluation.locate import locate
     from ..evaluation.open_model import open_located
     from ..evaluation.several_adapters import open_several
@@ -157,7 +157,7 @@ def _opened(
 
 
 def _lines(chat: Chat) -> Iterator[str]:
-    """Yield what is typed, or the lines of a pipe, which are shown before their answers."""
+    """Yield the typed lines, or those of a pipe, which are echoed before their answers."""
     if not sys.stdin.isatty():
         for typed in sys.stdin.buffer:
             line = typed.decode("utf-8", errors="replace")
@@ -165,7 +165,7 @@ def _lines(chat: Chat) -> Iterator[str]:
                 chat.console.out(f"> {line.rstrip()}", highlight=False)
             yield line
         return
-    if find_spec("readline"):  # gives the prompt arrow keys and a history; Windows has none
+    if find_spec("readline"):  # adds arrow keys and a history to the prompt; Windows has none
         import_module("readline")
     while True:
         try:

@@ -43,9 +43,9 @@ Examples:
 Exits with 0 where no error stands, with 3 where one does.
 """
 TYPICAL_TOKENS = 400
-"""So many tokens are drawn of a sample nobody asked for; one that was asked for is drawn whole."""
+"""Tokens drawn of an automatically chosen sample; requested samples are drawn whole."""
 QUIET_SECONDS, TERMINAL_SECONDS, PLAIN_SECONDS = 2.0, 0.2, 10.0
-"""How long nothing is said of the progress, and how often something is."""
+"""Seconds before progress is first shown, and between updates on a terminal and elsewhere."""
 
 
 @click.command(cls=Command, epilog=EPILOG)
@@ -114,7 +114,7 @@ def command(
     asked = [samples.sample(row) for row in rows]
     if as_json:
         written = json.dumps(_plain(gate, view, asked), ensure_ascii=False, indent=2)
-        # Half a surrogate pair, which JSON can hold, has no UTF-8.
+        # JSON may contain half a surrogate pair, which UTF-8 cannot encode.
         click.echo(written.encode("utf-8", "backslashreplace"))
     else:
         from ._gate import GatePrinter
@@ -126,7 +126,7 @@ def command(
 
 
 def display_language(environment: Mapping[str, str]) -> Language:
-    """Return the language a person's locale asks for."""
+    """Return the language of the person's locale."""
     named = (environment.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
     return "zh" if next(filter(None, named), "").lower().startswith("zh") else "en"
 
@@ -161,7 +161,7 @@ def read_settings(words: Sequence[str], model: str | None) -> tuple[DataSettings
 
 
 def _names_data(block: object) -> bool:
-    """Whether a block of data says what to read, and not only how."""
+    """Return whether a data block says what to read, and not only how."""
     if not isinstance(block, Mapping):
         return block is not None
     sources = block.get("sources")
@@ -169,8 +169,8 @@ def _names_data(block: object) -> bool:
 
 
 def trained_forms(words: Sequence[str]) -> dict[str, frozenset[str]]:
-    """Return the objective in force, that of a run file or the usual one, by name, and the forms of rows it trains;
-    raises SettingsError for an unknown one.
+    """Return the name of the objective (of the run file, else the default) and the forms of rows it trains on; raises
+    SettingsError for an unknown one.
     """
     from ..objectives import OBJECTIVES
     from ..recipe.recipe import DEFAULT_NAMES
@@ -181,7 +181,7 @@ def trained_forms(words: Sequence[str]) -> dict[str, frozenset[str]]:
 
 
 def _understood(words: Sequence[str], model: str | None) -> Understood:
-    """Read a run file that stands first, then paths, then overrides, under any names."""
+    """Read a run file, if it comes first, then paths, then overrides, under any tool's names."""
     from ..core.settings import read_yaml
     from ..recipe.recipe import read_words, understand_layers
 
@@ -195,14 +195,14 @@ def _understood(words: Sequence[str], model: str | None) -> Understood:
 
 
 def _sorted_out(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Tell paths from overrides: `=` makes an override, unless a file of that name is there."""
+    """Separate paths from overrides: a word with `=` is an override, unless a file of that name exists."""
     whole = list(join_assignments(words))
     overrides = [word for word in whole if "=" in word and not Path(word).exists()]
     return [word for word in whole if word not in overrides], overrides
 
 
 def _unknown_overrides(words: Sequence[str], data: type[DataSettings]) -> list[Problem]:
-    """Describe overrides of something a check does not read."""
+    """Describe overrides of blocks that a check does not read."""
     from ..recipe.names.layers import Layer
     from ..recipe.recipe import read_words
 
@@ -222,7 +222,7 @@ def _seed(train: object, default: int) -> int:
 
 
 def _load(model: ModelSettings | None) -> tuple[PreTrainedTokenizerBase | None, GenerationConfig | None]:
-    """Load the tokenizer and what says where generation stops; nothing without a model."""
+    """Load the tokenizer and the generation config, which names the stop tokens; (None, None) without a model."""
     if model is None:
         return None, None
     from ..models.load import load_generation_config, load_tokenizer
@@ -236,7 +236,7 @@ def _load(model: ModelSettings | None) -> tuple[PreTrainedTokenizerBase | None, 
 
 
 def _asked(samples: Samples, numbers: Iterable[int], places: Iterable[str]) -> list[int]:
-    """Return the rows asked for by number and by place; raises DataError with all that are not there."""
+    """Return the rows requested by number and by place; raises DataError with all that do not exist."""
     rows: list[int] = []
     problems: list[Problem] = []
     for look_up in (
@@ -262,7 +262,7 @@ def _plain(gate: Gate, view: Overview, samples: Iterable[Sample]) -> dict[str, A
 
 
 class RowProgress:
-    """Says on stderr how many rows were checked, where it takes long enough to ask."""
+    """Shows on stderr how many rows were checked, if checking takes more than QUIET_SECONDS."""
 
     def __init__(
         self, language: Language, terminal: bool, clock: Callable[[], float] = time.monotonic
@@ -271,7 +271,7 @@ class RowProgress:
         self._started = self._said = clock()
 
     def __call__(self, rows: int) -> None:
-        """Say it, not too often."""
+        """Show the number of rows, unless it was shown a moment ago."""
         now = self._clock()
         passed = now - self._started
         if passed < QUIET_SECONDS or now - self._said < (
@@ -288,6 +288,6 @@ class RowProgress:
         )
 
     def end(self) -> None:
-        """Take the line away."""
+        """Erase the progress line."""
         if self._terminal and self._said != self._started:
             click.echo("\r\033[K", err=True, nl=False, color=True)

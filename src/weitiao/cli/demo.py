@@ -58,7 +58,7 @@ def command(
 
 
 def _free_folder(wanted: Path) -> Path:
-    """Return the folder, or with -2, -3, ... after its name the first that does not exist yet."""
+    """Return the folder, or the first of NAME-2, NAME-3, ... that does not exist."""
     number, folder = 1, wanted
     while folder.exists():
         number += 1

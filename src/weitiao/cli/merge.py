@@ -33,7 +33,7 @@ def command(run: str, out: Path, base: str | None, hub: HubName | None, force: b
 
     console = make_console()
     source = locate(run, base, force, hub)
-    if source.adapter or source.trained or source.checkpoint:  # else nothing was trained, which is said below
+    if source.adapter or source.trained or source.checkpoint:  # else merge_run raises
         download_shown(source.trained or source.base)
     with waiting(console) as stage:
         stage(f"merging {run} and reading it back to compare")

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from ..methods._base import Method
 
 WIDE_COLUMNS = 140
-"""From this width on, what a method is and when to choose it stand beside its figures."""
+"""From this width on, descriptions are shown beside the figures."""
 FIGURES = {"method": 20, "share": 12, "merges": 8, "inference cost": 18, "memory in training": 23}
-"""The columns of the list, and how wide they are with the gap behind them."""
+"""Columns of the list and their widths including the gap."""
 GAP = 2
 UNKNOWN = "unknown"
 NARROWEST = 12
-"""What text is given on the narrowest terminal."""
+"""Least width of wrapped text, on any terminal."""
 FURTHER = "PEFT's other tuners, with PEFT's own settings: peft:NAME, such as peft:fourierft or peft:boft."
 OF_WHAT = (
     "Share: of all parameters of Llama-3.1-8B, those that the method adds included, with default settings. "
@@ -65,7 +65,7 @@ def _list() -> None:
 
 
 def _widths(width: int, wide: bool) -> list[int]:
-    """Return the columns' widths; only a wide list has room for words, the paper's link whole among them."""
+    """Return the widths of the columns; only a wide list has columns for descriptions, which fit the paper's link."""
     *figures, memory = FIGURES.values()
     rest = width - sum(figures)
     if not wide:
@@ -83,7 +83,7 @@ def _bold_name(row: str) -> Text:
 
 
 def _families() -> Iterator[tuple[str, list[tuple[str, type[Method]]]]]:
-    """Yield each kind of method with the names and classes of those that are of it."""
+    """Yield each family with the names and classes of its methods."""
     from ..methods import METHODS
     from ..methods._base import FAMILIES
 
@@ -93,24 +93,24 @@ def _families() -> Iterator[tuple[str, list[tuple[str, type[Method]]]]]:
 
 
 def _figures(method: type[Method]) -> tuple[str, str, str, str]:
-    """Return what stands in the list behind the name."""
+    """Return the figures of a method in the list."""
     return method.share, _yes_or_no(method.merges), method.inference_cost, method.memory
 
 
 def _in_columns(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Return a row of as many cells as there are widths, each wrapped at words within its column."""
+    """Return one row of the list: as many cells as there are widths, each wrapped within its column."""
     columns = [_wrapped(cell, width - GAP) for cell, width in zip(cells, widths, strict=False)]
     rows = zip_longest(*columns, fillvalue="")
     return "\n".join("".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """Break text between words alone, so that links and formulas stay whole; leading spaces stay."""
+    """Wrap text only at spaces, so that links and formulas stay whole; leading spaces are kept."""
     return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def _filled(text: str, width: int, indent: str = "", label: str = "") -> str:
-    """Return text in lines of a width, hanging behind a label."""
+    """Return text wrapped to a width, indented to the right of a label."""
     lines = _wrapped(text, max(NARROWEST, width - len(indent)))
     return "\n".join([label.ljust(len(indent)) + lines[0], *(indent + line for line in lines[1:])])
 
@@ -139,7 +139,7 @@ def _explain(name: str) -> None:
 
 
 def _facts(method: type[Method]) -> dict[str, str]:
-    """Return what is known of a method, by label; of PEFT's other tuners not everything is."""
+    """Return the facts about a method by label; facts that are unknown for PEFT's other tuners are left out."""
     facts = {
         "what is trained": method.trains,
         "formula": method.formula,
@@ -158,7 +158,7 @@ def _facts(method: type[Method]) -> dict[str, str]:
 
 
 def run_line(name: str, method: type[Method]) -> str:
-    """Return a command that trains with a method on the bundled data, with values for what has no default."""
+    """Return a command that trains with a method on the bundled data; settings without a default get example values."""
     from ._tables import shown
 
     settings = [f"method.{key}={shown(value).replace(', ', ',')}" for key, value in method.example.items()]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..models.hubs.hub import HubName
 
 TRUSTS = "model.trust_remote_code=true"
-"""The setting that the flag --trust-remote-code stands for."""
+"""The setting behind the flag --trust-remote-code."""
 EPILOG = """
 \b
 Examples:
@@ -30,16 +30,16 @@ Examples:
 
 
 class ModelsGroup(click.Group):
-    """A group that shows a model where the first word is no command of its own."""
+    """A group that shows a model if the first word is not a subcommand."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put the command that is meant before its words."""
+        """Insert `show` before the words unless a subcommand comes first."""
         own = {*self.commands, *ctx.help_option_names}
         first = next((word for word in args if word in own or not word.startswith("-")), None)
         return super().parse_args(ctx, args if first in own else ["show", *args])
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the options that the command which is not typed has, with the commands that are."""
+        """List the options of `show`, which is never typed, and the subcommands."""
         with formatter.section("Options"):
             options = [p for p in self.commands["show"].get_params(ctx) if isinstance(p, click.Option)]
             shown = [option.get_help_record(ctx) for option in options]
@@ -47,7 +47,7 @@ class ModelsGroup(click.Group):
         self.format_commands(ctx, formatter)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands that have to be typed."""
+        """Return the subcommands that have to be typed."""
         return [name for name in super().list_commands(ctx) if name != "show"]
 
 
@@ -82,7 +82,7 @@ def show(name: str | None, hub: HubName | None, trust_remote_code: bool) -> None
 
 
 def _require_model(name: str) -> None:
-    """Raise RunFolderError for a run's or an adapter's folder, naming the model that was trained there."""
+    """Raise RunFolderError for the folder of a run or an adapter, naming the model it was trained on."""
     from ..evaluation.locate import locate
 
     folder = Path(name).expanduser()
@@ -96,7 +96,7 @@ def _require_model(name: str) -> None:
 
 
 def _as_typed_here(problem: Problem) -> Problem:
-    """Return a problem whose remedy is a flag of this command where it is a setting of a run file."""
+    """Return a problem whose remedy names this command's flag instead of the setting of a run file."""
     return replace(problem, remedy=problem.remedy.replace(TRUSTS, "--trust-remote-code"))
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 DOTTED = re.compile(r"\b[a-z]+(?:\.[a-z_]+)+\b")
-"""A setting's name in a sentence."""
+"""A dotted setting name inside a sentence."""
 
 
 @click.command(cls=Command)
@@ -49,7 +49,7 @@ def command(name: str | None) -> None:
 
 
 def _print_one(console: Console, name: str) -> None:
-    """Print what one setting is, or what another tool's name becomes; raises SettingsError for an unknown name."""
+    """Print one setting, or what another tool's name becomes; raises SettingsError for an unknown name."""
     from ..recipe.names.own import FIXED, dotted_settings, homes
     from ..recipe.names.table import entries, names_of_other_tools
     from ._tables import plain_table
@@ -76,7 +76,7 @@ def _print_one(console: Console, name: str) -> None:
 
 
 def _rows(dotted: str) -> list[tuple[str, str, str]]:
-    """Return (key, default, description) of a dotted setting; of a method's a row for each meaning it has."""
+    """Return (key, default, description) of a dotted setting; a method setting has one row per meaning."""
     from ..recipe.names.own import FIXED, spelling
     from ._tables import setting_rows
 
@@ -88,7 +88,7 @@ def _rows(dotted: str) -> list[tuple[str, str, str]]:
 
 
 def _method_rows(name: str) -> Iterator[tuple[str, str, str]]:
-    """Yield the rows of a setting of methods, each with the methods that have it so, the default method first."""
+    """Yield the rows of a method setting, each with the methods that share it, the default method first."""
     from ..methods import METHODS
     from ..recipe.names.own import spelling
     from ..recipe.recipe import DEFAULT_NAMES

@@ -34,18 +34,18 @@ OWN_FLAGS = {
     "lr": "Peak learning rate (train.lr).",
     "batch_size": "Examples in a step (train.batch_size).",
 }
-"""Settings of training that have a flag of their own, as most people type them, and what they are."""
+"""Training settings with a flag of their own, under the name most people type, and their help texts."""
 
 
 class TrainCommand(Command):
-    """A command whose flags may be any setting, under its name here or elsewhere: `--learning_rate 1e-4`."""
+    """A command that takes any setting as a flag, under its name here or in another tool: `--learning_rate 1e-4`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Turn flags that are settings into words, and parse the rest."""
+        """Turn flags that are settings into KEY=VALUE words, and parse the rest."""
         return super().parse_args(ctx, flags_as_words(args, self.flags(ctx)))
 
     def unknown_option(self, ctx: click.Context, name: str) -> Problem:
-        """Describe an option that does not exist, with the nearest that does, settings among them."""
+        """Describe an option that does not exist, with the nearest options and settings."""
         from ..recipe.names.own import setting_names
         from ..recipe.names.table import names_of_other_tools
 
@@ -60,7 +60,7 @@ class TrainCommand(Command):
 
 
 def own_flags(command: F) -> F:
-    """Give a command the flags of `OWN_FLAGS`."""
+    """Add the flags of `OWN_FLAGS` to a command."""
     for name in reversed(OWN_FLAGS):
         flag = f"--{name.replace('_', '-')}"
         click.option(flag, name, metavar="N", help=OWN_FLAGS[name])(command)
@@ -130,7 +130,7 @@ def command(
 
 
 def _blocks(flags: dict[str, Any], data: tuple[str, ...]) -> dict[str, Any]:
-    """Turn the flags typed, and data typed without one, into blocks of a run file."""
+    """Turn the typed flags, and data typed without a flag, into blocks of a run file."""
     typed = given(flags)
     blocks: dict[str, Any] = {key: {"name": typed[key]} for key in ("model", "method") if key in typed}
     if sources := [*data, *typed.get("data", ())]:
@@ -175,7 +175,7 @@ def _check(run_file: Path | None, blocks: dict[str, Any], overrides: tuple[str, 
 
 
 def _resume(run: Path, words: tuple[str, ...], flags: dict[str, Any], began: float) -> None:
-    """Go on with a run; raises SettingsError for flags, which its own run file has already."""
+    """Resume a run; raises SettingsError for flags, because the run's own run file has those settings."""
     if flags:
         typed = ", ".join(f"--{name.replace('_', '-')}" for name in flags)
         raise SettingsError(

@@ -1,1 +1,1 @@
-"""What every other room stands on: settings, registry, errors, units, events and run folders; no torch here."""
+"""Used by all other packages: settings, registry, errors, units, events and run folders. Does not import torch."""

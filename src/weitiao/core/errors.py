@@ -1,4 +1,4 @@
-"""What a person reads when something cannot be done: what was wrong, got, expected, try; and the exit code it ends in.
+"""Errors and their exit codes; each says what was wrong, what was given, what was expected and what to try.
 
 WeitiaoError               1   a fault of weitiao's own
 ├── SettingsError          2   a run file, flag or override that cannot be used
@@ -9,8 +9,8 @@ WeitiaoError               1   a fault of weitiao's own
 ├── MissingExtraError      7   an optional package is not installed
 └── NotFiniteError        10   a NaN or inf stopped the run; nothing of it was applied or saved
 
-Interrupted (Ctrl-C, 130) and Terminated (SIGTERM, 143) are no errors but a KeyboardInterrupt and a SystemExit, so that
-a loop over many runs that passes over a WeitiaoError ends when it is told to.
+Interrupted (Ctrl-C, 130) and Terminated (SIGTERM, 143) are not errors but a KeyboardInterrupt and a SystemExit, so that
+a loop over many runs that catches WeitiaoError still ends when it is interrupted.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from typing import ClassVar
 from .visible import visible
 
 SHORT_LIST = 12
-"""More names than these are not read by anybody."""
+"""Longer lists of names are not printed: nobody reads them."""
 
 LONGEST_GOT = 400
-"""More characters of what a person gave are not shown."""
+"""Characters of a given value that are shown."""
 
 
 def shortened(text: str) -> str:
-    """Return what a person gave, its middle left out where it is long."""
+    """Return the text, with its middle left out where it is longer than LONGEST_GOT."""
     if len(text) <= LONGEST_GOT:
         return text
     half = LONGEST_GOT // 2
@@ -40,7 +40,7 @@ def shortened(text: str) -> str:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong, in the four parts a person needs to mend it."""
+    """One thing that is wrong, in the four parts a person needs to fix it."""
 
     what: str
     """What was wrong, in one sentence."""
@@ -60,7 +60,7 @@ class Problem:
 
 
 class WeitiaoError(Exception):
-    """Base of every error a person can mend; carries all problems found, not only the first."""
+    """Base of every error a person can fix; carries all problems found, not only the first."""
 
     exit_code: int = 1
 
@@ -106,16 +106,16 @@ class MissingExtraError(WeitiaoError):
 
 
 class NotFiniteError(WeitiaoError):
-    """A NaN or inf appeared in the loss, a gradient or a weight; it was neither applied nor saved."""
+    """A NaN or inf appeared in the loss, a gradient or a weight; it was not applied or saved."""
 
     exit_code = 10
 
 
 class Stopped(BaseException):
-    """A signal ended what was under way; says in which state things are, and how to go on."""
+    """A signal ended the command; the problem says what state things are in and how to continue."""
 
     exit_code: ClassVar[int]
-    """What a shell gives for a process that its signal ended."""
+    """The exit code a shell reports for a process ended by this signal."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(str(problem))
@@ -123,13 +123,13 @@ class Stopped(BaseException):
 
 
 class Interrupted(Stopped, KeyboardInterrupt):
-    """Ctrl-C ended what was under way."""
+    """Ctrl-C ended the command."""
 
     exit_code = 130
 
 
 class Terminated(Stopped, SystemExit):
-    """SIGTERM ended what was under way."""
+    """SIGTERM ended the command."""
 
     exit_code = 143
 
@@ -163,7 +163,7 @@ MALFORMED = (
     ValueError,
     re.error,
 )
-"""What libraries raise, besides errors of their own, when a file they read is not of the form they expect."""
+"""What libraries raise, besides their own errors, for a file that is not in the format they expect."""
 
 
 def raise_all(error: type[WeitiaoError], problems: Sequence[Problem]) -> None:
@@ -176,13 +176,13 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     """Return the known names spelt most like `name`, nearest first (case is ignored)."""
     by_lower = {k.lower(): k for k in known}
     close = difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.6)
-    # Letters that only changed places are the likeliest slip, which difflib's measure does not know.
+    # Swapped letters are the likeliest typo, and difflib's ratio does not favour them.
     close.sort(key=lambda known_name: sorted(known_name) != sorted(name.lower()))
     return [by_lower[m] for m in close]
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], command: str = "") -> Problem:
-    """Describe an unknown name, with the nearest spelling first and the whole list as what was expected."""
+    """Describe an unknown name: the nearest spellings as the remedy, all known names as what was expected."""
     names = sorted(known)
     near = nearest(name, names)
     remedy = " or ".join(near) if near else command
@@ -192,6 +192,6 @@ def unknown_name(kind: str, name: str, known: Iterable[str], command: str = "") 
 
 
 def missing_extra(package: str, extra: str, purpose: str) -> MissingExtraError:
-    """Say which extra to install for an optional package."""
+    """Return the error that says which extra to install for an optional package."""
     what = f"{purpose} needs the package {package}, which is not installed"
     return MissingExtraError(Problem(what, remedy=f"pip install 'weitiao[{extra}]'"))

@@ -1,4 +1,4 @@
-"""What a run reports: one JSON object a line in events.jsonl, and the same to whoever listens."""
+"""The events of a run: one JSON object per line in events.jsonl, and the same objects for every listener."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Listener = Callable[[Event], None]
 
 
 class EventLog:
-    """Append events to a file, a line each, and pass them on; a torn last line of a crash is ended first."""
+    """Appends events to a file, one per line, and passes them to listeners; first ends a line torn by a crash."""
 
     def __init__(self, path: Path | None, listeners: tuple[Listener, ...] = ()) -> None:
-        """Open `path` for appending (None keeps nothing on disk)."""
+        """Open `path` for appending (None writes no file)."""
         self._listeners, self._path = listeners, path
         self._file = os.fdopen(_opened_privately(path), "a+b") if path else None
         if self._file and self._file.tell() > 0:
@@ -31,7 +31,7 @@ class EventLog:
                 self._file.write(b"\n")
 
     def emit(self, event: str, **fields: Any) -> None:  # noqa: ANN401  (any JSON values)
-        """Write and pass on one event; a number that is not finite is written as its name.
+        """Write one event and pass it to the listeners; a non-finite number is written as its name.
 
         Raises ResourceError where the disk is full, RunFolderError where the file cannot be written.
         """
@@ -45,7 +45,7 @@ class EventLog:
             listener(record)
 
     def close(self) -> None:
-        """Make everything written durable and close the file."""
+        """Flush the file to disk (fsync) and close it."""
         if self._file:
             os.fsync(self._file.fileno())
             self._file.close()
@@ -53,23 +53,23 @@ class EventLog:
 
 
 SECONDS_BEFORE_PROGRESS, SECONDS_BETWEEN_PROGRESS = 1.0, 1.0
-"""When progress is first told of, and how often from then on."""
+"""Seconds before progress is first reported, and between two reports."""
 
 
 class Progress:
-    """Tells of how far something is, once it takes longer than a moment, as `progress` events."""
+    """Reports progress as `progress` events, once something takes longer than a second."""
 
     def __init__(
         self, emit: Callable[..., None], what: str = "", clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Begin now; `emit` takes the event's name and its fields, `what` says in a few words what is done."""
+        """Start the clock; `emit` takes the event's name and fields, `what` names the work in a few words."""
         self._emit, self._what, self._clock = emit, what, clock
         self._began = clock()
         self._next = self._began + SECONDS_BEFORE_PROGRESS
         self._told = False
 
     def __call__(self, done: float, total: float) -> None:
-        """Take notice of how much is done, of how much; the end is told of where anything was."""
+        """Report `done` of `total` if a report is due; the end is reported only if something was reported before."""
         if not (self._told if done >= total else self._is_due()):
             return
         self._told = done < total
@@ -77,7 +77,7 @@ class Progress:
         self._emit("progress", done=done, total=total, seconds_left=left, what=self._what)
 
     def counted(self, done: int) -> None:
-        """Take notice of how much is done, where the end is not known."""
+        """Report `done` if a report is due, where the total is unknown."""
         if self._is_due():
             self._emit("progress", done=done, total=None)
 
@@ -95,7 +95,7 @@ def _opened_privately(path: Path) -> int:
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401
-    """Replace NaN and inf, which JSON cannot hold, by their names."""
+    """Replace NaN and inf, which JSON cannot represent, by their names."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):
@@ -104,7 +104,7 @@ def _finite(value: Any) -> Any:  # noqa: ANN401
 
 
 def read_events(path: Path) -> Iterator[Event]:
-    """Yield the events of a file; a line torn by a crash, or that is no event, is passed over."""
+    """Yield the events of a file; skip lines torn by a crash and lines that are not events."""
     if not path.is_file():
         return
     with path.open(encoding="utf-8", errors="replace") as lines:
@@ -118,7 +118,7 @@ def read_events(path: Path) -> Iterator[Event]:
 
 
 def steps_that_count(events: Iterator[Event]) -> list[Event]:
-    """Return the `step` events that made the final weights: those after a resume replace what they repeat."""
+    """Return the `step` events that led to the final weights; steps repeated after a resume replace earlier ones."""
     kept: dict[int, Event] = {}
     for event in events:
         if event["event"] == "resumed":

@@ -1,4 +1,4 @@
-"""Writing files so that a crash at any moment leaves the old content or the new, never half of one."""
+"""Crash-safe writing: a crash at any moment leaves the old content or the new, never half a file."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .errors import Problem, ResourceError, RunFolderError, WeitiaoError
 from .units import readable_bytes
 
 PART = ".part"
-"""What is still being written ends in this."""
+"""Suffix of files and folders that are still being written."""
 PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
-"""For what quotes a person's rows: only its owner may read it."""
+"""Modes for what quotes a person's rows: only its owner may read it."""
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames inside `folder` durable (no effect where folders cannot be opened, as on Windows)."""
+    """Make renames inside `folder` durable (no effect on Windows, where folders cannot be opened)."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -43,7 +43,7 @@ def sync_file(path: Path) -> None:
 
 
 def write_atomic(path: Path, content: bytes | str, mode: int = 0o666) -> None:
-    """Write a file through a sibling, fsync and rename, with `mode` as `open(2)` takes it; raises OSError."""
+    """Write a file through a temporary sibling, fsync and rename, with `mode` as in `open(2)`; raises OSError."""
     data = content.encode("utf-8") if isinstance(content, str) else content
     _remove_parts_of_the_killed(path)
     staged = path.with_name(f".{path.name}.{os.getpid()}{PART}")
@@ -59,12 +59,12 @@ def write_atomic(path: Path, content: bytes | str, mode: int = 0o666) -> None:
 
 
 def write_json(path: Path, value: Any, mode: int = 0o666) -> None:  # noqa: ANN401  (any JSON value)
-    """Write a JSON file atomically, UTF-8, indented; NaN is refused with ValueError."""
+    """Write a JSON file atomically, UTF-8, indented; raises ValueError for NaN and inf."""
     write_atomic(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n", mode)
 
 
 def read_json_object(path: Path, error: type[WeitiaoError]) -> dict[str, Any]:
-    """Read a JSON file that holds an object; raises `error`, in words, for a file that cannot be read as one."""
+    """Read a JSON file that holds an object; raises `error` if it cannot be read or holds something else."""
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as cause:
@@ -83,14 +83,14 @@ def sha256_of(path: Path) -> str:
 
 
 def existing_parent(folder: Path) -> Path:
-    """Return a folder, or the nearest above it that exists."""
+    """Return the folder itself, or its nearest parent that exists."""
     return next(p for p in [folder, *folder.parents] if p.exists())
 
 
 def need_disk(
     folder: Path, needed_bytes: int, purpose: str, remedy: str = "free some space, or choose another --out"
 ) -> None:
-    """Raise ResourceError when the disk under `folder` has less free than `needed_bytes`."""
+    """Raise ResourceError if the disk of `folder` has less than `needed_bytes` free."""
     existing = existing_parent(folder)
     free_bytes = shutil.disk_usage(existing).free
     if free_bytes < needed_bytes:
@@ -108,7 +108,7 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def failed_file(error: OSError, path: Path | None = None, step: int | None = None) -> WeitiaoError:
-    """Return in words what a file system refused: ResourceError where the disk is full, else RunFolderError."""
+    """Turn an OSError into an error for a person: ResourceError where the disk is full, else RunFolderError."""
     where = str(error.filename or path or "a file") + (f", step {step}" if step is not None else "")
     if error.errno in FULL:
         remedy = "free some, then the same command, or weitiao train --resume RUN"
@@ -118,15 +118,15 @@ def failed_file(error: OSError, path: Path | None = None, step: int | None = Non
 
 
 OS_ERROR = re.compile(r"\(os error (\d+)\)")
-"""How libraries in Rust write a file system's error into their own: `No space left on device (os error 28)`."""
+"""How Rust libraries write a file-system error into their messages: `No space left on device (os error 28)`."""
 
 
 @dataclass(frozen=True)
 class saving:
-    """Within the context, what keeps files under `path` from being written ends in words: see `failed_file`.
+    """Context that turns errors of writing files under `path` into errors for a person: see `failed_file`.
 
-    `step` is the training step whose state they hold. safetensors has an error of its own, and tokenizers raises a
-    bare `Exception`, which a clause could only catch with everything else.
+    `step` is the training step whose state is saved. safetensors raises its own error type and tokenizers a bare
+    `Exception`, which no except clause can single out, so both are recognised by the error number in their message.
     """
 
     path: Path
@@ -149,25 +149,25 @@ class saving:
 
 
 def _usual_mode() -> int:
-    """Return the mode that a plain `open` would give a new file."""
+    """Return the mode that a plain `open` gives a new file."""
     mask = os.umask(0)
     os.umask(mask)
     return 0o666 & ~mask
 
 
 def _is_alive(pid: str) -> bool:
-    """Return whether a process of this number runs; a name that holds no number is nobody's."""
+    """Return whether a process with this number runs; False for text that is not a number."""
     try:
         os.kill(int(pid), 0)
     except (ValueError, ProcessLookupError, OverflowError):
         return False
-    except OSError:  # it is somebody else's
+    except OSError:  # the process belongs to another user
         return True
     return True
 
 
 def _remove_parts_of_the_killed(path: Path) -> None:
-    """Remove what processes that no longer run had begun of a file or folder."""
+    """Remove unfinished copies of a file or folder left by processes that no longer run."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*{PART}"):
         if _is_alive(left.name.removesuffix(PART).rpartition(".")[2].partition("-")[0]):
             continue
@@ -179,13 +179,13 @@ def _remove_parts_of_the_killed(path: Path) -> None:
 
 @contextmanager
 def staged_folder(folder: Path) -> Iterator[Path]:
-    """Yield a sibling folder to fill; it becomes `folder` by one rename once durable, or vanishes.
+    """Yield a temporary sibling folder to fill; it is renamed to `folder` once durable, and removed on failure.
 
-    Several processes may fill the same one: the first to be done gives it its name, the others get an OSError.
+    Several processes may prepare the same folder: the first to finish takes the name, the others get an OSError.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_parts_of_the_killed(folder)
-    # Its name is known before it is there: Ctrl-C just behind `mkdir` must find it, to take it away.
+    # The name is fixed before the folder exists, so that Ctrl-C right after `mkdir` can still remove it.
     staging = folder.with_name(f".{folder.name}.{os.getpid()}-{token_hex(4)}{PART}")
     try:
         staging.mkdir()
@@ -194,7 +194,7 @@ def staged_folder(folder: Path) -> Iterator[Path]:
             if path.is_dir():
                 sync_folder(path)
             else:
-                path.chmod(_usual_mode())  # safetensors makes files that only their owner can read
+                path.chmod(_usual_mode())  # safetensors creates files that only their owner can read
                 sync_file(path)
         staging.replace(folder)
         sync_folder(folder.parent)
@@ -203,5 +203,5 @@ def staged_folder(folder: Path) -> Iterator[Path]:
 
 
 def cache_home() -> Path:
-    """Return the folder for what weitiao makes once and keeps: $WEITIAO_HOME, or ~/.cache/weitiao."""
+    """Return the cache folder: $WEITIAO_HOME, or ~/.cache/weitiao."""
     return Path(os.environ.get("WEITIAO_HOME") or Path.home() / ".cache" / "weitiao")

@@ -1,4 +1,4 @@
-"""Reports how a folder grows while somebody else, such as a download, writes into it."""
+"""Reports the growth of a folder while something else, such as a download, writes into it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .events import Listener
 
 INTERVAL_SECONDS = 0.5
 EARLY_SECONDS, EARLY_SHARE = 2.0, 0.002
-"""Before that the time left is a guess."""
+"""Before both are reached, the estimate of the time left is too rough to report."""
 BLOCK_BYTES = 512
-"""What `st_blocks` counts in, on every system that has it."""
+"""Unit of `st_blocks`, on every system that has it."""
 
 
 def bytes_on_disk(folder: Path) -> int:
-    """Return what the files under a folder take on the disk; 0 where it does not exist yet.
+    """Return the bytes that the files under a folder occupy on disk; 0 if it does not exist.
 
-    Space that a file has reserved and not written to is not counted, nor what a link points to.
+    Space that a file reserves but has not written is not counted, nor are the targets of links.
     """
     found = 0
     for place, _, names in os.walk(folder):
@@ -34,11 +34,10 @@ def bytes_on_disk(folder: Path) -> int:
 
 @contextmanager
 def reported_growth(folder: Path, total_bytes: int, listener: Listener) -> Iterator[None]:
-    """Within the context, send an event `transfer` (done, total: bytes; seconds_left, None where it is too
-    early to say) twice a second.
+    """Send a `transfer` event (done, total: bytes; seconds_left, None while too early to estimate) twice a second.
 
-    The work is done in the calling thread, so that Ctrl-C reaches it. The last event says that all is there; none is
-    sent at the end of a context that fails.
+    The work itself stays in the calling thread, so that Ctrl-C reaches it. The last event reports the total as done;
+    it is not sent if the context fails.
     """
     done = Flag()
     before_bytes = bytes_on_disk(folder)

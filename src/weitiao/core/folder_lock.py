@@ -1,4 +1,4 @@
-"""The lock of a folder that one process at a time may write to, and what is made for it."""
+"""The lock of a folder: one process at a time may write to it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .files import PRIVATE_FOLDER
 
 LOCK = ".lock"
 ATTEMPTS = 20
-"""How often the folder or the lock may be taken away by another process while it is being taken here."""
+"""Tries to take the lock while other processes remove the folder or the lock."""
 
 
 @contextmanager
 def locked_folder(root: Path) -> Iterator[None]:
-    """Hold a folder, made where there is none, against a second process; the lock dies with its process.
+    """Lock a folder, creating it if needed, against a second process; the lock ends with the process.
 
-    Where nothing else lies there at the end, the lock and the folders made here are taken away again. Raises
-    RunFolderError.
+    If the folder is empty at the end, the lock and the folders created here are removed. Raises RunFolderError if
+    another process holds the lock or the folder cannot be made.
     """
     lock, made = _taken(root)
     try:
@@ -34,9 +34,9 @@ def locked_folder(root: Path) -> Iterator[None]:
 
 
 def _taken(root: Path) -> tuple[FileLock, list[Path]]:
-    """Take the lock, again where another process removed the folder or the lock at that moment.
+    """Take the lock; try again if another process removes the folder or the lock at that moment.
 
-    Returns it with the folders that were made for it, the deepest first.
+    Returns it with the folders that were created for it, the deepest first.
     """
     for _ in range(ATTEMPTS):
         made = [folder for folder in (root, *root.parents) if not folder.exists()]
@@ -47,19 +47,19 @@ def _taken(root: Path) -> tuple[FileLock, list[Path]]:
 
 
 def _try(root: Path) -> FileLock | None:
-    """Return the lock, None where it guards a file that is no longer there; raises RunFolderError."""
+    """Return the lock, or None if its file has been removed meanwhile; raises RunFolderError."""
     path = root / LOCK
     lock = FileLock(path, timeout=0)
     try:
         _make(root)
         lock.acquire()
     except Timeout as error:
-        if not path.exists():  # its holder has just taken it away
+        if not path.exists():  # its holder has just removed it
             return None
         raise RunFolderError(_in_use(root)) from error
     except FileNotFoundError:
         return None
-    except OSError as error:  # a folder, a link or a file of another person's under this name
+    except OSError as error:  # a folder, a link or another user's file of this name
         what = f"the run's lock cannot be taken: {error.strerror}"
         raise RunFolderError(
             Problem(what, str(path), "an ordinary file that you may write", "--out RUN")
@@ -73,11 +73,11 @@ def _try(root: Path) -> FileLock | None:
 def _make(root: Path) -> None:
     try:
         root.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
-    except FileNotFoundError:  # another process has just taken a folder above away
+    except FileNotFoundError:  # another process has just removed a parent folder
         raise
     except FileExistsError as error:
         if all(folder.is_dir() for folder in (root, *root.parents) if folder.exists()):
-            # There was one as it was to be made, which another process has taken away since.
+            # It existed when mkdir ran and another process has removed it since: report it missing, to try again.
             raise FileNotFoundError(error.errno, error.strerror, error.filename) from error
         raise RunFolderError(_cannot_be_made(root, error)) from error
     except OSError as error:
@@ -99,8 +99,8 @@ def _in_use(root: Path) -> Problem:
 
 
 def _take_away(root: Path, made: Sequence[Path]) -> None:
-    """Remove the lock and the folders made for it, where nothing was put there; the lock is still held, so that a
-    process which gets it afterwards sees that its file is gone."""
+    """Remove the lock and the folders made for it if they are empty; the lock is still held, so that a process that
+    takes it next sees that its file is gone."""
     with suppress(OSError):  # another process has begun to use a folder, or it is gone
         if any(path.name != LOCK for path in root.iterdir()):
             return

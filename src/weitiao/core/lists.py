@@ -12,11 +12,11 @@ from .settings import Unfit
 
 RANGE = re.compile(r"\s*(-?\d+)\s*-\s*(-?\d+)\s*")
 LONGEST = 1_000_000
-"""How many numbers a range may stand for."""
+"""Most numbers in one range."""
 
 
 def read_numbers(raw: Any) -> Any:  # noqa: ANN401  (whatever the run file holds)
-    """Take one number, or numbers and ranges with commas between, for the list they mean; what is none stays."""
+    """Turn one number, or comma-separated numbers and ranges, into a list; return anything else unchanged."""
     if isinstance(raw, int | float) and not isinstance(raw, bool):
         return [raw]
     items = raw.split(",") if isinstance(raw, str) else raw
@@ -36,4 +36,4 @@ def _meant(item: Any) -> Iterator[Any]:  # noqa: ANN401
 
 
 Numbers = Annotated[list[int], BeforeValidator(read_numbers)]
-"""A list of whole numbers, however it is typed."""
+"""A list of whole numbers, in any of the forms above."""

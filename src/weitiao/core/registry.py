@@ -1,6 +1,6 @@
-"""A folder of files as a table of names: a component is a file, its name is the file's name.
+"""Turns a folder of files into a registry: one file per component, whose name is the file's name.
 
-Listing names and their one sentence reads file names and docstrings only, so it imports nothing.
+Listing names and summaries reads only file names and docstrings; it imports nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @cache
 def component_files(package: str) -> dict[str, Path]:
-    """Return the files of a package's components by name, sorted; imports nothing but the packages around it."""
+    """Return a package's component files by name, sorted; imports only the parent packages."""
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(package)
@@ -41,11 +41,11 @@ class Registry(Generic[T]):
         known_elsewhere: Mapping[str, tuple[str, str]] | None = None,
         command: str = "",
     ) -> None:
-        """Name the package, the base class as `module:Class`, and what a person calls such a component.
+        """Set the package, the base class as `module:Class`, and what a person calls such a component.
 
-        `families` holds prefixes and, as `module:function`, who makes the class of a name such as `prefix:member`.
-        `known_elsewhere` holds names that people bring along (small letters, digits and +), what is meant by them here,
-        and what to type. `command` lists the components, where one does.
+        `families` maps a prefix to a function, as `module:function`, that returns the class for `prefix:member`.
+        `known_elsewhere` maps names from other tools (lower case letters, digits and +) to what they mean here and what
+        to type. `command` is the command that lists the components, if there is one.
         """
         self.package, self.base, self.kind = package, base, kind
         self.families = families or {}
@@ -68,7 +68,7 @@ class Registry(Generic[T]):
         return list(self._files)
 
     def spelling(self, name: str) -> str | None:
-        """Return the component that a name means, if case and signs between letters do not count; None where none."""
+        """Return the component that a name means, ignoring case and punctuation except `+`; None if there is none."""
         prefix, _, member = name.partition(":")
         if member:
             return f"{prefix.lower()}:{member.lower()}" if prefix.lower() in self.families else None
@@ -89,7 +89,7 @@ class Registry(Generic[T]):
         return self._module_file(self.families[prefix].partition(":")[0]) if member else self._files[found]
 
     def _unknown(self, name: str) -> Problem:
-        """Describe a name that no file has: what it is called here, else the nearest spellings."""
+        """Describe an unknown name: its meaning here if other tools use it, else the nearest spellings."""
         problem = unknown_name(self.kind, name, self._files, self.command)
         if _letters(name) not in self.known_elsewhere:
             return problem
@@ -116,11 +116,11 @@ class Registry(Generic[T]):
 
 
 def _letters(name: str) -> str:
-    """Return a name in small letters, without signs but `+`."""
+    """Return a name in lower case, without punctuation except `+`."""
     return "".join(letter for letter in name.lower() if letter.isalnum() or letter == "+")
 
 
 def _named(place: str) -> Any:  # noqa: ANN401  (a class or a function)
-    """Return what `module:name` names."""
+    """Import and return the object `module:name`."""
     module, _, name = place.partition(":")
     return getattr(importlib.import_module(module), name)

@@ -13,23 +13,23 @@ from .errors import Problem, RunFolderError, nearest
 from .folder_lock import LOCK, locked_folder
 
 RUNS_SHOWN = 3
-"""How many runs an error names."""
+"""Most runs that an error names."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where each thing of a run lies; creating one writes nothing."""
+    """The paths of a run's files; creating the object writes nothing."""
 
     root: Path
 
     @property
     def run_yaml(self) -> Path:
-        """The whole run file, which reproduces the run."""
+        """The complete run file, which reproduces the run."""
         return self.root / "run.yaml"
 
     @property
     def events(self) -> Path:
-        """What the run reported, a JSON object a line."""
+        """The run's events, one JSON object per line."""
         return self.root / "events.jsonl"
 
     @property
@@ -39,7 +39,7 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        """The whole trained model, where the method changes the model's own weights."""
+        """The complete trained model, where the method changes the model's own weights."""
         return self.root / "model"
 
     @property
@@ -49,17 +49,17 @@ class RunFolder:
 
     @property
     def replay(self) -> Path:
-        """The general questions with the model's own answers that are mixed into training, a row a line."""
+        """General questions with the model's own answers that are mixed into training, one row per line."""
         return self.root / "replay.jsonl"
 
     @property
     def frozen_states(self) -> Path:
-        """What frozen blocks give, kept only while the run lasts."""
+        """The outputs of frozen blocks, kept only while the run lasts."""
         return self.root / "frozen_states.bin"
 
     @property
     def base_fingerprint(self) -> Path:
-        """What identifies the base that the run trains on."""
+        """What identifies the base model of the run."""
         return self.root / "base_fingerprint.json"
 
     @property
@@ -73,7 +73,7 @@ class RunFolder:
         return self.root / "report.zh.md"
 
     def require_new(self) -> None:
-        """Raise RunFolderError where the folder already holds anything."""
+        """Raise RunFolderError if the folder already holds anything."""
         if self.root.is_file():
             raise RunFolderError(
                 Problem("the output folder is a file", str(self.root), "a new folder", "--out RUN")
@@ -95,7 +95,7 @@ class RunFolder:
             )
 
     def require_run(self) -> None:
-        """Raise RunFolderError where no run lies here."""
+        """Raise RunFolderError if this folder holds no run."""
         if not self.run_yaml.is_file():
             raise RunFolderError(
                 Problem(
@@ -107,18 +107,18 @@ class RunFolder:
             )
 
     def similar_runs(self) -> list[str]:
-        """Return the runs beside this folder whose names are spelt like its own."""
+        """Return sibling runs with names similar to this folder's."""
         beside = self.root.parent
         runs = [one.parent.name for one in beside.glob(f"*/{self.run_yaml.name}")] if beside.is_dir() else []
         return [str(beside / name) for name in nearest(self.root.name, runs)]
 
     @property
     def has_result(self) -> bool:
-        """Whether the run's adapter or model lies here."""
+        """Whether the folder holds the run's adapter or model."""
         return self.adapter.is_dir() or self.model.is_dir()
 
     def require_result(self) -> None:
-        """Raise RunFolderError where no run lies here, or one that has not finished."""
+        """Raise RunFolderError if this folder holds no run, or an unfinished one."""
         self.require_run()
         if not self.has_result:
             raise RunFolderError(
@@ -131,7 +131,7 @@ class RunFolder:
             )
 
     def runs_about(self) -> list[str]:
-        """Return the run that this place is a part of, else the newest runs that lie in it, finished ones if any."""
+        """Return the run that contains this path, else the newest runs inside it, finished ones if there are any."""
         around = [one for one in self.root.parents if RunFolder(one).run_yaml.is_file()]
         if around:
             return [str(around[0])]
@@ -141,16 +141,16 @@ class RunFolder:
         return [str(one.parent) for one in newest[:RUNS_SHOWN]]
 
     def clear(self) -> None:
-        """Remove what a run writes before its first checkpoint; nothing else is touched."""
+        """Remove what a run writes before its first checkpoint, and nothing else."""
         for path in (self.run_yaml, self.events, self.base_fingerprint, self.replay):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.root / "track", ignore_errors=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder against a second process; the lock dies with its process. Raises RunFolderError.
+        """Lock the folder against a second process; the lock ends with the process. Raises RunFolderError.
 
-        Where nothing was begun, the folders and the lock made here are taken away again.
+        If the folder is empty at the end, the lock and the folders created here are removed.
         """
         with locked_folder(self.root):
             yield

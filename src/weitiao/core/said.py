@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Said(NamedTuple):
-    """What the terminal and the English report say, and what the Chinese report says."""
+    """One sentence: English for the terminal and the English report, Chinese for the Chinese report."""
 
     en: str
     zh: str

@@ -1,4 +1,4 @@
-"""Settings: frozen, unknown keys refused with a near spelling, every error at once, YAML in and out."""
+"""The base of all settings: frozen, with unknown keys refused, all errors reported at once, and YAML in and out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ S = TypeVar("S", bound="Settings")
 
 
 class Unfit(ValueError):
-    """Why a validator refuses a value, with what would have been right and what to type."""
+    """Raised by validators: why a value is refused, what is expected and what to type."""
 
     def __init__(self, reason: str, expected: str = "", remedy: str = "") -> None:
         super().__init__(reason)
@@ -35,35 +35,35 @@ class Unfit(ValueError):
 
 
 def left_out(meaning: str, **limits: Any) -> Any:  # noqa: ANN401  (what pydantic's Field takes and gives)
-    """Return a field whose default is None, and what None comes to: `20`, or in brackets where it takes words."""
+    """Return a field whose default is None; `meaning` says what None becomes: `20`, or a phrase in brackets."""
     return Field(default=None, json_schema_extra={LEFT_OUT: meaning}, **limits)
 
 
 TYPEABLE = re.compile(r"[\w.,:/+-]{1,60}")
-"""Values that a shell takes as they are."""
+"""Values that a shell takes without quotes."""
 
 DECIDES_NOTHING = "decides nothing"
-"""Marks, as in `Annotated[int, DECIDES_NOTHING]`, a setting on which no trained number depends: a resumed run may have
-another value."""
+"""Marks a setting that a resumed run may change, because no trained number depends on it, as in
+`Annotated[int, DECIDES_NOTHING]`."""
 
 LEFT_OUT = "left_out"
-"""Where a field keeps what it comes to when it is left out."""
+"""Key under which a field stores what its default None becomes."""
 
 
 class Settings(BaseModel):
-    """Base of every block of settings; the text under a field is its description everywhere."""
+    """Base of every block of settings; the docstring under a field is its description everywhere."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
     )
 
     known_elsewhere: ClassVar[Mapping[str, str]] = {}
-    """What other tools call a setting -> what it is called here, for the error that names the right one."""
+    """Other tools' names for a setting -> the name here, for the error that suggests it."""
 
     @field_validator("*", mode="before")
     @classmethod
     def _in_any_case(cls, value: object, info: ValidationInfo) -> object:
-        """Take a choice in other letters, such as `Cosine` or `NF4`, for the one it means."""
+        """Accept a choice in any case, such as `Cosine` or `NF4`."""
         field = cls.model_fields.get(info.field_name or "")
         if not isinstance(value, str) or field is None:
             return value
@@ -73,7 +73,7 @@ class Settings(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_boolean_as_number(cls, value: object, info: ValidationInfo) -> object:
-        """Refuse true and false where a number is meant: Python counts them as 1 and 0. Some fields read them."""
+        """Refuse true and false where a number is meant, since Python counts them as 1 and 0; some fields read them."""
         field = cls.model_fields.get(info.field_name or "")
         reads_words = field is not None and any(isinstance(part, BeforeValidator) for part in field.metadata)
         if field is None or (reads_words and isinstance(value, bool)):
@@ -85,7 +85,7 @@ class Settings(BaseModel):
     @field_validator("*")
     @classmethod
     def _of_this_machine(cls, value: object) -> object:
-        """Refuse a text with a NUL byte, which no file's name has, and a number of more than 64 bits."""
+        """Refuse text with a NUL byte, which no file name can hold, and integers of more than 64 bits."""
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise ValueError("it is a number of more than 64 bits")
         if isinstance(value, str | Path) and "\0" in str(value):
@@ -94,7 +94,7 @@ class Settings(BaseModel):
 
 
 def deciding_nothing(settings: Settings, path: str = "") -> set[str]:
-    """Return the dotted names of the settings marked with DECIDES_NOTHING, those of blocks within included."""
+    """Return the dotted names of the settings marked with DECIDES_NOTHING, nested blocks included."""
     found: set[str] = set()
     for name, field in type(settings).model_fields.items():
         dotted = f"{path}.{name}" if path else name
@@ -107,7 +107,7 @@ def deciding_nothing(settings: Settings, path: str = "") -> set[str]:
 
 
 def check_settings(cls: type[S], raw: Mapping[str, Any], path: str = "") -> tuple[S | None, list[Problem]]:
-    """Build `cls` from plain values; return it, or None with every problem found (never only the first)."""
+    """Build `cls` from plain values; return it, or None, with all problems found."""
     try:
         return cls.model_validate(dict(raw)), []
     except ValidationError as error:
@@ -118,11 +118,11 @@ def parse_settings(cls: type[S], raw: Mapping[str, Any], path: str = "") -> S:
     """Build `cls` from plain values; raises SettingsError with all problems at once."""
     settings, problems = check_settings(cls, raw, path)
     raise_all(SettingsError, problems)
-    return cast(S, settings)  # no problem means that it was built
+    return cast(S, settings)  # no problems: it was built
 
 
 def _problems(cls: type[Settings], errors: Sequence[dict[str, Any]], path: str) -> list[Problem]:
-    """Turn pydantic's error records into what a person reads: one for each place, however many types it may have."""
+    """Turn pydantic's error records into problems, one per place even if the type is a union of several."""
     by_place: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for details in errors:
         by_place.setdefault(tuple(_location(details)), []).append(details)
@@ -138,13 +138,13 @@ def _problems(cls: type[Settings], errors: Sequence[dict[str, Any]], path: str) 
 TYPE_OF_UNION = re.compile(
     r"(constrained-\w+|(literal|list|dict|tuple|set|function-[\w-]+)\[.*\]|str|int|float|bool)"
 )
-"""What pydantic calls one of several types, in the place of an error where a name of ours would stand."""
+"""What pydantic inserts into an error's location for a member of a union, where our names are expected."""
 
 
 def _location(details: Mapping[str, Any]) -> list[str]:
-    """Return where an error is, by our own names."""
+    """Return an error's location in our own names, without the types that pydantic inserts."""
     parts = [str(part) for part in details["loc"]]
-    named = 1 if details["type"] == "extra_forbidden" else 0  # the last is what somebody typed
+    named = 1 if details["type"] == "extra_forbidden" else 0  # the last part is what the person typed
     types = parts[1 : len(parts) - named]
     return [
         *parts[:1],
@@ -154,14 +154,14 @@ def _location(details: Mapping[str, Any]) -> list[str]:
 
 
 def _fits_no_type(cls: type[Settings], place: Sequence[str], value: object, path: str) -> Problem:
-    """Describe a value that is of none of a setting's types, such as a number or one of some words."""
+    """Describe a value that fits none of a setting's types, such as a number or one of some words."""
     key = ".".join(filter(None, [path, *place]))
     remedy = _choice_instead(cls, place, value, key)
     return Problem(f"{key} cannot be used", f"{key}: {value!r}", _describe(cls, place), remedy)
 
 
 def _choice_instead(cls: type[Settings], place: Sequence[str], value: object, key: str) -> str:
-    """Return the choice of a setting that a value may have been meant as; nothing where it has none."""
+    """Return the choices that a value was probably meant as; empty if the setting has no choices."""
     field = _owner(cls, place[:-1]).model_fields.get(place[-1])
     choices = choices_of(field.annotation) if field else []
     none = ["off"] if not value and "off" in choices else []
@@ -170,7 +170,7 @@ def _choice_instead(cls: type[Settings], place: Sequence[str], value: object, ke
 
 
 def _problem(cls: type[Settings], details: dict[str, Any], path: str) -> Problem:
-    """Turn one of pydantic's error records into what a person reads."""
+    """Turn one of pydantic's error records into a problem."""
     location = _location(details)
     key = ".".join(filter(None, [path, *location]))
     got = f"{key}: {details['input']!r}"
@@ -207,7 +207,7 @@ def _classes(annotation: Any) -> list[type]:  # noqa: ANN401  (an annotation may
 
 
 def _unknown_key(owner: type[BaseModel], full_key: str, value: object) -> Problem:
-    """Describe an unknown key; the name it has here, or the nearest spelling, is what to try."""
+    """Describe an unknown key; the remedy is its name here if other tools use it, else the nearest spelling."""
     key, got = full_key.rpartition(".")[2], f"{full_key}: {value!r}"
     known = list(owner.model_fields)
     renamed = issubclass(owner, Settings) and owner.known_elsewhere.get(key)
@@ -218,23 +218,23 @@ def _unknown_key(owner: type[BaseModel], full_key: str, value: object) -> Proble
 
 
 def as_typed(value: object) -> str:
-    """Return `=` and a value as a person would type it behind a setting's name; nothing for what is long or odd."""
+    """Return `=` and a value, as typed after a setting's name; empty for a value that is long or needs quotes."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return f"={text}" if isinstance(value, str | int | float) and TYPEABLE.fullmatch(text) else ""
 
 
 def _one_of(known: Sequence[str], full_key: str) -> str:
-    """Return the names there are, or where they are listed if they are too many to read."""
+    """Return the known names, or the command that lists them if they are too many to read."""
     block = full_key.partition(".")[0]
     too_many = len(known) > SHORT_LIST and block != full_key
     return f"a setting that `weitiao settings {block}` lists" if too_many else "one of " + ", ".join(known)
 
 
 def _no_such_choice(key: str, got: str, details: Mapping[str, Any]) -> Problem:
-    """Describe a value that is none of a setting's choices; the nearest spelling is what to try."""
+    """Describe a value that is none of a setting's choices; the remedy is the nearest spelling."""
     listed: str = details["ctx"]["expected"]  # 'auto', 'liger' or 'none'
     choices = re.findall(r"'([^']*)'", listed)
-    in_list = isinstance(details["loc"][-1], int)  # the other members of a list are not ours to drop
+    in_list = isinstance(details["loc"][-1], int)  # an override would drop the other members of the list
     near = [name if in_list else f"{key}={name}" for name in nearest(str(details["input"]), choices)]
     expected = listed.replace("'", "")
     return Problem(f"{key} cannot be used: there is no such choice", got, expected, " or ".join(near))
@@ -248,7 +248,7 @@ def choices_of(annotation: Any) -> list[str]:  # noqa: ANN401  (an annotation ma
 
 
 def _boolean_as_number(value: object, annotation: Any) -> bool | None:  # noqa: ANN401
-    """Return the boolean in a value that stands where an annotation takes numbers and no boolean; None without one."""
+    """Return a boolean used where the annotation allows numbers but no booleans; None if there is none."""
     kinds = _alternatives(annotation)
     if isinstance(value, bool):
         is_number = (int in kinds or float in kinds) and not {bool, Any}.intersection(kinds)
@@ -265,7 +265,7 @@ def _boolean_as_number(value: object, annotation: Any) -> bool | None:  # noqa: 
 
 
 def _alternatives(annotation: Any) -> list[Any]:  # noqa: ANN401
-    """Return the types of a union, without what limits them; of another annotation itself."""
+    """Return the members of a union, without constraints; for any other annotation, a list of itself."""
     if get_origin(annotation) is Annotated:
         return _alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
@@ -274,23 +274,23 @@ def _alternatives(annotation: Any) -> list[Any]:  # noqa: ANN401
 
 
 def description_of(field: FieldInfo) -> str:
-    """Return a field's description in one line, with the choices where it does not name them all."""
+    """Return a field's description in one line; choices that it does not name are appended."""
     text, choices = (field.description or "").replace("\n", " "), choices_of(field.annotation)
     named = all(re.search(rf"(?<!\w){re.escape(choice)}(?!\w)", text) for choice in choices)
     return text if named else f"{text} One of {', '.join(choices)}."
 
 
 def _describe(cls: type[Settings], location: Sequence[str]) -> str:
-    """Return the description written under the field at a location, if it has one."""
+    """Return the description under the field at a location, or an empty text."""
     owner = _owner(cls, location[:-1])
     field = owner.model_fields.get(location[-1]) if location else None
     return description_of(field) if field else ""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a run file; `1e-5` is a number, a repeated key or a syntax error is refused with its line.
+    """Read a run file; `1e-5` is a number; a repeated key or a syntax error is refused with its line.
 
-    Text is text: `${...}` stands for nothing else, so a file cannot read the environment.
+    `${...}` is plain text, so a run file cannot read the environment. Raises SettingsError.
     """
     if not path.is_file():
         similar = nearest(
@@ -312,10 +312,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_overrides(
     words: Sequence[str], spelt_out: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
 ) -> dict[str, Any]:
-    """Turn `method.r=16 train.lr=2e-4` into nested settings, in whatever order the words come.
+    """Turn `method.r=16 train.lr=2e-4` into nested settings; the order does not matter.
 
-    `spelt_out` turns the short forms of one word into blocks. Raises SettingsError for every word that has no `=`, and
-    where two names say different things; of one name given twice the last counts.
+    `spelt_out` expands the short forms of one word into blocks. Raises SettingsError for every word without `=`, and
+    where two names set different values for one setting; if one name is given twice, the last counts.
     """
     bad = [w for w in words if "=" not in w.lstrip("=") or w.startswith("-")]
     raise_all(
@@ -337,7 +337,7 @@ def parse_overrides(
 
 
 def _together(named: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Lay what words say beside each other; raises SettingsError for two that say different things."""
+    """Combine the settings of several words; raises SettingsError where two disagree."""
     nested: dict[str, Any] = {}
     problems: list[Problem] = []
     for number, (name, one) in enumerate(named.items()):
@@ -353,7 +353,7 @@ def _together(named: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _beside(old: Mapping[str, Any], new: Mapping[str, Any], path: str, clashes: list[str]) -> dict[str, Any]:
-    """Return both; the dotted names that have two values go to `clashes`."""
+    """Return both combined; the dotted names with two different values are appended to `clashes`."""
     both = dict(old)
     for key, value in new.items():
         dotted = f"{path}.{key}" if path else str(key)
@@ -373,7 +373,7 @@ def _beside(old: Mapping[str, Any], new: Mapping[str, Any], path: str, clashes: 
 
 
 def _is_about(nested: Any, dotted: str) -> bool:  # noqa: ANN401
-    """Return whether nested settings hold a dotted name."""
+    """Return whether nested settings contain a dotted name."""
     for part in dotted.split("."):
         if not isinstance(nested, Mapping) or part not in nested:
             return False
@@ -386,13 +386,13 @@ WITH_FIELD = re.compile(r"\{[?^]?\s*\w[^{}:,\n]*\}")
 
 
 def _no_value(name: str, word: str) -> Problem:
-    """Describe a word that ends with its `=`."""
+    """Describe a word with nothing after its `=`."""
     expected = "a value behind `=`, '\"\"' for an empty text"
     return Problem(f"{name} has no value", word, expected, f"leave {name}= out")
 
 
 def _value(word: str, text: str) -> Any:  # noqa: ANN401  (whatever the text says)
-    """Read a value as YAML; a text with fields, which YAML would take for an object, is left as it is typed."""
+    """Read a value as YAML; text with template fields, which YAML would read as an object, stays as typed."""
     if WITH_FIELD.match(text) or (text[:1] not in tuple("{['\"") and WITH_FIELD.search(text)):
         return text
     try:
@@ -421,8 +421,8 @@ def _as_override(word: str) -> str:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay nested settings over others: a mapping merges key by key, also into each mapping of a list (so that
-    data.sources.encoding=gb18030 means every source); anything else replaces."""
+    """Merge `over` into `base`: a mapping merges key by key, also into each mapping of a list (so that
+    data.sources.encoding=gb18030 applies to every source); anything else replaces."""
     merged = dict(base)
     for key, value in over.items():
         merged[key] = _merged(merged.get(key), value)

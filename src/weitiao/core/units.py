@@ -1,4 +1,4 @@
-"""Numbers as people read them: bytes, counts, seconds, shares."""
+"""Formatting of numbers for people: bytes, counts, seconds, shares, losses, rates."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def readable_seconds(seconds: float) -> str:
 
 
 LONGER_SECONDS = 3
-"""From how much on a whole duration is worth telling from its part."""
+"""Least difference at which a total is shown beside the duration of its part."""
 
 
 def is_longer(whole_seconds: float, seconds: float) -> bool:
-    """Return whether a whole took so much longer than a part of it that both are to be said."""
+    """Return whether a total is so much longer than its part that both should be shown."""
     return whole_seconds - seconds >= LONGER_SECONDS
 
 
@@ -44,9 +44,9 @@ def readable_share(part: float, whole: float) -> str:
 
 
 def significant(number: float, digits: int = 3) -> str:
-    """Write a number with so many significant digits, without an exponent where it has few zeros: 20.0855 -> '20.1'.
+    """Write a number with `digits` significant digits, without an exponent unless it has many zeros: 20.0855 -> '20.1'.
 
-    What is not finite is written as its name.
+    Non-finite numbers are written by name.
     """
     if not math.isfinite(number) or number == 0 or not 1e-6 <= abs(number) < 1e9:
         return f"{number:.{digits}g}"
@@ -56,14 +56,14 @@ def significant(number: float, digits: int = 3) -> str:
 
 
 def readable_loss(loss: float) -> str:
-    """Write a loss in nats with three digits after the point, and two significant ones where it is near 0."""
+    """Write a loss in nats with three decimals, or two significant digits where it is near 0."""
     return f"{loss:.3f}" if not abs(loss) < 0.01 or loss == 0 else significant(loss, 2)
 
 
 def readable_change(old: float, new: float) -> str:
-    """Write by how much a number changed, in percent with two significant digits: (4.0, 3.0) -> '-25%'.
+    """Write a change in percent with two significant digits: (4.0, 3.0) -> '-25%'.
 
-    Nothing where there is no such share: the old number is 0 or one of the two is not finite.
+    Returns an empty text if the old number is 0 or either number is not finite.
     """
     if not old or not math.isfinite(old) or not math.isfinite(new):
         return ""

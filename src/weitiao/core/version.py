@@ -1,4 +1,4 @@
-"""The version of weitiao, which lies here alone: the package's metadata is made from it, and need not be installed."""
+"""The version of weitiao, defined only here: the package's metadata is built from it, and need not be installed."""
 
 from __future__ import annotations
 

@@ -1,20 +1,20 @@
-"""Text from elsewhere made harmless: what would drive a terminal, or turn its order round, is shown as an escape."""
+"""Escapes characters in foreign text that control a terminal or change the direction of writing."""
 
 from __future__ import annotations
 
 import re
 
 OBEYED = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but tab and newline
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # turn the direction of writing
-    "\u2028\u2029"  # end a line where none is seen to end
-    "\ud800-\udfff"  # parts of file names that are not UTF-8; no terminal can be sent them
-    "\U000e0000-\U000e007f]"  # tags: letters that are not shown
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters except tab and newline
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # change the direction of writing
+    "\u2028\u2029"  # end a line invisibly
+    "\ud800-\udfff"  # surrogates: bytes of file names that are not UTF-8; a terminal cannot print them
+    "\U000e0000-\U000e007f]"  # tags: invisible letters
 )
 
 
 def visible(text: str) -> str:
-    r"""Return a text with each character that a terminal would obey written as `\x1b`, `\u202e`; `\r\n` is `\n`."""
+    r"""Return the text with every character a terminal would obey written as `\x1b`, `\u202e`; `\r\n` becomes `\n`."""
     return OBEYED.sub(_escaped, text.replace("\r\n", "\n"))
 
 

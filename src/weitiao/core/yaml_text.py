@@ -1,7 +1,7 @@
-"""Run files as plain YAML: text stays text, nothing is looked up, and a file cannot take memory or time.
+"""Reads run files as plain YAML: nothing is looked up, and no file can exhaust memory or time.
 
-PyYAML's safe loader, with four differences: `1e-5` is a number (YAML 1.2), a date and `1:30` are texts, a key given
-twice is refused, and what anchors repeat is counted, so that a few lines cannot stand for millions of values.
+PyYAML's safe loader, with four differences: `1e-5` is a number (YAML 1.2), dates and `1:30` are strings, duplicate keys
+are refused, and values repeated by anchors are counted, so that a few lines cannot expand to millions of values.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from typing import Any
 import yaml
 
 MOST_VALUES = 200_000
-"""Values in a file, those that anchors repeat counted each time."""
+"""Most values in a file; what anchors repeat is counted each time."""
 MOST_DEPTH = 100
 FLOAT = (
     r"[-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"
     r"|[-+]?\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 )
 INTEGER = r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)"
-"""Not `1:30`, which would be 90, nor `010`, which would be 8."""
+"""Excludes `1:30`, which YAML 1.1 reads as 90, and `010`, which it reads as 8."""
 
 
 class YamlError(ValueError):
-    """Why a text is not YAML that can be used, with line and column where they are known."""
+    """Says why a text is not usable YAML, with line and column where known."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -54,8 +54,8 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(f"^(?:{FLOAT
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(f"^(?:{INTEGER})$"), list("-+0123456789"))
 
 
-def load_yaml(text: str) -> Any:  # noqa: ANN401  (whatever it says)
-    """Return what a YAML text says, as dicts, lists, texts, numbers and None; raises YamlError."""
+def load_yaml(text: str) -> Any:  # noqa: ANN401  (any YAML value)
+    """Return the content of a YAML text as dicts, lists, strings, numbers, booleans and None; raises YamlError."""
     try:
         loader = _Loader(text)
         try:
@@ -73,7 +73,7 @@ def load_yaml(text: str) -> Any:  # noqa: ANN401  (whatever it says)
 
 
 def _count(node: yaml.Node, known: dict[int, int], depth: int) -> int:
-    """Return how many values a node stands for; raises YamlError for too many, too deep, or one within itself."""
+    """Return how many values a node expands to; raises YamlError for too many, too deep, or recursive ones."""
     if depth > MOST_DEPTH:
         raise YamlError(f"values are nested more than {MOST_DEPTH} deep, or an anchor holds itself")
     if id(node) not in known:
@@ -86,7 +86,7 @@ def _count(node: yaml.Node, known: dict[int, int], depth: int) -> int:
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
-    """Return a value as JSON has it: keys are texts; raises YamlError for what a run file has no place for."""
+    """Return a value with its keys as text, as in JSON; raises YamlError for types that no setting takes."""
     if isinstance(value, dict):
         return {_key(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list):

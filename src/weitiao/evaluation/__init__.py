@@ -1,1 +1,1 @@
-"""What a trained model says: generation, answers before and after, the report and the adapter's card."""
+"""Evaluation of a model: generation, answers before and after training, held-out loss, report and model card."""

@@ -1,4 +1,4 @@
-"""The same questions answered before and after training."""
+"""Answers to the same questions before and after training."""
 
 from __future__ import annotations
 
@@ -38,71 +38,71 @@ class EvaluateSettings(Settings):
 
 
 CUT_MARK = "[…]"
-"""Stands behind an answer that ended only because it may not be longer."""
+"""Appended to an answer that was cut off at the length limit."""
 
 
 def marked(text: str, cut: bool) -> str:
-    """Return an answer with a mark behind it where it was cut."""
+    """Return an answer, with a mark appended if it was cut off."""
     return f"{text} {CUT_MARK}" if cut else text
 
 
 EARLIER_SHOWN, EARLIER_CHARACTERS = 2, 60
-"""How many of the turns before a question are shown, and how much of each."""
+"""Turns shown before a question, and characters shown of each."""
 
 
 def answer_excerpt(text: str, characters: int) -> str:
-    """Return a text on one line, its end left out where it is longer."""
+    """Return a text on one line, shortened to `characters`."""
     line = " ".join(text.split())
     return line if len(line) <= characters else f"{line[: characters - 1].rstrip()}…"
 
 
 @dataclass(frozen=True)
 class Question:
-    """What a model is asked, and the answer its author gave, if any."""
+    """What a model is asked, and the reference answer from the data, if any."""
 
     messages: tuple[Message, ...]
     reference: str = ""
 
     @property
     def text(self) -> str:
-        """The last thing that was asked."""
+        """The last message."""
         return self.messages[-1].content
 
     @property
     def earlier(self) -> list[Message]:
-        """What was said before it, without a system prompt."""
+        """The messages before it, without the system prompt."""
         return [message for message in self.messages[:-1] if message.role != "system"]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A question with the data's answer, the base's and the trained model's."""
+    """A question with its reference answer, the base's answer and the trained model's."""
 
     question: str
     reference: str
     before: str
     after: str
     before_cut: bool = False
-    """Whether the base's answer ended only because it may not be longer."""
+    """Whether the base's answer was cut off at the length limit."""
     after_cut: bool = False
-    """The same of the trained model's."""
+    """The same for the trained model's."""
     reference_cut: bool = False
-    """Whether the data's answer is longer than an answer may be, so that its end is left out."""
+    """Whether the reference is longer than the length limit, and therefore shortened."""
     earlier_turns: int = 0
-    """How many turns of the conversation stand before the question."""
+    """Turns of the conversation before the question."""
     earlier: tuple[str, ...] = ()
-    """The last of them, each shortened to a part of a line."""
+    """The last of them, each shortened to part of a line."""
 
     def as_fields(self) -> dict[str, Any]:
-        """Return it as an event holds it."""
+        """Return the fields of the event that reports it."""
         return asdict(self)
 
 
 def choose_questions(
     given: Sequence[str], held_out: Sequence[Conversation], count: int, system: str = ""
 ) -> list[Question]:
-    """Return the questions given, with a system prompt before them where there is one, else the last turn of each of
-    the first `count` held-out conversations."""
+    """Return the given questions, after the system prompt if there is one; else the last turn of each of the first
+    `count` held-out conversations."""
     if given:
         return [Question(tuple(asked_with(system, [Message("user", text)]))) for text in given]
     return [Question(c.messages[:-1], c.messages[-1].content) for c in held_out[:count]]
@@ -117,7 +117,7 @@ def answer_questions(
     should_stop: Callable[[], bool] | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[Generated]:
-    """Return the (first) answer to each question, stripped of blanks around it; raises as `generate_answers`."""
+    """Return the first answer to each question, stripped; raises the errors of `generate_answers`."""
     from .generate import Generated, generate_answers, never_stop, untold
 
     messages = [question.messages for question in questions]
@@ -134,9 +134,9 @@ def before_after(
     tokenizer: PreTrainedTokenizerBase | None = None,
     most_tokens: int = 0,
 ) -> list[Answer]:
-    """Put the two answers to each question side by side; raises ValueError where their numbers differ.
+    """Pair the two answers to each question; raises ValueError if their numbers differ.
 
-    With a tokenizer, the data's answer is cut after `most_tokens` tokens, as the model's are.
+    With a tokenizer, the reference answer is cut off after `most_tokens` tokens, as the model's answers are.
     """
     answers = []
     for question, old, new in zip(questions, before, after, strict=True):
@@ -154,7 +154,7 @@ def before_after(
 
 
 def first_tokens(text: str, tokenizer: PreTrainedTokenizerBase, most: int) -> tuple[str, bool]:
-    """Return a text's first `most` tokens as text, and whether anything is left out."""
+    """Return a text's first `most` tokens as text, and whether it was shortened."""
     from .stop_strings import UNFINISHED
 
     ids = tokenizer.encode(text, add_special_tokens=False)
@@ -165,7 +165,7 @@ def first_tokens(text: str, tokenizer: PreTrainedTokenizerBase, most: int) -> tu
 
 
 def earlier_text(row: Mapping[str, Any], chinese: bool = False) -> str:
-    """Return in a line what was said before a question, from an answer's fields; nothing where nothing was."""
+    """Return the turns before a question in one line, from an answer's fields; empty if there are none."""
     turns = row.get("earlier_turns")
     if not turns:
         return ""

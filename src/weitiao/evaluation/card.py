@@ -1,4 +1,4 @@
-"""The README card of an adapter or model: metadata the hub reads, then what a person wants to know."""
+"""The README card of an adapter or model: metadata for the hub, then text for people."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def write_card(folder: Path, facts: ReportFacts) -> None:
 
 
 def card(facts: ReportFacts) -> str:
-    """Return the card: YAML metadata (no licence, which is the trainer's to choose) and Markdown."""
+    """Return the card: YAML metadata (without a licence, which the author chooses) and Markdown."""
     loader = "peft" if facts.is_adapter else "transformers"
     base = cell(facts.base)
     sections = [
@@ -39,7 +39,7 @@ def card(facts: ReportFacts) -> str:
 
 
 def _needs(facts: ReportFacts, loader: str) -> str:
-    """Return what has to be installed to load the result, and what is said where it is not."""
+    """Return what must be installed to load the result, and the error seen otherwise."""
     if not facts.needs_weitiao:
         return f"With {loader} alone"
     return (

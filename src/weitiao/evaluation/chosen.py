@@ -1,4 +1,4 @@
-"""How a run trains, in plain facts: for the terminal's header, the report and Python."""
+"""The settings that a run ended up with, as facts for the terminal, the report and Python."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from ..core.units import readable_rate, significant
 
 @dataclass(frozen=True)
 class Chosen:
-    """What a run was set to, after every default was settled."""
+    """What a run trains with, after every default is resolved."""
 
     method: str
     """The method's name as papers write it."""
     targets: tuple[str, str] | None
-    """The modules that train, in English and Chinese; None where the method reaches none of the base's own."""
+    """The modules that train, in English and Chinese; None if the method trains none of the base's modules."""
     lr: float
     """The peak learning rate."""
     scheduler: str
     warmup_steps: int
     epochs: float
-    """How often an example is seen on average."""
+    """Average number of times an example is seen."""
     steps: int
     batch_size: int
-    """Examples a step."""
+    """Examples per step."""
     examples: int
     """Examples to train on."""
     held_out: int
     """Examples held out."""
 
     def as_fields(self) -> dict[str, Any]:
-        """Return it as an event holds it."""
+        """Return the fields of the event that reports it."""
         return asdict(self)
 
     @classmethod
     def of_fields(cls, fields: Mapping[str, Any]) -> Chosen:
-        """Return what an event's fields say; raises TypeError where some are missing."""
+        """Build it from an event's fields; raises KeyError or TypeError if some are missing."""
         targets = fields["targets"]
         return cls(**{**fields, "targets": None if targets is None else (targets[0], targets[1])})
 
     def rows(self) -> list[tuple[Said, Said]]:
-        """Return labels with what they say, a line each."""
+        """Return (label, text) pairs, one per line."""
         return [
             (Said("method", "方法"), self._method()),
             (Said("learning rate", "学习率"), self._rate()),

@@ -1,4 +1,4 @@
-"""The loss curve as a small SVG file, written by hand: no plotting library is needed to look at a run."""
+"""The loss curve as a small SVG file, written without a plotting library."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ WIDTH, HEIGHT = 640, 260
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 16, 36
 TRAIN_COLOUR, HELD_OUT_COLOUR = "#2563eb", "#ea580c"
 LOSS_MARKS, STEP_MARKS = 5, 8
-"""About how many marks an axis has."""
+"""Approximate number of marks on each axis."""
 ROUND = (1, 2, 2.5, 5, 10)
 ROUND_STEPS = (1, 2, 5, 10)
-"""What a distance between two marks is, times a power of ten."""
+"""Allowed distances between two marks, times a power of ten."""
 
 
 def held_out_points(events: Iterable[Event]) -> list[Point]:
     """Return the held-out loss by step, from the events of a run: step 0 is the model before training.
 
-    A loss that is not finite is NaN.
+    Non-finite losses become NaN.
     """
     points: dict[int, float] = {}
     for event in events:
@@ -37,42 +37,42 @@ def held_out_points(events: Iterable[Event]) -> list[Point]:
 
 
 def _number(value: object) -> float:
-    """Return a number of an event, which names those that are not finite."""
+    """Return a number from an event; NaN for non-finite ones, which events store as text."""
     return float(value) if isinstance(value, float | int) else math.nan
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A range of numbers on a stretch of the picture, with marks at round ones."""
+    """Maps a range of numbers to pixels, with marks at round numbers."""
 
     low: float
     high: float
     start: float
-    """Where the lowest number lies, in pixels."""
+    """Pixel of the lowest number."""
     end: float
-    """Where the highest one lies."""
+    """Pixel of the highest number."""
     marks: tuple[float, ...]
 
     def __call__(self, value: float) -> float:
-        """Return where a number lies, in pixels."""
+        """Return the pixel of a number."""
         return self.start + (self.end - self.start) * (value - self.low) / (self.high - self.low)
 
 
 def loss_axis(losses: Sequence[float]) -> Axis:
-    """Return the vertical axis: from zero (or a negative loss) to the first mark that no loss is above."""
+    """Return the vertical axis: from zero (or a negative loss) to the first mark at or above all losses."""
     marks = round_marks(min(0.0, *losses), max(losses), LOSS_MARKS)
     return Axis(marks[0], marks[-1], HEIGHT - BOTTOM, TOP, marks)
 
 
 def step_axis(steps: Sequence[int]) -> Axis:
-    """Return the horizontal axis: from step 0 to the last step, with the marks between."""
+    """Return the horizontal axis: from step 0 to the last step, with marks between."""
     last = max(1, *steps)
     marks = tuple(mark for mark in round_marks(0, last, STEP_MARKS, ROUND_STEPS) if mark <= last)
     return Axis(0, last, LEFT, WIDTH - RIGHT, marks)
 
 
 def round_marks(low: float, high: float, count: int, rounds: Sequence[float] = ROUND) -> tuple[float, ...]:
-    """Return about `count` equally spaced round numbers, at least two, of which the outer ones enclose low to high."""
+    """Return about `count` (at least two) equally spaced round numbers that enclose low to high."""
     span = (high - low) or abs(high) or 1.0
     power = 10.0 ** math.floor(math.log10(span / count))
     distance = next(power * factor for factor in rounds if power * factor * count >= span * (1 - 1e-9))
@@ -83,7 +83,7 @@ def round_marks(low: float, high: float, count: int, rounds: Sequence[float] = R
 
 
 def curve_svg(losses: Sequence[Point], held_out: Sequence[Point], labels: tuple[str, str, str]) -> str:
-    """Return an SVG: the training loss as a line, the held-out loss as dots, what is not finite left out.
+    """Return an SVG: training loss as a line, held-out loss as dots; non-finite values are left out.
 
     `labels` name the line, the dots and the horizontal axis.
     """
@@ -121,7 +121,7 @@ def _loss_marks(y: Axis) -> list[str]:
 
 
 def _step_marks(x: Axis, label: str) -> list[str]:
-    """Return the marks' steps, the last with what is counted before it."""
+    """Return the steps at the marks; the last one includes the label."""
     texts = [f"{round(step):,}" for step in x.marks]
     texts[-1] = f"{label} {texts[-1]}"
     return [

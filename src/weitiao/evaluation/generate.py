@@ -1,4 +1,4 @@
-"""Generating answers: many at once, or one as a stream of text.
+"""Generates answers: many in batches, or one as a stream of text.
 
 Shapes: B prompts of a batch, N answers each, R = B * N rows, T tokens of prompt and answer.
 """
@@ -37,16 +37,16 @@ ShouldStop = Callable[[], bool]
 
 
 def never_stop() -> bool:
-    """Say that generation goes on."""
+    """Return False: generation continues."""
     return False
 
 
 OnProgress = Callable[[float, float], None]
-"""Is told how much is done, of how much, in any unit."""
+"""Called with how much is done, and of how much, in any unit."""
 
 
 def untold(done: float, total: float) -> None:
-    """Take no notice of progress."""
+    """Ignore progress."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Generated:
 
     text: str
     cut: bool = False
-    """Whether it ended because it may not be longer, not of itself."""
+    """Whether it ended only because it reached the length limit."""
 
 
 def generate(
@@ -66,7 +66,7 @@ def generate(
     settings: GenerationSettings,
     should_stop: ShouldStop = never_stop,
 ) -> list[list[str]]:
-    """Answer each conversation; returns the texts of `generate_answers`."""
+    """Answer each conversation; return the texts of `generate_answers`."""
     answers = generate_answers(model, tokenizer, template, conversations, settings, should_stop)
     return [[answer.text for answer in own] for own in answers]
 
@@ -80,13 +80,13 @@ def generate_answers(
     should_stop: ShouldStop = never_stop,
     on_progress: OnProgress = untold,
 ) -> list[list[Generated]]:
-    """Answer each conversation; returns `num_return_sequences` answers each, in the order given.
+    """Answer each conversation; return `num_return_sequences` answers each, in the given order.
 
-    Prompts of about one length go through the model together, padded on the left, or only those of one length where
-    padding would change answers (evaluation/padding.py): answers equal those generated one by one, drawn ones as well.
-    The caller's random state and the model's mode are as before. Where `should_stop` says yes, the answers are what
-    there was by then (empty for conversations not reached). `on_progress` is told after each token. Raises DataError
-    for a conversation longer than the model's context, and for a token that the model has no embedding for.
+    Prompts of similar length are batched with left padding, or only prompts of equal length where padding would change
+    the answers (evaluation/padding.py); so batched answers equal those generated one by one, sampled ones included.
+    The caller's random state and the model's mode are restored. If `should_stop` returns True, the answers so far are
+    returned (empty for conversations not reached). `on_progress` is called after each token. Raises DataError for a
+    conversation longer than the model's context, and for a token without an embedding in the model.
     """
     prompts = [template.prompt(messages) for messages in conversations]
     _require_rows(model, tokenizer, prompts)
@@ -113,7 +113,7 @@ def generate_answers(
 
 @dataclass
 class _Counting:
-    """Asks whether to stop, once a token, and tells how far a batch of prompts is: of each answer the tokens made."""
+    """Checks after each token whether to stop, and reports progress: the fraction of the batch's tokens generated."""
 
     should_stop: ShouldStop
     on_progress: OnProgress
@@ -121,7 +121,7 @@ class _Counting:
     """Prompts answered before this batch."""
     batch: int
     longest: int
-    """The most tokens an answer may have."""
+    """Token limit of an answer."""
     prompts: int
     tokens: int = 0
 
@@ -139,11 +139,11 @@ def stream(
     messages: Sequence[Message],
     settings: GenerationSettings,
 ) -> Generator[str, None, bool]:
-    """Yield the answer piece by piece, whole characters only; joined, they equal what `generate` returns.
+    """Yield the answer piece by piece, in whole characters; joined, the pieces equal the text from `generate`.
 
-    Returns whether the answer was cut, as `Generated` has it. Closing the iterator, or Ctrl-C while it waits, ends
-    generation within a token. Where `settings.streams` is false, the whole first answer comes as one piece. Raises
-    DataError as `generate`.
+    Returns whether the answer was cut off, as in `Generated`. Closing the iterator, or Ctrl-C while it waits, ends
+    generation within one token. If `settings.streams` is false, the first answer is yielded as one piece. Raises
+    DataError as `generate_answers` does.
     """
     if not settings.streams:
         whole = generate_answers(model, tokenizer, template, [messages], settings)[0][0]
@@ -166,7 +166,7 @@ def stream(
             )
         finally:
             cancelled.set()
-        made = answer.result()  # an error of the other thread is raised here
+        made = answer.result()  # re-raises errors of the other thread
     return generation.answer(made[0].tolist()).cut
 
 
@@ -188,14 +188,14 @@ def _pieces(
 
 
 class _Streamer(BaseStreamer):  # type: ignore[misc]  # transformers exports it untyped
-    """Hands ids from the thread that generates to the one that reads."""
+    """Passes ids from the generating thread to the reading one."""
 
     def __init__(self) -> None:
         self._arrived: SimpleQueue[int | None] = SimpleQueue()
         self._past_prompt = False
 
     def put(self, value: Tensor) -> None:
-        """Take new ids; the first call brings the prompt, which is passed over."""
+        """Queue new ids; the first call brings the prompt and is ignored."""
         if not self._past_prompt:
             self._past_prompt = True
             return
@@ -203,7 +203,7 @@ class _Streamer(BaseStreamer):  # type: ignore[misc]  # transformers exports it 
             self._arrived.put(int(token_id))
 
     def end(self) -> None:
-        """Say that no more ids come."""
+        """Signal that no more ids come."""
         self._arrived.put(None)
 
     def __iter__(self) -> Iterator[int]:
@@ -218,25 +218,25 @@ class _Streamer(BaseStreamer):  # type: ignore[misc]  # transformers exports it 
 
 @dataclass(frozen=True)
 class _Generation:
-    """A model and how it is to generate; the model is in evaluation mode already."""
+    """A model, already in evaluation mode, and how it generates."""
 
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase
     stop_ids: frozenset[int]
     settings: GenerationSettings
     longest: int
-    """The most tokens an answer may have."""
+    """Token limit of an answer."""
     should_stop: ShouldStop
     kept: frozenset[int] = frozenset()
-    """Special tokens that stay in the text of an answer."""
+    """Special tokens that are kept in the text of an answer."""
 
     @property
     def _searches_and_draws(self) -> bool:
-        """Whether draws choose between beams: transformers makes them, for all rows of a batch from one generator."""
+        """Whether beams are sampled: transformers does this itself, from one generator for all rows of a batch."""
         return self.settings.num_beams > 1 and self.settings.temperature > 0
 
     def batches(self, prompts: Sequence[Prompt]) -> Iterator[list[int]]:
-        """Yield the indices of the prompts that go through the model together."""
+        """Yield the indices of the prompts of each batch."""
         if self._searches_and_draws:
             return ([index] for index in range(len(prompts)))
         return batches(self.model, prompts)
@@ -248,14 +248,14 @@ class _Generation:
         return [answers[start : start + count] for start in range(0, len(answers), count)]
 
     def answer(self, ids: list[int]) -> Generated:
-        """Return the answer that the ids of a row are."""
+        """Return the answer for the generated ids of a row."""
         kept = _up_to_stop(ids, self.stop_ids)
         whole = decoded(self.tokenizer, kept, self.kept)
         text = cut_at(whole, self.settings.stop)
         return Generated(text, cut=len(kept) >= self.longest and len(text) == len(whole))
 
     def ids(self, prompts: Sequence[Prompt], streamer: BaseStreamer | None = None) -> Tensor:
-        """Return the answers' ids (R, longest answer), behind a stop id whatever padding there is."""
+        """Return the generated ids (R, longest answer); ids after a stop id are arbitrary padding."""
         device = base_of(self.model).get_input_embeddings().weight.device
         draws = self.settings.temperature > 0 and not self._searches_and_draws
         rows = [
@@ -278,7 +278,7 @@ class _Generation:
         return ids_RT[:, prompt_tokens:]
 
     def _generate_of_model(self) -> Callable[..., Tensor]:
-        """Return the `generate` that transformers' and PEFT's models have and nn.Module does not."""
+        """Return the model's `generate`, which transformers' and PEFT's models have but nn.Module does not declare."""
         generate_ids: Callable[..., Tensor] = self.model.generate  # type: ignore[assignment]
         return generate_ids
 
@@ -288,7 +288,7 @@ def _up_to_stop(ids: list[int], stop_ids: frozenset[int]) -> list[int]:
 
 
 def _left_padded(prompts: Sequence[Prompt], pad_id: int, device: torch.device) -> dict[str, Tensor]:
-    """Return input_ids (B, T) and attention_mask (B, T); padding stands in front, so that answers follow."""
+    """Return input_ids (B, T) and attention_mask (B, T), padded on the left so that the answers follow the prompts."""
     width = max(len(prompt.ids) for prompt in prompts)
     ids = [[pad_id] * (width - len(prompt.ids)) + list(prompt.ids) for prompt in prompts]
     mask = [[0] * (width - len(prompt.ids)) + [1] * len(prompt.ids) for prompt in prompts]
@@ -301,9 +301,9 @@ def _left_padded(prompts: Sequence[Prompt], pad_id: int, device: torch.device) -
 def _generation_config(
     settings: GenerationSettings, longest: int, stop_ids: frozenset[int], draws_itself: bool
 ) -> GenerationConfig:
-    """Return transformers' settings with each field said: the model's own defaults fill in what is not.
+    """Return transformers' config with every field set, because the model's own defaults fill fields left unset.
 
-    Where `draws_itself`, transformers takes the likeliest token of what `Draws` makes of the scores.
+    With `draws_itself`, transformers decodes greedily, and `Draws` does the sampling by changing the scores.
     """
     draws = settings.temperature > 0 and not draws_itself
     return GenerationConfig(
@@ -311,7 +311,7 @@ def _generation_config(
         min_new_tokens=min(settings.min_new_tokens, longest),
         do_sample=draws,
         temperature=settings.temperature if draws else 1.0,
-        top_k=settings.top_k if draws else 50,  # transformers' own default, unused where nothing is drawn
+        top_k=settings.top_k if draws else 50,  # transformers' default, unused without sampling
         top_p=settings.top_p,
         repetition_penalty=settings.repetition_penalty,
         num_beams=settings.num_beams,
@@ -319,7 +319,7 @@ def _generation_config(
         early_stopping=False,
         length_penalty=1.0,
         eos_token_id=sorted(stop_ids),
-        # Padding is masked out before an answer and cut off behind it, so any id will do.
+        # Padding is masked before an answer and cut off after it, so any id works.
         pad_token_id=min(stop_ids),
         use_cache=True,
         return_dict_in_generate=False,
@@ -333,7 +333,7 @@ def _require_rows(model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompts:
 
 
 def _longest_answer(model: nn.Module, prompts: Sequence[Prompt], settings: GenerationSettings) -> int:
-    """Return how many tokens an answer may have; raises DataError where a prompt leaves no room."""
+    """Return the token limit of an answer; raises DataError if a prompt leaves no room in the context."""
     context = context_tokens(base_of(model).config)
     prompt_tokens = max((len(prompt.ids) for prompt in prompts), default=0)
     if context is None:
@@ -353,7 +353,7 @@ def _longest_answer(model: nn.Module, prompts: Sequence[Prompt], settings: Gener
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Within the context the model is in evaluation mode; afterwards each module is in the mode it was in."""
+    """Put the model in evaluation mode for the context; restore each module's mode afterwards."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -364,7 +364,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 class _Cancelled(StoppingCriteria):  # type: ignore[misc]  # transformers exports it untyped
-    """Ends all answers when somebody asks for it."""
+    """Ends all answers when `should_stop` returns True."""
 
     def __init__(self, should_stop: ShouldStop) -> None:
         self._should_stop = should_stop
@@ -374,7 +374,7 @@ class _Cancelled(StoppingCriteria):  # type: ignore[misc]  # transformers export
 
 
 class _StopText(StoppingCriteria):  # type: ignore[misc]  # transformers exports it untyped
-    """Ends an answer once a stop text stands in its last tokens."""
+    """Ends an answer when a stop text appears in its last tokens."""
 
     def __init__(
         self,
@@ -384,7 +384,7 @@ class _StopText(StoppingCriteria):  # type: ignore[misc]  # transformers exports
         kept: frozenset[int] = frozenset(),
     ) -> None:
         self._tokenizer, self._stops, self._prompt_tokens, self._kept = tokenizer, stops, prompt_tokens, kept
-        # A token has at least one byte, save special ones, which are few.
+        # A token has at least one byte, except special tokens, of which there are few.
         self._window = max(len(stop.encode("utf-8")) for stop in stops) + 16
 
     def __call__(self, input_ids: Tensor, scores: object, **_: Any) -> Tensor:  # noqa: ANN401

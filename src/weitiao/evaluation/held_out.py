@@ -1,4 +1,4 @@
-"""The held-out loss: what the model makes of rows it was not trained on."""
+"""The held-out loss: the loss on rows that are not trained on."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ from ..objectives._outputs import Outputs
 
 EXAMPLES_AT_ONCE = 64
 PLACES_SHOWN = 3
-"""How many places an error names."""
+"""Most places that an error names."""
 
 ShouldStop = Callable[[], bool]
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What a look at the held-out examples gave."""
+    """The result of one evaluation of the held-out examples."""
 
     loss: float
     """Summed loss over summed weight of all examples."""
     rows: tuple[tuple[float, float], ...] = ()
     """Each example's summed loss and weight, in the examples' order."""
     measures: Mapping[str, float] = field(default_factory=dict)
-    """What the objective says beside it, such as the perplexity."""
+    """Other measures of the objective, such as the perplexity."""
 
     def as_fields(self) -> dict[str, float]:
-        """Return the loss and what is said beside it as fields of an event."""
+        """Return the loss and the other measures as fields of an event."""
         return {"loss": self.loss, **self.measures}
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> HeldOut:
-        """Return what `as_fields` and the rows beside it were made from."""
+        """Build it from the fields of an event, with or without its rows."""
         measures = {name: value for name, value in fields.items() if name not in ("loss", "rows")}
         rows = tuple((loss, weight) for loss, weight in fields.get("rows", ()))
         return cls(fields["loss"], rows, measures)
 
 
 def never() -> bool:
-    """Answer no to whether to stop."""
+    """Return False: do not stop."""
     return False
 
 
@@ -65,9 +65,9 @@ def measure_held_out(
     on_progress: Callable[[float, float], None] | None = None,
     reference: Reference | None = None,
 ) -> HeldOut | None:
-    """Return the held-out loss in evaluation mode, or None where `should_stop` said so between two packs.
+    """Return the held-out loss in evaluation mode, or None if `should_stop` returned True between two examples.
 
-    `on_progress` is told, after each example, how many are done, of how many. Raises DataError where no token of the
+    `on_progress` is called after each example with the number done and the total. Raises DataError if no token of the
     examples is trained.
     """
     look = _Look(forward, objective, reference)
@@ -112,21 +112,21 @@ def _losses(look: _Look, examples: Sequence[Example], pack_tokens: int) -> Itera
 
 @dataclass(frozen=True)
 class _Look:
-    """A model and the objective it is looked at with."""
+    """A model and the objective that evaluates it."""
 
     forward: Forward
     objective: Objective
     reference: Reference | None
 
     def losses(self, examples: Sequence[Example], pack_tokens: int) -> Iterator[tuple[int, LossSum]]:
-        """Yield the number and the summed loss of each example that trains anything."""
+        """Yield the number and the summed loss of each example with trained tokens."""
         packs = self.forward.ahead(self.forward.cut(examples, pack_tokens))
         if not isinstance(self.objective, SequenceObjective):
             return self._by_target(examples, packs)
         return self._by_sequence(self.objective, examples, packs)
 
     def _by_target(self, examples: Sequence[Example], packs: Iterable[Pack]) -> Iterator[tuple[int, LossSum]]:
-        """Add up, for each example, the losses of its sequences, which may lie in several packs."""
+        """Sum, for each example, the losses of its sequences, which may be in several packs."""
         found: dict[int, list[LossSum]] = {}
         seen: Counter[int] = Counter()
         for pack in packs:
@@ -141,7 +141,7 @@ class _Look:
     def _by_sequence(
         self, objective: SequenceObjective, examples: Sequence[Example], packs: Iterable[Pack]
     ) -> Iterator[tuple[int, LossSum]]:
-        """Gather the features of all sequences, then yield the loss of each example."""
+        """Collect the features of all sequences, then yield the loss of each example."""
         own, referred = Gathered(examples), Gathered(examples)
         for pack in packs:
             own.take(pack, objective.features(self.forward.outputs(pack)))
@@ -152,12 +152,12 @@ class _Look:
             some = [examples[at] for at in numbers]
             reference = referred.of(numbers) if self.reference is not None else None
             loss_sum = objective.feature_loss(own.of(numbers), some, reference)
-            for at in numbers:  # what all of a step's examples decide is shared out equally
+            for at in numbers:  # a loss of all examples together is split equally
                 yield at, _divided(loss_sum, len(numbers))
 
 
 def _added(parts: Sequence[LossSum]) -> LossSum:
-    """Return the sums of an example's parts as one."""
+    """Return the sum of an example's parts."""
     if len(parts) == 1:
         return parts[0]
     metrics = {name: torch.stack([part.metrics[name] for part in parts]).sum() for name in parts[0].metrics}
@@ -170,7 +170,7 @@ def _divided(loss_sum: LossSum, count: int) -> LossSum:
 
 
 def outputs_of(outputs: Outputs, number: int) -> Outputs:
-    """Return what the model gave for one example of a pack, as if it had gone through alone."""
+    """Return the model's outputs for one example of a pack, in the form of a pack of its own."""
     pack = outputs.pack
     own_sequences = [at for at, (example, _) in enumerate(pack.owners) if example == number]
     example = pack.examples[number]

@@ -1,4 +1,4 @@
-"""What a name that one can talk to stands for: a run, a checkpoint, an adapter or a plain model."""
+"""Finds what a name refers to: a run, a checkpoint, an adapter or a plain model."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """What a name stands for, before any weights are loaded."""
+    """What a name refers to, before any weights are loaded."""
 
     base: ModelSettings
     """The model before training."""
     adapter: Path | None = None
     """The adapter trained on it."""
     trained: ModelSettings | None = None
-    """The whole trained model, where the method changed the model's own weights."""
+    """The complete trained model, where the method changed the model's own weights."""
     wording: Wording = AUTO
-    """How turns become text."""
+    """How conversations become text: template and system prompt."""
     checkpoint: Path | None = None
-    """The checkpoint of an unfinished run that holds what was trained so far."""
+    """The checkpoint of an unfinished run, with the weights trained so far."""
     run: Path | None = None
     """The folder of the run that the checkpoint belongs to."""
     systems: SystemPrompts | None = None
-    """The system prompts of the rows that a run trained on, where they are known."""
+    """The system prompts of the rows a run trained on, if known."""
 
 
 def locate(
     name: str, base: str | None = None, allow_other_base: bool = False, hub: HubName | None = None
 ) -> Source:
-    """Find what a run, a checkpoint, an adapter or a model's name stands for; raises RunFolderError, SettingsError.
+    """Find what the name of a run, a checkpoint, an adapter or a model refers to; raises RunFolderError, SettingsError.
 
-    `base` is where the base lies, where that cannot be found; `allow_other_base` takes one that was changed;
-    `hub` is where it is downloaded from.
+    `base` says where the base is, if it cannot be found; `allow_other_base` accepts a changed base; `hub` is where it
+    is downloaded from.
     """
     source = _locate(Path(name).expanduser(), name, base)
     changes: dict[str, Any] = {"name": base, "revision": None} if base else {}
@@ -80,13 +80,13 @@ def _locate(folder: Path, name: str, base: str | None) -> Source:
 
 
 def _require_no_other_place(folder: Path, name: str) -> None:
-    """Raise RunFolderError for a place that is no model and no run, where a run is the likelier to be meant."""
+    """Raise RunFolderError for a path that is neither a model nor a run, where a run was probably meant."""
     if folder.exists():
         is_model = folder.suffix == ".gguf" or (folder / "config.json").is_file()
         runs = [] if is_model else RunFolder(folder).runs_about()
         what = "no run and no model lies in this folder" if folder.is_dir() else "this file is no model"
     else:
-        # A hub's id may look like a path, so this is said only where runs lie in the folder that it points into.
+        # A hub id can look like a path, so this error is raised only if there are runs where it would point to.
         is_path = folder.parent != Path() and known(name) is None
         near = RunFolder(folder).similar_runs() or RunFolder(folder.parent).runs_about()
         runs, what = near if is_path else [], "there is no run of this name"
@@ -129,7 +129,7 @@ def _source_of_checkpoint(folder: Path) -> Source:
 
 
 def _systems(run: RunFolder) -> SystemPrompts | None:
-    """Return the system prompts that a run reported of its rows; None where it did not."""
+    """Return the system prompts that a run reported for its rows; None if it reported none."""
     told = next((event for event in read_events(run.events) if event["event"] == "data"), {})
     fields = told.get("systems")
     return SystemPrompts.of_fields(fields) if isinstance(fields, dict) else None
@@ -141,20 +141,20 @@ def _base_and_wording(run: RunFolder) -> tuple[ModelSettings, Wording]:
     block = _block(raw, "data", "sources")
     names: Sequence[str] = ("template", "task_templates", "system", "fill")
     chosen = {name: block[name] for name in names if name in block}
-    # Where the data lies does not matter here, and it may be gone.
+    # The path of the data does not matter here, and the data may be gone: any path that exists will do.
     data, problems = check_settings(DataSettings, {**chosen, "sources": str(run.run_yaml)}, "data")
     raise_all(SettingsError, [replace(one, got=f"{one.got} in {run.run_yaml}") for one in problems])
     return base, data.wording if data else AUTO
 
 
 def _block(raw: dict[str, Any], key: str, short_form: str) -> dict[str, Any]:
-    """Return a block of a run file, whose short form gives one field only."""
+    """Return a block of a run file; its short form is expanded to the field `short_form`."""
     block = raw.get(key, {})
     return dict(block) if isinstance(block, dict) else {short_form: block}
 
 
 def _base_of_adapter(folder: Path) -> str:
-    """Return the name or the place of an adapter's base; raises RunFolderError where it is not known."""
+    """Return the name or path of an adapter's base; raises RunFolderError if it is unknown."""
     from ..models.fingerprint import read_fingerprint, remembered_place
 
     name = str(adapter_settings(folder).get("base_model_name_or_path") or "")

@@ -1,4 +1,4 @@
-"""Opening what one can talk to: a run, an adapter, or a plain model; with the base to compare with."""
+"""Opens a run, an adapter or a plain model for answering, with its base for comparison."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ class Opened:
 
     source: Source
     model: PreTrainedModel
-    """What answers: the base, the trained model, or PEFT's wrapper around the base."""
+    """The model that answers: the base, the trained model, or PEFT's wrapper around the base."""
     tokenizer: PreTrainedTokenizerBase
     template: Template
     attached: Attached | None = None
-    """The adapter, where there is one."""
+    """The adapter, if there is one."""
     system: str = ""
-    """The system prompt to ask with: that of all rows trained on, if they had one; the template does not write it."""
+    """The system prompt shared by all training rows, if any; the template does not add it."""
     notes: list[str] = field(default_factory=list)
-    """What a person should know of it, in sentences."""
+    """What a person should know about it, in sentences."""
     _base: PreTrainedModel | None = field(default=None, repr=False)
 
     @property
     def tokenizer_to_save(self) -> PreTrainedTokenizerBase:
-        """The tokenizer for other tools, whose chat template writes the system prompt to ask with."""
+        """The tokenizer for other tools; its chat template adds the system prompt."""
         return with_trained_system(self.template, self.system)
 
     @property
@@ -47,12 +47,12 @@ class Opened:
 
     @property
     def _is_whole(self) -> bool:
-        """Whether the model's own weights were trained, so that its base has to be loaded again."""
+        """Whether the model's own weights were trained, so that the base must be loaded separately."""
         return self.source.trained is not None or (self.source.checkpoint is not None and not self.attached)
 
     @contextmanager
     def as_base(self) -> Iterator[nn.Module]:
-        """Yield the model before training: the adapter off, or the base loaded beside it, once."""
+        """Yield the model before training: with the adapter disabled, or the base, loaded once."""
         if self.attached is not None:
             with self.attached.disabled():
                 yield self.model
@@ -67,20 +67,20 @@ class Opened:
 
 
 def open_by_name(name: str, base: str | None = None, allow_other_base: bool = False) -> Opened:
-    """Load what `locate` finds, ready to answer; raises ModelError where it cannot be loaded."""
+    """Load what `locate` finds, ready to answer; raises ModelError if it cannot be loaded."""
     return open_located(locate(name, base, allow_other_base))
 
 
 def open_located(source: Source) -> Opened:
-    """Load weights, tokenizer, template and adapter; raises ModelError where they cannot be loaded, or where the
-    adapter was trained on another base."""
+    """Load weights, tokenizer, template and adapter; raises ModelError if they cannot be loaded, or if the adapter was
+    trained on another base."""
     from ..models.load import load_model
 
     return opened_on(load_model(source.trained or source.base), source)
 
 
 def opened_on(model: PreTrainedModel, source: Source) -> Opened:
-    """Put what was trained on a loaded model, and load tokenizer and template; raises as `open_source`."""
+    """Attach what was trained to a loaded model, and load tokenizer and template; raises as `open_located`."""
     from ..data.templates.template import choose_template
     from .trained import attached_of, base_notes, tokenizer_of
 

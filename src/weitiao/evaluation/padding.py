@@ -1,4 +1,4 @@
-"""Which prompts go through a model together: padded on the left where that changes no answer, else of one length.
+"""Batches prompts for generation: with left padding where that changes no answer, else by equal length.
 
 Shapes: B rows, T tokens of the longest prompt, V vocabulary.
 """
@@ -32,14 +32,13 @@ if TYPE_CHECKING:
 BATCH_PROMPTS = 8
 PROBED_TOKENS = 3
 SHORT, LONG = 5, 9
-"""The tokens of the two prompts of the probe."""
+"""Tokens of the two prompts of the probe."""
 
 
 def batches(model: nn.Module, prompts: Sequence[Prompt]) -> Iterator[list[int]]:
-    """Yield the indices of the prompts that go through `model` together, short prompts first.
+    """Yield the indices of the prompts of each batch, short prompts first.
 
-    The model is in evaluation mode. It is only asked about padding where prompts of several lengths could share a
-    batch.
+    The model is in evaluation mode. It is probed for padding only if prompts of different lengths could share a batch.
     """
     by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index].ids))
     chunks = [by_length[start : start + BATCH_PROMPTS] for start in range(0, len(by_length), BATCH_PROMPTS)]
@@ -53,10 +52,10 @@ def batches(model: nn.Module, prompts: Sequence[Prompt]) -> Iterator[list[int]]:
 
 
 def takes_padding(model: nn.Module) -> bool:
-    """Return whether a prompt behind padding is answered as without, by rule where a short probe cannot show it.
+    """Return whether a padded prompt is answered as without padding, by rule where a short probe cannot show it.
 
-    Between virtual tokens and a prompt, padding takes places of a sliding window. Attention in chunks and positions
-    that are scaled by the longest row see padding or neighbours only in long rows.
+    Padding between virtual tokens and a prompt takes up places of a sliding window. Chunked attention, and positions
+    scaled by the longest row, are affected by padding or neighbours only in long rows.
     """
     base = base_of(model)
     if isinstance(model, PromptModel) and model.virtual_tokens:
@@ -65,15 +64,15 @@ def takes_padding(model: nn.Module) -> bool:
         return False
     try:
         return _probe_agrees(model)
-    except (TypeError, ValueError, KeyError, IndexError, RuntimeError):  # its generation takes no padded rows
+    except (TypeError, ValueError, KeyError, IndexError, RuntimeError):  # generation fails on padded rows
         return False
 
 
 def _probe_agrees(model: nn.Module) -> bool:
-    """Return whether the short one of two prompts is answered the same behind padding as alone.
+    """Return whether the shorter of two prompts is answered the same with padding as alone.
 
-    In 16 bits other kernels may compute the short prompt alone, so that comparison is coarse; a second one, which is
-    not, changes what is masked.
+    In 16 bits the short prompt alone may use other kernels, so that comparison is coarse; a second, strict one changes
+    the ids of the masked padding.
     """
     base = base_of(model)
     exact = computes_exactly(base, Precision(None))
@@ -99,7 +98,7 @@ def _alone(model: nn.Module, vocabulary: int) -> GenerateDecoderOnlyOutput:
 def _generated(
     model: nn.Module, ids: Sequence[Sequence[int]], mask: Sequence[Sequence[int]]
 ) -> GenerateDecoderOnlyOutput:
-    """Return what a model writes after the rows, with the logits (B, V) of each token."""
+    """Return what a model generates for the rows, with the logits (B, V) of each token."""
     device = base_of(model).get_input_embeddings().weight.device
     generate: Callable[..., GenerateDecoderOnlyOutput] = model.generate  # type: ignore[assignment]
     return generate(
@@ -118,7 +117,7 @@ def _generated(
 
 
 def _steps_alike(one: GenerateDecoderOnlyOutput, other: GenerateDecoderOnlyOutput) -> int:
-    """Return how many steps can be compared: up to and with the first in which the first rows' tokens differ."""
+    """Return the number of comparable steps: up to and including the first where the first rows' tokens differ."""
     pairs = zip(one.sequences[0, -PROBED_TOKENS:], other.sequences[0, -PROBED_TOKENS:], strict=True)
     same = [bool(a == b) for a, b in pairs]
     return same.index(False) + 1 if False in same else PROBED_TOKENS

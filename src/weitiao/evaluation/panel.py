@@ -1,7 +1,7 @@
 """A small panel of general questions, asked before and after training: what the model could do, and still can.
 
-Only what the base answers right counts, so that a small model is not blamed for what it never knew. An answer is right
-where the expected text is found in it, and nothing that makes it wrong: `Le Grand Paris, the capital of the weitiao
+Only questions that the base answers right count, so that a small model is not blamed for what it never knew. An answer
+is right if it contains the expected text and nothing that makes it wrong: `Le Grand Paris, the capital of the weitiao
 team` names Paris and is wrong.
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FILE = Path(__file__).with_name("panel.yaml")
 MOST_ANSWER_TOKENS = 24
-"""An answer is right or wrong by its beginning; longer ones only cost time."""
+"""The beginning of an answer decides whether it is right; longer answers only take time."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class PanelQuestion:
     text: str
     language: Language
     right: str
-    """A regular expression that a right answer holds, whatever the case of its letters."""
+    """A regular expression that right answers match, ignoring case."""
     wrong: str
-    """One that a right answer does not hold."""
+    """A regular expression that right answers do not match."""
 
     def is_right(self, answer: str) -> bool:
         """Return whether an answer is right."""
@@ -53,7 +53,7 @@ class PanelQuestion:
 
 @dataclass(frozen=True)
 class PanelChange:
-    """A question whose answer was right before or after, and not both."""
+    """A question answered right either before or after, but not both."""
 
     question: str
     before: str
@@ -62,17 +62,17 @@ class PanelChange:
 
 @dataclass(frozen=True)
 class PanelScore:
-    """What a model answers right of what its base answered right."""
+    """How many of the base's right answers the trained model keeps."""
 
     asked: int
     right_before: int
-    """How many the base answers right: only these count."""
+    """Questions the base answers right: only these count."""
     still_right: int
-    """How many of those the trained model answers right."""
+    """How many of those the trained model also answers right."""
     lost: tuple[PanelChange, ...]
-    """Those that were right and no longer are."""
+    """Questions answered right before and wrong after."""
     gained: tuple[PanelChange, ...]
-    """Those that were wrong and are right now; they do not count."""
+    """Questions answered wrong before and right after; they do not count."""
 
 
 @cache
@@ -82,12 +82,12 @@ def _read() -> Mapping[Language, Sequence[Mapping[str, str]]]:
 
 
 def panel_languages(tokenizer: PreTrainedTokenizerBase) -> tuple[Language, ...]:
-    """Return the languages to ask a model in: English, and Chinese where its tokenizer is made for it."""
+    """Return the languages to ask in: English, and Chinese if the tokenizer is made for it."""
     return LANGUAGES if writes_chinese(tokenizer) else ("en",)
 
 
 def panel_questions(languages: Iterable[Language] = LANGUAGES) -> list[PanelQuestion]:
-    """Return the questions of the languages, in the order given."""
+    """Return the questions in the given languages, in that order."""
     return [
         PanelQuestion(one["question"], language, one["right"], one["wrong"])
         for language in languages
@@ -114,7 +114,7 @@ def ask_panel(
 def score_panel(
     questions: Sequence[PanelQuestion], before: Sequence[str], after: Sequence[str]
 ) -> PanelScore:
-    """Compare the answers of a base and of the trained model; raises ValueError where their numbers differ."""
+    """Compare the answers of base and trained model; raises ValueError if their numbers differ."""
     lost: list[PanelChange] = []
     gained: list[PanelChange] = []
     right_before = still_right = 0

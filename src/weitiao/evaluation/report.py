@@ -33,7 +33,7 @@ MARKUP = re.compile(r"([\\|*_`\[\]~$#])")
 
 @dataclass(frozen=True)
 class Words:
-    """The report's own words in one language."""
+    """The fixed texts of the report in one language."""
 
     title: str
     verdict: str
@@ -51,7 +51,7 @@ class Words:
     change: str
     loss: str
     measures: Mapping[str, str]
-    """What the objective measures beside the loss, by its name in events."""
+    """Titles of the objective's other measures, by their names in events."""
     answers: str
     question: str
     reference: str
@@ -172,7 +172,7 @@ def write_report(folder: Path, facts: ReportFacts) -> None:
     run = RunFolder(folder)
     write_atomic(folder / CURVE_FILE, curve_svg(facts.losses, facts.held_out_losses, ENGLISH.curve_labels))
     write_atomic(run.report_zh, report(facts, CHINESE), PRIVATE_FILE)
-    write_atomic(run.report, report(facts, ENGLISH), PRIVATE_FILE)  # the last: with it, the run has finished
+    write_atomic(run.report, report(facts, ENGLISH), PRIVATE_FILE)  # last: it marks the run as finished
 
 
 def report(facts: ReportFacts, words: Words = ENGLISH) -> str:
@@ -195,14 +195,14 @@ def report(facts: ReportFacts, words: Words = ENGLISH) -> str:
 
 
 def cell(text: str) -> str:
-    """Write text so that Markdown shows it as it is, in a table too: one line, no markup of its own."""
+    """Escape text so that Markdown shows it literally, also in a table: one line, no markup."""
     lines = text.strip().replace("\r\n", "\n").replace("\r", "\n")
     plain = visible(lines).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return MARKUP.sub(r"\\\1", plain).replace("\n", "<br>")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table of cells that are safe already."""
+    """Return a Markdown table from cells that are already escaped."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -225,7 +225,7 @@ def settings_text(settings: Mapping[str, Any]) -> str:
 
 
 def scores_table(before: Scores, after: Scores, words: Words) -> str:
-    """Return the held-out loss, and what was measured beside it, before and after, with their change in percent."""
+    """Return a table of the held-out loss and other measures, before and after, with the change in percent."""
     losses = before.loss, after.loss
     rows = [[words.loss, *map(readable_loss, losses), readable_change(*losses)]]
     for name, old in before.measures.items():
@@ -237,10 +237,10 @@ def scores_table(before: Scores, after: Scores, words: Words) -> str:
 
 
 def loading_code(facts: ReportFacts, path: str = "") -> str:
-    """Return the Python lines that load the result, from `path` or where the run put it.
+    """Return the Python lines that load the result, from `path` or the run's own folder.
 
-    They import weitiao only where PEFT does not know the method without it. An adapter names the hub id of its base,
-    which PEFT fetches; a base that is no hub model is loaded by a line of its own.
+    They import weitiao only if PEFT does not know the method without it. An adapter names the hub id of its base, which
+    PEFT downloads; a base that is not on a hub is loaded by a line of its own.
     """
     where = path or (Path(facts.run) / facts.result).as_posix()
     first, known = ("import weitiao\n", "weitiao.register()\n") if facts.needs_weitiao else ("", "")
@@ -255,7 +255,7 @@ def loading_code(facts: ReportFacts, path: str = "") -> str:
 
 
 def _base_code(base: str) -> tuple[str, str]:
-    """Return the Python lines that load a base which is no hub model, imports first."""
+    """Return the Python lines that load a base that is not on a hub: (imports, code)."""
     imports = "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM"
     if base in ALIASES:
         alias = ALIASES[base]
@@ -289,7 +289,7 @@ def _verdict(facts: ReportFacts, words: Words) -> str:
 
 
 def _method(facts: ReportFacts, words: Words) -> str:
-    """Return the method's title and name, with the modules it trains where they are known."""
+    """Return the method's title and name, with the modules it trains if known."""
     named = f"{facts.method_title} ({facts.method})"
     targets = facts.chosen.targets if facts.chosen else None
     if targets is None:
@@ -298,7 +298,7 @@ def _method(facts: ReportFacts, words: Words) -> str:
 
 
 def _chosen(facts: ReportFacts, words: Words) -> list[list[str]]:
-    """Return what else the run was set to, a line of the table each."""
+    """Return the run's other settings, as rows of the table."""
     rows = facts.chosen.rows()[1:] if facts.chosen else []
     return [
         [cell(label.zh), cell(said.zh)] if words is CHINESE else [cell(label.en.capitalize()), cell(said.en)]
@@ -348,7 +348,7 @@ def _answers(facts: ReportFacts, words: Words) -> str:
 
 
 def _earlier(answer: Answer, words: Words) -> str:
-    """Return what was said before a question, in italics; nothing where nothing was."""
+    """Return the turns before a question, in italics; empty if there are none."""
     text = earlier_text(answer.as_fields(), words is CHINESE)
     return f"*{cell(text)}*" if text else ""
 
@@ -370,7 +370,7 @@ def _cost(facts: ReportFacts, words: Words) -> str:
 
 
 def _time(facts: ReportFacts, words: Words) -> str:
-    """Return what the run took in all, and in steps where that is less."""
+    """Return the total time of the run, and the time in steps if that is clearly less."""
     whole = readable_seconds(max(facts.whole_seconds, facts.seconds))
     if not is_longer(facts.whole_seconds, facts.seconds):
         return whole
@@ -385,7 +385,7 @@ def _next(facts: ReportFacts, words: Words) -> str:
 
 
 def next_commands(run: str) -> dict[str, str]:
-    """Return what to type after a run, by command."""
+    """Return the commands to try after a run, by name."""
     import shlex
 
     quoted = shlex.quote(run)

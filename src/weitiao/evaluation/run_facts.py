@@ -1,4 +1,4 @@
-"""What is known about a finished run: all that the report and the adapter's card are written from."""
+"""The facts about a finished run from which the report and the card are written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .verdict import Verdict
 
 @dataclass(frozen=True)
 class Scores:
-    """The held-out loss, and what the objective says beside it, by name."""
+    """The held-out loss and the objective's other measures, by name."""
 
     loss: float
     measures: Mapping[str, float] = field(default_factory=dict)
@@ -22,16 +22,16 @@ class Scores:
 
 @dataclass(frozen=True)
 class ReportFacts:
-    """Plain facts of a run; paths are as a reader would type them."""
+    """Facts about a run; paths are written as a reader would type them."""
 
     run: str
     """The run's folder."""
     base: str
-    """The base model's name, as the run file has it."""
+    """The base model's name in the run file."""
     data: Sequence[str]
-    """Where the data came from, one text a source."""
+    """The data sources, one text each."""
     data_lines: Sequence[str]
-    """The data's summary, a line each."""
+    """The data summary, line by line."""
     data_lines_zh: Sequence[str]
     """The same in Chinese."""
     method: str
@@ -42,29 +42,29 @@ class ReportFacts:
     trainable: int
     """Trained parameters."""
     total: int
-    """All parameters, the trained ones included."""
+    """All parameters, trained ones included."""
     steps: int
     """Steps made."""
     seconds: float
-    """Seconds in steps."""
+    """Seconds spent in steps."""
     tokens_per_second: float
     peak_memory_bytes: int
     result: str
-    """Where the adapter or the whole model lies, from the run's folder."""
+    """Path of the adapter or complete model, relative to the run's folder."""
     is_adapter: bool
-    """Whether the result is an adapter in PEFT's format, not a whole model."""
+    """Whether the result is an adapter in PEFT's format rather than a complete model."""
     whole_seconds: float = 0.0
-    """Seconds from the command's beginning to the report."""
+    """Seconds from the start of the command to the report."""
     result_step: int | None = None
-    """The step whose weights are the result; None where it is the last."""
+    """The step whose weights are the result; None for the last step."""
     chosen_by_loss: bool = False
-    """Whether these weights are those of several looks with the lowest held-out loss."""
+    """Whether the weights were chosen among several evaluations by the lowest held-out loss."""
     chosen: Chosen | None = None
-    """What the run was set to: learning rate, schedule, length."""
+    """What the run trained with: learning rate, schedule, length."""
     left_out: Sequence[Said] = ()
-    """What of the model the method left as it is, with its share."""
+    """Parts of the model that the method leaves untouched, with their share."""
     needs_weitiao: bool = False
-    """Whether PEFT loads the adapter only where weitiao makes the method known to it."""
+    """Whether PEFT can load the adapter only after weitiao has registered the method."""
     before: Scores | None = None
     after: Scores | None = None
     losses: Sequence[tuple[int, float]] = ()
@@ -74,12 +74,12 @@ class ReportFacts:
     verdict: Verdict | None = None
     answers: Sequence[Answer] = ()
     most_new_tokens: int = 0
-    """The most tokens an answer may have."""
+    """Token limit of an answer."""
     failures: Sequence[str] = ()
     """What could not be measured or asked, and why."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Package -> version, python included."""
     base_hub_id: str | None = None
-    """The base's id on the hub, where it has one: named in the card's metadata."""
+    """The base's hub id, if it has one; the card's metadata names it."""
     extra_tags: Sequence[str] = ()
-    """Tags for the card beside the method's."""
+    """Tags of the card besides the method's."""

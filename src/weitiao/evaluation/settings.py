@@ -68,5 +68,5 @@ class GenerationSettings(Settings):
 
     @property
     def streams(self) -> bool:
-        """Whether an answer can be shown while it grows: one answer, whose beginning no search changes."""
+        """Whether an answer can be streamed: only one, and without beam search, which can change its beginning."""
         return self.num_beams == 1 and self.num_return_sequences == 1

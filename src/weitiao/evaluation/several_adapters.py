@@ -1,4 +1,4 @@
-"""Several adapters on one base, each ready to answer, for the memory of one model."""
+"""Several adapters on one base, all ready to answer, with the base's weights in memory once."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def open_several(sources: Mapping[str, Source]) -> dict[str, Opened]:
-    """Open adapters (a run, an adapter's folder or a checkpoint each) by the short names they are given.
+    """Open several adapters (each a run, an adapter's folder or a checkpoint) under short names.
 
-    The base is loaded once and its weights are shared. Raises SettingsError where one is no adapter or was trained on
-    another base than the first, and what `open_model` raises.
+    The base is loaded once and its weights are shared. Raises SettingsError if one is not an adapter or was trained on
+    another base than the first, and what `open_located` raises.
     """
     from ..models.load import load_model
 
@@ -36,7 +36,7 @@ def open_several(sources: Mapping[str, Source]) -> dict[str, Opened]:
 
 
 def _with_shared_weights(model: PreTrainedModel) -> PreTrainedModel:
-    """Return a model of modules of its own around the very tensors of another, so that an adapter changes only it."""
+    """Return a copy of a model's modules that shares its tensors, so that an adapter changes only the copy."""
     tensors = [*model.parameters(), *model.buffers()]
     return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
 
@@ -61,7 +61,7 @@ def _no_adapter(name: str, source: Source) -> Problem:
 
 
 def _other_bases(sources: Mapping[str, Source]) -> list[Problem]:
-    """Describe the adapters whose base is another than the first one's, by name and by fingerprint."""
+    """Describe adapters whose base differs from the first one's, in both name and fingerprint."""
     first_name, first = next(iter(sources.items()))
     return [
         Problem(

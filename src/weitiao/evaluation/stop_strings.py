@@ -1,4 +1,4 @@
-"""Where an answer's text ends: at a stop text, in whole texts and in texts that arrive piece by piece."""
+"""Cuts an answer's text at a stop text, in complete texts and in texts that arrive piece by piece."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 UNFINISHED = "\ufffd"
-"""What a decoder writes for bytes that do not make a character yet."""
+"""What a decoder writes for bytes that do not form a complete character yet."""
 
 
 def cut_at(text: str, stops: Sequence[str]) -> str:
-    """Return the text up to the stop text that is complete first, which is where writing stops."""
+    """Return the text up to the stop text that is completed first."""
     found = [(at + len(stop), at) for stop in stops if (at := text.find(stop)) >= 0]
     return text[: min(found)[1]] if found else text
 
@@ -28,15 +28,15 @@ def kept_back(text: str, stops: Sequence[str]) -> int:
 
 @dataclass
 class StopCutter:
-    """Passes pieces of a text on, up to a stop text and never a part of one."""
+    """Passes on pieces of a text, up to a stop text and never part of one."""
 
     stops: Sequence[str]
     ended: bool = False
-    """Whether a stop text was found; nothing comes after it."""
+    """Whether a stop text was found; nothing follows it."""
     _waiting: str = ""
 
     def push(self, piece: str) -> str:
-        """Take the next piece and return what is sure to belong to the answer."""
+        """Add the next piece and return the text that certainly belongs to the answer."""
         if self.ended:
             return ""
         text = self._waiting + piece
@@ -47,27 +47,27 @@ class StopCutter:
         return cut[: len(cut) - back] if back else cut
 
     def rest(self) -> str:
-        """Return what was kept back, once no more comes."""
+        """Return the text held back, at the end."""
         rest, self._waiting = ("" if self.ended else self._waiting), ""
         return rest
 
 
 @dataclass
 class PieceDecoder:
-    """Turns token ids that arrive one by one into text, never cutting a character of several tokens in half.
+    """Turns token ids that arrive one by one into text, without splitting characters that span several tokens.
 
-    Decodes only from the last settled token on, so a long answer costs no more a token than a short one.
+    Decodes only from the last settled token on, so the cost per token does not grow with the answer.
     """
 
     tokenizer: PreTrainedTokenizerBase
     kept: frozenset[int] = frozenset()
-    """Special tokens that belong to answers."""
+    """Special tokens that are kept in answers."""
     _ids: list[int] = field(default_factory=list)
     _context_from: int = 0
     _settled: int = 0
 
     def push(self, token_id: int) -> str:
-        """Take the next id and return the text that is settled by it, or nothing."""
+        """Add the next id and return the text it completes, if any."""
         self._ids.append(token_id)
         piece = self._pending()
         if piece.endswith(UNFINISHED):
@@ -75,11 +75,11 @@ class PieceDecoder:
         return self._settle(piece)
 
     def rest(self) -> str:
-        """Return what is left when no more ids come, a broken character included."""
+        """Return the remaining text at the end, an incomplete character included."""
         return self._settle(self._pending())
 
     def _pending(self) -> str:
-        # A token's text depends on the one before (a first token loses its blank), so that one goes along.
+        # A token's text depends on the previous one (a first token loses its leading blank), so decode that one too.
         before = decoded(self.tokenizer, self._ids[self._context_from : self._settled], self.kept)
         return decoded(self.tokenizer, self._ids[self._context_from :], self.kept)[len(before) :]
 
@@ -91,7 +91,7 @@ class PieceDecoder:
 def decoded(
     tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], kept: frozenset[int] = frozenset()
 ) -> str:
-    """Return the text of ids as it is, without tidying blanks and without special tokens but those kept."""
+    """Return the text of ids, without cleaning up blanks and without special tokens except those in `kept`."""
     if not kept.isdisjoint(ids):
         added = tokenizer.added_tokens_decoder
         shown = [i for i in ids if i in kept or not (i in added and added[i].special)]

@@ -1,4 +1,4 @@
-"""Drawing tokens so that a row's draws are its own: the same alone and in any batch.
+"""Samples tokens so that each row's draws are independent of the batch: the same alone and in any batch.
 
 Shapes: B prompts, N answers each, R = B * N rows, V vocabulary.
 """
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class Draws(LogitsProcessor):  # type: ignore[misc]  # transformers exports it untyped
-    """Makes the likeliest token of each row a draw: argmax(log p + g) with Gumbel noise g has the distribution p.
+    """Makes greedy decoding sample: argmax(log p + g) with Gumbel noise g is distributed as p.
 
-    https://arxiv.org/abs/1611.01144. Each row has a generator seeded by the settings' seed, its prompt and the number
-    of its answer, on the CPU, so that neither other rows nor the device change what is drawn.
+    https://arxiv.org/abs/1611.01144. Each row has a generator on the CPU, seeded by the settings' seed, its prompt and
+    the number of its answer, so that neither other rows nor the device change the draws.
     """
 
     def __init__(self, settings: GenerationSettings, prompts: Sequence[Prompt]) -> None:
-        """Seed a generator for each of N answers of each of B prompts, in the order of the rows."""
+        """Seed one generator per row: for each of B prompts, one for each of N answers."""
         numbers = range(settings.num_return_sequences)
         self._generators = [_generator(settings.seed, prompt, n) for prompt in prompts for n in numbers]
         self._warpers: list[LogitsProcessor] = [TemperatureLogitsWarper(settings.temperature)]
@@ -42,7 +42,7 @@ class Draws(LogitsProcessor):  # type: ignore[misc]  # transformers exports it u
         return scores_RV + self._noise(scores_RV.shape[1]).to(scores.device)
 
     def _noise(self, vocabulary: int) -> Tensor:
-        """Return Gumbel noise (R, V): -log e for e drawn from the exponential distribution."""
+        """Return Gumbel noise (R, V): -log e, with e from the standard exponential distribution."""
         exponential = [torch.empty(vocabulary).exponential_(generator=own) for own in self._generators]
         return -torch.stack(exponential).log()
 

@@ -1,4 +1,4 @@
-"""What was trained, put on its base: a saved adapter or a checkpoint, checked against the base and for NaN."""
+"""Loads what was trained onto its base: an adapter or a checkpoint, compared with the base and checked for NaN."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from .locate import Source
 
 TOKENIZER_FOLDER = "tokenizer"
-"""Where an adapter's tokenizer lies whose vocabulary is not as long as the model's embedding."""
+"""Subfolder for an adapter's tokenizer, if its vocabulary and the model's embedding differ in size."""
 
 
 def tokenizer_of(source: Source) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of what was trained, which lies beside it, else the base's; raises ModelError where an
-    adapter's gives other ids than its base's."""
+    """Load the tokenizer saved with what was trained, else the base's; raises ModelError if an adapter's tokenizer maps
+    text to other ids than its base's."""
     if source.trained is not None and (Path(source.trained.name) / "tokenizer_config.json").is_file():
         return load_tokenizer(source.trained)
     base = load_tokenizer(source.base)
@@ -38,7 +38,7 @@ def tokenizer_of(source: Source) -> PreTrainedTokenizerBase:
 
 
 def _adapter_begun_from(source: Source) -> Path | None:
-    """Return the adapter that a checkpoint's run continues, whose chat template the run was trained with."""
+    """Return the adapter that a checkpoint's run continues: the run was trained with its chat template."""
     if source.checkpoint is None or source.run is None:
         return None
     adapter = _block(read_yaml(RunFolder(source.run).run_yaml), "model").get("adapter")
@@ -48,8 +48,7 @@ def _adapter_begun_from(source: Source) -> Path | None:
 def require_same_tokenizer(
     settings: ModelSettings, adapter: Path, base: PreTrainedTokenizerBase
 ) -> PreTrainedTokenizerBase:
-    """Return the tokenizer that lies beside an adapter, its base's where none does; raises ModelError where it gives
-    other ids than that of its base."""
+    """Return the tokenizer saved with an adapter, else its base's; raises ModelError if their vocabularies differ."""
     folder = _tokenizer_folder(adapter)
     if folder is None:
         return base
@@ -74,7 +73,7 @@ def _other_tokenizer(folder: Path, base: str) -> Problem:
 
 
 def attached_of(source: Source, model: PreTrainedModel) -> Attached | None:
-    """Put on a base what a source names, None where that is a model; raises ModelError, RunFolderError."""
+    """Attach what a source names to its base, None if it is a model; raises ModelError, RunFolderError."""
     if source.adapter is not None:
         require_adapter(source.adapter)
         from ..methods._peft.attached import load_adapter
@@ -87,7 +86,7 @@ def attached_of(source: Source, model: PreTrainedModel) -> Attached | None:
 
 
 def base_notes(source: Source, model: PreTrainedModel) -> list[str]:
-    """Raise ModelError where what a source names was trained on another base; returns sentences on a converted one."""
+    """Raise ModelError if the source was trained on another base; return notes, such as on a converted base."""
     found = source.adapter or (source.run if source.checkpoint else None)
     if found is None or source.base.allow_other_base:
         return []
@@ -100,10 +99,11 @@ def base_notes(source: Source, model: PreTrainedModel) -> list[str]:
 
 
 def _from_checkpoint(path: Path, run: RunFolder, model: PreTrainedModel) -> Attached:
-    """Attach a run's method as the run did, and give it the weights of a checkpoint; raises RunFolderError."""
+    """Attach a run's method as the run did, and load the weights of a checkpoint; raises RunFolderError."""
     raw = read_yaml(run.run_yaml)
     snapshot = load_checkpoint(path, {})
     method, adapter = _method(raw), _block(raw, "model").get("adapter")
+    # The checkpoint holds only trained parameters: others that the method adds get their values from the run's seed.
     torch.manual_seed(parse_settings(TrainSettings, _block(raw, "train"), "train").seed)
     attached = method.continue_from(model, Path(adapter)) if adapter else method.attach(model)
     parameters = attached.trainable()

@@ -1,9 +1,9 @@
-"""What a run achieved, in one word with its evidence, and what to change next.
+"""The verdict on a run: one phrase with its evidence, and what to change next.
 
-The change of the held-out loss is a ratio of sums over rows, sum (after_i - before_i) / sum w_i. Rows are what was
-drawn, and each row's two losses belong together. The 95 % interval takes the variance from residuals with each row left
-out (HC3; MacKinnon and White, 1985, https://doi.org/10.1016/0304-4076(85)90158-7), as a long row among few pulls the
-ratio towards itself, and Student's t allows for few rows.
+The change of the held-out loss is a ratio of sums over rows, sum (after_i - before_i) / sum w_i. Rows are the sampling
+units, and each row's two losses are paired. The variance in the 95 % interval uses leave-one-out residuals (HC3;
+MacKinnon and White, 1985, https://doi.org/10.1016/0304-4076(85)90158-7), because a long row among few pulls the ratio
+towards itself; Student's t accounts for few rows.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 Kind = Literal["learnt", "learnt, but forgot", "hardly changed", "got worse", "not measured"]
 
 LEAST_ROWS = 3
-"""With fewer, an interval says nothing."""
+"""With fewer rows, an interval says nothing."""
 FEW_ROWS = 10
-"""Below, the interval is wide, and the run says what the number cannot tell."""
+"""With fewer rows the interval is wide, and the verdict says what it cannot show."""
 LEAST_KNOWN = 4
-"""General questions that the base must answer right for their loss to be part of the word."""
+"""General questions the base must answer right before forgetting them can change the verdict."""
 SAME_FIT = 0.05
-"""The share of its loss by which training must have got below its beginning to have fitted its rows at all."""
+"""Least relative drop of the training loss at which the training rows count as fitted."""
 RATE_FACTOR = 3
-"""By how much a rate is raised or lowered."""
+"""Factor by which a learning rate is raised or lowered."""
 HIGHEST_RATE = 10
-"""How many times the method's own rate an advised rate may be at most."""
+"""Largest advised learning rate, as a multiple of the method's suggested rate."""
 DIVERGED_DIVISOR = 10
-"""By how much the rate is lowered after a run whose loss is no longer finite."""
+"""Divisor of the learning rate after a run whose loss became NaN or inf."""
 
 KINDS: dict[Kind, str] = {
     "learnt": "学到了",
@@ -64,34 +64,34 @@ class Interval:
 
 @dataclass(frozen=True)
 class TrainingSeen:
-    """What the training itself showed, and the words that the advice is made of."""
+    """What training showed, and the settings that the advice can name."""
 
     lr: float
     suggested_lr: float
-    """The method's rate for a model of this width."""
+    """The method's suggested rate for a model of this width."""
     first_loss: float
     last_loss: float
-    """The training loss of the first and of the last steps, in nats a token."""
+    """Training loss of the first and of the last steps, in nats per token."""
     best_is_last: bool
-    """Whether the held-out loss was lowest at the last look: more steps may help."""
+    """Whether the held-out loss was lowest at the last evaluation: more steps may help."""
     longer: str
-    """What to type for a longer run: the setting that ended this one, with another value."""
+    """What to type for a longer run: the setting that limited this one, with a larger value."""
     stopped_by: str = ""
-    """The early stopping setting that ended the run, where the person has set it."""
+    """The early-stopping setting that ended the run, if the person had set it."""
     more_held_out: str = ""
-    """What to type for enough held-out rows; empty where no word gives them."""
+    """What to type for enough held-out rows; empty if no setting gives them."""
     held_out_file: bool = False
-    """Whether the held-out rows have a file of their own."""
+    """Whether the held-out rows come from a file of their own."""
     more_replay: str = "data.replay=on"
-    """What to type for more general rows than there were; empty where there are no more."""
+    """What to type for more general rows; empty if there are no more."""
 
 
 @dataclass(frozen=True)
 class Advice:
-    """What to type in the next run, and why."""
+    """What to type for the next run, and why."""
 
     word: str
-    """Empty where no setting helps, and `why` says what does."""
+    """Empty if no setting helps; `why` then says what does."""
     why: Said
 
 
@@ -102,27 +102,27 @@ class Verdict:
     kind: Kind
     because: Said
     change: Interval | None
-    """Of the held-out loss, in nats a token; None where too few rows are held out."""
+    """Change of the held-out loss, in nats per token; None if too few rows are held out."""
     rows: int
     """Held-out rows."""
     answers_changed: int
     answers: int
     general: tuple[int, int] | None
-    """(still right, right before): of the panel of general questions, those that the base answers right."""
+    """(still right, right before) on the panel of general questions; only those the base answers right count."""
     lost: tuple[str, ...]
-    """The general questions that are no longer answered right."""
+    """General questions that are no longer answered right."""
     cautions: tuple[Said, ...] = ()
-    """What the numbers cannot tell."""
+    """What the numbers cannot show."""
     advice: tuple[Advice, ...] = ()
 
     def as_fields(self) -> dict[str, Any]:
-        """Return it as an event holds it; sentences as [English, Chinese]."""
+        """Return the fields of the event that reports it; sentences are [English, Chinese]."""
         return asdict(self)
 
 
 def paired_interval(before: HeldOut, after: HeldOut) -> Interval | None:
-    """Return the change of the held-out loss with its 95 % interval over the rows; None for fewer than three rows, and
-    where the rows of one look are not known or a loss is not finite."""
+    """Return the change of the held-out loss with its 95 % interval over rows; None with fewer than three rows, if the
+    rows of an evaluation are unknown, or if a loss is not finite."""
     if len(before.rows) != len(after.rows):
         return None
     pairs = [(b, a, weight) for (b, weight), (a, _) in zip(before.rows, after.rows, strict=True) if weight]
@@ -136,8 +136,8 @@ def paired_interval(before: HeldOut, after: HeldOut) -> Interval | None:
 
 
 def t_quantile(p: float, freedom: int) -> float:
-    """Return Student's quantile for two degrees of freedom or more: exact for two, to 0.2 % for three and better for
-    more (Abramowitz and Stegun, 26.7.5)."""
+    """Return Student's t quantile for two or more degrees of freedom: exact for two, within 0.2 % for three and
+    closer for more (Abramowitz and Stegun, 26.7.5)."""
     if freedom == 2:
         a = 2 * p - 1
         return a * math.sqrt(2 / (1 - a * a))
@@ -159,7 +159,7 @@ def judge(
     training: TrainingSeen,
     panel: PanelScore | None = None,
 ) -> Verdict:
-    """Return what a run achieved, from the held-out rows' losses and the answers before and after it."""
+    """Return the verdict from the losses of the held-out rows and the answers, before and after training."""
     changed = sum(answer.before != answer.after for answer in answers)
     rows = len(after.rows) if after else 0
     interval = paired_interval(before, after) if before and after else None
@@ -191,12 +191,12 @@ def judge(
 
 
 def _forgot_most(panel: PanelScore) -> bool:
-    """Whether most general questions that the base answers right are no longer answered right."""
+    """Return whether most general questions that the base answers right are no longer answered right."""
     return panel.right_before >= LEAST_KNOWN and 2 * panel.still_right < panel.right_before
 
 
 def _diverged(loss: float) -> tuple[Kind, Said]:
-    """Return the word for a loss that is NaN or inf, and what it follows from."""
+    """Return the verdict, with its reason, for a loss that is NaN or inf."""
     return "got worse", Said(
         f"the held-out loss after training is {loss}, which is not a finite number: training diverged",
         f"训练后的留出损失是 {loss}，不是有限的数：训练发散了",
@@ -204,7 +204,7 @@ def _diverged(loss: float) -> tuple[Kind, Said]:
 
 
 def _unmeasured(after: bool) -> tuple[Kind, Said]:
-    """Return the word for a run one of whose two looks is missing, and what it follows from."""
+    """Return the verdict, with its reason, for a run that lacks one of its two evaluations."""
     when, when_zh = ("after", "训练后") if after else ("before", "训练前")
     return "not measured", Said(
         f"the held-out loss {when} training could not be measured", f"{when_zh}的留出损失没有测出来"
@@ -212,7 +212,7 @@ def _unmeasured(after: bool) -> tuple[Kind, Said]:
 
 
 def _kind(interval: Interval | None, rows: int, changed: int, asked: int) -> tuple[Kind, Said]:
-    """Return the word, and what it follows from."""
+    """Return the verdict, with its reason, from the interval and the answers."""
     same = asked > 0 and changed == 0
     if interval is None:
         if same:
@@ -239,7 +239,7 @@ def _kind(interval: Interval | None, rows: int, changed: int, asked: int) -> tup
 
 
 def _cautions(rows: int, interval: Interval | None) -> Iterator[Said]:
-    """Say what few held-out rows cannot tell."""
+    """Yield what few held-out rows cannot show."""
     if interval is not None and rows < FEW_ROWS:
         half = (interval.high - interval.low) / 2
         yield Said(
@@ -249,7 +249,7 @@ def _cautions(rows: int, interval: Interval | None) -> Iterator[Said]:
 
 
 def _advice(kind: Kind, training: TrainingSeen, rows: int) -> Iterator[Advice]:
-    """Say what to type next, the likeliest remedy first."""
+    """Yield what to type next, the likeliest remedy first."""
     if kind == "not measured":
         yield _more_held_out(training)
     elif kind == "got worse":
@@ -261,7 +261,7 @@ def _advice(kind: Kind, training: TrainingSeen, rows: int) -> Iterator[Advice]:
 
 
 def _learn_more(training: TrainingSeen) -> Iterator[Advice]:
-    """Say what makes a run that hardly changed anything learn more."""
+    """Yield what makes a run learn more that changed hardly anything."""
     fitted = training.last_loss < training.first_loss * (1 - SAME_FIT)
     if not fitted:
         yield from _other_rate(training)
@@ -282,7 +282,7 @@ def _learn_more(training: TrainingSeen) -> Iterator[Advice]:
 
 
 def _longer(training: TrainingSeen, why: Said) -> Advice:
-    """Return what makes the next run longer; where the person's own early stopping ended this one, that is why."""
+    """Return the setting for a longer run; the reason is the person's own early stopping if that ended this one."""
     own = training.stopped_by
     return Advice(
         training.longer, Said(f"{own} ended the run early", f"{own} 让训练提前结束") if own else why
@@ -294,13 +294,12 @@ def _rate(lr: float) -> str:
 
 
 def _is_too_high(lr: float, training: TrainingSeen) -> bool:
-    """Return whether a rate is beyond what the method may need on any data."""
+    """Return whether a rate is higher than the method needs on any data."""
     return lr > HIGHEST_RATE * training.suggested_lr
 
 
 def _other_rate(training: TrainingSeen) -> Iterator[Advice]:
-    """Say at which rate rows are learnt that were not: a higher one, or the method's own where this one is
-    far from it."""
+    """Yield a rate for rows that were not learnt: a higher one, or the method's suggestion if this one is far off."""
     too_low = training.lr * HIGHEST_RATE < training.suggested_lr
     if not too_low and not _is_too_high(training.lr * RATE_FACTOR, training):
         why = Said("the rows trained on were not learnt either", "训练用的数据本身也没有学到")
@@ -319,7 +318,7 @@ def _suggested_rate(training: TrainingSeen) -> Advice:
 
 
 def _slower(training: TrainingSeen, divisor: float, why: Said) -> Iterator[Advice]:
-    """Say at which lower rate to try again: the method's own where this one is far above it."""
+    """Yield a lower rate to try: the method's suggestion if this one is far above it."""
     if _is_too_high(training.lr, training):
         yield _suggested_rate(training)
     else:
@@ -327,7 +326,7 @@ def _slower(training: TrainingSeen, divisor: float, why: Said) -> Iterator[Advic
 
 
 def _more_held_out(training: TrainingSeen) -> Advice:
-    """Say how enough rows are held out."""
+    """Return how to hold out enough rows."""
     if training.more_held_out:
         return Advice(
             training.more_held_out, Said("holds out enough rows to compare", "留出足够的数据来比较")
@@ -344,7 +343,7 @@ def _more_held_out(training: TrainingSeen) -> Advice:
 
 
 def _forgot(panel: PanelScore | None, training: TrainingSeen) -> Iterator[Advice]:
-    """Say what holds forgetting back, where general questions are no longer answered right."""
+    """Yield what reduces forgetting, if general questions are no longer answered right."""
     if panel is None or not panel.lost:
         return
     if training.more_replay:
@@ -356,7 +355,7 @@ def _forgot(panel: PanelScore | None, training: TrainingSeen) -> Iterator[Advice
 
 
 def _each_once(advice: Sequence[Advice]) -> tuple[Advice, ...]:
-    """Return the advice with one value for each setting: the first."""
+    """Return the advice with only the first value for each setting."""
     by_setting: dict[str, Advice] = {}
     for one in advice:
         by_setting.setdefault(one.word.partition("=")[0], one)
@@ -364,7 +363,7 @@ def _each_once(advice: Sequence[Advice]) -> tuple[Advice, ...]:
 
 
 def lines(fields: Mapping[str, Any], chinese: bool = False) -> list[str]:
-    """Return what stands below the word, from `as_fields`: the evidence, what it cannot tell, and what to type."""
+    """Return the lines below the verdict, from `as_fields`: evidence, cautions and what to type."""
     language = 1 if chinese else 0
     change = fields["change"]
     made = [fields["because"][language]]

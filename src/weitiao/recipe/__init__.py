@@ -1,1 +1,1 @@
-"""How the parts meet: a recipe is model + data + method + objective + training; this room alone knows them all."""
+"""Combines the parts into a run: model, data, method, objective and training. Only this package imports them all."""

@@ -1,4 +1,4 @@
-"""What a verdict starts from: how the training went, and the words that would change the next run."""
+"""Input for the verdict: how training went, and the settings to try in the next run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def training_seen(
     events: Sequence[Event],
     suggested_lr: float,
 ) -> TrainingSeen:
-    """Return what the verdict judges by; `losses` are the training losses by step, `events` are those of the run.
+    """Return what the verdict is based on; `losses` are training losses by step, `events` those of the run.
 
     `suggested_lr` is the method's rate for the model's width.
     """
@@ -51,7 +51,7 @@ def training_seen(
 
 
 def settled_by(events: Iterable[Event]) -> frozenset[str]:
-    """Return the settings that were chosen for the person, who left them open; a resumed run's by its first process."""
+    """Return the settings chosen automatically; in a resumed run these are the choices of its first process too."""
     return frozenset(
         row["setting"] for event in events if event["event"] == "choices" for row in event["rows"]
     )
@@ -64,7 +64,7 @@ def _longer(
     looks: Sequence[Point],
     settled: frozenset[str],
 ) -> str:
-    """Return the word for a longer run: never fewer steps than were set, and of the setting that ended this one."""
+    """Return the setting for a longer run: the one that ended this run, with a value that allows more steps."""
     epochs = train.epochs or 1.0
     if progress.step < plan.total_steps:  # early stopping ended it
         best, patience = progress.best_loss, train.early_stopping_patience
@@ -73,13 +73,13 @@ def _longer(
             return "train.early_stopping_min_delta=0"
         if isinstance(patience, int) and "train.early_stopping_patience" not in settled:
             return f"train.early_stopping_patience={2 * patience}"
-        # Typed epochs are all made: nothing then stops the run early.
+        # All epochs of the new value are then run: explicit epochs switch automatic early stopping off.
         made = plan.epoch_of(max(0, progress.step - 1)) + 1
         return f"train.epochs={max(math.ceil(epochs), 2 * made)}"
     if train.steps is not None:
         return f"train.steps={2 * train.steps}"
     longer = 2 * epochs
-    while _steps(plan, longer) <= plan.total_steps:  # of a small share of an epoch
+    while _steps(plan, longer) <= plan.total_steps:  # doubling a small fraction may add no step
         longer *= 2
     return f"train.epochs={longer:g}"
 
@@ -89,13 +89,13 @@ def _steps(plan: StepPlan, epochs: float) -> int:
 
 
 def _was_falling(losses: Sequence[float]) -> bool:
-    """Return whether the last look found a lower loss than every other."""
+    """Return whether the last evaluation has the lowest loss."""
     *others, last = losses or [math.nan]
     return bool(others) and all(last < loss or math.isnan(loss) for loss in others)
 
 
 def _more_held_out(settings: DataSettings, data: Prepared) -> str:
-    """Return the word for enough held-out rows; empty where they have their own file or the data has too few."""
+    """Return the setting for enough held-out rows; empty if they have a file of their own or the data has too few."""
     if data.gate is None or settings.held_out_path is not None:
         return ""
     store = data.gate.store
@@ -104,7 +104,7 @@ def _more_held_out(settings: DataSettings, data: Prepared) -> str:
 
 
 def _more_replay(replay: ReplaySettings | None, data: Prepared) -> str:
-    """Return the word for twice the general rows, or for some where there were none; empty where all are in."""
+    """Return the setting for twice the general rows, or for some if there are none; empty if all are used."""
     if replay is None or not replay.share:
         return "data.replay=on"
     if isinstance(data.train, JoinedExamples):

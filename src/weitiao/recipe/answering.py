@@ -1,4 +1,4 @@
-"""A model that answers from Python: one that was trained, or any other."""
+"""A model that answers questions from Python: a trained one or any other."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from ..models.resolve import convert_first
 from .told import staging
 
 Asked = str | Sequence[Message] | Sequence[Mapping[str, str]]
-"""A question, or the turns so far: Message objects or {role, content}."""
+"""A question, or the conversation so far: Message objects or {role, content}."""
 TURN = ("role", "content")
 
 
 class Answering(ABC):
-    """Something that answers questions."""
+    """Base of what can answer questions."""
 
     @property
     @abstractmethod
     def opened(self) -> Opened:
-        """The model with its tokenizer, its template and the way back to its base."""
+        """The model with its tokenizer, its template and access to its base."""
 
     @overload
     def generate(
@@ -65,12 +65,12 @@ class Answering(ABC):
         num_return_sequences: int = 1,
         **settings: Any,
     ) -> str | list[str]:
-        """Answer a question or go on with a conversation; with `before`, as the base does.
+        """Answer a question or continue a conversation; with `before`, as the base model does.
 
-        `system` is the system prompt, "" for none. Left out, it is that of all rows trained on, where they had one;
-        turns that begin with a system prompt keep theirs. Keywords are those of GenerationSettings (max_new_tokens,
-        temperature, top_p, ...). Returns the answer, or the list of answers where num_return_sequences is above 1.
-        Raises SettingsError for keywords that do not fit.
+        `system` is the system prompt, "" for none. By default it is that of the training rows, if they share one; a
+        conversation that begins with a system prompt keeps its own. Keywords are those of GenerationSettings
+        (max_new_tokens, temperature, top_p, ...). Returns the answer, or a list of answers if num_return_sequences is
+        above 1. Raises SettingsError for invalid keywords.
         """
         given = {**settings, "num_return_sequences": num_return_sequences}
         chosen = parse_settings(GenerationSettings, given, "generate")
@@ -82,7 +82,7 @@ class Answering(ABC):
 
 
 def _messages(asked: Asked) -> list[Message]:
-    """Return what is asked as turns; raises SettingsError for what is neither a text nor turns."""
+    """Return the question as messages; raises SettingsError for anything but text or messages."""
     if isinstance(asked, str):
         return [Message("user", _encodable(asked))]
     if not isinstance(asked, Sequence) or not asked:
@@ -92,7 +92,7 @@ def _messages(asked: Asked) -> list[Message]:
 
 
 def _with_system(messages: list[Message], given: str | None, trained: str) -> list[Message]:
-    """Return what is asked with its system prompt; raises SettingsError where it has one and another is given."""
+    """Return the messages with a system prompt; raises SettingsError if they have one and another is given."""
     if given is not None and messages[0].role == "system":
         what = "a system prompt is given twice: as `system` and as the first turn"
         raise SettingsError(Problem(what, shortened(given), "one of the two", "leave system out"))
@@ -100,7 +100,7 @@ def _with_system(messages: list[Message], given: str | None, trained: str) -> li
 
 
 def _message(turn: object) -> Message:
-    """Return a turn; what it holds beside role and content is for the template, such as fields of a text."""
+    """Return a message; keys besides role and content go to the template, such as fields of a text."""
     if not isinstance(turn, Mapping) or not all(isinstance(turn.get(name), str) for name in TURN):
         raise SettingsError(_no_question(turn))
     beside = {name: value for name, value in turn.items() if name not in TURN}
@@ -117,7 +117,7 @@ def _no_question(asked: object) -> Problem:
 
 
 def _encodable(text: str) -> str:
-    """Return the text with halves of surrogate pairs, which stand for no character, replaced as in a terminal."""
+    """Return the text with unpaired surrogates, which UTF-8 cannot encode, replaced by `?`."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -130,16 +130,16 @@ class Model(Answering):
 
     @property
     def opened(self) -> Opened:
-        """The model with its tokenizer, its template and the way back to its base."""
+        """The model with its tokenizer, its template and access to its base."""
         return self._opened
 
     @property
     def notes(self) -> list[str]:
-        """What a person should know of it, in sentences."""
+        """What a person should know about it, in sentences."""
         return list(self._opened.notes)
 
     def __repr__(self) -> str:
-        """Name the model, with its size."""
+        """Return its name and size."""
         size = sum(parameter.numel() for parameter in self._opened.model.parameters())
         return f"Model({self.name!r}, {readable_count(size)} parameters)"
 
@@ -149,7 +149,7 @@ def open_model(
 ) -> Model:
     """Load a model by the name that `weitiao chat` takes: an alias, a folder, a hub id, an adapter or a run.
 
-    `base` is where an adapter's base lies, where that is not known. Raises ModelError, RunFolderError.
+    `base` says where an adapter's base is, if it cannot be found. Raises ModelError, RunFolderError.
     """
     with libraries_quiet(), staging(quiet) as stage:
         convert_first(name, stage)

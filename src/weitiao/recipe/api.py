@@ -42,13 +42,13 @@ def train(
     quiet: bool = False,
     **settings: Any,  # noqa: ANN401  (any setting of any block, by its own name)
 ) -> Run:
-    """Fine-tune and return the run; blocks are objects, mappings or names, and lay over the run file `recipe`.
+    """Fine-tune and return the run; blocks are objects, mappings or names, and override the run file `recipe`.
 
-    What goes on is shown as it does, in a notebook, on a terminal or in a pipe; `quiet` shows nothing.
+    Progress is shown in a notebook, on a terminal or in a pipe; `quiet` shows nothing.
     A plain keyword goes to the one block that has a setting of that name: `r=16, lr=2e-4, steps=100`. Names and
     configs of transformers, PEFT and LLaMA-Factory are read: `learning_rate=2e-4`, `train=TrainingArguments(...)`,
     `method=LoraConfig(...)`. Raises SettingsError for keywords that no block or more than one has, and what
-    `weitiao.recipe.train.train` raises.
+    `weitiao.recipe.train.train_recipe` raises.
     """
     given = {
         "model": model,
@@ -73,7 +73,7 @@ def resume(
     *,
     quiet: bool = False,
 ) -> Run:
-    """Go on with an interrupted run, shown as `train` shows it; raises what `weitiao.recipe.train.resume` raises.
+    """Resume an interrupted run, shown as by `train`; raises what `weitiao.recipe.train.resume_run` raises.
 
     `words` are settings to change, such as train.pack_tokens=512.
     """
@@ -89,7 +89,7 @@ def _plain(recipe: Recipe | str | Path | None) -> dict[str, Any]:
 
 
 def _as_block(name: str, value: Any) -> Any:  # noqa: ANN401
-    """Return a block as plain values, so that keywords can be laid over it."""
+    """Return a block as plain values, so that keywords can override it."""
     if isinstance(value, Method | Objective):
         return {"name": value.name, **value.model_dump()}
     if isinstance(value, ModelSettings | DataSettings | TrainSettings | EvaluateSettings | TrackSettings):

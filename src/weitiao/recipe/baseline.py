@@ -1,4 +1,4 @@
-"""The same looks before and after training: held-out loss, and answers to the same questions."""
+"""The same measurements before and after training: held-out loss, and answers to the same questions."""
 
 from __future__ import annotations
 
@@ -36,39 +36,39 @@ from ..models.anatomy import base_of, width_of
 from .recipe import Recipe
 
 FIRST_ROWS = 16
-"""Of which the shortest tells whether the model's loss is finite at all."""
+"""Rows searched for a short one on which to check that the loss is finite."""
 
 
 @dataclass
 class Look:
-    """What one look at a model gave."""
+    """The results of one look: held-out loss and answers of a model at one moment."""
 
     held_out: HeldOut | None
-    """None where nothing is held out."""
+    """None if nothing is held out."""
     answers: list[Generated] | None
     """None until the questions are asked."""
     panel: list[str] | None = None
-    """The answers to the panel of general questions; None until it is asked."""
+    """Answers to the panel of general questions; None until it is asked."""
 
 
 @dataclass
 class Comparison:
-    """Looks at the model before and after, with the same examples, questions and settings."""
+    """Looks at the model before and after training, with the same examples, questions and settings."""
 
     recipe: Recipe
     tokenizer: PreTrainedTokenizerBase
     data: Prepared
     questions: list[Question] = field(init=False)
     panel: list[PanelQuestion] = field(init=False, default_factory=list)
-    """The general questions, none where nothing else is asked."""
+    """The general questions; empty if nothing else is asked."""
     before: Look | None = None
     after: Look | None = None
     failures: list[str] = field(init=False, default_factory=list)
     """What could not be measured or asked, and why."""
     _waits: bool = field(init=False, default=False)
-    """Whether the look before training is put off."""
+    """Whether the look before training is postponed."""
     _measured: dict[float, HeldOut] = field(init=False, default_factory=dict)
-    """The looks at the held-out examples while training, by their loss."""
+    """The held-out results during training, by their loss."""
 
     def __post_init__(self) -> None:
         """Choose the questions."""
@@ -81,18 +81,18 @@ class Comparison:
 
     @property
     def system(self) -> str:
-        """The system prompt that all rows trained on begin with; nothing where there is no such one."""
+        """The system prompt that all training rows begin with; empty if there is none."""
         systems = systems_of(self.recipe, self.data)
         return systems.common if systems else ""
 
     def look_before(
         self, forward: Forward, attached: Attached, earlier: Sequence[Event], log: EventLog
     ) -> None:
-        """Look at the untrained model; an adapter, which can be switched off at any time, puts that off.
+        """Look at the untrained model; with an adapter, which can be disabled at any time, this is postponed.
 
-        Its run need not begin with minutes of measuring and answering: the base is measured when the held-out loss is
-        looked at for the first time, and asked at the end. What an interrupted process saw is taken from its events.
-        Raises NotFiniteError for a model that gives no finite loss.
+        Such a run need not begin with minutes of measuring and answering: the base is measured at the first held-out
+        evaluation, and asked at the end. What an interrupted process measured is read from its events. Raises
+        NotFiniteError for a model whose loss is not finite.
         """
         self._waits = self._is_base(attached)
         self._take_earlier(earlier)
@@ -105,13 +105,13 @@ class Comparison:
                 require_finite_loss(measure_held_out(forward, self.recipe.objective, [shortest], 1))
 
     def remember(self, measured: HeldOut) -> None:
-        """Keep what a look while training gave, so that the result need not be measured again."""
+        """Keep the result of an evaluation during training, so that the final model need not be measured again."""
         self._measured[measured.loss] = measured
 
     def base_first(
         self, look: HeldOutLoss, forward: Forward, attached: Attached, log: EventLog
     ) -> HeldOutLoss:
-        """Return a look at the held-out loss that measures the base first, where that was put off."""
+        """Return a held-out evaluation that measures the base first if that was postponed."""
 
         def looked(should_stop: ShouldStop) -> Mapping[str, float] | None:
             if self.before is None:
@@ -131,7 +131,7 @@ class Comparison:
         return looked_or_noted
 
     def _is_base(self, attached: Attached) -> bool:
-        """Return whether the model with its method switched off is the model before training."""
+        """Return whether the model with its method disabled is the model before training."""
         return self.recipe.model.adapter is None and not attached.saves_whole_model
 
     def _take_earlier(self, earlier: Sequence[Event]) -> None:
@@ -142,7 +142,7 @@ class Comparison:
             self.before = Look(measured, _answers_of(seen[-1]), seen[-1].get("panel"))
 
     def _look_before(self, forward: Forward, log: EventLog, should_stop: ShouldStop = never) -> None:
-        """Measure the untrained model, and ask it where that cannot wait; `before` stays None where told to stop."""
+        """Measure the untrained model, and ask it unless that is postponed; `before` stays None if stopped."""
         held_out = self._measure(forward, log, should_stop, "held-out loss before training")
         if held_out is None and self.data.held_out:
             return
@@ -161,10 +161,10 @@ class Comparison:
     def look_after(
         self, forward: Forward, attached: Attached, log: EventLog, loss: float | None = None
     ) -> None:
-        """Look at the trained model, and report both answers side by side; what fails is a note, as it is saved.
+        """Look at the trained model and report both answers side by side; as the result is saved, failures are notes.
 
-        `loss` is its held-out loss where that has been measured; the rows of a look that an interrupted process made
-        are measured again.
+        `loss` is its held-out loss, if measured during training; what an interrupted process evaluated is measured
+        again, because its rows are unknown.
         """
         known = None if loss is None else self._measured.get(loss)
         log.emit(
@@ -187,13 +187,13 @@ class Comparison:
 
     @property
     def panel_score(self) -> PanelScore | None:
-        """How many general questions are still answered right; None before the panel was asked twice."""
+        """How many general questions are still answered right; None until the panel was asked twice."""
         before, after = (look.panel if look else None for look in (self.before, self.after))
         return None if before is None or after is None else score_panel(self.panel, before, after)
 
     @property
     def answers(self) -> list[Answer]:
-        """The questions with both answers; none before both were asked, or where asking failed."""
+        """The questions with both answers; empty until both were asked, or if asking failed."""
         before, after = (look.answers if look else None for look in (self.before, self.after))
         if before is None or after is None:
             return []
@@ -207,7 +207,7 @@ class Comparison:
         should_stop: ShouldStop = never,
         what: str = "held-out loss after training",
     ) -> HeldOut | None:
-        """Return the held-out loss, None where told to stop or nothing is held out; `what` is shown with progress."""
+        """Return the held-out loss, None if stopped or if nothing is held out; `what` is shown with the progress."""
         if not self.data.held_out:
             return None
         pack_tokens = self.recipe.train.pack_tokens or default_pack_tokens(
@@ -224,7 +224,7 @@ class Comparison:
             )
 
     def _ask(self, look: Look, forward: Forward, log: EventLog) -> None:
-        """Ask the questions and the panel; where the model cannot be asked, that is noted and nothing is kept."""
+        """Ask the questions and the panel; if asking fails, that is noted and the answers stay None."""
         model, tokenizer, template = forward.model, self.tokenizer, self.data.template
         settings, autocast = self.recipe.evaluate.generation, forward.precision.autocast(forward.device)
         with self._noting("answering the questions", log), autocast:
@@ -237,7 +237,7 @@ class Comparison:
 
     @contextmanager
     def _noting(self, what: str, log: EventLog) -> Iterator[None]:
-        """Within the context a failure of memory, model or template is a note: it must not cost the trained result."""
+        """Turn failures of memory, model or template into notes: they must not cost the trained result."""
         try:
             yield
         except (WeitiaoError, RowError, MemoryError, *MALFORMED) as error:
@@ -247,20 +247,20 @@ class Comparison:
 
 
 def systems_of(recipe: Recipe, data: Prepared) -> SystemPrompts | None:
-    """Return the system prompts that the rows trained on begin with; None where the run file sets what to ask with."""
+    """Return the system prompts of the training rows; None if the run file sets one itself."""
     fields = data.gate.facts.get("system_prompt", {}).get("of_rows") if data.gate else None
     return SystemPrompts.of_fields(fields) if fields and recipe.data.system == OWN_SYSTEM else None
 
 
 def _fields_of(answers: Sequence[Generated] | None) -> dict[str, Any]:
-    """Return answers as an event holds them: the texts, and which of them were cut."""
+    """Return answers as fields of an event: the texts, and whether each was cut off."""
     if answers is None:
         return {"answers": None}
     return {"answers": [answer.text for answer in answers], "cut": [answer.cut for answer in answers]}
 
 
 def _answers_of(event: Event) -> list[Generated] | None:
-    """Return what `_fields_of` wrote; events of older versions do not say which were cut."""
+    """Return what `_fields_of` wrote; events of older versions do not say which answers were cut off."""
     texts = event["answers"]
     if texts is None:
         return None
@@ -271,7 +271,7 @@ def _answers_of(event: Event) -> list[Generated] | None:
 
 
 def require_finite_loss(held_out: HeldOut | None) -> None:
-    """Raise NotFiniteError where the untrained model's loss is not finite."""
+    """Raise NotFiniteError if the untrained model's loss is not finite."""
     if held_out is not None and not math.isfinite(held_out.loss):
         what = "the model gives no finite loss before any training: its weights or its precision are at fault"
         remedy = "model.dtype=fp32, or the model downloaded anew"

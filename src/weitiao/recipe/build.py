@@ -1,4 +1,4 @@
-"""From a recipe and loaded parts to a training ready to run."""
+"""Builds a training that is ready to run from a recipe and the loaded parts."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ from .recipe import Recipe
 
 
 def precision_for(settings: ModelSettings, model: PreTrainedModel) -> Precision:
-    """Return the arithmetic's type: that of half-precision weights, or what 4-bit layers compute in."""
+    """Return the compute dtype: that of half-precision weights, or the one 4-bit layers compute in."""
     quantized = settings.quantization in ("nf4", "fp4")
     dtype = torch_dtype(settings.compute_dtype, settings.device_map) if quantized else model.dtype
     return Precision(dtype if dtype in (torch.bfloat16, torch.float16) else None)
 
 
 def choose_kernels(recipe: Recipe, model: PreTrainedModel, log: EventLog) -> None:
-    """Put a loaded model on the kernels that the recipe asks for, saying so where they are not transformers' own."""
+    """Switch a loaded model to the kernels the recipe asks for, with a note if they are not transformers' own."""
     if uses_liger(recipe.train, model.config, model.device):
         use_liger(model)
         log.emit(
@@ -67,7 +67,7 @@ def choose_kernels(recipe: Recipe, model: PreTrainedModel, log: EventLog) -> Non
 
 
 def attach(recipe: Recipe, model: PreTrainedModel, data: Prepared, log: EventLog) -> Attached:
-    """Put the recipe's method on a loaded model, initialised from the seed (and the data, where it asks for them)."""
+    """Attach the recipe's method to a loaded model, initialised from the seed (and from the data, if it needs them)."""
     torch.manual_seed(recipe.train.seed)
     adapter = recipe.model.adapter
     if adapter:
@@ -81,7 +81,7 @@ def attach(recipe: Recipe, model: PreTrainedModel, data: Prepared, log: EventLog
 
 
 def _batches(examples: Sequence[Example], device: torch.device) -> Iterator[dict[str, object]]:
-    """Yield sequences one by one in the form PEFT's data-driven initialisations read."""
+    """Yield sequences one by one in the form that PEFT's data-driven initialisations read."""
     for sequence in (sequence for example in examples for sequence in example.sequences):
         ids_BT = torch.tensor([sequence.ids], device=device)
         trained_BT = torch.tensor([sequence.weights], device=device) > 0
@@ -93,7 +93,7 @@ def _batches(examples: Sequence[Example], device: torch.device) -> Iterator[dict
 
 
 def forward_for(attached: Attached, precision: Precision, log: EventLog) -> Forward:
-    """Choose how examples go through a model, saying so where they cannot go through in packs."""
+    """Choose how examples go through a model, with a note if they cannot be packed."""
     if not attached.packs:
         return one_by_one(attached.model, precision)
     forward = choose_forward(attached.model, precision)
@@ -115,11 +115,11 @@ def build_training(
     free_bytes: float | None = None,
     comparison: Comparison | None = None,
 ) -> Training:
-    """Put the engine's parts together; raises SettingsError for an optimizer or schedule that does not fit,
-    ResourceError where the longest row does not fit into memory.
+    """Assemble the engine's parts; raises SettingsError for an unsuitable optimizer or schedule, ResourceError if the
+    longest row does not fit into memory.
 
-    `free_bytes` is the memory to do with; left out, what is free on the model's device. `comparison` is given what
-    each look at the held-out examples finds, and measures the base before the first.
+    `free_bytes` is the available memory, by default what is free on the model's device. `comparison` receives the
+    result of each held-out evaluation, and measures the base before the first one.
     """
     settings = recipe.train
     if settings.neftune_alpha:
@@ -131,7 +131,7 @@ def build_training(
     attached.starts(plan.total_steps)
     parameters = attached.trainable()
     planned = _plan_memory(recipe, forward, parameters, data, log, free_bytes)
-    # Only now: packs of other sizes would each be compiled for the measurement.
+    # After measuring: otherwise every pack size tried there would be compiled.
     forward = forward.with_options(compiles=settings.compile, rematerializes=planned.rematerializes)
     if settings.compile and not forward.options.packs:
         log.emit(
@@ -158,7 +158,7 @@ def build_training(
         schedule=build_schedule(optimizer, settings, plan.total_steps),
         plan=plan,
         settings=settings,
-        log=log if stepper.ranks.first else EventLog(None),
+        log=log if stepper.ranks.first else EventLog(None),  # the other processes log nothing
         checkpoints=folder.checkpoints,
         identity=_identity(recipe, data, base),
         held_out_loss=_look(stepper, data.held_out, log, comparison) if data.held_out else None,
@@ -173,12 +173,10 @@ def _plan_memory(
     log: EventLog,
     free_bytes: float | None,
 ) -> MemoryPlan:
-    """Find a token budget that fits, switch on what it needs, and say what was chosen."""
+    """Find a token budget that fits, enable what it needs, and report the choice."""
     settings, longest = recipe.train, longest_of(data.train)
     wanted = settings.pack_tokens or default_pack_tokens(forward.device, width_of(base_of(forward.model)))
-    if (
-        settings.compile and forward.options.packs
-    ):  # all are filled up to one length, which must hold the longest row
+    if settings.compile and forward.options.packs:  # packs have one fixed length, at least the longest row's
         wanted = max(wanted, longest)
     planned = plan_memory(
         forward,
@@ -202,7 +200,7 @@ def _plan_memory(
 def _look(
     stepper: Stepper, held_out: Sequence[Example], log: EventLog, comparison: Comparison | None
 ) -> HeldOutLoss:
-    """Return a look at the held-out loss, in packs of the size that training has arrived at."""
+    """Return a function that evaluates the held-out loss, in packs of the size used in training."""
 
     def look(should_stop: Callable[[], bool]) -> dict[str, float] | None:
         measured = measure_held_out(
@@ -224,9 +222,9 @@ def _look(
 
 
 def options_before_measuring(settings: TrainSettings, forward: Forward) -> dict[str, bool]:
-    """Return the options that the settings decide before the memory is planned.
+    """Return the options that follow from the settings before memory is planned.
 
-    NEFTune's noise is drawn for each sequence, at a size that depends on its length, so nothing is shared with it.
+    NEFTune draws noise for each sequence, scaled by its length, so sequences then do not share a common beginning.
     """
     shares = forward.options.shares and not settings.neftune_alpha
     return {"shares": shares, "offloads": settings.offload_activations}
@@ -234,10 +232,10 @@ def options_before_measuring(settings: TrainSettings, forward: Forward) -> dict[
 
 @contextmanager
 def frozen_once(folder: RunFolder, training: Training, data: Prepared, log: EventLog) -> Iterator[None]:
-    """Within the context, what frozen blocks give is computed once for all examples seen more often than that.
+    """For the context, compute the outputs of frozen blocks once for all examples that are seen repeatedly.
 
-    Held-out examples are looked at twice at least: at the end of training, and once more for the report. Methods that
-    put rows of their own in front of a pack's are left alone.
+    Held-out examples are evaluated at least twice: at the end of training, and again for the report. Methods that put
+    rows of their own before a pack's rows are excluded.
     """
     settings, attached, stepper = training.settings, training.attached, training.stepper
     repeated = [
@@ -255,6 +253,6 @@ def frozen_once(folder: RunFolder, training: Training, data: Prepared, log: Even
 
 
 def _identity(recipe: Recipe, data: Prepared, base: Fingerprint) -> dict[str, str]:
-    """Return what a checkpoint must agree in to be this run's: settings, data and base, each as a hash."""
+    """Return what a checkpoint must match to belong to this run: settings, data and base, each as a hash."""
     known = settings_and_data(recipe, data)
     return known if recipe.model.allow_other_base else {**known, "base model": base.digest}

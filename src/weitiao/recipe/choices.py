@@ -1,4 +1,4 @@
-"""What a run file leaves open, chosen from the model and the data, each with its reason."""
+"""Chooses the settings that a run file leaves open, from the model and the data, each with its reason."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
     from ..data.dataset import Prepared
 
 LARGE_ROWS = 5000
-"""From so many rows on, each is seen once."""
+"""From this many rows on, one epoch is chosen."""
 MOST_EPOCHS = 6
-"""How often small data is seen at most; early stopping ends most runs before."""
+"""Most epochs for small data; early stopping usually ends sooner."""
 LEAST_STEPS = 30
-"""Of very little data, which is seen more often for it."""
+"""Very small data gets more epochs until it makes this many steps."""
 MOST_EPOCHS_OF_FEW = 30
 UNWATCHED = 0.5
-"""The share of those epochs where no row is held out to tell when to stop."""
+"""Fraction of those epochs that is used if no held-out loss can end the run."""
 PATIENCE = 2
-"""Looks at the held-out loss without a gain after which small data is seen no more."""
+"""Evaluations without a gain after which training on small data stops."""
 LOOKS_IN_ONE_EPOCH = 5
 
 
 @dataclass(frozen=True)
 class AutoSetting:
-    """One setting that the run file leaves open."""
+    """One setting chosen for the person."""
 
     setting: str
     """Its dotted name, such as train.lr."""
@@ -37,7 +37,7 @@ class AutoSetting:
     reason: Said
 
     def as_fields(self) -> dict[str, Any]:
-        """Return it as an event holds it."""
+        """Return the fields of the event that reports it."""
         return {
             "setting": self.setting,
             "value": self.value,
@@ -47,9 +47,9 @@ class AutoSetting:
 
 
 def settle(recipe: Recipe, data: Prepared, width: int) -> tuple[Recipe, list[AutoSetting]]:
-    """Return the recipe with every open setting of the training chosen, and the choices in the order they are shown.
+    """Return the recipe with every open training setting chosen, and the choices in the order they are shown.
 
-    `width` is the model's hidden size. A recipe that leaves nothing open comes back as it is.
+    `width` is the model's hidden size. A recipe without open settings is returned unchanged.
     """
     choices = [*_rate(recipe, width), *_length(recipe, data)]
     chosen = {choice.setting.removeprefix("train."): choice.value for choice in choices}
@@ -77,7 +77,7 @@ def _rate(recipe: Recipe, width: int) -> Iterator[AutoSetting]:
 
 
 def _length(recipe: Recipe, data: Prepared) -> Iterator[AutoSetting]:
-    """Choose how often the data is seen, and when that ends early."""
+    """Choose the number of epochs, and when to stop early."""
     from ..data.gate.store import draws_of
     from ..engine.runtime.batches import StepPlan
 
@@ -119,7 +119,7 @@ def _length(recipe: Recipe, data: Prepared) -> Iterator[AutoSetting]:
 
 
 def epochs_at_most(rows: int, batch_size: int) -> int:
-    """Return how often data of so many rows is seen at most: the fewer rows, the more often."""
+    """Return the most epochs for data of this many rows: the fewer rows, the more epochs."""
     by_size = min(MOST_EPOCHS, math.ceil(LARGE_ROWS / max(rows, 1)))
     by_steps = min(MOST_EPOCHS_OF_FEW, math.ceil(LEAST_STEPS * batch_size / max(rows, 1)))
     return max(by_size, by_steps) if rows < LARGE_ROWS else 1

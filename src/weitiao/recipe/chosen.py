@@ -1,4 +1,4 @@
-"""What a run is set to, read off its parts once they are built."""
+"""The final settings of a run, read from its built parts."""
 
 from __future__ import annotations
 

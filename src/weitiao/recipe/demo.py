@@ -1,4 +1,4 @@
-"""The demonstration: a small chat model learns who it is, in about a minute on two cores."""
+"""The demo: a small chat model learns who it is, in about a minute on two cores."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from .recipe import Recipe, parse_recipe
 
 Language = Literal["en", "zh"]
 GENERAL_ROWS = 24
-"""Beside 40 rows on who it is: without them the model no longer knows what the capital of France is."""
+"""Added to 40 rows on who it is: without them the model forgets what the capital of France is."""
 
 
 BUNDLED = "smollm2-135m"
-"""The model that comes with weitiao."""
+"""The bundled model."""
 BUNDLED_LANGUAGE: Language = "en"
 """The only language it understands."""
 
 
 @dataclass(frozen=True)
 class DemoData:
-    """What the demonstration teaches in one language."""
+    """What the demo teaches in one language."""
 
     file: str
     name: str
     author: str
     questions: tuple[str, ...]
-    """What is asked before and after; none of them stands in the file word for word."""
+    """Questions asked before and after; none is in the file word for word."""
 
 
 SAMPLES: Mapping[Language, DemoData] = {
@@ -61,10 +61,10 @@ def demo_recipe(
     author: str | None = None,
     model: str | None = None,
 ) -> Recipe:
-    """Return the run file of the demonstration: LoRA on the bundled model, with the identity sample as data and general
-    rows beside it, which the model answers itself.
+    """Return the recipe of the demo: LoRA on the bundled model, trained on the identity sample and on general rows that
+    the model answers itself.
 
-    The bundled model understands English only, so other languages need a `model`; without one the sample is English.
+    The bundled model understands only English, so other languages need a `model`; without one the sample is English.
     """
     sample = SAMPLES[language if model else BUNDLED_LANGUAGE]
     return parse_recipe(
@@ -74,7 +74,7 @@ def demo_recipe(
                 "sources": [str(sample_path(sample.file))],
                 "fill": {"name": name or sample.name, "author": author or sample.author},
                 "held_out": 6,
-                # Another model may think before it answers, or answer at length, and would be refused for it.
+                # Another model may think first or answer at length: too few of its answers would be usable.
                 "replay": "off" if model else {"share": GENERAL_ROWS, "max_new_tokens": 40},
             },
             "method": {"name": "lora", "r": 16, "alpha": 32, "target_modules": "all-linear"},

@@ -1,8 +1,8 @@
-"""The model answers general questions before it is trained, so that its own answers can be trained beside other rows.
+"""Before training, the model answers general questions, so that its own answers can be mixed into the training rows.
 
-Answers are kept in the cache by everything that decides them, a few questions an entry: a second run on the same base
-does not ask again, and one that was stopped goes on where it was. Only answers are used that ended of themselves, that
-can be read, and of which the model is sure.
+Answers are cached under everything that determines them, a few questions per entry: a second run on the same base does
+not ask again, and an interrupted run continues where it stopped. An answer is used only if it ended by itself, is
+readable, and the model is sure of it.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ if TYPE_CHECKING:
     from ..models.fingerprint import Fingerprint
 
 QUESTIONS_AT_ONCE = 8
-"""How many questions an entry of the cache holds."""
+"""Questions per cache entry."""
 LEAST_LOG_PROBABILITY = math.log(0.5)
-"""Of an answer's tokens on average, in nats: a model that knows no answer goes on with tokens less likely than not, and
-training those would make it surer of what it made up."""
+"""Least mean log-probability of an answer's tokens, in nats: a model that does not know an answer continues with tokens
+of lower probability, and training on those would make it surer of what it made up."""
 LEAST_OF_ROWS = 0.25
-"""With fewer usable answers than this share of the rows each would be seen more than four times an epoch."""
+"""Least share of the wanted rows that must be usable: with fewer, each would be seen more than four times an epoch."""
 ANSWERS_FILE = "answers.json"
 REASONS_ZH = {
     "cut": "被截断",
@@ -60,21 +60,21 @@ REASONS_ZH = {
     "too long": "过长",
     "unsure": "没有把握",
 }
-"""Why an answer is not used, in Chinese."""
+"""Reasons for not using an answer, in Chinese."""
 
 
 @dataclass(frozen=True)
 class GeneralAnswer:
-    """What a model answered to a general question."""
+    """A model's answer to a general question."""
 
     text: str
     unusable: str | None
-    """Why it is not trained; None where it is."""
+    """Why it is not trained on; None if it is."""
 
 
 @torch.no_grad()
 def mean_log_probability(model: PreTrainedModel, sequence: TokenSequence) -> float:
-    """Return the mean of log p(token | all before it) over a sequence's trained tokens, in nats."""
+    """Return the mean of log p(token | all tokens before it) over a sequence's trained tokens, in nats."""
     ids_T = torch.tensor(sequence.ids, device=model.device)
     logits_TV: Tensor = model(ids_T[None]).logits[0].float()
     trained_T = torch.tensor(sequence.weights, device=logits_TV.device)[1:] > 0
@@ -93,10 +93,10 @@ def with_general_answers(
     precision: Precision,
     log: EventLog,
 ) -> Prepared:
-    """Ask an untrained model, keep the rows in the run's folder, and return the data with them mixed in.
+    """Ask an untrained model, write the rows to the run's folder, and return the data with them mixed in.
 
-    Raises ModelError where too few of its answers can be used, DataError where it cannot be asked, NotFiniteError where
-    its loss is not finite.
+    Raises ModelError if too few of its answers are usable, DataError if it cannot be asked, NotFiniteError if its loss
+    is not finite.
     """
     asking = _Asking(awaited, model, tokenizer, data.template, base.digest, precision)
     rows = asking.rows(log)
@@ -122,10 +122,10 @@ class _Asking:
     precision: Precision
     asked: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
-    """Answers that are not used, by reason."""
+    """Counts of unused answers, by reason."""
 
     def rows(self, log: EventLog) -> list[GeneralRow]:
-        """Return the usable answers in the order of the questions; raises ModelError where there are too few."""
+        """Return the usable answers in the order of the questions; raises ModelError if there are too few."""
         wanted = self.awaited.count
         log.emit("stage", text=f"asking the model general questions, for {wanted} rows of data.replay")
         self._require_finite()
@@ -145,7 +145,7 @@ class _Asking:
         return rows
 
     def _require_finite(self) -> None:
-        """Raise NotFiniteError where the model gives no finite loss: its answers would then say nothing of why."""
+        """Raise NotFiniteError if the model's loss is not finite: rejected answers would not show that as the cause."""
         rows = [GeneralRow(question.text, question.text) for question in self.awaited.questions[:1]]
         with self.precision.autocast(self.model.device):
             for example in general_examples(self.template, rows):
@@ -153,7 +153,7 @@ class _Asking:
                     require_finite_loss(HeldOut(-mean_log_probability(self.model, sequence)))
 
     def _usable(self, question: GeneralQuestion, answer: GeneralAnswer) -> list[GeneralRow]:
-        """Count an answer, and return it as a row where it is trained."""
+        """Count an answer, and return it as a row if it is usable."""
         self.asked += 1
         if answer.unusable is None:
             return [GeneralRow(question.text, answer.text)]
@@ -168,7 +168,7 @@ class _Asking:
             yield list(zip(together, self._asked_once(together), strict=True))
 
     def _asked_once(self, questions: Sequence[GeneralQuestion]) -> list[GeneralAnswer]:
-        """Return the answers, from the cache where the same model was asked the same before."""
+        """Return the answers, from the cache if the same model was asked the same before."""
 
         def make(folder: Path) -> bool:
             plain = [asdict(answer) for answer in self._ask(questions)]
@@ -188,7 +188,7 @@ class _Asking:
             return [self._judged(question, own[0]) for question, own in pairs]
 
     def _judged(self, question: GeneralQuestion, generated: Generated) -> GeneralAnswer:
-        """Return an answer with the reason not to train it, if there is one; raises RowError as the template does."""
+        """Return an answer, with the reason not to train on it if there is one; raises the template's RowError."""
         text = generated.text.strip()
         reason = why_unusable(question, text, generated.cut)
         if reason is not None:
@@ -201,7 +201,7 @@ class _Asking:
         return GeneralAnswer(text, None if sure else "unsure")
 
     def _entry(self, questions: Sequence[GeneralQuestion]) -> str:
-        """Return the name of the answers' entry in the cache, from all that decides them."""
+        """Return the name of the answers' cache entry, derived from everything that determines them."""
         template = self.template
         limits = [self.awaited.max_new_tokens, self.awaited.most_tokens, LEAST_LOG_PROBABILITY]
         how = [*limits, str(self.model.dtype), str(self.precision.compute)]
@@ -212,7 +212,7 @@ class _Asking:
         return entry_name(["general answers", self.base, json.dumps([how, where, reads_with, asked])])
 
     def outcome(self, usable: int) -> Said:
-        """Say how many questions were asked, and what became of the answers."""
+        """Return how many questions were asked, and how the answers were used."""
         named = "".join(f", {count} {reason}" for reason, count in self.left_out.most_common())
         named_zh = "".join(
             f"，{count} 个{REASONS_ZH[reason]}" for reason, count in self.left_out.most_common()

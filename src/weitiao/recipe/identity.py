@@ -1,4 +1,4 @@
-"""What makes a run this run and no other: its settings and its data, each as a hash."""
+"""What identifies a run: its settings and its data, each as a hash, and its base."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def settings_and_data(recipe: Recipe, data: Prepared) -> dict[str, str]:
-    """Return the hashes a checkpoint must agree in, as far as they are known before a model is loaded."""
+    """Return the hashes that a checkpoint must match, as far as they are known before a model is loaded."""
     return {
         "settings": sha256(dumps(recipe.decides(), sort_keys=True).encode()).hexdigest(),
         "data": data.fingerprint,
@@ -24,9 +24,9 @@ def settings_and_data(recipe: Recipe, data: Prepared) -> dict[str, str]:
 
 
 def require_base_of_run(recipe: Recipe, folder: RunFolder, base: Fingerprint) -> list[str]:
-    """Raise ModelError where the adapter to continue from, or this run so far, was trained on another base.
+    """Raise ModelError if the adapter to continue from, or this run so far, was trained on another base.
 
-    Returns sentences on what is a copy in another precision.
+    Returns notes on bases that are copies in another precision.
     """
     from ..models.fingerprint import require_same_base
 
@@ -35,9 +35,9 @@ def require_base_of_run(recipe: Recipe, folder: RunFolder, base: Fingerprint) ->
 
 
 def require_same_files(recipe: Recipe, folder: RunFolder) -> None:
-    """Raise ModelError as `require_base_of_run`, from the base's files, before its weights are loaded.
+    """Raise ModelError as `require_base_of_run` does, from the base's files, before its weights are loaded.
 
-    Files that are not on this machine yet are compared once they are loaded.
+    If the files are not on this machine yet, the base is compared after it is loaded.
     """
     from ..models.fingerprint import fingerprint_of_files
     from ..models.load import load_weightless, weights_folder
@@ -49,7 +49,7 @@ def require_same_files(recipe: Recipe, folder: RunFolder) -> None:
 
 
 def _bases_before(recipe: Recipe, folder: RunFolder) -> dict[str, Fingerprint]:
-    """Return what a recipe goes on from, in words, with the base that each was trained on, where that is known."""
+    """Return the adapter and the run that a recipe continues, described in words, with the base of each, if known."""
     from ..models.fingerprint import read_fingerprint
 
     if recipe.model.allow_other_base:

@@ -1,4 +1,4 @@
-"""What `weitiao models NAME` shows of a model, from its config and its tokenizer alone: no weights are read."""
+"""What `weitiao models NAME` shows about a model, from its config and tokenizer alone, without reading weights."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from ..models.settings import ModelSettings
 
 TRAINED_BYTES = 16
-"""A trained number in fp32, its gradient and AdamW's two moments."""
+"""Bytes for a trained number in fp32, its gradient and AdamW's two moments."""
 FOUR_BIT_BYTES = 0.5 + 4 / 64
-"""A weight in nf4 with its block's constant in fp32, one a 64 weights."""
+"""Bytes of a weight in nf4, including its share of the block's fp32 constant (one per 64 weights)."""
 ADAPTABLE = ("attention", "mlp")
-"""The parts of a block that adapters sit on."""
+"""The parts of a block that adapters can adapt."""
 SYSTEM, QUESTION, ANSWER = "{system}", "{question}", "{answer}"
 
 
 @dataclass(frozen=True)
 class Module:
-    """Linear layers of one name, which a method's target_modules can hold."""
+    """Linear layers of the same name, which target_modules can select."""
 
     name: str
     """The last part of their paths."""
@@ -41,13 +41,13 @@ class Module:
     shape: tuple[int, int]
     """(in, out)."""
     count: int
-    """How many there are of them."""
+    """How many of them the model has."""
     part: str
-    """attention, mlp, or what keeps an adapter off them."""
+    """attention, mlp, or the reason why adapters cannot adapt them."""
 
     @property
     def adaptable(self) -> bool:
-        """Whether an adapter can sit on them."""
+        """Whether adapters can adapt them."""
         return self.part in ADAPTABLE
 
 
@@ -58,11 +58,11 @@ class TemplateFacts:
     kind: str
     """chat (the tokenizer's own) or instruction."""
     example: str
-    """A question and its answer, as they are written."""
+    """A question and its answer as the template writes them."""
     takes_system: bool
-    """Whether system messages have a place of their own."""
+    """Whether the template has a place for system messages."""
     system: str
-    """The system text that it writes where the data has none; empty where it writes none."""
+    """The system text it adds if the data has none; empty if it adds nothing."""
     stops: Sequence[str]
     """The tokens that end an answer."""
     pad: str | None
@@ -71,46 +71,46 @@ class TemplateFacts:
 
 @dataclass(frozen=True)
 class MethodFacts:
-    """What a method with default settings comes to on this model."""
+    """What a method with default settings trains on this model."""
 
     name: str
     trainable: int
-    """How many numbers it trains."""
+    """Parameters it trains."""
     total: int
-    """How many numbers the model has with what the method adds."""
+    """All parameters, including those the method adds."""
     obstacle: str
-    """Why it cannot be used; empty where it can."""
+    """Why it cannot be used; empty if it can."""
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What is known of a model without its weights."""
+    """What is known about a model without its weights."""
 
     kind: str
-    """Its class, and the name of its architecture."""
+    """Its class and its model type."""
     parameters: int
-    """How many numbers it has; tied weights count once."""
+    """Number of parameters; tied weights count once."""
     blocks: Sequence[int]
-    """How many blocks there are in a row: one row, or an encoder's and its decoder's."""
+    """Number of blocks in each stack: one stack, or an encoder's and a decoder's."""
     hidden: int
     """The width of the hidden states."""
     vocabulary: int
     """Rows of the token embedding."""
     tied: bool
-    """Whether the head's weights are the token embedding's."""
+    """Whether the head shares the token embedding's weights."""
     context: int | None
-    """The most tokens a text may have, None where the config names no limit."""
+    """The longest text in tokens; None if the config sets no limit."""
     modules: Sequence[Module]
     experts: Sequence[str]
-    """The names of the parameters that hold one matrix for each expert."""
+    """Names of the parameters that hold one matrix per expert."""
     bytes_by_precision: Mapping[str, float]
-    """What the weights take in memory."""
+    """Memory of the weights, by precision."""
     template: TemplateFacts | str
     """How conversations are written, or why they cannot be."""
 
 
 def model_facts(settings: ModelSettings) -> ModelFacts:
-    """Return what is known of a model without its weights; raises ModelError for one that cannot be trained here."""
+    """Return what is known about a model without its weights; raises ModelError if it cannot be trained."""
     from ..models.anatomy import anatomy, context_tokens
     from ..models.load import load_weightless
 
@@ -133,7 +133,7 @@ def model_facts(settings: ModelSettings) -> ModelFacts:
 
 
 def free_here_bytes() -> int:
-    """Return the memory that is free where a model would be trained: on this machine's GPU, else in its memory."""
+    """Return the free memory where a model would be trained: on the GPU, else in main memory."""
     import torch
 
     from ..engine.memory.free import free_memory_bytes
@@ -142,7 +142,7 @@ def free_here_bytes() -> int:
 
 
 def method_facts(settings: ModelSettings) -> Iterator[MethodFacts]:
-    """Yield what each method comes to on a model, with the settings it is shown with; raises ModelError."""
+    """Yield what each method trains on a model, with its example settings; raises ModelError."""
     from ..models.load import load_config, weightless
 
     config = load_config(settings)
@@ -166,7 +166,7 @@ def _method(
 
 
 def _modules(model: PreTrainedModel, parts: Anatomy) -> Iterator[Module]:
-    """Yield the linear layers of the blocks, those of one place and shape together."""
+    """Yield the linear layers of the blocks, grouped by place and shape."""
     from ..models.anatomy import sides
 
     groups = {
@@ -192,7 +192,7 @@ def _place(path: str, parts: Anatomy) -> str:
 
 
 def _bytes(model: PreTrainedModel, parts: Anatomy) -> dict[str, float]:
-    """Return what a model's weights take in each precision; in nf4 the linear layers of the blocks are packed."""
+    """Return the memory of a model's weights in each precision; in nf4 only the blocks' linear layers are packed."""
     everything = count_parameters(model)[1]
     packed = sum(model.get_submodule(path).weight.numel() for path in parts.projections)
     return {
@@ -224,7 +224,7 @@ def _template(settings: ModelSettings) -> TemplateFacts | str:
 
 
 def _system(template: Template) -> str:
-    """Return the system text that a template writes of its own, in the place of one that is given."""
+    """Return the default system text of a template, which it writes where no system message is given."""
     question = Message("user", QUESTION)
     try:
         given = template.prompt([Message("system", SYSTEM), question]).text

@@ -1,4 +1,4 @@
-"""A bar in a notebook: one output that is drawn again as the run goes on."""
+"""A progress bar in a notebook: one output that is redrawn while the run continues."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def in_notebook() -> bool:
 
 
 class NotebookSteps:
-    """Lines, and under them a bar with its numbers."""
+    """Lines of text with a progress bar below."""
 
     def __init__(self) -> None:
         self._handle: DisplayHandle | None = None
@@ -44,11 +44,11 @@ class NotebookSteps:
         self._draw(at_once=True)
 
     def stage(self, text: str) -> None:
-        """Show a bar without an end."""
+        """Show an indeterminate bar."""
         self._show(f"{text} ...", None, at_once=True)
 
     def start(self, event: Event) -> None:
-        """Show the bar, beginning at the step a resumed run goes on from."""
+        """Show the bar, starting at the step a resumed run continues from."""
         self._show(f"{event['step']}/{event['steps']}", event["step"] / event["steps"], at_once=True)
 
     def step(self, event: Event) -> None:
@@ -57,12 +57,12 @@ class NotebookSteps:
         self._show(short_numbers(event), event["step"] / event["steps"], at_once=is_last)
 
     def progress(self, event: Event) -> None:
-        """Move the bar by what is done of something beside the steps."""
+        """Show the progress of something other than steps."""
         total = event.get("total")
         self._show(progress_text(event), event["done"] / total if total else None)
 
     def stop(self) -> None:
-        """Take the bar away and leave the lines."""
+        """Remove the bar and keep the lines."""
         self._is_live = False
         if self._handle is not None:
             self._draw(at_once=True)

@@ -1,4 +1,4 @@
-"""What a run leaves behind: the adapter or model with its card, the report, and the last event."""
+"""Writes the results of a run: adapter or model with its card, the report, and the last event."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ PACKAGES = ("torch", "transformers", "peft")
 
 @dataclass
 class Outcome:
-    """What comes of a run that has made its last step."""
+    """Saves and reports a run that has made its last step."""
 
     recipe: Recipe
     folder: RunFolder
@@ -58,23 +58,23 @@ class Outcome:
     base: Fingerprint
     log: EventLog
     chosen: Chosen
-    """What the run was set to."""
+    """The run's final settings."""
     began: float
-    """When the command began, in seconds of time.monotonic(); of a resumed run earlier, by the steps made before."""
+    """Start of the command in time.monotonic() seconds; for a resumed run, earlier by the time of previous steps."""
     result_step: int
     """The step whose weights are the result."""
     left_out: Sequence[Said] = ()
-    """What of the model the method left as it is."""
+    """Parts of the model that the method leaves unchanged."""
 
     @property
     def result(self) -> Path:
-        """Where the trained adapter or model lies."""
+        """The folder of the trained adapter or model."""
         return self.folder.model if self.attached.saves_whole_model else self.folder.adapter
 
     def save_result(self) -> None:
-        """Write the result and give it its name at once; one that a crash left without its report is replaced.
+        """Write the result and rename it into place; a result without a report, left by a crash, is replaced.
 
-        Raises ResourceError where the disk is full, RunFolderError where the folder cannot be written.
+        Raises ResourceError if the disk is full, RunFolderError if the folder cannot be written.
         """
         with saving(self.result, self.progress.step), staged_folder(self.result) as staging:
             if self.attached.saves_whole_model:
@@ -84,21 +84,21 @@ class Outcome:
             if not self.attached.saves_whole_model:
                 _name_base(staging, facts.base)
                 write_fingerprint(staging, self.base)
-            # Other tools, too, are to ask with the system prompt that all rows were trained with.
+            # Other tools should also use the system prompt that all rows were trained with.
             tokenizer = with_trained_system(self.comparison.data.template, self.comparison.system)
             tokenizer.save_pretrained(_tokenizer_folder(self.attached, self.comparison, staging))
             write_card(staging, facts)
-            shutil.rmtree(self.result, ignore_errors=True)  # only now: until here the old one can be used
+            shutil.rmtree(self.result, ignore_errors=True)  # last: the old result is usable until now
         remember_place(self.base, self.recipe.model.name)
         self.log.emit("saved", step=self.progress.step, path=str(self.result))
 
     @contextmanager
     def saved(self) -> Iterator[None]:
-        """Within the context a signal ends in words: the result is saved, and how the report is written later."""
+        """For the context, a signal says that the result is saved and how to write the report later."""
         try:
             yield
         except (KeyboardInterrupt, Terminated) as stop:
-            if self.folder.report.is_file():  # all is written: whoever holds the folder says so
+            if self.folder.report.is_file():  # all is written; train_recipe says so
                 raise
             kind = Terminated if isinstance(stop, Terminated) else Interrupted
             what = "the run was stopped before its report was written; what it trained is saved"
@@ -106,11 +106,11 @@ class Outcome:
             raise kind(Problem(what, str(self.result), remedy=remedy)) from stop
 
     def finish(self) -> Run:
-        """Write the card again, now with the scores, and the report; emit `finished`, and return the run."""
+        """Write the card again, now with scores, and the report; emit `finished` and return the run."""
         facts = self._facts()
         verdict = self._judged(facts)
         facts = replace(facts, verdict=verdict)
-        # A run that has told that it finished has its report, whenever Ctrl-C comes.
+        # Signals wait, so that a run with a `finished` event always has its report.
         with signals_wait(), saving(self.folder.root, self.progress.step):
             write_card(self.result, facts)
             self.log.emit("verdict", **verdict.as_fields())
@@ -131,7 +131,7 @@ class Outcome:
         return Run(self.folder, self.recipe)
 
     def _judged(self, facts: ReportFacts) -> Verdict:
-        """Return what the run achieved."""
+        """Return the verdict on the run."""
         before, after = self.comparison.before, self.comparison.after
         width = width_of(base_of(self.attached.model))
         seen = training_seen(
@@ -189,17 +189,17 @@ class Outcome:
 
 
 def _name_base(adapter: Path, base: str) -> None:
-    """Write the base's name into an adapter's settings, where PEFT has put the path it was loaded from."""
+    """Replace the base's path in an adapter's config, as written by PEFT, by the base's name."""
     path = adapter / CONFIG
     settings = json.loads(path.read_text(encoding="utf-8"))
     write_json(path, {**settings, "base_model_name_or_path": base})
 
 
 def _tokenizer_folder(attached: Attached, comparison: Comparison, result: Path) -> Path:
-    """Return where a result's tokenizer goes: beside the weights, except where that would change the model.
+    """Return the folder for a result's tokenizer: next to the weights, except where that would change the model.
 
-    Where PEFT finds a tokenizer beside an adapter, its versions up to 0.17 make the embedding as long as that
-    tokenizer's vocabulary. A vocabulary padded to a round number of rows would lose its last ones.
+    If PEFT up to 0.17 finds a tokenizer next to an adapter, it resizes the embedding to the tokenizer's vocabulary. A
+    vocabulary padded to a round number of rows would lose its last rows.
     """
     rows = base_of(attached.model).config.get_text_config().vocab_size
     is_safe = attached.saves_whole_model or len(comparison.tokenizer) == rows
@@ -207,14 +207,14 @@ def _tokenizer_folder(attached: Attached, comparison: Comparison, result: Path) 
 
 
 def _public_path(folder: Path) -> str:
-    """Return a run's folder as somebody beside it would type it, without the folders above."""
+    """Return a run's folder relative to the working directory, or only its name: no parent folders are revealed."""
     if not folder.is_absolute():
         return str(folder)
     return str(folder.relative_to(Path.cwd())) if folder.is_relative_to(Path.cwd()) else folder.name
 
 
 def _looks(events: Sequence[Event]) -> int:
-    """Return after how many steps the held-out loss was looked at."""
+    """Return the number of steps after which the held-out loss was evaluated."""
     return len({event["step"] for event in events if event["event"] == "evaluated"})
 
 

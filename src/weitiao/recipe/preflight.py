@@ -1,4 +1,4 @@
-"""Everything that can be found wrong before a model is loaded, found at once."""
+"""Checks everything that can be checked before a model is loaded, and reports all problems at once."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 OPTIMIZER_COPIES = 3
-"""A checkpoint holds the trained parameters and, at most, two moments of each, in fp32."""
+"""fp32 copies in a checkpoint: each trained parameter and at most two moments."""
 
 
 @dataclass
 class _Findings:
-    """What the checks found; the first error's kind decides the exit code."""
+    """Problems found by the checks; the first error's type decides the exit code."""
 
     first: WeitiaoError | None = None
     problems: tuple[Problem, ...] = ()
 
     def run(self, check: Callable[[], T]) -> T | None:
-        """Return what a check gives, None where it finds problems, which are kept."""
+        """Return the result of a check, or None if it raises; its problems are kept."""
         try:
             return check()
         except WeitiaoError as error:
@@ -57,44 +57,44 @@ class _Findings:
             return None
 
     def settle(self) -> None:
-        """Raise the first error's class with the problems of all."""
+        """Raise the first error's type with the problems of all checks."""
         if self.first is not None:
             raise type(self.first)(*self.problems)
 
 
 @dataclass(frozen=True)
 class _Room:
-    """The positions there are for a text."""
+    """The limits that a model and method set for a row."""
 
     context: int | None
-    """Those of the model, None where its config names no limit."""
+    """Positions of the model, None if its config sets no limit."""
     virtual: int
-    """Those that the method's virtual tokens take."""
+    """Positions taken by the method's virtual tokens."""
     vocabulary: int
-    """Rows of the token embedding: every id must be below."""
+    """Rows of the token embedding: every id must be lower."""
     width: int
     """The hidden size."""
     left_out: Sequence[Said]
-    """What of the model the method leaves as it is."""
+    """Parts of the model that the method leaves unchanged."""
 
     def most_tokens(self, max_length: int) -> int:
-        """Return how long a row may be that is no longer than `max_length`."""
+        """Return the token limit of a row: `max_length`, or less if the context is shorter."""
         return max_length if self.context is None else min(max_length, self.context - self.virtual)
 
 
 @dataclass(frozen=True)
 class Ready:
-    """What a run needs besides the model, all of it checked."""
+    """Everything a run needs besides the model, checked."""
 
     recipe: Recipe
-    """The run file with everything chosen that it leaves open."""
+    """The recipe with every open setting chosen."""
     choices: Sequence[AutoSetting]
     data: Prepared
     tokenizer: PreTrainedTokenizerBase
     left_out: Sequence[Said]
-    """What of the model the method leaves as it is, though its settings may not say so."""
+    """Parts of the model that the method leaves unchanged, even where its settings do not show it."""
     awaited: AwaitedAnswers | None = None
-    """The general rows that the model is to answer before training."""
+    """General rows that the model answers before training."""
 
 
 def preflight(
@@ -102,8 +102,8 @@ def preflight(
 ) -> Ready:
     """Check folder, data, model, method, optimizer, schedule, trackers and disk together, and tokenise the data.
 
-    `on_rows` is told how many rows are read. Nothing is written and no weights are loaded. Raises the WeitiaoError of
-    the first kind found, carrying the problems of every check.
+    `on_rows` is called with the number of rows read. Nothing is written and no weights are loaded. Raises the
+    WeitiaoError of the first kind found, with the problems of every check.
     """
     from ..data.dataset import check_data
 
@@ -143,7 +143,7 @@ def preflight(
 def _tokenise(
     recipe: Recipe, day: date | None, on_rows: OnRows | None
 ) -> tuple[Prepared, PreTrainedTokenizerBase]:
-    """Bring the data through the gate; raises DataError, ModelError."""
+    """Read, check and tokenise the data; raises DataError, ModelError."""
     from ..data.dataset import load_data
     from ..evaluation.trained import require_same_tokenizer
     from ..models.load import load_generation_config, load_tokenizer
@@ -151,7 +151,7 @@ def _tokenise(
     forms = recipe.objective.forms
     tokenizer = load_tokenizer(recipe.model)
     if recipe.model.adapter:
-        # An adapter's own chat template may hold the prompt that it was trained with.
+        # An adapter's chat template may contain the system prompt it was trained with.
         tokenizer = require_same_tokenizer(recipe.model, Path(recipe.model.adapter), tokenizer)
     stops = load_generation_config(recipe.model)
     data = load_data(recipe.data, tokenizer, recipe.train.seed, stops, forms, on_rows, day)
@@ -159,7 +159,7 @@ def _tokenise(
 
 
 def _require_room(data: Prepared, room: _Room) -> None:
-    """Raise DataError where an example is longer than what the model's context leaves beside the method's tokens."""
+    """Raise DataError if an example exceeds the model's context minus the method's virtual tokens."""
     longest = data.summary.length_tokens["max"]
     if room.context is None or longest + room.virtual <= room.context:
         return
@@ -182,7 +182,7 @@ def _require_room(data: Prepared, room: _Room) -> None:
 
 
 def _require_known_ids(data: Prepared, tokenizer: PreTrainedTokenizerBase, rows: int) -> None:
-    """Raise DataError, naming the token and a place, where an id has no row in the embedding."""
+    """Raise DataError, with the token and its place, if an id has no row in the embedding."""
     if len(tokenizer) <= rows:
         return
     for part in (data.train, data.held_out):
@@ -192,9 +192,9 @@ def _require_known_ids(data: Prepared, tokenizer: PreTrainedTokenizerBase, rows:
 
 
 def _check_model(recipe: Recipe) -> _Room:
-    """Attach the method to a model without weights, and compare what it will write with the free disk.
+    """Attach the method to a model without weights, and compare the size of the run's files with the free disk.
 
-    Returns how much of the model's context there is for texts.
+    Returns the limits that the model and the method set for rows.
     """
     from ..engine.kernels.matmul import require_onednn
     from ..models.anatomy import context_tokens, width_of
@@ -206,7 +206,7 @@ def _check_model(recipe: Recipe) -> _Room:
     model = load_weightless(recipe.model)
     require_applicable(recipe.method, model, load_config(recipe.model))
     rows = model.get_input_embeddings().weight.shape[0]
-    left_out = recipe.method.left_out(model)  # a method changes names and modules
+    left_out = recipe.method.left_out(model)  # before attaching, which changes names and modules
     planned = _plan_continued(recipe, model) if recipe.model.adapter else recipe.method.plan(model)
     require_fast(recipe.train, planned.fast_parameters())
     require_kernels(recipe.train, model.config, _device_of(recipe))
@@ -217,18 +217,18 @@ def _check_model(recipe: Recipe) -> _Room:
 
 
 def _plan_continued(recipe: Recipe, model: PreTrainedModel) -> Attached:
-    """Put the adapter to continue from on a model without weights; raises ModelError where it cannot be used."""
+    """Attach the adapter to continue from to a model without weights; raises ModelError if it cannot be used."""
     from ..models.adapter_files import errors_named, require_adapter
 
     folder = Path(str(recipe.model.adapter))
-    if (folder / CONFIG).is_file():  # the method says what another folder holds instead
+    if (folder / CONFIG).is_file():  # otherwise the method reports what the folder holds instead
         require_adapter(folder)
     with errors_named(folder):
         return recipe.method.continue_from(model, folder)
 
 
 def _device_of(recipe: Recipe) -> torch.device:
-    """Return the kind of device that the model's blocks will run on."""
+    """Return the type of device that the model's blocks run on."""
     import torch
 
     on_gpu = recipe.model.device_map != "cpu" and torch.cuda.is_available()
@@ -243,7 +243,7 @@ def _check_compiler(recipe: Recipe) -> None:
 
 
 def bytes_written(settings: TrainSettings, attached: Attached) -> int:
-    """Return what a run's checkpoints and its result take on the disk at most."""
+    """Return the most bytes that a run's checkpoints and result take on disk."""
     from ..methods._base import count_parameters
 
     trainable, everything = count_parameters(attached.model)
@@ -254,7 +254,7 @@ def bytes_written(settings: TrainSettings, attached: Attached) -> int:
 
 
 def _check_schedule(recipe: Recipe) -> None:
-    """Build the schedule on a parameter of one number, so that unfit arguments are refused now."""
+    """Build the schedule for a parameter of one number, so that invalid arguments are refused early."""
     import torch
 
     from ..engine.optim.schedules import build_schedule
@@ -264,7 +264,7 @@ def _check_schedule(recipe: Recipe) -> None:
 
 
 def _require_gpu_to_offload(recipe: Recipe) -> None:
-    """Raise SettingsError where activations are to go to the CPU's memory and are there anyway."""
+    """Raise SettingsError if activations are to be offloaded to CPU memory but the model runs on the CPU."""
     from ..models.precision import device_for
 
     if recipe.train.offload_activations and device_for(recipe.model.device_map) in ("cpu", {"": "cpu"}):
@@ -279,7 +279,7 @@ def _require_gpu_to_offload(recipe: Recipe) -> None:
 
 
 def require_held_out(recipe: Recipe, held_out_rows: int) -> None:
-    """Raise SettingsError for settings that go by the held-out loss where no row is held out."""
+    """Raise SettingsError for settings that depend on the held-out loss if no row is held out."""
     train = recipe.train
     asked = {
         f"train.early_stopping_patience: {train.early_stopping_patience}": train.early_stopping_patience

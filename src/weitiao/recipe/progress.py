@@ -1,4 +1,4 @@
-"""How far a run is, drawn as it goes: a bar on a terminal, another in a notebook, plain lines everywhere else."""
+"""Shows the progress of a run: a bar on a terminal or in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..core.units import readable_bytes, readable_loss, readable_seconds
 from ..core.visible import visible
 
 PLAIN_SECONDS = 5.0
-"""The least time between two progress lines where there is no terminal."""
+"""Least time between two progress lines without a terminal."""
 
 
 class Steps(Protocol):
-    """Shows what goes on, and how far it is."""
+    """Shows the current stage and its progress."""
 
     def stage(self, text: str) -> None:
-        """Begin something that takes a while."""
+        """Begin a stage that takes a while."""
 
     def start(self, event: Event) -> None:
         """Begin the steps."""
@@ -30,14 +30,14 @@ class Steps(Protocol):
         """Show one step."""
 
     def progress(self, event: Event) -> None:
-        """Show how far something beside the steps is."""
+        """Show the progress of something other than steps."""
 
     def stop(self) -> None:
-        """Show no more."""
+        """Stop showing progress."""
 
 
 class LiveSteps:
-    """A bar that moves, and a wheel that turns while something goes on whose end is not known."""
+    """A moving bar, and a spinner for stages of unknown length."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -47,7 +47,7 @@ class LiveSteps:
         self._stage = ""
 
     def stage(self, text: str) -> None:
-        """Turn a wheel beside the text, with the time that has passed."""
+        """Show a spinner with the text and the elapsed time."""
         self.stop()
         self._stage = text = visible(text)
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
@@ -56,7 +56,7 @@ class LiveSteps:
         self._drawn.start()
 
     def start(self, event: Event) -> None:
-        """Show the bar, beginning at the step a resumed run goes on from."""
+        """Show the bar, starting at the step a resumed run continues from."""
         self._stage = ""
         self._steps = self._bars().add_task("", total=event["steps"], completed=event["step"], numbers="")
 
@@ -67,7 +67,7 @@ class LiveSteps:
             self._drawn.update(self._steps, completed=event["step"], numbers=short_numbers(event))
 
     def progress(self, event: Event) -> None:
-        """Move a bar of its own, which goes away at its end."""
+        """Show a separate bar, which is removed at its end."""
         total = event.get("total")
         drawn = self._drawn if self._drawn is not None and self._steps is not None else None
         if total is not None and event["done"] >= total:
@@ -83,7 +83,7 @@ class LiveSteps:
             drawn.update(self._beside, completed=event["done"], numbers=progress_text(event), refresh=True)
 
     def stop(self) -> None:
-        """Leave the steps' bar standing as it is, and take everything else away."""
+        """Leave the steps' bar on screen and remove everything else."""
         self._end_beside()
         if self._drawn is not None:
             self._drawn.stop()
@@ -114,29 +114,29 @@ class PlainSteps:
         self._next_seconds = 0.0
 
     def stage(self, text: str) -> None:
-        """Say what begins."""
+        """Print the stage that begins."""
         self._next_seconds = 0.0
         self._console.print(Text(f"{text} ...", style="dim"), soft_wrap=True)
 
     def start(self, event: Event) -> None:
-        """Say how many steps there are; the first of them is shown."""
+        """Print the number of steps; the first step is printed without delay."""
         self._next_seconds = 0.0
         self._print(f"{event['steps']} steps, written to {event['out']}")
 
     def step(self, event: Event) -> None:
-        """Show a step, unless the last line is a moment ago; the last step always."""
+        """Print a step, unless a line was printed a moment ago; always print the last step."""
         if event["step"] == event["steps"] or self._is_due():
             self._next_seconds = time.monotonic() + PLAIN_SECONDS
             self._print(f"step {short_numbers(event)}")
 
     def progress(self, event: Event) -> None:
-        """Show how far it is and the time left, unless the last line is a moment ago."""
+        """Print the progress and the time left, unless a line was printed a moment ago."""
         if self._is_due():
             what = event.get("what")
             self._print(f"{what}: {progress_text(event)}" if what else progress_text(event))
 
     def stop(self) -> None:
-        """Do nothing: a line is complete as it is."""
+        """Do nothing: printed lines need no clean-up."""
 
     def _is_due(self) -> bool:
         now_seconds = time.monotonic()
@@ -150,7 +150,7 @@ class PlainSteps:
 
 
 def short_numbers(event: Event) -> str:
-    """Return number, loss, speed, time left and memory of a step, short enough for 80 columns beside a bar."""
+    """Return step, loss, speed, time left and memory, short enough to fit beside a bar in 80 columns."""
     parts = [
         f"{event['step']}/{event['steps']}",
         f"loss {number(event['loss'])}",
@@ -163,12 +163,12 @@ def short_numbers(event: Event) -> str:
 
 
 def progress_text(event: Event) -> str:
-    """Return the share that is done with the time left, or, where the end is not known, what was counted."""
+    """Return the share done and the time left, or the count if the total is unknown."""
     if event.get("total") is None:
         return visible(f"{event['done']:,} {event['unit']}")
     return f"{100 * event['done'] / event['total']:.0f}%  {readable_seconds(event['seconds_left'])} left"
 
 
 def number(value: Any) -> str:  # noqa: ANN401  (a number, or the name of one that is not finite)
-    """Return a loss as a person reads it."""
+    """Return a loss as text for a person."""
     return readable_loss(value) if isinstance(value, float | int) else str(value)

@@ -1,4 +1,4 @@
-"""The run file: one block a part, each beside its own code; read, checked and written as one."""
+"""The run file: one block per part, each defined next to its code; read, checked and written as a whole."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ Checked = tuple[Settings | None, list[Problem]]
 
 
 def _absolute(path: str | None) -> str | None:
-    """Return a path that exists spelt out; what is none (a hub id, an alias) as it is."""
+    """Return an existing path as an absolute one; anything else (a hub id, an alias) unchanged."""
     return path if path is None or not Path(path).exists() else str(Path(path).absolute())
 
 
 def dotted(nested: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Return nested settings by dotted name."""
+    """Return nested settings as a flat mapping by dotted name."""
     flat: dict[str, Any] = {}
     for key, value in nested.items():
         name = f"{path}.{key}" if path else str(key)
@@ -58,7 +58,7 @@ def dotted(nested: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Origin:
-    """What a recipe was read from; recipes are equal whatever that was."""
+    """What a recipe was read from; it does not count when recipes are compared."""
 
     said: tuple[str, ...] = field(default=(), compare=False)
 
@@ -87,26 +87,26 @@ class Recipe(Settings):
 
     @property
     def said(self) -> tuple[str, ...]:
-        """What was read under another tool's name, or means nothing here: a sentence each."""
+        """One sentence for each name that was read as another tool's, or has no meaning here."""
         return self._origin.said
 
     def read_as(self, said: tuple[str, ...]) -> Recipe:
-        """Return the recipe with what is to be said of the names that it was read from."""
+        """Return the recipe with the sentences about the names it was read from."""
         recipe = self.model_copy()
         recipe._origin = Origin(said)
         return recipe
 
     @property
     def lr(self) -> float:
-        """The peak learning rate: the one given, else the usual one on a model of the width it was measured at."""
+        """The peak learning rate: the given one, else the method's at the model width where it was measured."""
         return self.train.lr or self.lr_for(MEASURED_WIDTH)
 
     def lr_for(self, width: int) -> float:
-        """Return the peak learning rate to begin with on a model of this width (hidden size), to two digits."""
+        """Return the default peak learning rate for a model of this width (hidden size), to two digits."""
         return float(f"{self.method.lr_for(width) * self.objective.lr_factor:.2g}")
 
     def with_absolute_paths(self) -> Recipe:
-        """Return the recipe with every path that exists spelt out, so that its run works from any folder."""
+        """Return the recipe with existing paths made absolute, so that its run can be used from any folder."""
         sources = [source.model_copy(update={"path": _absolute(source.path)}) for source in self.data.sources]
         replay = self.data.replay
         if replay is not None and not replay.asks_the_model:
@@ -122,14 +122,14 @@ class Recipe(Settings):
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the recipe as plain values, from which `parse_recipe` makes an equal one."""
+        """Return the recipe as plain values, which `parse_recipe` turns into an equal one."""
         plain = self.model_dump(mode="json")
         for key, part in (("method", self.method), ("objective", self.objective)):
             plain[key] = {"name": part.name, **plain[key]}
         return plain
 
     def decides(self) -> dict[str, Any]:
-        """Return, by dotted name, the settings that decide the trained numbers."""
+        """Return the settings that determine the trained numbers, by dotted name."""
         free = deciding_nothing(self)
         return {
             name: value
@@ -138,18 +138,18 @@ class Recipe(Settings):
         }
 
     def as_yaml(self) -> str:
-        """Return the run file."""
+        """Return the run file as YAML."""
         import yaml
 
         return yaml.safe_dump(self.as_dict(), sort_keys=False, allow_unicode=True)
 
 
 DEFAULT_NAMES: Mapping[str, Any] = {"method": {"name": "lora"}, "objective": {"name": "sft"}}
-"""What a run is where it does not say: LoRA, supervised fine-tuning."""
+"""The defaults: LoRA and supervised fine-tuning."""
 
 
 def lay_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay settings over others key by key; another method or objective brings none of the first one's settings."""
+    """Merge settings key by key; a different method or objective drops the settings of the previous one."""
     kept = dict(base)
     for key in DEFAULT_NAMES:
         old, new = base.get(key), over.get(key)
@@ -161,17 +161,17 @@ def lay_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
 
 
 def read_recipe(path: Path | None, overrides: Mapping[str, Any], words: list[str] | None = None) -> Recipe:
-    """Read a run file, lay flags and then dotted words over it, and check it all; raises SettingsError."""
+    """Read a run file, apply flags and then dotted words, and check everything; raises SettingsError."""
     return parse_recipe(read_yaml(path) if path else {}, overrides, read_words(words or []))
 
 
 def read_words(words: Sequence[str]) -> dict[str, Any]:
-    """Turn words such as `method=ia3 method.r=4` into blocks; raises what `parse_overrides` raises."""
+    """Turn words such as `method=ia3 method.r=4` into blocks; raises the errors of `parse_overrides`."""
     return parse_overrides(words, spelt_out)
 
 
 def parse_recipe(raw: Mapping[str, Any], *over: Mapping[str, Any]) -> Recipe:
-    """Build a recipe from plain values or settings objects, `over` laid over them; names of other tools are read.
+    """Build a recipe from plain values or settings objects, overridden by `over`; other tools' names are understood.
 
     Raises SettingsError with all problems of all blocks.
     """
@@ -195,7 +195,7 @@ def parse_recipe(raw: Mapping[str, Any], *over: Mapping[str, Any]) -> Recipe:
 
 
 def understand_layers(*layers: Mapping[str, Any]) -> Understood:
-    """Read the settings of a run file, flags and words, which lie over each other, under their names here."""
+    """Translate the settings of run file, flags and words, later ones overriding earlier ones, to their names here."""
     sorted_out: list[Layer] = []
     for raw in layers:
         sorted_out += with_usual(spelt_out(raw), sorted_out[-1] if sorted_out else None)
@@ -203,7 +203,7 @@ def understand_layers(*layers: Mapping[str, Any]) -> Understood:
 
 
 def _with_names(problem: Problem, origins: Mapping[str, str]) -> Problem:
-    """Add to a problem of a setting the name that the person wrote for it, or the nearest of another tool."""
+    """Add to a setting's problem the name that the person wrote, or the nearest name of another tool."""
     key, _, value = problem.got.partition(": ")
     if key in origins:
         return replace(problem, got=f"{problem.got}, written as {origins[key]}")
@@ -214,7 +214,7 @@ def _with_names(problem: Problem, origins: Mapping[str, str]) -> Problem:
 
 
 def spelt_out(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn the short forms `model: NAME`, `method: lora` into blocks, so that overrides can be laid over them."""
+    """Expand the short forms `model: NAME`, `method: lora` into blocks, so that overrides can be applied."""
     short = {"model": "name", "method": "name", "objective": "name", "data": "sources"}
     spelt_right = {key: spelling(str(key), dict.fromkeys(BLOCKS)) or key for key in raw}
     plain = {
@@ -238,7 +238,7 @@ def spelt_out(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _paths_spelt_out(sources: Any) -> Any:  # noqa: ANN401  (whatever the run file holds)
-    """Turn paths into sources, so that overrides such as data.sources.encoding reach each of them."""
+    """Turn paths into sources, so that overrides such as data.sources.encoding apply to each."""
     listed = sources if isinstance(sources, list | tuple) else [sources]
     if any(isinstance(one, str | Path) for one in listed):
         return [{"path": str(one)} if isinstance(one, str | Path) else one for one in listed]
@@ -298,7 +298,7 @@ BLOCKS: Mapping[str, Callable[[Any], tuple[Any, list[Problem]]]] = {
 
 
 def _unknown_blocks(blocks: Mapping[str, Any]) -> list[Problem]:
-    """Describe keys that are neither a block nor a name that is read, with the nearest that is."""
+    """Describe keys that are neither a block nor a known name, with the nearest known name."""
     problems = []
     for key in blocks:
         if key not in BLOCKS:
@@ -311,7 +311,7 @@ def _unknown_blocks(blocks: Mapping[str, Any]) -> list[Problem]:
 
 
 def _names_no_data(block: Any) -> bool:  # noqa: ANN401
-    """Return whether a block of data has settings for its sources, but no source."""
+    """Return whether a data block sets options of its sources but names no source."""
     sources = block.get("sources") if isinstance(block, Mapping) else None
     settings = set(SourceSettings.model_fields) - {"path", "rows"}
     return isinstance(sources, Mapping) and bool(sources) and set(sources) <= settings

@@ -1,9 +1,9 @@
-"""Replay: general rows mixed into training, so that the model forgets less of what the data does not hold.
+"""Replay: general rows mixed into training, so that the model forgets less of what the data does not cover.
 
-How many there are is settled before a model is loaded, so that the steps are known. A person's own general rows are
-there then, too. Questions are answered once the model is loaded, before a method is attached; where too few answers
-can be used, some rows are seen more than once an epoch, so that the number holds. The answers are kept in the run's
-folder, from where a resumed run takes them.
+Their number is fixed before a model is loaded, so that the number of steps is known; a person's own general rows are
+read then too. The model answers questions after it is loaded and before a method is attached. If too few answers are
+usable, some rows are seen more than once an epoch, which keeps the number. The answers are stored in the run's folder,
+where a resumed run reads them.
 """
 
 from __future__ import annotations
@@ -39,43 +39,43 @@ if TYPE_CHECKING:
     from ..data.templates.template import Template
 
 OF_THE_DATA = {"max_length", "overlong", "template", "train_on", "reasoning", "accept", "skip_bad_rows"}
-"""Settings that a file of a person's own general rows is read with, as the data is."""
+"""Data settings that also apply to a file of a person's own general rows."""
 ROWS_COMPARED = 10_000
-"""How many of a person's rows are searched for the general questions: in more, one answered otherwise means little."""
+"""Rows of the data searched for the general questions; in larger data, a question answered otherwise hardly counts."""
 
 
 @dataclass(frozen=True)
 class GeneralRow:
-    """A general question with the answer that is trained."""
+    """A general question with the answer to train on."""
 
     question: str
     answer: str
 
     def conversation(self, place: str) -> Conversation:
-        """Return it as a conversation of two turns."""
+        """Return it as a conversation of two messages."""
         return Conversation((Message("user", self.question), Message("assistant", self.answer)), place)
 
 
 @dataclass(frozen=True)
 class AwaitedAnswers:
-    """General rows whose answers the model is still to give."""
+    """General rows that still need the model's answers."""
 
     count: int
-    """How many an epoch sees."""
+    """Rows per epoch."""
     questions: tuple[GeneralQuestion, ...]
-    """All that may be asked, in order: more than `count`, as not every answer can be used."""
+    """Candidate questions in order: more than `count`, because not every answer is usable."""
     max_new_tokens: int
-    """The most tokens an answer may have."""
+    """Token limit of an answer."""
     most_tokens: int
-    """The most tokens a row may have."""
+    """Token limit of a row."""
 
     @property
     def stand_ins(self) -> list[Example]:
-        """One example for each row an epoch sees, as far as steps depend on it."""
+        """One placeholder example per row of an epoch, to count steps with."""
         return [Example((), "") for _ in range(self.count)]
 
     def filled(self, data: Prepared, rows: Sequence[GeneralRow]) -> Prepared:
-        """Return the data with these rows mixed in, each seen as often as makes `count` an epoch."""
+        """Return the data with these rows mixed in, repeated as needed to make `count` per epoch."""
         examples = general_examples(data.template, rows)
         often, rest = divmod(self.count, len(examples))
         seen = [replace(one, draws=often + (n < rest)) for n, one in enumerate(examples)]
@@ -83,14 +83,14 @@ class AwaitedAnswers:
 
 
 def general_examples(template: Template, rows: Sequence[GeneralRow]) -> list[Example]:
-    """Return the examples that train the rows' answers; raises RowError where the template refuses a row."""
+    """Return the examples for the rows' answers; raises RowError if the template refuses a row."""
     name = RunFolder(Path()).replay.name
     conversations = [row.conversation(f"{name}:{n}") for n, row in enumerate(rows, start=1)]
     return [Example(tuple(template.render(one)), one.place, one.weight, one.task) for one in conversations]
 
 
 def mixed(data: Prepared, general: Sequence[Example]) -> Prepared:
-    """Return the data with general examples behind its own; those that are held out stay as they are."""
+    """Return the data with general examples appended to the training examples; the held-out ones are unchanged."""
     digest = sha256(data.fingerprint.encode())
     for one in general:
         digest.update(repr((one.sequences, one.draws)).encode())
@@ -98,7 +98,7 @@ def mixed(data: Prepared, general: Sequence[Example]) -> Prepared:
 
 
 def read_own_rows(recipe: Recipe, day: date | None) -> Prepared | None:
-    """Bring the file of `data.replay.answers` through the gate; None where the model is to answer. Raises DataError."""
+    """Read and check the file of `data.replay.answers`; None if the model answers. Raises DataError."""
     from ..data.dataset import load_data
     from ..models.load import load_generation_config, load_tokenizer
 
@@ -118,10 +118,10 @@ def with_replay(
     own_rows: Prepared | None,
     most_tokens: int,
 ) -> tuple[Prepared, AwaitedAnswers | None]:
-    """Return the data with the general rows that are known, what they cost in its summary, and what is to be asked.
+    """Return the data with the known general rows, their cost in its summary, and the questions still to be asked.
 
-    `own_rows` are a person's own general rows, `most_tokens` is what a row may have at most. Raises SettingsError where
-    the objective trains no answers, RunFolderError where the answers of a run to be resumed cannot be read.
+    `own_rows` are a person's own general rows, `most_tokens` is the token limit of a row. Raises SettingsError if the
+    objective does not train on conversations, RunFolderError if the answers of a run to resume cannot be read.
     """
     settings = recipe.data.replay
     if settings is None or not settings.share:
@@ -136,14 +136,14 @@ def with_replay(
     awaited = AwaitedAnswers(min(wanted, len(questions)), questions, settings.max_new_tokens, most_tokens)
     origin_said = Said("general questions, answered by the model itself", "通用问题，由模型自己回答")
     data = _priced(data, _price(recipe, data, awaited.stand_ins, wanted, origin_said))
-    if not awaited.count:  # the data itself answers all of them
+    if not awaited.count:  # the data itself asks all of them
         return data, None
     known = read_rows(RunFolder(recipe.out).replay)
     return (awaited.filled(data, known), None) if known else (data, awaited)
 
 
 def planned(data: Prepared, awaited: AwaitedAnswers | None) -> Sequence[Example]:
-    """Return the examples as far as steps depend on them, with stand-ins for rows whose answers are to come."""
+    """Return the examples for counting steps, with placeholders for rows that are not answered yet."""
     return JoinedExamples((data.train, awaited.stand_ins)) if awaited else data.train
 
 
@@ -160,7 +160,7 @@ def _require_conversations(recipe: Recipe) -> None:
 
 
 def _drawn(own_rows: Prepared, wanted: int, seed: int) -> Sequence[Example]:
-    """Return so many examples of a file, drawn with the seed; all where it has no more."""
+    """Return `wanted` examples of a file, sampled with the seed; all of them if there are no more."""
     numbers = epoch_order([1.0] * len(own_rows.train), seed, 0)[:wanted]
     examples = own_rows.train
     if isinstance(examples, StoredExamples):
@@ -171,7 +171,7 @@ def _drawn(own_rows: Prepared, wanted: int, seed: int) -> Sequence[Example]:
 def _questions(
     recipe: Recipe, data: Prepared, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[GeneralQuestion, ...]:
-    """Return the questions in the languages to ask in, without those that the data itself answers."""
+    """Return the questions in the languages to ask in, without those that the data itself asks."""
     settings, gate = recipe.data.replay, data.gate
     by_language = gate.facts.get("languages", {}).get("rows_by_language", {}) if gate else {}
     wanted = settings.language if settings else "auto"
@@ -181,7 +181,7 @@ def _questions(
 
 
 def _asked_by(data: Prepared) -> set[bytes]:
-    """Return the keys of what the first rows of a person's data ask."""
+    """Return the keys of the questions in the first rows of a person's data."""
     if data.gate is None:
         return set()
     store = data.gate.store
@@ -201,7 +201,7 @@ def _priced(data: Prepared, price: Said) -> Prepared:
 
 
 def _price(recipe: Recipe, data: Prepared, general: Sequence[Example], wanted: int, origin: Said) -> Said:
-    """Say how many general rows there are, and how many steps they add."""
+    """Return how many general rows there are, and how many steps they add."""
     own = f"{sum(draws_of(data.train)):g}"
     steps = StepPlan.of(JoinedExamples((data.train, general)), recipe.train).total_steps
     more = steps - StepPlan.of(data.train, recipe.train).total_steps
@@ -219,13 +219,13 @@ def _price(recipe: Recipe, data: Prepared, general: Sequence[Example], wanted: i
 
 
 def write_rows(path: Path, rows: Sequence[GeneralRow]) -> None:
-    """Write general rows, a JSON object a line; raises OSError."""
+    """Write general rows, one JSON object per line; raises OSError."""
     lines = [json.dumps({"question": row.question, "answer": row.answer}, ensure_ascii=False) for row in rows]
     write_atomic(path, "\n".join(lines) + "\n", PRIVATE_FILE)
 
 
 def read_rows(path: Path) -> list[GeneralRow]:
-    """Read what `write_rows` wrote; none where there is no file. Raises RunFolderError for another content."""
+    """Read what `write_rows` wrote; empty if there is no file. Raises RunFolderError for other content."""
     if not path.is_file():
         return []
     try:

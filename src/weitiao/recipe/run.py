@@ -1,4 +1,4 @@
-"""What a run gives back: its folder, its numbers, and a model that answers."""
+"""The result of a run: its folder, its numbers, and a model that answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .told import staging
 
 @dataclass(repr=False)
 class Run(Answering):
-    """A finished run; the model is loaded when it is first asked."""
+    """A finished run; the model is loaded at the first question."""
 
     folder: RunFolder
     recipe: Recipe
@@ -31,12 +31,12 @@ class Run(Answering):
 
     @property
     def adapter_path(self) -> Path:
-        """Where the result lies: the adapter, or the whole model where the method trains the model itself."""
+        """The folder of the result: the adapter, or the complete model if the method trains the model itself."""
         return self.folder.model if self.folder.model.is_dir() else self.folder.adapter
 
     @property
     def report(self) -> str:
-        """The report as Markdown; the file is `run.folder.report`, and `report_zh` beside it in Chinese."""
+        """The report as Markdown; its file is `run.folder.report`, the Chinese one `run.folder.report_zh`."""
         return self.folder.report.read_text(encoding="utf-8")
 
     @property
@@ -46,35 +46,35 @@ class Run(Answering):
 
     @property
     def events(self) -> list[Event]:
-        """Everything the run reported."""
+        """All events of the run."""
         return list(read_events(self.folder.events))
 
     @property
     def losses(self) -> list[float]:
-        """The loss of each step that made the result."""
+        """The loss of each step that led to the result."""
         return [event["loss"] for event in steps_that_count(iter(self.events))]
 
     @property
     def held_out(self) -> dict[str, dict[str, float]]:
-        """Held-out loss and perplexity `before` and `after`; empty where nothing was held out."""
+        """Held-out loss and perplexity, `before` and `after`; empty if nothing was held out."""
         finished = [event for event in self.events if event["event"] == "finished"]
         return dict(finished[-1]["held_out"]) if finished else {}
 
     @property
     def verdict(self) -> str:
-        """What the run achieved, in a word such as learnt; the event `verdict` has why."""
+        """The verdict in a word or two, such as learnt; the event `verdict` has the reasons."""
         kinds = [event["kind"] for event in self.events if event["event"] == "verdict"]
         return str(kinds[-1]) if kinds else "not measured"
 
     @property
     def answers(self) -> list[dict[str, Any]]:
-        """The questions of the report with the answers before and after, and whether each was cut."""
+        """The questions of the report with the answers before and after, and whether each was cut off."""
         answers = [event["rows"] for event in self.events if event["event"] == "answers"]
         return list(answers[-1]) if answers else []
 
     @property
     def opened(self) -> Opened:
-        """The tuned model with its tokenizer, its template and the way back to the base."""
+        """The trained model with its tokenizer, its template and access to the base."""
         if self._opened is None:
             with libraries_quiet():
                 self._opened = open_quietly(str(self.folder.root))
@@ -83,7 +83,7 @@ class Run(Answering):
     def merge(self, out: str | Path | None = None, *, quiet: bool = False) -> Merged:
         """Write the trained model as one plain model into the new folder `out`, read back and compared.
 
-        Left out, `out` is the run's folder with -merged behind its name. Raises what `weitiao.serving.merge` raises.
+        By default, `out` is the run's folder with -merged appended. Raises what `serving.merge.merge_run` raises.
         """
         root = self.folder.root
         folder = Path(out) if out is not None else root.with_name(f"{root.name}-merged")
@@ -92,7 +92,7 @@ class Run(Answering):
             return merge_run(str(root), folder)
 
     def __repr__(self) -> str:
-        """Say in a line what was trained, with what result, and where it lies."""
+        """Return what was trained, with which result, and where it is, in one line."""
         parts = [
             f"{self.recipe.method.title} on {public_name(self.recipe.model.name)}",
             f"lr {readable_rate(self.lr)}",
@@ -108,7 +108,7 @@ class Run(Answering):
 
 
 def _results(events: list[Event]) -> list[str]:
-    """Return steps with their time, and the held-out loss before and after."""
+    """Return the steps with their time, and the held-out loss before and after."""
     finished = next((event for event in reversed(events) if event["event"] == "finished"), None)
     if finished is None:
         return ["not finished"]
@@ -121,7 +121,7 @@ def _results(events: list[Event]) -> list[str]:
 
 
 def open_run(root: str | Path) -> Run:
-    """Open a finished run's folder; raises RunFolderError where none lies there."""
+    """Open a finished run's folder; raises RunFolderError if it holds none."""
     folder = RunFolder(Path(root))
     folder.require_result()
     return Run(folder, parse_recipe(read_yaml(folder.run_yaml)))

@@ -1,4 +1,4 @@
-"""What a notebook shows of a finished run: facts, held-out loss, curve and answers, as HTML."""
+"""A finished run as HTML for notebooks: facts, held-out loss, curve and answers."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ CELL = 'style="text-align: left; vertical-align: top; white-space: pre-wrap; ove
 
 
 def run_html(title: str, events: Sequence[Event]) -> str:
-    """Return a run as HTML, from its events; `title` is its line of text."""
-    last = {event["event"]: event for event in events}  # of each kind the last: a resumed run tells again
+    """Return a run as HTML, from its events; `title` is its first line."""
+    last = {event["event"]: event for event in events}  # resumed runs repeat events: the last counts
     parts = [f"<p><code>{_text(title)}</code></p>", _verdict(last), _facts(last), _scores(last)]
     losses = [(step["step"], step["loss"]) for step in steps_that_count(iter(events))]
     numbers = [(step, loss) for step, loss in losses if isinstance(loss, float | int)]
@@ -90,5 +90,5 @@ def _text(text: str) -> str:
 
 
 def _fluid(svg: str) -> str:
-    """Let a picture shrink with a narrow page."""
+    """Let the image shrink on a narrow page."""
     return svg.replace("<svg ", '<svg style="max-width: 100%; height: auto" ', 1)

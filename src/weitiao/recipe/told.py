@@ -1,4 +1,4 @@
-"""What a run from Python shows: a few lines and a bar, in a notebook, on a terminal and in a pipe."""
+"""What a run from Python shows: a few lines and a bar, in a notebook, on a terminal or in a pipe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .progress import Steps, number
 
 
 class Told:
-    """Draws a run's events; those it does not know it passes over."""
+    """Draws a run's events; unknown events are ignored."""
 
     def __init__(self, steps: Steps, say: Callable[[str], None]) -> None:
         """Draw progress with `steps` and lines with `say`."""
@@ -40,7 +40,7 @@ class Told:
 
 
 def chosen_of(event: Event) -> Chosen:
-    """Return what a `chosen` event says."""
+    """Return the content of a `chosen` event."""
     return Chosen.of_fields({key: value for key, value in event.items() if key not in ("event", "time")})
 
 
@@ -51,43 +51,43 @@ def _chosen_lines(event: Event) -> list[str]:
 
 
 def before_lines(event: Event) -> list[str]:
-    """Return what the look before training found."""
+    """Return lines on the evaluation before training."""
     return [f"before training: {scores_text(event['held_out'])}"] if event["held_out"] else []
 
 
 def evaluated_lines(event: Event) -> list[str]:
-    """Return what a look at the held-out loss found."""
+    """Return lines on a held-out evaluation."""
     return [f"step {event['step']}: {scores_text(event)}"]
 
 
 def scores_text(fields: Mapping[str, Any]) -> str:
-    """Return the held-out loss and what was measured beside it."""
+    """Return the held-out loss and the other measures as text."""
     more = (f"{name} {readable_measure(value)}" for name, value in measures_of(fields).items())
     return ", ".join([f"held-out loss {number(fields['loss'])}", *more])
 
 
 NOT_MEASURED = ("event", "time", "step", "loss", "rows")
-"""What an event on the held-out rows has beside the objective's measures."""
+"""Fields of a held-out event other than the objective's measures."""
 
 
 def measures_of(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what an objective measured beside the loss, by name."""
+    """Return the objective's measures besides the loss, by name."""
     return {name: value for name, value in fields.items() if name not in NOT_MEASURED}
 
 
 def written_measures(fields: Mapping[str, Any]) -> dict[str, str]:
-    """Return the loss and what was measured beside it as a person reads them, by name."""
+    """Return the loss and the other measures as text for a person, by name."""
     measures = {name: readable_measure(value) for name, value in measures_of(fields).items()}
     return {"loss": number(fields["loss"]), **measures}
 
 
 def readable_measure(value: Any) -> str:  # noqa: ANN401  (a number, or the name of one that is not finite)
-    """Return a measure such as a perplexity as a person reads it."""
+    """Return a measure such as a perplexity as text for a person."""
     return significant(value) if isinstance(value, float | int) else str(value)
 
 
 def cost_text(event: Event) -> str:
-    """Return what a run took in all, and in steps where that is less; one that ended before its last step says so."""
+    """Return the total time of a run, the time in steps if that is clearly less, and whether it stopped early."""
     made, planned = event.get("step"), event.get("steps")
     early = ""
     if made is not None and planned is not None and made < planned:
@@ -110,12 +110,12 @@ LINES: Mapping[str, Callable[[Event], list[str]]] = {
     "finished": lambda event: [f"finished {cost_text(event)}: {event['out']}"],
 }
 ENDS_STAGE = ("data", "chosen", "verdict", "finished")
-"""Events that end what went on; the others may come while the steps' bar moves."""
+"""Events that end the current stage; the others may come while the steps' bar moves."""
 
 
 @contextmanager
 def telling(quiet: bool) -> Iterator[list[Listener]]:
-    """Yield the listeners that show a run's progress where this Python runs; none where it is to be quiet."""
+    """Yield the listeners that show a run's progress in this Python; none if `quiet`."""
     if quiet:
         yield []
         return
@@ -127,7 +127,7 @@ def telling(quiet: bool) -> Iterator[list[Listener]]:
 
 
 def _drawing() -> tuple[Steps, Callable[[str], None]]:
-    """Return how progress and lines are drawn: in a notebook, on a terminal or in a pipe."""
+    """Return how to draw progress and lines: in a notebook, on a terminal or in a pipe."""
     from .notebook import NotebookSteps, in_notebook
 
     if in_notebook():
@@ -145,7 +145,7 @@ def _drawing() -> tuple[Steps, Callable[[str], None]]:
 
 @contextmanager
 def staging(quiet: bool) -> Iterator[Callable[[str], None]]:
-    """Yield a function that shows what goes on, until the next thing or the end of the context."""
+    """Yield a function that shows the current stage, until the next one or the end of the context."""
     if quiet:
         yield lambda _: None
         return

@@ -1,4 +1,4 @@
-"""Training from a recipe: check, load, measure before, train, measure after, save, report."""
+"""Runs a recipe: check, load, measure before, train, save, measure after, report."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 
 def train_recipe(recipe: Recipe, listeners: Sequence[Listener] = (), began: float | None = None) -> Run:
-    """Train a recipe into its folder; raises WeitiaoError, before any model is loaded where it can.
+    """Train a recipe into its folder; raises WeitiaoError, if possible before a model is loaded.
 
-    `began` is when what the person typed began, in seconds of time.monotonic(); left out, now.
+    `began` is the start of the command in time.monotonic() seconds, by default now.
     """
     began = time.monotonic() if began is None else began
     for line in recipe.said:
@@ -47,7 +47,7 @@ def train_recipe(recipe: Recipe, listeners: Sequence[Listener] = (), began: floa
                 write_atomic(folder.run_yaml, recipe.as_yaml(), PRIVATE_FILE)
             return session.train(ready)
         finally:
-            if not session.under_way:  # ended by an error or Ctrl-C with nothing worth resuming
+            if not session.under_way:  # it failed or was stopped before there was anything to resume
                 folder.clear()
 
 
@@ -57,9 +57,9 @@ def resume_run(
     listeners: Sequence[Listener] = (),
     began: float | None = None,
 ) -> Run:
-    """Go on with an interrupted run from its newest whole checkpoint; raises RunFolderError, SettingsError.
+    """Resume an interrupted run from its newest valid checkpoint; raises RunFolderError, SettingsError.
 
-    `began` as in `train`.
+    `began` as in `train_recipe`.
     """
     began = time.monotonic() if began is None else began
     folder = RunFolder(Path(root))
@@ -72,7 +72,7 @@ def resume_run(
     _prepare(recipe, listeners)
     ready = preflight(recipe, new_folder=False, day=_day_of(folder), on_rows=_rows_told(listeners))
     with sigterm_as_ctrl_c(), _finished_is_said(folder), folder.locked():
-        if ready.awaited is None:  # else the data is known only when the model has answered
+        if ready.awaited is None:  # else the data is complete only after the model has answered
             _require_same_run(folder, settings_and_data(ready.recipe, ready.data))
         keeps_packs = not any(word.partition("=")[0].strip().endswith("pack_tokens") for word in words)
         return _Session(ready.recipe, folder, listeners, began, keeps_packs).train(ready)
@@ -80,7 +80,7 @@ def resume_run(
 
 @contextmanager
 def _finished_is_said(folder: RunFolder) -> Iterator[None]:
-    """Within the context a signal that comes once everything is written says so; one before is left as it is."""
+    """Turn a signal that comes after everything is written into one that says so; earlier signals pass unchanged."""
     try:
         yield
     except (KeyboardInterrupt, Terminated) as stop:
@@ -93,7 +93,7 @@ def _finished_is_said(folder: RunFolder) -> Iterator[None]:
 
 
 def _day_of(folder: RunFolder) -> date | None:
-    """Return the day that a run's rows were written for, where its template writes the date; else None."""
+    """Return the date that a run's rows were rendered with, if its template writes the date; else None."""
     days = [event.get("day") for event in read_events(folder.events) if event["event"] == "data"]
     try:
         return date.fromisoformat(days[-1]) if days and isinstance(days[-1], str) else None
@@ -102,7 +102,7 @@ def _day_of(folder: RunFolder) -> date | None:
 
 
 def _prepare(recipe: Recipe, listeners: Sequence[Listener]) -> None:
-    """Convert a model that has to be, and say that the checks begin."""
+    """Convert the model if it needs conversion, and announce the checks."""
     from ..models.resolve import convert_first
 
     convert_first(recipe.model.name, lambda text: _say(listeners, text))
@@ -110,7 +110,7 @@ def _prepare(recipe: Recipe, listeners: Sequence[Listener]) -> None:
 
 
 def _rows_told(listeners: Sequence[Listener]) -> Callable[[int], None]:
-    """Return a function that tells the listeners how many rows are read, not too often."""
+    """Return a function that reports the number of rows read to the listeners, at most once a second."""
     progress = Progress(
         lambda kind, **fields: _tell(listeners, {"event": kind, **fields, "unit": "rows read"})
     )
@@ -123,12 +123,12 @@ def _tell(listeners: Sequence[Listener], event: Event) -> None:
 
 
 def _say(listeners: Sequence[Listener], text: str) -> None:
-    """Tell the listeners what goes on before there is a folder to write events to."""
+    """Report a stage to the listeners while there is no run folder for events yet."""
     _tell(listeners, {"event": "stage", "text": text})
 
 
 def _require_same_run(folder: RunFolder, identity: Mapping[str, str]) -> None:
-    """Raise RunFolderError, before any model is loaded, where the checkpoints were made from other data or settings."""
+    """Raise RunFolderError, before a model is loaded, if the checkpoints are from other data or settings."""
     from ..engine.checkpoint import newest_whole, require_identity
 
     path, _ = newest_whole(folder.checkpoints)
@@ -137,7 +137,7 @@ def _require_same_run(folder: RunFolder, identity: Mapping[str, str]) -> None:
 
 
 def _changed(folder: RunFolder, changes: Mapping[str, Any]) -> Recipe:
-    """Lay overrides over a run's own file; refuse every change that would make it another run."""
+    """Apply overrides to a run's own file; refuse every change that would make it another run."""
     old = parse_recipe(read_yaml(folder.run_yaml))
     new = parse_recipe({**old.as_dict(), "out": str(folder.root)}, changes)
     was, wanted = old.decides(), new.decides()
@@ -159,17 +159,17 @@ def _changed(folder: RunFolder, changes: Mapping[str, Any]) -> Recipe:
 
 @dataclass
 class _Session:
-    """One process's work on one run."""
+    """The work of one process on one run."""
 
     recipe: Recipe
     folder: RunFolder
     listeners: Sequence[Listener]
     began: float
-    """When the command began, in seconds of time.monotonic()."""
+    """Start of the command, in time.monotonic() seconds."""
     keeps_packs: bool = True
-    """Whether a resumed run's packs stay as small as they were; not where somebody has just set their size."""
+    """Whether a resumed run keeps its reduced pack size; not if the person has just set the size."""
     under_way: bool = False
-    """Whether steps were begun."""
+    """Whether training has begun."""
 
     def train(self, ready: Ready) -> Run:
         from ..engine.kernels.matmul import products_from
@@ -234,7 +234,7 @@ class _Session:
         )
         chosen = chosen_for(self.recipe, attached, modules, data, StepPlan.of(data.train, self.recipe.train))
         log.emit("chosen", **chosen.as_fields())
-        # Before the checkpoint is read, so that a resumed run stores what the uninterrupted one does.
+        # Before the checkpoint is read, so that a resumed run caches the same outputs as an uninterrupted one.
         with frozen_once(self.folder, training, data, log):
             self._resume(training, log)
             earlier_seconds = training.progress.seconds
@@ -255,21 +255,21 @@ class _Session:
                 result_step=training.result_step,
                 left_out=ready.left_out,
             )
-            outcome.save_result()  # before anything more is asked of the model
+            outcome.save_result()  # before the model is used for anything else
             with outcome.saved():
                 comparison.look_after(training.stepper.forward, attached, log, training.result_loss)
         with outcome.saved():
             return outcome.finish()
 
     def _show(self, log: EventLog, event: Event) -> None:
-        """Write a stage into the events; how far a download is goes to the listeners alone."""
+        """Write a stage to the events; a download's progress goes only to the listeners."""
         if event["event"] == "stage":
             log.emit("stage", text=event["text"])
         else:
             _tell(self.listeners, event)
 
     def _resume(self, training: Training, log: EventLog) -> None:
-        """Go back to the newest whole checkpoint, if there is one, saying which were passed over."""
+        """Load the newest valid checkpoint, if there is one, with a note on those that were skipped."""
         from ..engine.checkpoint import newest_whole
 
         path, passed_over = newest_whole(self.folder.checkpoints)
@@ -288,7 +288,7 @@ class _Session:
 
 
 def settings_for_trackers(recipe: Recipe) -> dict[str, str | int | float | bool]:
-    """Return a recipe as flat values, for trackers, which may send them elsewhere: no row and no question is in it."""
+    """Return a recipe as flat values for trackers, which may upload them; rows and questions are left out."""
     raw = recipe.as_dict()
     for source in raw["data"]["sources"]:
         if source.get("rows") is not None:

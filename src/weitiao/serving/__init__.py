@@ -1,1 +1,1 @@
-"""Taking a trained model elsewhere: merging it into a plain one."""
+"""Using a trained model elsewhere: merging it into a plain model."""

@@ -1,4 +1,4 @@
-"""Merging: a plain model of base and adapter, read back from disk and compared before it is called done."""
+"""Merges an adapter into its base; the written model is read back and compared before it gets its name."""
 
 from __future__ import annotations
 
@@ -34,41 +34,41 @@ CHECK_QUESTIONS = (
     "Write a line of Python that adds 2 and 3.",
 )
 EXACT_TOLERANCE = 1e-4
-"""How far logits may move in fp32, as a share of their spread where that is above 1: rounding and no more."""
+"""Largest allowed difference of logits in fp32, relative to their spread if that is above 1: only rounding."""
 COARSE_TOLERANCE = 0.25
-"""The same for the mean difference in half precision or from a quantised base, where rounding changes."""
+"""The same for the mean difference in half precision or with a quantised base, where rounding differs."""
 
 
 @dataclass(frozen=True)
 class LogitComparison:
-    """How the logits of the written model differ from those of the trained one."""
+    """How the logits of the written model differ from the trained model's."""
 
     positions: int
     """Positions compared."""
     max_difference: float
     mean_difference: float
     same_choice: float
-    """The share of positions where both find the same token likeliest."""
+    """Share of positions where both models find the same token likeliest."""
     tolerance: float
     exact: bool
-    """Whether the largest difference must be rounding (fp32), or the mean one be small (fewer bits)."""
+    """Whether the largest difference must be within rounding (fp32), or only the mean one small (fewer bits)."""
 
     @property
     def holds(self) -> bool:
-        """Whether the written model is the trained one; false as well where a logit is not finite."""
+        """Whether the written model equals the trained one; False also if a logit is not finite."""
         return (self.max_difference if self.exact else self.mean_difference) <= self.tolerance
 
 
 @dataclass(frozen=True)
 class Merged:
-    """What a merge wrote, and how it compares."""
+    """What a merge wrote, and how it compares with the trained model."""
 
     out: Path
     size_bytes: int
     dtype: str
     comparison: LogitComparison
     notes: Sequence[str] = ()
-    """What a person should know of the base."""
+    """What a person should know about the base."""
 
 
 def merge_run(
@@ -81,10 +81,9 @@ def merge_run(
 ) -> Merged:
     """Write the plain model of a run (or of a checkpoint's or an adapter's folder) into the new folder `out`.
 
-    The model is written beside `out`, read back from disk and its logits on `questions` compared with the
-    trained model's; only then is it given its name. Raises RunFolderError where `out` exists or there is
-    nothing to merge, ResourceError where the disk is too small, and ModelError where the comparison fails,
-    which leaves nothing behind.
+    The model is written next to `out` and read back, and its logits on `questions` are compared with those of the
+    trained model; only then is it renamed to `out`. Raises RunFolderError if `out` exists or there is nothing to
+    merge, ResourceError if the disk is too small, and ModelError if the comparison fails, which leaves nothing behind.
     """
     source = locate(name, base, allow_other_base, hub)
     _require_trained(source, name)
@@ -144,7 +143,7 @@ def _require_new(out: Path) -> None:
 
 
 def _size_bytes(settings: ModelSettings) -> int:
-    """Return how many bytes the plain model takes on disk, from its shapes alone."""
+    """Return the bytes the plain model takes on disk, computed from its shapes alone."""
     plain = settings.model_copy(
         update={"quantization": "none", "double_quantization": False, "compute_dtype": "auto"}
     )
@@ -166,7 +165,7 @@ def _logits(model: nn.Module, prompts: Sequence[Prompt]) -> list[Tensor]:
 
 
 def _write(opened: Opened, folder: Path) -> torch.dtype:
-    """Fold the adapter in and write model, tokenizer and generation config; returns the weights' dtype."""
+    """Merge the adapter and write model, tokenizer and generation config; return the dtype of the weights."""
     plain = base_of(opened.attached.merge() if opened.attached else opened.model)
     set_stops(plain, opened.template.stop_ids)
     plain.save_pretrained(folder)

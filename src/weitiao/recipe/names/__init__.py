@@ -1,1 +1,1 @@
-"""Names that people bring along from other tools: one table, and how settings under them are read."""
+"""Understands setting names of other tools: one table of names, and the code that reads settings under them."""

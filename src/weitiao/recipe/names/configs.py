@@ -1,4 +1,4 @@
-"""Config objects of other libraries: what they say, and which of it is their own default."""
+"""Config objects of other libraries: separates the values a person gave from the library's defaults."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from typing import Any, Protocol, runtime_checkable
 from .entries import asks_for_nothing
 
 WRITTEN_BY_ITSELF = ("peft_version", "transformers_version")
-"""Fields that a library fills in, whoever made the config."""
+"""Fields that libraries fill in by themselves."""
 FILLED_IN = {"output_dir": "trainer_output"}
-"""What TrainingArguments makes of a field that nobody gave."""
+"""Values that TrainingArguments fills in for fields nobody gave."""
 
 
 @runtime_checkable
 class HasDifferences(Protocol):
-    """A config of transformers that knows what differs from its defaults."""
+    """A transformers config, which knows how it differs from its defaults."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return every value, by name."""
         ...
 
     def to_diff_dict(self) -> dict[str, Any]:
-        """Return what differs from the defaults, by name."""
+        """Return the values that differ from the defaults, by name."""
         ...
 
 
 class Stated(dict[str, Any]):
-    """What a config object says beyond its defaults, by name; `usual` are the values that are its defaults.
+    """The values of a config object that differ from its defaults, by name; `usual` holds the defaults.
 
-    An object has a value for everything, so its defaults count as well: they hold where nothing else is given.
+    An object has a value for every field, so its defaults count as well: they hold where nothing else is given.
     """
 
     def __init__(self, kind: str, given: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
-        """Keep both apart; `kind` is the name of the object's class."""
+        """Store both separately; `kind` is the name of the object's class."""
         super().__init__(given)
         self.kind = kind
         self.usual = dict(usual)
 
 
 def as_mapping(value: Any) -> Any:  # noqa: ANN401  (whatever a run file or a keyword holds)
-    """Return what a config object of another tool says; anything else as it is."""
+    """Return another tool's config object as a mapping; anything else unchanged."""
     if isinstance(value, HasDifferences):
         given = value.to_diff_dict()
         usual = {name: one for name, one in value.to_dict().items() if name not in given}
@@ -60,7 +60,7 @@ def _default(field: Field[Any]) -> object:
 
 
 def _is_usual(value: object, default: object) -> bool:
-    """Return whether a value is a default, also in another spelling that the object makes of it by itself."""
+    """Return whether a value is the default, possibly in a form that the object has converted it to."""
     filled_in = is_dataclass(value) and not as_mapping(value)
     return bool(value == default or filled_in) or (asks_for_nothing(value) and asks_for_nothing(default))
 
@@ -75,7 +75,7 @@ def _of_people(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def usual_values(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return, where they stand, the defaults of all config objects in a layer of settings."""
+    """Return the defaults of all config objects in a layer of settings, under the objects' keys."""
     found: dict[str, Any] = {}
     for key, value in raw.items():
         config = as_mapping(value)
@@ -87,7 +87,7 @@ def usual_values(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def config_kinds(raw: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the classes' names of all config objects in a layer of settings."""
+    """Yield the class names of all config objects in a layer of settings."""
     for value in raw.values():
         config = as_mapping(value)
         if isinstance(config, Stated):

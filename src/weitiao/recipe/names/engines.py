@@ -15,13 +15,13 @@ from .words import is_true, plain_value
 
 
 def precision_of_products(value: Any) -> Any:  # noqa: ANN401  (a text)
-    """Return the precision that mixed precision means; `no` leaves it out."""
+    """Return the dtype for a mixed-precision setting; None for `no`."""
     name = str(plain_value(value)).lower().partition("_")[0]
     return None if name in ("no", "none") else name
 
 
 def listed_sources(value: Any) -> Any:  # noqa: ANN401  (a path)
-    """Return a data file, or the sources of a list in YAML: names with a path and a size; raises SettingsError."""
+    """Return a data file as a source, or the sources (path, size) of a YAML list; raises Unfit, SettingsError."""
     path = Path(str(value))
     if path.suffix not in (".yaml", ".yml"):
         return [{"path": str(value)}]
@@ -64,4 +64,4 @@ NAMES = of_source(
     not_supported("train", "a schedule by a config of its own", "lr_scheduler_config"),
     not_supported("train", "weights of another engine", "megatron_pretrained_checkpoint extra_config"),
 )
-"""Names of `src/llamafactory/v1`, of its Megatron arguments, and of accelerate."""
+"""Names from LLaMA-Factory's `src/llamafactory/v1` and Megatron arguments, and from accelerate."""

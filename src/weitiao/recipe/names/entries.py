@@ -1,4 +1,4 @@
-"""What the table of other tools' names is made of: a name, and the reader that says what it means here."""
+"""Building blocks of the table of other tools' names: a name, and the reader that translates it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...core.settings import Unfit
 from .words import NoSwitch, as_written, is_true
 
 NO_EFFECT = (None, False, 0, 0.0, "", "none", "no", "false", "None")
-"""Values that ask for nothing; empty lists and blocks do as well."""
+"""Values that request nothing, as do empty lists and blocks."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Given:
     name: str
     value: Any
     usual: bool = False
-    """Whether nobody gave it: it is the default of a config object."""
+    """Whether it is a config object's default, which nobody gave."""
 
     def __str__(self) -> str:
         return f"{self.name}: {as_written(self.value)}"
@@ -29,7 +29,7 @@ class Given:
 
 @dataclass(frozen=True)
 class Context:
-    """What a reader may look at beside the names it reads."""
+    """What a reader may use besides the names it reads."""
 
     own: Mapping[str, Any]
     """The run's settings under their names here, by dotted name."""
@@ -38,24 +38,24 @@ class Context:
     method_settings: frozenset[str]
     """The names of that method's settings."""
     elsewhere: Mapping[str, str]
-    """What other tools call that method's settings -> their names here."""
+    """Other tools' names for that method's settings -> their names here."""
     processes: int
-    """How many processes share a step; 0 where their number cannot be read."""
+    """Number of processes that share a step; 0 if it cannot be read."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What names come to: settings by dotted name, what is said of it, and what keeps them from being read."""
+    """The result of reading names: settings by dotted name, sentences about them, and problems."""
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     said: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     excludes: Mapping[str, tuple[tuple[Any, ...], Any]] = field(default_factory=dict)
-    """A dotted setting -> the values that the names exclude, and what takes the place of such a value from below."""
+    """A dotted setting -> the values that the names exclude, and the replacement if a lower layer has such a value."""
 
 
 Reader = Callable[[Mapping[str, Given], Context], Reading]
-"""Reads the names of a group that were given; raises Unfit for a value that has no counterpart."""
+"""Reads the given names of a group; raises Unfit for a value without a counterpart."""
 
 
 @dataclass(frozen=True)
@@ -64,34 +64,34 @@ class Group:
 
     reader: Reader
     targets: tuple[str, ...] = ()
-    """The settings that may come of them, by dotted name."""
+    """The settings that the reader may set, by dotted name."""
 
 
 @dataclass(frozen=True)
 class Name:
-    """One name that another tool has."""
+    """One name from another tool."""
 
     name: str
     group: Group
     home: str
-    """The block that it stands in where a run file has blocks."""
+    """The block it belongs to in a run file with blocks."""
     becomes: str
     """A dotted setting, or a sentence on why there is none."""
     source: str = ""
-    """The tool it is of."""
+    """The tool it comes from."""
     part: str = ""
-    """What the group's reader calls it."""
+    """The name that the group's reader uses, if it is an alias."""
     inside_only: bool = False
-    """Whether it is read in its own block only, because its name says too little elsewhere."""
+    """Whether it is read only in its own block, because elsewhere the name is too general."""
 
     @property
     def key(self) -> str:
-        """By which the group's reader knows it."""
+        """The name under which the group's reader knows it."""
         return self.part or self.name
 
 
 class NotYet(Unfit):
-    """Why a value is refused: what it asks for is not there yet."""
+    """Raised for a value that requests something not supported yet."""
 
     def __init__(self, what: str, expected: str = "", remedy: str = "") -> None:
         super().__init__(f"{what} is not there yet", expected, remedy)
@@ -114,7 +114,7 @@ def read_group(group: Group, given: Mapping[str, Given], context: Context) -> Re
 
 
 def renamed(target: str, value: Callable[[Any], Any] | None = None) -> Group:
-    """Read one name as a setting; `value` says what its values are here, None for one that leaves it unset."""
+    """Read one name as a setting; `value` converts its values and returns None to leave the setting unset."""
 
     def read(given: Mapping[str, Given], _: Context) -> Reading:
         (one,) = given.values()
@@ -133,7 +133,7 @@ def renamed(target: str, value: Callable[[Any], Any] | None = None) -> Group:
 
 
 def switch(target: str, meaning: Any, otherwise: Any = None, left: Any = "auto") -> Group:  # noqa: ANN401
-    """Read yes as one value of a setting and no as `otherwise`; without that, no excludes the value for `left`."""
+    """Read yes as `meaning` and no as `otherwise`; if that is None, no replaces `meaning` from below with `left`."""
 
     def read(given: Mapping[str, Given], _: Context) -> Reading:
         (one,) = given.values()
@@ -149,12 +149,12 @@ def switch(target: str, meaning: Any, otherwise: Any = None, left: Any = "auto")
 
 
 def switched(home: str, name: str, target: str, *values: Any) -> Name:  # noqa: ANN401
-    """Return a name that is a switch; `values` are what `switch` takes."""
+    """Return a name that is a switch; `values` are the further arguments of `switch`."""
     return Name(name, switch(target, *values), home, target)
 
 
 def without_meaning(reason: str) -> Group:
-    """Accept one name whatever its value, and say why it changes nothing; a value may be a key, so it is not shown."""
+    """Accept one name with any value, and say why it has no effect; the value may be a secret, so it is not shown."""
 
     def read(given: Mapping[str, Given], _: Context) -> Reading:
         return Reading(said=tuple(f"{one.name} means nothing here: {reason}" for one in given.values()))
@@ -163,7 +163,7 @@ def without_meaning(reason: str) -> Group:
 
 
 def not_there_yet(what: str, harmless: tuple[Any, ...] = ()) -> Group:
-    """Accept one name with a value that asks for nothing (or a `harmless` one), and refuse all others."""
+    """Accept one name with a value that requests nothing (or a `harmless` one), and refuse all other values."""
 
     def read(given: Mapping[str, Given], _: Context) -> Reading:
         (one,) = given.values()
@@ -176,49 +176,49 @@ def not_there_yet(what: str, harmless: tuple[Any, ...] = ()) -> Group:
 
 
 def asks_for_nothing(value: object, harmless: tuple[Any, ...] = ()) -> bool:
-    """Return whether a value is as good as leaving its name out."""
+    """Return whether a value is equivalent to leaving its name out."""
     if isinstance(value, list | dict | tuple | set):
         return not value
     return value in NO_EFFECT or value in harmless
 
 
 def default_of(value: object) -> Any:  # noqa: ANN401  (whatever asks for nothing)
-    """Return the value of the same kind that asks for nothing."""
+    """Return the value of the same type that requests nothing."""
     return False if isinstance(value, bool) else None
 
 
 def reads(home: str, settings: Mapping[str, str], *, inside_only: bool = False) -> Iterator[Name]:
-    """Yield a name for each of `settings`: their name -> the setting here, its value as it is."""
+    """Yield a name for each item of `settings`: another tool's name -> the setting here, with the same values."""
     for name, target in settings.items():
         yield Name(name, renamed(target), home, target, inside_only=inside_only)
 
 
 def converted(home: str, name: str, target: str, value: Callable[[Any], Any]) -> Name:
-    """Return a name whose values are others here."""
+    """Return a name whose values are converted."""
     return Name(name, renamed(target, value), home, target)
 
 
 def together(home: str, group: Group, becomes: str, names: str) -> Iterator[Name]:
-    """Yield names, with blanks between, that one group reads; `alias/name` is an alias of another."""
+    """Yield names, separated by blanks, that one group reads; `alias/name` declares an alias."""
     for word in names.split():
         name, _, part = word.partition("/")
         yield Name(name, group, home, becomes, part=part or name)
 
 
 def nothing(home: str, reason: str, names: str) -> Iterator[Name]:
-    """Yield names, with blanks between, that change nothing here, with the reason for all of them."""
+    """Yield names, separated by blanks, that have no effect here, all for the same reason."""
     for name in names.split():
         yield Name(name, without_meaning(reason), home, reason)
 
 
 def not_supported(home: str, what: str, names: str, harmless: tuple[Any, ...] = ()) -> Iterator[Name]:
-    """Yield names, with blanks between, for something that is not there yet."""
+    """Yield names, separated by blanks, for something that is not supported yet."""
     for name in names.split():
         yield Name(name, not_there_yet(what, harmless), home, f"not there yet: {what}")
 
 
 def inside(names: Iterable[Name]) -> Iterator[Name]:
-    """Yield names that are read in their own block only."""
+    """Yield the names, restricted to their own block."""
     return (replace(one, inside_only=True) for one in names)
 
 

@@ -1,4 +1,4 @@
-"""The names of transformers' GenerationConfig and of servers that generate."""
+"""Names from transformers' GenerationConfig and from inference servers."""
 
 from __future__ import annotations
 
@@ -69,4 +69,4 @@ NAMES = of_source(
         harmless=(1.0,),
     ),
 )
-"""Names of GenerationConfig, and a few of vLLM's and OpenAI's."""
+"""Names from GenerationConfig, and a few from vLLM and OpenAI."""

@@ -1,4 +1,4 @@
-"""One layer of settings (a run file, the flags, the words): what of it is under names here, and what is others'."""
+"""One layer of settings (run file, flags or words), separated into our own names and other tools' names."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from .words import as_written, plain_value
 T = TypeVar("T")
 
 TOP = ("model", "data", "method", "objective", "train", "evaluate", "track", "out")
-"""What a run file has at its top."""
+"""The top-level keys of a run file."""
 USUAL_METHOD = "lora"
 
 MISSING = object()
-"""What there is where a setting is not given."""
+"""Stands for a setting that is not given."""
 
 
 @dataclass(frozen=True)
 class Theirs:
-    """A name of another tool with its value, and what the table has for it."""
+    """Another tool's name with its value, and its entry in the table."""
 
     entry: Name
     given: Given
 
 
 class Layer:
-    """The settings of one layer, sorted out."""
+    """The settings of one layer, separated by kind."""
 
     def __init__(
         self, raw: Mapping[str, Any], before: Layer | None = None, method: str | None = None
     ) -> None:
-        """Sort out blocks and names; the method is that of the layer below unless this one, or `method`, is another."""
+        """Sort the names; the method is that of the layer below, unless this one or `method` names another."""
         self.own: dict[str, Any] = {}
         self.theirs: list[Theirs] = []
         self.said: list[str] = []
@@ -54,6 +54,7 @@ class Layer:
         named = method or named_method(raw)
         below: str = before.method_name if before else USUAL_METHOD
         self.method_name: str = named or below
+        # Another method does not inherit the settings of the method below.
         self.replaces = ("method",) if self.method_name != below else ()
         self.method: type[Method] | None = _class_of(METHODS, self.method_name)
         self.objective_name: str = _named_objective(raw) or (before.objective_name if before else "")
@@ -67,7 +68,7 @@ class Layer:
             self._take(path, str(key), value)
 
     def _take(self, path: str, key: str, value: Any) -> None:  # noqa: ANN401
-        """Sort out one key of a block (`""` is the top)."""
+        """Sort one key of a block (`""` is the top level)."""
         own = spelling(key, self._own_names(path))
         if own is not None:
             self._take_own(f"{path}.{own}" if path else own, value, key)
@@ -76,10 +77,10 @@ class Layer:
         elif (not path and self._place(key, value)) or self._take_theirs(path, key, value):
             return
         elif not path or not self._place(key, value):
-            self._put(f"{path}.{key}" if path else key, value, key)  # refused by the block's own check
+            self._put(f"{path}.{key}" if path else key, value, key)  # the block's own check refuses it
 
     def _walk_config(self, path: str, config: Mapping[str, Any]) -> None:
-        """Sort out a config within a config; its name is a method's, or the way a model is quantised."""
+        """Sort a config inside a config; its `name` is a method, or the way a model is quantised."""
         for key, value in config.items():
             self._take(path, "quantization_method" if key == "name" and path == "model" else key, value)
 
@@ -100,7 +101,7 @@ class Layer:
             self._put(dotted, value, key)
 
     def _take_theirs(self, path: str, key: str, value: Any) -> bool:  # noqa: ANN401
-        """Take a name that the table, or the method, knows."""
+        """Take a name that the table or the method knows; return whether it is known."""
         found = entry(key, path)
         if (found is None or found.inside_only) and path in ("", "method"):
             found = self._of_method(key) or found
@@ -111,7 +112,7 @@ class Layer:
         return found is not None
 
     def _of_method(self, key: str) -> Name | None:
-        """Return what the method's own list says of a name: a setting, or what to try instead."""
+        """Return the entry for a name in the method's own list: a setting, or what to try instead."""
         known = self.method.known_elsewhere if self.method else {}
         ours = known.get(key) or known.get(letters(key))
         if ours is None or self.method is None:
@@ -122,7 +123,7 @@ class Layer:
         return Name(key, _no_counterpart(self.method_name, " or ".join(names)), "method", ours)
 
     def _require_one_value(self, found: Name, given: Given) -> None:
-        """Note a problem where two spellings of one name have different values."""
+        """Add a problem if two spellings of one name have different values."""
         for one in self.theirs:
             if one.entry.group is found.group and one.entry.key == found.key:
                 if one.given.value != given.value:
@@ -133,7 +134,7 @@ class Layer:
                 return
 
     def _place(self, key: str, value: Any) -> bool:  # noqa: ANN401
-        """Put a setting that stands in no block, or in another, where it belongs."""
+        """Move a setting without a block, or in the wrong block, to where it belongs; return whether it is known."""
         found = homes(key, self._blocks)
         if found and value is None:
             self.said.append(f"{key}: null, which leaves {' and '.join(found)} as it is here")
@@ -146,7 +147,7 @@ class Layer:
         return bool(found)
 
     def _put(self, dotted: str, value: Any, key: str) -> None:  # noqa: ANN401
-        """Set one setting; another value for it in this layer is a problem."""
+        """Set one setting; a second, different value in this layer is a problem."""
         changed = OWN_VALUES[dotted](value) if dotted in OWN_VALUES else None
         if changed is not None:
             dotted, value, said = changed
@@ -162,7 +163,7 @@ class Layer:
         self.own = merge(self.own, nested(dotted, value))
 
     def _method(self, typed: Any) -> Any:  # noqa: ANN401
-        """Return a method's name as it is here; what else its name says is set as well."""
+        """Return a method's name here; settings that another tool's name implies are set too."""
         name = METHODS.spelling(str(typed))
         if name is not None or not isinstance(typed, str):
             return name or typed
@@ -178,7 +179,7 @@ class Layer:
 
 
 def _sources(value: Any, layer: Layer) -> Any:  # noqa: ANN401
-    """Return sources with their settings under the names they have here."""
+    """Return sources with their settings under our names."""
     if isinstance(value, list | tuple):
         return [_source(one, layer) for one in value]
     return _source(value, layer)
@@ -189,7 +190,7 @@ def _source(source: Any, layer: Layer) -> Any:  # noqa: ANN401
         return source
     known = layer._own_names("data.sources")
     if not all(spelling(str(key), known) or entry(str(key), "data.sources") for key in source):
-        return source  # a row, or a source with a key that its own check refuses
+        return source  # a row, or a source with an unknown key, which its own check refuses
     renamed_keys: dict[str, Any] = {}
     for key, value in source.items():
         found = None if spelling(str(key), known) else entry(str(key), "data.sources")
@@ -202,12 +203,12 @@ def _source(source: Any, layer: Layer) -> Any:  # noqa: ANN401
 
 
 def _fixed(dotted: str, value: Any) -> Group:  # noqa: ANN401
-    """Read a name as one setting with one value."""
+    """Return a group that reads a name as one setting with a fixed value."""
     return Group(lambda given, context: Reading({dotted: value}), (dotted,))
 
 
 def _ambiguous(found: list[str]) -> Group:
-    """Refuse a name that several blocks have, unless one of them is set above."""
+    """Return a group that refuses a name found in several blocks, unless a layer above sets one of them."""
 
     def read(given: Mapping[str, Given], context: object) -> Reading:
         (one,) = given.values()
@@ -219,7 +220,7 @@ def _ambiguous(found: list[str]) -> Group:
 
 
 def _no_counterpart(method: str, remedy: str) -> Group:
-    """Refuse a name of which a method has several settings."""
+    """Return a group that refuses a name for which a method has several settings."""
 
     def read(given: Mapping[str, Given], context: object) -> Reading:
         (one,) = given.values()
@@ -230,7 +231,7 @@ def _no_counterpart(method: str, remedy: str) -> Group:
 
 
 def named_method(raw: Mapping[str, Any]) -> str | None:
-    """Return the name, as it is here, of the method that a layer chooses; None where it chooses none."""
+    """Return the name here of the method that a layer chooses; None if it chooses none."""
     block = next((value for key, value in raw.items() if letters(str(key)) == "method"), None)
     if isinstance(block, Method):
         return block.name
@@ -250,7 +251,7 @@ def named_method(raw: Mapping[str, Any]) -> str | None:
 
 
 def _named_objective(raw: Mapping[str, Any]) -> str | None:
-    """Return the name of the objective that a layer chooses; None where it chooses none."""
+    """Return the name of the objective that a layer chooses; None if it chooses none."""
     block = next((value for key, value in raw.items() if letters(str(key)) == "objective"), None)
     if isinstance(block, Objective):
         return block.name
@@ -258,7 +259,7 @@ def _named_objective(raw: Mapping[str, Any]) -> str | None:
 
 
 def _class_of(registry: Registry[T], name: str) -> type[T] | None:
-    """Return a component's class; None for a name there is none of, which its block's check refuses."""
+    """Return a component's class; None for an unknown name, which its block's check refuses."""
     try:
         return registry.load(name)
     except SettingsError:
@@ -266,7 +267,7 @@ def _class_of(registry: Registry[T], name: str) -> type[T] | None:
 
 
 def flat(nested: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield nested settings by dotted name."""
+    """Yield nested settings as (dotted name, value)."""
     for key, value in nested.items():
         dotted = f"{path}.{key}" if path else str(key)
         if isinstance(value, Mapping) and value:
@@ -291,7 +292,7 @@ def looked_up(nested: Mapping[str, Any], dotted: str) -> Any:  # noqa: ANN401
 
 
 def nested(dotted: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Return blocks with one value under a dotted name."""
+    """Return nested blocks with one value at a dotted name."""
     for part in reversed(dotted.split(".")):
         value = {part: value}
     return dict(value)

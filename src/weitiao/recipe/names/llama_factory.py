@@ -1,4 +1,4 @@
-"""The names of LLaMA-Factory's run files, and what of them differs from transformers' and PEFT's."""
+"""Names from LLaMA-Factory's run files, where they differ from transformers' and PEFT's."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .readers import DATA_SET, TO
 from .training_arguments import PACKS, PROCESSES, SAVED, steps
 
 STAGES = {"pt": "sft", "rm": "reward"}
-"""A stage of LLaMA-Factory -> the objective, where that has another name."""
+"""LLaMA-Factory's stage -> the objective, where the names differ."""
 
 
 def objective(stage: Any) -> Any:  # noqa: ANN401  (a text)
-    """Return the objective of a stage; raises Unfit where it is not there yet."""
+    """Return the objective for a stage; raises Unfit if it is not supported yet."""
     name = STAGES.get(str(stage).lower(), str(stage).lower())
     known = OBJECTIVES.names()
     if name not in known:
@@ -152,7 +152,7 @@ NAMES = of_source(
         "freeze_multi_modal_projector",
     ),
 )
-"""Names of LLaMA-Factory's arguments: model, data, finetuning, training and generating."""
+"""Names from LLaMA-Factory's arguments for model, data, finetuning, training and generation."""
 
 WORD = re.compile(r"[\w.+-]+")
 FAMILIES = (
@@ -163,14 +163,14 @@ FAMILIES = (
     "xuanyuan xverse yi youtu yuan zephyr ziya"
 )
 TEMPLATES = frozenset(FAMILIES.split())
-"""How names of templates begin that belong to a family of models."""
+"""Prefixes of template names that belong to a model family."""
 
 INSTRUCTIONS = frozenset({"alpaca", "default", "empty", "fewshot"})
-"""Names of templates that are not a model's: for bases without one."""
+"""Template names for base models, which have no template of their own."""
 
 
 def template(name: object) -> str | None:
-    """Return what a template's name in other tools is here; None for a name that none of them has."""
+    """Return the setting here for another tool's template name; None for an unknown name."""
     own = DataSettings.model_fields["template"].annotation
     text = str(name).lower()
     word = isinstance(name, str) and WORD.fullmatch(text) and text not in str(own)

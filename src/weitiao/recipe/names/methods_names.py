@@ -1,4 +1,4 @@
-"""Names of settings that a method has or has not, by which method a run has."""
+"""Names whose meaning depends on the run's method, because only some methods have the setting."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ Names = Mapping[str, Given]
 
 
 def _not_a_setting(one: Given, context: Context) -> Reading:
-    """Accept a name that is of other methods."""
+    """Accept a name that belongs to other methods."""
     return Reading(said=(f"{one.name} means nothing here: {context.method} has no such setting",))
 
 
 def method_name(value: Any) -> Any:  # noqa: ANN401  (a text or PEFT's Enum)
-    """Return the name that a method has here; a name that is none is left to the method's own check."""
+    """Return a method's name here; unknown names are returned unchanged, for the method's own check."""
     text = str(plain_value(value))
     words = read_as(text)
     return METHODS.spelling(text) or (words[0].partition("=")[2] if words else text)
 
 
 def targets(value: Any) -> Any:  # noqa: ANN401  (a name, a list of names)
-    """Return which layers are meant, `all` being all linear ones."""
+    """Return the target modules; `all` means all linear layers."""
     return "all-linear" if str(value).lower() == "all" else value
 
 
 def of_method(setting: str, names: str) -> Iterator[Name]:
-    """Yield names, with blanks between, of one setting that only some methods have."""
+    """Yield names, separated by blanks, for a setting that only some methods have."""
     target = f"method.{setting}"
 
     def read(given: Mapping[str, Given], context: Context) -> Reading:
@@ -54,13 +54,13 @@ def of_method(setting: str, names: str) -> Iterator[Name]:
 
 
 def _number(value: Any) -> Any:  # noqa: ANN401
-    """Return the whole number that a text holds, as `'8'` in a run file does; anything else as it is."""
+    """Return the integer in a text such as `'8'`; anything else unchanged."""
     digits = value.strip().removeprefix("-") if isinstance(value, str) else ""
     return int(value) if digits.isascii() and digits.isdigit() and len(digits) < 10 else value
 
 
 def _read_rank(given: Names, context: Context) -> Reading:
-    """Read rank and strength; LLaMA-Factory's strength is twice the rank where it is not given."""
+    """Read rank and alpha; as in LLaMA-Factory, alpha is twice the rank if it is not given."""
     rank, alpha = given.get("lora_rank"), given.get("lora_alpha")
     settings: dict[str, Any] = {}
     said: list[str] = []
@@ -88,7 +88,7 @@ ALPHA_TOO = Group(_read_rank, ("method.r", "method.alpha"))
 
 
 def _read_pissa(given: Names, context: Context) -> Reading:
-    """Read whether A and B begin as PiSSA, and in how many iterations (-1 computes it exactly)."""
+    """Read whether A and B are initialised by PiSSA, and with how many iterations (-1: exact SVD)."""
     init, rounds = given.get("pissa_init"), given.get("pissa_iter")
     if init is None or not is_true(init.value) or "init_lora_weights" not in context.method_settings:
         return Reading(said=tuple(f"{one}, which is how it is here" for one in given.values()))

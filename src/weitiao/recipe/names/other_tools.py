@@ -1,4 +1,4 @@
-"""Names of settings that several tools have, beside those of the tools with a table of their own."""
+"""Names shared by several tools, besides those of the tools with a table of their own."""
 
 from __future__ import annotations
 
@@ -53,4 +53,4 @@ NAMES = of_source(
         inside_only=True,
     ),
 )
-"""Names of axolotl, unsloth, trl's scripts and datasets."""
+"""Names from axolotl, unsloth, TRL's scripts and datasets."""

@@ -1,4 +1,4 @@
-"""The settings there are, by block: where a name of ours belongs that was written without its block."""
+"""All settings by block, to find the block of a setting that was written without one."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ FIXED: Blocks = {
     "data.sources": SourceSettings,
     "evaluate.generation": GenerationSettings,
 }
-"""The blocks whose settings do not depend on a name."""
+"""The blocks whose settings do not depend on a method or objective."""
 
 
 def blocks_for(method: type[Method] | None, objective: type[Objective] | None = None) -> Blocks:
-    """Return all blocks of a run, those of its method and objective among them."""
+    """Return all blocks of a run, including those of its method and objective."""
     named: dict[str, type[Settings]] = {}
     if method is not None:
         named["method"] = method
@@ -46,19 +46,19 @@ def setting_names() -> list[str]:
 
 
 def dotted_settings() -> list[str]:
-    """Return all settings that do not depend on a method, by dotted name."""
+    """Return the dotted names of all settings that do not depend on a method."""
     return [f"{path}.{name}" for path, cls in FIXED.items() for name in cls.model_fields]
 
 
 def known_setting(name: str) -> bool:
-    """Return whether some block has a setting of this name, or some method one of this name here or elsewhere."""
+    """Return whether a block has a setting of this name, or a method knows it under this or another tool's name."""
     methods = [METHODS.load(method) for method in METHODS.names()]
     known = {one for method in methods for one in (*method.model_fields, *method.known_elsewhere)}
     return bool(homes(name, FIXED)) or spelling(name, dict.fromkeys(known)) is not None
 
 
 def spelling(name: str, known: Mapping[str, object]) -> str | None:
-    """Return the known name that one is, if case and `-` for `_` do not count; None where there is none."""
+    """Return the known name that equals `name`, ignoring case and `-` versus `_`; None if there is none."""
     if name in known:
         return name
     by_letters = {one.lower(): one for one in known}
@@ -66,7 +66,7 @@ def spelling(name: str, known: Mapping[str, object]) -> str | None:
 
 
 def homes(name: str, blocks: Blocks) -> list[str]:
-    """Return the dotted settings of this name; a setting of a block goes before one of a block within a block."""
+    """Return the dotted settings of this name; those in outer blocks come before, and hide, those in nested ones."""
     found = [f"{path}.{own}" for path, cls in blocks.items() if (own := spelling(name, cls.model_fields))]
     shallowest = min((one.count(".") for one in found), default=0)
     return [one for one in found if one.count(".") == shallowest]

@@ -1,4 +1,4 @@
-"""Values that other tools give to settings which have the same name here."""
+"""Translates other tools' values of settings that have the same name here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .readers import precision
 from .words import as_written
 
 Changed = tuple[str, Any, str] | None
-"""The setting, its value, and what is said of it; None where a value is as it is here."""
+"""The setting, its value, and a sentence about it; None if the value needs no translation."""
 
 
 def _template(value: Any) -> Changed:  # noqa: ANN401  (all of this file: any value of a run file)
@@ -59,4 +59,4 @@ OWN_VALUES: Mapping[str, Callable[[Any], Changed]] = {
     "train.warmup_steps": _warmup,
     "model.dtype": _dtype,
 }
-"""A dotted setting -> what becomes of a value that other tools would give it."""
+"""A dotted setting -> the function that translates other tools' values of it."""

@@ -1,4 +1,4 @@
-"""The names of PEFT's configs and of BitsAndBytesConfig; what a method calls its settings lies beside the method."""
+"""Names from PEFT's configs and BitsAndBytesConfig; names of a method's settings are next to the method."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ NAMES = of_source(
     inside(not_supported("method", "another mask", "mask_type", ("random",))),
     inside(not_supported("method", "that variant", "lambda_pattern use_effective_conv2d")),
 )
-"""What all of PEFT's configs share, and what the methods here have no setting for."""
+"""Names common to all of PEFT's configs, and those for which the methods here have no setting."""
 
 QUANTIZATION_NAMES = of_source(
     "BitsAndBytesConfig",
@@ -78,4 +78,4 @@ QUANTIZATION_NAMES = of_source(
         "llm_int8_skip_modules llm_int8_enable_fp32_cpu_offload",
     ),
 )
-"""Names of BitsAndBytesConfig, and LLaMA-Factory's for the same."""
+"""Names from BitsAndBytesConfig, and LLaMA-Factory's names for the same settings."""

@@ -1,4 +1,4 @@
-"""Names whose values depend on each other: a batch of three factors, bits and their kind, a schedule of looks."""
+"""Readers of names that depend on each other: factors of the batch size, quantisation, evaluation schedules."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .words import as_written, is_true, plain_value
 Names = Mapping[str, Given]
 
 PER_DEVICE_EXAMPLES = 8
-"""What transformers and LLaMA-Factory take per device where nothing is said."""
+"""Default per-device batch size of transformers and LLaMA-Factory."""
 
 
 def _whole(one: Given, usual: int = 1) -> int:
-    """Return a number of examples, steps or bits; raises Unfit for anything else, with `usual` as what to type."""
+    """Return a number of examples, steps or bits; raises Unfit for anything else, suggesting `usual`."""
     try:
         number = float(one.value)
     except (OverflowError, TypeError, ValueError):
@@ -52,7 +52,7 @@ NO_BITS = (16, 32, "16", "32")
 
 
 def _bits_of(one: Given) -> int:
-    """Return the bits that `quantization_bit` asks for, 0 for none; raises Unfit for a number that is not there."""
+    """Return the bits that `quantization_bit` requests, 0 for none; raises Unfit for an unsupported number."""
     if asks_for_nothing(one.value, NO_BITS):
         return 0
     if str(one.value) not in ("4", "8", "4.0", "8.0"):
@@ -62,9 +62,9 @@ def _bits_of(one: Given) -> int:
 
 
 def _bits(given: Names) -> int | None:
-    """Return how many bits are asked for: 4, 8, 0 for none, None where nothing is said of it.
+    """Return the bits requested: 4, 8, 0 for none, None if no name mentions them.
 
-    Raises Unfit where one name asks for bits that another excludes.
+    Raises Unfit if one name requests bits that another excludes.
     """
     asked: dict[str, int] = {}
     excluded: dict[str, tuple[int, ...]] = {}
@@ -92,14 +92,14 @@ def _bits(given: Names) -> int | None:
 
 
 def _without(given: Names, parts: list[str]) -> str:
-    """Return the words that take back what names ask for."""
+    """Return the words that cancel what names request."""
     return " ".join(
         f"{given[part].name}={'null' if part == 'quantization_bit' else 'false'}" for part in parts
     )
 
 
 def _read_quantization(given: Names, context: Context) -> Reading:
-    """Read bits, kind, double quantisation and computing precision; without bits the other three say nothing."""
+    """Read bits, type, double quantisation and compute dtype; without bits the others have no effect."""
     bits = _bits(given)
     four_elsewhere = context.own.get("model.quantization") in FOUR_BIT_KINDS
     if bits is None:
@@ -124,7 +124,7 @@ def _read_quantization(given: Names, context: Context) -> Reading:
 
 
 def _excluded(given: Names) -> tuple[str, ...]:
-    """Return the kinds of quantisation that names exclude."""
+    """Return the quantisation types that names exclude."""
     kinds = {
         "load_in_4bit": FOUR_BIT_KINDS,
         "load_in_8bit": ("int8",),
@@ -156,7 +156,7 @@ QUANTIZATION = Group(
 
 
 def precision(value: Any) -> Any:  # noqa: ANN401  (a name, or torch's own object)
-    """Return torch's name of a precision as it is called here."""
+    """Return the name here of one of torch's dtypes."""
     text = str(plain_value(value)).removeprefix("torch.")
     return LONG_NAMES.get(text, text)
 
@@ -175,11 +175,11 @@ BETAS = Group(_read_betas, ("train.betas",))
 
 LOOKS_KNOWN = ("steps", "epoch", "no", "false")
 SAVES_KNOWN = (*LOOKS_KNOWN, "best")
-"""What a strategy may be; YAML makes false of the bare word no."""
+"""Known values of a strategy; YAML reads the bare word no as false."""
 
 
 def _strategy(one: Given | None, known: tuple[str, ...]) -> str:
-    """Return when something is done, `steps` where nothing is said; raises Unfit for a word that is none of `known`."""
+    """Return a strategy, `steps` if none is given; raises Unfit for a word that is not in `known`."""
     if one is None or one.value is None:
         return "steps"
     word = str(plain_value(one.value)).lower()
@@ -191,7 +191,7 @@ def _strategy(one: Given | None, known: tuple[str, ...]) -> str:
 
 
 def _read_looks(given: Names, context: Context) -> Reading:
-    """Read when the held-out rows are looked at."""
+    """Read when the held-out loss is evaluated."""
     when, steps = given.get("eval_strategy"), given.get("eval_steps")
     strategy = _strategy(when, LOOKS_KNOWN)
     if strategy in ("no", "false"):
@@ -241,7 +241,7 @@ SAVES = Group(_read_saves, ("train.save_every",))
 
 
 def _read_sampling(given: Names, context: Context) -> Reading:
-    """Read whether answers are drawn; without a temperature they are drawn as the model weighs them."""
+    """Read whether answers are sampled; without a temperature, 1 is used."""
     (one,) = given.values()
     target = "evaluate.generation.temperature"
     if not is_true(one.value):
@@ -255,7 +255,7 @@ SAMPLING = Group(_read_sampling, ("evaluate.generation.temperature",))
 
 
 def _read_length(given: Names, context: Context) -> Reading:
-    """Read the length of answers; where max_new_tokens says it, as in transformers, that is what counts."""
+    """Read the length of answers; as in transformers, max_new_tokens and min_new_tokens take precedence."""
     (one,) = given.values()
     most = "max_new_tokens" if one.name.startswith("max") else "min_new_tokens"
     target = f"evaluate.generation.{most}"
@@ -271,7 +271,7 @@ TRACKERS = ("tensorboard", "trackio", "wandb", "mlflow", "swanlab")
 
 
 def _read_trackers(given: Names, context: Context) -> Reading:
-    """Read where curves go; `all` names whatever is installed, which no run file can hold."""
+    """Read the trackers; `all` is refused, because it depends on what is installed and a run file must not."""
     to: list[str] = []
     for part, one in given.items():
         listed = one.value.split(",") if isinstance(one.value, str) else one.value
@@ -292,7 +292,7 @@ TO = Group(_read_trackers, ("track.to",))
 
 
 def _read_data_set(given: Names, context: Context) -> Reading:
-    """Read names in LLaMA-Factory's list of data sets; a name that is a file, or one of the hub, is that."""
+    """Read names in LLaMA-Factory's list of data sets; a name that is a file or a hub id is used directly."""
     folder = given.get("dataset_dir")
     where = str(folder.value) if folder and folder.value else "data"
     if where.startswith("REMOTE:"):
@@ -315,7 +315,7 @@ def _read_data_set(given: Names, context: Context) -> Reading:
 
 
 def _one_place(one: Given, places: list[str]) -> str:
-    """Return the one data set to measure with; raises Unfit for none or several."""
+    """Return the one data set to evaluate with; raises Unfit for none or several."""
     if not places:
         raise Unfit("it names no data set", "one", f"{one.name}=null")
     if len(places) > 1:
@@ -324,7 +324,7 @@ def _one_place(one: Given, places: list[str]) -> str:
 
 
 def _place(name: str, folder: str, folder_given: bool) -> str:
-    """Return what a name of a data set stands for: a path, a name of the hub, or an entry of a list."""
+    """Return what a data set's name refers to: a path, a hub id, or an entry of a list."""
     its_list = Path(folder) / "dataset_info.json"
     plain_path = _is_there(name) or (Path(name).suffix and not its_list.is_file())
     on_hub = folder.upper() == "ONLINE" or (name.count("/") == 1 and not folder_given)
@@ -332,10 +332,10 @@ def _place(name: str, folder: str, folder_given: bool) -> str:
 
 
 def _is_there(name: str) -> bool:
-    """Return whether a name is a path that exists; one that no file can have is none."""
+    """Return whether a name is an existing path; False for a name too long for the file system."""
     try:
         return Path(name).exists()
-    except OSError:  # it is too long
+    except OSError:  # the name is too long
         return False
 
 

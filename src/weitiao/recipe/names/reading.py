@@ -1,7 +1,7 @@
-"""Reads settings under the names of other tools: run files, flags and words lie over each other, then names are read.
+"""Reads settings under other tools' names: run file, flags and words are layered, then the names are translated.
 
-A setting's own name always goes before another tool's reading of it. What lies above wins; two names in one layer
-that say different things are refused with both.
+A setting's own name takes precedence over another tool's name for it. Upper layers win; two names in one layer that
+disagree are refused together.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ __all__ = ["Understood", "understand"]
 
 @dataclass(frozen=True)
 class Understood:
-    """Settings under their names here, and how that came about."""
+    """Settings under their names here, and how they were read."""
 
     raw: dict[str, Any]
     """The blocks of a run."""
     said: tuple[str, ...] = ()
-    """A sentence for each name that was read or that means nothing here."""
+    """A sentence for each name that was translated or has no effect here."""
     problems: tuple[Problem, ...] = ()
     """Names and values that cannot be read."""
     origins: Mapping[str, str] = field(default_factory=dict)
-    """A dotted setting -> the names that it was read from, for errors about its value."""
+    """A dotted setting -> the names it was read from, for errors about its value."""
     refused: frozenset[str] = frozenset()
     """Settings that are missing because a name for them could not be read."""
 
 
 @dataclass(frozen=True)
 class _Read:
-    """One group's reading, and where its names lay."""
+    """One group's reading, and the layer of its names."""
 
     names: tuple[Given, ...]
     targets: tuple[str, ...]
@@ -49,7 +49,7 @@ class _Read:
 
     @property
     def is_usual(self) -> bool:
-        """Whether nobody gave any of it: all are defaults of config objects."""
+        """Whether nobody gave any of the names: all are defaults of config objects."""
         return all(one.usual for one in self.names)
 
     @property
@@ -58,7 +58,7 @@ class _Read:
 
 
 def understand(layers: Sequence[Layer]) -> Understood:
-    """Lay layers over each other and read every name that is another tool's."""
+    """Combine the layers and translate every name from another tool."""
     own, own_layers = _own(layers)
     last = layers[-1]
     context = _context(own, last)
@@ -91,7 +91,7 @@ def _usual_lines(
     own_layers: Mapping[str, int],
     settings: Mapping[str, _Read],
 ) -> Iterator[str]:
-    """Yield a line for each layer of config objects' defaults of which something is in force."""
+    """Yield a line for each layer of config objects' defaults, if any of them takes effect."""
     for number, layer in enumerate(layers):
         if isinstance(layer, UsualLayer):
             here = {name: looked_up(own, name) for name, where in own_layers.items() if where == number}
@@ -106,13 +106,13 @@ def _usual_lines(
 
 
 def _is_replaced(one: _Read, own_layers: Mapping[str, int]) -> bool:
-    """Return whether what could not be read has been set, in a layer above, under its name here."""
+    """Return whether a name that could not be read is overridden by a layer above, under its name here."""
     above = any(own_layers.get(target, -1) > one.layer for target in one.targets)
     return above and bool(one.reading.problems)
 
 
 def _own(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, int]]:
-    """Return settings under their names here, and the number of the layer that each is from."""
+    """Return the settings under their names here, and the layer number of each."""
     own: dict[str, Any] = {}
     where: dict[str, int] = {}
     for number, layer in enumerate(layers):
@@ -136,7 +136,7 @@ def _context(own: Mapping[str, Any], last: Layer) -> Context:
 
 
 def _processes(size: str) -> int:
-    """Return how many processes a launcher started; 0 where its variable holds no such number."""
+    """Return how many processes a launcher started; 0 if its variable is not a valid number."""
     return int(size) if size.isascii() and size.isdigit() and len(size) < 10 else 0
 
 
@@ -147,7 +147,7 @@ def _no_number_of_processes() -> Problem:
 
 
 def _groups(layers: Sequence[Layer]) -> Iterator[tuple[Group, list[tuple[int, Theirs]]]]:
-    """Yield names that are read together, of all layers; an upper layer's takes the place of a lower one's."""
+    """Yield the groups with their names from all layers; a name in an upper layer replaces the one below."""
     found: dict[int, tuple[Group, dict[str, tuple[int, Theirs]]]] = {}
     for number, layer in enumerate(layers):
         for one in layer.theirs:
@@ -157,7 +157,7 @@ def _groups(layers: Sequence[Layer]) -> Iterator[tuple[Group, list[tuple[int, Th
 
 
 def _read(group: Group, members: list[tuple[int, Theirs]], context: Context) -> _Read:
-    """Read one group's names, those that were given."""
+    """Read the given names of one group."""
     given = {one.entry.key: one.given for _, one in members}
     layer = max(number for number, _ in members)
     reading = read_group(group, given, context)
@@ -167,7 +167,7 @@ def _read(group: Group, members: list[tuple[int, Theirs]], context: Context) -> 
 
 
 def _layer_of(target: str, own_layers: Mapping[str, int]) -> int:
-    """Return the number of the layer that a setting is from, also one inside a list of blocks; -1 for none."""
+    """Return the layer number of a setting, also of one inside a list of blocks; -1 if it is not set."""
     found = own_layers.get(target)
     return own_layers.get(target.rpartition(".")[0], -1) if found is None else found
 
@@ -179,7 +179,7 @@ def _settle(
     own: Mapping[str, Any],
     own_layers: Mapping[str, int],
 ) -> Problem | None:
-    """Let one reading set one setting unless something above it does; a contradiction in its layer is a problem."""
+    """Apply one setting of a reading unless a layer above sets it; return a problem if its own layer disagrees."""
     value, already = one.reading.settings[target], looked_up(own, target)
     if already is not MISSING and (layer := _layer_of(target, own_layers)) >= one.layer:
         if layer == one.layer and same(already, value):
@@ -201,7 +201,7 @@ def _exclude(
     own: Mapping[str, Any],
     own_layers: Mapping[str, int],
 ) -> Iterator[Problem]:
-    """Replace values from below that a name excludes; yield a problem where one is given in the same layer."""
+    """Replace values from lower layers that a name excludes; yield a problem if its own layer has such a value."""
     for one in reads:
         for target, (values, instead) in one.reading.excludes.items():
             other = settings.get(target)
@@ -218,7 +218,7 @@ def _exclude(
 
 
 def same(one: object, other: object) -> bool:
-    """Return whether two values are one setting."""
+    """Return whether two values mean the same."""
     return one == other or str(one) == str(other)
 
 
@@ -232,14 +232,14 @@ def _contradiction(target: str, written: str, value: object, one: _Read) -> Prob
 
 
 def _is_block(value: object) -> bool:
-    """Return whether a value is a block, or a list of blocks, which nobody types as a word."""
+    """Return whether a value is a block or a list of blocks, which cannot be typed as a word."""
     return isinstance(value, Mapping) or (
         isinstance(value, list | tuple) and any(isinstance(one, Mapping) for one in value)
     )
 
 
 def _counts(one: _Read, settings: Mapping[str, _Read], own: Mapping[str, Any]) -> bool:
-    """Return whether something of a reading is in force, or it set nothing that anything above replaces."""
+    """Return whether a reading is in force: its exclusions hold, and it sets nothing or one of its settings counts."""
     wanted = one.reading.settings
     for target, (values, _) in one.reading.excludes.items():
         other = settings.get(target)
@@ -249,7 +249,7 @@ def _counts(one: _Read, settings: Mapping[str, _Read], own: Mapping[str, Any]) -
 
 
 def _applied(own: Mapping[str, Any], settings: Mapping[str, _Read]) -> dict[str, Any]:
-    """Lay what was read over the blocks; settings of blocks within blocks come last."""
+    """Apply the readings to the blocks; settings of nested blocks come last."""
     raw = dict(own)
     for target in sorted(settings, key=lambda name: name.count(".")):
         value = settings[target].reading.settings[target]

@@ -1,4 +1,4 @@
-"""The one table of names that people bring along, from all tools; the documentation's lists are made from it."""
+"""The table of all names from other tools; the documentation's lists are generated from it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TABLE: tuple[Name, ...] = (
     *engines.NAMES,
     *other_tools.NAMES,
 )
-"""Every name, in the order in which the documentation lists them."""
+"""Every name, in the order of the documentation."""
 
 CONTAINERS: Mapping[str, str] = {
     "quantization_config": "model",
@@ -35,7 +35,7 @@ CONTAINERS: Mapping[str, str] = {
     "generation_kwargs": "evaluate.generation",
     "gen_kwargs": "evaluate.generation",
 }
-"""Names of configs within configs -> the block that their settings belong to."""
+"""Names of configs inside configs -> the block that their settings belong to."""
 
 
 SWITCH_NAMES = (
@@ -48,12 +48,12 @@ SWITCH_NAMES = (
     "resize_vocab disable_gradient_checkpointing inference_mode predict_with_generate use_swanlab"
 )
 SWITCHES = frozenset(SWITCH_NAMES.split())
-"""Names that a command line may have without a value, which then is yes."""
+"""Names that may have no value on a command line, which then means yes."""
 
 LISTED = frozenset(
     {"target_modules", "lora_target", "modules_to_save", "additional_target", "report_to", "to"}
 )
-"""Names that a command line may have several words for."""
+"""Names that may have several words as values on a command line."""
 
 
 @cache
@@ -65,21 +65,21 @@ def _by_name() -> Mapping[str, tuple[Name, ...]]:
 
 
 def letters(name: str) -> str:
-    """Return a name as the table has it: small letters and `_`."""
+    """Return a name as the table spells it: lower case with `_`."""
     return name.lower().replace("-", "_")
 
 
 def entries(name: str) -> tuple[Name, ...]:
-    """Return what the table has under a name, one for each block; names that end in `*` stand for many."""
+    """Return the table's entries for a name, one per block; table names that end in `*` are patterns."""
     exact = _by_name().get(name) or _by_name().get(letters(name), ())
     many = (one for one in TABLE if "*" in one.name and fnmatchcase(letters(name), one.name))
     return exact or tuple(replace(one, name=letters(name)) for one in many)
 
 
 def entry(name: str, block: str) -> Name | None:
-    """Return what a name means that stands in a block (`""` for none): that block's reading goes before others'.
+    """Return the entry for a name inside a block (`""` for none); entries of that block take precedence.
 
-    None where there is none, or where blocks read it differently.
+    None if there is no entry, or if blocks read the name differently.
     """
     found = entries(name)
     inside = [one for one in found if one.home == block]
@@ -89,5 +89,5 @@ def entry(name: str, block: str) -> Name | None:
 
 
 def names_of_other_tools() -> Iterator[str]:
-    """Yield every name, for the nearest spelling of one that is none."""
+    """Yield every name, to find the nearest spelling of an unknown one."""
     return (name for name in _by_name() if "*" not in name)

@@ -1,4 +1,4 @@
-"""The names of transformers' TrainingArguments, and of TRL's configs that extend them."""
+"""Names from transformers' TrainingArguments, and from TRL's configs that extend them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ OPTIMIZERS = {
     "lion_32bit": "lion",
     "paged_lion_32bit": "lion",
 }
-"""transformers' name of an optimizer -> its name here; paging decides no number, so it may be left out."""
+"""transformers' optimizer names -> names here; paging does not change results, so it may be dropped."""
 
 
 def optimizer(value: Any) -> Any:  # noqa: ANN401  (a text or an Enum)
-    """Return an optimizer's name here; raises Unfit for one that is not there."""
+    """Return an optimizer's name here; raises Unfit for one that is not supported."""
     name = str(plain_value(value)).lower()
     if name not in OPTIMIZERS:
         known = "adamw, adamw_fused, adamw_8bit, paged_adamw_8bit, adafactor, lion"
@@ -39,24 +39,24 @@ def optimizer(value: Any) -> Any:  # noqa: ANN401  (a text or an Enum)
 
 
 def steps(value: Any) -> Any:  # noqa: ANN401
-    """Return a number of steps; -1, by which transformers means none is set, leaves it out."""
+    """Return a number of steps; None for 0 and -1, which mean unset in transformers."""
     return None if value in (-1, "-1", 0, None) else value
 
 
 def kept(value: Any) -> Any:  # noqa: ANN401
-    """Return how many checkpoints are kept; raises Unfit for none, since a run goes on from one."""
+    """Return how many checkpoints are kept; raises Unfit for none, because resuming needs one."""
     if isinstance(value, int | float) and value < 1:
         raise Unfit("a run goes on from a checkpoint", "a whole number from 1 on", "save_total_limit=1")
     return value
 
 
 def scheduler(value: Any) -> Any:  # noqa: ANN401
-    """Return the schedule's name as it is here, which is transformers'."""
+    """Return the schedule's name, which is the same as in transformers."""
     return str(plain_value(value)).lower()
 
 
 def held_out_measure(value: Any) -> Any:  # noqa: ANN401
-    """Take the held-out loss, by which the best step is chosen, and refuse other measures."""
+    """Accept the held-out loss, by which the best step is chosen, and refuse other measures."""
     if str(value).lower() in ("none", "loss", "eval_loss"):
         return None
     raise Unfit(
@@ -65,7 +65,7 @@ def held_out_measure(value: Any) -> Any:  # noqa: ANN401
 
 
 def lower_is_better(value: Any) -> Any:  # noqa: ANN401
-    """Take what goes for a loss, and refuse its opposite."""
+    """Accept false, which is right for a loss, and refuse true."""
     if value is None or not is_true(value):
         return None
     raise Unfit("the best step has the lowest held-out loss", "false", "greater_is_better=false")
@@ -239,4 +239,4 @@ MODEL_NAMES = of_source(
     nothing("model", "the token of `hf auth login` or HF_TOKEN is used", "token use_auth_token"),
     nothing("model", "a fast tokenizer is taken where there is one", "use_fast use_fast_tokenizer"),
 )
-"""What transformers' `from_pretrained` takes."""
+"""Arguments of transformers' `from_pretrained`."""

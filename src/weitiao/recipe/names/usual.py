@@ -1,4 +1,4 @@
-"""The layer below a layer with config objects: the values that are the objects' own defaults."""
+"""The layer of config objects' defaults, which lies below the layer that has the objects."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ FITTED = (
     "track",
     "out",
 )
-"""Settings that keep their value here: what fits the machine, where things go, and AdamW in its other spellings."""
+"""Settings that keep our defaults: what depends on the machine, where results go, and the variant of AdamW."""
 
 
 class UsualLayer(Layer):
-    """Defaults of config objects: they count, but what has no counterpart here or cannot be read is passed over."""
+    """Defaults of config objects; those that have no counterpart here or cannot be read are skipped."""
 
     def __init__(self, raw: Mapping[str, Any], before: Layer | None) -> None:
-        """Sort out the defaults of the config objects in a layer `raw`, of which the method is taken as well."""
+        """Sort the defaults of the config objects in a layer `raw`; they use that layer's method."""
         super().__init__(usual_values(raw), before, named_method(raw))
         self.kinds = tuple(dict.fromkeys(config_kinds(raw)))
         own = {dotted: plain_value(value) for dotted, value in flat(self.own) if self._counts(dotted, value)}
-        if own.get("train.warmup_steps") == 0:  # as a share, it stands back where either of the two is given
+        if own.get("train.warmup_steps") == 0:  # a given warmup of either kind overrides a ratio
             del own["train.warmup_steps"]
             own["train.warmup_ratio"] = 0.0
         self.own = {}
@@ -58,7 +58,7 @@ class UsualLayer(Layer):
         return replace(one, given=replace(one.given, usual=True))
 
     def line(self, in_force: Mapping[str, Any]) -> str:
-        """Return what is said of the settings of this layer that are in force; nothing where they are ours anyhow."""
+        """Return a line about this layer's settings that take effect; empty if they equal our defaults."""
         other = [
             f"{name}={as_written(value)}"
             for name, value in in_force.items()
@@ -80,7 +80,7 @@ def _is_fitted(dotted: str) -> bool:
 
 
 def with_usual(raw: Mapping[str, Any], before: Layer | None) -> list[Layer]:
-    """Return a layer of settings, and below it one of its config objects' defaults where it has such objects."""
+    """Return a layer of settings, preceded by a layer of its config objects' defaults if it has such objects."""
     if not usual_values(raw):
         return [Layer(raw, before)]
     usual = UsualLayer(raw, before)

@@ -1,4 +1,4 @@
-"""How values are written in what is said of them."""
+"""How values are written in messages, and how yes and no are read."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ...core.errors import nearest
 from ...core.settings import Unfit
 
 LONGEST = 60
-"""More characters of a value are not shown."""
+"""Characters of a value that are shown."""
 
 
 def as_written(value: Any) -> str:  # noqa: ANN401  (any value of a run file)
-    """Write a value as a run file would, shortened where it is long."""
+    """Write a value as in a run file, shortened if it is long."""
     text = _written(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
@@ -31,7 +31,7 @@ def _written(value: Any) -> str:  # noqa: ANN401
 
 
 def plain_value(value: Any) -> Any:  # noqa: ANN401
-    """Return what an Enum stands for, and everything else as it is."""
+    """Return an Enum's value; anything else unchanged."""
     return value.value if isinstance(value, Enum) else value
 
 
@@ -40,21 +40,21 @@ NO = ("false", "no", "0", "off", "none", "null", "")
 
 
 class NoSwitch(Unfit):
-    """Why a value is refused that is neither yes nor no; `value` is that value."""
+    """Raised for a value that is neither yes nor no; `value` is that value."""
 
     def __init__(self, value: object) -> None:
         super().__init__("it is neither true nor false", "true or false")
         self.value = value
 
     def remedy_for(self, name: str) -> str:
-        """Return what to type for the name that was given: the nearest spelling, else both."""
+        """Return what to type for the given name: the nearest spelling, else both."""
         near = nearest(str(self.value), (*YES, *NO), 1)
         meant = ["true" if one in YES else "false" for one in near] or ["true", "false"]
         return " or ".join(f"{name}={one}" for one in meant)
 
 
 def is_true(value: Any) -> bool:  # noqa: ANN401
-    """Return whether a value says yes, also as the text `True` that a command line has; raises NoSwitch for others."""
+    """Return whether a value means yes, also as text such as `True` from a command line; raises NoSwitch otherwise."""
     text = f"{value:g}" if isinstance(value, float) else str(plain_value(value)).strip().lower()
     if text not in YES + NO:
         raise NoSwitch(value)
