@@ -16,6 +16,7 @@ from transformers import BitsAndBytesConfig, GenerationConfig, TrainingArguments
 
 from weitiao.core.errors import Problem, SettingsError
 from weitiao.methods import METHODS
+from weitiao.recipe.names.entries import Context, Given, Name, read_group
 from weitiao.recipe.names.layers import TOP, Layer, flat
 from weitiao.recipe.names.own import FIXED, blocks_for, spelling
 from weitiao.recipe.names.table import TABLE, entries
@@ -357,6 +358,36 @@ def test_no_name_of_one_block_has_two_meanings() -> None:
     for one in TABLE:
         same = [other for other in entries(one.name) if other.home == one.home]
         assert len({id(other.group) for other in same}) == 1, one.name
+
+
+def groups_of_several() -> dict[str, list[Name]]:
+    """Return the table's names by group, for groups that read several together."""
+    groups: dict[int, list[Name]] = {}
+    for name in TABLE:
+        if "*" not in name.name:
+            groups.setdefault(id(name.group), []).append(name)
+    return {" ".join(one.name for one in names): names for names in groups.values() if len(names) > 1}
+
+
+@pytest.mark.parametrize("value", [None, True, False, 7, 0.5, "auto", "text", [], ["a"], {"a": 1}])
+@pytest.mark.parametrize("names", groups_of_several().values(), ids=groups_of_several())
+def test_names_of_a_group_may_come_together(names: list[Name], value: object) -> None:
+    """Whatever their values: they are read, or refused in words."""
+    given = {one.key: Given(one.name, value) for one in names}
+    context = Context({}, "lora", frozenset({"r", "alpha"}), {}, 1)
+    reading = read_group(names[0].group, given, context)
+    assert reading.settings or reading.said or reading.problems
+
+
+def test_both_names_of_the_longest_answer_and_of_sharding_are_read() -> None:
+    lengths = {"max_length": 9, "generation_max_length": 9}
+    both = parse_recipe({**LEAST, "evaluate": {"generation": lengths}})
+    assert parse_recipe({**LEAST, "generation_max_length": 9}).evaluate == both.evaluate
+    assert both.evaluate.generation.max_new_tokens == 9
+    sharded = parse_recipe({**LEAST, "fsdp": "full_shard", "fsdp_config": {"fsdp_version": 2}})
+    assert any("fsdp and fsdp_config means nothing here" in line for line in sharded.said)
+    with pytest.raises(SettingsError, match="max_length and generation_max_length"):
+        parse_recipe({**LEAST, "evaluate": {"generation": {**lengths, "max_length": 10}}})
 
 
 def test_every_way_to_type_a_name_means_the_same(tmp_path: Path) -> None:

@@ -72,10 +72,12 @@ class Choices(Format):
 def _choices(fields: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """Return the choices, two or more, and the label of each; raises RowError."""
     name = first_of(LISTS, fields)
-    found = (
-        unpacked(fields[name], name) if name else [fields[c] for c in LETTERS if fields.get(c) is not None]
-    )
     labels: Sequence[object] = LETTERS
+    if name:
+        found = unpacked(fields[name], name)
+    else:
+        labels = [letter for letter in LETTERS if fields.get(letter) is not None]
+        found = [fields[str(letter)] for letter in labels]
     if isinstance(found, dict):
         labels, found = found.get("label", ()), found.get("text")
     if not name and not found:

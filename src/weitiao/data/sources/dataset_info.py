@@ -19,7 +19,7 @@ from .text_files import reading
 FILE_NAME = "dataset_info.json"
 ORIGINS = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name", "file_name")
 KEYS = {
-    "file_name", "hf_hub_url", "ms_hub_url", "formatting", "ranking", "subset", "split", "folder", "num_samples",
+    "file_name", "hf_hub_url", "ms_hub_url", "formatting", "ranking", "subset", "split", "num_samples",
     "columns", "tags",
 }  # fmt: skip
 """The keys of an entry that are supported."""

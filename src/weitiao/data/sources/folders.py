@@ -22,7 +22,8 @@ NO_DATA = (
     "special_tokens_map.json", "package.json", "*.index.json",
 )  # fmt: skip
 """Names of files next to the data that describe it, or that belong to a model or a run."""
-SPLIT_NAME = re.compile(r"([a-z]+)(?=[-_.]|\d*$)")
+SPLIT_NAME = re.compile(r"([a-z]+)(?=\d*(?:[-_.]|$))")
+"""`train.jsonl`, `test-00000-of-00002.parquet`, `train1.json`: the split that a file's name begins with."""
 
 
 def read_folder(folder: Path, source: SourceSettings, notes: list[str]) -> Found:

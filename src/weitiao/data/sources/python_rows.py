@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeGuard, runtime_checkable
 from ...core.errors import DataError, Problem
 from ..bad_rows import BadRow, Found
 from ..conversation import Row
-from ..formats._known import WEIGHTS
+from ..formats._known import MEANINGS
 from .arrow_rows import BATCH_ROWS, changes_of, without_nulls
 from .json_values import MOST_LEVELS
 
@@ -140,10 +140,10 @@ def _frame_records(frame: Any) -> Iterator[dict[str, object]]:  # noqa: ANN401  
     _require_own_names(names)
     missing = (type(pandas.NA), type(pandas.NaT))
     for cells in frame.itertuples(index=False, name=None):
-        # pandas marks a missing cell with NaN, the only value not equal to itself. A missing weight stays NaN, so that
-        # its row is refused: as None it would count as no weight, and the row would be trained in full.
+        # pandas marks a missing cell with NaN, the only value not equal to itself. A missing weight or score stays
+        # NaN, so that its row is refused: as None it would count as none, and the row would be trained in full.
         yield {
-            name: (math.nan if name in WEIGHTS else None)
+            name: (math.nan if name.lower() in MEANINGS else None)
             if isinstance(cell, missing) or (isinstance(cell, float) and cell != cell)
             else cell
             for name, cell in zip(names, cells, strict=True)

@@ -127,7 +127,9 @@ def open_text(
             try:
                 yield text
             except UnicodeDecodeError as error:
-                raise DataError(_place_of_error(path, codec, error, asked=encoding != "auto")) from error
+                raise DataError(
+                    _place_of_error(path, codec, error, asked=encoding != "auto", ratio=ratio)
+                ) from error
 
 
 def _refuse_blank(path: Path, head: bytes, content: BinaryIO) -> None:
@@ -140,11 +142,11 @@ def _refuse_blank(path: Path, head: bytes, content: BinaryIO) -> None:
     raise DataError(Problem(f"{path} is empty", "only white space", "at least one row"))
 
 
-def _place_of_error(path: Path, codec: str, error: UnicodeDecodeError, asked: bool) -> Problem:
+def _place_of_error(path: Path, codec: str, error: UnicodeDecodeError, asked: bool, ratio: float) -> Problem:
     """Read a file again to find the line and the byte that cannot be decoded with `codec`."""
     decoder = codecs.getincrementaldecoder(codec)()
     read_bytes, line = 0, 1
-    with open_bytes(path) as content:
+    with open_bytes(path, ratio) as content:
         while True:
             block = content.read(BLOCK_BYTES)
             read_bytes += len(block)

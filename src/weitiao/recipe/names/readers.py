@@ -254,18 +254,23 @@ def _read_sampling(given: Names, context: Context) -> Reading:
 SAMPLING = Group(_read_sampling, ("evaluate.generation.temperature",))
 
 
-def _read_length(given: Names, context: Context) -> Reading:
-    """Read the length of answers; as in transformers, max_new_tokens and min_new_tokens take precedence."""
-    (one,) = given.values()
-    most = "max_new_tokens" if one.name.startswith("max") else "min_new_tokens"
-    target = f"evaluate.generation.{most}"
-    if target in context.own:
-        return Reading(said=(f"{one.name} means nothing here: {most} says how long an answer may be",))
-    return Reading({target: one.value}, (f"{one.name}, read as {target} (the question not counted)",))
+def _length(setting: str) -> Group:
+    """Read names of an answer's length as `setting` which, as in transformers, takes precedence if it is given."""
+    target = f"evaluate.generation.{setting}"
+
+    def read(given: Names, context: Context) -> Reading:
+        names = " and ".join(one.name for one in given.values())
+        first, *others = (one.value for one in given.values())
+        if target in context.own:
+            return Reading(said=(f"{names} means nothing here: {setting} says how long an answer may be",))
+        if any(other != first for other in others):
+            raise Unfit("they differ", "one length", f"{target}={first}")
+        return Reading({target: first}, (f"{names}, read as {target} (the question not counted)",))
+
+    return Group(read, (target,))
 
 
-LONGEST_ANSWER = Group(_read_length, ("evaluate.generation.max_new_tokens",))
-SHORTEST_ANSWER = Group(_read_length, ("evaluate.generation.min_new_tokens",))
+LONGEST_ANSWER, SHORTEST_ANSWER = _length("max_new_tokens"), _length("min_new_tokens")
 
 TRACKERS = ("tensorboard", "trackio", "wandb", "mlflow", "swanlab")
 
@@ -343,14 +348,13 @@ DATA_SET = Group(_read_data_set, ("data.sources", "data.held_out_path"))
 
 
 def _read_share_of_processes(given: Names, context: Context) -> Reading:
-    (one,) = given.values()
-    if asks_for_nothing(one.value):
-        return Reading(said=(f"{one}, which is how it is here",))
-    return Reading(
-        said=(
-            f"{one.name} means nothing here: each process holds the whole model, in packs that fit its memory",
-        )
-    )
+    """Say that nothing is sharded; a name and its config are often given together."""
+    asked = " and ".join(one.name for one in given.values() if not asks_for_nothing(one.value))
+    usual = tuple(f"{one}, which is how it is here" for one in given.values() if asks_for_nothing(one.value))
+    if not asked:
+        return Reading(said=usual)
+    said = f"{asked} means nothing here: each process holds the whole model, in packs that fit its memory"
+    return Reading(said=(said, *usual))
 
 
 SHARDING = Group(_read_share_of_processes)
