@@ -160,7 +160,7 @@ class Training:
             return
         loss = ranks.value_of_first(found["loss"])
         self.progress.looked_at = step
-        self.progress.looked_loss = loss if math.isfinite(loss) else None  # progress is saved as JSON, which has no NaN or inf
+        self.progress.looked_loss = loss if math.isfinite(loss) else None  # saved as JSON, which has no NaN
         self.log.emit("evaluated", **{**found, "step": step, "loss": loss})
         if follows_held_out_loss(self.schedule):
             self.schedule.step(loss)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Finds by short probes, before the first step, whether a model gives exact results with packing and shared prefixes.
+"""Short probes, before the first step, of whether a model gives exact results with packing and shared prefixes.
 
 Shapes: K trained targets, V vocabulary.
 """
@@ -21,14 +21,14 @@ from .memory.oom import is_out_of_memory
 from .optim.precision import Precision
 
 FP32_TOLERANCE = 1e-4
-"""Largest allowed difference between packed and single-example logits, as a share of their standard deviation: enough
-for rounding, too little for a leak between examples."""
+"""Largest allowed difference between packed and single-example logits, as a share of their standard
+deviation: allows rounding, detects a leak between examples."""
 HALF_TOLERANCE = 0.1
 """The same for 16 bits, as a root mean square. In bf16, two attention kernels differ by 0.03 on the logits of
 SmolLM2-135M (single logits by 0.17); if examples see each other, the difference is 0.5 or more."""
 LEAK_TOLERANCE = 1e-3
-"""Largest allowed change of an example's logits in 16 bits when its neighbour in the pack changes, as a root mean square.
-The same kernels compute both, so only a leak could change them."""
+"""Largest allowed change of an example's logits in 16 bits when its neighbour in the pack changes, as a root mean
+square. The same kernels compute both, so only a leak could change them."""
 FAILURES = (
     ArithmeticError,
     AssertionError,
@@ -49,7 +49,7 @@ SEEN_IN_LONG_ROWS = (
     "keep_window_size",
 )
 """Config keys of chunked attention (Llama 4), and of attention that, beyond some length, reads only the rows with the
-highest scores (DeepSeek-V3.2 and later, Doge). In a pack, rows of other examples and padding would compete for these."""
+highest scores (DeepSeek-V3.2 and later, Doge): padding and other examples would compete for these rows."""
 
 
 def one_by_one(model: nn.Module, precision: Precision) -> Forward:
@@ -81,8 +81,8 @@ def choose_forward(model: nn.Module, precision: Precision) -> Forward:
 
     The probe compares the logits of short examples in one pack with those of each alone. They differ for a model that
     bypasses the packed attention or carries state from token to token (convolutions, recurrences). The packed attention
-    rejects models that need more of it (sinks, capped scores). A second probe, on examples with a common prefix, decides
-    whether packs share prefixes.
+    rejects models that need more of it (sinks, capped scores). A second probe, on examples with a common prefix,
+    decides whether packs share prefixes.
     """
     base = base_of(model)
     chosen = one_by_one(model, precision)

@@ -15,7 +15,7 @@ from .optim.schedules import ScheduleSettings
 
 
 def _read_off(raw: object) -> object:
-    """Accept False as `off`, since YAML parses the bare word so; reject True, which YAML reads for `on`."""
+    """Accept False as `off`, since YAML parses the bare word so; reject True, YAML's reading of `on`."""
     if raw is True:
         expected = "auto (used where it pays) or off"
         raise Unfit("it cannot be switched on where it does not pay", expected, "train.frozen_cache=auto")
