@@ -101,7 +101,11 @@ def choose_forward(model: nn.Module, precision: Precision) -> Forward:
             if not exact and not _keeps_apart(forward, examples):
                 break
             chosen = forward
-    except (TypeError, ValueError, KeyError):  # e.g. the model's forward does not pass the layout on to its attention
+    except (
+        TypeError,
+        ValueError,
+        KeyError,
+    ):  # e.g. the model's forward does not pass the layout on to its attention
         pass
     finally:
         model.train(was_training)

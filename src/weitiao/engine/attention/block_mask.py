@@ -91,7 +91,7 @@ def make_block_mask(visible: Visibility, device: torch.device) -> BlockMask:
 
 
 def _in_order(chosen_MN: Booleans) -> tuple[Tensor, Tensor]:
-    """Return the number of chosen key blocks per query block, (1, 1, M), and all indices, chosen first, (1, 1, M, N)."""
+    """Return the count of chosen key blocks per query block, (1, 1, M), and all indices, chosen first, (1, 1, M, N)."""
     counts = torch.from_numpy(chosen_MN.sum(axis=1, dtype=np.int32))
     order = torch.from_numpy(np.argsort(~chosen_MN, axis=1, kind="stable").astype(np.int32))
     return counts[None, None], order[None, None]

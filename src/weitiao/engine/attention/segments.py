@@ -1,8 +1,8 @@
 """Attention of one segment of a pack on the CPU, to keys and values in several pieces.
 
 Branches that share a header each concatenate its keys and values with their own, for the forward pass and again for the
-backward pass. If autograd saved the concatenation, memory would hold the header once per branch and block: 48 answers of
-two tokens under a header of 400 took 3.5 times the memory of the pack.
+backward pass. If autograd saved the concatenation, memory would hold the header once per branch and block: 48 answers
+of two tokens under a header of 400 took 3.5 times the memory that the pack takes this way.
 
 Shapes: H heads, g of them of keys and values, q queries of the segment, k keys it sees, D head size.
 """

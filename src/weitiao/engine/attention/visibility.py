@@ -128,8 +128,8 @@ class Layout:
     def visibility(self, keys: int, queries: int, window: int | None) -> Visibility:
         """Return which query sees which key, over all `keys` and `queries` of a pack.
 
-        Segments are in depth-first order of the prefix tree, so the rows that see a row are those from itself to the end
-        of its last descendant.
+        Segments are in depth-first order of the prefix tree, so the rows that see a row are those from itself to the
+        end of its last descendant.
         """
         until_k, positions_k = np.arange(keys, dtype=np.int32), np.zeros(keys, dtype=np.int32)
         for segment in self.segments:

@@ -38,7 +38,7 @@ def parts_to_compile(base: PreTrainedModel) -> list[nn.Module]:
 
 @contextmanager
 def compiled_blocks(parts: Sequence[nn.Module], backend: str = "inductor") -> Iterator[None]:
-    """Within the context, these modules run compiled for fixed shapes; generation, which has many shapes, runs outside it."""
+    """Within the context, these modules run compiled for fixed shapes; not for generation, which has many."""
     before = [part._compiled_call_impl for part in parts]
     for part, was in zip(parts, before, strict=True):
         if was is None:

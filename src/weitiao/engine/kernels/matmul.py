@@ -3,8 +3,8 @@
 torch uses MKL for them. On a processor not made by Intel (measured on a Zen 5) MKL reaches 220 GFLOP/s and oneDNN 490;
 MKL sums 152,000 numbers with fifteen times oneDNN's error; and its last bits depend on an operand's offset in a memory
 page, so runs are not reproducible bit for bit. oneDNN is part of the same wheel. torch stays with MKL because oneDNN
-was "still not faster than MKL" for fp32, on Intel processors (https://github.com/pytorch/pytorch/pull/91763). Once torch
-chooses by processor, this file can be deleted.
+was "still not faster than MKL" for fp32, on Intel processors (https://github.com/pytorch/pytorch/pull/91763).
+Once torch chooses by processor, this file can be deleted.
 
 `products_from` replaces the CPU kernels of aten::mm, addmm and bmm (and the `out` variants of the first two, which
 compiled code calls), registered with `torch.library` like those of any extension. The operation that calls oneDNN is
@@ -34,9 +34,9 @@ INTEL = "GenuineIntel"
 X86 = ("x86_64", "amd64")
 CPU_INFO = Path("/proc/cpuinfo")
 
-# oneDNN caches the code generated for the last 1024 shapes, nearly 1 MiB each, and every pack brings new shapes: some 30
-# for its blocks, which share them, and as many for attention. oneDNN reads the variable at its first call; a value the
-# user has set is kept. https://uxlfoundation.github.io/oneDNN/dev_guide_primitive_cache.html
+# oneDNN caches the code generated for the last 1024 shapes, nearly 1 MiB each, and every pack brings new shapes: some
+# 30 for its blocks, which share them, and as many for attention. oneDNN reads the variable at its first call; a value
+# the user has set is kept. https://uxlfoundation.github.io/oneDNN/dev_guide_primitive_cache.html
 for _cache in (
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY",
     "LRU_CACHE_CAPACITY",
@@ -83,7 +83,10 @@ def onednn_is_here() -> bool:
     a, b, bias = torch.arange(6.0).view(2, 3), torch.arange(12.0).view(3, 4), torch.ones(4)
     try:
         return torch.equal(multiply(a, b), a @ b) and torch.equal(multiply(a, b, bias), a @ b + bias)
-    except (RuntimeError, TypeError):  # another torch version, whose operation is missing or takes other arguments
+    except (
+        RuntimeError,
+        TypeError,
+    ):  # another torch version, whose operation is missing or takes other arguments
         return False
 
 
@@ -91,7 +94,9 @@ def multiply(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return a @ b + bias for a (m, k), b (k, n), bias (n,)."""
     weight = b.t()
     if not (b.is_contiguous() or weight.is_contiguous()):
-        weight = weight.contiguous()  # for a slice oneDNN falls back to its reference kernel, 500 times slower
+        weight = (
+            weight.contiguous()
+        )  # for a slice oneDNN falls back to its reference kernel, 500 times slower
     return linear_pointwise()(a, weight, bias, "none", [], "")
 
 
