@@ -29,7 +29,7 @@ from .runtime.transfer import PackTensors, Prefetch
 
 @dataclass(frozen=True)
 class ForwardOptions:
-    """How packs go through a model."""
+    """Options of the forward pass."""
 
     packs: bool = True
     """Whether sequences run concatenated (True) or one at a time."""

@@ -68,11 +68,7 @@ def find_head(base: PreTrainedModel, run: RunModel, precision: Precision) -> Hea
         logits_PV = run(arguments).squeeze(0).float()
         with precision.autocast(embeddings.device):
             raw_PV = module(run_without_head(base, run, arguments)).float()
-    except (
-        IndexError,
-        TypeError,
-        RuntimeError,
-    ):  # the head is never called, or does not accept an empty input
+    except (IndexError, TypeError, RuntimeError):  # the head is never called, or rejects an empty input
         return None
     finally:
         base.train(was_training)

@@ -61,7 +61,7 @@ def one_by_one(model: nn.Module, precision: Precision) -> Forward:
         forward = Forward.on(model, precision, ForwardOptions(packs=False, shares=False))
         example = probe_examples(base, alike=False)[:1]
         probe(forward, example)
-        model.train()  # Reformer accepts only certain row lengths in training mode
+        model.train()  # Reformer accepts only one sequence length in training mode
         with torch.random.fork_rng([forward.device] if forward.device.type == "cuda" else []):
             probe(forward, example)
     except FAILURES as error:
@@ -101,11 +101,7 @@ def choose_forward(model: nn.Module, precision: Precision) -> Forward:
             if not exact and not _keeps_apart(forward, examples):
                 break
             chosen = forward
-    except (
-        TypeError,
-        ValueError,
-        KeyError,
-    ):  # e.g. the model's forward does not pass the layout on to its attention
+    except (TypeError, ValueError, KeyError):  # e.g. the model does not pass the layout on to its attention
         pass
     finally:
         model.train(was_training)

@@ -30,27 +30,27 @@ Couples = Literal["nothing", "example", "step"]
 
 
 class Objective(Settings, ABC):
-    """Settings of one objective; each file in this folder derives one class.
+    """Settings of one objective; each public file in this folder defines one subclass.
 
     The loss of a step is the sum of `loss` over its packs, divided by `weight` of its examples.
     """
 
     title: ClassVar[str]
-    """The name as papers write it."""
+    """The name as written in papers."""
     forms: ClassVar[frozenset[str]]
-    """What the rows it trains mean (data.forms.FORMS)."""
+    """The forms of rows it can train on (data.forms.FORMS)."""
     metrics: ClassVar[tuple[str, ...]] = ()
-    """What it reports beside the loss."""
+    """Names of the metrics it reports besides the loss."""
     couples: ClassVar[Couples] = "nothing"
     """What a term of the loss depends on: one target, the sequences of one example, or all examples of a step."""
     needs_reference: ClassVar[bool] = False
-    """Whether it compares the model with what it was before training."""
+    """Whether it compares the model with the model before training."""
     lr_factor: ClassVar[float] = 1.0
-    """Times the rate that a method suggests."""
+    """Factor on the learning rate the method suggests."""
 
     @property
     def name(self) -> str:
-        """The objective's name: its file's name."""
+        """The objective's name: the name of its file."""
         return type(self).__module__.rpartition(".")[2]
 
     @abstractmethod

@@ -41,13 +41,13 @@ Capability = tuple[int, int]
 
 FLASH_CAPABILITY: Capability = (8, 0)
 FLASH_HEAD_SIZE = 192
-"""The least compute capability and the largest head size to use FlashAttention for."""
+"""Minimum compute capability and maximum head size for FlashAttention."""
 
 FLEX_HEAD_SIZE = 16
-"""The least head size of FlexAttention's GPU kernels (torch/_inductor/kernel/flex/flex_attention.py)."""
+"""Minimum head size of FlexAttention's GPU kernels (torch/_inductor/kernel/flex/flex_attention.py)."""
 FLEX_GRAPHS = 64
-"""How often FlexAttention may be recompiled: for training and evaluation, for packs of one and of many key blocks, for
-each kind of layer. Beyond its limit (8 by default) torch silently falls back to materialising all scores."""
+"""Recompile limit for FlexAttention, which is compiled for training and evaluation, for packs of one and of many key
+blocks, and for each kind of layer. Beyond the limit (torch's default is 8) it would silently materialise all scores."""
 FLEX_KERNEL = {"BACKEND": "TRITON"}
 """Avoids the decoding kernel, which torch would use for packs of fewer than 128 rows: with dynamic lengths it finds no
 configuration for that kernel (torch 2.11), and the kernel splits the keys into 132 parts, each with its own output."""
@@ -291,7 +291,7 @@ def _by_torch(
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to compute the attention of a pack."""
+    """An implementation of packed attention."""
 
     name: str
     takes: Callable[[Call, Capability | None], bool]

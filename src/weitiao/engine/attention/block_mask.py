@@ -71,6 +71,7 @@ class Visibility:
         first_N = np.arange(0, keys, BLOCK)
         some_MN = np.logical_or.reduceat(some_Mk, first_N, axis=1)
         all_MN = np.logical_and.reduceat(all_Mk, first_N, axis=1)
+        # A partial last block is never full.
         all_MN[queries // BLOCK :], all_MN[:, keys // BLOCK :] = False, False
         return some_MN, all_MN
 

@@ -139,6 +139,7 @@ class Layout:
                 positions_k[start:end] = np.arange(at, at + end - start)
                 at += end - start
         ahead = keys - queries  # leading keys without a query
+        # Without a window, subtracting `keys` puts the limit before every position.
         earliest_q = positions_k[ahead:] - (keys if window is None else window - 1)
         from_k = np.arange(-ahead, queries, dtype=np.int32)
         return Visibility(from_k, until_k - np.int32(ahead), positions_k, earliest_q.astype(np.int32))

@@ -34,7 +34,7 @@ def _checked(value: object) -> object:
 
 
 Recompute = Annotated[str, BeforeValidator(_checked)]
-"""`auto`, `none`, `elementwise`, `full`, or `every-n` with n from 2 on: each n-th block is checkpointed."""
+"""`auto`, `none`, `elementwise`, `full`, or `every-n` with n >= 2: every n-th block is checkpointed."""
 
 TRIED_BY_AUTO = ("none", "elementwise", "every-2", "full")
 """What `auto` tries, from the fastest to the one with the least memory."""

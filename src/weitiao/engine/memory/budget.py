@@ -215,7 +215,7 @@ def measure_growth(
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices), forward.attention():
         model.train()
-        # Allocate the gradients before measuring: they are not part of a pack's memory.
+        # Allocated before measuring: from a step's second pack on they exist already, and are not a pack's memory.
         for parameter in parameters.values():
             parameter.grad = torch.zeros_like(parameter)
         probes = [

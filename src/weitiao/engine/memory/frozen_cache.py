@@ -1,8 +1,8 @@
 """Caches the output of frozen leading blocks on disk, if nothing in them trains or is random.
 
 The output of the first k blocks for an example's tokens is then the same in every epoch. It is computed once, before
-the first step and in a fixed order of its own, so that a resumed run computes the same numbers. A pack reads
-the rows of its sequences from the cache, and its forward pass starts at block k.
+the first step and in a fixed order of its own, so that a resumed run computes the same numbers. A pack reads the
+rows of its sequences from the cache, and its forward pass starts at block k.
 
 Shapes: T rows of a pack, t tokens of a sequence, N rows in the cache, D width.
 """

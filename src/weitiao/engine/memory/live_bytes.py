@@ -109,6 +109,7 @@ def growth(sizes: Sequence[int], passes: Sequence[LiveBytes]) -> Growth:
     """Fit the growth of live bytes to passes over one example of each of three sizes, in ascending order."""
     live_M3 = _aligned([counted.moments for counted in passes])
     (small, middle, large), (first, second, third) = sizes, live_M3.T
+    # Newton's divided differences; each pass has one example, so T = L.
     rise = (third - second) / (large - middle)
     bend = (rise - (second - first) / (middle - small)) / (large - small)
     # Sublinear growth (work in chunks) is extrapolated with the last slope.

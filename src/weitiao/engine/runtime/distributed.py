@@ -52,7 +52,7 @@ class Ranks:
         return self.rank == 0
 
     def budget(self, examples: Sequence[Example], pack_tokens: int) -> int:
-        """Return the token budget of a step's packs: at most `pack_tokens`, and an equal share per rank."""
+        """Return the token budget of a step's packs: at most `pack_tokens`, or one rank's share if less."""
         if self.world_size == 1:
             return pack_tokens
         tokens = sum(example.tokens for example in examples)
