@@ -46,7 +46,7 @@ SETTINGS: dict[str, dict[str, object]] = {
 
 
 def make_config(architecture: str) -> PretrainedConfig:
-    """Return the config of a tiny mixture-of-experts model."""
+    """Return the config of a tiny mixture-of-experts model with six experts per MoE layer."""
     from transformers import AutoConfig
 
     return AutoConfig.for_model(architecture, **SETTINGS[architecture])

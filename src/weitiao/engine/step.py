@@ -68,7 +68,7 @@ class StepResult:
     """The numbers of one applied step."""
 
     loss: float
-    """Summed loss / summed weight of the step; 0 if it trains nothing."""
+    """Summed loss / summed weight of the step, plus the method's penalty; 0 if it trains nothing."""
     grad_norm: float
     """Norm of all gradients before clipping."""
     tokens: int
