@@ -89,7 +89,7 @@ class Training:
     def run(self) -> TrainingState:
         """Train to the end, or raise Interrupted, Terminated or NotFiniteError with the last good state saved.
 
-        If an update makes weights that are not finite, nothing is saved: the last checkpoint, if any, is the good state.
+        If an update makes weights that are not finite, nothing is saved; earlier checkpoints, if any, remain.
         With several ranks, a signal to any of them stops all after the same step.
         """
         total_steps, ranks = self.plan.total_steps, self.stepper.ranks
