@@ -1,4 +1,4 @@
-"""Tiny random models of many architectures, by name, for contracts that must hold on all of them."""
+"""Tiny random models of many architectures, by name, for tests that must pass on all of them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def make_config(architecture: str, **changes: object) -> PretrainedConfig:
 
 
 def make_model(architecture: str, seed: int = 0, **changes: object) -> PreTrainedModel:
-    """Return a tiny model with random fp32 weights, biases and norms included, that `seed` alone decides."""
+    """Return a tiny model with random fp32 weights, biases and norms included, determined by `seed` alone."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -61,7 +61,7 @@ def make_model(architecture: str, seed: int = 0, **changes: object) -> PreTraine
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(make_config(architecture, **changes)).float().eval()
         for parameter in model.parameters():
-            # From std 0.02 logits are nearly equal whatever is done; biases would all be zero.
+            # With the default std of 0.02 all logits are nearly equal, which hides faults; biases would all be zero.
             parameter.data += 0.1 * torch.randn_like(parameter)
     return model
 

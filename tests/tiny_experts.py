@@ -1,4 +1,4 @@
-"""Tiny random mixtures of experts of many architectures, by name."""
+"""Tiny random mixture-of-experts models of many architectures, by name."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ SETTINGS: dict[str, dict[str, object]] = {
 
 
 def make_config(architecture: str) -> PretrainedConfig:
-    """Return the config of a tiny mixture of six experts a block."""
+    """Return the config of a tiny mixture-of-experts model with six experts per MoE layer."""
     from transformers import AutoConfig
 
     return AutoConfig.for_model(architecture, **SETTINGS[architecture])
 
 
 def make_model(architecture: str) -> PreTrainedModel:
-    """Return a tiny mixture with random fp32 weights, always the same."""
+    """Return a tiny mixture-of-experts model with random fp32 weights, always the same."""
     import torch
     from transformers import AutoModelForCausalLM
 

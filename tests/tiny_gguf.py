@@ -1,4 +1,4 @@
-"""A GGUF file small enough for a test."""
+"""Writes a GGUF file small enough for a test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ F16, Q4_1 = gguf.GGMLQuantizationType.F16, gguf.GGMLQuantizationType.Q4_1
 def save_tiny_gguf(
     path: Path, kind: gguf.GGMLQuantizationType = F16, model: LlamaForCausalLM | None = None
 ) -> Path:
-    """Write a tiny Llama as llama.cpp's converter names and orders its weights, matrices as `kind`; return `path`."""
+    """Write a tiny Llama with llama.cpp's tensor names and layout, matrices stored as `kind`; return `path`."""
     model, tokenizer = model or tiny.make_llama(), tiny.make_tokenizer()
     writer = gguf.GGUFWriter(path, "llama")
     config = model.config

@@ -1,7 +1,7 @@
-"""What the tests of tests/gpu share: marks, models with heads that GPU kernels take, and attention from its formula.
+"""Helpers for tests/gpu: marks, models whose head size GPU kernels support, and attention from its formula.
 
-WEITIAO_GPU_REHEARSAL=1 runs on the CPU those of them that need no kernel of a GPU, so that a fault in the tests
-themselves shows before a GPU is at hand.
+WEITIAO_GPU_REHEARSAL=1 runs the tests that need no GPU kernel on the CPU, to find faults in the tests themselves
+without a GPU.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ rehearsed = [
     pytest.mark.gpu,
     pytest.mark.skipif(not ON_GPU and "WEITIAO_GPU_REHEARSAL" not in os.environ, reason=REASON),
 ]
-"""Marks tests that a CPU can run as well."""
+"""Marks for GPU tests that can also run on a CPU."""
 gpu_only = [pytest.mark.gpu, pytest.mark.skipif(not ON_GPU, reason=REASON)]
 
 HEADS_OF_16 = {"hidden_size": 64, "intermediate_size": 96, "head_dim": 16}
@@ -39,25 +39,25 @@ GPT2_HEADS_OF_16 = {"n_embd": 64}
 
 
 def make_model(architecture: str = "llama", dtype: torch.dtype = torch.bfloat16, **changes: Any) -> Any:  # noqa: ANN401
-    """Return a tiny model on the GPU whose heads are of 16 numbers, the smallest that its kernels take."""
+    """Return a tiny model on the GPU with head size 16, the smallest its kernels support."""
     heads = GPT2_HEADS_OF_16 if architecture == "gpt2" else HEADS_OF_16
     return tiny.make_model(architecture, **(heads | changes)).to(DEVICE, dtype)
 
 
 def alike(count: int = 3, header: int = 24, own: int = 6) -> list[Example]:
-    """Return examples that begin alike and of which what follows is trained, as packs share it."""
+    """Return examples with a shared prefix of `header` tokens, followed by `own` trained tokens each."""
     generator = torch.Generator().manual_seed(2)
     ids = torch.randint(3, tiny.VOCABULARY, (count, header + own), generator=generator)
     ids[:, :header] = ids[0, :header]
-    ids[:, header] = 3 + torch.arange(count)  # so that no two go on alike
+    ids[:, header] = 3 + torch.arange(count)  # so that no two continue with the same token
     weights = (0.0,) * header + (1.0,) * own
     return [Example.of(tuple(row), weights, f"rows.json:{n}") for n, row in enumerate(ids.tolist(), start=1)]
 
 
 def attention_by_formula(call: Call, pack: Pack) -> Tensor:
-    """Return (1, Q, H, D): each example's softmax(Q K^T * scale) V by itself, in the tensors' own type.
+    """Return (1, Q, H, D): softmax(Q K^T * scale) V for each example separately, in the tensors' own dtype.
 
-    Keys before those of the pack stand in front of every example, as do queries, if there are as many.
+    Extra keys at the front are seen by every example; extra queries at the front, if as many, belong to them.
     """
     query_HTD, key_HkD, value_HkD = (part[0] for part in (call.query_BHTD, call.key_BHkD, call.value_BHkD))
     groups = len(query_HTD) // len(key_HkD)
@@ -87,7 +87,7 @@ def _filler_rows(pack: Pack) -> list[np.ndarray]:
 
 
 def with_gradients(attend: Callable[[Call], Tensor], call: Call, like: Tensor) -> list[Tensor]:
-    """Return in fp32 what a way to attend gives, and the gradients of sum(output * like)."""
+    """Return the output of `attend` and the gradients of sum(output * like), in fp32."""
     parts = (call.query_BHTD, call.key_BHkD, call.value_BHkD)
     query, key, value = (part.detach().requires_grad_() for part in parts)
     output = attend(replace(call, query_BHTD=query, key_BHkD=key, value_BHkD=value))
@@ -99,14 +99,14 @@ def with_gradients(attend: Callable[[Call], Tensor], call: Call, like: Tensor) -
 
 
 def distance(found: Tensor, wanted: Tensor) -> float:
-    """Return the norm of the difference as a share of the norm of what is wanted."""
+    """Return the norm of the difference divided by the norm of `wanted`."""
     wanted = wanted.float()
     return float((found.float().to(wanted.device) - wanted).norm() / wanted.norm().clamp_min(1e-12))
 
 
 @contextmanager
 def memory_limited_to(more_bytes: int) -> Iterator[None]:
-    """Within the context this process gets no more of the GPU's memory than so many bytes beside what tensors hold."""
+    """Within the context, limit this process's GPU memory to what tensors hold now plus `more_bytes`."""
     gc.collect()
     torch.cuda.empty_cache()
     whole = torch.cuda.get_device_properties(DEVICE).total_memory
@@ -118,7 +118,7 @@ def memory_limited_to(more_bytes: int) -> Iterator[None]:
 
 
 def peak_bytes(run: Callable[[], object]) -> int:
-    """Return the most memory of the GPU that tensors held at once while something ran, above what they held before."""
+    """Return the peak GPU memory of tensors while `run` runs, in bytes above the amount before."""
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()

@@ -1,4 +1,4 @@
-"""Tiny random models that are no decoders of text alone: encoders, classifiers, encoder-decoders, state spaces."""
+"""Tiny random models that are not decoder-only language models: classifiers, encoder-decoder, state space."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def make_model(kind: str) -> PreTrainedModel:
 
 
 def loss(kind: str, model: torch.nn.Module) -> torch.Tensor:
-    """Return the model's own loss: of classes, or of the text's tokens."""
+    """Return the model's own loss, for classification or language modelling."""
     import torch
 
     labels = torch.tensor([0, 2]) if "classifier" in kind else tiny.ids()

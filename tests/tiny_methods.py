@@ -1,4 +1,4 @@
-"""Every method on tiny models: what the contracts over the registry share."""
+"""Helpers for tests of every registered method on tiny models."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ REFUSED = {
         for other in ("qwen2", "opt", "gemma", "bloom", "gemma3_text")
     },
 }
-"""What a method says where it does not take an architecture."""
+"""The error a method raises for an architecture it does not support."""
 PAIRS = [(name, a) for name in METHODS.names() for a in ARCHITECTURES if (name, a) not in REFUSED]
 every_pair = pytest.mark.parametrize(("name", "architecture"), PAIRS)
 UNMERGED = {("bitfit", "qwen2"), ("bitfit", "gemma")}
-"""Where a method that merges elsewhere has no merged form: no plain model has these biases."""
+"""Pairs that cannot be merged, though the method usually can: the plain architecture has no such biases."""
 
 
 def logits(model: torch.nn.Module, ids: torch.Tensor | None = None) -> torch.Tensor:
@@ -44,7 +44,7 @@ def logits(model: torch.nn.Module, ids: torch.Tensor | None = None) -> torch.Ten
 
 
 def own_logits(attached: Attached) -> torch.Tensor:
-    """Return the logits of the text's own tokens, behind any virtual ones."""
+    """Return the logits of the text's tokens, without those of virtual tokens."""
     return logits(attached.model)[:, attached.virtual_tokens :]
 
 

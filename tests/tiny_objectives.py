@@ -1,4 +1,4 @@
-"""Objectives for tests of what an objective may be: terms of pairs, terms of a whole step, a reference."""
+"""Toy objectives for tests of the objective interface: pairwise terms, whole-step terms, a reference."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from weitiao.objectives._outputs import Outputs
 
 
 class OfSequences(SequenceObjective):
-    """What the toys have in common: the features are log-probabilities, and an example counts once."""
+    """Base of the toys: features are sequence log-probabilities, and each example has weight 1."""
 
     title: ClassVar[str] = "toy"
     forms: ClassVar[frozenset[str]] = frozenset({"preference"})
@@ -29,7 +29,7 @@ class OfSequences(SequenceObjective):
 
 
 class Pairs(OfSequences):
-    """-log sigmoid(log p(first) - log p(second)) for each pair, as SimPO and DPO have it without their extras."""
+    """-log sigmoid(0.1 * (log p(first) - log p(second))) for each pair, the core of SimPO and DPO."""
 
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
 
@@ -42,13 +42,13 @@ class Pairs(OfSequences):
 
 
 class PairsBesideReference(Pairs):
-    """The same of differences to what the model gave before training."""
+    """The same, on differences to the log-probabilities before training."""
 
     needs_reference: ClassVar[bool] = True
 
 
 class WholeStep(OfSequences):
-    """Each example against all others of the step: -log softmax over examples of log p(first)."""
+    """Each example against all others of the step: -log softmax over examples of 0.1 * log p(first)."""
 
     couples: ClassVar[Couples] = "step"
 
@@ -60,7 +60,7 @@ class WholeStep(OfSequences):
 
 
 class Embeddings(OfSequences):
-    """InfoNCE with in-batch negatives: the hidden states of a first sequence know those of its second among all."""
+    """InfoNCE with in-batch negatives: an example's first sequence must match its own second among all seconds."""
 
     couples: ClassVar[Couples] = "step"
 
@@ -78,8 +78,8 @@ TOYS = (Pairs, PairsBesideReference, WholeStep, Embeddings)
 
 
 def make_pairs(count: int, vocabulary: int, seed: int = 0) -> list[Example]:
-    """Return examples of two sequences that share a prompt; every second begins with one header, and in some pairs the
-    answers begin alike, so that trained targets are shared."""
+    """Return examples of two sequences with a common prompt. Every second example starts with the same header; in every
+    third the answers share a prefix, so that trained targets are shared."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(length: int) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Tiny models that take packs and such that do not, and what transformers and torch alone make of one example."""
+"""Tiny models that do or do not support packing, and reference losses by transformers and torch alone."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MODELS: dict[str, tuple[str, dict[str, Any], bool]] = {
     ),
     "bloom": ("bloom", {}, False),
 }
-"""Architecture, changes of its config, and whether its examples go through in packs."""
+"""Architecture, changes to its config, and whether it supports packing."""
 
 
 def make(label: str) -> PreTrainedModel:
@@ -51,7 +51,7 @@ def make(label: str) -> PreTrainedModel:
 
 
 def plain_loss_sum(model: torch.nn.Module, example: Example) -> torch.Tensor:
-    """Return the summed loss of one example by transformers and torch alone."""
+    """Return the summed loss of one example, computed by transformers and torch alone."""
     one = sequence_of(example)
     logits_TV = model(input_ids=torch.tensor([one.ids]), use_cache=False).logits[0].float()
     losses_T = functional.cross_entropy(logits_TV[:-1], torch.tensor(one.ids[1:]), reduction="none")

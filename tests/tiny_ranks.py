@@ -1,4 +1,4 @@
-"""Trainings over several processes: gloo on the loopback, met through a file, killed where they hang."""
+"""Training over several processes: gloo on the loopback interface, rendezvous by file, killed if they hang."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from weitiao.objectives._outputs import Outputs
 from weitiao.objectives.sft import SupervisedFineTuning
 
 SECONDS = 60
-"""After which a rank that has not ended is killed: far longer than one takes."""
+"""Timeout after which a rank is killed, far longer than it takes."""
 EXAMPLES = make_examples(24, seed=3, shortest=8, longest=24)
 MARK = 1
-"""A token that random ids (from 3 on) do not hold."""
+"""A token that does not occur among random ids, which start at 3."""
 
 PRELOADED = [
     "weitiao.recipe.build",
@@ -38,14 +38,14 @@ PRELOADED = [
     "peft",
     "transformers.models.llama.modeling_llama",
 ]
-"""What takes long to import, and is imported once for all processes; nothing of it runs there."""
+"""Slow imports, done once in the fork server for all processes; none of it runs there."""
 
 Job = Callable[..., dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What a rank came to."""
+    """The results of one rank."""
 
     weights: dict[str, torch.Tensor]
     gradients: dict[str, torch.Tensor]
@@ -53,7 +53,7 @@ class Ended:
 
 
 def run_ranks(world_size: int, job: Job, folder: Path, **settings: Any) -> list[Ended]:  # noqa: ANN401
-    """Run `job` in so many processes at once and return what each came to; a process that fails or hangs fails."""
+    """Run `job` in `world_size` processes and return each one's results; fails if a process fails or hangs."""
     folder.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
@@ -95,7 +95,7 @@ def _rank(rank: int, world_size: int, job: Job, folder: Path, settings: dict[str
 
 
 def make(folder: Path, rows: list[Example] = EXAMPLES, **changes: Any) -> Training:  # noqa: ANN401
-    """Return a training whose Adam does not blow rounding up: 1e-8 / (1e-8 + eps), see docs/en/how-it-works.md."""
+    """Return a training whose Adam does not amplify rounding: 1e-8 / (1e-8 + eps), see docs/en/how-it-works.md."""
     architecture = changes.pop("architecture", "llama")
     listeners = changes.pop("listeners", ())
     settings = {"lr": 1e-2, "eps": 1e-3, "batch_size": 8, "steps": 3, "method": {"name": "lora", "r": 4}}
@@ -109,7 +109,7 @@ def steps(
     objective: Objective | None = None,
     **changes: Any,  # noqa: ANN401
 ) -> dict[str, Any]:
-    """Make three steps; tell losses, norms and the budget. Without an `objective` that fails, take gradients first."""
+    """Make three steps; report losses, norms, budget; without `objective`, also the gradients of the first step."""
     training = make(folder, **changes)
     stepper = training.stepper
     if objective is not None:
@@ -132,7 +132,7 @@ def steps(
 
 
 class NoRoom(SupervisedFineTuning):
-    """Runs out of memory, on one rank only, in a pack with more trained tokens than `most`; on rank -1 on all."""
+    """Runs out of memory on one rank (`rank` -1: on all) in a pack with more than `most` trained tokens."""
 
     rank: int
     most: int
@@ -145,7 +145,7 @@ class NoRoom(SupervisedFineTuning):
 
 
 class NotANumber(SupervisedFineTuning):
-    """Gives NaN for the pack that trains the token MARK."""
+    """Returns NaN for a pack that trains the token MARK."""
 
     def loss(self, outputs: Outputs, reference: Tensor | None = None) -> LossSum:
         sound = super().loss(outputs, reference)
@@ -153,7 +153,7 @@ class NotANumber(SupervisedFineTuning):
 
 
 def differing(rank: int, folder: Path) -> dict[str, Any]:
-    """Begin with other weights on each rank."""
+    """Give each rank different weights, then rebuild the stepper, which must make them equal."""
     training = make(folder)
     with torch.no_grad():
         for parameter in training.stepper.parameters.values():
@@ -163,7 +163,7 @@ def differing(rank: int, folder: Path) -> dict[str, Any]:
 
 
 def whole_run(rank: int, folder: Path, stops: int | None = None, **changes: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Train to the end with looks at the held-out loss; where `stops` names a rank, SIGTERM comes to it in step 2."""
+    """Train to the end with evaluation every step; the rank `stops`, if set, gets SIGTERM in step 2."""
     heard = Events()
     often = {"steps": 4, "eval_every": 1, "save_every": 1, "listeners": (heard,), **changes}
     training = make(folder, held_out=make_examples(3, seed=9), **often)

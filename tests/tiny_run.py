@@ -1,4 +1,4 @@
-"""Finished runs made in a moment: a tiny base, and an adapter or whole model with random weights."""
+"""Finished run folders made without training: a tiny base model, and an adapter or whole model with random weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def make_run(
     model: dict[str, Any] | None = None,
     **settings: Any,  # noqa: ANN401
 ) -> Path:
-    """Write a run folder whose trained parameters were moved at random; returns its path."""
+    """Write a run folder whose trained parameters have random noise added; return its path."""
     run = RunFolder(root)
     root.mkdir(parents=True)
     model_block = {"name": str(base), **(model or {})}
@@ -48,5 +48,5 @@ def make_run(
 
 
 def make_base(folder: Path) -> Path:
-    """Write a tiny base model; returns its path."""
+    """Write a tiny base model; return its path."""
     return tiny.save_tiny_model(folder)

@@ -1,4 +1,4 @@
-"""Trainings small enough for a test, put together by the code that puts real ones together."""
+"""Tiny trainings for tests, built by the same code as real ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def make_examples(
     count: int, seed: int = 0, shortest: int = 4, longest: int = 20, draws: float = 1.0
 ) -> list[Example]:
-    """Return examples of random ids whose second half is trained; they stand in rows.json:1, :2, ..."""
+    """Return examples of random ids whose second half is trained; their places are rows.json:1, :2, ..."""
     generator = torch.Generator().manual_seed(seed)
     examples = []
     for number in range(1, count + 1):
@@ -43,31 +43,31 @@ def make_examples(
 
 
 def make_ids(length: int, seed: int = 0) -> tuple[int, ...]:
-    """Return so many random ids."""
+    """Return `length` random ids."""
     return sequence_of(make_examples(1, seed, length, length)[0]).ids
 
 
 def ends_in(token: int, example: Example) -> Example:
-    """Return an example with another last token."""
+    """Return the example with `token` as its last token."""
     one = sequence_of(example)
     return replace(example, sequences=(replace(one, ids=(*one.ids[:-1], token)),))
 
 
 def behind(header: Example, row: Example) -> Example:
-    """Return a row that begins with a header, in which nothing is trained."""
+    """Return a row with an untrained header in front."""
     first, own = sequence_of(header), sequence_of(row)
     whole = TokenSequence((*first.ids, *own.ids), (*[0.0] * len(first.ids), *own.weights))
     return replace(row, sequences=(whole,))
 
 
 def sequence_of(example: Example) -> TokenSequence:
-    """Return the sequence of an example that has one."""
+    """Return the only sequence of an example."""
     (sequence,) = example.sequences
     return sequence
 
 
 LINEAR: dict[str, Any] = {"epochs": 3, "scheduler": "linear", "warmup_ratio": 0.0}
-"""Every step, the first too, moves the weights."""
+"""No warmup, so every step, the first included, changes the weights."""
 
 
 def make_training(
@@ -112,18 +112,18 @@ def weights_of(training: Training) -> dict[str, torch.Tensor]:
 
 
 def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
-    """Return the largest absolute difference of two sets of tensors."""
+    """Return the largest absolute difference between two sets of tensors."""
     assert one.keys() == other.keys()
     return max(float((one[name].float() - other[name].float()).abs().max()) for name in one)
 
 
 def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    """Tell whether two sets of tensors are equal bit by bit."""
+    """Return whether two sets of tensors are bitwise equal."""
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def last_state(folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Return the newest checkpoint's tensor files, and its state without the time that it took."""
+    """Return the newest checkpoint's tensor files, and its state without the seconds spent."""
     newest = list_checkpoints(folder / "checkpoints")[0]
     state = json.loads((newest / "state.json").read_text(encoding="utf-8"))
     del state["progress"]["seconds"]
@@ -131,7 +131,7 @@ def last_state(folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
 
 
 class Events(list[Event]):
-    """A listener that keeps what it hears."""
+    """An event listener that stores all events."""
 
     def __call__(self, event: Event) -> None:
         self.append(event)

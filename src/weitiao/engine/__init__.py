@@ -1,1 +1,1 @@
-"""How training runs: the loop, its packs and attention, optimizers, checkpoints; no method or objective by name."""
+"""The training engine: loop, packing, attention, optimizers, checkpoints. It names no method and no objective."""

@@ -1,13 +1,13 @@
-"""Checkpoints that a crash cannot spoil: staging folder, manifest of sizes and sha256, fsync, rename.
+"""Crash-safe checkpoints: staging folder, manifest of sizes and sha256, fsync, rename.
 
     checkpoints/step-00000100/
         trainable.safetensors   the trained parameters
-        extra.safetensors       what a method needs besides, such as an initial adapter
+        extra.safetensors       other tensors of the method, such as an initial adapter
         optimizer.safetensors   the optimizer's tensors
-        state.json              the optimizer's numbers, the schedule, the progress, and whose checkpoint it is
+        state.json              the optimizer's numbers, the schedule, the progress and the run's identity
         MANIFEST.json           size and sha256 of each file; written last
 
-No random state is kept: every draw is a function of (seed, step), so there is none to restore.
+No random state is saved: every random draw is a function of (seed, step), so there is nothing to restore.
 """
 
 from __future__ import annotations
@@ -43,37 +43,37 @@ FORMAT = 1
 MANIFEST = "MANIFEST.json"
 FILES = frozenset({"trainable.safetensors", "extra.safetensors", "optimizer.safetensors", "state.json"})
 STATE = {"step": int, "optimizer": dict, "schedule": dict, "progress": dict, "identity": dict}
-"""What state.json holds."""
+"""Required keys of state.json and the types of their values."""
 STATE_BYTES = 1 << 20
-"""What state.json and the manifest take at most."""
+"""Upper bound on the size of state.json and the manifest together."""
 NAME = "step-{:08d}"
 STAGING = ".staging-"
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that a run needs to go on as if it had never stopped."""
+    """Everything needed to resume a run exactly."""
 
     step: int
-    """Steps done."""
+    """Steps completed."""
     trainable: Mapping[str, Tensor]
     optimizer: Mapping[str, Any]
     """The optimizer's state_dict()."""
     schedule: Mapping[str, Any]
     """The schedule's state_dict()."""
     progress: Mapping[str, Any]
-    """Plain numbers the loop keeps."""
+    """The loop's own counters, as plain numbers."""
     extra: Mapping[str, Tensor] = field(default_factory=dict)
-    """What the method needs besides its trainable parameters."""
+    """Tensors the method needs besides its trainable parameters."""
     identity: Mapping[str, str] = field(default_factory=dict)
-    """Whose checkpoint it is: fingerprints of the run file, the data and the base, by name."""
+    """Which run it belongs to: fingerprints of the run file, the data and the base model, by name."""
 
 
 def save_checkpoint(folder: Path, snapshot: Snapshot) -> Path:
     """Write a checkpoint under `folder` and return its path; raises NotFiniteError, ResourceError, OSError.
 
-    The folder appears by one rename, complete or not at all; an equal one already there is kept. What dead processes
-    left half written goes first, as it may hold the disk that is needed.
+    The folder appears by one rename, so it is complete or absent. An intact checkpoint of the same step is kept.
+    Staging folders left by crashed processes are deleted first, because they may occupy the disk space needed.
     """
     target = folder / NAME.format(snapshot.step)
     if target.is_dir() and not damage_of(target):
@@ -94,13 +94,13 @@ def save_checkpoint(folder: Path, snapshot: Snapshot) -> Path:
             (staging / f"{name}.safetensors").chmod(PRIVATE_FILE)
         write_json(staging / "state.json", state, PRIVATE_FILE)
         _publish(staging, target, snapshot.step)
-    finally:  # stopped, or the disk is full, which what is half written would keep full
+    finally:  # after an interruption or a full disk, do not leave the partial folder behind
         shutil.rmtree(staging, ignore_errors=True)
     return target
 
 
 def _as_files(snapshot: Snapshot) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
-    """Return a snapshot as JSON and as the tensors of each safetensors file."""
+    """Return the content of state.json and the tensors of each safetensors file."""
     optimizer_tensors: dict[str, Tensor] = {}
     state = {
         "format": FORMAT,
@@ -115,7 +115,7 @@ def _as_files(snapshot: Snapshot) -> tuple[dict[str, Any], dict[str, dict[str, T
 
 
 def _publish(staging: Path, target: Path, step: int) -> None:
-    """Make a staging folder durable, describe it in a manifest, and give it its name."""
+    """Sync a staging folder to disk, write its manifest, and rename it to `target`."""
     files = sorted(p for p in staging.iterdir() if p.name != MANIFEST)
     for path in files:
         sync_file(path)
@@ -138,7 +138,7 @@ def require_finite_tensors(tensors: Mapping[str, Tensor], where: str) -> None:
 
 
 def damage_of(path: Path) -> str:
-    """Return what is wrong with a checkpoint, or an empty text where every file is as its manifest says."""
+    """Return what is wrong with a checkpoint; an empty string if every file matches its manifest."""
     try:
         manifest = read_json_object(path / MANIFEST, RunFolderError)
         kind, step = manifest["format"], manifest["step"]
@@ -154,7 +154,7 @@ def damage_of(path: Path) -> str:
 
 
 def _damage_of_content(path: Path) -> str:
-    """Return what is wrong with a checkpoint whose files are as its manifest says, such as another program's."""
+    """Return what is wrong with the content of files that match their manifest, such as another program's files."""
     try:
         state = read_json_object(path / "state.json", RunFolderError)
         for name in FILES - {"state.json"}:
@@ -167,7 +167,7 @@ def _damage_of_content(path: Path) -> str:
 
 
 def _damage_of_file(path: Path, size_bytes: int, sha256: str) -> str:
-    """Return what is wrong with one file of a checkpoint, or an empty text."""
+    """Return what is wrong with one file of a checkpoint, or an empty string."""
     if not path.is_file():
         return f"{path.name} is missing"
     if path.stat().st_size != size_bytes:
@@ -178,12 +178,12 @@ def _damage_of_file(path: Path, size_bytes: int, sha256: str) -> str:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints under a folder, newest first, whole or not; staging folders are none."""
+    """Return the checkpoints under a folder, newest first, damaged ones included, staging folders excluded."""
     return sorted(folder.glob("step-" + 8 * "[0-9]"), reverse=True) if folder.is_dir() else []
 
 
 def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
-    """Return the newest checkpoint that verifies, and why each newer one was passed over."""
+    """Return the newest undamaged checkpoint, and why each newer one was skipped."""
     passed_over: list[str] = []
     for path in list_checkpoints(folder):
         damage = damage_of(path)
@@ -194,7 +194,7 @@ def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def load_checkpoint(path: Path, identity: Mapping[str, str]) -> Snapshot:
-    """Read a verified checkpoint; raises RunFolderError where it is damaged or belongs to another run."""
+    """Verify and read a checkpoint; raises RunFolderError if it is damaged or belongs to another run."""
     damage = damage_of(path)
     if damage:
         raise RunFolderError(
@@ -219,7 +219,7 @@ def load_checkpoint(path: Path, identity: Mapping[str, str]) -> Snapshot:
 
 
 def require_identity(path: Path, identity: Mapping[str, str]) -> dict[str, Any]:
-    """Return a whole checkpoint's state.json; raises RunFolderError where it belongs to another run."""
+    """Return the state.json of an undamaged checkpoint; raises RunFolderError if it belongs to another run."""
     state = read_json_object(path / "state.json", RunFolderError)
     other = [name for name, value in identity.items() if state["identity"].get(name) != value]
     if other:
@@ -235,9 +235,9 @@ def require_identity(path: Path, identity: Mapping[str, str]) -> dict[str, Any]:
 
 
 def prune(folder: Path, keep: int, step: int, protected: frozenset[int]) -> None:
-    """Delete checkpoints but the newest `keep` up to `step`, the one just saved, and those of protected steps.
+    """Delete all checkpoints except the newest `keep` up to `step` (just saved) and those of protected steps.
 
-    What lies beyond `step` was damaged and passed over when the run was resumed, so it must not count as newest.
+    Checkpoints after `step` are damaged ones that resuming skipped, so they must not count among the newest.
     """
     steps = {path: int(path.name.removeprefix("step-")) for path in list_checkpoints(folder)}
     newest = [path for path in steps if steps[path] <= step][:keep]

@@ -1,6 +1,6 @@
-"""From a pack to what the head reads at its trained positions: packed where the model allows it, else one by one.
+"""The forward pass of a pack, up to the head's input: packed if the model supports it, else one sequence at a time.
 
-Shapes: T tokens of a pack, K trained targets, P positions that predict them, V vocabulary.
+Shapes: T tokens of a pack, K trained targets, P positions that predict them, D width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from .runtime.transfer import PackTensors, Prefetch
 
 @dataclass(frozen=True)
 class ForwardOptions:
-    """How packs go through a model."""
+    """Options of the forward pass."""
 
     packs: bool = True
-    """Whether sequences go through end to end (True) or one at a time."""
+    """Whether sequences run concatenated (True) or one at a time."""
     shares: bool = True
-    """Whether what sequences of a pack have in common at their beginning goes through once."""
+    """Whether a prefix that several sequences of a pack share is computed once."""
     compiles: bool = False
-    """Whether blocks run compiled, over packs that are filled up so that all are as long."""
+    """Whether blocks run compiled; packs are then padded to one length."""
     offloads: bool = False
-    """Whether activations lie in the CPU's memory until the backward pass."""
+    """Whether saved activations are moved to CPU memory until the backward pass."""
     rematerializes: bool = False
-    """Whether what follows from other activations by an elementwise operation is made again in the backward pass."""
+    """Whether outputs of elementwise operations are recomputed in the backward pass."""
 
 
 ReplayPack = Callable[[Pack], AbstractContextManager[object]]
@@ -48,17 +48,17 @@ ReplayPack = Callable[[Pack], AbstractContextManager[object]]
 
 @dataclass
 class PackState:
-    """What changes from pack to pack; forwards of one model with other options have it in common."""
+    """State that changes from pack to pack; shared by all `Forward` objects of one model, whatever their options."""
 
     prefetch: Prefetch = field(default_factory=Prefetch)
     lengths: tuple[int, ...] = ()
-    """The tokens of each sequence of the pack that goes through now, and last its filler."""
+    """Tokens of each sequence of the current pack, then the number of its filler tokens."""
     replay: ReplayPack = nullcontext
-    """The context a pack goes through the model in."""
+    """Returns the context manager the model runs in for a pack."""
 
     @contextmanager
     def replaying(self, replay: ReplayPack) -> Iterator[None]:
-        """Within the context packs go through the model in that of `replay`: stored outputs replace frozen blocks."""
+        """Within the context, each pack runs inside `replay(pack)`, which replaces frozen blocks by stored outputs."""
         self.replay = replay
         try:
             yield
@@ -74,33 +74,33 @@ class Forward:
     precision: Precision
     options: ForwardOptions = ForwardOptions()
     head: Head | None = None
-    """What the objective applies where it needs logits; None where the model applies its own, at all positions."""
+    """The head the objective applies itself; None if the model must apply its own, at all positions."""
     state: PackState = field(default_factory=PackState, repr=False)
 
     @classmethod
     def on(
         cls, model: nn.Module, precision: Precision, options: ForwardOptions = ForwardOptions()
     ) -> Forward:
-        """Return the forward of a model whose head is looked for."""
+        """Return a forward for a model, detecting the model's head."""
         forward = cls(model, precision, options)
         return replace(forward, head=find_head(base_of(model), forward._run, precision))
 
     def with_options(self, **changes: bool) -> Forward:
-        """Return the forward of the same model with some options changed."""
+        """Return a forward of the same model with some options changed."""
         return replace(self, options=replace(self.options, **changes))
 
     def cut(self, examples: Sequence[Example], pack_tokens: int) -> list[Pack]:
-        """Return examples in packs of at most `pack_tokens` tokens, such as this forward takes."""
+        """Cut examples into packs of at most `pack_tokens` tokens that fit this forward's options."""
         packs, options = self.options.packs, self.options
         return cut_into_packs(examples, pack_tokens, packs and options.shares, packs and options.compiles)
 
     def ahead(self, packs: Sequence[Pack]) -> Iterator[Pack]:
-        """Yield packs one by one, the tensors of the next already on their way to the device."""
-        # Without packs the tensors are those of single sequences, made one by one.
+        """Yield packs one by one; copying the next pack's tensors to the device has already begun."""
+        # Without packing, tensors are made per sequence in `outputs`, so there is nothing to prefetch.
         return self.state.prefetch.ahead(packs, self.device) if self.options.packs else iter(packs)
 
     def lengths(self) -> Tensor:
-        """Return, for each of the T tokens going through now, the length of its sequence; only without sharing.
+        """Return the sequence length of each of the current pack's T tokens; valid only without shared prefixes.
 
         Filler counts as one more sequence.
         """
@@ -108,19 +108,19 @@ class Forward:
         return sizes.repeat_interleave(sizes)
 
     def free_memory(self) -> None:
-        """Give cached memory of the GPU back, after an allocation failed."""
+        """Release the GPU's cached memory after an allocation failed."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
     @property
     def device(self) -> torch.device:
-        """Where the model's embeddings lie, and so where ids go."""
+        """The device of the model's input embeddings, to which token ids are sent."""
         device: torch.device = base_of(self.model).get_input_embeddings().weight.device
         return device
 
     @contextmanager
     def attention(self) -> Iterator[None]:
-        """Within the context the model's attention is the one packs need."""
+        """Within the context, the model uses packed attention and compiled blocks as the options say."""
         base = base_of(self.model)
         packs = self.options.packs
         with (
@@ -130,7 +130,7 @@ class Forward:
             yield
 
     def outputs(self, pack: Pack) -> Outputs:
-        """Return hidden states (P, D), their head, and rows, targets and weights (K,); call inside `attention()`."""
+        """Return hidden states (P, D), head, and rows, targets and weights (K,); call inside `attention()`."""
         if self.options.packs:
             return self._one_pack(pack)
         alone = [Example((sequence,), "") for sequence in pack.sequences]
@@ -147,7 +147,7 @@ class Forward:
         return Outputs(hidden_PD, head, rows_K, targets_K, weights_K, pack)
 
     def _saving(self) -> AbstractContextManager[object]:
-        """Return the context that decides what is kept for the backward pass, and where."""
+        """Return the context that decides which tensors are saved for the backward pass, and where."""
         if not torch.is_grad_enabled():
             return nullcontext()
         if self.options.offloads:
@@ -155,16 +155,16 @@ class Forward:
         return remade() if self.options.rematerializes else nullcontext()
 
     def _hidden(self, pack: Pack, tensors: PackTensors) -> Tensor:
-        """Return what goes into the head at the pack's P positions; where that is not known, what comes out."""
+        """Return the head's input at the pack's P positions, or the logits if the model applies its own head."""
         self.state.lengths = (*(len(sequence.ids) for sequence in pack.sequences), pack.filler)
         kept_P = tensors.kept_P
         arguments: dict[str, object] = {"input_ids": tensors.ids_1T, "use_cache": False}
         if self.options.packs:
             layout = Layout.of(pack)
             bounds, longest = layout.bounds(self.device), pack.longest
-            if self.options.compiles:  # their shapes must not depend on the examples
+            if self.options.compiles:  # compiled code needs shapes that do not depend on the examples
                 bounds, longest = layout.padded_bounds(self.device), layout.end
-            # The bounds are for layers other than attention that know transformers' own padding-free arguments.
+            # For layers other than attention that understand transformers' own padding-free arguments.
             arguments |= {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds}
             arguments |= {"max_length_q": longest, "max_length_k": longest}
             arguments["position_ids"] = tensors.positions_1T
@@ -174,7 +174,7 @@ class Forward:
         if keeps:
             arguments["logits_to_keep"] = kept_P
         with self.state.replay(pack):
-            # squeeze, as indexing would fill a gradient of the whole a second time
+            # squeeze, not [0]: the backward pass of indexing would allocate a second full-size gradient
             found = (
                 run_without_head(base, self._run, arguments) if self.head else self._run(arguments).squeeze(0)
             )
@@ -188,7 +188,7 @@ class Forward:
 
 
 def _end_to_end(parts: Sequence[Outputs], pack: Pack) -> Outputs:
-    """Return the outputs of a pack's sequences as one."""
+    """Concatenate the outputs of a pack's sequences."""
     before = [0, *accumulate(len(part.hidden_PD) for part in parts)]
     return Outputs(
         hidden_PD=torch.cat([part.hidden_PD for part in parts]),

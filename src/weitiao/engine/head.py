@@ -1,4 +1,4 @@
-"""The model without its head: hidden states are caught on their way in, so that the objective applies the head itself.
+"""Runs a model without its head: a hook captures the head's input, and the objective applies the head itself.
 
 Shapes: P positions, D width, V vocabulary.
 """
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 PROBE_TOKENS = 8
 TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-5}
 HALF_TOLERANCE = 2e-2
-"""How far logits may lie from the model's own, as a share of their spread."""
+"""Largest allowed difference from the model's own logits, as a share of their standard deviation."""
 
 RunModel = Callable[[dict[str, object]], Tensor]
-"""From the arguments of a model's forward to its logits (1, P, V)."""
+"""Maps the arguments of a model's forward to its logits (1, P, V)."""
 
 
 def takes_positions(base: PreTrainedModel) -> bool:
-    """Return whether a model's forward takes `logits_to_keep`, the positions its head is applied at."""
+    """Return whether a model's forward takes `logits_to_keep`, the positions to apply the head at."""
     return "logits_to_keep" in inspect.signature(base.forward).parameters
 
 
 def run_without_head(base: PreTrainedModel, run: RunModel, arguments: dict[str, object]) -> Tensor:
-    """Return the hidden states (P, D) that would go into the head; the head itself sees none of them."""
+    """Return the head's input (P, D); the head itself runs on an empty slice."""
     caught: list[Tensor] = []
 
     def catch(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
@@ -51,9 +51,9 @@ def run_without_head(base: PreTrainedModel, run: RunModel, arguments: dict[str, 
 
 @torch.no_grad()
 def find_head(base: PreTrainedModel, run: RunModel, precision: Precision) -> Head | None:
-    """Return the head of a model, proved on a few tokens; None where the model does more with logits than is known.
+    """Return the head of a model, verified on a few tokens; None if the model changes logits in an unknown way.
 
-    Known are heads as they are, a factor on the logits (Granite, Cohere) and a cap on them (Gemma):
+    Known are an unchanged head, a factor on the logits (Granite, Cohere) and a cap on them (Gemma):
     logits = cap * tanh(head(hidden) / cap).
     """
     module = base.get_output_embeddings()
@@ -68,7 +68,7 @@ def find_head(base: PreTrainedModel, run: RunModel, precision: Precision) -> Hea
         logits_PV = run(arguments).squeeze(0).float()
         with precision.autocast(embeddings.device):
             raw_PV = module(run_without_head(base, run, arguments)).float()
-    except (IndexError, TypeError, RuntimeError):  # the head is never called, or takes no empty input
+    except (IndexError, TypeError, RuntimeError):  # the head is never called, or rejects an empty input
         return None
     finally:
         base.train(was_training)
@@ -77,7 +77,7 @@ def find_head(base: PreTrainedModel, run: RunModel, precision: Precision) -> Hea
 
 
 def _same_logits(base: PreTrainedModel, module: nn.Module, raw_PV: Tensor, logits_PV: Tensor) -> Head | None:
-    """Return the head that makes these logits of the module's own output, None where none is known that does."""
+    """Return the head that turns the module's raw output into these logits; None if no known form does."""
     vocabulary = raw_PV.shape[1]
     tolerance = TOLERANCES.get(base.dtype, HALF_TOLERANCE) * (float(logits_PV.std()) or 1.0)
 
@@ -95,7 +95,7 @@ def _same_logits(base: PreTrainedModel, module: nn.Module, raw_PV: Tensor, logit
 
 
 def _is_plain(module: nn.Linear) -> bool:
-    """Return whether a layer is its matrix and nothing more, neither an adapter's nor a quantised one."""
+    """Return whether a layer is a plain matrix: no bias, no adapter, not quantised."""
     return type(module) is nn.Linear and module.bias is None
 
 
@@ -108,5 +108,5 @@ def _in_precision(project: Callable[[Tensor], Tensor], precision: Precision) -> 
 
 
 def whole_logits(vocabulary: int) -> Head:
-    """Return the head of a model whose own cannot be taken out: what stands for hidden states are its logits."""
+    """Identity head: the model applies its own, so `hidden_PD` already holds logits."""
     return Head(lambda logits_PV: logits_PV, vocabulary)

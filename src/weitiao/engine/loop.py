@@ -1,4 +1,4 @@
-"""The loop: next batch, step, record, look, save. It knows no method and no objective by name."""
+"""The training loop: batch, step, log, evaluate, save. It names no method and no objective."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from .step import Stepper, StepResult
 STEPS_BETWEEN_SAVES = 200
 
 HeldOutLoss = Callable[[Callable[[], bool]], Mapping[str, float] | None]
-"""Returns the held-out `loss` and what else was measured, by name; None where the question it is given (shall I stop?)
-was answered yes."""
+"""Returns the held-out `loss` and other measurements, by name. Its argument is polled ("stop?"); once that returns True
+the result is None."""
 
 
 @dataclass
 class TrainingState:
-    """What the loop remembers from step to step; plain numbers, kept in every checkpoint."""
+    """The loop's own state: plain numbers, saved in every checkpoint."""
 
     step: int = 0
-    """Steps done."""
+    """Steps completed."""
     tokens: int = 0
     looked_at: int = 0
-    """The step of the last look at the held-out loss."""
+    """The step of the last evaluation on the held-out set."""
     looked_loss: float | None = None
-    """What that look found; None where it was not finite."""
+    """The loss of that evaluation; None if it was not finite."""
     best_loss: float | None = None
     best_step: int | None = None
     looks_without_gain: int = 0
@@ -56,7 +56,7 @@ class TrainingState:
 
 @dataclass
 class Training:
-    """A run under way."""
+    """A training run in progress."""
 
     attached: Attached
     stepper: Stepper
@@ -72,11 +72,11 @@ class Training:
     _monitor: Monitor = field(default_factory=Monitor)
     _saved_step: int = -1
     _result_step: int | None = None
-    """The step whose weights the model holds in the end, where it is not the last."""
+    """The step whose weights the model holds at the end, if it is not the last."""
 
     @property
     def result_loss(self) -> float | None:
-        """The held-out loss of the weights that the model holds after `run`; None where nobody looked at them."""
+        """The held-out loss of the weights the model holds after `run`; None if they were not evaluated."""
         if self._result_step is not None:
             return self.progress.best_loss
         return self.progress.looked_loss if self.progress.looked_at == self.progress.step else None
@@ -89,7 +89,8 @@ class Training:
     def run(self) -> TrainingState:
         """Train to the end, or raise Interrupted, Terminated or NotFiniteError with the last good state saved.
 
-        Over several ranks a signal to any of them stops all after the same step.
+        If an update makes weights that are not finite, nothing is saved; earlier checkpoints, if any, remain.
+        With several ranks, a signal to any of them stops all after the same step.
         """
         total_steps, ranks = self.plan.total_steps, self.stepper.ranks
         with self.stepper.forward.attention(), freed_memory_kept(), watch_signals() as stop:
@@ -109,7 +110,7 @@ class Training:
         return self.progress
 
     def _step(self) -> StepResult:
-        """Make the next step; the state before it is saved where it turns out not to be finite."""
+        """Make the next step; if its loss or gradient is not finite, save the state before it."""
         step, started = self.progress.step, time.perf_counter()
         self.stepper.forward.model.train()
         try:
@@ -133,7 +134,7 @@ class Training:
         return result
 
     def _record(self, result: StepResult, total_steps: int) -> None:
-        """Report one step."""
+        """Log one step."""
         seconds, tokens = (sum(column) for column in zip(*self._recent, strict=True))
         self.log.emit(
             "step",
@@ -150,7 +151,7 @@ class Training:
         )
 
     def _look_if_due(self, stop: StopRequest) -> None:
-        """Look at the held-out loss where the settings say so and this step has not been looked at yet."""
+        """Evaluate on the held-out set if that is due and not yet done for this step."""
         step = self.progress.step
         if self.held_out_loss is None or self.progress.looked_at == step or not self._look_is_due(step):
             return
@@ -160,7 +161,7 @@ class Training:
             return
         loss = ranks.value_of_first(found["loss"])
         self.progress.looked_at = step
-        self.progress.looked_loss = loss if math.isfinite(loss) else None  # a checkpoint has no number for it
+        self.progress.looked_loss = loss if math.isfinite(loss) else None  # saved as JSON, which has no NaN
         self.log.emit("evaluated", **{**found, "step": step, "loss": loss})
         if follows_held_out_loss(self.schedule):
             self.schedule.step(loss)  # type: ignore[arg-type]
@@ -168,7 +169,7 @@ class Training:
             self._compare_with_best(loss)
 
     def _look_is_due(self, step: int) -> bool:
-        """Return whether a look is due after `step` steps: by the settings, and always at the end."""
+        """Return whether an evaluation is due after `step` steps: as set, and always at the end."""
         if step in (0, self.plan.total_steps):
             return step > 0
         every = self.settings.eval_every
@@ -176,7 +177,7 @@ class Training:
 
     def _compare_with_best(self, loss: float) -> None:
         best = math.inf if self.progress.best_loss is None else self.progress.best_loss
-        # NaN and inf, -inf too, are never the best: the last finite state before them is.
+        # A loss that is NaN, inf or -inf is never the best.
         if not (math.isfinite(loss) and loss < best - self.settings.early_stopping_min_delta):
             self.progress.looks_without_gain += 1
             return
@@ -186,12 +187,12 @@ class Training:
             self.save()
 
     def _gave_up(self) -> bool:
-        """Return whether the held-out loss has not gained for as long as the settings wait."""
+        """Return whether early stopping applies: the patience is used up without a lower held-out loss."""
         patience = self.settings.early_stopping_patience
         return isinstance(patience, int) and self.progress.looks_without_gain >= patience
 
     def _say_why_it_ended(self) -> None:
-        """Say where the run ended before its last step: only a held-out loss that does not fall ends one."""
+        """Log a note if the run stopped early, which only a held-out loss that does not fall causes."""
         step, total = self.progress.step, self.plan.total_steps
         if step < total:
             looks = self.progress.looks_without_gain
@@ -208,7 +209,7 @@ class Training:
         )
 
     def save(self) -> None:
-        """Write a checkpoint of the state now, and delete those no longer kept; the first rank does it for all."""
+        """Save a checkpoint now and prune old ones; only the first rank writes."""
         if self._saved_step == self.progress.step:
             return
         self.progress.loss_scale = self.stepper.scale.value
@@ -240,9 +241,9 @@ class Training:
         self.log.emit("checkpoint", step=self.progress.step, path=str(path))
 
     def resume(self, path: Path, keeps_packs: bool = True) -> None:
-        """Go back to a checkpoint, bit by bit; raises RunFolderError where it is not this run's.
+        """Restore a checkpoint bit for bit; raises RunFolderError if it belongs to another run or is damaged.
 
-        `keeps_packs` is whether packs stay no larger than the checkpoint's, which too little memory may have halved.
+        With `keeps_packs`, packs get no larger than the checkpoint's, which an out-of-memory error may have halved.
         """
         snapshot = load_checkpoint(path, self.identity)
         self._put_weights(snapshot)
@@ -263,7 +264,7 @@ class Training:
                 parameter.copy_(snapshot.trainable[name])
 
     def _take_best(self) -> None:
-        """Put back the state with the lowest held-out loss; where their checkpoint is damaged, say so and stay."""
+        """Restore the best weights by held-out loss; if their checkpoint is damaged, log a note and keep the last."""
         best = self.progress.best_step
         if not self.settings.keep_best or best is None or best == self.progress.step:
             return

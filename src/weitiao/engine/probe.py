@@ -1,4 +1,4 @@
-"""Which way of going through a model is exact for it: found by short probes before the first step.
+"""Short probes, before the first step, of whether a model gives exact results with packing and shared prefixes.
 
 Shapes: K trained targets, V vocabulary.
 """
@@ -21,13 +21,14 @@ from .memory.oom import is_out_of_memory
 from .optim.precision import Precision
 
 FP32_TOLERANCE = 1e-4
-"""How far any of a pack's logits may lie from the examples' own, as a share of their spread: rounding, but no leak."""
+"""Largest allowed difference between packed and single-example logits, as a share of their standard
+deviation: allows rounding, detects a leak between examples."""
 HALF_TOLERANCE = 0.1
-"""The same in 16 bits, root mean square: two ways to compute attention take the logits of SmolLM2-135M 0.03 apart in
-bf16, single ones 0.17; of examples that see each other they lie 0.5 and more apart."""
+"""The same for 16 bits, as a root mean square. In bf16, two attention kernels differ by 0.03 on the logits of
+SmolLM2-135M (single logits by 0.17); if examples see each other, the difference is 0.5 or more."""
 LEAK_TOLERANCE = 1e-3
-"""How far the logits of an example may move in 16 bits when its neighbour is another, root mean square. The same
-kernels compute both, so nothing else moves them."""
+"""Largest allowed change of an example's logits in 16 bits when its neighbour in the pack changes, as a root mean
+square. The same kernels compute both, so only a leak could change them."""
 FAILURES = (
     ArithmeticError,
     AssertionError,
@@ -38,7 +39,7 @@ FAILURES = (
     TypeError,
     ValueError,
 )
-"""What an architecture's code raises where a method has changed more of it than it bears."""
+"""What an architecture's code may raise when it does not support a method's changes to the model."""
 SEEN_IN_LONG_ROWS = (
     "attention_chunk_size",
     "index_topk",
@@ -47,12 +48,12 @@ SEEN_IN_LONG_ROWS = (
     "compress_rates",
     "keep_window_size",
 )
-"""Settings of attention that goes in chunks (Llama 4), and of attention that from some length on only reads the rows
-that score highest, of which padding and other examples would take places (DeepSeek-V3.2 and those after it, Doge)."""
+"""Config keys of chunked attention (Llama 4), and of attention that, beyond some length, reads only the rows with the
+highest scores (DeepSeek-V3.2 and later, Doge): padding and other examples would compete for these rows."""
 
 
 def one_by_one(model: nn.Module, precision: Precision) -> Forward:
-    """Return the forward of one example at a time; raises ModelError where the model fails on the first."""
+    """Return an unpacked forward, one example at a time; raises ModelError if the model fails on a probe."""
     base = base_of(model)
     was_training = model.training
     model.eval()
@@ -60,7 +61,7 @@ def one_by_one(model: nn.Module, precision: Precision) -> Forward:
         forward = Forward.on(model, precision, ForwardOptions(packs=False, shares=False))
         example = probe_examples(base, alike=False)[:1]
         probe(forward, example)
-        model.train()  # in which Reformer takes rows of one length only
+        model.train()  # Reformer accepts only one sequence length in training mode
         with torch.random.fork_rng([forward.device] if forward.device.type == "cuda" else []):
             probe(forward, example)
     except FAILURES as error:
@@ -76,12 +77,12 @@ def one_by_one(model: nn.Module, precision: Precision) -> Forward:
 
 
 def choose_forward(model: nn.Module, precision: Precision) -> Forward:
-    """Return a packed forward where a probe shows that the model keeps examples apart, else one example at a time.
+    """Return a packed forward if a probe shows that examples stay independent, else one example at a time.
 
-    Short examples are run in one pack and alone. A model whose attention does not take part, or that carries a
-    state from token to token (convolutions, recurrences), gives other logits in a pack; one whose attention does more
-    (sinks, capped scores) is refused by the packs' attention. What examples have in common is shared where the same
-    is found of examples that begin alike.
+    The probe compares the logits of short examples in one pack with those of each alone. They differ for a model that
+    bypasses the packed attention or carries state from token to token (convolutions, recurrences). The packed attention
+    rejects models that need more of it (sinks, capped scores). A second probe, on examples with a common prefix,
+    decides whether packs share prefixes.
     """
     base = base_of(model)
     chosen = one_by_one(model, precision)
@@ -100,7 +101,7 @@ def choose_forward(model: nn.Module, precision: Precision) -> Forward:
             if not exact and not _keeps_apart(forward, examples):
                 break
             chosen = forward
-    except (TypeError, ValueError, KeyError):  # the model's forward does not pass the pack's layout on
+    except (TypeError, ValueError, KeyError):  # e.g. the model does not pass the layout on to its attention
         pass
     finally:
         model.train(was_training)
@@ -108,8 +109,8 @@ def choose_forward(model: nn.Module, precision: Precision) -> Forward:
 
 
 def depends_on_length(base: PreTrainedModel) -> bool:
-    """Return what a short probe cannot see: whether attention goes in chunks or picks some of the rows before, and
-    whether positions are scaled by the longest example that goes through."""
+    """Return whether results depend on length in ways a short probe cannot see: chunked or sparse attention, or rotary
+    embeddings scaled by the longest example of the batch."""
     config = base.config.get_text_config().to_dict()
     ropes = config.get("rope_parameters") or {}
     each = [ropes, *(rope for rope in ropes.values() if isinstance(rope, dict))]
@@ -118,18 +119,18 @@ def depends_on_length(base: PreTrainedModel) -> bool:
 
 
 def computes_exactly(base: PreTrainedModel, precision: Precision) -> bool:
-    """Return whether everything is in fp32; 8- and 16-bit numbers round more."""
+    """Return whether compute and all parameters are fp32; 8- and 16-bit numbers round more."""
     return precision.compute is None and all(p.dtype is torch.float32 for p in base.parameters())
 
 
 def _keeps_apart(forward: Forward, examples: Sequence[Example]) -> bool:
-    """Return whether an example's logits in a pack stay the same when another one changes.
+    """Return whether an example's logits in a pack stay the same when another example changes.
 
-    In 16 bits the comparison with an example alone is coarse, as other kernels may compute it; this one is not.
+    In 16 bits, comparing with the example alone is coarse, because other kernels may compute it; this check is precise.
     """
     vocabulary = base_of(forward.model).get_input_embeddings().weight.shape[0]
     for index, example in enumerate(examples):
-        # Only trained ids change, which come after all that is shared.
+        # Only trained ids change; they come after the shared prefix.
         (sequence,) = example.sequences
         others = tuple(
             (token + (weight > 0)) % vocabulary
@@ -146,7 +147,7 @@ def _keeps_apart(forward: Forward, examples: Sequence[Example]) -> bool:
 
 
 def probe_examples(base: PreTrainedModel, alike: bool) -> list[Example]:
-    """Return two short examples; where they begin `alike`, only what follows is trained."""
+    """Return two short examples; if `alike`, they share a prefix and only what follows is trained."""
     vocabulary = base.get_input_embeddings().weight.shape[0]
     first, second = (probe_ids(n, vocabulary) for n in (5, 7))
     header = probe_ids(SHORTEST_SHARED, vocabulary) if alike else ()
@@ -158,26 +159,26 @@ def probe_examples(base: PreTrainedModel, alike: bool) -> list[Example]:
 
 @torch.no_grad()
 def probe(forward: Forward, examples: Sequence[Example]) -> Tensor:
-    """Return the logits (K, V) for some examples in one pack."""
+    """Return the logits (K, V) of examples run as one pack."""
     with forward.attention():
         outputs = forward.outputs(make_pack(examples, forward.options.shares))
     return outputs.logits_PV()[outputs.rows_K].float()
 
 
 def probe_ids(length: int, vocabulary: int) -> tuple[int, ...]:
-    """Return ids spread over a vocabulary, other ones for each length."""
+    """Return ids spread over the vocabulary, different for each length."""
     return tuple((7919 * (i + length)) % vocabulary for i in range(length))
 
 
 def same_logits(found_KV: Tensor, wanted_KV: Tensor, exact: bool) -> bool:
-    """Return whether two sets of logits are the same but for rounding, that of fp32 or of 16 bits."""
+    """Return whether two sets of logits agree up to rounding: that of fp32 if `exact`, else of 16 bits."""
     if not exact:
         return mean_distance(found_KV, wanted_KV) <= HALF_TOLERANCE
     return float((found_KV - wanted_KV).abs().max()) <= FP32_TOLERANCE * _spread(wanted_KV)
 
 
 def mean_distance(found_KV: Tensor, wanted_KV: Tensor) -> float:
-    """Return the root mean square of the differences, as a share of the logits' spread."""
+    """Return the root mean square of the differences, as a share of the logits' standard deviation."""
     return float((found_KV - wanted_KV).square().mean().sqrt()) / _spread(wanted_KV)
 
 

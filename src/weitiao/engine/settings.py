@@ -1,4 +1,4 @@
-"""The `train:` block of a run file: small blocks that lie beside the code they set, under one name."""
+"""The `train:` block of a run file, joined from small settings classes that sit next to the code they configure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .optim.schedules import ScheduleSettings
 
 
 def _read_off(raw: object) -> object:
-    """Take false for off, which is what YAML makes of the bare word; refuse true, which it makes of on."""
+    """Accept False as `off`, since YAML parses the bare word so; reject True, YAML's reading of `on`."""
     if raw is True:
         expected = "auto (used where it pays) or off"
         raise Unfit("it cannot be switched on where it does not pay", expected, "train.frozen_cache=auto")
@@ -26,7 +26,7 @@ AutoOrOff = Annotated[Literal["auto", "off"], BeforeValidator(_read_off)]
 
 
 def _read_never(raw: object) -> object:
-    """Take false, which YAML makes of the bare word off, and null for off; refuse true, which is no number."""
+    """Accept False (YAML's reading of a bare `off`) and None as `off`; reject True, which is no number."""
     if raw is True:
         expected = "a number of looks, auto or off"
         raise Unfit("it is no number of looks", expected, "train.early_stopping_patience=auto")

@@ -1,4 +1,4 @@
-"""Nested state as safetensors plus JSON: nothing here can hold code, so nothing here can run any."""
+"""Stores nested state as safetensors plus JSON, formats that cannot contain executable code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 Plain = Any
-"""A JSON value; tensors stand in it as {"$tensor": NAME}, what JSON has no number for as {"$float": "inf"}."""
+"""A JSON value; tensors are written as {"$tensor": NAME}, and inf and NaN as {"$float": "inf"}."""
 
 
 def take_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Plain:  # noqa: ANN401  (any nested state)
@@ -34,8 +34,7 @@ def take_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Plain:  #
 
 
 def unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors on the CPU of which no two share memory, as safetensors wants them (8-bit optimizers share
-    tables)."""
+    """Return CPU tensors that share no memory, as safetensors requires (8-bit optimizers share lookup tables)."""
     seen: set[int] = set()
     own: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -47,7 +46,7 @@ def unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def put_tensors(plain: Plain, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401
-    """Undo `take_tensors`."""
+    """Return the nested state that `take_tensors` took apart."""
     if not isinstance(plain, dict):
         return plain
     ((kind, content),) = plain.items()

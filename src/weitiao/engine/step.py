@@ -1,7 +1,7 @@
 """One optimizer step: gradients summed over packs and ranks, divided once, checked, applied.
 
-All packs are put into the device's queue one after the other. Their losses and the norm of the gradients are read
-together, once a step, and before the update, since nothing that is not finite may reach the weights.
+All packs are queued on the device without synchronising. Their losses and the gradient norm are read together, once a
+step and before the update, so that no NaN or inf reaches the weights.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ STEPS_TO_DOUBLE_SCALE = 2000
 
 @dataclass
 class LossScale:
-    """What the loss is multiplied by before the backward pass, so that fp16 gradients do not vanish; 1 elsewhere."""
+    """The loss scale that keeps fp16 gradients from underflowing; 1 for other types."""
 
     value: float = 1.0
     good_steps: int = 0
@@ -44,18 +44,18 @@ class LossScale:
 
     @classmethod
     def for_precision(cls, precision: Precision) -> LossScale:
-        """Return the scale a run begins with: the largest for fp16, 1 for everything else."""
+        """Return a run's initial scale: the largest for fp16, 1 for everything else."""
         largest = LARGEST_SCALE if precision.needs_loss_scale else 1.0
         return cls(largest, largest=largest)
 
     def succeeded(self) -> None:
-        """Count a finite step; after many the scale of fp16 is tried higher."""
+        """Count a finite step; every STEPS_TO_DOUBLE_SCALE steps the scale doubles, up to `largest`."""
         self.good_steps += 1
         if self.good_steps % STEPS_TO_DOUBLE_SCALE == 0:
             self.value = min(self.largest, 2 * self.value)
 
     def halve(self) -> bool:
-        """Halve the scale; tell whether there was anything to halve."""
+        """Halve the scale; return False if it is already 1."""
         if self.value <= 1:
             return False
         self.good_steps = 0
@@ -65,34 +65,34 @@ class LossScale:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one applied step gave."""
+    """The numbers of one applied step."""
 
     loss: float
-    """Summed loss over summed weight of the step; 0 where nothing in it is trained."""
+    """Summed loss / summed weight of the step, plus the method's penalty; 0 if it trains nothing."""
     grad_norm: float
     """Norm of all gradients before clipping."""
     tokens: int
-    """Tokens of the step's examples, each in full: those that several share count for each of them, and those of rows
-    that train nothing count too, though fewer go through the model."""
+    """Tokens of all the step's examples. Shared prefixes count once per example, and rows that train nothing count too,
+    so fewer tokens go through the model."""
     lr: float
-    """The learning rate that the step was made with; without LoRA+'s factor."""
+    """The learning rate of the step, without LoRA+'s factor."""
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """What the objective reports beside the loss (`Objective.metrics`), divided as the loss is."""
+    """The objective's metrics besides the loss (`Objective.metrics`), divided like the loss."""
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """What was read of the gradients that stand on the parameters, summed over packs and ranks, not yet clipped."""
+    """Loss and gradient norm of a step; the parameters hold the gradients, summed over packs and ranks, not clipped."""
 
     loss: float
-    """Summed loss over summed weight of the step, and the method's penalty."""
+    """Summed loss / summed weight of the step, plus the method's penalty."""
     norm: float
     norm_tensor: Tensor
-    """The norm on the device, to clip by without waiting again."""
+    """The norm on the device, to clip without synchronising again."""
     fits: bool
-    """Whether memory sufficed on every rank; where it did not, nothing else here means anything."""
+    """Whether memory sufficed on every rank; if not, the other fields are meaningless."""
     metrics: Mapping[str, float]
-    """What the objective reports beside the loss."""
+    """The objective's metrics besides the loss."""
 
     @property
     def finite(self) -> bool:
@@ -102,7 +102,7 @@ class Gradients:
 
 @dataclass
 class Stepper:
-    """Applies steps to the trained parameters; nothing that is not finite is ever applied."""
+    """Applies optimizer steps to the trained parameters; never applies a step that is not finite."""
 
     attached: Attached
     forward: Forward
@@ -114,24 +114,24 @@ class Stepper:
     seed: int
     scale: LossScale
     reference: Reference | None = None
-    """The model before training, for an objective that compares with it."""
+    """The model before training, for objectives that need a reference."""
     longest_row: int = 0
-    """Tokens of the run's longest row, which packs that are filled up must hold for all to be as long."""
+    """Tokens of the run's longest row; packs padded to one length must hold it."""
     ranks: Ranks = field(default_factory=Ranks.alone)
 
     def __post_init__(self) -> None:
-        """Begin with the same weights on every rank, as devices may round an initialisation differently, and with the
-        same packs, as devices may have more or less memory."""
+        """Give every rank the same weights, as devices may round an initialisation differently, and the same token
+        budget, as devices may differ in memory."""
         self.pack_tokens = max(self.ranks.least(self.pack_tokens), self._least_tokens)
         self.ranks.take_from_first(list(self.parameters.values()))
 
     def apply(self, examples: Sequence[Example], step: int) -> StepResult:
-        """Make step number `step`; raises NotFiniteError, with the weights as before, where anything is not finite.
+        """Make step number `step`; raises NotFiniteError, with unchanged weights, if loss or gradients are not finite.
 
-        Too little memory, on any rank, halves the packs and redoes the step from unchanged weights with the same
-        random draws, so its result is that of a step that started with the smaller packs. Raises ResourceError where
-        no pack can be smaller. The device is waited for once, and once more each time the step is redone. A step whose
-        examples train nothing changes nothing.
+        Out of memory on any rank halves the packs and redoes the step from unchanged weights and the same seeds, so the
+        result is that of a step that started with the smaller packs. Raises ResourceError if packs cannot get smaller.
+        The device is synchronised once, and once more each time the step is redone. A step whose examples train nothing
+        changes nothing.
         """
         tokens = sum(example.tokens for example in examples)
         lr = float(self.optimizer.param_groups[0]["lr"])
@@ -161,16 +161,16 @@ class Stepper:
 
     @property
     def _least_tokens(self) -> int:
-        """What the budget never falls below: where packs are filled up to it, one shape must do for every row."""
+        """Lower bound of the token budget: packs padded to it share one shape, which must hold every row."""
         options = self.forward.options
         return self.longest_row if options.packs and options.compiles else 0
 
     def _budget(self, examples: Sequence[Example]) -> int:
-        """Return the token budget of the packs that a step is cut into."""
+        """Return the token budget of a step's packs."""
         return max(self.ranks.budget(examples, self.pack_tokens), self._least_tokens)
 
     def _halve_packs(self, examples: Sequence[Example]) -> None:
-        """Halve the token budget of packs; raises ResourceError where no pack can be smaller."""
+        """Halve the packs' token budget; raises ResourceError if packs cannot get smaller."""
         longest = max((one for one in examples if one.trained_tokens), key=lambda one: one.longest)
         budget = self._budget(examples)
         if budget <= max(longest.longest, self._least_tokens):
@@ -178,7 +178,7 @@ class Stepper:
         self.pack_tokens = max(budget // 2, self._least_tokens)
 
     def _gradients(self, examples: Sequence[Example], step: int) -> Gradients:
-        """Leave the step's gradients on the parameters, and wait for the device, once, to tell what they are."""
+        """Compute the step's gradients into the parameters; synchronise once to read loss and norm."""
         self.optimizer.zero_grad(set_to_none=True)
         weight = self.objective.weight(examples)
         packs = self.forward.cut(examples, self._budget(examples))
@@ -188,7 +188,7 @@ class Stepper:
         if found is None:
             self.optimizer.zero_grad(set_to_none=True)
             self.forward.free_memory()
-            # The other ranks wait for this one's part of the sums all the same, and learn from it that memory lacked.
+            # The other ranks still wait for this one in the all-reduce, and learn there that memory was short.
             found = lacking.new_zeros(len(packs) + 1), lacking.new_zeros(len(names))
         losses, metrics = found
         had_N = self.ranks.sum_gradients(self._all_parameters, [losses, metrics, lacking])
@@ -199,7 +199,7 @@ class Stepper:
             torch.cat(on_device).tolist(), sizes
         )
         for parameter, ranks_with_one in zip(self._all_parameters, had, strict=False):
-            if not ranks_with_one:  # an optimizer passes over what has none, and moves what has zeros
+            if not ranks_with_one:  # an optimizer skips None, but zeros would still be updated
                 parameter.grad = None
         reported = {name: value / weight for name, value in zip(names, told, strict=True)}
         return Gradients(sum(sums) / weight + penalty, norm_read, norm, ranks_lacking == 0, reported)
@@ -207,7 +207,7 @@ class Stepper:
     def _losses_if_they_fit(
         self, examples: Sequence[Example], packs: Sequence[Pack], weight: float, step: int
     ) -> tuple[Tensor, Tensor] | None:
-        """Return what `_losses` does, or None where there is not enough memory."""
+        """Return the result of `_losses`, or None if memory runs out."""
         known = None
         if isinstance(self.objective, SequenceObjective) and need_two_passes(self.objective, packs):
             known = self._first_pass(self.objective, examples, packs, step)
@@ -223,10 +223,10 @@ class Stepper:
     def _losses(
         self, packs: Sequence[Pack], weight: float, step: int, known: FeatureGradients | None
     ) -> tuple[Tensor, Tensor]:
-        """Add the gradients of this rank's packs to the parameters; nothing is read from the device.
+        """Add the gradients of this rank's packs to the parameters, without synchronising.
 
-        Returns the summed loss of each pack and, last, the penalty, zero where another rank counts it; and the sums of
-        the objective's metrics. `known` is what the first of two passes found.
+        Returns the summed loss of each pack and, last, the penalty (zero for packs of other ranks, and for the penalty
+        on all but the first); and the sums of the objective's metrics. `known` is the result of a first pass, if any.
         """
         device = self.forward.device
         losses = [torch.zeros((), device=device)] * (len(packs) + 1)
@@ -254,7 +254,7 @@ class Stepper:
         return torch.stack([loss.to(device, torch.float32) for loss in losses]), metrics
 
     def _loss_of(self, pack: Pack, step: int, index: int) -> LossSum:
-        """Return the loss of a pack that needs no other."""
+        """Return the loss of a pack that depends on no other pack."""
         reference = None
         if self.reference is not None and isinstance(self.objective, SequenceObjective):
             reference = self.reference.features(self.objective, pack)
@@ -274,9 +274,9 @@ class Stepper:
     def _first_pass(
         self, objective: SequenceObjective, examples: Sequence[Example], packs: Sequence[Pack], step: int
     ) -> FeatureGradients | None:
-        """Return the loss's gradients by the features of all sequences; None where memory lacked on any rank.
+        """Return the loss's gradients w.r.t. the features of all sequences; None if memory ran out on any rank.
 
-        The same random numbers are drawn as in the second pass, whose gradients are of these very features.
+        The seeds are those of the second pass, so both passes compute the same features.
         """
         own, referred = Gathered(examples), Gathered(examples)
         try:
@@ -291,13 +291,13 @@ class Stepper:
             if not is_out_of_memory(error):
                 raise
             lacks = True
-        if self.ranks.any(lacks):  # asked by all, so that none waits for the features of one that has none
+        if self.ranks.any(lacks):  # a collective call on every rank, so that none hangs waiting for features
             return None
         reference = referred if self.reference is not None else None
         return feature_gradients(objective, examples, own, reference, self.ranks, self.forward.device)
 
     def _norm(self) -> Tensor:
-        """Return the gradients' norm, a scalar on the device, after taking the loss scale out of them."""
+        """Divide the gradients by the loss scale and return their norm, a scalar on the device."""
         gradients = [p.grad for p in self._all_parameters if p.grad is not None]
         if self.scale.value != 1:
             for gradient in gradients:
@@ -305,12 +305,12 @@ class Stepper:
         return get_total_norm(gradients)
 
     def _rows_not_finite(self, examples: Sequence[Example], step: int) -> list[str]:
-        """Return where the rows stand whose loss or gradients are not finite on their own."""
+        """Return the places of rows whose own loss or gradients are not finite."""
         rows = filter(lambda one: one.trained_tokens, examples)
         return [row.place for row in rows if not self._gradients([row], step).finite]
 
     def weights_not_finite(self) -> list[str]:
-        """Return the names of parameters that hold a NaN or inf; one reduction and one read where none does."""
+        """Return the names of parameters that hold a NaN or inf; costs one reduction and one read if none does."""
         weights = [p.detach() for p in self._all_parameters]
         if math.isfinite(float(get_total_norm(weights, math.inf))):
             return []
@@ -318,7 +318,7 @@ class Stepper:
 
 
 def _split(values: list[float], sizes: Sequence[int]) -> list[list[float]]:
-    """Return values cut into runs of the given lengths."""
+    """Split values into consecutive lists of the given sizes."""
     ends = list(accumulate(sizes))
     return [values[end - size : end] for size, end in zip(sizes, ends, strict=True)]
 

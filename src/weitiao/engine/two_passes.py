@@ -1,9 +1,9 @@
-"""Losses whose terms need sequences of several packs: the features of all first, then their gradients pack by pack.
+"""Losses whose terms span several packs: first the features of all sequences, then the gradients pack by pack.
 
 With f the features of a step's sequences and L its loss, dL/dw = sum over packs of d(sum f * g)/dw, where g = dL/df is
 computed once, from all features, and held fixed (GradCache, https://arxiv.org/abs/2101.06983).
 
-Shapes: S sequences, F numbers of a feature.
+Shapes: S sequences, F values of a feature vector.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .runtime.distributed import Ranks
 
 
 class Reference(Protocol):
-    """The model as it was before training."""
+    """The model before training."""
 
     def features(self, objective: SequenceObjective, pack: Pack) -> Tensor:
         """Return the features (S, ...) of a pack's sequences, in the pack's order, without gradients."""
@@ -33,11 +33,11 @@ class Reference(Protocol):
 
 @dataclass(frozen=True)
 class MethodOff:
-    """The reference of an adapter that is trained from nothing: the same model with the adapter switched off."""
+    """The reference of a newly initialised adapter: the same model with the adapter disabled."""
 
     forward: Forward
     disabled: Callable[[], AbstractContextManager[object]]
-    """Returns the context in which the adapter is off."""
+    """Returns a context manager that disables the adapter."""
 
     @torch.no_grad()
     def features(self, objective: SequenceObjective, pack: Pack) -> Tensor:
@@ -54,43 +54,43 @@ class MethodOff:
 
 @dataclass
 class Gathered:
-    """The features of a step's sequences, by example."""
+    """The features of a step's sequences, collected pack by pack."""
 
     step: Sequence[Example]
     _found: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 
     def take(self, pack: Pack, features_S: Tensor) -> None:
-        """Keep the features of a pack's sequences."""
+        """Store the features of a pack's sequences."""
         for (example, number), feature in zip(pack.owners, features_S, strict=True):
             self._found[pack.numbers[example], number] = feature
 
     @property
     def examples(self) -> list[int]:
-        """The numbers of the examples of which there are features, ascending."""
+        """The numbers of the examples that have features here, ascending."""
         return sorted({at for at, _ in self._found})
 
     def of(self, numbers: Sequence[int]) -> Tensor:
-        """Return the features (S, ...) of whole examples, example after example."""
+        """Return the features (S, ...) of all sequences of these examples, in order."""
         return torch.stack([self._found[key] for key in keys_of(self.step, numbers)])
 
     @property
     def any_feature(self) -> Tensor | None:
-        """One of the features, to learn their shape from; None where there are none."""
+        """Any one feature, to read its shape from; None if there are none."""
         return next(iter(self._found.values()), None)
 
     def spread(self, numbers: Sequence[int], width: int, like: Tensor) -> Tensor:
-        """Return what is here of the features of examples as rows (S, F), of zeros where another process has them."""
+        """Return the features of these examples as rows (S, F); zeros for those that another rank holds."""
         zeros_F = like.new_zeros(width)
         return torch.stack([self._found.get(key, zeros_F).reshape(-1) for key in keys_of(self.step, numbers)])
 
 
 def keys_of(step: Sequence[Example], numbers: Iterable[int]) -> list[tuple[int, int]]:
-    """Return (example, sequence) for all sequences of some examples of a step."""
+    """Return (example, sequence) numbers for all sequences of some examples of a step."""
     return [(at, number) for at in numbers for number in range(len(step[at].sequences))]
 
 
 def need_two_passes(objective: Objective, packs: Sequence[Pack]) -> bool:
-    """Return whether a term of the loss needs sequences that lie in different packs."""
+    """Return whether a term of the loss needs sequences of different packs."""
     if objective.couples == "step":
         return len(packs) > 1
     if objective.couples == "nothing":
@@ -105,14 +105,14 @@ def need_two_passes(objective: Objective, packs: Sequence[Pack]) -> bool:
 
 @dataclass(frozen=True)
 class FeatureGradients:
-    """The loss of a step and its gradient by the features of the step's sequences."""
+    """The loss of a step and its gradients with respect to the features of the step's sequences."""
 
     loss: LossSum
     gradients: dict[tuple[int, int], Tensor]
-    """By the example's number in the step and the sequence's in the example."""
+    """Keyed by the example's number in the step and the sequence's number in the example."""
 
     def surrogate(self, objective: SequenceObjective, forward: Forward, pack: Pack) -> Tensor:
-        """Return a scalar whose gradient is the part of the loss's gradient that goes through a pack."""
+        """Return a scalar whose gradient is this pack's part of the loss's gradient."""
         features_S = objective.features(forward.outputs(pack))
         keys = [(pack.numbers[example], number) for example, number in pack.owners]
         gradients_S = torch.stack([self.gradients[key] for key in keys])
@@ -127,7 +127,7 @@ def feature_gradients(
     ranks: Ranks,
     device: torch.device,
 ) -> FeatureGradients:
-    """Return the loss of a step and its gradient by all features; every rank brings those of its own packs."""
+    """Return the loss of a step and its gradients w.r.t. all features; each rank contributes its packs' features."""
     numbers = [at for at, example in enumerate(step) if example.trained_tokens]
     features_S = _of_all_ranks(own, numbers, ranks, device).requires_grad_()
     reference_S = None if referred is None else _of_all_ranks(referred, numbers, ranks, device)
@@ -139,7 +139,7 @@ def feature_gradients(
 
 
 def _of_all_ranks(own: Gathered, numbers: Sequence[int], ranks: Ranks, device: torch.device) -> Tensor:
-    """Return the features (S,) or (S, F) of all sequences of a step, the same on every rank."""
+    """Return the features (S,) or (S, F) of all sequences of a step, equal on every rank."""
     if ranks.world_size == 1:
         return own.of(numbers).to(device)
     first = own.any_feature

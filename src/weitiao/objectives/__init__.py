@@ -1,4 +1,4 @@
-"""What is minimised: one file per objective; the folder is the registry."""
+"""Training objectives: one file each; the folder is the registry."""
 
 from __future__ import annotations
 

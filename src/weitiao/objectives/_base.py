@@ -1,4 +1,4 @@
-"""What an objective is: a pure function from what the model gave to a sum, with a divisor known beforehand."""
+"""The objective interface: a pure function from model outputs to a summed loss, with a divisor known in advance."""
 
 from __future__ import annotations
 
@@ -18,66 +18,66 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LossSum:
-    """A loss not yet divided: the engine divides once, by the weight of the whole step."""
+    """A loss sum; the engine divides it once, by the weight of the whole step."""
 
     sum: Tensor
-    """Scalar, with its graph."""
+    """Scalar, attached to the autograd graph."""
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
-    """Further sums to report, scalars without a graph, divided like the loss; those that `Objective.metrics` names."""
+    """Further sums to report: detached scalars, divided like the loss, one per name in `Objective.metrics`."""
 
 
 Couples = Literal["nothing", "example", "step"]
 
 
 class Objective(Settings, ABC):
-    """Settings of one objective; each file in this folder derives one class.
+    """Settings of one objective; each public file in this folder defines one subclass.
 
     The loss of a step is the sum of `loss` over its packs, divided by `weight` of its examples.
     """
 
     title: ClassVar[str]
-    """The name as papers write it."""
+    """The name as written in papers."""
     forms: ClassVar[frozenset[str]]
-    """What the rows it trains mean (data.forms.FORMS)."""
+    """The forms of rows it can train on (data.forms.FORMS)."""
     metrics: ClassVar[tuple[str, ...]] = ()
-    """What it reports beside the loss."""
+    """Names of the metrics it reports besides the loss."""
     couples: ClassVar[Couples] = "nothing"
     """What a term of the loss depends on: one target, the sequences of one example, or all examples of a step."""
     needs_reference: ClassVar[bool] = False
-    """Whether it compares the model with what it was before training."""
+    """Whether it compares the model with the model before training."""
     lr_factor: ClassVar[float] = 1.0
-    """Times the rate that a method suggests."""
+    """Factor on the learning rate the method suggests."""
 
     @property
     def name(self) -> str:
-        """The objective's name: its file's name."""
+        """The objective's name: the name of its file."""
         return type(self).__module__.rpartition(".")[2]
 
     @abstractmethod
     def weight(self, examples: Sequence[Example]) -> float:
-        """Return what the loss of these examples is divided by: known before anything is computed."""
+        """Return the divisor of these examples' loss, which must not depend on model outputs."""
 
     @abstractmethod
     def loss(self, outputs: Outputs, reference: Tensor | None = None) -> LossSum:
-        """Return the summed loss of one pack; `reference` is what `features` gave with other weights."""
+        """Return the summed loss of one pack; `reference` holds the reference model's `features`, if needed."""
 
     def head_bytes(self, head: Head, tokens: int) -> int:
-        """Return the most memory that a head and the loss behind it take at once, for a pack of so many tokens."""
+        """Return the peak memory in bytes of a head and the loss, for a pack of `tokens` tokens."""
         from ._cross_entropy import head_bytes
 
         return head_bytes(head, tokens)
 
     def report(self, mean: float) -> dict[str, float]:
-        """Return what else a mean loss can be said as, such as a perplexity."""
+        """Return other measures derived from a mean loss, such as perplexity."""
         return {}
 
 
 class SequenceObjective(Objective):
-    """An objective whose loss is a function of one value (or vector) a sequence, such as a log-probability.
+    """An objective whose loss is a function of one value (or vector) per sequence, such as a log-probability.
 
-    Where the sequences that a term depends on do not lie in one pack, the engine goes through the packs twice: first
-    for the features of all, without gradients, then for the gradient of sum(features * dL/dfeatures), which is that of
-    the loss (GradCache, https://arxiv.org/abs/2101.06983).
+    If a term depends on sequences in different packs, the engine runs the packs twice: first for all features, without
+    gradients, then for the gradient of sum(features * dL/dfeatures), which equals that of the loss (GradCache,
+    https://arxiv.org/abs/2101.06983).
     """
 
     couples: ClassVar[Couples] = "example"
@@ -90,7 +90,7 @@ class SequenceObjective(Objective):
     def feature_loss(
         self, features_S: Tensor, examples: Sequence[Example], reference: Tensor | None = None
     ) -> LossSum:
-        """Return the summed loss of whole examples from the features of their sequences, in the examples' order."""
+        """Return the summed loss of whole examples, given their sequences' features in the examples' order."""
 
     def loss(self, outputs: Outputs, reference: Tensor | None = None) -> LossSum:
         """Return the summed loss of a pack that holds whole examples."""

@@ -1,9 +1,11 @@
-"""Cross-entropy that never makes the logits of a whole pack: the head and the loss work on a few rows at a time.
+"""Chunked cross-entropy: head and loss process a few rows at a time, so a pack's full logits never exist.
 
-Shapes: K targets, P rows of hidden states that predict them, D width, V vocabulary, n rows of a chunk. A pack of 8192
-tokens over a vocabulary of 152k would make 5 GB of logits in fp32 and as much of their gradient. Here the gradient of a
-chunk's hidden states, (softmax(logits) - one-hot target) @ W, is made as soon as its logits are, which are then
-overwritten by the next chunk's; the backward pass only multiplies it by the gradient of the loss.
+Shapes: K targets, P rows of hidden states that predict them, D width, V vocabulary, n rows of a chunk.
+
+A pack of 8192 tokens with a vocabulary of 152k would need 5 GB for fp32 logits and as much for their gradient. Here
+the gradient of a chunk's hidden states, (softmax(logits) - one-hot target) @ W, is computed in the forward pass, right
+after the chunk's logits, which the next chunk then replaces. The backward pass only scales it by the gradient of the
+loss.
 """
 
 from __future__ import annotations
@@ -21,21 +23,20 @@ from ._outputs import Head, Outputs
 from ._streamed_head import ROWS_AT_ONCE, WORDS_AT_ONCE, Streamed
 
 CHUNK_VALUES = 1 << 24
-"""How many logits there are at once, 64 MiB in fp32: with fewer, reading a large head costs more than multiplying."""
+"""Logits per chunk, 64 MiB in fp32: with fewer, reading a large head costs more than the multiplication."""
 
 BYTES_A_LOGIT = 16
-"""What one logit of a chunk takes at most: in fp32 itself, its logarithm, and the gradients of both."""
+"""Peak bytes per logit of a chunk: logit, log-probability and the gradients of both, in fp32."""
 
 WEIGHT_ROWS = 8192
-"""Rows of the matrix whose gradient is made at once, so that no second gradient of the whole stands beside the sum."""
+"""Rows of the head's gradient computed at once, so that no second full-size gradient exists next to the sum."""
 
 
 def cross_entropy_sum(outputs: Outputs) -> Tensor:
     """Return the scalar sum over k of weights_k * -log softmax(logits_row_k)[targets_k], in float32.
 
-    A head that is one matrix is multiplied once forward and once backward, as ever. Any other head (with a bias, a cap,
-    an adapter on it) is computed a second time in the backward pass; so is one in fp16, whose gradients need the scale
-    of the loss.
+    A head that is one matrix is multiplied once forward and once backward, as usual. Any other head (with a bias, a cap
+    or an adapter) is recomputed in the backward pass; so is an fp16 head, because its gradients need the loss scale.
     """
     head, rows, targets, weights = outputs.head, outputs.rows_K, outputs.targets_K, outputs.weights_K
     if dtype_of(head) not in (None, torch.float16):
@@ -50,7 +51,7 @@ def cross_entropy_sum(outputs: Outputs) -> Tensor:
 
 
 def chunks(hidden_PD: Tensor, vocabulary: int) -> Iterator[tuple[slice, Tensor]]:
-    """Yield equal pieces of the rows, each of at most CHUNK_VALUES logits."""
+    """Split the rows into equal chunks of at most CHUNK_VALUES logits; yield each chunk's slice and rows."""
     rows = len(hidden_PD)
     if rows:
         pieces = ceil(rows / max(1, CHUNK_VALUES // vocabulary))
@@ -61,25 +62,25 @@ def chunks(hidden_PD: Tensor, vocabulary: int) -> Iterator[tuple[slice, Tensor]]
 
 
 def targets_in(rows: slice, rows_K: Tensor) -> tuple[Tensor, Tensor]:
-    """Return for each target its row in a chunk, and 1 where it has one or 0; without asking the device anything."""
+    """Return each target's row in a chunk (clamped) and whether it is in the chunk, without synchronising."""
     inside_K = (rows_K >= rows.start) & (rows_K < rows.stop)
     return (rows_K - rows.start).clamp(0, rows.stop - rows.start - 1), inside_K
 
 
 def _chunk_sum(outputs: Outputs, rows: slice, hidden_nD: Tensor) -> Tensor:
-    """Return a chunk's part of the sum, as plain operations."""
+    """Return a chunk's part of the sum, computed with plain autograd operations."""
     log_probs_nV = outputs.head.project(hidden_nD).float().log_softmax(dim=-1)
     row_K, inside_K = targets_in(rows, outputs.rows_K)
     return -(outputs.weights_K * inside_K * log_probs_nV[row_K, outputs.targets_K]).sum()
 
 
 def dtype_of(head: Head) -> torch.dtype | None:
-    """Return the type the matrix is multiplied in, None for a head that is not one matrix."""
+    """Return the dtype the head multiplies in; None if the head is not one matrix."""
     return None if head.weight_VD is None else head.compute or head.weight_VD.dtype
 
 
 def is_streamed(head: Head) -> bool:
-    """Return whether a head is read in blocks of words: one fp32 matrix on the CPU that does not train."""
+    """Return whether a head is processed in vocabulary blocks: a frozen fp32 matrix on the CPU."""
     weight_VD = head.weight_VD
     if weight_VD is None or weight_VD.requires_grad or weight_VD.device.type != "cpu":
         return False
@@ -87,18 +88,18 @@ def is_streamed(head: Head) -> bool:
 
 
 def logits_at_once(head: Head, tokens: int) -> int:
-    """Return how many logits of a pack of `tokens` tokens stand in memory at a time."""
+    """Return how many logits of a pack of `tokens` tokens are in memory at a time."""
     most = ROWS_AT_ONCE * WORDS_AT_ONCE if is_streamed(head) else CHUNK_VALUES
     return min(most, tokens * head.vocabulary)
 
 
 def head_bytes(head: Head, tokens: int) -> int:
-    """Return the most that the logits of a pack of `tokens` tokens, and what is made of them, take at once."""
+    """Return the peak bytes of a pack's logits and of what is computed from them, for `tokens` tokens."""
     return BYTES_A_LOGIT * logits_at_once(head, tokens)
 
 
 class _LinearCrossEntropySum(torch.autograd.Function):
-    """The sum for logits = factor * hidden @ weight.T, with gradients made on the way."""
+    """The sum for logits = factor * hidden @ weight.T; computes gradients in the forward pass."""
 
     @staticmethod
     def forward(
@@ -146,7 +147,7 @@ class _LinearCrossEntropySum(torch.autograd.Function):
 
 
 class Work:
-    """Goes through the chunks, whose logits are gone before the next one's are made."""
+    """Processes chunks one by one; only one chunk's logits exist at a time."""
 
     def __init__(
         self,
@@ -168,7 +169,7 @@ class Work:
         self.weight_gradient_VD = weight_VD.new_zeros(gradient_shape, dtype=torch.float32)
 
     def add(self, rows: slice, hidden_nD: Tensor) -> Tensor:
-        """Return a chunk's part of the sum and leave its gradients on the attributes."""
+        """Return a chunk's part of the sum; store its gradients in the attributes."""
         logits_nV = torch.mm(hidden_nD, self.weight_VD.t()).float()
         if self.factor != 1:
             logits_nV.mul_(self.factor)
@@ -191,11 +192,11 @@ class Work:
     def _gradients(
         self, hidden_nD: Tensor, above_nV: Tensor, sums_n: Tensor, row_K: Tensor, weights_K: Tensor
     ) -> None:
-        """Make the gradients from exp(logits - top), which is overwritten.
+        """Compute the gradients from exp(logits - top), in place.
 
-        With s the row's sum and w its weight, w * softmax - one-hot is w / s * (exp(..) - s / w * one-hot): the factor
-        w / s waits until the row is D numbers wide instead of V. Weights of both signs may add up to 0: with them the
-        row is multiplied at once.
+        With s a row's sum, w its total weight and t the weighted one-hot of its targets,
+        w * softmax - t = w / s * (exp(..) - s / w * t). The factor w / s is applied late, when a row has D values
+        instead of V. Weights of both signs may sum to w = 0, so with `signed` the factor is applied first.
         """
         weight_n = torch.zeros_like(sums_n).index_add_(0, row_K, weights_K)
         scale_n1 = (weight_n / sums_n)[:, None]
@@ -203,7 +204,7 @@ class Work:
             above_nV, scale_n1 = above_nV.mul_(scale_n1), torch.ones_like(scale_n1)
         above_nV.index_put_((row_K, self.targets_K), -weights_K / scale_n1[row_K, 0], accumulate=True)
         scale_n1 = scale_n1 * self.factor
-        if hidden_nD.dtype is not torch.float32:  # rounded as late as can be
+        if hidden_nD.dtype is not torch.float32:  # scale in fp32, then round
             above_nV, scale_n1 = above_nV.mul_(scale_n1).to(hidden_nD.dtype), torch.ones_like(scale_n1)
         self.hidden_gradient_nD = torch.mm(above_nV, self.weight_VD).float().mul_(scale_n1)
         if self.weight_gradient_VD.numel():

@@ -1,9 +1,9 @@
-"""Log-probabilities of targets that can be differentiated, though the logits of a whole pack are never made.
+"""Differentiable log-probabilities of targets, computed without the logits of a whole pack.
 
     d/dh sum_k g_k log softmax(h_row_k W^T)[target_k] = sum_k g_k (W[target_k] - softmax(h_row_k W^T) W)
 
-is the gradient of a cross-entropy with the weights -g, of either sign: the backward pass makes the logits of a few rows
-again and goes on as _cross_entropy.py does.
+is the gradient of a cross-entropy with weights -g, of either sign: the backward pass recomputes the logits of a few
+rows at a time and continues as _cross_entropy.py does.
 
 Shapes: K targets, P rows of hidden states that predict them, S sequences, D width, V vocabulary.
 """
@@ -23,12 +23,12 @@ from ._streamed_head import Streamed
 
 
 def sequence_log_probs(outputs: Outputs) -> Tensor:
-    """Return for each sequence of a pack the weighted sum of its targets' log-probabilities (S,), in nats, fp32."""
+    """Return each sequence's weighted sum of its targets' log-probabilities (S,), in nats, in fp32."""
     return outputs.sums_S(target_log_probs(outputs))
 
 
 def target_log_probs(outputs: Outputs) -> Tensor:
-    """Return log softmax(logits_row_k)[targets_k] (K,), in nats, in fp32, with its graph."""
+    """Return log softmax(logits_row_k)[targets_k] (K,), in nats, in fp32, differentiable."""
     head, rows, targets = outputs.head, outputs.rows_K, outputs.targets_K
     if dtype_of(head) not in (None, torch.float16):
         made = _LinearLogProbs.apply(  # type: ignore[no-untyped-call]
@@ -42,7 +42,7 @@ def target_log_probs(outputs: Outputs) -> Tensor:
 
 
 def _chunk_log_probs(outputs: Outputs, rows: slice, hidden_nD: Tensor) -> Tensor:
-    """Return the log-probabilities of a chunk's targets, 0 for all others, as plain operations."""
+    """Return the log-probabilities of a chunk's targets, 0 for all others, with plain autograd operations."""
     log_probs_nV = outputs.head.project(hidden_nD).float().log_softmax(dim=-1)
     row_K, inside_K = targets_in(rows, outputs.rows_K)
     return inside_K * log_probs_nV[row_K, outputs.targets_K]

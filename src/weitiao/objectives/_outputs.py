@@ -1,4 +1,4 @@
-"""What a model gives an objective: hidden states at the wanted positions, and the head that makes logits of them."""
+"""A model's output for an objective: hidden states at the trained positions, and the head that makes logits of them."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Head:
-    """What makes logits over a vocabulary of V of hidden states of width D."""
+    """The output head: maps hidden states of width D to logits over a vocabulary of V."""
 
     project: Callable[[Tensor], Tensor]
     """(n, D) to (n, V)."""
     vocabulary: int
     """V."""
     weight_VD: Tensor | None = None
-    """Set where `project` is factor * hidden @ weight.T and nothing else."""
+    """Set only if `project` is exactly factor * hidden @ weight.T."""
     factor: float = 1.0
     compute: torch.dtype | None = None
-    """The type the matrix is multiplied in; None for its own."""
+    """The dtype to multiply in; None for the weight's own."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the model gave for the K trained targets of a pack of S sequences, at P positions, before the head.
+    """The head's input for the K trained targets of a pack of S sequences, at P positions.
 
-    P is less than K where sequences that begin alike go on differently: one position then predicts several targets.
-    An objective applies the head where it needs it, a few rows at a time: the logits of a pack may be too large.
+    P is less than K if sequences with a shared prefix continue differently: one position then predicts several targets.
+    An objective applies the head itself, a few rows at a time, because the logits of a whole pack may be too large.
     """
 
     hidden_PD: Tensor
@@ -45,14 +45,14 @@ class Outputs:
     weights_K: Tensor
     """A target's weight, added up over the sequences that share it."""
     pack: Pack
-    """What went through the model: examples, sequences, and which target belongs to which (`pack.membership`)."""
+    """The model's input: examples, sequences, and which target belongs to which sequence (`pack.membership`)."""
 
     def logits_PV(self) -> Tensor:
-        """Return all logits at once, for looking at a few positions."""
+        """Return the logits (P, V) all at once; only for few positions."""
         return self.head.project(self.hidden_PD)
 
     def sums_S(self, values_K: Tensor) -> Tensor:
-        """Return for each sequence the sum of weight * value over its targets: (S,) of (K,), (S, F) of (K, F)."""
+        """Return each sequence's sum of weight * value over its targets: (S,) for (K,), (S, F) for (K, F)."""
         targets_M, sequences_M, weights_M = self._membership
         sums_S = values_K.new_zeros(len(self.pack.sequences), *values_K.shape[1:])
         weights_M = weights_M.to(values_K.dtype).reshape(-1, *[1] * (values_K.dim() - 1))

@@ -1,11 +1,11 @@
-"""A frozen head on the CPU, read in blocks of its vocabulary: logits never leave the processor's cache.
+"""A frozen head on the CPU, processed in vocabulary blocks, so that logits stay in the processor's cache.
 
-As attention does over keys (Milakov and Gimelshein, https://arxiv.org/abs/1805.02867; FlashAttention), the softmax is
-made as the sum goes along: with the largest logit so far m, the sum s of exp(logit - m) and the sum a of
-exp(logit - m) * row of the head are kept, and scaled down wherever a block has a larger logit. At the end
-log(softmax) = logit - m - log(s), and the gradient of the hidden states is weight * a / s - weight * target's row.
+Uses the online softmax (Milakov and Gimelshein, https://arxiv.org/abs/1805.02867), as FlashAttention does over keys. It
+keeps the largest logit so far m, the sum s of exp(logit - m) and the sum a of exp(logit - m) * head row; s and a are
+scaled down when a block has a larger logit. At the end log(softmax) = logit - m - log(s), and the gradient of the
+hidden states is weight * a / s - weight * target's row.
 
-Shapes: K targets, P rows of hidden states, D width, V vocabulary; n rows at once, v words of a block.
+Shapes: K targets, P rows of hidden states, D width, V vocabulary; n rows at once, v vocabulary entries of a block.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch import Tensor
 
 ROWS_AT_ONCE = 512
 WORDS_AT_ONCE = 4096
-"""Together 8 MiB of logits. Blocks of 2048 and 8192 are as fast; in one, the logits of SmolLM2 take 10 % longer."""
+"""Together 8 MiB of logits. Blocks of 2048 and 8192 are as fast; without blocks SmolLM2's logits take 10 % longer."""
 
 
 @dataclass(frozen=True)
 class Streamed:
-    """Targets and the head they are read off."""
+    """A head and the targets whose logits to compute."""
 
     weight_VD: Tensor
     factor: float
@@ -33,7 +33,7 @@ class Streamed:
         self, hidden_PD: Tensor, rows_K: Tensor, wants_gradient: bool
     ) -> tuple[Tensor, Tensor]:
         """Return the sum over k of weights_k * -log softmax(factor * hidden @ weight.T)[row_k, target_k], and its
-        gradient (P, D), of zeros where it is not wanted."""
+        gradient (P, D), zero if not wanted."""
         total = self.weights_K.new_zeros(())
         gradient_PD = torch.zeros_like(hidden_PD)
         for start in range(0, len(hidden_PD), ROWS_AT_ONCE):
@@ -48,7 +48,7 @@ class Streamed:
         return total, gradient_PD
 
     def log_probs_K(self, hidden_PD: Tensor, rows_K: Tensor) -> Tensor:
-        """Return log softmax(factor * hidden @ weight.T)[row_k, target_k], without gradients."""
+        """Return log softmax(factor * hidden @ weight.T)[row_k, target_k] (K,), without gradients."""
         found_K = torch.zeros_like(self.weights_K)
         for start in range(0, len(hidden_PD), ROWS_AT_ONCE):
             inside_K = (rows_K >= start) & (rows_K < start + ROWS_AT_ONCE)
@@ -61,7 +61,7 @@ class Streamed:
     def _stream(
         self, hidden_nD: Tensor, row_K: Tensor, expected_nD: Tensor, wants_gradient: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return m (n, 1), s (n, 1) and the logits of the targets; `expected_nD`, of zeros, becomes a."""
+        """Return m (n, 1), s (n, 1) and the targets' logits (K,); accumulates a in `expected_nD`, initially zero."""
         top_n1 = hidden_nD.new_full((len(hidden_nD), 1), -torch.inf)
         sum_n1 = hidden_nD.new_zeros(len(hidden_nD), 1)
         chosen_K = torch.zeros_like(self.weights_K)
@@ -82,7 +82,7 @@ class Streamed:
         return top_n1, sum_n1, chosen_K
 
     def _finish(self, expected_nD: Tensor, sum_n1: Tensor, row_K: Tensor) -> None:
-        """Turn a into the gradient of the hidden states."""
+        """Turn a into the gradient of the hidden states, in place."""
         weight_n1 = torch.zeros_like(sum_n1).index_add_(0, row_K, self.weights_K[:, None])
         expected_nD.mul_(weight_n1 / sum_n1)
         expected_nD.index_add_(0, row_K, self.weight_VD[self.targets_K] * -self.weights_K[:, None])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 LARGEST_EXPONENT = 700.0
-"""Where exp still is a number."""
+"""Cap on the mean loss, so that exp does not overflow a float."""
 
 
 class SupervisedFineTuning(Objective):
@@ -41,5 +41,5 @@ class SupervisedFineTuning(Objective):
         return LossSum(sum=cross_entropy_sum(outputs))
 
     def report(self, mean: float) -> dict[str, float]:
-        """Return the perplexity, exp(loss): among how many equally likely tokens the model wavers."""
+        """Return the perplexity, exp(loss): the number of equally likely tokens the model effectively chooses from."""
         return {"perplexity": math.exp(min(mean, LARGEST_EXPONENT))}

@@ -1,1 +1,1 @@
-"""Attention inside a pack: who sees whom, and the kernels that compute it."""
+"""Attention within a pack: its layout, masks and kernels."""

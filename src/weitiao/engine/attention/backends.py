@@ -1,9 +1,9 @@
-"""Attention inside a pack: every example sees itself only, causally, and nothing is padded.
+"""Attention within a pack: causal, each example sees only itself, and no padding is needed.
 
-Registered with transformers under PACKED, so the model's own code runs unchanged. Who sees whom travels as LAYOUT
-among the arguments a model passes on to its attention.
+Registered with transformers under PACKED, so the model's own code runs unchanged. The pack's layout is passed as the
+keyword argument LAYOUT, which a model forwards to its attention.
 
-Shapes: B = 1 pack, H heads, T rows of the pack, D head size, k keys: T and what a method puts in front.
+Shapes: B = 1 pack, H heads, T rows of the pack, D head size, k keys: T plus those a method prepends.
 """
 
 from __future__ import annotations
@@ -28,35 +28,34 @@ from .segments import Flash, Kernel, Products, attend, join_pieces
 from .visibility import Layout
 
 PACKED = "weitiao_packed"
-"""The name of this attention in a model's configuration."""
+"""The name of this attention implementation in a model's config."""
 
 LAYOUT = "weitiao_layout"
-"""The name under which the layout of a pack travels."""
+"""The keyword argument that carries a pack's layout."""
 
 NOT_DONE_HERE = ("softcap", "s_aux", "position_bias")
-"""What some models ask of their attention and this one would leave out: capped scores, sinks, biases."""
+"""Arguments that some models pass to attention and this one does not support: capped scores, sinks, biases."""
 
 Capability = tuple[int, int]
-"""What a CUDA device can do, as NVIDIA numbers it: (8, 0) is Ampere."""
+"""A CUDA compute capability: (8, 0) is Ampere."""
 
 FLASH_CAPABILITY: Capability = (8, 0)
 FLASH_HEAD_SIZE = 192
-"""Where FlashAttention runs, and up to which head size."""
+"""Minimum compute capability and maximum head size for FlashAttention."""
 
 FLEX_HEAD_SIZE = 16
-"""From which head size on FlexAttention has kernels for a GPU (torch/_inductor/kernel/flex/flex_attention.py)."""
+"""Minimum head size of FlexAttention's GPU kernels (torch/_inductor/kernel/flex/flex_attention.py)."""
 FLEX_GRAPHS = 64
-"""How often FlexAttention may be compiled: for training and looking, for packs of one block of keys and of many, for
-each kind of layer. Above torch's own limit of 8 it would silently make all scores at once."""
+"""Recompile limit for FlexAttention, which is compiled for training and evaluation, for packs of one and of many key
+blocks, and for each kind of layer. Beyond the limit (torch's default is 8) it would silently materialise all scores."""
 FLEX_KERNEL = {"BACKEND": "TRITON"}
-"""Never the kernel for a few new tokens after many, which torch takes for packs of less than 128 rows: where lengths
-are not fixed it finds no configuration for it (torch 2.11), and it splits the keys into 132 parts, each with output of
-its own."""
+"""Avoids the decoding kernel, which torch would use for packs of fewer than 128 rows: with dynamic lengths it finds no
+configuration for that kernel (torch 2.11), and the kernel splits the keys into 132 parts, each with its own output."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a model's attention, with the layout of what it is given."""
+    """The arguments of one attention call, with the layout of its rows."""
 
     query_BHTD: Tensor
     key_BHkD: Tensor
@@ -64,16 +63,16 @@ class Call:
     layout: Layout
     scaling: float | None = None
     window: int | None = None
-    """How many tokens a token sees, itself among them; None for all before it."""
+    """Sliding window: most tokens a token sees, itself included; None for no limit."""
     dropout: float = 0.0
 
     @property
     def grouped(self) -> bool:
-        """Whether several heads of queries share one of keys and values."""
+        """Whether several query heads share a key-value head."""
         return self.query_BHTD.shape[1] != self.key_BHkD.shape[1]
 
 
-# Opaque to torch.compile: a layout is data of one pack, and a graph made for it would be made anew for each.
+# Excluded from torch.compile: the layout differs per pack, so a graph through it would be recompiled for each pack.
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def packed_attention(
     module: nn.Module,
@@ -83,12 +82,12 @@ def packed_attention(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    **kwargs: Any,  # noqa: ANN401  (whatever a model's attention passes on)
+    **kwargs: Any,  # noqa: ANN401  (any argument a model passes to its attention)
 ) -> tuple[Tensor, Tensor | None]:
-    """Attend within each example of a pack; returns (B, T, H, D) as transformers expects.
+    """Attend within each example of a pack; returns (B, T, H, D) and None, as transformers expects.
 
-    Queries and keys beyond those of the layout stand in front, and every example sees them. Raises ValueError for a
-    model that asks for scores this attention does not make, KeyError for one that does not pass the layout on.
+    Queries and keys in excess of the layout's rows are at the front, and every example sees them. Raises ValueError if
+    the model passes an unsupported argument (NOT_DONE_HERE), KeyError if it does not pass the layout.
     """
     asked = [name for name in NOT_DONE_HERE if kwargs.get(name) is not None]
     if asked:
@@ -102,9 +101,9 @@ def packed_attention(
 
 
 def _in_one_type(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return queries, keys and values in autocast's type where it is on, as torch's own attention takes them.
+    """Cast queries, keys and values to the autocast dtype, if autocast is on, as torch's own attention does.
 
-    Where norms or embeddings train, in fp32, rotary positions leave queries and keys in fp32 beside values in bf16.
+    If norms or embeddings are trained in fp32, queries and keys are fp32 after rotary embedding but values are bf16.
     """
     device_type = query.device.type
     if not torch.is_autocast_enabled(device_type):
@@ -120,14 +119,14 @@ def _capability(device: torch.device) -> Capability | None:
 
 
 def choose_backend(call: Call, capability: Capability | None) -> Backend:
-    """Return the first backend of the table that takes a call, on a CUDA device of `capability` or elsewhere."""
+    """Return the first of BACKENDS that supports a call; `capability` is None for devices other than CUDA."""
     return next(backend for backend in BACKENDS if backend.takes(call, capability))
 
 
 def _varlen_takes(call: Call, capability: Capability | None) -> bool:
-    """Return whether FlashAttention computes a call: Ampere or newer, 16 bits, and no context but the segment's own.
+    """Return whether FlashAttention supports a call: Ampere or newer, 16 bits, and no shared prefixes.
 
-    The head sizes are those whose backward pass torch has on every such card: sm86 and sm89 want less than 256.
+    The head sizes are those whose backward pass torch supports on every such GPU: sm86 and sm89 require less than 256.
     """
     size = call.query_BHTD.shape[3]
     return (
@@ -143,16 +142,16 @@ def _varlen_takes(call: Call, capability: Capability | None) -> bool:
 
 
 def varlen_arguments(call: Call) -> dict[str, Any]:
-    """Return what `torch.nn.attention.varlen.varlen_attn` is given for a call: (T, H, D) and where segments begin.
+    """Return the arguments of `torch.nn.attention.varlen.varlen_attn` for a call: (T, H, D) and cumulative lengths.
 
-    Its window counts the tokens to the left of one, ours that one too; (-1, 0) is plain causal attention.
+    Its window counts the tokens to the left of a token, ours includes the token; (-1, 0) is plain causal attention.
     """
     query_THD, key_THD, value_THD = (
         whole[0].transpose(0, 1) for whole in (call.query_BHTD, call.key_BHkD, call.value_BHkD)
     )
     bounds = call.layout.bounds(call.query_BHTD.device)
     longest = max(call.layout.rows)
-    # torch 2.11 has no such argument: FlashAttention's kernel groups heads by itself, forward and backward.
+    # torch 2.11 has no enable_gqa: FlashAttention's kernel handles grouped heads by itself, forward and backward.
     grouped = {"enable_gqa": call.grouped} if _varlen_is_told_of_groups() else {}
     return {
         "query": query_THD,
@@ -176,25 +175,25 @@ def _varlen_is_told_of_groups() -> bool:
 
 
 def _varlen(call: Call) -> Tensor:
-    """Attend with FlashAttention's kernel for sequences of different lengths: one launch for the whole pack."""
+    """Attend with FlashAttention's variable-length kernel: one launch for the whole pack."""
     from torch.nn.attention.varlen import varlen_attn
 
     output_THD = varlen_attn(**varlen_arguments(call))
-    assert isinstance(output_THD, Tensor)  # a pair only where asked for more
+    assert isinstance(output_THD, Tensor)  # a tuple only if more outputs are requested
     return output_THD[None]
 
 
 def _flex_takes(call: Call, capability: Capability | None) -> bool:
-    """Return whether FlexAttention computes a call: a GPU, examples that share or a prefix, and heads large enough."""
+    """Return whether to use FlexAttention: a GPU, shared or prepended keys, and large enough heads."""
     smallest = min(call.query_BHTD.shape[3], call.value_BHkD.shape[3])
     large_enough = smallest >= FLEX_HEAD_SIZE
     return capability is not None and call.layout.shares and large_enough and not call.dropout
 
 
 def _flex(call: Call) -> Tensor:
-    """Attend with FlexAttention, which skips the blocks of 128 queries by 128 keys in which nothing is seen.
+    """Attend with FlexAttention, which skips blocks of 128 queries by 128 keys that are fully masked.
 
-    For CUDA only: on the CPU it gives NaN where a row of a block sees nothing.
+    For CUDA only: on the CPU it returns NaN if a row of a block sees nothing.
     """
     query, key = call.query_BHTD, call.key_BHkD
     block_mask = call.layout.block_mask(key.shape[2], query.shape[2], call.window, query.device)
@@ -213,7 +212,7 @@ def _flex(call: Call) -> Tensor:
 
 @cache
 def _compiled_flex_attention() -> Callable[..., Any]:
-    """Return FlexAttention as compiled: as it is it makes all scores at once."""
+    """Return FlexAttention, compiled: uncompiled it materialises all scores."""
     from torch.nn.attention.flex_attention import flex_attention
 
     return torch.compile(flex_attention, dynamic=True)
@@ -227,7 +226,7 @@ def _segments(call: Call) -> Tensor:
     """Attend segment by segment, each to its context and itself."""
     layout = call.layout
     lengths, seen = layout.pieces
-    # One split, whose backward pass is one cat; slices would each fill a gradient of the whole pack.
+    # One split has one cat as its backward pass; slices would each allocate a gradient of the whole pack.
     queries = torch.split(call.query_BHTD, layout.rows, dim=2)
     keys, values = (torch.split(whole, lengths, dim=2) for whole in (call.key_BHkD, call.value_BHkD))
     outputs = []
@@ -243,7 +242,7 @@ def _segments(call: Call) -> Tensor:
 
 
 def _kernel(call: Call, segment: Segment, query_1HqD: Tensor) -> Kernel | None:
-    """Return what attends to keys in pieces; None where torch's attention takes them in one."""
+    """Return the kernel for keys in pieces; None to use torch's attention on concatenated keys."""
     if _pays(call, query_1HqD):
         return Products(ProductAttention(call.scaling, call.window))
     if segment.context and not call.dropout and Flash.takes(query_1HqD, call.value_BHkD):
@@ -252,15 +251,15 @@ def _kernel(call: Call, segment: Segment, query_1HqD: Tensor) -> Kernel | None:
 
 
 def _pays(call: Call, query_1HqD: Tensor) -> bool:
-    """Return whether plain matrix products are faster for a segment than torch's attention."""
+    """Return whether plain matrix products are faster than torch's attention for a segment."""
     is_fp32 = query_1HqD.dtype is torch.float32 and query_1HqD.device.type == "cpu"
     return is_fp32 and onednn_in_use() and not call.dropout and pays(query_1HqD[0], call.key_BHkD.shape[1])
 
 
 def attention_scratch_bytes(base: PreTrainedModel, longest: int) -> int:
-    """Return what attention over an example of `longest` tokens makes and frees again besides its output.
+    """Return the scratch bytes of attention over an example of `longest` tokens, besides its output.
 
-    On the CPU these are keys and values joined out of pieces, with their gradients, and the scores of a block.
+    On the CPU these are concatenated keys and values, their gradients, and the scores of a block.
     """
     if base.device.type != "cpu":
         return 0
@@ -292,7 +291,7 @@ def _by_torch(
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to compute the attention of a pack."""
+    """An implementation of packed attention."""
 
     name: str
     takes: Callable[[Call, Capability | None], bool]
@@ -305,17 +304,17 @@ BACKENDS: tuple[Backend, ...] = (
     Backend("flex", _flex_takes, _flex),
     Backend("segments", _segments_take, _segments),
 )
-"""The ways to attend, the fastest first; the first that takes a call computes it."""
+"""All backends, fastest first; the first that supports a call computes it."""
 
 
-# No mask is registered with it: the layout says it all. transformers then leaves the making of masks out, and with it
-# a look at the positions for which the device would have to be waited for in every pack.
+# No mask function is registered: the layout replaces masks. transformers then creates none, which also avoids its
+# inspection of position_ids, a device synchronisation in every pack.
 AttentionInterface.register(PACKED, packed_attention)
 
 
 @contextmanager
 def attention_of_packs(base: PreTrainedModel) -> Iterator[None]:
-    """Within the context the model's attention is that of packs; afterwards what it was."""
+    """Within the context, the model uses packed attention; the previous implementation is restored on exit."""
     before = base.config._attn_implementation
     base.set_attn_implementation(PACKED)
     try:

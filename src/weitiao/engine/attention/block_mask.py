@@ -1,7 +1,7 @@
-"""The blocks of a pack's attention that FlexAttention has to compute, found from where rows begin and end to be seen.
+"""The FlexAttention block mask of a pack, computed from the range of queries that see each key.
 
-torch's own `create_block_mask` asks for every query and key whether they see each other: for 8,192 rows of a pack
-several tables of 64 MiB. Here each key is compared with blocks of queries only, on the CPU, while the GPU is busy.
+torch's own `create_block_mask` evaluates the mask for every query and key: several tables of 64 MiB for a pack of 8,192
+rows. Here each key is compared with blocks of queries only, on the CPU, while the GPU is busy.
 
 Shapes: Q queries, k keys, M blocks of queries, N blocks of keys.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
 BLOCK = 128
-"""Rows of a block, of queries and of keys: what FlexAttention's kernels are tuned for."""
+"""Rows of a block of queries or keys: the size FlexAttention's kernels are tuned for."""
 
 Ints = NDArray[np.int32]
 Booleans = NDArray[np.bool_]
@@ -32,18 +32,18 @@ SeesKey = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Visibility:
-    """Which queries see a key: those from `from_k` to before `until_k` whose window reaches back to its position."""
+    """Which queries see key k: those in [`from_k`, `until_k`) whose window reaches back to position `positions_k`."""
 
     from_k: Ints
     until_k: Ints
     positions_k: Ints
     earliest_q: Ints
-    """The first position that a query's window reaches."""
+    """The first position in a query's window."""
 
     def as_function(self, device: torch.device) -> SeesKey:
-        """Return whether query q sees key k, as FlexAttention asks it.
+        """Return the mask function for FlexAttention's `mask_mod`: whether query q sees key k.
 
-        All that decides is in tensors: numbers that the function held would make it another one, compiled anew.
+        All data is in tensors: Python numbers in the closure would make torch compile the function anew for each pack.
         """
         arrays = (self.from_k, self.until_k, self.positions_k, self.earliest_q)
         from_k, until_k, positions_k, earliest_q = (begin_copy(torch.from_numpy(a), device) for a in arrays)
@@ -55,9 +55,9 @@ class Visibility:
         return sees
 
     def blocks(self) -> tuple[Booleans, Booleans]:
-        """Return two (M, N): where something may be seen, and where every query of a whole block sees all of one.
+        """Return two masks (M, N): blocks in which something may be seen, and full blocks in which everything is.
 
-        With a window the first may hold blocks in which nothing is seen, which costs time and changes nothing.
+        With a sliding window the first may include blocks in which nothing is seen; that costs time but is correct.
         """
         queries, keys = len(self.earliest_q), len(self.from_k)
         first_M = np.arange(0, queries, BLOCK, dtype=np.int32)
@@ -71,12 +71,13 @@ class Visibility:
         first_N = np.arange(0, keys, BLOCK)
         some_MN = np.logical_or.reduceat(some_Mk, first_N, axis=1)
         all_MN = np.logical_and.reduceat(all_Mk, first_N, axis=1)
+        # A partial last block is never full.
         all_MN[queries // BLOCK :], all_MN[:, keys // BLOCK :] = False, False
         return some_MN, all_MN
 
 
 def make_block_mask(visible: Visibility, device: torch.device) -> BlockMask:
-    """Return the mask in the form FlexAttention reads, for any batch and head."""
+    """Return FlexAttention's block mask, the same for every batch entry and head."""
     from torch.nn.attention.flex_attention import BlockMask
 
     some_MN, all_MN = visible.blocks()
@@ -91,7 +92,7 @@ def make_block_mask(visible: Visibility, device: torch.device) -> BlockMask:
 
 
 def _in_order(chosen_MN: Booleans) -> tuple[Tensor, Tensor]:
-    """Return how many blocks of keys each block of queries has, (1, 1, M), and these first, ascending, (1, 1, M, N)."""
+    """Return the count of chosen key blocks per query block, (1, 1, M), and all indices, chosen first, (1, 1, M, N)."""
     counts = torch.from_numpy(chosen_MN.sum(axis=1, dtype=np.int32))
     order = torch.from_numpy(np.argsort(~chosen_MN, axis=1, kind="stable").astype(np.int32))
     return counts[None, None], order[None, None]

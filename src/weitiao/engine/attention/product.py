@@ -1,12 +1,12 @@
-"""Attention as plain matrix products, where those come from oneDNN (engine/kernels/matmul.py).
+"""Attention as plain matrix products, used when these come from oneDNN (engine/kernels/matmul.py).
 
-torch's own attention for the CPU multiplies by MKL, and most slowly in its backward pass. Here a block of queries is
-multiplied by all the keys it may see, for the heads that share keys together, so that the scores of one block stand in
-memory at a time. They are made again in the backward pass, as in FlashAttention (https://arxiv.org/abs/2205.14135),
-whose tiles of keys are left out.
+torch's own CPU attention multiplies with MKL, which is slowest in its backward pass. Here a block of queries, of all
+heads that share a key, is multiplied by all the keys it may see, so only one block's scores are in memory at a time.
+Scores are recomputed in the backward pass, as in FlashAttention (https://arxiv.org/abs/2205.14135), but without its
+tiling over keys.
 
 Shapes: H heads, g groups of heads that share keys and values, q queries and k keys of a segment, of which the last q
-are the queries' own, D head size; of a block: b queries, s keys that these see, r = b * H / g rows.
+belong to the queries, D head size; of a block: b queries, s keys that these see, r = b * H / g rows.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from torch import Tensor
 from ..kernels.matmul import multiply
 
 SCORES_AT_ONCE = 196_608
-"""Scores of a block, 768 KiB: with more the second-level cache of a core does not hold them."""
+"""Scores per block, 768 KiB: more would not fit into a core's L2 cache."""
 FEWEST_QUERIES = 64
-"""The smallest block, whatever its scores: in smaller ones the calls cost more than the products."""
+"""Smallest block of queries, whatever its scores: with fewer, call overhead exceeds the products."""
 FEWEST_ROWS = 512
-"""Of a group in a segment: below it torch's own attention is as fast."""
+"""Rows per group in a segment; below this, torch's own attention is as fast."""
 
 
 def pays(query_HqD: Tensor, groups: int) -> bool:
-    """Return whether a segment is long enough."""
+    """Return whether a segment is long enough for this to be faster than torch's attention."""
     heads, queries, _ = query_HqD.shape
     return queries * heads // groups >= FEWEST_ROWS
 
 
 def scratch_bytes(longest: int, each: int) -> int:
-    """Return what a pass over a segment takes at most: the shares of a block, and the gradients of these and of scores.
+    """Return the most scratch bytes of a pass over a segment: a block's softmax and the gradients of it and of scores.
 
-    `longest` counts the keys of the longest example, `each` the heads that share a key.
+    `longest` is the number of keys of the longest example, `each` the number of heads that share a key.
     """
     scores = max(SCORES_AT_ONCE, FEWEST_QUERIES * each * longest)
     return 3 * 4 * min(scores, each * longest**2)
@@ -46,15 +46,15 @@ def scratch_bytes(longest: int, each: int) -> int:
 
 @dataclass(frozen=True)
 class ProductAttention:
-    """Every query attends to the keys before its own and to that one, in fp32 on the CPU."""
+    """Causal attention in fp32 on the CPU: a query attends to its own key and those before."""
 
     scaling: float | None = None
-    """What scores are multiplied by; left out, it is D ** -0.5."""
+    """Factor on the scores; None for D ** -0.5."""
     window: int | None = None
-    """How many keys a query sees at most."""
+    """Sliding window: most keys a query sees, its own included; None for no limit."""
 
     def forward(self, query_HqD: Tensor, key_gkD: Tensor, value_gkD: Tensor) -> Tensor:
-        """Return (q, H, D)."""
+        """Return the output (q, H, D)."""
         query_gqhD, key_gkD, value_gkD = _by_group(query_HqD, key_gkD), *_close(key_gkD, value_gkD)
         groups, queries, each, size = query_gqhD.shape
         factor = self._factor(size)
@@ -85,7 +85,7 @@ class ProductAttention:
             to_score_rs = torch._softmax_backward_data(to_share_rs, share_rs, -1, torch.float32)
             to_query_rD = multiply(to_score_rs, key_sD).mul_(factor)
             to_query_qghD[rows, group] = to_query_rD.view(-1, each, to_query_rD.shape[1])
-            # Of two operands the narrow one is transposed, which copies it.
+            # Computed transposed: transposing copies an operand, and this way it is the narrow one.
             to_key_gDk[group, :, :seen] += multiply(query_rD.t(), to_score_rs)
             to_value_gDk[group, :, :seen] += multiply(grad_rD.t(), share_rs)
         return to_query_qghD.flatten(1, 2).transpose(0, 1), to_key_gDk.mT, to_value_gDk.mT
@@ -95,7 +95,7 @@ class ProductAttention:
 
 
 def _by_group(of_HqD: Tensor, key_gkD: Tensor) -> Tensor:
-    """Return (g, q, H / g, D)."""
+    """Split heads into groups: return (g, q, H / g, D)."""
     groups, (heads, queries, size) = len(key_gkD), of_HqD.shape
     return of_HqD.reshape(groups, heads // groups, queries, size).transpose(1, 2)
 
@@ -105,12 +105,12 @@ def _close(*tensors: Tensor) -> Iterator[Tensor]:
 
 
 def _rows(of_bhD: Tensor) -> Tensor:
-    """Return (r, D): a query's heads follow each other."""
+    """Return (r, D), in which a query's heads are consecutive."""
     return of_bhD.reshape(-1, of_bhD.shape[2])
 
 
 def _blocks(query_gqhD: Tensor, key_gkD: Tensor) -> Iterator[tuple[int, slice, int]]:
-    """Yield a group, some of its queries, and how many keys these see."""
+    """Yield each block: a group, a slice of its queries, and the number of keys the last of these sees."""
     groups, queries, each, _ = query_gqhD.shape
     keys = key_gkD.shape[1]
     size = max(FEWEST_QUERIES, SCORES_AT_ONCE // (each * keys))
@@ -120,7 +120,7 @@ def _blocks(query_gqhD: Tensor, key_gkD: Tensor) -> Iterator[tuple[int, slice, i
 
 
 def _shares(query_rD: Tensor, key_sD: Tensor, each: int, window: int | None) -> Tensor:
-    """Return (r, s), softmax(query @ key.T) of the keys each query sees."""
+    """Return the attention weights (r, s): softmax(query @ key.T) over the keys each query sees."""
     score_rs = multiply(query_rD, key_sD.t())
     keys = len(key_sD)
     bias_bs = _bias(len(query_rD) // each, keys, window)
@@ -130,7 +130,7 @@ def _shares(query_rD: Tensor, key_sD: Tensor, each: int, window: int | None) -> 
 
 @lru_cache(maxsize=32)
 def _bias(queries: int, keys: int, window: int | None) -> Tensor:
-    """Return (b, s), 0 where a query sees a key and -inf elsewhere; the queries' own keys are the last."""
+    """Return the additive mask (b, s): 0 where a query sees a key, else -inf; the queries' own keys are the last."""
     position_b1 = torch.arange(keys - queries, keys)[:, None]
     distance_bs = position_b1 - torch.arange(keys)
     seen_bs = distance_bs >= 0

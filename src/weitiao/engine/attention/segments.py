@@ -1,8 +1,8 @@
-"""Attention of one segment of a pack on the CPU, to keys and values that lie in pieces before it.
+"""Attention of one segment of a pack on the CPU, to keys and values in several pieces.
 
-What many branches see of a header is joined to each branch's own for as long as it is computed, and again in the
-backward pass. Kept from one to the other, as autograd does by itself, the header would stand in memory once a branch
-and block: 48 answers of two tokens under a header of 400 took 3.5 times what the pack takes otherwise.
+Branches that share a header each concatenate its keys and values with their own, for the forward pass and again for the
+backward pass. If autograd saved the concatenation, memory would hold the header once per branch and block: 48 answers
+of two tokens under a header of 400 took 3.5 times the memory that the pack takes this way.
 
 Shapes: H heads, g of them of keys and values, q queries of the segment, k keys it sees, D head size.
 """
@@ -21,10 +21,10 @@ from .product import ProductAttention
 
 
 class Kernel(Protocol):
-    """Computes attention and its gradients from whole keys and values."""
+    """Computes attention and its gradients from concatenated keys and values."""
 
     def forward(self, query_1HqD: Tensor, key_1gkD: Tensor, value_1gkD: Tensor) -> tuple[Tensor, ...]:
-        """Return (1, q, H, D), and whatever else the backward pass reads."""
+        """Return the output (1, q, H, D), then any other tensors the backward pass needs."""
 
     def backward(
         self, grad_1qHD: Tensor, query_1HqD: Tensor, key_1gkD: Tensor, value_1gkD: Tensor, *made: Tensor
@@ -34,12 +34,12 @@ class Kernel(Protocol):
 
 @dataclass(frozen=True)
 class Products:
-    """engine/attention/product.py, which needs nothing but what it is given."""
+    """The kernel of engine/attention/product.py; its backward pass needs only the inputs."""
 
     attention: ProductAttention
 
     def forward(self, query_1HqD: Tensor, key_1gkD: Tensor, value_1gkD: Tensor) -> tuple[Tensor, ...]:
-        """Return (1, q, H, D)."""
+        """Return the output (1, q, H, D)."""
         return (self.attention.forward(query_1HqD[0], key_1gkD[0], value_1gkD[0])[None],)
 
     def backward(
@@ -54,19 +54,19 @@ class Products:
 
 @dataclass(frozen=True)
 class Flash:
-    """What torch's `scaled_dot_product_attention` runs on the CPU (torch 2.13), called by its own name."""
+    """The kernel behind torch's `scaled_dot_product_attention` on the CPU (torch 2.13), called directly."""
 
     scaling: float | None
     bias_qk: Tensor | None
-    """0 where a query sees a key and -inf elsewhere; None for plain causal attention."""
+    """Additive mask: 0 where a query sees a key, else -inf; None for plain causal attention."""
 
     @staticmethod
     def takes(query_1HqD: Tensor, value_1gkD: Tensor) -> bool:
-        """Return whether it computes tensors of this kind."""
+        """Return whether the kernel supports these tensors."""
         return query_1HqD.device.type == "cpu" and query_1HqD.shape[3] == value_1gkD.shape[3]
 
     def forward(self, query_1HqD: Tensor, key_1gkD: Tensor, value_1gkD: Tensor) -> tuple[Tensor, ...]:
-        """Return (1, q, H, D), and the logarithms of the softmax's sums."""
+        """Return the output (1, q, H, D) and the log-sum-exp of the scores."""
         output_1HqD, log_sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default(
             query_1HqD,
             key_1gkD,
@@ -101,16 +101,16 @@ class Flash:
 
 
 def attend(kernel: Kernel, query_1HqD: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
-    """Return (1, q, H, D), from keys and values (1, g, ., D) that are joined in their order."""
+    """Return the output (1, q, H, D) for keys and values given as pieces (1, g, ., D), in order."""
     parts = in_one_type((query_1HqD, *keys, *values))
     attended: Tensor = _Attend.apply(kernel, *parts)  # type: ignore[no-untyped-call]
     return attended
 
 
 def in_one_type(parts: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Return tensors in the type of the arithmetic: autocast does not look into a function with a gradient of its own.
+    """Cast tensors to the autocast dtype, if autocast is on: it does not cast for a custom autograd.Function.
 
-    Under trained norms queries and keys are fp32 after their rotation and values are of 16 bits.
+    With trained norms, queries and keys are fp32 after the rotary embedding, but values are 16 bits.
     """
     device = parts[0].device.type
     if not torch.is_autocast_enabled(device):
@@ -136,17 +136,17 @@ class _Attend(torch.autograd.Function):
             grad_1qHD, query_1HqD, *_keys_and_values(pieces), *made
         )
         lengths = [piece.shape[2] for piece in pieces[: ctx.pieces // 2]]
-        # A gradient of a branch's own few keys that were a view would keep those of the whole header in memory.
+        # Clone: a view as the gradient of a branch's few keys would keep the gradient of the whole header alive.
         parts = (part.clone() for whole in (to_key, to_value) for part in whole.split(lengths, dim=2))
         return None, to_query, *parts
 
 
 def join_pieces(pieces: Sequence[Tensor]) -> Tensor:
-    """Return pieces (1, g, ., D) as one, (1, g, k, D); a single one is not copied."""
+    """Concatenate pieces (1, g, ., D) to (1, g, k, D); a single piece is not copied."""
     return pieces[0] if len(pieces) == 1 else torch.cat(tuple(pieces), dim=2)
 
 
 def _keys_and_values(pieces: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return keys and values whole, from the pieces of the one and then of the other."""
+    """Concatenate pieces to keys and values; the first half of the pieces are keys."""
     half = len(pieces) // 2
     return join_pieces(pieces[:half]), join_pieces(pieces[half:])

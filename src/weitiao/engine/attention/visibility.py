@@ -1,6 +1,6 @@
-"""Who sees whom in a pack: the form in which attention needs it, made once a pack and read by every block.
+"""The attention layout of a pack: masks and bounds, made once per pack and read by every block.
 
-Shapes: T rows of a pack, n rows a method puts in front of it, Q queries, k keys.
+Shapes: T rows of a pack, S segments, Q queries, k keys.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
 
-# Not frozen: into what is, torch.compile (2.11) looks, and it would compile blocks anew for each pack's layout.
+# Not frozen: torch.compile (2.11) traces into frozen dataclasses, and would recompile blocks for each pack's layout.
 @dataclass(eq=False)
 class Layout:
-    """The segments of a pack, in rows of its keys."""
+    """The segments of a pack, as rows of its keys, with caches of the masks made from them."""
 
     segments: tuple[Segment, ...]
-    """From left to right; whatever a segment sees stands before it."""
+    """From left to right; a segment sees only rows before it and its own."""
     _masks: dict[object, Tensor] = field(default_factory=dict, compare=False, repr=False)
     _block_masks: dict[object, BlockMask] = field(default_factory=dict, compare=False, repr=False)
     _bounds: dict[torch.device, Tensor] = field(default_factory=dict, compare=False, repr=False)
@@ -43,34 +43,34 @@ class Layout:
 
     @cached_property
     def end(self) -> int:
-        """The row after the last."""
+        """One past the last row."""
         return self.segments[-1].end
 
     @cached_property
     def rows(self) -> list[int]:
-        """How many rows each segment has to itself."""
+        """The number of rows of each segment."""
         return [segment.end - segment.start for segment in self.segments]
 
     @cached_property
     def shares(self) -> bool:
-        """Whether any segment sees rows outside itself."""
+        """Whether any segment sees rows of other segments."""
         return any(segment.context for segment in self.segments)
 
     def bounds(self, device: torch.device) -> Tensor:
-        """Return where each segment begins, and the end: (S + 1,) of int32, as kernels of one launch a pack read it."""
+        """Return the start of each segment, and the end: cumulative lengths (S + 1,), int32, for varlen kernels."""
         if device not in self._bounds:
             starts = [segment.start for segment in self.segments]
             self._bounds[device] = begin_copy(torch.tensor([*starts, self.end], dtype=torch.int32), device)
         return self._bounds[device]
 
     def padded_bounds(self, device: torch.device) -> Tensor:
-        """Return `bounds` as (T + 1,), with empty segments at the end: as long for any T rows as there can be."""
+        """Return `bounds` padded with empty segments to (T + 1,), the largest size possible for T rows."""
         bounds = self.bounds(device)
         return functional.pad(bounds, (0, self.end + 1 - len(bounds)), value=self.end)
 
     @cached_property
     def pieces(self) -> tuple[list[int], list[list[int]]]:
-        """Return the lengths of pieces the keys fall into, and for each segment the pieces it sees, in order."""
+        """Split the keys into pieces; return their lengths, and for each segment the indices of the pieces it sees."""
         seen = [_joined([*segment.context, (segment.start, segment.end)]) for segment in self.segments]
         cuts = sorted({0, *(bound for intervals in seen for interval in intervals for bound in interval)})
         number = {cut: index for index, cut in enumerate(cuts)}
@@ -81,9 +81,10 @@ class Layout:
         ]
 
     def behind(self, keys: int, queries: int) -> Layout:
-        """Return the layout with `keys` rows in front that every example sees; `queries` of them also look.
+        """Return the layout with `keys` rows in front that every example sees; `queries` of them have queries too.
 
-        A method's virtual tokens are rows like any other; the keys and values of a prefix ask nothing themselves.
+        A method's virtual tokens are rows like any other (`queries == keys`); those of a key-value prefix have no
+        queries.
         """
         if not keys:
             return self
@@ -98,9 +99,9 @@ class Layout:
         return self._moved[keys, queries]
 
     def mask(self, segment: Segment, window: int | None, device: torch.device) -> Tensor | None:
-        """Return (Q, k), True where a segment's query sees a key; None where plain causal attention says the same.
+        """Return (Q, k), True where a segment's query sees a key; None if plain causal attention is equivalent.
 
-        A key is seen from itself on, in a sliding window by `window` tokens.
+        A query sees keys up to its own; with a sliding window only the last `window` of them, its own included.
         """
         context = sum(end - start for start, end in segment.context)
         own = segment.end - segment.start
@@ -115,7 +116,7 @@ class Layout:
         return self._masks[name]
 
     def bias(self, segment: Segment, window: int | None, like: Tensor) -> Tensor | None:
-        """Return `mask` as what is added to scores: 0 where a key is seen and -inf elsewhere, in the type of `like`."""
+        """Return `mask` as an additive bias: 0 where a key is seen, else -inf, in the dtype of `like`."""
         mask_Qk = self.mask(segment, window, like.device)
         if mask_Qk is None:
             return None
@@ -127,7 +128,8 @@ class Layout:
     def visibility(self, keys: int, queries: int, window: int | None) -> Visibility:
         """Return which query sees which key, over all `keys` and `queries` of a pack.
 
-        Depth first, the rows below a row are those after it, up to where its last descendant ends.
+        Segments are in depth-first order of the prefix tree, so the rows that see a row are those from itself to the
+        end of its last descendant.
         """
         until_k, positions_k = np.arange(keys, dtype=np.int32), np.zeros(keys, dtype=np.int32)
         for segment in self.segments:
@@ -136,13 +138,14 @@ class Layout:
                 until_k[start:end] = segment.end
                 positions_k[start:end] = np.arange(at, at + end - start)
                 at += end - start
-        ahead = keys - queries  # keys that have no query of their own
+        ahead = keys - queries  # leading keys without a query
+        # Without a window, subtracting `keys` puts the limit before every position.
         earliest_q = positions_k[ahead:] - (keys if window is None else window - 1)
         from_k = np.arange(-ahead, queries, dtype=np.int32)
         return Visibility(from_k, until_k - np.int32(ahead), positions_k, earliest_q.astype(np.int32))
 
     def block_mask(self, keys: int, queries: int, window: int | None, device: torch.device) -> BlockMask:
-        """Return what `visibility` says in the form FlexAttention reads, for any batch and head."""
+        """Return `visibility` as FlexAttention's block mask, the same for every batch entry and head."""
         name = (keys, queries, window, device)
         if name not in self._block_masks:
             self._block_masks[name] = make_block_mask(self.visibility(keys, queries, window), device)
@@ -150,7 +153,7 @@ class Layout:
 
 
 def _joined(intervals: Sequence[Interval]) -> list[Interval]:
-    """Return the intervals with those made one that follow each other."""
+    """Merge adjacent intervals."""
     joined = [intervals[0]]
     for start, end in intervals[1:]:
         if joined[-1][1] == start:

@@ -1,1 +1,1 @@
-"""Which implementation computes a product, a norm or a block."""
+"""Choice of kernels: matrix products, norms, MLPs and compiled blocks."""

@@ -1,7 +1,7 @@
-"""torch.compile by choice: each block compiled in place, so that no name of a weight changes.
+"""Optional torch.compile: each block is compiled in place, so that parameter names do not change.
 
-All blocks run the same code, so what was compiled for the first serves them all, for as long as the shapes stay the
-same; https://docs.pytorch.org/tutorials/recipes/regional_compilation.html. Attention is left out of the graphs.
+All blocks run the same code, so the code compiled for the first serves all of them, as long as shapes stay the same;
+https://docs.pytorch.org/tutorials/recipes/regional_compilation.html. Attention is excluded from the graphs.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from ...core.errors import Problem, ResourceError
 from ...models.anatomy import anatomy, checkpoints_activations
 
 CPP_COMPILERS = ("g++", "clang++", "c++", "cl")
-"""What torch.compile makes its kernels for a CPU with."""
+"""Compilers torch.compile can use for its CPU kernels."""
 C_COMPILERS = ("gcc", "clang", "cc", "cl")
-"""What Triton makes the functions with that launch its kernels on a GPU."""
+"""Compilers Triton can use for the functions that launch its GPU kernels."""
 
 
 def parts_to_compile(base: PreTrainedModel) -> list[nn.Module]:
-    """Return the decoder blocks of a model, or under activation checkpointing the modules each of them holds.
+    """Return the decoder blocks of a model, or their submodules under activation checkpointing.
 
-    A block that transformers checkpoints breaks in the middle of the checkpoint, and torch then compiles none of it.
+    A block checkpointed by transformers has a graph break inside the checkpoint, and torch then compiles none of it.
     """
     blocks = [base.get_submodule(path) for path in anatomy(base).blocks]
     if not checkpoints_activations(base):
@@ -38,7 +38,7 @@ def parts_to_compile(base: PreTrainedModel) -> list[nn.Module]:
 
 @contextmanager
 def compiled_blocks(parts: Sequence[nn.Module], backend: str = "inductor") -> Iterator[None]:
-    """Within the context parts of a model run compiled, for fixed shapes; afterwards as before: generation has many."""
+    """Within the context, these modules run compiled for fixed shapes; not for generation, which has many."""
     before = [part._compiled_call_impl for part in parts]
     for part, was in zip(parts, before, strict=True):
         if was is None:
@@ -51,7 +51,7 @@ def compiled_blocks(parts: Sequence[nn.Module], backend: str = "inductor") -> It
 
 
 def require_compiler(device: torch.device) -> None:
-    """Raise ResourceError where torch.compile cannot make kernels for a device on this machine."""
+    """Raise ResourceError if this machine lacks what torch.compile needs to build kernels for a device."""
     on_gpu = device.type == "cuda"
     if on_gpu and find_spec("triton") is None:
         raise ResourceError(

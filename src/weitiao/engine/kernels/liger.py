@@ -1,8 +1,8 @@
 """Liger's fused RMSNorm and SwiGLU in one model's blocks; https://github.com/linkedin/Liger-Kernel (0.8).
 
-Modules of this model are replaced by Liger's own, over the same weights and under the same names. Liger's
-`_apply_liger_kernel_to_instance` is not used: besides the instance it replaces classes and the rotary embedding in
-transformers' modules, for every other model of the process too. Its losses are not used either: the engine has its own.
+Modules of this model are replaced by Liger's, with the same weights and names. Liger's
+`_apply_liger_kernel_to_instance` is not used: it also patches classes and the rotary embedding in transformers'
+modules, which affects every other model of the process. Liger's losses are not used either: the engine has its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 
 def use_liger(model: PreTrainedModel) -> None:
-    """Replace the norms and MLPs of a model of a known architecture, before any method is attached."""
+    """Replace the norms and MLPs of a model of a supported architecture, before a method is attached."""
     for path, module in list(model.named_modules()):
         kind = type(module).__name__
         if kind.endswith("RMSNorm"):
@@ -27,7 +27,7 @@ def _norm(old: nn.Module) -> nn.Module:
 
     weight = old.get_parameter("weight")
     with torch.device("meta"):
-        # Not in place: a method may add to a norm's output, whose gradient would then be written over for both.
+        # Not in place: a method may add to a norm's output, and an in-place backward overwrites the shared gradient.
         norm: nn.Module = LigerRMSNorm(len(weight), eps=old.variance_epsilon, in_place=False)
     norm.register_parameter("weight", weight)
     return norm.train(old.training)

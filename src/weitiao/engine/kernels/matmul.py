@@ -1,15 +1,14 @@
-"""The CPU's fp32 matrix products, from the library that makes them well on this processor.
+"""Runs the CPU's fp32 matrix products on oneDNN where MKL is slow.
 
-torch takes them from MKL. On a processor not made by Intel (measured on a Zen 5) MKL reaches 220 GFLOP/s where oneDNN
-does 490, adds up 152,000 numbers with fifteen times oneDNN's error, and gives other last bits where an operand lies at
-another place in a page, so that no run can be repeated bit by bit. oneDNN comes in the same wheel.
-torch keeps to MKL since oneDNN was "still not faster than MKL" for fp32, on Intel's processors
-(https://github.com/pytorch/pytorch/pull/91763); once it chooses by processor, this file goes.
+torch uses MKL for them. On a processor not made by Intel (measured on a Zen 5) MKL reaches 220 GFLOP/s and oneDNN 490;
+MKL sums 152,000 numbers with fifteen times oneDNN's error; and its last bits depend on an operand's offset in a memory
+page, so runs are not reproducible bit for bit. oneDNN is part of the same wheel. torch stays with MKL because oneDNN
+was "still not faster than MKL" for fp32, on Intel processors (https://github.com/pytorch/pytorch/pull/91763).
+Once torch chooses by processor, this file can be deleted.
 
-Within the context the CPU's kernels of aten::mm, addmm and bmm are others (compiled code calls the first two with a
-place for the result, `out`), registered by `torch.library` as any
-extension's are. The operation that calls oneDNN is the one torch.compile uses (torch 2.13), so it is looked for
-and tried before it is relied on.
+`products_from` replaces the CPU kernels of aten::mm, addmm and bmm (and the `out` variants of the first two, which
+compiled code calls), registered with `torch.library` like those of any extension. The operation that calls oneDNN is
+the internal one torch.compile uses (torch 2.13), so it is looked up and tested before use.
 """
 
 from __future__ import annotations
@@ -35,19 +34,19 @@ INTEL = "GenuineIntel"
 X86 = ("x86_64", "amd64")
 CPU_INFO = Path("/proc/cpuinfo")
 
-# oneDNN keeps the code it made for the last 1024 shapes, nearly 1 MiB each, and every pack has shapes of its own: some
-# 30 for its blocks, which all use them, and as many for attention. Read when oneDNN is first called; whoever has set it
-# has their way. https://uxlfoundation.github.io/oneDNN/dev_guide_primitive_cache.html
+# oneDNN caches the code generated for the last 1024 shapes, nearly 1 MiB each, and every pack brings new shapes: some
+# 30 for its blocks, which share them, and as many for attention. oneDNN reads the variable at its first call; a value
+# the user has set is kept. https://uxlfoundation.github.io/oneDNN/dev_guide_primitive_cache.html
 for _cache in (
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY",
     "LRU_CACHE_CAPACITY",
-):  # the second: torch's own of its calls
+):  # the second: torch's own cache of its oneDNN calls
     os.environ.setdefault(_cache, "128")
 
 
 @cache
 def processor_vendor() -> str:
-    """Return who made the processor, as it calls itself: GenuineIntel, AuthenticAMD, ...; "" where nothing tells."""
+    """Return the processor's vendor string: GenuineIntel, AuthenticAMD, ...; "" if unknown."""
     if CPU_INFO.is_file():
         lines = CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
         return next((line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")), "")
@@ -55,7 +54,7 @@ def processor_vendor() -> str:
 
 
 def uses_onednn(choice: Matmul) -> bool:
-    """Return whether a choice means oneDNN here: `auto` does on x86 processors of other makers than Intel."""
+    """Return whether a choice means oneDNN on this machine: `auto` does on x86 processors not made by Intel."""
     if choice == "mkl" or not onednn_is_here():
         return False
     is_x86 = platform.machine().lower() in X86
@@ -63,7 +62,7 @@ def uses_onednn(choice: Matmul) -> bool:
 
 
 def require_onednn(choice: Matmul) -> None:
-    """Raise SettingsError where oneDNN is asked for and this torch does not have it."""
+    """Raise SettingsError if oneDNN is requested and this torch does not have it."""
     if choice == "onednn" and not onednn_is_here():
         raise SettingsError(
             Problem(
@@ -77,14 +76,14 @@ def require_onednn(choice: Matmul) -> None:
 
 @cache
 def onednn_is_here() -> bool:
-    """Return whether this torch has the operation and it multiplies, with and without a bias."""
+    """Return whether this torch has the oneDNN operation and it gives correct products, with and without a bias."""
     built_in: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if not built_in or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
     a, b, bias = torch.arange(6.0).view(2, 3), torch.arange(12.0).view(3, 4), torch.ones(4)
     try:
         return torch.equal(multiply(a, b), a @ b) and torch.equal(multiply(a, b, bias), a @ b + bias)
-    except (RuntimeError, TypeError):  # another torch, whose operation takes other arguments or is not there
+    except (RuntimeError, TypeError):  # another torch version, in which the operation differs or is missing
         return False
 
 
@@ -92,18 +91,18 @@ def multiply(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return a @ b + bias for a (m, k), b (k, n), bias (n,)."""
     weight = b.t()
     if not (b.is_contiguous() or weight.is_contiguous()):
-        weight = weight.contiguous()  # of a slice oneDNN's own reference kernel would take 500 times as long
+        weight = weight.contiguous()  # for a slice oneDNN uses its reference kernel, 500 times slower
     return linear_pointwise()(a, weight, bias, "none", [], "")
 
 
 def linear_pointwise() -> Callable[..., Tensor]:
-    """Return the operation that calls oneDNN: input @ weight.T + bias, and nothing done to it afterwards ("none")."""
+    """Return the oneDNN operation: input @ weight.T + bias, without a fused activation ("none")."""
     operation: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise.default
     return operation
 
 
 def _takes(a: Tensor, b: Tensor) -> bool:
-    """Return whether two operands are fp32 matrices that fit; of all others torch says itself what is wrong."""
+    """Return whether two operands are fp32 matrices of matching sizes; torch itself handles or rejects all others."""
     fits = a.dim() == b.dim() == 2 and a.shape[1] == b.shape[0] and a.shape[1] > 0
     return fits and a.dtype is b.dtype is torch.float32
 
@@ -113,7 +112,7 @@ def _batch_by_one(a: Tensor, b: Tensor) -> Tensor:
 
 
 class _Override:
-    """The kernels, while the context entered last is one of oneDNN; threads share them."""
+    """Registers the oneDNN kernels while the context entered last wants them; process-wide, shared by all threads."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -127,13 +126,13 @@ class _Override:
 
     def leave(self, ours: bool) -> None:
         with self._lock:
-            # The last of its kind: of contexts in threads another may have been entered since.
+            # Remove the last entry of this kind: another thread may have entered a context since.
             del self._entered[-1 - self._entered[::-1].index(ours)]
             self._follow()
 
     def _follow(self) -> None:
         if not (self._entered and self._entered[-1]):
-            self._library = None  # a registration lives as long as its Library
+            self._library = None  # deleting the Library ends its registrations
         elif self._library is None:
             self._library = _registered()
 
@@ -144,7 +143,7 @@ class _Override:
 
 
 def _added_product(added: Tensor, a: Tensor, b: Tensor, beta: float, alpha: float) -> Tensor | None:
-    """Return added + a @ b, None for what oneDNN does not compute."""
+    """Return added + a @ b; None if the case is not for oneDNN."""
     if beta != 1 or alpha != 1 or added.dtype is not torch.float32 or not _takes(a, b):
         return None
     if added.dim() == 1 and len(added) == b.shape[1]:
@@ -157,7 +156,7 @@ def _fits(out: Tensor, a: Tensor, b: Tensor) -> bool:
 
 
 def _kernels() -> dict[str, Callable[..., Any]]:
-    """Return the kernels by the operation they are of; what is not for oneDNN goes to the one there was."""
+    """Return the kernels by operation name; cases not for oneDNN go to the previous kernel."""
     names = ("mm", "mm.out", "addmm", "addmm.out", "bmm")
     mm, mm_out, addmm, addmm_out, bmm = (get_kernel(f"aten::{name}", "CPU").call_boxed for name in names)
 
@@ -190,7 +189,7 @@ def _kernels() -> dict[str, Callable[..., Any]]:
         return out.copy_(made)
 
     def our_bmm(keys: DispatchKeySet, a: Tensor, b: Tensor) -> Any:  # noqa: ANN401
-        # One matrix for the whole batch: torch takes mm for it where gradients are asked for, and this where none are.
+        # A batch with one broadcast matrix: torch uses mm for it if gradients are needed, and bmm if not.
         if a.dim() == b.dim() == 3 and len(a) == len(b) > 0 and _takes(a[0], b[0]):
             if b.stride(0) == 0:
                 return _batch_by_one(a, b[0])
@@ -214,16 +213,16 @@ _OVERRIDE = _Override()
 
 
 def onednn_in_use() -> bool:
-    """Return whether fp32 products come from oneDNN now."""
+    """Return whether fp32 products currently come from oneDNN."""
     return _OVERRIDE.active
 
 
 @contextmanager
 def products_from(choice: Matmul) -> Iterator[None]:
-    """Within the context fp32 matrix products on the CPU come from the chosen library.
+    """Within the context, fp32 matrix products on the CPU come from the chosen library.
 
-    Where torch has no oneDNN, or not as it is known, they come from MKL. Of a context within another the inner one
-    decides.
+    If torch has no oneDNN, or its operation differs from the known one, they come from MKL. With nested contexts the
+    inner one decides.
     """
     ours = uses_onednn(choice)
     _OVERRIDE.enter(ours)

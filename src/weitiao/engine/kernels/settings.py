@@ -1,4 +1,4 @@
-"""Which kernels a model runs on: settings that change speed and memory, and what they need."""
+"""Settings that choose a model's kernels, which change speed and memory, and checks of what they require."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Matmul = Literal["auto", "mkl", "onednn"]
 
 LIGER_KNOWS = frozenset({"llama", "mistral", "qwen2", "qwen3", "smollm3"})
-"""The architectures (config.model_type) whose blocks are made of the norm and the MLP that liger.py replaces."""
+"""The architectures (config.model_type) whose norms and MLPs liger.py can replace."""
 
 
 class KernelSettings(Settings):
@@ -33,24 +33,24 @@ class KernelSettings(Settings):
 
 
 def liger_is_installed() -> bool:
-    """Return whether the package of the Liger kernels can be imported."""
+    """Return whether the liger_kernel package is installed."""
     return find_spec("liger_kernel") is not None
 
 
 def liger_knows(config: PretrainedConfig) -> bool:
-    """Return whether a model of this config is made of what Liger has kernels for, SwiGLU among it."""
+    """Return whether Liger has kernels for a model of this config: a known architecture with SwiGLU."""
     return config.model_type in LIGER_KNOWS and config.hidden_act in ("silu", "swish")
 
 
 def uses_liger(settings: KernelSettings, config: PretrainedConfig, device: torch.device) -> bool:
-    """Return whether a model of this config on `device` is to run on Liger kernels."""
+    """Return whether a model of this config on `device` should use Liger kernels."""
     if settings.kernels == "auto":
         return device.type == "cuda" and liger_knows(config) and liger_is_installed()
     return settings.kernels == "liger"
 
 
 def require_kernels(settings: KernelSettings, config: PretrainedConfig, device: torch.device) -> None:
-    """Raise SettingsError or MissingExtraError where Liger kernels are asked for and cannot be had."""
+    """Raise SettingsError or MissingExtraError if Liger kernels are requested but cannot be used."""
     if settings.kernels != "liger":
         return
     if not liger_is_installed():

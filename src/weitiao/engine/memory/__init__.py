@@ -1,1 +1,1 @@
-"""Fitting a step into memory: planned beforehand, and redone in smaller packs where it did not fit."""
+"""Memory planning before training, ways to save memory, and detection of out-of-memory errors."""

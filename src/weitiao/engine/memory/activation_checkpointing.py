@@ -1,7 +1,7 @@
-"""Activation checkpointing: which decoder blocks compute their activations again in the backward pass.
+"""Activation checkpointing: which decoder blocks recompute their activations in the backward pass.
 
-A block that does keeps its input only; Chen et al., https://arxiv.org/abs/1604.06174. In the others what costs next to
-nothing is made again (engine/memory/rematerialize.py), unless nothing is to be.
+A checkpointed block saves only its input; Chen et al., https://arxiv.org/abs/1604.06174. In the other blocks cheap
+elementwise outputs are recomputed (engine/memory/rematerialize.py), unless the choice is `none`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CHOICES = "auto, none, elementwise, full, or every-2, every-3, ..."
 
 
 def _checked(value: object) -> object:
-    """Take true and false, as in earlier run files, for full and none; refuse what is no choice."""
+    """Accept True and False, as in earlier run files, as `full` and `none`; reject unknown choices."""
     if isinstance(value, bool):
         return "full" if value else "none"
     every = EVERY.fullmatch(value) if isinstance(value, str) else None
@@ -34,20 +34,20 @@ def _checked(value: object) -> object:
 
 
 Recompute = Annotated[str, BeforeValidator(_checked)]
-"""`auto`, `none`, `elementwise`, `full`, or `every-n` with n from 2 on: each n-th block is checkpointed."""
+"""`auto`, `none`, `elementwise`, `full`, or `every-n` with n >= 2: every n-th block is checkpointed."""
 
 TRIED_BY_AUTO = ("none", "elementwise", "every-2", "full")
-"""What `auto` tries, from fast to small."""
+"""What `auto` tries, from the fastest to the one with the least memory."""
 
 
 WITHOUT_BLOCKS = ("none", "elementwise")
-"""The choices for which a model needs no checkpointing of its own."""
+"""The choices that checkpoint no block."""
 
 
 def set_recompute(base: PreTrainedModel, choice: str) -> None:
-    """Have each n-th or all of the blocks checkpointed; `none` and `elementwise` leave a model as it was loaded.
+    """Checkpoint every n-th block, or all; `none` and `elementwise` leave the model as it was loaded.
 
-    Raises ModelError for an architecture that has no way to do it.
+    Raises ModelError if the architecture does not support checkpointing.
     """
     from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -56,8 +56,8 @@ def set_recompute(base: PreTrainedModel, choice: str) -> None:
     if not base.supports_gradient_checkpointing:
         raise ModelError(_has_no_way(base, choice))
     base.gradient_checkpointing_enable({"use_reentrant": False})
-    # Without reentrance frozen inputs lose no gradient, and asking for theirs would run the backward pass through
-    # the blocks below all that trains.
+    # Non-reentrant checkpointing works with inputs that need no gradient. Requiring their gradients would run the
+    # backward pass through frozen blocks below the first trained parameter too.
     base.disable_input_require_grads()
     every = EVERY.fullmatch(choice)
     step = int(every[1]) if every else 1

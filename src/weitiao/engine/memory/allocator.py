@@ -1,7 +1,7 @@
-"""The C library's allocator, told to keep what a step frees: the next step takes the same memory again.
+"""Makes glibc's allocator keep the memory a step frees, so that the next step reuses it.
 
-By default glibc gives freed memory back to the kernel, which clears it page by page when it is next taken: 5 % of a
-step on SmolLM2-135M. https://www.gnu.org/software/libc/manual/html_node/Malloc-Tunable-Parameters.html
+By default glibc returns freed memory to the kernel, which zeroes each page when it is next used: 5 % of a step on
+SmolLM2-135M. https://www.gnu.org/software/libc/manual/html_node/Malloc-Tunable-Parameters.html
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-"""mallopt's names for: free memory at the end from which on it is given back, and the size from which a block is taken
-from the kernel and given back by itself."""
+"""mallopt's parameters: how much free memory at the top of the heap triggers its return to the kernel, and the block
+size from which malloc uses a separate mmap."""
 NEVER = 2**31 - 1
 DEFAULT_TRIM, DEFAULT_MMAP = 128 * 1024, 128 * 1024
 
 
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """Within the context freed memory stays with the process, afterwards it goes back; elsewhere than on glibc nothing
-    happens."""
+    """Within the context, freed memory stays with the process; on exit it is returned. Does nothing without glibc."""
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    # musl, the other C library of Linux, has neither.
+    # musl, the other C library of Linux, has neither mallopt nor malloc_trim.
     if libc is None or not hasattr(libc, "mallopt"):
         yield
         return

@@ -1,4 +1,4 @@
-"""How many tokens go through the model at once: found before the first step, so that a run that starts goes on."""
+"""Chooses the token budget of a pack before the first step, so that a run that starts does not run out of memory."""
 
 from __future__ import annotations
 
@@ -25,28 +25,27 @@ from .free import free_memory_bytes
 from .live_bytes import Growth, growth, run_counted
 
 PACK_TOKENS_CPU = 512
-"""An Intel Xeon multiplies 512 rows as fast as 1024 or 2048; an AMD Zen 5 makes a step of SmolLM2-135M 7 % faster in
-packs of 1024 and 10 % in packs of 2048, and the first take 1.8 times the memory."""
+"""An Intel Xeon multiplies 512 rows as fast as 1024 or 2048. On an AMD Zen 5 a step of SmolLM2-135M is 7 % faster in
+packs of 1024 and 10 % in packs of 2048, but packs of 1024 already take 1.8 times the memory."""
 PACK_TOKENS_GPU, MOST_PACK_TOKENS_GPU = 8192, 32768
-"""For models of width 4096, and the most. Of narrower ones a GPU works off a pack faster than Python hands it the
-next operation (an H100, Qwen2.5-0.5B, 8,192 tokens: 90 of 250 ms), so their packs are larger, as far as memory lets
-them."""
+"""The budget for models of width 4096, and the maximum. With narrower models a GPU finishes operations faster than
+Python launches them (H100, Qwen2.5-0.5B, 8,192 tokens: 90 of 250 ms), so their packs are larger, if memory allows."""
 WIDTH_GPU = 4096
 
 PROBED_TOKENS = (8, 16, 32)
-"""Sizes of the packs measured: small enough to fit, and together half the time of a pack of 512."""
+"""Sizes of the measured packs: small enough to fit; together they take half the time of a pack of 512."""
 
 USED_SHARE = 0.85
-"""How much of the free memory is planned with; the rest is for what is not counted: the allocator's gaps, work space
+"""Share of the free memory to plan with; the rest covers what is not counted: allocator fragmentation, scratch memory
 inside operations, other programs."""
 
 IDLE_SHARES_CPU = {"none": 0.55, "elementwise": 0.85}
-"""What a CPU's allocator holds and cannot use, as a share of what lives without checkpointing: gaps between tensors
-that stay, and between fewer of them the gaps are as large. A GPU's gaps are small."""
+"""Fragmentation of the CPU allocator as a share of the live bytes without checkpointing: unusable gaps between live
+tensors, which do not shrink when fewer tensors are saved. On a GPU fragmentation is small."""
 
 
 def default_pack_tokens(device: torch.device, width: int) -> int:
-    """Return the token budget of a pack, for a model so wide, on a device with memory enough."""
+    """Return the default token budget for a model of this width, if memory suffices."""
     if device.type == "cpu":
         return PACK_TOKENS_CPU
     return min(max(PACK_TOKENS_GPU, PACK_TOKENS_GPU * WIDTH_GPU // width), MOST_PACK_TOKENS_GPU)
@@ -54,55 +53,57 @@ def default_pack_tokens(device: torch.device, width: int) -> int:
 
 @dataclass(frozen=True)
 class Needs:
-    """What packs take of the memory, what lies idle between tensors included."""
+    """The memory that packs need, fragmentation included."""
 
     grows: Growth
+    """Growth of live bytes with the chosen checkpointing."""
     plain: Growth
-    """That of whole blocks, without checkpointing."""
+    """The same without block checkpointing; fragmentation is a share of it."""
     idle_share: float
+    """Fragmentation as a share of `plain`."""
     head_bytes: Callable[[int], int]
-    """What a head applied in chunks takes for so many tokens, which `grows` leaves out."""
+    """Maps a pack's tokens to the memory of a head applied in chunks, which `grows` leaves out."""
     scratch_bytes: Callable[[int], int]
-    """What attention over an example of so many tokens takes for a moment, and over the short ones of `grows` not."""
+    """Maps an example's tokens to attention's scratch memory, which the short examples behind `grows` do not show."""
 
     def peak_bytes(self, tokens: int, longest: int) -> int:
-        """Return the most that a pack of `tokens` tokens takes, whose longest example has `longest`."""
+        """Return the peak memory of a pack of `tokens` tokens whose longest example has `longest`."""
         idle_bytes = self.idle_share * self.plain.peak_bytes(tokens, longest)
         made_bytes = max(self.head_bytes(tokens), self.scratch_bytes(longest))  # never at the same time
         return self.grows.peak_bytes(tokens, longest) + int(idle_bytes) + made_bytes
 
     def most_tokens(self, usable_bytes: float, longest: int, at_most: int) -> int:
-        """Return the tokens of the largest pack that takes no more; 0 where none does."""
+        """Return the tokens of the largest pack that fits into `usable_bytes`; 0 if none does."""
         sizes = range(1, at_most + 1)
         return bisect_right(sizes, usable_bytes, key=lambda tokens: self.peak_bytes(tokens, longest))
 
     def longest_row(self, usable_bytes: float, at_most: int) -> int:
-        """Return the tokens of the longest example that takes no more, in a pack of its own."""
+        """Return the tokens of the longest example that fits into `usable_bytes` in a pack of its own."""
         sizes = range(1, at_most + 1)
         return bisect_right(sizes, usable_bytes, key=lambda tokens: self.peak_bytes(tokens, tokens))
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What a run's packs were found to need."""
+    """The token budget and checkpointing chosen for a run, with the memory they need."""
 
     pack_tokens: int
     recompute: str
-    """Which activations are made again: none, elementwise, full or every-n."""
+    """Which activations are recomputed: none, elementwise, full or every-n."""
     needed_bytes: int
-    """The most that a pack takes at once, besides weights, gradients and optimizer."""
+    """Peak memory of a pack, besides weights, gradients and optimizer states."""
     free_bytes: float
-    """What may be used for it; infinite where that is not known."""
+    """Memory usable for it; infinite if unknown."""
     wanted_tokens: int
-    """What the budget would be with memory enough."""
+    """The budget if memory sufficed."""
 
     @property
     def rematerializes(self) -> bool:
-        """Whether elementwise outputs are made again in the backward pass."""
+        """Whether elementwise outputs are recomputed in the backward pass."""
         return self.recompute != "none"
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Describe the plan in one line."""
         text = f"packs of {self.pack_tokens} tokens"
         if self.pack_tokens < self.wanted_tokens:
             text += f" instead of {self.wanted_tokens} because memory is short"
@@ -122,13 +123,13 @@ def room_bytes(
     optimizer: OptimizerName,
     free_bytes: float | None = None,
 ) -> float:
-    """Return what gradients and optimizer will leave of the free memory; infinity where no one place is it.
+    """Return the free memory minus gradients and optimizer states; infinity if the model spans several devices.
 
-    `free_bytes` is what is free now; left out, it is looked up.
+    `free_bytes` is the memory free now; if None, it is queried.
     """
     devices = {parameter.device for parameter in forward.model.parameters()}
     if len(devices) > 1:
-        return math.inf  # which device keeps how much of the activations is not known
+        return math.inf  # how activations divide among the devices is not known
     if free_bytes is None:
         free_bytes = free_memory_bytes(forward.device)
     gradients_bytes = sum(parameter.nbytes for parameter in parameters.values())
@@ -144,18 +145,18 @@ def plan_memory(
     wanted_tokens: int,
     free_bytes: float,
 ) -> MemoryPlan:
-    """Choose the token budget, and under `auto` the activation checkpointing, whose blocks are left switched on.
+    """Choose the token budget and, under `auto`, the activation checkpointing; leaves it enabled on the model.
 
-    `examples` are one of those to be trained on and the length of the longest; `free_bytes` is what may live besides
-    weights, gradients and optimizer states. Raises ResourceError where the longest does not fit, ModelError for
-    checkpointing the architecture has not.
+    `examples` holds one training example and the length of the longest; `free_bytes` is the memory for everything
+    besides weights, gradients and optimizer states. Raises ResourceError if the longest example does not fit,
+    ModelError if the architecture does not support the requested checkpointing.
     """
     example, longest = examples
     usable_bytes = USED_SHARE * free_bytes
     plain: Growth | None = None
     for choice in _tried(forward, recompute):
         forward = forward.with_options(rematerializes=choice != "none")
-        # What lies idle on the CPU depends on what a pass makes, which checkpointing does not make less.
+        # Fragmentation on the CPU depends on all tensors a pass creates, and checkpointing creates no fewer.
         if plain is None and choice not in WITHOUT_BLOCKS and forward.device.type == "cpu":
             plain = measure_growth(forward, objective, parameters, example)
         set_recompute(base_of(forward.model), choice)
@@ -165,7 +166,7 @@ def plan_memory(
         idle_share = _idle_share(forward)
         scratch_bytes = partial(attention_scratch_bytes, base_of(forward.model))
         needs = Needs(grows, plain, idle_share, partial(_head_bytes, forward, objective), scratch_bytes)
-        # Smaller packs cost more time than making elementwise output again does.
+        # `none` is chosen only if whole packs fit: recomputing elementwise outputs costs less time than smaller packs.
         whole = recompute == AUTO and choice == TRIED_BY_AUTO[0]
         if needs.peak_bytes(max(longest, wanted_tokens) if whole else longest, longest) <= usable_bytes:
             tokens = needs.most_tokens(usable_bytes, longest, wanted_tokens)
@@ -176,12 +177,12 @@ def plan_memory(
 
 
 def _head_bytes(forward: Forward, objective: Objective, tokens: int) -> int:
-    """Return what the head takes for a pack of so many tokens, where the objective applies it in chunks."""
+    """Return the head's memory for a pack of `tokens` tokens if the objective applies it in chunks, else 0."""
     return objective.head_bytes(forward.head, tokens) if forward.head else 0
 
 
 def _idle_share(forward: Forward) -> float:
-    """Return what lies idle where blocks are not checkpointed, as a share of what lives."""
+    """Return fragmentation without block checkpointing, as a share of the live bytes."""
     return (
         IDLE_SHARES_CPU["elementwise" if forward.options.rematerializes else "none"]
         if forward.device.type == "cpu"
@@ -190,7 +191,7 @@ def _idle_share(forward: Forward) -> float:
 
 
 def _tried(forward: Forward, recompute: str) -> Sequence[str]:
-    """Return the ways of checkpointing that may be chosen, from fast to small."""
+    """Return the checkpointing choices to try, from the fastest to the one with the least memory."""
     if recompute != "auto":
         return (recompute,)
     return TRIED_BY_AUTO if base_of(forward.model).supports_gradient_checkpointing else WITHOUT_BLOCKS
@@ -199,10 +200,10 @@ def _tried(forward: Forward, recompute: str) -> Sequence[str]:
 def measure_growth(
     forward: Forward, objective: Objective, parameters: Mapping[str, Parameter], example: Example
 ) -> Growth:
-    """Return how the bytes that live in a pack's forward and backward pass grow with its tokens.
+    """Measure how the live bytes of a pack's forward and backward pass grow with its tokens.
 
-    A head applied in chunks is left out but for a few rows, as it does not grow; else every token counts as trained,
-    so no real pack takes more. Weights, gradients, the random state and the model's mode are as before afterwards.
+    With a head applied in chunks only a few rows are trained, because its memory does not grow; otherwise every token
+    counts as trained, so no real pack takes more. Restores gradients, random state and the model's mode.
     """
     model, device = forward.model, forward.device
 
@@ -214,14 +215,14 @@ def measure_growth(
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices), forward.attention():
         model.train()
-        # From its second pack on a step has all gradients; made here, they are no part of what a pack takes.
+        # Allocated before measuring: from a step's second pack on they exist already, and are not a pack's memory.
         for parameter in parameters.values():
             parameter.grad = torch.zeros_like(parameter)
         probes = [
             partial(_pass, forward, objective, _cut_to(example, size, trained(size)))
             for size in PROBED_TOKENS
         ]
-        if device.type == "cuda":  # what kernels make when they are first used is no part of it either
+        if device.type == "cuda":  # warm up: allocations at a kernel's first use do not count either
             for probe in probes:
                 probe()
         passes = [run_counted(probe, device) for probe in probes]
@@ -232,8 +233,8 @@ def measure_growth(
 
 
 def _cut_to(example: Example, size: int, trained: int) -> Example:
-    """Return `size` tokens of an example's first sequence, repeated where it has fewer, the last of them trained; each
-    of its sequences has these."""
+    """Return an example whose every sequence is `size` tokens of the first one, repeated if too short; the last
+    `trained` of them are trained."""
     own = example.sequences[0].ids
     ids = (own * math.ceil(size / len(own)))[:size]
     weights = (0.0,) * (size - trained) + (1.0,) * trained

@@ -1,4 +1,4 @@
-"""How much memory there is still to take: a GPU's, or this machine's, this container's and this process's own."""
+"""Free memory: of a GPU, or on the CPU the least that machine, container and process limits leave."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ MEMBERSHIP = Path("/proc/self/cgroup")
 
 V2 = ("memory.max", "memory.current", "inactive_file")
 V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-"""Where a control group of version 2 or 1 says its limit, its use, and how much of the use is files that it could
-drop (a line of memory.stat); https://docs.kernel.org/admin-guide/cgroup-v2.html#memory."""
+"""File names in a cgroup of version 2 or 1: its limit, its usage, and the line of memory.stat that counts droppable
+file cache; https://docs.kernel.org/admin-guide/cgroup-v2.html#memory."""
 
 
 def free_memory_bytes(device: torch.device) -> int:
-    """Return the bytes that can still be taken on a device: a GPU's own memory, for everything else the machine's."""
+    """Return the bytes that can still be allocated on a device: GPU memory on CUDA, else main memory."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -27,7 +27,7 @@ def free_memory_bytes(device: torch.device) -> int:
 
 
 def cgroup_free_bytes(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> Iterator[int]:
-    """Yield what each control group with a limit leaves to this process; nothing on systems without them."""
+    """Yield the bytes each cgroup with a limit leaves to this process; nothing on systems without cgroups."""
     if not membership.is_file():
         return
     for line in membership.read_text(encoding="utf-8").splitlines():
@@ -39,7 +39,7 @@ def cgroup_free_bytes(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> It
 
 
 def _groups_free_bytes(root: Path, path: str, names: tuple[str, str, str]) -> Iterator[int]:
-    """Yield what a group and those above it leave; inside a container only the root may be visible."""
+    """Yield the bytes a cgroup and its parents leave; inside a container only the root may be visible."""
     limit_name, usage_name, droppable_name = names
     group = root / path.lstrip("/")
     for folder in (group, *group.parents):
@@ -59,7 +59,7 @@ def _droppable_bytes(stat: Path, name: str) -> int:
 
 
 def _address_space_bytes() -> Iterator[int]:
-    """Yield what `ulimit -v` leaves, where it is set."""
+    """Yield the bytes `ulimit -v` leaves, if it is set."""
     try:
         import resource
     except ModuleNotFoundError:  # Windows

@@ -1,10 +1,10 @@
-"""Frozen blocks once: where nothing below a block trains and nothing there is random, its input is kept on disk.
+"""Caches the output of frozen leading blocks on disk, if nothing in them trains or is random.
 
-What the first k blocks give for the tokens of an example is then the same in every epoch. It is computed once, before
-the first step and in an order of its own, so that a resumed run computes the same numbers. A pack takes the rows
-of its examples from there, and its forward pass starts at block k.
+The output of the first k blocks for an example's tokens is then the same in every epoch. It is computed once, before
+the first step and in a fixed order of its own, so that a resumed run computes the same numbers. A pack reads the
+rows of its sequences from the cache, and its forward pass starts at block k.
 
-Shapes: T rows of a pack, t tokens of an example, N rows kept, D width.
+Shapes: T rows of a pack, t tokens of a sequence, N rows in the cache, D width.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ from ..runtime.transfer import begin_copy
 from .oom import MAY_SAY_SO, is_out_of_memory
 
 EXAMPLES_AT_ONCE = 256
-"""What goes through together, so that what many begin with is computed once for all of them."""
+"""Examples processed together, so that a prefix many of them share is computed once."""
 PACKS_IN_ONE = 4
-"""How much larger packs are than in training: no activation is kept for a backward pass."""
+"""How much larger packs are than in training: no activations are saved for a backward pass."""
 SECONDS_BETWEEN_REPORTS = 1.0
 AS_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-"""What a number of so many bytes is kept as: numpy has no bfloat16."""
+"""The integer type that stores a number of this many bytes: numpy has no bfloat16."""
 
 
 class StandIn(nn.Module):
-    """Stands in a block's place and gives on what it is given, or other hidden states; all else is the block's."""
+    """Replaces a block: returns its input or the given hidden states; other attributes are the block's."""
 
     def __init__(self, block: nn.Module, parts: int | None) -> None:
-        """Stand for `block`, whose output is a tuple of so many `parts`, or, where that is None, a tensor."""
+        """Replace `block`, whose output is a tuple of `parts` elements, or a tensor if `parts` is None."""
         super().__init__()
-        self._block = (block,)  # in a tuple, so that it is no module of this one
+        self._block = (block,)  # in a tuple, so that torch does not register it as a submodule
         self._parts = parts
         self.given_TD: Tensor | None = None
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (whatever the block has)
-        """Read what is not here off the block: models ask their blocks for the kind of their attention."""
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (any attribute of the block)
+        """Read other attributes from the block: models read its attention type, for example."""
         return getattr(self.__dict__["_block"][0], name)
 
     def forward(self, *args: Tensor, **kwargs: Any) -> Tensor | tuple[Tensor | None, ...]:  # noqa: ANN401
@@ -69,7 +69,7 @@ class StandIn(nn.Module):
 
 @dataclass(frozen=True)
 class FrozenBlocks:
-    """The first blocks of a model, of which nothing trains and nothing is random, and stand-ins for all."""
+    """The first `count` blocks of a model, which do not train and are not random, and stand-ins for all blocks."""
 
     stack: nn.ModuleList
     stand_ins: tuple[StandIn, ...]
@@ -79,12 +79,12 @@ class FrozenBlocks:
 
     @property
     def row_bytes(self) -> int:
-        """What the hidden states of one token take."""
+        """Bytes of one token's hidden state."""
         return self.width * self.dtype.itemsize
 
     @contextmanager
     def replaced(self, numbers: range) -> Iterator[None]:
-        """Within the context stand-ins are in the place of these blocks; afterwards the very blocks again."""
+        """Within the context, these blocks are replaced by their stand-ins."""
         own = {n: self.stack[n] for n in numbers}
         try:
             for n in numbers:
@@ -96,7 +96,7 @@ class FrozenBlocks:
 
     @contextmanager
     def giving(self, hidden_TD: Tensor) -> Iterator[None]:
-        """Within the context the frozen blocks give these hidden states, whatever they are given."""
+        """Within the context, the frozen blocks output these hidden states, whatever their input."""
         last = self.stand_ins[self.count - 1]
         last.given_TD = hidden_TD
         try:
@@ -108,26 +108,26 @@ class FrozenBlocks:
 
 @dataclass(frozen=True)
 class HiddenStates:
-    """What frozen blocks give for the tokens of some sequences."""
+    """Cached outputs of the frozen blocks for the tokens of some sequences."""
 
     rows_ND: NDArray[Any]
-    """As integers, memory-mapped."""
+    """Bit patterns as integers, memory-mapped."""
     width: int
     dtype: torch.dtype
     first_rows: Mapping[bytes, int]
-    """Where each sequence's rows begin, by the digest of its ids: examples are made anew when asked for."""
+    """First row of each sequence, by the digest of its ids: example objects are recreated, so identity is no key."""
 
     def of(self, pack: Pack) -> Tensor | None:
-        """Return the rows (T, D) of a pack; None where any of its sequences is not here."""
+        """Return the rows (T, D) of a pack; None if any of its sequences is not cached."""
         firsts = [self.first_rows.get(digest_of(sequence)) for sequence in pack.sequences]
         known = [first for first in firsts if first is not None]
         if len(known) < len(firsts):
             return None
-        here_T = np.zeros(len(pack.ids_T), np.int64)  # filler reads whatever is first
-        # From the last on, so that rows several sequences share are all read where the first of them lies.
+        here_T = np.zeros(len(pack.ids_T), np.int64)  # filler reads row 0
+        # In reverse, so that rows shared by several sequences are all read from the first of these.
         for first, rows in reversed(list(zip(known, pack.rows, strict=True))):
             here_T[rows] = np.arange(first, first + len(rows))
-        # In torch's own memory, whose alignment is always the same: a matrix product's last bits depend on it.
+        # Into memory allocated by torch, whose alignment is constant: the last bits of a matrix product depend on it.
         integers_TD = torch.empty(len(here_T), self.width, dtype=AS_INTEGERS[self.dtype.itemsize])
         np.take(self.rows_ND, here_T, axis=0, out=integers_TD.numpy(), mode="clip")
         return integers_TD.view(self.dtype)
@@ -135,21 +135,21 @@ class HiddenStates:
 
 @dataclass(frozen=True)
 class Replay:
-    """Starts packs whose sequences are known behind the frozen blocks, and leaves all others alone."""
+    """Starts packs of cached sequences after the frozen blocks; other packs run in full."""
 
     frozen: FrozenBlocks
     states: HiddenStates
 
     @contextmanager
     def __call__(self, pack: Pack) -> Iterator[None]:
-        """Within the context the model's forward pass is that of this pack from the first block not frozen."""
+        """Within the context, the model's forward pass of this pack starts after the frozen blocks."""
         hidden_TD = self.states.of(pack)
         with nullcontext() if hidden_TD is None else self.frozen.giving(hidden_TD):
             yield
 
 
 def digest_of(sequence: TokenSequence) -> bytes:
-    """Return 16 bytes that stand for a sequence's ids."""
+    """Return a 16-byte digest of a sequence's ids."""
     return blake2b(np.asarray(sequence.ids, np.int64).tobytes(), digest_size=16).digest()
 
 
@@ -162,10 +162,10 @@ def frozen_blocks_once(
     reserved_bytes: int,
     log: EventLog,
 ) -> Iterator[None]:
-    """Within the context packs of these examples start behind the frozen blocks, if there are any.
+    """Within the context, packs of these examples start after the frozen blocks, if there are any.
 
-    The hidden states are computed on entering and lie in `file`, which is gone afterwards. Where the disk would not
-    hold them beside `reserved_bytes`, or the model's logits were others, a note says so and all is as without.
+    The hidden states are computed on entry and stored in `file`, which is deleted on exit. If the disk cannot hold them
+    besides `reserved_bytes`, or logits would differ, a note is logged and nothing is cached.
     """
     replay: ReplayPack = nullcontext
     try:
@@ -174,7 +174,7 @@ def frozen_blocks_once(
             states = _kept(forward, frozen, examples, pack_tokens, file, log)
             if states is not None:
                 replay = Replay(frozen, states)
-            del states  # or its file stays mapped, and Windows does not delete it
+            del states  # else the file stays mapped, and Windows refuses to delete it
         with forward.state.replaying(replay):
             del replay
             yield
@@ -183,10 +183,10 @@ def frozen_blocks_once(
 
 
 def find_frozen_blocks(forward: Forward, log: EventLog) -> FrozenBlocks | None:
-    """Return the model's frozen blocks, None where there are none or what they give cannot be replayed.
+    """Return the model's frozen leading blocks; None if there are none or their output cannot be replayed.
 
-    A short probe runs three times, twice for training with other random draws and once for evaluation. Up to where
-    the hidden states need no gradient nothing trains; up to where they are the same bit by bit nothing is random.
+    A short probe runs three times: twice in training mode with different seeds, once in evaluation mode. Blocks whose
+    output needs no gradient do not train; blocks whose output is bitwise equal in all three runs are not random.
     """
     try:
         stacks = block_stacks(base_of(forward.model))
@@ -196,7 +196,7 @@ def find_frozen_blocks(forward: Forward, log: EventLog) -> FrozenBlocks | None:
         return None
     stack = cast("nn.ModuleList", base_of(forward.model).get_submodule(stacks[0]))
     if any(parameter.requires_grad for parameter in stack[0].parameters()):
-        return None  # as with most adapters, which need no probe then
+        return None  # so with most adapters, and no probe is needed
     first = _observe(forward, stack, training=True, seed=0)
     others = [_observe(forward, stack, training=training, seed=1) for training in (True, False)]
     untrained = _leading(len(stack), lambda n: n in first and not first[n].trains)
@@ -225,19 +225,19 @@ class _Seen:
 
     hidden_1TD: Tensor
     trains: bool
-    """Whether anything that trains takes part in it."""
+    """Whether it depends on a trained parameter."""
     parts: int | None
-    """Of how many parts the output is a tuple; None for a tensor."""
+    """Number of elements of the output tuple; None for a tensor."""
 
     def same_as(self, other: _Seen | None) -> bool:
-        """Return whether another output is the same bit by bit, and one row for each token."""
+        """Return whether another output is bitwise equal, and the output has shape (1, T, D)."""
         if other is None or self.hidden_1TD.dtype != other.hidden_1TD.dtype:
             return False
         return self.hidden_1TD.dim() == 3 and torch.equal(self.hidden_1TD, other.hidden_1TD)
 
 
 def _observe(forward: Forward, stack: nn.ModuleList, *, training: bool, seed: int) -> dict[int, _Seen]:
-    """Run a probe and return what each block gave, by its number; torch's random state stays."""
+    """Run a probe and return each block's output by number; preserves torch's random state."""
     seen: dict[int, _Seen] = {}
 
     def see(number: int, _block: nn.Module, _inputs: object, output: Any) -> None:  # noqa: ANN401
@@ -269,12 +269,12 @@ def _mode(model: nn.Module, training: bool) -> Iterator[None]:
 
 
 def _leading(count: int, holds: Callable[[int], bool]) -> int:
-    """Return how many of 0, 1, ... count - 1 something holds for before the first it does not."""
+    """Return how many leading numbers of 0, 1, ..., count - 1 satisfy `holds`."""
     return next((n for n in range(count) if not holds(n)), count)
 
 
 def _replays(forward: Forward, frozen: FrozenBlocks) -> bool:
-    """Return whether a probe gives the same logits from stored hidden states on, but for rounding."""
+    """Return whether a probe that starts from cached hidden states gives the same logits, up to rounding."""
     base = base_of(forward.model)
     examples = probe_examples(base, forward.options.shares)
     with _mode(forward.model, training=False):
@@ -282,13 +282,13 @@ def _replays(forward: Forward, frozen: FrozenBlocks) -> bool:
         try:
             parts: list[NDArray[Any]] = []
             writer = _Writer(frozen, parts.append)
-            # One by one, so that what a block left for a later one last time is not that of the pack.
+            # One sequence at a time, so that state a block leaves for a later block is not that of the probed pack.
             for sequence, hidden_tD in _hidden_states(forward, frozen, examples, pack_tokens=1):
                 writer.add(sequence, hidden_tD)
             with forward.state.replaying(Replay(frozen, writer.states(np.concatenate(parts)))):
                 found_KV = probe(forward, examples)
         except (TypeError, ValueError, LookupError, AttributeError):
-            return False  # a later block asks for more than hidden states from those before
+            return False  # a later block needs more than hidden states from the frozen ones
     return same_logits(found_KV, wanted_KV, computes_exactly(base, forward.precision))
 
 
@@ -296,7 +296,7 @@ def _replays(forward: Forward, frozen: FrozenBlocks) -> bool:
 def _hidden_states(
     forward: Forward, frozen: FrozenBlocks, examples: Sequence[Example], pack_tokens: int
 ) -> Iterator[tuple[TokenSequence, Tensor]]:
-    """Yield what the frozen blocks give for each sequence (t, D); no other block runs, and no head."""
+    """Yield the frozen blocks' output (t, D) for each sequence; no other block and no head runs."""
     given: list[Tensor] = []
 
     def keep(_block: nn.Module, _inputs: object, output: Any) -> None:  # noqa: ANN401
@@ -319,7 +319,7 @@ def _hidden_states(
 
 @dataclass
 class _Writer:
-    """Writes the rows of sequences one behind the other and remembers where each one's begin."""
+    """Writes the rows of sequences one after another and records where each begins."""
 
     frozen: FrozenBlocks
     write: Callable[[NDArray[Any]], object]
@@ -334,7 +334,7 @@ class _Writer:
         self.rows += len(sequence.ids)
 
     def states(self, rows_ND: NDArray[Any]) -> HiddenStates:
-        """Return all rows written, which now lie in `rows_ND`."""
+        """Return the cache over `rows_ND`, which holds all rows written."""
         return HiddenStates(rows_ND, self.frozen.width, self.frozen.dtype, self.first_rows)
 
 
@@ -345,7 +345,7 @@ def _fits(
     reserved_bytes: int,
     log: EventLog,
 ) -> bool:
-    """Return whether the disk holds the hidden states of all examples, with a note where it does not."""
+    """Return whether the disk can hold the hidden states of all examples; logs a note if not."""
     size_bytes = sum(map(tokens_in, examples)) * frozen.row_bytes
     purpose = "what the frozen blocks give, to be computed once"
     try:
@@ -369,7 +369,7 @@ def _kept(
     file: Path,
     log: EventLog,
 ) -> HiddenStates | None:
-    """Write the hidden states of all examples to `file` and map it; None, with a note, where that did not work."""
+    """Write the hidden states of all examples to `file` and map it; on failure log a note and return None."""
     try:
         with _mode(forward.model, training=False):
             writer = _write(forward, frozen, examples, PACKS_IN_ONE * pack_tokens, file, log)
@@ -397,9 +397,9 @@ def _write(
     file: Path,
     log: EventLog,
 ) -> _Writer:
-    """Compute and write what no example before it has written, with reports on how far it is."""
+    """Compute and write the sequences not yet written, and report progress."""
     report = _Report(frozen, sum(map(tokens_in, examples)), log)
-    # Plain writes: a disk that fills up meanwhile is an error here, and in a memory map the end of the process.
+    # Plain writes: a full disk raises an error here, but would kill the process through a memory map.
     with file.open("wb") as out:
         writer = _Writer(frozen, lambda rows_tD: out.write(rows_tD.data))
         for side in examples:
@@ -417,7 +417,7 @@ def _write(
 
 @dataclass
 class _Report:
-    """Tells how far it is and how long it takes, not more often than one can read."""
+    """Logs progress and remaining time, at most once every SECONDS_BETWEEN_REPORTS."""
 
     frozen: FrozenBlocks
     total_tokens: int
@@ -427,14 +427,14 @@ class _Report:
     _told_seconds: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        """Say what begins."""
+        """Announce the stage."""
         count, blocks = self.frozen.count, len(self.frozen.stack)
         size = readable_bytes(self.total_tokens * self.frozen.row_bytes)
         what = f"computing once what the {count} frozen of {blocks} blocks give"
         self.log.emit("stage", text=f"{what} ({self.total_tokens:,} tokens, {size} on disk)")
 
     def passed(self, tokens: int) -> None:
-        """Count tokens that went through, or did not need to."""
+        """Count tokens computed, or skipped because they are cached."""
         self.done_tokens += tokens
         now_seconds = time.monotonic()
         if now_seconds - self._told_seconds < SECONDS_BETWEEN_REPORTS:

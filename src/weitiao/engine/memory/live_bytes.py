@@ -1,11 +1,11 @@
-"""How many bytes live at every moment of a forward and backward pass, and how that grows with the tokens.
+"""Live bytes after every operation of a forward and backward pass, and how they grow with the number of tokens.
 
-Passes over packs of different sizes run the same operations. So each moment between two operations has a polynomial
-of its own, a + b * T + c * T * L with T tokens in the pack and L in its longest example (c: scores of an attention
-that keeps them), which three small packs determine exactly. The peak of a large pack is the largest of these at its
-size, wherever in the pass that lies: no pack of that size has to run.
+Packs of different sizes run the same operations. So the live bytes after each operation are a polynomial,
+a + b * T + c * T * L, with T tokens in the pack and L in its longest example (c: attention scores, if attention keeps
+them). Three small packs determine its coefficients exactly. The peak of a large pack is the largest of these
+polynomials at its size, so no pack of that size has to run.
 
-Shapes: M moments, 3 packs measured.
+Shapes: M moments (one after each operation), 3 packs measured.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ Bytes = NDArray[np.float64]
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    """Counts, after each operation within it, the bytes of the storages made within it that are still alive.
+    """Records, after each operation in the mode, the live bytes of storages that were created in the mode.
 
-    What was there before (weights, gradients, ids) does not count, nor what an operation takes and gives back inside
-    itself.
+    Storages from before (weights, gradients, ids) do not count, nor does scratch memory an operation frees itself.
     """
 
     supports_higher_order_operators = True
-    """FlexAttention is one."""
+    """Read by torch; FlexAttention is a higher-order operator."""
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
-        """Let what torch.compile made run compiled within this mode, as FlexAttention must.
+        """Let compiled functions run compiled in this mode, as FlexAttention must.
 
-        What a compiled function keeps for its backward pass is not seen; of FlexAttention that is its output once more.
+        What a compiled function saves for its backward pass is not counted; for FlexAttention that is one more copy of
+        its output.
         """
         return True
 
@@ -57,8 +57,8 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
         types: object,
         args: Sequence[object] = (),
         kwargs: Mapping[str, object] | None = None,
-    ) -> Any:  # noqa: ANN401  (whatever the operation gives)
-        """Run an operation and count what it made."""
+    ) -> Any:  # noqa: ANN401  (any return value)
+        """Run an operation and count the storages it created."""
         given = {storage for tensor in _tensors((args, kwargs)) for storage in _storages(tensor)}
         made = func(*args, **(kwargs or {}))
         for tensor in _tensors(made):
@@ -85,7 +85,7 @@ def _tensors(values: object) -> Iterator[Tensor]:
 
 
 def _storages(tensor: Tensor) -> list[UntypedStorage]:
-    """Return where a tensor's numbers lie; a sparse one has two places, its indices and its values."""
+    """Return a tensor's storages; a sparse tensor has two, for indices and values."""
     parts = [tensor._indices(), tensor._values()] if tensor.layout is torch.sparse_coo else [tensor]
     return [part.untyped_storage() for part in parts]
 
@@ -100,28 +100,29 @@ class Growth:
     """Bytes for each pair of a token of the pack and one of its longest example."""
 
     def peak_bytes(self, tokens: int, longest: int) -> int:
-        """Return the most bytes alive at once in a pack of `tokens` tokens, whose longest example has `longest`."""
+        """Return the peak of live bytes for a pack of `tokens` tokens whose longest example has `longest`."""
         slope_M = self.per_token_M + self.per_pair_M * longest
         return int(np.max(self.fixed_M + slope_M * tokens))
 
 
 def growth(sizes: Sequence[int], passes: Sequence[LiveBytes]) -> Growth:
-    """Return how live bytes grow, from passes over one example of each of three sizes, in ascending order."""
+    """Fit the growth of live bytes to passes over one example of each of three sizes, in ascending order."""
     live_M3 = _aligned([counted.moments for counted in passes])
     (small, middle, large), (first, second, third) = sizes, live_M3.T
+    # Newton's divided differences; each pass has one example, so T = L.
     rise = (third - second) / (large - middle)
     bend = (rise - (second - first) / (middle - small)) / (large - small)
-    # A moment that grows less and less (work in chunks) is taken to go on as it did last.
+    # Sublinear growth (work in chunks) is extrapolated with the last slope.
     per_pair = np.maximum(bend, 0)
     per_token = rise - per_pair * (large + middle)
     return Growth(third - per_token * large - per_pair * large**2, per_token, per_pair)
 
 
 def _aligned(passes: Sequence[Sequence[tuple[object, int]]]) -> Bytes:
-    """Return the live bytes (M, 3) of moments that correspond to each other.
+    """Return the live bytes (M, 3) of corresponding moments.
 
-    Where the passes part (a loop over chunks or over experts ran more often), the highest moments of what lies
-    between their common beginning and their common end correspond.
+    Passes may differ in the middle, where a loop over chunks or experts ran more often. Between their common beginning
+    and their common end, only the highest moment of each pass is kept.
     """
     front = _alike(passes)
     rest = [moments[front:] for moments in passes]
@@ -137,13 +138,13 @@ def _aligned(passes: Sequence[Sequence[tuple[object, int]]]) -> Bytes:
 
 
 def _alike(passes: Sequence[Sequence[tuple[object, int]]]) -> int:
-    """Return how many first operations are the same in all passes."""
+    """Return the length of the longest common prefix of operations."""
     names = zip(*([operation for operation, _ in moments] for moments in passes), strict=False)
     return sum(1 for _ in takewhile(lambda same: len(set(same)) == 1, names))
 
 
 def run_counted(run: Callable[[], None], device: torch.device) -> LiveBytes:
-    """Run something once and return what lived while it ran."""
+    """Call `run` and return its recorded live bytes."""
     counted = LiveBytes(device.type)
     with counted:
         run()

@@ -1,4 +1,4 @@
-"""Activations in the CPU's memory from the forward pass until the backward pass asks for them."""
+"""Keeps saved activations in CPU memory between the forward and the backward pass."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor, UntypedStorage, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 SMALLEST_BYTES = 1 << 16
-"""Below this a copy costs more than the room it makes."""
+"""Smaller tensors stay on the device: copying them costs more than the memory it frees."""
 
 Kept = Tensor | tuple[torch.device, Tensor]
-"""A tensor that stays, or the device of one that went and its copy on the CPU."""
+"""A tensor left in place, or an offloaded tensor's device and its CPU copy."""
 
 
 class offloaded(saved_tensors_hooks):
-    """Within the context, what is saved for the backward pass goes to the CPU.
+    """Within the context, tensors saved for the backward pass are moved to the CPU.
 
-    Unlike `torch.autograd.graph.save_on_cpu`, weights and small tensors stay where they are, and what several
-    operations save (the input of several projections) is copied once.
+    Unlike `torch.autograd.graph.save_on_cpu`, weights and small tensors stay in place, and a tensor that several
+    operations save (such as the input of several projections) is copied once.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -33,7 +33,7 @@ class offloaded(saved_tensors_hooks):
         storage = _storage(tensor)
         if storage in self._stays or tensor.nbytes < SMALLEST_BYTES:
             return tensor.detach()
-        # Views of one storage are one tensor only where they lie alike and nothing was written in between.
+        # Views of one storage hold the same values only if their layout matches and nothing was written in between.
         which = (tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype, tensor._version)
         copies = self._copies.setdefault(storage, {})
         if which not in copies:
@@ -48,7 +48,7 @@ class offloaded(saved_tensors_hooks):
 
 
 def _on_cpu(tensor: Tensor) -> Tensor:
-    """Return a copy in the CPU's memory, pinned where that lets the GPU write it by itself."""
+    """Return a CPU copy, in pinned memory for CUDA tensors so that the copy is asynchronous."""
     copy = torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
     return copy.copy_(tensor.detach(), non_blocking=True)
 

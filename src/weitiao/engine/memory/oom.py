@@ -1,7 +1,7 @@
-"""Recognises out-of-memory errors: for a GPU torch has a type of its own, for the CPU only words.
+"""Recognises out-of-memory errors. CUDA raises its own type; the CPU allocator only a RuntimeError with a message.
 
-What oneDNN says ("could not create a primitive") is not among them: it says the same of other failures, and after one
-makes nothing new in that thread (measured with torch 2.13), so that a smaller pack would fail as well.
+oneDNN's message ("could not create a primitive") is not among them: other failures give the same message, and after one
+oneDNN creates no new primitives in that thread (measured with torch 2.13), so a smaller pack would fail too.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from __future__ import annotations
 import torch
 
 MAY_SAY_SO = (RuntimeError, MemoryError)
-"""The types to catch, and to ask `is_out_of_memory` about; torch.OutOfMemoryError is a RuntimeError."""
+"""The exception types to catch and pass to `is_out_of_memory`; torch.OutOfMemoryError is a RuntimeError."""
 
 CPU_ALLOCATOR = "DefaultCPUAllocator"
-"""torch's allocator of the CPU, which says "can't allocate memory: you tried to allocate ...", on Windows "not enough
+"""torch's CPU allocator. Its message: "can't allocate memory: you tried to allocate ...", on Windows "not enough
 memory: ..."."""
 CPP_ALLOCATION = "std::bad_alloc"
-"""All that torch says of an allocation in C++ outside of tensors."""
+"""The whole message for a failed C++ allocation outside of tensors."""
 OUTSIDE_THE_ALLOCATOR = (
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "Triton Error [CUDA]: out of memory",
 )
-"""What is said where torch's allocator of the GPU has taken all there is, and CUDA, cuBLAS or Triton want some too."""
+"""Messages of CUDA, cuBLAS or Triton when torch's GPU allocator has left no memory for them."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that an allocation failed, and so nothing that smaller packs would not mend."""
+    """Return whether an error is a failed allocation, which smaller packs may avoid."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     said = str(error)

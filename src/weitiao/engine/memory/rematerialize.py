@@ -1,10 +1,11 @@
-"""What activations and elementwise products made is made again in the backward pass instead of kept.
+"""Recomputes outputs of activation functions and elementwise products in the backward pass instead of saving them.
 
-Of a gated MLP autograd keeps the gate, its activation, the other branch and, where the layer behind them is adapted or
-trained, their product; of a norm its input and, for the layers behind it, its output. The second of each follows from
-the first by an operation or two, as exact as before and far cheaper than the layers around. Checkpointing a whole
-block (activation_checkpointing.py) saves more, and multiplies all its matrices again. It is what fused kernels do for
-the blocks they know (https://github.com/linkedin/Liger-Kernel), here for whatever a model is made of.
+For a gated MLP autograd saves the gate, its activation, the other branch and, if the following layer is adapted or
+trained, their product; for a norm it saves the input and, for the following layers, the output. The activation and the
+product, and the norm's output, follow from the other saved tensors by one or two operations: just as exact, and far
+cheaper than the surrounding layers. Checkpointing a whole block (activation_checkpointing.py) saves more memory but
+repeats all its matrix products. Fused kernels do the same for the blocks they know
+(https://github.com/linkedin/Liger-Kernel); this works for any model.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ Maker = Callable[[], Tensor]
 
 
 class Remade(NamedTuple):
-    """How a tensor is made again."""
+    """A saved tensor, replaced by a function that recomputes it."""
 
     make: Maker
     shape: torch.Size
 
 
 class remade(saved_tensors_hooks):
-    """Within the context, of what is saved for the backward pass only that is kept which costs more to make again."""
+    """Within the context, saved tensors that are cheap to recompute are recomputed in the backward pass."""
 
     def __init__(self) -> None:
-        """Keep tensors, or how they are made."""
+        """Install the hooks that pack and unpack saved tensors."""
         super().__init__(_pack, _unpack)
 
 
@@ -44,15 +45,15 @@ def _pack(tensor: Tensor) -> Tensor | Remade:
         make = _maker(source)
         if make is not None:
             return Remade(make, tensor.shape)
-    return tensor.detach()  # with its history it would keep itself alive
+    return tensor.detach()  # with its grad_fn attached, the graph would keep itself alive
 
 
 def _unpack(kept: Tensor | Remade) -> Tensor:
     return kept if isinstance(kept, Tensor) else kept.make().view(kept.shape)
 
 
-def _maker(node: Any) -> Maker | None:  # noqa: ANN401  (nodes of the graph have no type of their own)
-    """Return how a node's output follows from what the node has saved itself, None where it does not."""
+def _maker(node: Any) -> Maker | None:  # noqa: ANN401  (autograd nodes have no public type)
+    """Return a function that recomputes a node's output from the node's own saved tensors; None if it cannot."""
     match node.name() if node is not None else None:
         case "SiluBackward0":
             return lambda: functional.silu(node._saved_self)
@@ -66,7 +67,7 @@ def _maker(node: Any) -> Maker | None:  # noqa: ANN401  (nodes of the graph have
 
 
 def _copy_maker(node: Any) -> Maker | None:  # noqa: ANN401
-    """Return how a tensor in another type follows from what it was, as norms compute in fp32."""
+    """Return a function that recomputes a dtype cast (norms compute in fp32), None if its input cannot be."""
     make = _maker(node.next_functions[0][0])
     if make is None:
         return None
@@ -75,9 +76,10 @@ def _copy_maker(node: Any) -> Maker | None:  # noqa: ANN401
 
 
 def _product_maker(node: Any) -> Maker | None:  # noqa: ANN401
-    """Return how a product follows from its factors, of which each that is not saved must follow itself.
+    """Return a function that recomputes a product; None if a factor is neither saved nor recomputable.
 
-    A factor is saved where the other one's gradient is asked for: of frozen weight * normalised input the weight only.
+    Autograd saves a factor only if the other one needs a gradient: for frozen weight * normalised input, only the
+    weight.
     """
     left, right = (before for before, _ in node.next_functions)
     make_left = None if right else _maker(left)

@@ -1,1 +1,1 @@
-"""Optimizers, learning-rate schedules and the precision of the arithmetic."""
+"""Optimizers, learning-rate schedules and mixed precision."""

@@ -2,7 +2,8 @@
 
     x' = x + (alpha / sqrt(L * d)) * u,   u ~ Uniform(-1, 1)
 
-with L the tokens of the example and d the width; https://arxiv.org/abs/2310.05914. In a pack L is each example's own.
+with L the tokens of the sequence and d the width; https://arxiv.org/abs/2310.05914. In a pack each sequence has its
+own L.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 
 def add_noise(embeddings: nn.Module, alpha: float, lengths: Callable[[], Tensor]) -> None:
-    """Make `embeddings` add noise in training mode; `lengths()` gives the length of each token's example, (T,)."""
+    """Make `embeddings` add noise in training mode; `lengths()` returns each token's sequence length, (T,)."""
 
     def hook(module: nn.Module, _: object, embedded_1TD: Tensor) -> Tensor:
         if not module.training:

@@ -1,4 +1,4 @@
-"""Optimizers: one table of names, groups without weight decay for biases and norms, and LoRA+'s faster B matrices."""
+"""Optimizers by name, parameter groups without weight decay for biases and norms, and LoRA+'s faster B matrices."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Groups = list[dict[str, Any]]
 def _adamw(groups: Groups, settings: OptimizerSettings, lr: float) -> Optimizer:
     from torch.optim import AdamW
 
-    # None leaves the choice to torch, which does not take the fused kernel by itself.
+    # None leaves the choice to torch, which never picks the fused kernel by default.
     fused = True if _all_on_cuda(groups) else None
     return AdamW(groups, lr=lr, betas=settings.betas, eps=settings.eps, fused=fused)
 
@@ -86,7 +86,7 @@ def _lion(groups: Groups, settings: OptimizerSettings, lr: float) -> Optimizer:
     return _typed(Lion(groups, lr=lr, betas=settings.betas))
 
 
-def _typed(optimizer: Any) -> Optimizer:  # noqa: ANN401  (the libraries above carry no types)
+def _typed(optimizer: Any) -> Optimizer:  # noqa: ANN401  (the libraries above are untyped)
     from torch.optim import Optimizer
 
     if not isinstance(optimizer, Optimizer):
@@ -111,18 +111,18 @@ STATE_BYTES: Mapping[str, int] = {
     "paged_adamw_8bit": 2,
     "lion": 4,
 }
-"""What an optimizer keeps for each trained number."""
+"""Optimizer state in bytes per trained parameter; Adafactor's depends on the shape."""
 
 
 def state_bytes(parameters: Iterable[Parameter], optimizer: OptimizerName) -> int:
-    """Return what an optimizer will keep for parameters that are trained in fp32, to a few percent."""
+    """Return the bytes of an optimizer's state for parameters trained in fp32, accurate to a few percent."""
     if optimizer == "adafactor":
         return sum(_factored_bytes(parameter) for parameter in parameters)
     return STATE_BYTES[optimizer] * sum(parameter.numel() for parameter in parameters)
 
 
 def _factored_bytes(parameter: Parameter) -> int:
-    """Return what Adafactor keeps: of a matrix only the means of rows and columns."""
+    """Return the bytes of Adafactor's state: for a matrix only the means of its rows and columns."""
     numbers = parameter.numel()
     if parameter.ndim < 2:
         return 4 * numbers
@@ -130,7 +130,7 @@ def _factored_bytes(parameter: Parameter) -> int:
 
 
 def require_installed(settings: OptimizerSettings) -> None:
-    """Raise MissingExtraError where the chosen optimizer is bitsandbytes' and that is not installed."""
+    """Raise MissingExtraError if the chosen optimizer needs bitsandbytes and that is not installed."""
     if settings.optimizer in FROM_BITSANDBYTES and find_spec("bitsandbytes") is None:
         raise missing_extra("bitsandbytes", "quantization", f"train.optimizer={settings.optimizer}")
 
@@ -142,14 +142,14 @@ def build_optimizer(
     lr: float,
     undecayed: frozenset[str] = frozenset(),
 ) -> Optimizer:
-    """Build the optimizer over named parameters; raises SettingsError when LoRA+ is asked for and nothing is `fast`."""
+    """Build the optimizer for named parameters; raises SettingsError if LoRA+ is set and no parameter is `fast`."""
     require_fast(settings, fast)
     groups = group_parameters(parameters, fast, settings, lr, undecayed)
     return OPTIMIZERS[settings.optimizer](groups, settings, lr)
 
 
 def require_fast(settings: OptimizerSettings, fast: frozenset[str]) -> None:
-    """Raise SettingsError where LoRA+ is asked for and no parameter is `fast`."""
+    """Raise SettingsError if LoRA+ is set and no parameter is `fast`."""
     if settings.loraplus_lr_ratio and not fast:
         raise SettingsError(
             Problem(
@@ -168,9 +168,9 @@ def group_parameters(
     lr: float,
     undecayed: frozenset[str] = frozenset(),
 ) -> Groups:
-    """Split parameters by learning rate and weight decay; each is in exactly one group, in a fixed order.
+    """Group parameters by learning rate and weight decay; each is in exactly one group, in a fixed order.
 
-    Parameters of one side and those named in `undecayed` are not decayed.
+    Parameters of at most one dimension and those named in `undecayed` have no weight decay.
     """
     ratio = settings.loraplus_lr_ratio or 1.0
     groups: dict[tuple[float, float], list[Parameter]] = {}

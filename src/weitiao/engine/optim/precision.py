@@ -1,4 +1,4 @@
-"""What numbers the arithmetic is done in: fp32 as it is, bf16 and fp16 by autocast around fp32 trainables."""
+"""Compute precision: plain fp32, or autocast to bf16 or fp16 with trained parameters in fp32."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 
 @dataclass(frozen=True)
 class Precision:
-    """The type of the arithmetic; None leaves every operation in its operands' own."""
+    """The autocast dtype; None means no autocast, so every operation runs in its operands' dtype."""
 
     compute: torch.dtype | None = None
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
-        """Return the context the forward pass runs in."""
+        """Return the context manager for the forward pass."""
         return torch.autocast(device.type, self.compute) if self.compute else nullcontext()
 
     @property

@@ -30,15 +30,15 @@ SchedulerName = Literal[
 
 
 FOLLOW_HELD_OUT: frozenset[SchedulerName] = frozenset({"reduce_lr_on_plateau", "greedy"})
-"""Schedules that move with the held-out loss."""
+"""Schedules that depend on the held-out loss."""
 
 
 WITHOUT_WARMUP: frozenset[SchedulerName] = frozenset({"constant", *FOLLOW_HELD_OUT})
-"""Schedules of transformers' that pass over the warmup they are given."""
+"""Schedules of transformers that ignore the warmup they are given."""
 
 
 USUAL_WARMUP = 0.1
-"""The share of all steps that a warmup takes where none is set."""
+"""The default warmup as a share of all steps."""
 
 
 class ScheduleSettings(Settings):
@@ -68,7 +68,7 @@ class ScheduleSettings(Settings):
 
 
 def warmup_notes(settings: ScheduleSettings, steps: int) -> list[str]:
-    """Return what a person should know of the warmup of a run of `steps` steps, before it begins."""
+    """Return warnings about the warmup of a run of `steps` steps, to show before it begins."""
     warmup = settings.warmup(steps)
     if warmup and settings.scheduler in WITHOUT_WARMUP:
         other = "; constant_with_warmup has one" if settings.scheduler == "constant" else ""
@@ -85,7 +85,7 @@ def warmup_notes(settings: ScheduleSettings, steps: int) -> list[str]:
 
 
 def shares_of_lr(settings: ScheduleSettings, steps: int) -> list[float]:
-    """Return the share of train.lr that each step is made with; for schedules that follow no held-out loss."""
+    """Return each step's learning rate as a share of train.lr; only for schedules that ignore the held-out loss."""
     from torch import zeros
     from torch.nn import Parameter
     from torch.optim import SGD
@@ -101,7 +101,7 @@ def shares_of_lr(settings: ScheduleSettings, steps: int) -> list[float]:
 
 
 def build_schedule(optimizer: Optimizer, settings: ScheduleSettings, steps: int) -> LRScheduler:
-    """Build the schedule; raises SettingsError where `scheduler_args` does not fit it."""
+    """Build the schedule; raises SettingsError if it does not accept `scheduler_args`."""
     from transformers import get_scheduler
 
     try:
@@ -124,7 +124,7 @@ def build_schedule(optimizer: Optimizer, settings: ScheduleSettings, steps: int)
 
 
 def follows_held_out_loss(schedule: object) -> bool:
-    """Return whether a schedule moves when the held-out loss is known, instead of at every step."""
+    """Return whether a schedule steps after each evaluation on the held-out set instead of at every step."""
     from torch.optim.lr_scheduler import ReduceLROnPlateau
     from transformers.optimization import GreedyLR
 

@@ -1,1 +1,1 @@
-"""What surrounds the steps: batches, processes, seeds, transfers, signals and monitoring."""
+"""Everything around the steps: batches, distributed processes, seeds, transfers, signals and monitoring."""

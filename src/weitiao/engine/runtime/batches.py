@@ -1,4 +1,4 @@
-"""Which examples each step sees; of data on disk a pure function of the data, the seed and the step's number."""
+"""Which examples each step sees: for data on disk, a pure function of the data, the seed and the step number."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..settings import TrainSettings
 
 
 class Batches(Protocol):
-    """Where the examples of each step come from: the data, or rollouts."""
+    """The source of each step's examples: the data, or rollouts."""
 
     @property
     def total_steps(self) -> int:
-        """The steps of the whole run."""
+        """The number of steps of the whole run."""
 
     def batch(self, step: int) -> list[Example]:
         """Return the examples of a step (counted from 0)."""
@@ -38,14 +38,14 @@ class StepPlan:
     seed: int
     epochs: float
     steps: int | None = None
-    """Total steps; left out, what `epochs` comes to."""
+    """Total steps; if None, they follow from `epochs`."""
     _starts: list[int] = field(default_factory=lambda: [0], repr=False)
-    """The first step of each epoch seen so far, and of the one after."""
+    """The first step of each epoch computed so far, and of the next one."""
     _draws: list[float] = field(default_factory=list, repr=False)
     _cached: tuple[int, list[int]] = field(default=(-1, []), repr=False)
 
     def __post_init__(self) -> None:
-        """Raise DataError where an epoch may see no example at all."""
+        """Raise DataError if an epoch may be empty."""
         self._draws = draws_of(self.examples)
         seen = sum(self._draws)
         if seen < 1:
@@ -60,22 +60,22 @@ class StepPlan:
 
     @classmethod
     def of(cls, examples: Sequence[Example], train: TrainSettings) -> StepPlan:
-        """Return the plan of a run with these settings; where they leave its length open, of one epoch."""
+        """Return the plan of a run with these settings; one epoch if they set no length."""
         return cls(examples, train.batch_size, train.seed, train.epochs or 1.0, train.steps)
 
     def order(self, epoch: int) -> list[int]:
-        """Return the epoch's examples by index, in the order they are seen."""
+        """Return the indices of the epoch's examples, in training order."""
         if self._cached[0] != epoch:
             self._cached = (epoch, epoch_order(self._draws, self.seed, epoch))
         return self._cached[1]
 
     def steps_in(self, epoch: int) -> int:
-        """Return the steps of one epoch."""
+        """Return the number of steps of one epoch."""
         return math.ceil(len(self.order(epoch)) / self.batch_size)
 
     @property
     def total_steps(self) -> int:
-        """The steps of the whole run; a fraction of an epoch is rounded up to a step."""
+        """The number of steps of the whole run; a fraction of an epoch is rounded up to a whole step."""
         if self.steps is not None:
             return self.steps
         whole = math.floor(self.epochs)
@@ -84,7 +84,7 @@ class StepPlan:
 
     @property
     def seen(self) -> int:
-        """Examples the whole run sees, each counted as often as it is seen."""
+        """Number of examples the whole run sees, repetitions included."""
         total = self.total_steps
         last = self.epoch_of(total - 1)
         in_last = (total - self._starts[last]) * self.batch_size
@@ -92,7 +92,7 @@ class StepPlan:
         return whole + min(in_last, len(self.order(last)))
 
     def epoch_of(self, step: int) -> int:
-        """Return the epoch a step (counted from 0) lies in."""
+        """Return the epoch of a step (counted from 0)."""
         while self._starts[-1] <= step:
             self._starts.append(self._starts[-1] + self.steps_in(len(self._starts) - 1))
         return bisect_right(self._starts, step) - 1

@@ -1,13 +1,13 @@
-"""The processes that make one step together: which packs are whose, and what they sum and agree on.
+"""Data-parallel training: how ranks share a step's packs, sum gradients and agree on decisions.
 
 Every rank knows the whole step (its order is a function of seed, epoch and index) and cuts it into the same packs, so
-nothing is sent but sums: gradients, losses, and a flag for memory that did not suffice. Whatever a rank decides (redo,
-refuse, stop, keep the best) it decides by numbers that are the same on all, so that none waits for another for ever.
+only sums are communicated: gradients, losses, and an out-of-memory flag. All decisions (redo, refuse, stop, keep the
+best) are based on numbers that are equal on all ranks, so no rank waits for another forever.
 
-The processes are torch.distributed's: gloo on the CPU, nccl on CUDA; torchrun starts them, on GPUs `accelerate
-launch` too, and each holds the whole model on its own device. Here is what the engine needs: steps, looks at the
-held-out loss (measured by every rank, the first's number counts), stopping, and checkpoints that the first rank alone
-writes and all read. The commands that make a run folder, report and chat are written for one process.
+The processes are those of torch.distributed: gloo on the CPU, nccl on CUDA. torchrun starts them, on GPUs `accelerate
+launch` too, and each holds the whole model on its own device. This module covers what the engine needs: steps,
+evaluation on the held-out set (every rank measures, the first rank's number counts), stopping, and checkpoints, which
+only the first rank writes and all read. The commands that make a run folder, report and chat run in one process.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from ...data.batching.packing import Pack
 from ...data.example import Example
 
 BUCKET_VALUES = 1 << 23
-"""How many values go into one message: 32 MiB in fp32, enough to fill a network and little beside a model."""
+"""Values per all-reduce: 32 MiB in fp32, enough to saturate a network and small compared with a model."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those that make a step together."""
+    """This process's rank among the processes that make a step together."""
 
     rank: int = 0
     world_size: int = 1
 
     @classmethod
     def alone(cls) -> Ranks:
-        """Return the ranks of a run in one process."""
+        """Return the ranks of a single-process run."""
         return cls()
 
     @classmethod
     def current(cls) -> Ranks:
-        """Return the ranks of torch.distributed's default group, or `alone()` where there is none."""
+        """Return the ranks of torch.distributed's default group, or `alone()` if there is none."""
         if not (distributed.is_available() and distributed.is_initialized()):
             return cls.alone()
         return cls(distributed.get_rank(), distributed.get_world_size())
@@ -52,16 +52,16 @@ class Ranks:
         return self.rank == 0
 
     def budget(self, examples: Sequence[Example], pack_tokens: int) -> int:
-        """Return the token budget of a step's packs: at most `pack_tokens`, and so small that every rank gets some."""
+        """Return the token budget of a step's packs: at most `pack_tokens`, or one rank's share if less."""
         if self.world_size == 1:
             return pack_tokens
         tokens = sum(example.tokens for example in examples)
         return min(pack_tokens, math.ceil(tokens / self.world_size))
 
     def share(self, packs: Sequence[Pack]) -> list[tuple[int, Pack]]:
-        """Return this rank's packs, ascending, each with its index in the step.
+        """Return this rank's packs, in ascending order, each with its index in the step.
 
-        The longest go first, each to the rank that has the fewest tokens so far.
+        Packs are assigned from longest to shortest, each to the rank with the fewest tokens so far.
         """
         tokens_of = [0] * self.world_size
         mine = []
@@ -73,10 +73,10 @@ class Ranks:
         return [(index, packs[index]) for index in sorted(mine)]
 
     def sum_gradients(self, parameters: Sequence[Parameter], others: Sequence[Tensor]) -> Tensor:
-        """Sum gradients, and `others` with them, over the ranks in place; nothing is read from the device.
+        """Sum gradients and `others` over the ranks, in place and without synchronising.
 
-        A parameter without a gradient counts as zero. Returns on how many ranks each of the N parameters had one,
-        (N,), or (0,) for a single process, whose gradients stay as they are.
+        A parameter without a gradient counts as zero. Returns, for each of the N parameters, on how many ranks it had a
+        gradient, (N,); for a single process changes nothing and returns shape (0,).
         """
         device = others[0].device
         if self.world_size == 1:
@@ -93,7 +93,7 @@ class Ranks:
         return had_N
 
     def any(self, flag: bool) -> bool:
-        """Return whether the flag is set on any rank; all must ask."""
+        """Return whether the flag is set on any rank (collective: every rank must call it)."""
         if self.world_size == 1:
             return flag
         flags = torch.tensor([float(flag)], device=self._device)
@@ -101,7 +101,7 @@ class Ranks:
         return bool(flags.item())
 
     def least(self, number: int) -> int:
-        """Return the smallest of the ranks' numbers; all must ask."""
+        """Return the smallest of the ranks' numbers (collective)."""
         if self.world_size == 1:
             return number
         numbers = torch.tensor([number], dtype=torch.int64, device=self._device)
@@ -109,16 +109,16 @@ class Ranks:
         return int(numbers.item())
 
     def largest(self, number: int) -> int:
-        """Return the largest of the ranks' numbers; all must ask."""
+        """Return the largest of the ranks' numbers (collective)."""
         return -self.least(-number)
 
     def sum(self, values: Tensor) -> None:
-        """Sum a tensor over the ranks in place, in fp32; all must ask."""
+        """Sum a tensor over the ranks, in place and in fp32 (collective)."""
         if self.world_size > 1:
             _sum_bucket([values])
 
     def value_of_first(self, value: float) -> float:
-        """Return the first rank's number on all; all must ask."""
+        """Return the first rank's number on all ranks (collective)."""
         if self.world_size == 1:
             return value
         values = torch.tensor([value], dtype=torch.float64, device=self._device)
@@ -126,21 +126,21 @@ class Ranks:
         return float(values.item())
 
     def take_from_first(self, parameters: Sequence[Parameter]) -> None:
-        """Set parameters to the first rank's values, bit by bit."""
+        """Set parameters to the first rank's values, bit for bit (collective)."""
         if self.world_size > 1:
             for parameter in parameters:
                 distributed.broadcast(parameter.data, src=0)
 
     @property
     def _device(self) -> torch.device:
-        """Where the group sends numbers from."""
+        """The device that the process group communicates from."""
         if distributed.get_backend() == "nccl":
             return torch.device("cuda", torch.cuda.current_device())
         return torch.device("cpu")
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Yield runs of tensors on one device, of about BUCKET_VALUES values each."""
+    """Yield consecutive tensors on one device, in groups of at most BUCKET_VALUES values (or one larger tensor)."""
     bucket: list[Tensor] = []
     for tensor in tensors:
         values = sum(member.numel() for member in bucket) + tensor.numel()
@@ -153,7 +153,7 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 
 
 def _sum_bucket(bucket: Sequence[Tensor]) -> None:
-    """Sum tensors over the ranks in place, in fp32 and in one message."""
+    """Sum tensors over the ranks, in place, in fp32 and in one all-reduce."""
     flat = torch.cat([tensor.reshape(-1).float() for tensor in bucket])
     distributed.all_reduce(flat)
     for tensor, summed in zip(bucket, torch.split(flat, [tensor.numel() for tensor in bucket]), strict=True):

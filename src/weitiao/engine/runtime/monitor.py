@@ -1,4 +1,4 @@
-"""CPU, memory and GPU use beside the loss."""
+"""Measures CPU, memory and GPU use, to log next to the loss."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import torch
 
 @dataclass(frozen=True)
 class Usage:
-    """One reading of the machine; the GPU's numbers are None where none is used."""
+    """One measurement; the GPU's numbers are None without CUDA."""
 
     memory_bytes: int
     """Resident memory of this process now."""
     cpu_percent: float
-    """CPU use of this process since the last reading; 200 is two full cores."""
+    """CPU use of this process since the last measurement, in percent; 200 is two full cores."""
     gpu_memory_bytes: int | None = None
-    """Memory that tensors hold on the GPU."""
+    """GPU memory allocated by tensors."""
     gpu_percent: float | None = None
-    """Share of the time the GPU was busy; None without nvidia-ml-py, and for a GPU that does not say, as a part of one
-    (MIG)."""
+    """Percent of the time the GPU was busy; None without nvidia-ml-py, and for GPUs that do not report it, such as MIG
+    slices."""
 
     def as_fields(self) -> dict[str, float | int | None]:
-        """Return the reading as fields of an event."""
+        """Return the measurement as fields of an event."""
         return asdict(self)
 
 
 class Monitor:
-    """Reads the use of this process; the first reading of the CPU is 0."""
+    """Measures the resource use of this process."""
 
     def __init__(self) -> None:
         """Start counting CPU time."""
@@ -37,7 +37,7 @@ class Monitor:
         self._process.cpu_percent()
 
     def read(self) -> Usage:
-        """Return the use now."""
+        """Return the current resource use."""
         memory_bytes = self._process.memory_info().rss
         cpu_percent = self._process.cpu_percent()
         if not torch.cuda.is_available():
@@ -52,15 +52,15 @@ def _gpu_percent() -> float | None:
         return None
     try:
         return float(torch.cuda.utilization())
-    except (NVMLError, RuntimeError):  # no reading is worth a run
+    except (NVMLError, RuntimeError):  # a failed measurement must not stop the run
         return None
 
 
 def peak_memory_bytes() -> int:
-    """Return the highest resident memory of this process so far."""
+    """Return the peak resident memory of this process so far, in bytes."""
     if sys.platform == "win32":
         return psutil.Process().memory_info().peak_wset
-    import resource  # Windows has none
+    import resource  # not available on Windows
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

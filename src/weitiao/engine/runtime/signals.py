@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM: noted at once and obeyed at the end of the step; a second one, or one outside the steps, at once.
+"""Ctrl-C and SIGTERM: the first one stops the run at the end of the step; a second, or one outside steps, acts at once.
 
-Ctrl-C is an exception and so cleans up on its way; what SIGTERM does by default is the end of the process. A run makes
-it an exception as well, or files of a run that was never saved would stay behind.
+Ctrl-C raises an exception, so clean-up code runs; SIGTERM by default ends the process without it. A run turns SIGTERM
+into an exception too, or the files of a run that was never saved would be left behind.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FINISHING = b"\nfinishing this step, then saving (once more: stop at once)\n"
 
 @dataclass
 class StopRequest:
-    """Which signal came, if any."""
+    """The stop signal received, if any."""
 
     number: int | None = None
 
@@ -32,7 +32,7 @@ class StopRequest:
         return self.number is not None
 
     def stopped(self, out: str) -> Stopped:
-        """Return what the run ends with: Interrupted for Ctrl-C, Terminated for SIGTERM."""
+        """Return the exception to end the run with: Interrupted for Ctrl-C, Terminated for SIGTERM."""
         number = signal.Signals(self.number or signal.SIGINT)
         is_ctrl_c = number is signal.SIGINT
         what = f"{'Ctrl-C' if is_ctrl_c else number.name} stopped the run; it is saved"
@@ -46,9 +46,9 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def sigterm_as_ctrl_c() -> Iterator[None]:
-    """Within the context SIGTERM unwinds as Ctrl-C does, as Terminated, exit code 143.
+    """Within the context, SIGTERM raises Terminated (exit code 143), so the stack unwinds as with Ctrl-C.
 
-    In another thread than the main one, or where the program around has its own handler, nothing is changed.
+    Changes nothing outside the main thread, or if the surrounding program has its own handler.
     """
     in_main = threading.current_thread() is threading.main_thread()
     if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
@@ -63,8 +63,8 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
 
 @contextmanager
 def watch_signals(answer: bytes = FINISHING) -> Iterator[StopRequest]:
-    """Note the first SIGINT or SIGTERM within the context and write `answer` to stderr; a second one acts as if nobody
-    watched."""
+    """Within the context, record the first SIGINT or SIGTERM and write `answer` to stderr; a second one goes to the
+    previous handler."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield request
@@ -75,8 +75,8 @@ def watch_signals(answer: bytes = FINISHING) -> Iterator[StopRequest]:
         request.number = number
         for watched, handler in before.items():
             signal.signal(watched, handler)
-        with suppress(OSError):  # nobody reads it
-            os.write(STDERR, answer)  # sys.stderr may be in the middle of a write of its own
+        with suppress(OSError):  # stderr may be closed
+            os.write(STDERR, answer)  # not sys.stderr: the handler may interrupt one of its writes
 
     for number in WATCHED:
         signal.signal(number, note)
@@ -89,8 +89,7 @@ def watch_signals(answer: bytes = FINISHING) -> Iterator[StopRequest]:
 
 @contextmanager
 def signals_wait() -> Iterator[None]:
-    """Within the context, which lasts a moment, the first SIGINT or SIGTERM waits for its end; a second one acts at
-    once."""
+    """Delay the first SIGINT or SIGTERM to the end of the (short) context; a second one acts at once."""
     with watch_signals(b"") as request:
         yield
     if request.number is not None:

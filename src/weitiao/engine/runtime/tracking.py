@@ -1,4 +1,4 @@
-"""Trackers by choice, through accelerate's own: what events.jsonl holds always, they show as curves."""
+"""Optional experiment trackers, through accelerate: they plot the numbers that events.jsonl always records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 TrackerName = Literal["tensorboard", "trackio", "wandb", "mlflow", "swanlab"]
 
 NO_CURVES = ("event", "time", "step")
-"""What an event on the held-out rows has beside what was measured."""
+"""Fields of an `evaluated` event that are not measurements."""
 
 SHOWN = (
     "loss",
@@ -79,7 +79,7 @@ def _wandb(settings: TrackSettings, name: str, folder: Path) -> GeneralTracker:
 def _mlflow(settings: TrackSettings, name: str, folder: Path) -> GeneralTracker:
     import os
 
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # mlflow reads it on import
     import mlflow
     from accelerate.tracking import MLflowTracker
 
@@ -105,16 +105,16 @@ TRACKERS: Mapping[str, Callable[[TrackSettings, str, Path], GeneralTracker]] = {
 
 
 class Tracking:
-    """A listener that passes losses and machine use on to the chosen trackers."""
+    """An event listener that forwards losses and resource use to the chosen trackers."""
 
     def __init__(self, settings: TrackSettings, root: Path, hyperparameters: Mapping[str, Any]) -> None:
-        """Start the trackers for the run at `root`; their files lie in its folder `track`."""
+        """Start the trackers for the run at `root`; their files go into its folder `track`."""
         self._trackers: list[GeneralTracker] = []
         if not settings.to:
             return
         from accelerate import PartialState
 
-        PartialState()  # accelerate's trackers log, and its logger asks for this first
+        PartialState()  # accelerate's trackers use its logger, which requires this state
         folder = root / "track"
         folder.mkdir(parents=True, exist_ok=True)
         for chosen in settings.to:
@@ -124,7 +124,7 @@ class Tracking:
             self._trackers.append(tracker)
 
     def __call__(self, event: Event) -> None:
-        """Pass on the numbers of a step or of a look at the held-out loss; other events are not curves."""
+        """Log the numbers of a `step` or `evaluated` event; ignore other events."""
         if event["event"] == "step":
             shown = {key: event[key] for key in SHOWN if event.get(key) is not None}
             values = {f"train/{key}": value for key, value in (shown | event.get("metrics", {})).items()}
@@ -136,6 +136,6 @@ class Tracking:
             tracker.log(values, step=event["step"])
 
     def close(self) -> None:
-        """End the trackers' runs."""
+        """Finish the trackers' runs."""
         for tracker in self._trackers:
             tracker.finish()

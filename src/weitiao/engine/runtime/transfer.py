@@ -1,4 +1,4 @@
-"""Copies to a device that nobody waits for: the tensors of a pack travel while the pack before it computes.
+"""Asynchronous copies to the device: a pack's tensors are copied while the previous pack computes.
 
 Shapes: T tokens of a pack, K trained targets, P positions that predict them.
 """
@@ -17,9 +17,9 @@ from ...data.batching.packing import Int64Array, Pack
 
 
 def begin_copy(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor of the CPU on `device`; on CUDA its copy is only begun, and whatever is computed after waits.
+    """Copy a CPU tensor to `device`; on CUDA asynchronously, in stream order, so later operations see the copy.
 
-    Only a copy from pinned memory does not first wait for all that the device was given before.
+    Pinned memory makes this possible: a copy from pageable memory first waits for all queued work.
     """
     if device.type != "cuda":
         return tensor.to(device)
@@ -28,19 +28,19 @@ def begin_copy(tensor: Tensor, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class PackTensors:
-    """What of a pack the model and the objective read, on one device."""
+    """The tensors of a pack that the model and the objective read, on one device."""
 
     ids_1T: Tensor
     positions_1T: Tensor
     kept_P: Tensor
-    """Counted from the end: a method may put virtual tokens in front, and none while it is switched off."""
+    """Negative, counted from the end: a method may prepend virtual tokens, and prepends none while disabled."""
     rows_K: Tensor
     targets_K: Tensor
     weights_K: Tensor
 
     @classmethod
     def of(cls, pack: Pack, device: torch.device) -> PackTensors:
-        """Return a pack's tensors; on CUDA the copies are only begun, and whatever is computed after waits for them."""
+        """Return a pack's tensors on `device`; on CUDA the copies are asynchronous (see `begin_copy`)."""
 
         def put(numbers: Int64Array | NDArray[np.float32]) -> Tensor:
             return begin_copy(torch.from_numpy(numbers), device)
@@ -57,14 +57,14 @@ class PackTensors:
 
 @dataclass
 class Prefetch:
-    """Keeps the tensors of one pack ahead; without `ahead` it makes those that are asked for."""
+    """Prepares the tensors of the next pack in advance; without `ahead` it makes them on request."""
 
     _made: dict[int, tuple[Pack, PackTensors]] = field(default_factory=dict)
-    """By the pack's id; the pack is held so that no other takes its id."""
+    """Keyed by id(pack); holding the pack keeps its id from being reused."""
 
     def ahead(self, packs: Sequence[Pack], device: torch.device) -> Iterator[Pack]:
-        """Yield packs one by one; when one is yielded, the copies of the next have begun."""
-        self._made.clear()  # what an error left behind
+        """Yield packs one by one; when one is yielded, copying the next has begun."""
+        self._made.clear()  # leftovers of an iteration ended by an error
         for number, pack in enumerate(packs):
             for coming in packs[number : number + 2]:
                 if id(coming) not in self._made:
@@ -73,6 +73,6 @@ class Prefetch:
             self._made.pop(id(pack), None)
 
     def tensors(self, pack: Pack, device: torch.device) -> PackTensors:
-        """Return a pack's tensors on `device`, those made ahead where there are any."""
+        """Return a pack's tensors on `device`, prefetched if possible."""
         made = self._made.get(id(pack))
         return made[1] if made else PackTensors.of(pack, device)
