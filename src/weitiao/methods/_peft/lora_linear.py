@@ -122,7 +122,7 @@ class LoraLinear(Linear):  # type: ignore[misc]  # PEFT's classes are not typed
             and not any(parameter.requires_grad for parameter in base.parameters(recurse=False))
             and not (base._forward_hooks or base._forward_pre_hooks or base._backward_hooks)
             and "forward"
-            not in vars(base)  # set by accelerate's hooks on a layer whose weights are elsewhere
+            not in vars(base)  # accelerate's hooks set it on a layer whose weights are elsewhere
         )
 
 
