@@ -111,7 +111,7 @@ class AdaLora(TargetedMethod):
             lora_dropout=self.dropout,
             tinit=tinit,
             tfinal=tfinal,
-            total_step=tinit + tfinal + 1,
+            total_step=tinit + tfinal + 1,  # the smallest that PEFT accepts
             deltaT=self.deltaT,
             beta1=self.beta1,
             beta2=self.beta2,
@@ -162,7 +162,7 @@ class AdaLora(TargetedMethod):
 
     def _differences(self, wanted: PeftConfig, saved: PeftConfig, folder: Path) -> list[Problem]:
         have = saved.to_dict()
-        for key in SCHEDULE:
+        for key in SCHEDULE:  # not compared: a schedule belongs to one run
             setattr(wanted, key, have[key])
         if not have["rank_pattern"]:
             return super()._differences(wanted, saved, folder)

@@ -323,7 +323,9 @@ def _is_read_without_call(model: nn.Module, path: str) -> bool:
     parent, _, name = path.rpartition(".")
     mixer = model.get_submodule(parent)
     own = {parameter for parameter, _ in mixer.named_parameters(recurse=False)}
-    return name in READ_WITHOUT_CALL and type(mixer).__name__.endswith("Mixer") and "A_log" in own
+    return (
+        name in READ_WITHOUT_CALL and type(mixer).__name__.endswith("Mixer") and "A_log" in own
+    )  # a state-space model's state matrix
 
 
 def _classifier(model: PreTrainedModel) -> str | None:

@@ -179,7 +179,7 @@ def _remember(path: Path, value: dict[str, Any]) -> None:
 
 
 def _in_file(path: Path) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors of a safetensors file one by one; raises ModelError where it cannot be read."""
+    """Yield the tensors of a safetensors file one by one; raises ModelError if it cannot be read."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -160,7 +160,7 @@ def _beside(path: Path) -> list[str]:
 
 
 def _require_model_folder(folder: Path) -> None:
-    """Raise ModelError where a folder holds no transformers model with safetensors weights."""
+    """Raise ModelError if a folder holds no transformers model with safetensors weights."""
     if not (folder / "config.json").is_file():
         raise ModelError(_not_a_model_folder(folder))
     if (folder / "adapter_config.json").is_file():

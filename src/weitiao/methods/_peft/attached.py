@@ -223,7 +223,7 @@ class PeftMethod(Method):
         """Return PEFT's settings for this method on this model."""
 
     def attach(self, model: PreTrainedModel) -> PeftAttached:
-        """Put a new adapter on a model; raises ModelError where it cannot apply."""
+        """Put a new adapter on a model; raises ModelError if it does not apply."""
         require_applicable(self, model, model.config)
         config = self.peft_config(model)
         originals = _trained_biases(model, config)

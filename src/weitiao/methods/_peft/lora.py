@@ -124,7 +124,7 @@ class LoraAttached(PeftAttached):
             math.sqrt(2) if config.use_rslora else 2
         )  # keeps s = alpha / r, or alpha / sqrt(r)
         config.r *= 2
-        for path, layer in self._experts():
+        for path, layer in self._experts():  # experts keep their own rank and alpha
             config.rank_pattern[re.escape(path)] = layer.r[ADAPTER]
             config.alpha_pattern[re.escape(path)] = layer.lora_alpha[ADAPTER]
         return state, config

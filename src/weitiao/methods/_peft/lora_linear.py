@@ -121,8 +121,7 @@ class LoraLinear(Linear):  # type: ignore[misc]  # PEFT's classes are not typed
             and (self.lora_A[names[0]].weight.dtype is dtype or torch.is_autocast_enabled(x.device.type))
             and not any(parameter.requires_grad for parameter in base.parameters(recurse=False))
             and not (base._forward_hooks or base._forward_pre_hooks or base._backward_hooks)
-            and "forward"
-            not in vars(base)  # accelerate's hooks set it on a layer whose weights are elsewhere
+            and "forward" not in vars(base)  # accelerate replaces it if the weights are elsewhere
         )
 
 

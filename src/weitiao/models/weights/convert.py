@@ -113,7 +113,7 @@ def pickled_folder(settings: ModelSettings, listener: Listener) -> Path:
 
 
 def _pickled_files(folder: Path) -> list[Path]:
-    """Return the files that hold a folder's pickled weights; raises ModelError where there are none."""
+    """Return the files that hold a folder's pickled weights; raises ModelError if there are none."""
     if not folder.is_dir():
         remedy = f"weitiao models convert {shlex.quote(str(folder.parent))}" if folder.is_file() else ""
         raise ModelError(Problem("there is no such folder", str(folder), "a model's folder", remedy))
