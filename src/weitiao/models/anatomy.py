@@ -323,9 +323,8 @@ def _is_read_without_call(model: nn.Module, path: str) -> bool:
     parent, _, name = path.rpartition(".")
     mixer = model.get_submodule(parent)
     own = {parameter for parameter, _ in mixer.named_parameters(recurse=False)}
-    return (
-        name in READ_WITHOUT_CALL and type(mixer).__name__.endswith("Mixer") and "A_log" in own
-    )  # a state-space model's state matrix
+    # A_log holds the state matrix of a state-space model.
+    return name in READ_WITHOUT_CALL and type(mixer).__name__.endswith("Mixer") and "A_log" in own
 
 
 def _classifier(model: PreTrainedModel) -> str | None:
