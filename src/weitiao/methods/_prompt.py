@@ -147,7 +147,7 @@ class PromptMethod(PeftMethod):
 
 
 class BegunMethod(PromptMethod):
-    """A prompt method whose virtual tokens can be initialised with the embeddings, keys or values of words."""
+    """A prompt method whose virtual tokens can be initialised from words."""
 
     init: Start | None = left_out("vocabulary")
     """How the virtual tokens begin: as random numbers, as words drawn from the vocabulary, or as a text; text where

@@ -74,7 +74,7 @@ class Bitfit(PeftMethod):
         return self
 
     def peft_config(self, model: PreTrainedModel) -> BitfitConfig:
-        """Return PEFT's settings, with every chosen layer by its path."""
+        """Return PEFT's config, with every chosen layer by its path."""
         from ._layers.bitfit import BitfitConfig
         from ._peft.register import register
 

@@ -83,7 +83,7 @@ class DiffPruning(TargetedMethod):
         return "all-linear"
 
     def peft_config(self, model: PreTrainedModel) -> DiffConfig:
-        """Return PEFT's settings."""
+        """Return PEFT's config."""
         from ._layers.diff import DiffConfig
         from ._peft.register import register
 
@@ -174,7 +174,7 @@ class DiffAttached(PeftAttached):
             self.prune()
 
     def prune(self) -> None:
-        """Keep the largest differences across all layers, exactly the share that the settings leave."""
+        """Keep the largest differences across all layers: the share that the settings leave, without zeros."""
         import torch
 
         layers = self.layers.values()

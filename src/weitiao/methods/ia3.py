@@ -115,7 +115,7 @@ class Ia3(TargetedMethod):
         return [name for name in self.targets(model) if set(paths_of(model, [name])) & inner]
 
     def peft_config(self, model: PreTrainedModel) -> IA3Config:
-        """Return PEFT's settings."""
+        """Return PEFT's config."""
         from peft import IA3Config
 
         return IA3Config(

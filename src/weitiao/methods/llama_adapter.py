@@ -66,7 +66,7 @@ class LlamaAdapter(PeftMethod):
         return self.adapter_layers or max(1, anatomy(model).depth - 2)
 
     def peft_config(self, model: PreTrainedModel) -> AdaptionPromptConfig:
-        """Return PEFT's settings."""
+        """Return PEFT's config."""
         from peft import AdaptionPromptConfig
 
         return AdaptionPromptConfig(

@@ -76,7 +76,7 @@ class LnTuning(TargetedMethod):
         return "some of: " + ", ".join(last_names(_norms(model)))
 
     def peft_config(self, model: PreTrainedModel) -> LNTuningConfig:
-        """Return PEFT's settings."""
+        """Return PEFT's config."""
         from peft import LNTuningConfig
 
         return LNTuningConfig(**self.placement(model))

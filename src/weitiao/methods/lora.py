@@ -126,7 +126,7 @@ class Lora(TargetedMethod):
         return config
 
     def lora_placement(self, model: PreTrainedModel) -> dict[str, Any]:
-        """Return the placement, including experts, which PEFT adapts as parameters.
+        """Return the placement, including experts and layers that PEFT takes for experts; it adapts both as parameters.
 
         A parameter that holds two matrices per expert gets twice the rank, so that each keeps the rank it had as a
         layer.

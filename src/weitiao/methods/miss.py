@@ -90,7 +90,7 @@ class Miss(TargetedMethod):
         return ""
 
     def peft_config(self, model: PreTrainedModel) -> MissConfig:
-        """Return PEFT's settings."""
+        """Return PEFT's config."""
         from peft import MissConfig
 
         return MissConfig(

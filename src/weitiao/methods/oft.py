@@ -102,7 +102,7 @@ class Oft(TargetedMethod):
         return [Problem(what, f"{name}: {cut}; {', '.join(unfit[:3])}", expected)]
 
     def peft_config(self, model: PreTrainedModel) -> OFTConfig:
-        """Return PEFT's settings."""
+        """Return PEFT's config."""
         from peft import OFTConfig
 
         return OFTConfig(

@@ -83,7 +83,7 @@ class PTuning(PromptMethod):
         return True
 
     def peft_config(self, model: PreTrainedModel) -> PromptEncoderConfig:
-        """Return PEFT's settings."""
+        """Return PEFT's config."""
         from peft import PromptEncoderConfig
 
         from ._peft.prompt import shape_of

@@ -76,7 +76,7 @@ class Road(TargetedMethod):
         return [Problem(what, f"group_size: {size}; {', '.join(unfit[:3])}", "a divisor, such as 2")]
 
     def peft_config(self, model: PreTrainedModel) -> RoadConfig:
-        """Return PEFT's settings."""
+        """Return PEFT's config."""
         from peft import RoadConfig
 
         return RoadConfig(

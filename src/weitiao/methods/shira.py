@@ -72,7 +72,7 @@ class Shira(TargetedMethod):
         return [Problem(what, f"r: {self.r} on {path}", f"r up to {largest}", f"method.r={largest}")]
 
     def peft_config(self, model: PreTrainedModel) -> ShiraConfig:
-        """Return PEFT's settings."""
+        """Return PEFT's config."""
         from peft import ShiraConfig
 
         config = ShiraConfig(r=self.r, random_seed=self.random_seed, **self.placement(model))

@@ -82,7 +82,7 @@ class TrainableTokens(PeftMethod):
         return last_names(path for path, module in model.named_modules() if module is tokens)
 
     def peft_config(self, model: PreTrainedModel) -> TrainableTokensConfig:
-        """Return PEFT's settings."""
+        """Return PEFT's config."""
         from peft import TrainableTokensConfig
 
         return TrainableTokensConfig(

@@ -1,4 +1,4 @@
-"""The models people fine-tune, from known.yaml: what each is called on either hub, its size, licence and traps."""
+"""Well-known models, from known.yaml: their ids on either hub, size, licence and pitfalls."""
 
 from __future__ import annotations
 

@@ -331,6 +331,6 @@ def load_generation_config(settings: ModelSettings) -> GenerationConfig | None:
 
 
 def hub_id_of(settings: ModelSettings) -> str | None:
-    """Return a model's id on the hub, or None for a folder, a file or an alias."""
+    """Return a model's id on Hugging Face, or None for a folder, a file, a packaged alias or a model of ModelScope."""
     where = resolve(settings)
     return where.source.id if where.source and where.source.hub == "huggingface" else None

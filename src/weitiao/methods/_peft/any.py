@@ -142,7 +142,7 @@ class AnyPeft(TargetedMethod):
         return self.config_class(**own, **placement)
 
     def peft_config(self, model: PreTrainedModel) -> PeftConfig:
-        """Return PEFT's settings."""
+        """Return PEFT's config."""
         fields = {field.name for field in dataclasses.fields(cast("Any", self.config_class))}
         layout = {"fan_in_fan_out": holds_transposed(model)} if "fan_in_fan_out" in fields else {}
         return self._config(**self.placement(model), **layout)

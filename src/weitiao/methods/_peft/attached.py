@@ -220,7 +220,7 @@ class PeftMethod(Method):
 
     @abstractmethod
     def peft_config(self, model: PreTrainedModel) -> PeftConfig:
-        """Return PEFT's settings for this method on this model."""
+        """Return PEFT's config of this method for this model."""
 
     def attach(self, model: PreTrainedModel) -> PeftAttached:
         """Put a new adapter on a model; raises ModelError if it does not apply."""

@@ -331,7 +331,10 @@ def begin_embeddings(model: PeftModel, start: str, ids: list[int]) -> None:
 
 @torch.no_grad()
 def begin_prefix(model: PeftModel, start: str, ids: list[int]) -> None:
-    """Initialise a prefix with the base's keys and values for a text, or for words drawn from its vocabulary."""
+    """Initialise a prefix with the base's keys and values for a text, or for words drawn from its vocabulary.
+
+    With `start` random, PEFT's random initialisation is kept.
+    """
     if start == "random":
         return
     base = model.get_base_model()

@@ -341,7 +341,7 @@ class TargetedMethod(PeftMethod):
 
     @abstractmethod
     def peft_config(self, model: PreTrainedModel) -> PeftConfig:
-        """Return PEFT's settings for this method on this model."""
+        """Return PEFT's config of this method for this model."""
 
 
 def last_names(paths: Iterable[str]) -> list[str]:
