@@ -94,8 +94,8 @@ class Ia3(TargetedMethod):
     def own_targets(self, model: PreTrainedModel) -> list[str]:
         """Return the projections of keys and values and the last of the MLP, as in the paper.
 
-        PEFT's table goes by names alone and lists queries instead of keys for some architectures (Qwen2, OPT, Gemma),
-        so it is used only if no name says what a projection computes.
+        PEFT's table goes by names alone and lists queries instead of keys (Qwen2, Gemma) or of values (OPT) for some
+        architectures, so it is used only if no name says what a projection computes.
         """
         attention = anatomy(model).attention
         chosen = [p for p in attention if KEYS_AND_VALUES & set(re.split(r"[_.]", p.rpartition(".")[2]))]
