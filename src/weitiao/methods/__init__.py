@@ -1,4 +1,4 @@
-"""What is trained: one file per method; the folder is the registry."""
+"""The methods: which parameters train, and how. One file per method; the folder is the registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that people bring along, what they are here, and what to type for them."""
+"""Names of methods in papers and other tools: what they are here, and what to type for them."""
 
 from __future__ import annotations
 
@@ -57,11 +57,12 @@ KNOWN_ELSEWHERE: Mapping[str, tuple[str, str]] = {
     "vblora": (_IN_PEFT, "--method peft:vblora"),
     "waveft": (_IN_PEFT, "--method peft:waveft"),
 }
-"""A name in small letters, without signs but +, -> what it is here, and what to type."""
+"""A name in lower case, without punctuation but +, -> what it is here, and what to type."""
 
 
 def read_as(name: str) -> list[str] | None:
-    """Return the settings, as words, that a name of other tools stands for; None where it is none, or means several."""
+    """Return the settings, as command-line words, that another tool's name stands for; None if it is unknown or means
+    several."""
     plain = "".join(letter for letter in name.lower() if letter.isalnum() or letter == "+")
     _, remedy = KNOWN_ELSEWHERE.get(plain, ("", ""))
     flag, *words = remedy.split() or [""]

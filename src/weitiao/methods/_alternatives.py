@@ -1,4 +1,4 @@
-"""Which other methods apply where one does not: for every refusal that lies in the model's architecture."""
+"""Names the methods that do apply where one does not fit a model's architecture."""
 
 from __future__ import annotations
 
@@ -18,25 +18,28 @@ FIRST_CHOICE = "lora"
 
 @dataclass(frozen=True)
 class DoesNotApply(Problem):
-    """A problem that lies in the model's architecture: no setting of the method mends it, another method does."""
+    """A problem with the model's architecture: no setting of the method solves it, but another method may."""
 
 
 def no_place_for_head(name: str, model: PreTrainedModel) -> Problem:
-    """Say that PEFT's file of a method cannot hold the head that a model which classifies has to train beside it."""
+    """Describe a method that cannot train a classification model's head, because its file in PEFT's format cannot hold
+    it."""
     what = f"{name} cannot train the head beside it, without which a model that classifies learns nothing"
     return DoesNotApply(what, type(model).__name__, "a language model")
 
 
 def require_applicable(method: Method, model: PreTrainedModel, config: PretrainedConfig) -> None:
-    """Raise ModelError with every problem that keeps a method from a model, before any weights are loaded; one that
-    lies in the architecture names the methods that do apply."""
+    """Raise ModelError with every problem that keeps a method from a model, before any weights are loaded.
+
+    A problem with the architecture also names the methods that do apply.
+    """
     raise_all(ModelError, naming_others(method.problems(model, config), model, config))
 
 
 def naming_others(
     problems: Sequence[Problem], model: PreTrainedModel, config: PretrainedConfig
 ) -> list[Problem]:
-    """Return problems with the methods that apply to the model written into those that lie in its architecture."""
+    """Return the problems, with the methods that apply to the model added to those with its architecture."""
     if not any(isinstance(problem, DoesNotApply) for problem in problems):
         return list(problems)
     names = applicable(model, config)
@@ -52,7 +55,7 @@ def _completed(problem: Problem, others: str, first: str) -> Problem:
 
 
 def applicable(model: PreTrainedModel, config: PretrainedConfig) -> list[str]:
-    """Return the names of the methods that find nothing against a weightless model, with default settings or their
+    """Return the names of the methods without problems on a weightless model, with default settings or their
     `example`."""
     from . import METHODS
 

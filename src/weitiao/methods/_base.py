@@ -1,4 +1,4 @@
-"""What a method is: settings that attach to a model, and what comes of attaching."""
+"""The interface of a method: settings that attach to a model, and the attached result."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ if TYPE_CHECKING:
     from ..core.said import Said
 
 FAMILIES = ("low rank", "own weights", "scales and biases", "rotations", "prompts", "small networks")
-"""The kinds of methods there are, in the order they are listed."""
+"""The families of methods, in the order they are listed."""
 
 MEASURED_WIDTH = 576
-"""The width of SmolLM2-135M, on which the methods' rates were measured (benchmarks/METHODS.md;
-benchmarks/defaults.py tries those around them)."""
+"""The hidden size of SmolLM2-135M, on which the methods' learning rates were measured (benchmarks/METHODS.md;
+benchmarks/defaults.py tries the ones around them)."""
 WIDTH_EXPONENT = 0.78
-"""How fast rates fall with the width: the exponent that tinker found over models of Llama's kind
+"""How fast learning rates fall with the hidden size: the exponent that tinker found over Llama-like models
 (https://github.com/thinking-machines-lab/tinker-cookbook). LoRA's 1e-3 at width 576 becomes 2.2e-4 at 4096 and 1.3e-4
 at 8192, where QLoRA's authors chose 2e-4 and 1e-4 (https://arxiv.org/abs/2305.14314)."""
 
 
 class Attached(ABC):
-    """A method on a model: what trains, and how it is saved, switched off and merged."""
+    """A method on a model: which parameters train, and how they are saved, switched off and merged."""
 
     model: nn.Module
-    """What is called forward and generates; the base itself or PEFT's wrapper around it."""
+    """The module whose forward and generate are called: the base itself or PEFT's wrapper around it."""
     packs: bool = True
-    """Whether examples may go through the model end to end; False sends them through one at a time."""
+    """Whether examples may be packed into one sequence; if False, each is passed through the model alone."""
     virtual_tokens: int = 0
-    """How many tokens the method puts in front of each example, and so how far the logits are moved back."""
+    """How many tokens the method puts before each example; the logits are shifted by as many."""
     context_tokens: int = 0
-    """How many positions of the model's context the method takes from every text."""
+    """How many positions of the model's context the method takes from every sequence."""
     saves_whole_model: bool = False
-    """Whether `save` writes a plain model (the method changes the base's own weights) or an adapter."""
+    """Whether `save` writes a plain model (the method changes the base's own weights) instead of an adapter."""
 
     def trainable(self) -> dict[str, Parameter]:
-        """Return the parameters that train, by name, in the model's order."""
+        """Return the trainable parameters by name, in model order."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def checkpoint_state(self) -> dict[str, Tensor]:
-        """Return the tensors, by name, that a checkpoint needs beside the values of `trainable()`."""
+        """Return the tensors, by name, that a checkpoint needs in addition to the values of `trainable()`."""
         return {}
 
     def load_checkpoint_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what `checkpoint_state` gave, on a model that the same method was freshly attached to.
+        """Restore what `checkpoint_state` returned, on a model that the same method was just attached to.
 
         Raises RunFolderError for the state of another method or of other settings.
         """
@@ -69,44 +69,45 @@ class Attached(ABC):
 
     @property
     def settled(self) -> bool:
-        """Whether what trains has its final form; until then no look at the held-out loss counts as the best."""
+        """Whether the trained parameters have their final form; until then no held-out loss counts as the best."""
         return True
 
     def starts(self, total_steps: int) -> None:  # noqa: B027  (most methods need nothing)
-        """Be told, once before the first step, how many there will be; raises SettingsError where that does not fit."""
+        """Receive the number of steps, once before the first one; raises SettingsError if it does not suit the
+        method."""
 
     def penalty(self) -> Tensor | None:
-        """Return a scalar added once to each step's loss, with its graph; None where the method adds none."""
+        """Return a scalar that is added to each step's loss, with its graph; None if the method adds none."""
         return None
 
     def after_update(self, step: int) -> None:  # noqa: B027
-        """Act after the optimizer made step number `step` (from 0), while its gradients still stand."""
+        """Act after the optimizer's step number `step` (from 0), before its gradients are cleared."""
 
     def fast_parameters(self) -> frozenset[str]:
-        """Return the names whose learning rate LoRA+ multiplies (none where the method has no B matrices)."""
+        """Return the names of the parameters whose learning rate LoRA+ multiplies: the B matrices, if there are any."""
         return frozenset()
 
     def undecayed_parameters(self) -> frozenset[str]:
-        """Return the names that weight decay leaves alone: vectors, which scale or shift (norms, biases)."""
+        """Return the names of the parameters without weight decay: vectors that scale or shift (norms, biases)."""
         return frozenset(name for name, parameter in self.trainable().items() if parameter.ndim < 2)
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Write what was trained into `folder`, as safetensors in PEFT's or transformers' format."""
+        """Write the trained parameters into `folder`, as safetensors in PEFT's or transformers' format."""
 
     @abstractmethod
     def disabled(self) -> AbstractContextManager[None]:
-        """Within the context the model is the base, bit-equal; raises ModelError where that needs the base
-        again."""
+        """Within the context the model is the base, bit-equal; raises ModelError if that would need a second copy of
+        it."""
 
     @abstractmethod
     def merge(self) -> nn.Module:
-        """Return a plain model with what was trained folded in; raises ModelError with the reason where it
-        cannot."""
+        """Return a plain model with the trained parameters folded in; raises ModelError with the reason if that is
+        impossible."""
 
 
 class Method(Settings, ABC):
-    """Settings of one method; each file in this folder derives one class."""
+    """Settings of one method; each file in this folder defines one subclass."""
 
     title: ClassVar[str]
     """The name as papers write it."""
@@ -119,33 +120,34 @@ class Method(Settings, ABC):
     family: ClassVar[str]
     """The kind of method it is, one of FAMILIES."""
     share: ClassVar[str]
-    """The share of all parameters, those the method adds included, that trains with default settings (or `example`)
-    on the shape of Llama-3.1-8B, such as 0.042 %, and in a few words what else is to be said of it."""
+    """The share of all parameters, including those the method adds, that trains with default settings (or `example`) on
+    the shape of Llama-3.1-8B, such as 0.042 %, and in a few words what else matters about it."""
     inference_cost: ClassVar[str]
-    """What it costs more than the base once trained, in a few words."""
+    """What it costs at inference compared with the base, in a few words."""
     memory: ClassVar[str]
-    """What training needs beside the base and 16 bytes a trained number (fp32, its gradient, AdamW), in a few words."""
+    """What training needs besides the base and 16 bytes per trained number (fp32, its gradient, AdamW), in a few
+    words."""
     drawing: ClassVar[str]
-    """What is trained and where it sits, drawn in text: 12 lines of 72 columns at most."""
+    """A drawing in text of what is trained and where it is: at most 12 lines of 72 columns."""
     merges: ClassVar[bool | None] = True
-    """Whether what was trained folds into the base's weights; None where that shows only on merging."""
+    """Whether the trained parameters fold into the base's weights; None if that is known only when merging."""
     starts_as_base: ClassVar[bool] = True
-    """Whether the model answers as the base before the first step."""
+    """Whether the model's output equals the base's before the first step."""
     when: ClassVar[str] = ""
     """When to choose it, in one sentence."""
     on_quantized: ClassVar[bool] = True
-    """Whether it trains on a base held in 4 or 8 bits."""
+    """Whether it trains on a base quantised to 4 or 8 bits."""
     on_transposed: ClassVar[bool] = True
-    """Whether it adapts Conv1D layers (GPT-2), which hold their weights transposed."""
+    """Whether it adapts Conv1D layers (GPT-2), which store their weights transposed."""
     example: ClassVar[Mapping[str, object]] = {}
-    """Values, to be shown and tested with, for the settings that have no default."""
+    """Values for the settings that have no default, for help texts and tests."""
     suggested_lr: ClassVar[float] = 1e-3
-    """The peak learning rate (AdamW) to begin with, on a model of width MEASURED_WIDTH."""
+    """The suggested peak learning rate (AdamW) on a model of width MEASURED_WIDTH."""
     tuner: ClassVar[str] = ""
-    """For a method of our own, `module:class` of the layers that PEFT has to know to load what it saves."""
+    """For a method of our own, `module:class` of the tuner that PEFT needs to load its adapters."""
     lr_falls_with_width: ClassVar[bool] = True
-    """Whether wider models want a lower rate: so it is for what trains matrices, not for vectors that scale, shift or
-    stand for tokens (Tensor Programs V, table 3: https://arxiv.org/abs/2203.03466)."""
+    """Whether wider models need a lower rate: true for methods that train matrices, false for vectors that scale, shift
+    or act as tokens (Tensor Programs V, table 3: https://arxiv.org/abs/2203.03466)."""
 
     @property
     def name(self) -> str:
@@ -153,22 +155,21 @@ class Method(Settings, ABC):
         return type(self).__module__.rpartition(".")[2]
 
     def lr_for(self, width: int) -> float:
-        """Return the peak learning rate to begin with on a model of this width (hidden size), to two digits; narrower
-        models than were measured get no higher one."""
+        """Return the suggested peak learning rate for a hidden size, to two digits; it is never above
+        `suggested_lr`."""
         falls = min(1.0, (MEASURED_WIDTH / width) ** WIDTH_EXPONENT) if self.lr_falls_with_width else 1.0
         return float(f"{self.suggested_lr * falls:.2g}")
 
     @abstractmethod
     def attach(self, model: PreTrainedModel) -> Attached:
-        """Put the method on a loaded (or weightless) model; raises ModelError where it cannot apply."""
+        """Put the method on a loaded (or weightless) model; raises ModelError if it does not apply."""
 
     def plan(self, model: PreTrainedModel) -> Attached:
-        """Put the method on a weightless model to count what it adds; values are not looked at."""
+        """Put the method on a weightless model to count what it adds; values are not read."""
         return self.attach(model)
 
     def continue_from(self, model: PreTrainedModel, folder: Path) -> Attached:
-        """Put on a model what an earlier run saved, to train it further; raises ModelError where that does
-        not fit."""
+        """Put what an earlier run saved on a model, to train it further; raises ModelError if it does not fit."""
         raise ModelError(
             Problem(
                 f"{self.name} trains the model's own weights, so there is no adapter to continue from",
@@ -179,33 +180,34 @@ class Method(Settings, ABC):
         )
 
     def problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
-        """Return everything that keeps the method from this model; shapes suffice, weights are not looked at."""
+        """Return everything that keeps the method from this model; needs shapes only, not weights."""
         return []
 
     def left_out(self, model: PreTrainedModel) -> list[Said]:
-        """Return what of a model the method leaves as it is though its settings may not say so, in sentences."""
+        """Return sentences on the parts of a model that the method leaves unchanged, although its settings may not say
+        so."""
         return []
 
     def check_steps(self, total_steps: int, continues: bool = False) -> None:
-        """Raise SettingsError where a run of so many steps does not fit; `continues` from a saved adapter."""
+        """Raise SettingsError if the method cannot train for `total_steps`; `continues` from a saved adapter."""
 
     def prepare(self, model: nn.Module, batches: Iterator[dict[str, object]]) -> None:
         """Do what needs data before training (data-driven initialisation); most methods need nothing.
 
-        `model` is what `attach` gave; `batches` are read only by methods that need them, and hold input_ids,
-        attention_mask and labels (-100 where nothing is trained), each of shape (B, T). A resumed run
-        does not call it.
+        `model` is the model of `attach`'s result. `batches` are read only by methods that need them, and hold
+        input_ids, attention_mask and labels (-100 where nothing is trained), each of shape (B, T). A resumed run does
+        not call it.
         """
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """Return (trainable, all) parameters; a weight packed into 4 bits counts as the numbers it stands for."""
+    """Return (trainable, all) parameters; a weight packed into 4 bits counts with its unpacked size."""
     sizes = [(p.requires_grad, numbers_of(p)) for p in model.parameters()]
     return sum(size for trains, size in sizes if trains), sum(size for _, size in sizes)
 
 
 def numbers_of(parameter: Parameter) -> int:
-    """Return how many numbers a parameter stands for, also where it is packed into 4 bits."""
+    """Return how many numbers a parameter holds; one packed into 4 bits counts with its unpacked size."""
     import torch
 
     if parameter.dtype is not torch.uint8:

@@ -1,4 +1,4 @@
-"""Checks that methods share: which modules a name means, and whether what is to be saved is finite."""
+"""Checks that methods share: which modules a name matches, and whether what is to be saved is finite."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 NAMES_SHOWN = 40
 MATCHING_SECONDS = 2
-"""How long a regular expression may take on all the modules of a model."""
+"""The time limit for matching a regular expression against all modules of a model."""
 
 
 def refuse_not_finite(tensors: Mapping[str, Tensor], purpose: str) -> None:
-    """Raise NotFiniteError, naming the tensors, where any holds a NaN or inf."""
+    """Raise NotFiniteError, naming the tensors, if any contains NaN or inf."""
     bad = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if bad:
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
@@ -34,21 +34,20 @@ def refuse_not_finite(tensors: Mapping[str, Tensor], purpose: str) -> None:
 
 
 def modules_matching(model: nn.Module, target: str) -> list[str]:
-    """Return the paths a plain name means, as PEFT reads it: the path itself, or its last segments."""
+    """Return the paths that a plain name matches, as in PEFT: the whole path or its last segments."""
     return [path for path, _ in model.named_modules() if path == target or path.endswith(f".{target}")]
 
 
 def modules_fully_matching(model: nn.Module, pattern: str) -> list[str]:
-    """Return the paths of modules that a regular expression matches from end to end; raises ModelError where that
-    takes too long."""
+    """Return the paths of modules that a regular expression fully matches; raises ModelError if that takes too long."""
     return fully_matching(pattern, [path for path, _ in model.named_modules()])
 
 
 def fully_matching(pattern: str, paths: Iterable[str]) -> list[str]:
-    """Return the paths that a regular expression matches from end to end.
+    """Return the paths that a regular expression fully matches.
 
-    Raises ModelError where it takes longer than MATCHING_SECONDS in all: repetitions within repetitions can take longer
-    than anyone waits, on a path of a few dozen signs.
+    Raises ModelError if it cannot be compiled, or if it takes longer than MATCHING_SECONDS in all: on a path of a few
+    dozen characters, nested repetitions can take longer than anyone waits.
     """
     import regex
 
@@ -71,7 +70,7 @@ def fully_matching(pattern: str, paths: Iterable[str]) -> list[str]:
 
 
 def missing_names(model: nn.Module, setting: str, names: Iterable[str]) -> list[Problem]:
-    """Return a problem for every name that no module of the model has."""
+    """Return a problem for every name that matches no module of the model."""
     return [_no_such_module(model, setting, name) for name in names if not modules_matching(model, name)]
 
 
@@ -84,8 +83,8 @@ def _no_such_module(model: nn.Module, setting: str, name: str) -> Problem:
 
 
 def module_table(model: nn.Module) -> str:
-    """Return the linear and embedding modules there are, grouped by their last name, with how many of
-    each."""
+    """Return the last names of the linear and embedding modules, with how many there are of each, for an error
+    message."""
     from torch import nn
 
     kinds = (*linear_classes(), nn.Embedding)
@@ -97,7 +96,7 @@ def module_table(model: nn.Module) -> str:
 
 
 def quantization_problems(name: str, quantization: str) -> list[Problem]:
-    """Return a problem where a method that trains the model's own weights meets a base held in few bits."""
+    """Return a problem if the base is quantised, for a method that trains the model's own weights."""
     from . import METHODS
 
     if quantization == "none":

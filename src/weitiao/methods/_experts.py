@@ -1,7 +1,7 @@
-"""The experts of a mixture: parameters that hold a matrix for each, and what names mean them.
+"""The experts of a mixture: parameters that hold one matrix per expert, and the names that refer to them.
 
 Since transformers 5 the experts of most architectures are two parameters, `gate_up_proj` (experts, 2 inner, hidden) and
-`down_proj`; people name them as the layers they were before, gate_proj, up_proj and down_proj, or w1, w3 and w2.
+`down_proj`. Users still name the layers they were before: gate_proj, up_proj and down_proj, or w1, w3 and w2.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ OLDER_NAMES = {
     "input_linear": "gate_up_proj",
     "output_linear": "down_proj",
 }
-"""What experts were called before transformers 5, and what such a layer is called elsewhere."""
+"""Names of expert layers before transformers 5 -> the usual name of such a layer."""
 KIND = "proj"
-"""The word in a name that says nothing of which projection it is."""
+"""The part of a name that does not say which projection it is."""
 
 
 def experts_of(model: PreTrainedModel, targets: list[str] | str) -> list[str]:
-    """Return the paths of the experts' parameters that `targets` means on a model."""
+    """Return the paths of the experts' parameters that `targets` selects on a model."""
     every = list(anatomy(model).experts)
     if targets == "all-linear":
         return every
@@ -38,12 +38,12 @@ def experts_of(model: PreTrainedModel, targets: list[str] | str) -> list[str]:
 
 
 def experts_named(model: PreTrainedModel, name: str) -> list[str]:
-    """Return the paths of the experts' parameters that a name means."""
+    """Return the paths of the experts' parameters that a name refers to."""
     return experts_of(model, [name])
 
 
 def halves_named(path: str, names: Iterable[str]) -> list[str]:
-    """Return the names, as they are today, that mean a part of an expert's parameter; none where one means it whole."""
+    """Return the names, in today's spelling, that refer to a part of a fused parameter; none if one names it whole."""
     own = path.rpartition(".")[2]
     meant = {
         OLDER_NAMES.get(name, name) for name in (n.rpartition(".")[2] for n in names) if _means(name, path)
@@ -52,7 +52,7 @@ def halves_named(path: str, names: Iterable[str]) -> list[str]:
 
 
 def _means(name: str, path: str) -> bool:
-    """Whether a name means an expert's parameter: by its own path's end, or as the layer it was before."""
+    """Return whether a name refers to an experts' parameter: by the end of its path, or as the layer it was before."""
     if path == name or path.endswith(f".{name}"):
         return True
     *place, last = name.split(".")
@@ -62,7 +62,7 @@ def _means(name: str, path: str) -> bool:
 
 
 def _words(name: str) -> set[str]:
-    """Return what a projection's name says of it: gate_up_proj is gate and up."""
+    """Return the words that tell which projection a name is: gate and up for gate_up_proj."""
     return set(name.split("_")) - {KIND} if name.endswith(f"_{KIND}") else set()
 
 
@@ -75,13 +75,16 @@ def _older_paths(path: str) -> list[str]:
 
 
 def fused(path: str) -> int:
-    """Return how many matrices of an expert a parameter holds one below the other."""
+    """Return how many matrices per expert a parameter stacks."""
     return max(1, len(_words(path.rpartition(".")[2])))
 
 
 def names_for(wanted: Iterable[str], every: Iterable[str]) -> list[str]:
-    """Return names that PEFT reads as exactly the wanted paths, sorted: the fewest last segments that no other path
-    ends in, or whole paths where those would have a block's number in them."""
+    """Return names, sorted, that PEFT matches to exactly the wanted paths.
+
+    Each is the shortest path ending that no other path has, or the whole path if that ending would contain a block's
+    number.
+    """
     kept = set(wanted)
     others = {ending for path in every if path not in kept for ending in _endings(path)}
     return sorted({_shortest(path, others) for path in kept})
@@ -93,7 +96,7 @@ def _shortest(path: str, others: Collection[str]) -> str:
 
 
 def _endings(path: str) -> list[str]:
-    """Return a path's ends, the shortest first: `c_proj`, `mlp.c_proj`, and so on."""
+    """Return a path's endings, the shortest first: `c_proj`, `mlp.c_proj`, and so on."""
     segments = path.split(".")
     return [".".join(segments[-count:]) for count in range(1, len(segments) + 1)]
 
@@ -103,6 +106,6 @@ def _last(path: str) -> str:
 
 
 def apart(paths: Iterable[str], names: Collection[str]) -> tuple[list[str], list[str]]:
-    """Return the paths whose last name is none of some, and those whose is."""
+    """Return the paths whose last segment is not among `names`, and those whose last segment is."""
     every = list(paths)
     return [p for p in every if _last(p) not in names], [p for p in every if _last(p) in names]

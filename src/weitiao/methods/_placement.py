@@ -1,4 +1,4 @@
-"""Where in a model the trained parameters sit: the names of the modules they belong to."""
+"""Names the modules that a method's trained parameters belong to."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterable
 from ..core.said import Said
 
 PREFIX = "base_model.model."
-"""What PEFT puts before the paths of the model it wraps."""
+"""What PEFT prepends to the paths of the model it wraps."""
 MOST_NAMES = 8
-"""How many names are written out; those behind are counted."""
+"""How many names are written out; the rest are counted."""
 
 
 def trained_modules(trained: Iterable[str], modules: Collection[str]) -> Said | None:
-    """Return the modules that trained parameters belong to, by their last names; None where they belong to none.
+    """Return the last names of the modules that trained parameters belong to; None if they belong to none.
 
     `trained` are the parameters' names on the model with the method, `modules` the paths of the base's modules.
     """
@@ -30,7 +30,7 @@ def trained_modules(trained: Iterable[str], modules: Collection[str]) -> Said | 
 
 
 def _module_of(parameter: str, modules: Collection[str]) -> str:
-    """Return the path of the innermost module of the base that a parameter lies in; empty where it lies in none."""
+    """Return the path of the innermost module of the base that a parameter belongs to; empty if there is none."""
     path = parameter.rpartition(".")[0]
     while path and path not in modules:
         path = path.rpartition(".")[0]

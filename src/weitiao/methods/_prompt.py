@@ -1,4 +1,4 @@
-"""What the methods that put virtual tokens before the text have in common."""
+"""Base classes of the methods that put virtual tokens before the text."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 Start = Literal["random", "vocabulary", "text"]
 DEFAULT_TOKENS = 20
 ROW_LAYERS = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
-"""The kinds of blocks that keep keys and values."""
+"""The types of blocks that cache keys and values."""
 
 
 class PromptMethod(PeftMethod):
-    """A method that trains virtual tokens; a file of one gives its settings, `peft_config` and `begin`."""
+    """A method that trains virtual tokens; a subclass defines settings, `peft_config` and `begin`."""
 
     merges: ClassVar[bool] = False
     per_block: ClassVar[bool] = False
@@ -40,19 +40,19 @@ class PromptMethod(PeftMethod):
 
     @property
     def reparameterised(self) -> bool:
-        """Whether an encoder makes the virtual tokens; it is not saved, only what it made."""
+        """Whether an encoder computes the virtual tokens; only its output is saved."""
         return False
 
     def count(self, model: PreTrainedModel) -> int:
-        """Return how many virtual tokens there are on this model."""
+        """Return the number of virtual tokens on this model."""
         return self.num_virtual_tokens or DEFAULT_TOKENS
 
     @abstractmethod
     def begin(self, model: PromptModel) -> None:
-        """Give fresh virtual tokens their first values; the model has weights."""
+        """Initialise fresh virtual tokens; the model has weights."""
 
     def problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
-        """Return a problem for a model without keys and values in each block, and one without room for the tokens."""
+        """Return problems with the model's task, its attention, or the room in its context."""
         return (
             self._task_problems(model)
             or self._architecture_problems(model, config)
@@ -60,7 +60,7 @@ class PromptMethod(PeftMethod):
         )
 
     def _task_problems(self, model: PreTrainedModel) -> list[Problem]:
-        """Return a problem for a task that virtual tokens would spoil, or that PEFT has no form of them for."""
+        """Return a problem for a task that virtual tokens would break, or that PEFT does not support."""
         task, takes_cache = task_type(model), "past_key_values" in signature(type(model).forward).parameters
         reasons = {
             "CAUSAL_LM": "",
@@ -72,9 +72,9 @@ class PromptMethod(PeftMethod):
         return [DoesNotApply(what, type(model).__name__, "a causal language model")] if reason else []
 
     def _reason_against_classifier(self, takes_cache: bool) -> str:
-        """Say what keeps virtual tokens from a model that classifies; nothing where they go with it.
+        """Return why virtual tokens do not work with a classification model; empty if they do.
 
-        A decoder finds the last token of each row by its ids, which it is not given behind embeddings.
+        A decoder finds the last token of each row by its ids, which it does not get when its input is embeddings.
         """
         if self.per_block:
             return "" if takes_cache else "its attention takes no keys and values from outside"
@@ -110,7 +110,7 @@ class PromptMethod(PeftMethod):
         return [Problem(what, f"{count} tokens", f"fewer than {context}", "method.num_virtual_tokens=20")]
 
     def attach(self, model: PreTrainedModel) -> PeftAttached:
-        """Put fresh virtual tokens on a model; raises ModelError where they cannot apply."""
+        """Put fresh virtual tokens on a model; raises ModelError if they do not apply."""
         from ._peft.prompt import PromptModel, refused_without_cache
 
         require_applicable(self, model, model.config)
@@ -132,7 +132,7 @@ class PromptMethod(PeftMethod):
         return PeftAttached(wrapped(model, config), [])
 
     def continue_from(self, model: PreTrainedModel, folder: Path) -> PeftAttached:
-        """Put saved virtual tokens on a model to train them further; raises ModelError where an encoder made them."""
+        """Put saved virtual tokens on a model to train them further; raises ModelError if an encoder computed them."""
         if self.reparameterised:
             raise ModelError(
                 Problem(
@@ -147,7 +147,7 @@ class PromptMethod(PeftMethod):
 
 
 class BegunMethod(PromptMethod):
-    """A prompt method whose virtual tokens can begin as words."""
+    """A prompt method whose virtual tokens can be initialised from words."""
 
     init: Start | None = left_out("vocabulary")
     """How the virtual tokens begin: as random numbers, as words drawn from the vocabulary, or as a text; text where
@@ -170,19 +170,19 @@ class BegunMethod(PromptMethod):
 
     @property
     def start(self) -> Start:
-        """How the tokens begin, as given or by default."""
+        """The initialisation, as set or by default."""
         return self.init or ("text" if self.init_text is not None else "vocabulary")
 
     def count(self, model: PreTrainedModel) -> int:
-        """Return the number given, else the text's own length, else 20."""
+        """Return the number set, else the length of `init_text`, else 20."""
         if self.num_virtual_tokens is None and self.start == "text":
             return len(self.text_ids(model))
         return super().count(model)
 
     def text_ids(self, model: PreTrainedModel) -> list[int]:
-        """Return the ids of `init_text`, none where none is given; the tokenizer is the one in the model's own folder.
+        """Return the ids of `init_text`, none if it is not set; uses the tokenizer in the model's own folder.
 
-        Raises ModelError where there is no tokenizer, or where it makes nothing of the text.
+        Raises ModelError if there is no tokenizer, or if it returns no tokens.
         """
         if self.init_text is None:
             return []

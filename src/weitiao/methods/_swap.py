@@ -1,4 +1,4 @@
-"""Putting other values into parameters for a while."""
+"""Replaces the values of parameters for a while."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def swapped(values: Sequence[tuple[Parameter, Tensor]]) -> Iterator[None]:
-    """Within the context each parameter holds the given tensor (also of another dtype); afterwards its own
-    again."""
+    """Within the context each parameter holds the given tensor, also one of another dtype; afterwards its own again."""
     own = [parameter.data for parameter, _ in values]
     try:
         for parameter, value in values:

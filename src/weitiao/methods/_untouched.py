@@ -1,4 +1,4 @@
-"""What a method leaves as it is in a model, with its share of the weights, in sentences for a person."""
+"""Reports what a method leaves unchanged in a model, with its share of the weights, in sentences."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ NO_LAYER = Said(
 def left_untouched(
     model: PreTrainedModel, adapted: Iterable[str], obstacle: Said | None, dropped: Iterable[str]
 ) -> list[Said]:
-    """Return a sentence for each part of a model that stays as it is, whatever layers are chosen, with its share.
+    """Return a sentence, with the share of the weights, for each part of a model that no choice of layers changes.
 
-    `adapted` are the experts' parameters that are adapted, `obstacle` says why others are not, `dropped` are layers
-    that PEFT cannot adapt. A plain model for texts has no such parts and gives none.
+    `adapted` are the experts' parameters that are adapted, `obstacle` says why the others are not, and `dropped` are
+    layers that PEFT cannot adapt. A plain text model has no such parts, and the list is empty.
     """
     parts, chosen = anatomy(model), set(adapted)
     weights = dict(model.named_parameters())
@@ -68,7 +68,7 @@ def _kept(what: Said, part: str) -> Said:
 
 
 def packed_in_part(model: PreTrainedModel) -> list[Said]:
-    """Return a sentence where few bits hold layers only, and the experts stay whole."""
+    """Return a sentence if quantisation packs the linear layers only and leaves the experts in full precision."""
     experts, quantization = anatomy(model).experts, quantization_of(model.config)
     if quantization == "none" or not experts:
         return []
@@ -83,12 +83,12 @@ def packed_in_part(model: PreTrainedModel) -> list[Said]:
 
 
 def share(names: Iterable[str], weights: Mapping[str, Parameter], total: int) -> str:
-    """Write which share of a model's weights some parameters are."""
+    """Return some parameters' share of a model's weights, as text."""
     return f"{100 * sum(numbers_of(weights[name]) for name in names) / total:.2g} %"
 
 
 def _router_weights(weights: Mapping[str, Parameter], experts: Iterable[str]) -> list[str]:
-    """Return the matrices beside experts, with a row for each of them, that lie in no linear layer."""
+    """Return the matrices beside experts that have one row per expert, also those that are in no linear layer."""
     counts = {path.rpartition(".")[0]: weights[path].shape[0] for path in experts}
     return [
         name
@@ -100,16 +100,16 @@ def _router_weights(weights: Mapping[str, Parameter], experts: Iterable[str]) ->
 
 
 def _named(weights: Mapping[str, Parameter], paths: Iterable[str]) -> list[str]:
-    """Return the names of parameters at or under some paths."""
+    """Return the names of the parameters at or below some paths."""
     places = tuple(paths)
     return [name for name in weights if any(is_inside(name, place) for place in places)]
 
 
 def _in_no_layer(model: PreTrainedModel, parts: Anatomy) -> list[str]:
-    """Return the matrices inside the blocks that an adapter on layers or on experts cannot sit on.
+    """Return the matrices inside the blocks that an adapter on layers or on experts cannot be put on.
 
-    They are read by a module that is no linear layer, as the experts of DBRX and the kernels of state spaces are, or
-    are those of a linear layer that is never called.
+    They belong to a module that is no linear layer, such as DBRX's experts and the parameters of state-space kernels,
+    or to a linear layer that is never called.
     """
     from torch import nn
 
@@ -120,13 +120,13 @@ def _in_no_layer(model: PreTrainedModel, parts: Anatomy) -> list[str]:
         for path, module in model.named_modules()
         if path not in holders and (not isinstance(module, usable) or path in parts.unreachable)
         for name, parameter in module.named_parameters(recurse=False)
-        if parameter.numel() > max(parameter.shape, default=1)
+        if parameter.numel() > max(parameter.shape, default=1)  # no vector, also not one stored as a matrix
     ]
     return [name for name in other if parts.block_of(name) is not None]
 
 
 def _off_path(model: PreTrainedModel, weights: Mapping[str, Parameter]) -> list[str]:
-    """Return the parameters of linear layers that a text does not pass through; few for a model of texts alone."""
+    """Return the parameters of linear layers that a forward pass over text does not call; few in a text-only model."""
     texts = text_path(model)
     layers = [path for path, module in model.named_modules() if isinstance(module, linear_classes())]
     off = {path for path in layers if not texts.passes(path)}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ._peft.attached import PeftAttached
 
 SCHEDULE = ("total_step", "tinit", "tfinal", "deltaT", "rank_pattern")
-"""PEFT's settings that say when the budget is cut: they belong to one run, not to the adapter."""
+"""PEFT's settings of the pruning schedule: they belong to one run, not to the adapter."""
 
 DRAWING = """\
     x  (in)
@@ -100,7 +100,7 @@ class AdaLora(TargetedMethod):
         return self
 
     def peft_config(self, model: PreTrainedModel) -> AdaLoraConfig:
-        """Return PEFT's settings; the length of the run is not known yet and is put in by `starts`."""
+        """Return PEFT's config; the length of the run is not known yet and is set by `starts`."""
         from peft import AdaLoraConfig
 
         tinit, tfinal = self.tinit or 0, self.tfinal or 1
@@ -111,7 +111,7 @@ class AdaLora(TargetedMethod):
             lora_dropout=self.dropout,
             tinit=tinit,
             tfinal=tfinal,
-            total_step=tinit + tfinal + 1,
+            total_step=tinit + tfinal + 1,  # the smallest that PEFT accepts
             deltaT=self.deltaT,
             beta1=self.beta1,
             beta2=self.beta2,
@@ -122,18 +122,18 @@ class AdaLora(TargetedMethod):
         )
 
     def ends(self, total_steps: int) -> tuple[int, int]:
-        """Return (tinit, tfinal) for a run of so many steps; left out, they are shares of it."""
+        """Return (tinit, tfinal) for a run of `total_steps`; a value left out is a share of them."""
         tinit = total_steps // 10 if self.tinit is None else self.tinit
         tfinal = max(1, total_steps * 3 // 10) if self.tfinal is None else self.tfinal
         return tinit, tfinal
 
     def checked_ends(self, total_steps: int) -> tuple[int, int]:
-        """Return (tinit, tfinal); raises SettingsError where no step is left between them."""
+        """Return (tinit, tfinal); raises SettingsError if no step is left between them."""
         self.check_steps(total_steps)
         return self.ends(total_steps)
 
     def check_steps(self, total_steps: int, continues: bool = False) -> None:
-        """Raise SettingsError where no step is left between the two ends."""
+        """Raise SettingsError if no step is left between the first tinit and the last tfinal steps."""
         tinit, tfinal = self.ends(total_steps)
         if tinit + tfinal >= total_steps:
             raise SettingsError(
@@ -146,7 +146,7 @@ class AdaLora(TargetedMethod):
             )
 
     def attached(self, model: PeftModel, originals: list[tuple[Parameter, Tensor]]) -> PeftAttached:
-        """Take over the adapter with the schedule of its budget."""
+        """Return the adapter with its budget schedule."""
         from ._peft.adalora import AdaLoraAttached
 
         return AdaLoraAttached(model, originals, self.checked_ends)
@@ -162,7 +162,7 @@ class AdaLora(TargetedMethod):
 
     def _differences(self, wanted: PeftConfig, saved: PeftConfig, folder: Path) -> list[Problem]:
         have = saved.to_dict()
-        for key in SCHEDULE:
+        for key in SCHEDULE:  # not compared: a schedule belongs to one run
             setattr(wanted, key, have[key])
         if not have["rank_pattern"]:
             return super()._differences(wanted, saved, folder)

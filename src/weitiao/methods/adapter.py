@@ -1,10 +1,10 @@
 """A small two-layer network behind each sublayer of each block; the model itself stays as it is.
 
-Where they sit: Houlsby puts two into a block, one on what attention's output projection returns and one on what the
-last projection of the feed-forward returns; Pfeiffer only the latter; both before the residual sum. A parallel adapter
-reads what the feed-forward reads and adds to what it returns. The papers' BERT normalises after the residual sum; where
-a model normalises before the sublayer (Llama, GPT-2), the adapter's result reaches the residual stream unnormalised.
-Where a model also normalises what a sublayer returns (Gemma 2, OLMo 2), the adapter sits before that norm.
+Placement: Houlsby puts two adapters into a block, one on the output of attention's output projection and one on the
+output of the feed-forward's last projection; Pfeiffer only the latter; both before the residual sum. A parallel adapter
+reads the input of the feed-forward and adds to its output. The papers' BERT normalises after the residual sum; in a
+model that normalises before the sublayer (Llama, GPT-2), the adapter's output reaches the residual stream unnormalised.
+If a model also normalises the output of a sublayer (Gemma 2, OLMo 2), the adapter comes before that norm.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ DRAWING = """\
 
 
 class Adapter(PeftMethod):
-    """Where the bottlenecks sit and how wide they are."""
+    """Settings of bottleneck adapters: where they are and how wide."""
 
     title: ClassVar[str] = "Bottleneck adapter"
     paper: ClassVar[str] = "https://arxiv.org/abs/1902.00751"
@@ -95,7 +95,7 @@ class Adapter(PeftMethod):
         return self
 
     def peft_config(self, model: PreTrainedModel) -> AdapterConfig:
-        """Return PEFT's settings, with every chosen module by its path."""
+        """Return PEFT's config, with every chosen module by its path."""
         from ._layers.adapter import AdapterConfig
         from ._peft.register import register
 
@@ -116,11 +116,11 @@ class Adapter(PeftMethod):
         )
 
     def problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
-        """Return a problem where a block lacks the place an adapter is to sit."""
+        """Return a problem if a block has no place for an adapter."""
         return self._places(model, anatomy(model))[1]
 
     def _places(self, model: PreTrainedModel, parts: Anatomy) -> tuple[list[str], list[Problem]]:
-        """Return the paths of the modules that adapters sit on, and what stands against it."""
+        """Return the paths of the modules that adapters are put on, and what prevents that."""
         places: list[str] = []
         for block in parts.blocks:
             attention = [path for path in parts.attention if is_inside(path, block)]
@@ -161,7 +161,7 @@ def _last_onto(model: nn.Module, paths: list[str], width: int) -> str | None:
 
 
 def _whole_module(model: nn.Module, block: str, paths: list[str]) -> str | None:
-    """Return the one child of a block that holds all of some layers and is none of them itself, nor a list."""
+    """Return the one child of a block that contains all of some layers, is none of them and is no list; else None."""
     from torch import nn
 
     children = {f"{block}.{path.removeprefix(f'{block}.').partition('.')[0]}" for path in paths}
@@ -172,7 +172,7 @@ def _whole_module(model: nn.Module, block: str, paths: list[str]) -> str | None:
 
 
 def _has_experts(block: nn.Module) -> bool:
-    """Whether a block chooses among several feed-forwards: a list of equal modules, or weights with a third axis."""
+    """Return whether a block has several feed-forwards to choose from: a list of equal modules, or 3-D weights."""
     from torch import nn
 
     lists = any(

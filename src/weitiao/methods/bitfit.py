@@ -1,9 +1,9 @@
 """Only bias terms train, a thousandth of the model or less; its weight matrices stay as they are.
 
-Each chosen bias b becomes b + d, and d trains from zero: the same as training b itself, except that the base stays
-whole (to be switched back to, to be shared by several adapters, to be held in 4 bits) and that weight decay draws
-towards the base's bias instead of zero. Llama and most models since have no biases; `add_bias` gives their linear
-layers some, which begin as zeros.
+Each chosen bias b becomes b + d, and d trains from zero. This equals training b itself, except that the base is
+unchanged (so it can be switched back to, shared by several adapters, or held in 4 bits) and that weight decay pulls
+towards the base's bias instead of zero. Llama and most later models have no biases; `add_bias` gives their linear
+layers biases that start at zero.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ DRAWING = """\
 
 
 class Bitfit(PeftMethod):
-    """Which bias terms train."""
+    """Settings of BitFit: which bias terms train."""
 
     title: ClassVar[str] = "BitFit"
     paper: ClassVar[str] = "https://arxiv.org/abs/2106.10199"
@@ -74,7 +74,7 @@ class Bitfit(PeftMethod):
         return self
 
     def peft_config(self, model: PreTrainedModel) -> BitfitConfig:
-        """Return PEFT's settings, with every chosen layer by its path."""
+        """Return PEFT's config, with every chosen layer by its path."""
         from ._layers.bitfit import BitfitConfig
         from ._peft.register import register
 
@@ -87,7 +87,7 @@ class Bitfit(PeftMethod):
         )
 
     def problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
-        """Return a problem where none of the chosen layers has a bias."""
+        """Return a problem if none of the chosen layers has a bias."""
         if self._paths(model):
             return []
         chosen = "" if self.targets == "all" else f" in its {self.targets}"

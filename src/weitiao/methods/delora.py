@@ -63,7 +63,7 @@ class Delora(TargetedMethod):
     layers_to_transform: BlockNumbers = None
 
     def peft_config(self, model: PreTrainedModel) -> DeloraConfig:
-        """Return PEFT's settings."""
+        """Return PEFT's config."""
         from peft import DeloraConfig
 
         return DeloraConfig(

@@ -1,10 +1,10 @@
 """A sparse difference to the model's weights: gates learn which may change, the largest changes are kept.
 
-Three phases: w and its gates train together, with a penalty on how many gates are open; then the largest differences
-are kept, so many as `target_sparsity` leaves, and the rest become zero; the last steps train the kept ones alone.
-The paper penalises the expected number of changed weights, here it is their expected share, so that one value of
-`l0_weight` suits models of any size. The gates' parameters are scaled by `gate_speed` instead of having a learning
-rate of their own.
+Three phases: w and its gates train together, with a penalty on how many gates are open; then only the largest
+differences are kept, as many as `target_sparsity` allows, and the rest become zero; in the last steps only the kept
+ones train. The paper penalises the expected number of changed weights. Here it is their expected share, so that one
+value of `l0_weight` suits models of any size. The gates' parameters are scaled by `gate_speed` instead of having a
+learning rate of their own.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ DRAWING = """\
 
 
 class DiffPruning(TargetedMethod):
-    """How sparse the difference becomes, and how."""
+    """Settings of diff pruning: how sparse the difference becomes, and by which schedule."""
 
     title: ClassVar[str] = "Diff pruning"
     paper: ClassVar[str] = "https://arxiv.org/abs/2012.07463"
@@ -79,11 +79,11 @@ class DiffPruning(TargetedMethod):
     layers_to_transform: BlockNumbers = None
 
     def own_targets(self, model: PreTrainedModel) -> list[str] | str:
-        """Return every linear layer of the blocks, as the paper has it."""
+        """Return all linear layers of the blocks, as in the paper."""
         return "all-linear"
 
     def peft_config(self, model: PreTrainedModel) -> DiffConfig:
-        """Return PEFT's settings."""
+        """Return PEFT's config."""
         from ._layers.diff import DiffConfig
         from ._peft.register import register
 
@@ -96,11 +96,11 @@ class DiffPruning(TargetedMethod):
         )
 
     def gate_steps(self, total_steps: int) -> int:
-        """Return after how many steps the gates end."""
+        """Return the number of steps with gates."""
         return total_steps - max(1, round(self.fixed_mask_share * total_steps))
 
     def check_steps(self, total_steps: int, continues: bool = False) -> None:
-        """Raise SettingsError where there are too few steps for both phases; a saved adapter has gates no more."""
+        """Raise SettingsError if there are too few steps for both phases; a saved adapter has no gates left."""
         if self.gate_steps(total_steps) < 1 and not continues:
             raise SettingsError(
                 Problem(
@@ -112,15 +112,15 @@ class DiffPruning(TargetedMethod):
             )
 
     def attached(self, model: PeftModel, originals: list[tuple[Parameter, Tensor]]) -> DiffAttached:
-        """Return the adapter together with what drives its phases."""
+        """Return the adapter, which also runs its phases."""
         return DiffAttached(model, originals, self)
 
     def continue_from(self, model: PreTrainedModel, folder: Path) -> DiffAttached:
-        """Train the stored difference further, at its own places; raises ModelError where it does not fit."""
+        """Train the saved difference further, at its own positions; raises ModelError if it does not fit."""
         return DiffAttached(super().continue_from(model, folder).model, [], self)
 
     def _differences(self, wanted: PeftConfig, saved: PeftConfig, folder: Path) -> list[Problem]:
-        """Compare all but whether gates are left, which a file never has."""
+        """Compare all settings but `pruned`, which is true in every file."""
         as_stored = replace(cast("DiffConfig", wanted), pruned=True)
         return super()._differences(as_stored, saved, folder)
 
@@ -131,7 +131,7 @@ class DiffAttached(PeftAttached):
     def __init__(
         self, model: PeftModel, originals: list[tuple[Parameter, Tensor]], settings: DiffPruning
     ) -> None:
-        """Take over a model that the difference was put on."""
+        """Wrap a model that the difference was put on."""
         super().__init__(model, originals)
         self.settings = settings
         self._prune_after: int | None = None
@@ -145,16 +145,16 @@ class DiffAttached(PeftAttached):
 
     @property
     def pruned(self) -> bool:
-        """Whether the gates are gone and the places fixed."""
+        """Whether the gates are gone and the positions fixed."""
         return all(ADAPTER in layer.fixed for layer in self.layers.values())
 
     def starts(self, total_steps: int) -> None:
-        """Settle when pruning comes; raises SettingsError where there are too few steps for the phases."""
+        """Set the step after which to prune; raises SettingsError if there are too few steps for the phases."""
         self.settings.check_steps(total_steps, continues=self.pruned)
         self._prune_after = self.settings.gate_steps(total_steps)
 
     def penalty(self) -> Tensor | None:
-        """Return l0_weight times the expected share of weights that differ; None once the places are fixed."""
+        """Return l0_weight times the expected share of weights that differ; None once the positions are fixed."""
         layers = self.layers.values()
         if self.pruned or not self.settings.l0_weight:
             return None
@@ -174,7 +174,7 @@ class DiffAttached(PeftAttached):
             self.prune()
 
     def prune(self) -> None:
-        """Keep the largest differences of all layers together, exactly the share that the settings leave."""
+        """Keep the largest differences across all layers: the share that the settings leave, without zeros."""
         import torch
 
         layers = self.layers.values()
@@ -189,25 +189,25 @@ class DiffAttached(PeftAttached):
             layer.fix(ADAPTER, part.view(layer.out_in).to(layer.device))
 
     def save(self, folder: Path) -> None:
-        """Write the difference, pruned first where a run ended before its time came; raises NotFiniteError."""
+        """Write the difference, which is pruned first if the run ended early; raises NotFiniteError."""
         if self._prune_after is not None and not self.pruned:
             self.prune()
         super().save(folder)
 
     def saved_form(self) -> tuple[dict[str, Tensor], PeftConfig]:
-        """Return indices and values, and settings that say so."""
+        """Return indices and values, and a config marked as pruned."""
         state, config = super().saved_form()
         return state, replace(cast("DiffConfig", config), pruned=True)
 
     def checkpoint_state(self) -> dict[str, Tensor]:
-        """Return the masks, and whether they stand in the gates' place."""
+        """Return the masks, and whether they have replaced the gates."""
         import torch
 
         masks = {f"{path}.diff_mask": layer.diff_mask[ADAPTER] for path, layer in self.layers.items()}
         return {PRUNED: torch.tensor(self.pruned)} | masks
 
     def load_checkpoint_state(self, state: dict[str, Tensor]) -> None:
-        """Take the masks back; raises RunFolderError for the state of another method."""
+        """Restore the masks; raises RunFolderError for the state of another method."""
         super().load_checkpoint_state(state)
         layers = self.layers
         wrong = [path for path, layer in layers.items() if state[f"{path}.diff_mask"].shape != layer.out_in]

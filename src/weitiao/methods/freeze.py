@@ -1,8 +1,8 @@
 """Some of the model's own blocks, usually the last ones, while the rest stays frozen.
 
-Each chosen weight gets a trained copy in fp32 that takes its place, and the base's own stays as it is: to be switched
-back to, to be shared by several adapters. That costs 4 bytes a trained parameter beside the 12 of gradient and AdamW.
-The file holds the copies themselves, and `weitiao merge` makes a plain model of base and file.
+Each chosen weight is replaced by a trained copy in fp32, and the base's own is kept: to switch back to it, or to share
+it between adapters. That costs 4 bytes per trained parameter, beside the 12 of gradient and AdamW. The file holds the
+copies, and `weitiao merge` makes a plain model of base and file.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ DRAWING = """\
 
 
 class Freeze(PeftMethod):
-    """Which of the model's own parts train."""
+    """Settings of partial fine-tuning: which of the model's own parts train."""
 
     title: ClassVar[str] = "Freeze (partial fine-tuning)"
     paper: ClassVar[str] = "https://arxiv.org/abs/1911.03090"
@@ -106,12 +106,12 @@ class Freeze(PeftMethod):
 
     @property
     def _last_n(self) -> int:
-        """How many of the last blocks train, as it was given or by default."""
+        """How many of the last blocks train, as set or by default."""
         chosen_otherwise = self.blocks is not None or self.first_n is not None
         return (0 if chosen_otherwise else DEFAULT_LAST_N) if self.last_n is None else self.last_n
 
     def peft_config(self, model: PreTrainedModel) -> FreezeConfig:
-        """Return PEFT's settings, with every module that holds chosen weights by its path."""
+        """Return PEFT's config, with the path of every module that holds chosen weights."""
         from ._layers.freeze import FreezeConfig
         from ._peft.register import register
 
@@ -123,7 +123,8 @@ class Freeze(PeftMethod):
         )
 
     def problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
-        """Return a problem for a base in few bits, blocks there are not, and a head that shares its weights."""
+        """Return a problem for a quantised base, for blocks that do not exist, and for weights shared with frozen
+        parts."""
         parts = anatomy(model)
         return [
             *quantization_problems(self.name, quantization_of(config)),
@@ -154,7 +155,7 @@ class Freeze(PeftMethod):
         return [Problem(what, "head: true, embeddings: false", "both, or neither", "method.embeddings=true")]
 
     def _shared_problems(self, model: PreTrainedModel, parts: Anatomy) -> list[Problem]:
-        """Return a problem where chosen blocks share weights with blocks that are not: merged, both would change."""
+        """Return a problem if chosen blocks share weights with frozen blocks: merging would change both."""
         chosen = {stack[n] for stack in parts.stacks for n in self._numbers(len(stack))}
         held = {block: {id(p) for p in model.get_submodule(block).parameters()} for block in parts.blocks}
         trained = {weight for block in chosen for weight in held[block]}
@@ -169,15 +170,15 @@ class Freeze(PeftMethod):
         ]
 
     def _numbers(self, count: int) -> set[int]:
-        """Return the numbers of the chosen blocks in a row of so many."""
+        """Return the numbers of the chosen blocks in a stack of `count`."""
         if self.blocks is not None:
             return {n % count for n in self.blocks}
         return {*range(self.first_n or 0), *range(count - self._last_n, count)}
 
     def _parts(self, parts: Anatomy) -> list[str]:
-        """Return the paths of the chosen modules; a head that shares the embeddings' weights comes with them.
+        """Return the paths of the chosen modules; a head tied to the embeddings is included with them.
 
-        Where there are an encoder and a decoder, blocks are chosen in both.
+        In an encoder-decoder model, blocks are chosen in both stacks.
         """
         chosen = [stack[n] for stack in parts.stacks for n in self._numbers(len(stack))]
         chosen += parts.embeddings if self.embeddings else ()
@@ -188,7 +189,7 @@ class Freeze(PeftMethod):
 
 
 def _holders(model: PreTrainedModel, parts: list[str]) -> list[str]:
-    """Return the outermost modules within some parts that hold parameters of their own, in the model's order."""
+    """Return the outermost modules at or below the given paths that have parameters of their own, in model order."""
     found: list[str] = []
     for path, module in model.named_modules():
         holds = next(module.parameters(recurse=False), None) is not None

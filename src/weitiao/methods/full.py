@@ -30,13 +30,13 @@ DRAWING = """\
 
 
 class FullAttached(Attached):
-    """A model of which every weight trains."""
+    """A model whose weights all train."""
 
     model: PreTrainedModel
     saves_whole_model = True
 
     def __init__(self, model: PreTrainedModel) -> None:
-        """Train every parameter, in fp32; weights that two layers share count once."""
+        """Make every parameter trainable, in fp32; weights that two layers share are one parameter."""
         import torch
 
         self.model = model
@@ -45,14 +45,16 @@ class FullAttached(Attached):
             parameter.data = parameter.data.to(torch.float32)
 
     def save(self, folder: Path) -> None:
-        """Write the whole model, as safetensors that plain transformers loads; raises NotFiniteError, then
-        nothing is."""
+        """Write the whole model, as safetensors that plain transformers loads.
+
+        Raises NotFiniteError; then nothing is written.
+        """
         refuse_not_finite({name: p.detach() for name, p in self.trainable().items()}, "the model")
         folder.mkdir(parents=True, exist_ok=True)
         self.model.save_pretrained(folder)
 
     def disabled(self) -> AbstractContextManager[None]:
-        """Refuse: no second copy of all weights is kept; raises ModelError."""
+        """Raise ModelError: no second copy of all weights is kept."""
         raise ModelError(
             Problem(
                 "the base's own weights were trained and no second copy of all of them is kept",
@@ -63,7 +65,7 @@ class FullAttached(Attached):
         )
 
     def merge(self) -> PreTrainedModel:
-        """Return the model itself: there is nothing beside its weights."""
+        """Return the model itself, since all training is in its weights."""
         return self.model
 
 
@@ -84,10 +86,10 @@ class Full(Method):
     on_quantized: ClassVar[bool] = False
 
     def problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
-        """Return a problem where the base is quantised."""
+        """Return a problem if the base is quantised."""
         return quantization_problems(self.name, quantization_of(config))
 
     def attach(self, model: PreTrainedModel) -> FullAttached:
-        """Set every parameter to train; raises ModelError where the base is quantised."""
+        """Make every parameter trainable; raises ModelError if the base is quantised."""
         require_applicable(self, model, model.config)
         return FullAttached(model)

@@ -59,7 +59,7 @@ class Hira(TargetedMethod):
     layers_to_transform: BlockNumbers = None
 
     def peft_config(self, model: PreTrainedModel) -> HiraConfig:
-        """Return PEFT's settings."""
+        """Return PEFT's config."""
         from peft import HiraConfig
 
         return HiraConfig(

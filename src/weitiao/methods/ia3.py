@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 KEYS_AND_VALUES = frozenset({"k", "v", "key", "value", "kv", "qkv"})
-"""Words of a projection's name that say it makes keys or values, alone or fused with others."""
+"""Words in a projection's name that say it computes keys or values, alone or fused with others."""
 
 DRAWING = """\
     attention                     feed-forward
@@ -85,17 +85,17 @@ class Ia3(TargetedMethod):
         return self
 
     def known_targets(self) -> Mapping[str, list[str]]:
-        """Return PEFT's table of architectures and the modules (IA)3 scales in them."""
+        """Return PEFT's table: architecture -> the modules that (IA)3 scales in it."""
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as KNOWN
 
         table: Mapping[str, list[str]] = KNOWN
         return table
 
     def own_targets(self, model: PreTrainedModel) -> list[str]:
-        """Return the projections of keys and values and the MLP's last, as the paper has them.
+        """Return the projections of keys and values and the last of the MLP, as in the paper.
 
-        PEFT's table goes by names alone and takes queries for keys in some architectures (Qwen2, OPT, Gemma), so it
-        only helps where no name says what a projection makes.
+        PEFT's table goes by names alone and lists queries instead of keys (Qwen2, Gemma) or of values (OPT) for some
+        architectures, so it is used only if no name says what a projection computes.
         """
         attention = anatomy(model).attention
         chosen = [p for p in attention if KEYS_AND_VALUES & set(re.split(r"[_.]", p.rpartition(".")[2]))]
@@ -106,7 +106,7 @@ class Ia3(TargetedMethod):
         )
 
     def feedforward(self, model: PreTrainedModel) -> list[str]:
-        """Return the targets that are scaled at their input, as PEFT names them."""
+        """Return the targets that are scaled at their input, under PEFT's names."""
         if self.feedforward_modules != "auto":
             inner = set(paths_of(model, self.feedforward_modules))
         else:
@@ -115,7 +115,7 @@ class Ia3(TargetedMethod):
         return [name for name in self.targets(model) if set(paths_of(model, [name])) & inner]
 
     def peft_config(self, model: PreTrainedModel) -> IA3Config:
-        """Return PEFT's settings."""
+        """Return PEFT's config."""
         from peft import IA3Config
 
         return IA3Config(
@@ -125,7 +125,7 @@ class Ia3(TargetedMethod):
         )
 
     def shape_problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
-        """Return a problem for feed-forward names that mean nothing here, or none of the targets."""
+        """Return a problem for feed-forward names that match nothing, or none of the targets."""
         if not isinstance(self.feedforward_modules, list):
             return []
         missing = missing_names(model, "method.feedforward_modules", self.feedforward_modules)

@@ -32,7 +32,7 @@ DRAWING = """\
 
 
 class LlamaAdapter(PeftMethod):
-    """How long the prompts are, and in how many blocks they stand."""
+    """Settings of LLaMA-Adapter: how long the prompts are, and how many blocks have them."""
 
     title: ClassVar[str] = "LLaMA-Adapter"
     paper: ClassVar[str] = "https://arxiv.org/abs/2303.16199"
@@ -66,7 +66,7 @@ class LlamaAdapter(PeftMethod):
         return self.adapter_layers or max(1, anatomy(model).depth - 2)
 
     def peft_config(self, model: PreTrainedModel) -> AdaptionPromptConfig:
-        """Return PEFT's settings."""
+        """Return PEFT's config."""
         from peft import AdaptionPromptConfig
 
         return AdaptionPromptConfig(
@@ -74,7 +74,7 @@ class LlamaAdapter(PeftMethod):
         )
 
     def problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
-        """Return a problem for an architecture PEFT has no form of it for, and for more blocks than there are."""
+        """Return a problem for an architecture that PEFT does not support, and for more blocks than the model has."""
         from peft.tuners.adaption_prompt.config import TRANSFORMERS_MODEL_CONFIG as KNOWN
 
         problems: list[Problem] = []

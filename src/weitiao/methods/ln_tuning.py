@@ -28,7 +28,7 @@ DRAWING = """\
 
 
 class LnTuning(TargetedMethod):
-    """The settings of tuning normalisation layers, under PEFT's names."""
+    """Settings of tuning normalisation layers, under PEFT's names."""
 
     title: ClassVar[str] = "LayerNorm tuning"
     paper: ClassVar[str] = "https://arxiv.org/abs/2312.11420"
@@ -64,26 +64,27 @@ class LnTuning(TargetedMethod):
         return targets
 
     def own_targets(self, model: PreTrainedModel) -> list[str] | str:
-        """Return every normalisation layer (PEFT's table leaves some out, in Qwen2 half of them)."""
+        """Return every normalisation layer (PEFT's table misses some, in Qwen2 half of them)."""
         return list(_norms(model))
 
     def adapts(self, module: nn.Module) -> bool:
-        """Whether a module is a normalisation layer, by its class's name as `anatomy` finds them."""
+        """Return whether a module is a normalisation layer, by its class name, as in `anatomy`."""
         return type(module).__name__.endswith("Norm")
 
     def choice(self, model: PreTrainedModel) -> str:
-        """Return the names of the normalisation layers there are."""
+        """Return the names of the model's normalisation layers."""
         return "some of: " + ", ".join(last_names(_norms(model)))
 
     def peft_config(self, model: PreTrainedModel) -> LNTuningConfig:
-        """Return PEFT's settings."""
+        """Return PEFT's config."""
         from peft import LNTuningConfig
 
         return LNTuningConfig(**self.placement(model))
 
 
 def _norms(model: PreTrainedModel) -> tuple[str, ...]:
-    """Return the normalisation layers that have a weight, which is what PEFT trains; Zaya has one with another name."""
+    """Return the normalisation layers with a parameter called weight, which PEFT trains; in Zaya one has another
+    name."""
     parts = anatomy(model)
     every = parts.block_norms + parts.outer_norms
     return tuple(path for path in every if "weight" in dict(model.get_submodule(path).named_parameters()))

@@ -62,7 +62,7 @@ class LoHa(TargetedMethod):
     layers_to_transform: BlockNumbers = None
 
     def peft_config(self, model: PreTrainedModel) -> LoHaConfig:
-        """Return PEFT's settings."""
+        """Return PEFT's config."""
         from peft import LoHaConfig
 
         return LoHaConfig(

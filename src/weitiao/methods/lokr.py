@@ -82,7 +82,7 @@ class LoKr(TargetedMethod):
         return factor
 
     def peft_config(self, model: PreTrainedModel) -> LoKrConfig:
-        """Return PEFT's settings."""
+        """Return PEFT's config."""
         from peft import LoKrConfig
 
         return LoKrConfig(

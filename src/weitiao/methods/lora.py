@@ -105,7 +105,7 @@ class Lora(TargetedMethod):
         return self.init_lora_weights.startswith(FROM_WEIGHTS)
 
     def peft_config(self, model: PreTrainedModel) -> LoraConfig:
-        """Return PEFT's settings; initial values from weights or data are given by `attached` and `prepare`."""
+        """Return PEFT's config; initial values from weights or data are set by `attached` and `prepare`."""
         from peft import LoraConfig
         from torch import nn
 
@@ -126,8 +126,11 @@ class Lora(TargetedMethod):
         return config
 
     def lora_placement(self, model: PreTrainedModel) -> dict[str, Any]:
-        """Return the placement, experts among it: as parameters, of which one that holds two matrices has twice the
-        rank, as each had before they became one."""
+        """Return the placement, including experts and layers that PEFT takes for experts; it adapts both as parameters.
+
+        A parameter that holds two matrices per expert gets twice the rank, so that each keeps the rank it had as a
+        layer.
+        """
         from ._peft.experts import read_as_experts
 
         layers, read_otherwise = apart(self.paths(model), read_as_experts(model))
@@ -145,8 +148,11 @@ class Lora(TargetedMethod):
         }
 
     def paths(self, model: PreTrainedModel) -> list[str]:
-        """Return the paths of the layers that will be adapted, without those that PEFT takes for experts where it can
-        only adapt them as parameters and their settings or packed weights keep it from that."""
+        """Return the paths of the layers to adapt.
+
+        Layers that PEFT takes for experts can only be adapted as parameters; they are left out if the settings or a
+        quantised base rule that out.
+        """
         from ._peft.experts import read_as_experts
 
         every = super().paths(model)
@@ -155,11 +161,11 @@ class Lora(TargetedMethod):
         return apart(every, read_as_experts(model))[0]
 
     def expert_obstacle(self) -> Said | None:
-        """Return which setting keeps LoRA from experts."""
+        """Return which setting keeps LoRA from adapting experts; None if none does."""
         return self._parameter_obstacle()
 
     def _parameter_obstacle(self) -> Said | None:
-        """Return what keeps LoRA from adapting parameters instead of layers."""
+        """Return which setting keeps LoRA from adapting parameters instead of layers; None if none does."""
         if self.use_dora:
             return Said(
                 "DoRA needs a layer, and experts are parameters: method.use_dora=false adapts them",
@@ -173,7 +179,7 @@ class Lora(TargetedMethod):
         return None
 
     def attached(self, model: PeftModel, originals: list[tuple[Parameter, Tensor]]) -> PeftAttached:
-        """Give A and B their initial values."""
+        """Return the adapter with the initial values of A and B set."""
         from ._peft.lora import LoraAttached
 
         attached = LoraAttached(model, originals)
@@ -184,25 +190,25 @@ class Lora(TargetedMethod):
         return attached
 
     def prepare(self, model: PeftModel, batches: Iterator[dict[str, object]]) -> None:
-        """Initialise from the data where `init_lora_weights` is eva."""
+        """Initialise A from the data if `init_lora_weights` is eva."""
         if self.init_lora_weights == "eva":
             from ._peft.lora import begin_from_data
 
             begin_from_data(model, batches)
 
     def adapts(self, module: nn.Module) -> bool:
-        """Whether a module is a linear layer or an embedding."""
+        """Return whether a module is a linear layer or an embedding."""
         from torch import nn
 
         return isinstance(module, (*linear_classes(), nn.Embedding))
 
     def shape_problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
-        """Return what the initialisation cannot do."""
+        """Return the reasons why the initialisation is not possible here."""
         return self._initialisation_problems(model, quantization_of(config))
 
     def _initialisation_problems(self, model: PreTrainedModel, quantization: str) -> list[Problem]:
-        """Check what the initial values need: pissa and olora a whole weight of rank r or more, loftq a
-        quantised one."""
+        """Check what the initial values need: pissa and olora an unquantised weight with sides of at least r, loftq a
+        4-bit base, eva layers with inputs."""
         got, init = f"init_lora_weights: {self.init_lora_weights}", self.init_lora_weights
         if init == "loftq" and quantization not in ("nf4", "fp4"):
             what = "loftq makes up for what holding the base in 4 bits loses, and this base is not held so"
@@ -230,8 +236,7 @@ class Lora(TargetedMethod):
 
 
 def _not_factorable(model: PreTrainedModel, paths: list[str], r: int, got: str) -> list[Problem]:
-    """Return a problem for each layer whose weight cannot be split in two: an embedding, a shared or a small
-    one."""
+    """Return problems for layers whose weight cannot be split in two: an embedding, a tied head, or a side below r."""
     tokens = model.get_input_embeddings().weight
     linears = {path: model.get_submodule(path) for path in paths}
     unfit = [p for p, m in linears.items() if not isinstance(m, linear_classes()) or m.weight is tokens]

@@ -71,7 +71,7 @@ class Miss(TargetedMethod):
         return self
 
     def shape_problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
-        """Return a problem for each kind of layer that r or mini_r does not fit."""
+        """Return one problem for each reason why r or mini_r does not fit a layer."""
         found: dict[str, Problem] = {}
         for path, (inputs, outputs) in shapes(model, self.paths(model)).items():
             what = self._misfit(inputs, outputs)
@@ -90,7 +90,7 @@ class Miss(TargetedMethod):
         return ""
 
     def peft_config(self, model: PreTrainedModel) -> MissConfig:
-        """Return PEFT's settings."""
+        """Return PEFT's config."""
         from peft import MissConfig
 
         return MissConfig(

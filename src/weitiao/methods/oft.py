@@ -89,7 +89,7 @@ class Oft(TargetedMethod):
         return self.oft_block_size or DEFAULT_BLOCK_SIZE
 
     def shape_problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
-        """Return a problem where the inputs of a layer cannot be cut into equal blocks of two or more."""
+        """Return a problem if the inputs of a layer cannot be cut into equal blocks of two or more."""
         cut, name = (self.r, "r") if self.r else (self._block_size, "oft_block_size")
         sizes = shapes(model, self.paths(model))
         unfit = [f"{p} ({size} inputs)" for p, (size, _) in sizes.items() if size % cut or self.r == size]
@@ -102,7 +102,7 @@ class Oft(TargetedMethod):
         return [Problem(what, f"{name}: {cut}; {', '.join(unfit[:3])}", expected)]
 
     def peft_config(self, model: PreTrainedModel) -> OFTConfig:
-        """Return PEFT's settings."""
+        """Return PEFT's config."""
         from peft import OFTConfig
 
         return OFTConfig(

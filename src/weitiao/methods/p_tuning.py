@@ -32,9 +32,9 @@ DRAWING = """\
 
 
 class PTuning(PromptMethod):
-    """How many virtual tokens, and the network that makes them.
+    """Settings of P-tuning: how many virtual tokens, and the network that computes them.
 
-    From the start every text stands behind them, so the model does not begin as the base.
+    They precede every text from the first step, so the model's output does not start as the base's.
     """
 
     title: ClassVar[str] = "P-tuning"
@@ -79,11 +79,11 @@ class PTuning(PromptMethod):
 
     @property
     def reparameterised(self) -> bool:
-        """Always: without its encoder this is prompt tuning."""
+        """Always true: without its encoder this is prompt tuning."""
         return True
 
     def peft_config(self, model: PreTrainedModel) -> PromptEncoderConfig:
-        """Return PEFT's settings."""
+        """Return PEFT's config."""
         from peft import PromptEncoderConfig
 
         from ._peft.prompt import shape_of
@@ -99,4 +99,4 @@ class PTuning(PromptMethod):
         )
 
     def begin(self, model: PromptModel) -> None:
-        """Leave the random start of PEFT's encoder."""
+        """Keep the random initialisation of PEFT's encoder."""

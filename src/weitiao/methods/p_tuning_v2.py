@@ -28,9 +28,9 @@ DRAWING = """\
 
 
 class PTuningV2(BegunMethod):
-    """How long the prefix is, and as what it begins.
+    """Settings of P-tuning v2: how long the prefix is, and how it is initialised.
 
-    From the start attention sees its keys and values, so the model does not begin as the base.
+    Attention sees its keys and values from the first step, so the model's output does not start as the base's.
     """
 
     title: ClassVar[str] = "P-tuning v2"
@@ -58,13 +58,13 @@ class PTuningV2(BegunMethod):
     }
 
     def peft_config(self, model: PreTrainedModel) -> PrefixTuningConfig:
-        """Return PEFT's settings: those of prefix tuning without its projection."""
+        """Return PEFT's config: that of prefix tuning without its projection."""
         from .prefix_tuning import PrefixTuning
 
         return PrefixTuning(num_virtual_tokens=self.count(model)).peft_config(model)
 
     def begin(self, model: PromptModel) -> None:
-        """Take the first keys and values from what the base itself computes for words."""
+        """Initialise the keys and values with those that the base computes for words."""
         from ._peft.prompt import begin_prefix
 
         begin_prefix(model, self.start, self.text_ids(model.get_base_model()))

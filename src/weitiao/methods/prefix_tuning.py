@@ -31,9 +31,9 @@ DRAWING = """\
 
 
 class PrefixTuning(BegunMethod):
-    """How long the prefix is, as what it begins, and whether a network makes it.
+    """Settings of prefix tuning: how long the prefix is, how it is initialised, and whether a network computes it.
 
-    From the start attention sees its keys and values, so the model does not begin as the base.
+    Attention sees its keys and values from the first step, so the model's output does not start as the base's.
     """
 
     title: ClassVar[str] = "Prefix tuning"
@@ -85,16 +85,16 @@ class PrefixTuning(BegunMethod):
 
     @property
     def reparameterised(self) -> bool:
-        """With `projection`."""
+        """Whether `projection` is set."""
         return self.projection
 
     @property
     def start(self) -> Start:
-        """Random behind a network, else as given or by default."""
+        """The initialisation: random with a projection, else as set or by default."""
         return "random" if self.projection else super().start
 
     def peft_config(self, model: PreTrainedModel) -> PrefixTuningConfig:
-        """Return PEFT's settings, with the width of keys and values (grouped heads have fewer)."""
+        """Return PEFT's config, with the width of keys and values (smaller with grouped-query attention)."""
         from peft import PrefixTuningConfig
 
         from ._peft.prompt import shape_of
@@ -108,7 +108,7 @@ class PrefixTuning(BegunMethod):
         )
 
     def begin(self, model: PromptModel) -> None:
-        """Take the first keys and values from what the base itself computes for words."""
+        """Initialise the keys and values with those that the base computes for words."""
         from ._peft.prompt import begin_prefix
 
         begin_prefix(model, self.start, self.text_ids(model.get_base_model()))

@@ -26,9 +26,9 @@ DRAWING = """\
 
 
 class PromptTuning(BegunMethod):
-    """How many virtual tokens, and as what they begin.
+    """Settings of prompt tuning: how many virtual tokens, and how they are initialised.
 
-    From the start every text stands behind them, so the model does not begin as the base.
+    They precede every text from the first step, so the model's output does not start as the base's.
     """
 
     title: ClassVar[str] = "Prompt tuning"
@@ -55,7 +55,7 @@ class PromptTuning(BegunMethod):
     }
 
     def peft_config(self, model: PreTrainedModel) -> PromptTuningConfig:
-        """Return PEFT's settings; how the tokens begin is ours, so that no tokenizer is needed to load them."""
+        """Return PEFT's config; `begin` initialises the tokens, so that no tokenizer is needed to load them."""
         from peft import PromptTuningConfig
 
         from ._peft.prompt import shape_of
@@ -63,7 +63,7 @@ class PromptTuning(BegunMethod):
         return PromptTuningConfig(num_virtual_tokens=self.count(model), **shape_of(model, self.per_block))
 
     def begin(self, model: PromptModel) -> None:
-        """Take the first embeddings from the vocabulary."""
+        """Initialise the embeddings from the vocabulary."""
         from ._peft.prompt import begin_embeddings
 
         begin_embeddings(model, self.start, self.text_ids(model.get_base_model()))

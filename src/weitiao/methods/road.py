@@ -66,7 +66,7 @@ class Road(TargetedMethod):
         return max(common, 2)
 
     def shape_problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
-        """Return a problem where the outputs of a layer do not fall into whole groups."""
+        """Return a problem if the outputs of a layer cannot be divided into whole groups."""
         size = self.group_size or self._fitting_group(model)
         sizes = shapes(model, self.paths(model))
         unfit = [f"{path} ({out} outputs)" for path, (_, out) in sizes.items() if out % size]
@@ -76,7 +76,7 @@ class Road(TargetedMethod):
         return [Problem(what, f"group_size: {size}; {', '.join(unfit[:3])}", "a divisor, such as 2")]
 
     def peft_config(self, model: PreTrainedModel) -> RoadConfig:
-        """Return PEFT's settings."""
+        """Return PEFT's config."""
         from peft import RoadConfig
 
         return RoadConfig(

@@ -61,7 +61,7 @@ class Shira(TargetedMethod):
     layers_to_transform: BlockNumbers = None
 
     def shape_problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
-        """Return a problem where a weight has fewer entries than r (in + out)."""
+        """Return a problem if a weight has fewer entries than r (in + out)."""
         sizes = shapes(model, self.paths(model))
         path, largest = min(
             ((path, a * b // (a + b)) for path, (a, b) in sizes.items()), key=lambda found: found[1]
@@ -72,7 +72,7 @@ class Shira(TargetedMethod):
         return [Problem(what, f"r: {self.r} on {path}", f"r up to {largest}", f"method.r={largest}")]
 
     def peft_config(self, model: PreTrainedModel) -> ShiraConfig:
-        """Return PEFT's settings."""
+        """Return PEFT's config."""
         from peft import ShiraConfig
 
         config = ShiraConfig(r=self.r, random_seed=self.random_seed, **self.placement(model))
@@ -81,8 +81,10 @@ class Shira(TargetedMethod):
 
 
 def _chosen_entries(layer: nn.Module, r: int, **more: Any) -> Tensor:  # noqa: ANN401  (PEFT's signature)
-    """Return PEFT's random choice of r (in + out) entries as a mask (out, in); on a weightless layer, where only their
-    number matters, a mask of (1, number)."""
+    """Return PEFT's random mask (out, in) of r (in + out) entries.
+
+    On a weightless layer, where only their number matters, the mask is (1, number).
+    """
     import torch
     from peft.tuners.shira.mask_functions import random_mask
 

@@ -44,7 +44,7 @@ DRAWING = """\
 
 
 class TrainableTokens(PeftMethod):
-    """Which tokens train, under PEFT's names."""
+    """Settings of trainable tokens: which ones, under PEFT's names."""
 
     title: ClassVar[str] = "Trainable tokens"
     paper: ClassVar[str] = "https://huggingface.co/docs/peft"
@@ -82,7 +82,7 @@ class TrainableTokens(PeftMethod):
         return last_names(path for path, module in model.named_modules() if module is tokens)
 
     def peft_config(self, model: PreTrainedModel) -> TrainableTokensConfig:
-        """Return PEFT's settings."""
+        """Return PEFT's config."""
         from peft import TrainableTokensConfig
 
         return TrainableTokensConfig(
@@ -92,7 +92,8 @@ class TrainableTokens(PeftMethod):
         )
 
     def problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
-        """Return every name that is no embedding of tokens, every token there is not, and a head with no place."""
+        """Return a problem for names that are no token embedding, tokens that do not exist, and a head that PEFT cannot
+        train."""
         if anatomy(model).classifier:
             return [no_place_for_head(self.name, model)]
         found = missing_names(model, "method.target_modules", self.targets(model))
@@ -104,7 +105,7 @@ class TrainableTokens(PeftMethod):
         return found + self._not_tables(model) + self._padding(model) + self._bias_of_head(model)
 
     def _bias_of_head(self, model: PreTrainedModel) -> list[Problem]:
-        """Return a problem for a head that shares the embeddings and adds a bias: PEFT's layer computes without it."""
+        """Return a problem for a tied head with a bias, which PEFT's layer does not add."""
         head = model.get_output_embeddings()
         if not anatomy(model).tied or getattr(head, "bias", None) is None:
             return []
@@ -112,7 +113,7 @@ class TrainableTokens(PeftMethod):
         return [DoesNotApply(what, type(model).__name__, "a head without a bias, or with weights of its own")]
 
     def _padding(self, model: PreTrainedModel) -> list[Problem]:
-        """Return a problem for the padding token, whose row torch gives no gradient; a tied head gives it one."""
+        """Return a problem for the padding token, whose row gets no gradient from torch, except with a tied head."""
         padding = model.config.get_text_config().pad_token_id
         if padding not in self.token_indices or anatomy(model).tied:
             return []
@@ -122,7 +123,7 @@ class TrainableTokens(PeftMethod):
         return [Problem(what, f"token {padding}, the model's pad_token_id", "other tokens", remedy)]
 
     def _not_tables(self, model: PreTrainedModel) -> list[Problem]:
-        """Return a problem for each name that is neither the input's embeddings nor the output's."""
+        """Return a problem for each name that is neither the input embeddings nor the output head."""
         every = (model.get_input_embeddings(), model.get_output_embeddings())
         tables = [table for table in every if table is not None]
         names = last_names(path for path, module in model.named_modules() if module in tables)

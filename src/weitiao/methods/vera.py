@@ -73,7 +73,7 @@ class Vera(TargetedMethod):
         return value
 
     def peft_config(self, model: PreTrainedModel) -> VeraConfig:
-        """Return PEFT's settings."""
+        """Return PEFT's config."""
         from peft import VeraConfig
 
         return VeraConfig(

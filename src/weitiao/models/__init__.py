@@ -1,1 +1,1 @@
-"""Models: what a name means, how weights come into memory, and where the parts of a model are."""
+"""Models: resolving a name, loading weights, and finding the parts of a model."""

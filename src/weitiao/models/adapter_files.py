@@ -1,4 +1,4 @@
-"""The files of an adapter, looked at before anything is made of them: readable, and every number finite."""
+"""Checks an adapter's files before they are used: readable, and every number finite."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 RUNS_CODE = ("megatron_config",)
-"""Settings for which PEFT imports a module that the adapter names."""
+"""Settings that make PEFT import a module named by the adapter."""
 
 
 def adapter_settings(folder: Path) -> dict[str, Any]:
-    """Return what adapter_config.json says; raises ModelError where it is no block of settings."""
+    """Return the contents of adapter_config.json; raises ModelError if it is not a JSON object."""
     path = folder / CONFIG
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -39,7 +39,7 @@ def adapter_settings(folder: Path) -> dict[str, Any]:
 
 
 def require_adapter(folder: Path) -> None:
-    """Raise ModelError where an adapter's files cannot be read, name code to run, or hold a NaN or inf."""
+    """Raise ModelError if an adapter's files cannot be read, name code to run, or contain NaN or inf."""
     from safetensors import SafetensorError, safe_open
 
     settings = adapter_settings(folder)
@@ -55,7 +55,7 @@ def require_adapter(folder: Path) -> None:
         )
     path = folder / WEIGHTS
     if not path.is_file():
-        return  # whoever loads it says what the folder holds instead
+        return  # the loader reports what the folder holds instead
     try:
         with safe_open(path, framework="pt") as tensors:
             names = list(tensors.keys())
@@ -74,14 +74,15 @@ def require_adapter(folder: Path) -> None:
 
 
 def _is_finite(value: Any) -> bool:  # noqa: ANN401  (any JSON value)
-    """Whether every number in a value is finite."""
+    """Return whether every number in a value is finite."""
     if isinstance(value, dict | list):
         return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
     return not isinstance(value, float) or math.isfinite(value)
 
 
 def _is_finite_in_fp32(tensor: Tensor) -> bool:
-    """Whether every number is finite in fp32, which adapters compute in: in fp64 some are too large for it."""
+    """Return whether every number is finite in fp32, in which adapters compute; fp64 numbers may be too large for
+    it."""
     import torch
 
     plain = tensor.to(torch.float32) if tensor.dtype is torch.float64 else tensor
@@ -90,7 +91,7 @@ def _is_finite_in_fp32(tensor: Tensor) -> bool:
 
 @contextmanager
 def errors_named(folder: Path) -> Iterator[None]:
-    """Within the context, what PEFT stumbles over in an adapter's settings becomes a ModelError."""
+    """Within the context, errors that PEFT raises over an adapter's settings become a ModelError."""
     try:
         yield
     except (

@@ -1,4 +1,4 @@
-"""Short names for models that come with a Python package, so that a first run needs no hub."""
+"""Short names of models that are shipped in a Python package, so that a first run needs no hub."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class Alias:
 
     name: str
     package: str
-    """The package as Python imports it."""
+    """The package's import name."""
     file: str
     """The model file inside the package's folder."""
     install: str
-    """What to type to get the package."""
+    """The command that installs the package."""
     description: str
 
     @property
     def path(self) -> Path:
-        """Where the file lies; raises ModelError where the package is not installed."""
-        # The package's own __init__ imports what it does not need here, so it is found and never imported.
+        """The file's path; raises ModelError if the package is not installed."""
+        # Found without importing it: the package's __init__ imports libraries that are not needed here.
         spec = find_spec(self.package)
         path = Path(spec.origin).parent / self.file if spec and spec.origin else None
         if path is None or not path.is_file():
@@ -55,8 +55,7 @@ ALIASES: dict[str, Alias] = {
 
 
 def spelt_alike(name: str) -> list[str]:
-    """Return the aliases that are spelt most like a name, or like the last part of a hub id; none for a name that is
-    known itself."""
+    """Return the aliases spelt most like a name, or like the last part of a hub id; none for a known name."""
     if name in ALIASES or known(name):
         return []
     aliases = [*ALIASES, *known_models()]

@@ -1,5 +1,8 @@
-"""Where the parts of a model are: by what a text passes through, by structure and by exact path segment, never by a
-substring of a name."""
+"""Finds the parts of a model: stacks of blocks, projections, experts, norms, embeddings, head.
+
+Parts are recognised by which modules a forward pass over text calls, by structure and by exact path segments, never by
+a substring of a name.
+"""
 
 from __future__ import annotations
 
@@ -15,58 +18,59 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 ATTENTION_SEGMENTS = frozenset({"attn", "self_attn", "attention", "self_attention", "linear_attn"})
-"""What architectures call the attention of a block; a module whose class name ends in Attention counts as
-well."""
+"""Path segments that architectures use for a block's attention; a module whose class name ends in Attention counts
+too."""
 READ_WITHOUT_CALL = frozenset({"x_proj", "dt_proj", "out_proj"})
 """Layers of a state-space mixer whose weights its kernels read without calling the layer (transformers'
-`MambaMixer.forward`): what is put on such a layer takes no part and gets no gradient."""
+`MambaMixer.forward`): an adapter on such a layer has no effect and gets no gradient."""
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The paths of a model's parts, in the model's order."""
+    """The paths of a model's parts, in model order."""
 
     stacks: tuple[tuple[str, ...], ...]
-    """The rows of blocks, each first to last: one, or an encoder's and its decoder's."""
+    """The stacks of blocks, each from first to last: one, or an encoder's and its decoder's."""
     attention: tuple[str, ...]
     """The linear projections of the blocks' attention."""
     mlp: tuple[str, ...]
     """The linear projections of the blocks outside attention."""
     unreachable: tuple[str, ...]
-    """The linear projections of the blocks that an adapter cannot change, as a text does not pass through them."""
+    """The linear layers of the blocks that a forward pass over text does not use, so an adapter on them has no
+    effect."""
     routers: tuple[str, ...]
-    """The linear layers of the blocks that choose or weigh experts; an adapter leaves them as they are."""
+    """The linear layers of the blocks that select or weight experts; no adapter is put on them."""
     special: tuple[str, ...]
-    """The linear layers of the blocks that compute in a way of their own, such as by groups; an adapter would compute
-    otherwise."""
+    """The linear layers of the blocks with a forward of their own, for example grouped; an adapter's product would not
+    match it."""
     experts: tuple[str, ...]
-    """The parameters of the blocks that hold one matrix for each expert (experts, rows, columns)."""
+    """The parameters of the blocks that hold one matrix per expert, of shape (experts, rows, columns)."""
     block_norms: tuple[str, ...]
     """The normalisation layers inside blocks."""
     outer_norms: tuple[str, ...]
-    """The normalisation layers outside blocks: the last one, and for some models one on the embeddings."""
+    """The normalisation layers outside blocks: the final one, and in some models one on the embeddings."""
     embeddings: tuple[str, ...]
-    """The embeddings outside blocks: tokens first, then positions where they are learnt."""
+    """The embedding tables outside blocks: token embeddings first, then learned position embeddings."""
     head: str | None
-    """The output projection onto the vocabulary; None where the model has none."""
+    """The output projection onto the vocabulary; None if the model has none."""
     classifier: str | None
-    """What stands in its place in a model that classifies."""
+    """The head of a model without `head`, such as a classification head; None otherwise."""
     tied: bool
-    """Whether the head's weights are the token embeddings'."""
+    """Whether the head and the token embeddings share their weights."""
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """Every block; those of an encoder before those of its decoder."""
+        """Every block; an encoder's before its decoder's."""
         return tuple(block for stack in self.stacks for block in stack)
 
     @property
     def depth(self) -> int:
-        """How many blocks there are in a row, in the shortest where there are two."""
+        """The number of blocks in a stack; where there are two stacks, in the shorter one."""
         return min(len(stack) for stack in self.stacks)
 
     @property
     def off_path(self) -> tuple[str, ...]:
-        """The linear layers of the blocks that an adapter has no place on."""
+        """The linear layers of the blocks that no adapter is put on."""
         return self.unreachable + self.routers + self.special
 
     @property
@@ -75,22 +79,21 @@ class Anatomy:
         return self.attention + self.mlp
 
     def block_of(self, path: str) -> int | None:
-        """Return the index of the block a module lies in, counted in its own row, None where it lies outside."""
+        """Return the index, within its stack, of the block that contains a module; None if it is outside the blocks."""
         numbered = ((n, block) for stack in self.stacks for n, block in enumerate(stack))
         return next((n for n, block in numbered if is_inside(path, block)), None)
 
 
 def is_inside(path: str, ancestor: str) -> bool:
-    """Whether a module's path is another's or lies under it, by whole segments: `h.1` holds `h.1.attn`, not
+    """Return whether a path equals `ancestor` or is below it, by whole segments: `h.1` contains `h.1.attn`, not
     `h.10`."""
     return path == ancestor or path.startswith(f"{ancestor}.")
 
 
 def anatomy(model: PreTrainedModel) -> Anatomy:
-    """Return where the parts of a language model are; raises ModelError where no row of blocks is found.
+    """Return the paths of a language model's parts; raises ModelError if no stack of blocks is found.
 
-    Works on weightless and on quantised models; a model that a method is attached to already is not one of
-    them.
+    Works on weightless and on quantised models, but not on a model that a method is already attached to.
     """
     from torch import nn
 
@@ -127,8 +130,8 @@ def anatomy(model: PreTrainedModel) -> Anatomy:
 
 
 def task_type(model: PreTrainedModel) -> str | None:
-    """Return what a model is for, under PEFT's names, by its class: CAUSAL_LM, SEQ_2_SEQ_LM, SEQ_CLS, TOKEN_CLS or
-    QUESTION_ANS; None for another task."""
+    """Return a model's task by its class, under PEFT's names: CAUSAL_LM, SEQ_2_SEQ_LM, SEQ_CLS, TOKEN_CLS or
+    QUESTION_ANS; None for any other task."""
     from transformers.models.auto import modeling_auto as auto
 
     tables = {
@@ -144,14 +147,15 @@ def task_type(model: PreTrainedModel) -> str | None:
 
 
 def head_to_save(model: PreTrainedModel) -> list[str]:
-    """Return the name of the head that a model which classifies trains whole beside an adapter, as PEFT does."""
+    """Return the name of a classification model's head, which is trained in full beside an adapter, as in PEFT; else
+    none."""
     head = anatomy(model).classifier
     return [] if head is None else [head]
 
 
 def linear_classes() -> tuple[type[nn.Module], ...]:
-    """Return the classes of linear layers; bitsandbytes' are kinds of nn.Linear, GPT-2's Conv1D is one
-    transposed."""
+    """Return the classes of linear layers: nn.Linear, from which bitsandbytes' layers derive, and GPT-2's transposed
+    Conv1D."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
@@ -159,16 +163,17 @@ def linear_classes() -> tuple[type[nn.Module], ...]:
 
 
 def transposed_paths(model: nn.Module) -> set[str]:
-    """Return the paths of the layers that hold their weight as in x out (Conv1D)."""
+    """Return the paths of the layers that store their weight as in x out (Conv1D)."""
     from transformers.pytorch_utils import Conv1D
 
     return {path for path, module in model.named_modules() if isinstance(module, Conv1D)}
 
 
 def block_stacks(model: PreTrainedModel) -> tuple[str, ...]:
-    """Return the paths of the rows of blocks: one, or an encoder's and its decoder's; raises ModelError for none.
+    """Return the paths of the stacks of blocks: one, or an encoder's and its decoder's; raises ModelError if there is
+    none.
 
-    It may be asked of a model that a method is attached to.
+    Also works on a model that a method is attached to.
     """
     texts = text_path(model)
     if not model.config.is_encoder_decoder:
@@ -178,9 +183,10 @@ def block_stacks(model: PreTrainedModel) -> tuple[str, ...]:
 
 
 def _largest_row(part: nn.Module, place: str, texts: TextPath) -> str:
-    """Return the path of the row of blocks that a text passes through and that holds the most parameters.
+    """Return the path of the list of blocks with the most parameters among those that a forward pass over text calls.
 
-    Blocks need not be of one class: some architectures alternate attention and state spaces.
+    If none is known to be called, every list is a candidate. The blocks need not share one class: some architectures
+    alternate attention and state-space blocks.
     """
     from torch import nn
 
@@ -198,10 +204,10 @@ def _largest_row(part: nn.Module, place: str, texts: TextPath) -> str:
 
 
 def expert_parameters(model: nn.Module, stacks: Iterable[str], texts: TextPath) -> tuple[str, ...]:
-    """Return the parameters inside the blocks that hold one matrix for each expert, by path.
+    """Return the paths of the parameters inside the blocks that hold one matrix per expert.
 
-    They lie in a module that holds nothing but such parameters, all with one entry for each expert, and no module with
-    weights of its own; convolutions, whose weights have three sides too, have a class of torch's own.
+    Their module holds only parameters with one entry per expert, and no submodule with weights. Convolutions, whose
+    weights are also three-dimensional, are excluded by their torch class.
     """
     held = {path: module for path, module in model.named_modules() if texts.passes(path)}
     holders = [path for path in _inside(stacks, held) if _holds_experts(held[path])]
@@ -229,12 +235,13 @@ def _holds_experts(module: nn.Module) -> bool:
 
 
 def _is_norm(module: nn.Module) -> bool:
-    """Whether a module is a normalisation layer that has weights; some only divide."""
+    """Return whether a module is a normalisation layer with weights; some have none."""
     return type(module).__name__.endswith("Norm") and next(module.parameters(), None) is not None
 
 
 def _is_special(layer: nn.Module) -> bool:
-    """Whether a linear layer is one by kind only: a class of the model's own whose output has another shape."""
+    """Return whether a model's own subclass of nn.Linear returns another shape than nn.Linear, or fails on device
+    `meta`."""
     import torch
     from torch import nn
 
@@ -255,9 +262,10 @@ def _is_special(layer: nn.Module) -> bool:
 
 
 def _is_router(model: nn.Module, path: str, experts: Iterable[str]) -> bool:
-    """Whether a linear layer beside experts gives one number for each of them, or a single one that weighs them.
+    """Return whether a linear layer beside experts has one output per expert, or a single one that weights them.
 
-    A layer of an expert that all tokens pass may be as wide as there are experts; another layer beside it reads that.
+    A layer of a shared expert may happen to be as wide as there are experts; it is no router, since another layer
+    beside it takes an input of that width.
     """
     scope = [name for name in experts if is_inside(path, _parent(_parent(name)))]
     counts = {model.get_parameter(name).shape[0] for name in scope} | ({1} if scope else set())
@@ -270,7 +278,7 @@ def _is_router(model: nn.Module, path: str, experts: Iterable[str]) -> bool:
 
 
 def sides(layer: nn.Module) -> tuple[int, int]:
-    """Return (in, out) of a linear layer; a weight packed into few bits counts as what it stands for."""
+    """Return (in, out) of a linear layer; for a packed weight, the sizes before packing."""
     from torch import nn
 
     if isinstance(layer, nn.Linear):
@@ -284,7 +292,7 @@ def _parent(path: str) -> str:
 
 
 def _inside(stacks: Iterable[str], paths: Iterable[str]) -> list[str]:
-    """Return the paths that lie in one of the rows of blocks."""
+    """Return the paths that are inside one of the stacks of blocks."""
     rows = tuple(stacks)
     return [path for path in paths if _is_in_any(path, rows)]
 
@@ -294,8 +302,11 @@ def _is_in_any(path: str, ancestors: Iterable[str]) -> bool:
 
 
 def _is_attention(model: nn.Module, stacks: Iterable[str], path: str) -> bool:
-    """Whether a linear layer sits in the attention of its block: in a part of it that is called attention, or is one
-    by its class. Parts may be lists (T5), lists of attention (LongCat-Flash), or hold it deeper inside (DBRX)."""
+    """Return whether a linear layer belongs to its block's attention, recognised by a path segment or a class name.
+
+    The layer's ancestors may be lists (T5), lists of attention modules (LongCat-Flash), or nest attention deeper
+    (DBRX).
+    """
 
     stack = next(stack for stack in stacks if is_inside(path, stack))
     number, *segments = path.removeprefix(f"{stack}.").split(".")
@@ -308,15 +319,16 @@ def _is_attention(model: nn.Module, stacks: Iterable[str], path: str) -> bool:
 
 
 def _is_read_without_call(model: nn.Module, path: str) -> bool:
-    """Whether a linear layer of a state-space mixer is one whose weights its kernels read themselves."""
+    """Return whether a linear layer of a state-space mixer is one whose weight the kernels read directly."""
     parent, _, name = path.rpartition(".")
     mixer = model.get_submodule(parent)
     own = {parameter for parameter, _ in mixer.named_parameters(recurse=False)}
+    # A_log holds the state matrix of a state-space model.
     return name in READ_WITHOUT_CALL and type(mixer).__name__.endswith("Mixer") and "A_log" in own
 
 
 def _classifier(model: PreTrainedModel) -> str | None:
-    """Return the path of the one part with parameters that stands beside the model's body."""
+    """Return the path of the only child with parameters besides the model's body; None unless there is exactly one."""
     beside = [
         name
         for name, child in model.named_children()
@@ -331,7 +343,7 @@ def _path_of(model: nn.Module, wanted: nn.Module) -> str:
 
 
 def checkpoints_activations(model: PreTrainedModel) -> bool:
-    """Whether activation checkpointing is on, by the name that this transformers has for it (a new one since 5.23)."""
+    """Return whether activation checkpointing is on; the attribute has another name since transformers 5.23."""
     new_name = "is_activation_checkpointing" in dir(type(model))
     return bool(model.is_activation_checkpointing if new_name else model.is_gradient_checkpointing)
 
@@ -340,25 +352,25 @@ CONTEXT_KEYS = (
     "max_position_embeddings", "n_positions", "max_seq_len", "max_seq_length", "max_sequence_length",
     "max_target_positions", "model_max_length", "context_length",
 )  # fmt: skip
-"""What configs call the number of positions; some have another name for the first one in their attribute_map."""
+"""Names that configs use for the number of positions; the attribute_map of some configs translates the first one."""
 
 
 def base_of(model: nn.Module) -> PreTrainedModel:
-    """Return the transformers model inside whatever a method wrapped around it."""
+    """Return the transformers model inside a method's wrapper."""
     from transformers import PreTrainedModel
 
     return next(m for m in model.modules() if isinstance(m, PreTrainedModel))
 
 
 def width_of(model: PreTrainedModel) -> int:
-    """Return the hidden size: how many numbers stand for a token between the blocks."""
+    """Return the hidden size: the width of the activations between blocks."""
     config = model.config.get_text_config()
     named = config.to_dict().get(config.attribute_map.get("hidden_size", "hidden_size"))
     return named if isinstance(named, int) else int(model.get_input_embeddings().weight.shape[1])
 
 
 def context_tokens(config: PretrainedConfig) -> int | None:
-    """Return the most tokens a model has positions for, None where its config names no limit."""
+    """Return the maximum number of positions of a model; None if its config names no limit."""
     text = config.get_text_config()
     named = text.to_dict()
     values = [named.get(text.attribute_map.get(key, key)) for key in CONTEXT_KEYS]

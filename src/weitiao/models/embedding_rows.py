@@ -1,4 +1,4 @@
-"""Token ids that a model has no embedding for: named before the model is asked, which would only say `index out of
+"""Checks token ids against a model's embedding, to name the bad token; the model itself only says `index out of
 range`."""
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 def require_rows(tokenizer: PreTrainedTokenizerBase, rows: int, ids: Sequence[int], where: str) -> None:
-    """Raise DataError, naming the token and `where` it is, for an id that is no row of an embedding of so many rows."""
+    """Raise DataError, naming the token and `where` it is, for an id not below `rows`, the embedding's number of
+    rows."""
     worst = max(ids, default=0)
     if worst < rows:
         return

@@ -1,6 +1,6 @@
-"""The fingerprint of a base model: every tensor hashed, so that what was trained meets the base it was trained on.
+"""The fingerprint of a base model: a hash per tensor, to check that an adapter is used with the base it was trained on.
 
-Files are hashed once and remembered in the cache by path, size, times and inode, so a run pays only for a new base.
+The hashes of a file are cached under its path, size, times and inode, so a run pays only for a new base.
 """
 
 from __future__ import annotations
@@ -24,59 +24,59 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 REMEMBERED = 2
-"""The version of what is remembered of files; an older one lacks the hash in fp16."""
+"""The version of the cached hashes; older ones lack the fp16 hash."""
 FILE = "base_fingerprint.json"
-"""What an adapter's folder holds it in."""
+"""The file in an adapter's folder that holds the fingerprint of its base."""
 THREADS = 4
 HEX_DIGITS = 32
 NOT_THE_BASE = frozenset({
     "_name_or_path", "architectures", "attn_implementation", "bos_token_id", "dtype", "eos_token_id", "id2label",
     "label2id", "pad_token_id", "quantization_config", "torch_dtype", "transformers_version", "use_cache",
 })  # fmt: skip
-"""Keys of a config that may differ between two copies of one base."""
+"""Config keys that may differ between two copies of one base."""
 
 
 @dataclass(frozen=True)
 class TensorPrint:
-    """What identifies one tensor, in the precision it is stored in and in narrower ones."""
+    """The hashes that identify one tensor, in its stored precision and in narrower ones."""
 
     dtype: str
     exact: str
     """The hash of its bytes."""
     in_bf16: str
-    """The hash of its values in bf16, as a converted copy has them; that of its bytes for integers."""
+    """The hash of its values in bf16, to recognise a converted copy; for integers, the hash of its bytes."""
     in_fp16: str = ""
-    """The same in fp16; empty in what older versions wrote."""
+    """The same in fp16; empty in files written by older versions."""
 
     def is_comparable(self, other: TensorPrint) -> bool:
-        """Whether two prints can be compared: not where one is of packed bits and the other of plain numbers."""
+        """Return whether two prints can be compared: not if one is of packed bits and the other of floats."""
         return self.dtype == other.dtype or ("float" in self.dtype and "float" in other.dtype)
 
     def is_same(self, other: TensorPrint) -> bool:
-        """Whether two prints are of one tensor, or one of a copy that was converted to another precision."""
+        """Return whether two prints are of the same tensor, possibly converted to another precision."""
         if self.dtype == other.dtype:
             return self.exact == other.exact
         converted = {(self._as(other.dtype), other.exact), (other._as(self.dtype), self.exact)}
         return any(made == found for made, found in converted) or self.in_bf16 == other.in_bf16
 
     def _as(self, dtype: str) -> str | None:
-        """Return the hash of the tensor's values in another precision, None where it is not kept."""
+        """Return the hash of the tensor's values in another precision; None if it is not stored."""
         return {"bfloat16": self.in_bf16, "float16": self.in_fp16}.get(dtype)
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What identifies a base: its config, and every tensor as its files hold it."""
+    """Identifies a base by its config and by every tensor as its files store it."""
 
     config: Mapping[str, Any]
-    """The config's values that decide what the model computes."""
+    """The config values that affect what the model computes."""
     tensors: Mapping[str, TensorPrint]
 
     def differences(self, other: Fingerprint) -> list[str]:
-        """Return in what two bases differ: keys of the config, then tensors; empty for one base in two precisions.
+        """Return what differs between two bases: config keys, then tensors; empty for one base in two precisions.
 
-        Keys and tensors that only one of them has are left out: versions of transformers add keys, and a tied head
-        may be written twice. Where fewer than half of the tensors are common, that is the difference.
+        Keys and tensors that only one of them has are ignored: new versions of transformers add keys, and a tied head
+        may be written twice. If fewer than half of the tensor names are common, the names are reported as a difference.
         """
         keys = [key for key in self.config if key in other.config and self.config[key] != other.config[key]]
         shared = [name for name in self.tensors if name in other.tensors]
@@ -87,24 +87,25 @@ class Fingerprint:
         return [f"config.{key}" for key in keys] + changed
 
     def conversion(self, other: Fingerprint) -> str:
-        """Return in which precisions two copies of one base hold their tensors, where they differ; else nothing."""
+        """Return the precisions in which two copies of one base store their tensors, if they differ; else an empty
+        string."""
         pairs = {(self.tensors[n].dtype, other.tensors[n].dtype) for n in self.tensors if n in other.tensors}
         return ", ".join(sorted(f"{old} then, {new} now" for old, new in pairs if old != new))
 
     @property
     def digest(self) -> str:
-        """One hash of all tensors, for a run that must meet the very same base."""
+        """One hash of all tensors, for a run that needs exactly the same base."""
         plain = json.dumps([[name, tensor.exact] for name, tensor in sorted(self.tensors.items())])
         return hashlib.sha256(plain.encode()).hexdigest()
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as plain values, from which `parse` makes an equal one."""
+        """Return it as JSON values; `parse` reads them back."""
         tensors = {name: [t.dtype, t.exact, t.in_bf16, t.in_fp16] for name, t in self.tensors.items()}
         return {"format": FORMAT, "config": dict(self.config), "tensors": tensors}
 
     @staticmethod
     def parse(plain: Any) -> Fingerprint:  # noqa: ANN401  (whatever a file holds)
-        """Return a fingerprint from its plain values; raises ValueError for any others."""
+        """Return the fingerprint read from `as_dict`'s values; raises ValueError for any others."""
         try:
             if plain["format"] != FORMAT:
                 raise ValueError(f"format {plain['format']}, and this version reads {FORMAT}")
@@ -119,18 +120,18 @@ class Fingerprint:
 def fingerprint(model: PreTrainedModel, folder: Path | None = None) -> Fingerprint:
     """Return a base's fingerprint, from the files in `folder` that it was loaded from, else from memory.
 
-    Take it before a method is attached, which may change or rename tensors in memory. Raises ModelError for files
-    that cannot be read.
+    Call it before a method is attached, which may change or rename tensors in memory. Raises ModelError for files that
+    cannot be read.
     """
     stored = fingerprint_of_files(model.config, folder) if folder else None
     return stored or Fingerprint(_described(model.config), _prints(_in_memory(model)))
 
 
 def fingerprint_of_files(config: PretrainedConfig, folder: Path) -> Fingerprint | None:
-    """Return a base's fingerprint from its files alone, None where they are not there; raises ModelError for files
-    that cannot be read.
+    """Return a base's fingerprint from its files alone, None if they are missing; raises ModelError for files that
+    cannot be read.
 
-    `config` is that of the model made from them, which may be of a part of what config.json describes.
+    `config` is that of the loaded model, which may be only a part of what config.json describes.
     """
     files = weight_files(folder)
     if not all(path.is_file() for path in files):
@@ -142,21 +143,21 @@ def fingerprint_of_files(config: PretrainedConfig, folder: Path) -> Fingerprint 
 
 
 def _described(config: PretrainedConfig) -> dict[str, Any]:
-    """Return what of a config decides what a model computes, as JSON would give it back."""
+    """Return the config values that affect what a model computes, as JSON gives them back."""
     kept = {key: value for key, value in config.to_dict().items() if key not in NOT_THE_BASE}
     plain: dict[str, Any] = json.loads(json.dumps(_without_precision(kept), default=str, sort_keys=True))
     return plain
 
 
 def _without_precision(value: Any) -> Any:  # noqa: ANN401  (any JSON value)
-    """Leave out of the configs inside a config what copies may differ in."""
+    """Remove the keys of NOT_THE_BASE from nested configs."""
     if not isinstance(value, dict):
         return value
     return {str(key): _without_precision(inner) for key, inner in value.items() if key not in NOT_THE_BASE}
 
 
 def prints_of_file(path: Path) -> dict[str, TensorPrint]:
-    """Return the prints of a file's tensors, remembered from an earlier run where the file is the same."""
+    """Return the hashes of a file's tensors, from the cache if the file has not changed."""
     state = path.stat()
     times = [state.st_mtime_ns, state.st_ctime_ns]
     identity = [REMEMBERED, str(path.resolve()), state.st_size, *times, state.st_ino]
@@ -171,14 +172,14 @@ def prints_of_file(path: Path) -> dict[str, TensorPrint]:
 
 
 def _remember(path: Path, value: dict[str, Any]) -> None:
-    """Write into the cache, which may be full or read only: then it is worked out again next time."""
+    """Write into the cache; if it is full or read-only, the value is computed again next time."""
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, value)
 
 
 def _in_file(path: Path) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors of a safetensors file one by one; raises ModelError where it cannot be read."""
+    """Yield the tensors of a safetensors file one by one; raises ModelError if it cannot be read."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -195,13 +196,13 @@ def _in_memory(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
 
 
 def _prints(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, TensorPrint]:
-    """Hash tensors side by side, a few at a time; hashing lets other threads run."""
+    """Hash tensors in parallel threads, a few at a time; hashing does not hold Python's global lock."""
     found: dict[str, TensorPrint] = {}
     with ThreadPoolExecutor(THREADS) as pool:
         waiting: list[tuple[str, Any]] = []
         for name, tensor in tensors:
             waiting.append((name, pool.submit(_print, tensor)))
-            if len(waiting) == 2 * THREADS:  # no more tensors in memory than that
+            if len(waiting) == 2 * THREADS:  # limits how many tensors are in memory
                 first, job = waiting.pop(0)
                 found[first] = job.result()
         found |= {name: job.result() for name, job in waiting}
@@ -227,13 +228,13 @@ def _hash(tensor: Tensor) -> str:
 
 
 def write_fingerprint(folder: Path, base: Fingerprint) -> None:
-    """Write a base's fingerprint into the folder of what was trained on it; raises OSError."""
+    """Write a base's fingerprint into the folder of an adapter or model trained on it; raises OSError."""
     write_json(folder / FILE, base.as_dict())
 
 
 def read_fingerprint(folder: Path) -> Fingerprint | None:
-    """Read the fingerprint of the base an adapter was trained on, None where it has none; raises ModelError for one
-    that cannot be read."""
+    """Return the fingerprint of the base an adapter was trained on, None if it has none; raises ModelError if it cannot
+    be read."""
     path = folder / FILE
     if not path.is_file():
         return None
@@ -250,12 +251,12 @@ def read_fingerprint(folder: Path) -> Fingerprint | None:
 
 
 def remember_place(base: Fingerprint, name: str) -> None:
-    """Remember on this machine where a base lies; an adapter itself names no private path."""
+    """Cache where a base is on this machine, since an adapter contains no private path."""
     _remember(_place(base), {"name": name})
 
 
 def remembered_place(base: Fingerprint) -> str | None:
-    """Return where a base with this fingerprint was when it was last trained on here, None where it is not known."""
+    """Return where a base with this fingerprint was last used in training on this machine; None if unknown."""
     try:
         return str(json.loads(_place(base).read_text(encoding="utf-8"))["name"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -267,10 +268,10 @@ def _place(base: Fingerprint) -> Path:
 
 
 def require_same_base(wanted: Fingerprint | None, found: Fingerprint, what: str, base: str) -> list[str]:
-    """Raise ModelError, naming what differs, where `what` was trained on another base than the one found here.
+    """Raise ModelError, naming the differences, if `what` was trained on another base than the one given.
 
-    Returns a sentence where the base is a copy in another precision. What older versions wrote holds no fingerprint, so
-    it is taken as it is.
+    Returns a note if the base is a copy in another precision. Folders written by older versions have no fingerprint and
+    are accepted without a check.
     """
     if wanted is None:
         return []

@@ -1,4 +1,4 @@
-"""Weights in another library's few bits (GPTQ, AWQ, fp8 ...): read by that library's loader, or refused."""
+"""Weights quantised by another library (GPTQ, AWQ, fp8 ...): read by that library's loader, or refused."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ PACKAGES: Mapping[str, str] = {
     "torchao": "torchao",
     "vptq": "vptq",
 }
-"""What to install for a quantisation, by the name that config.json has for it."""
+"""The package to install for a quantisation method, by its name in config.json."""
 ELSE = "a copy of the model in bf16, which model.quantization=nf4 holds in 4 bits here"
 
 
 def require_loader(config: PretrainedConfig, name: str, device_map: str) -> None:
-    """Raise ModelError where a model's weights are quantised in a way that nothing installed here can read.
+    """Raise ModelError if a model's quantisation cannot be read by anything installed.
 
-    transformers itself ignores a quantisation it does not know, and makes the weights up.
+    Without this check transformers ignores a quantisation it does not know and initialises the weights at random.
     """
     described = _described(config)
     if not described:
@@ -61,7 +61,7 @@ def require_loader(config: PretrainedConfig, name: str, device_map: str) -> None
 
 
 def _described(config: PretrainedConfig) -> Mapping[str, Any] | None:
-    """Return what a config, or the config of its text part, says about quantisation."""
+    """Return what a config, or its text config, says about quantisation."""
     for part in (config, config.get_text_config()):
         found = vars(part).get("quantization_config")
         if found:

@@ -1,5 +1,4 @@
-"""GGUF files: dequantised once into the cache as an ordinary fp32 safetensors folder, which everything else
-loads."""
+"""GGUF files: dequantised once into the cache, as an ordinary fp32 safetensors folder that all other code loads."""
 
 from __future__ import annotations
 
@@ -20,13 +19,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 FORMAT_VERSION = 1
-"""Raise it when what is written into the cache changes, so that older entries are made anew."""
+"""Increase it when what is written into the cache changes, so that older entries are converted again."""
 
 MAGIC = b"GGUF"
 
 
 def folder_of(gguf: Path) -> Path:
-    """Return where a GGUF's fp32 form lies once it was made: the key is the file's sha256."""
+    """Return the cache folder of a GGUF's fp32 form, which may not exist yet; its key is the file's sha256."""
     state = gguf.stat()
     digest = _sha256(gguf, (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino))
     return cache_home() / "gguf" / f"{gguf.stem}-{digest[:16]}-v{FORMAT_VERSION}"
@@ -34,16 +33,16 @@ def folder_of(gguf: Path) -> Path:
 
 @cache
 def _sha256(gguf: Path, state: tuple[int, ...]) -> str:
-    """Return a file's sha256, once for each state of it: a run asks for its model's folder many times."""
+    """Return a file's sha256, computed once per file state: a run asks for its model's folder many times."""
     return sha256_of(gguf)
 
 
 def dequantized_folder(gguf: Path) -> Path:
-    """Return a folder with the GGUF's model in fp32 and its tokenizer, made on the first call and kept.
+    """Return a folder with the GGUF's model in fp32 and its tokenizer, created on the first call.
 
-    The key is the file's sha256, so a file that moves is found again and one that changes is made anew.
-    Several processes may call at once: one makes it, the others wait. Raises ModelError for a file that
-    cannot be read and ResourceError where the disk is too small.
+    The key is the file's sha256: a file that was moved is found again, one that changed is converted again. Several
+    processes may call at once: one converts, the others wait. Raises ModelError for a file that cannot be read and
+    ResourceError if the disk is too small.
     """
     _refuse_what_is_not_gguf(gguf)
     folder = folder_of(gguf)
@@ -73,7 +72,7 @@ def _refuse_what_is_not_gguf(path: Path) -> None:
 
 
 def _fp32_bytes(gguf: Path) -> int:
-    """Return how many bytes the weights take in fp32; raises ModelError for a file cut short."""
+    """Return the size of the weights in fp32, in bytes; raises ModelError for a truncated file."""
     from gguf import GGUFReader
 
     try:
@@ -85,8 +84,7 @@ def _fp32_bytes(gguf: Path) -> int:
 
 
 def _dequantize(gguf: Path, staging: Path) -> None:
-    """Read a GGUF with transformers and write it as a plain model; raises ModelError for an unknown
-    architecture."""
+    """Read a GGUF with transformers and save it as a plain model; raises ModelError if transformers cannot read it."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
@@ -117,8 +115,8 @@ def _dequantize(gguf: Path, staging: Path) -> None:
 
 
 def _stops(known: int | list[int] | None, tokenizer: PreTrainedTokenizerBase) -> list[int] | int | None:
-    """Return the ids that end generation: those known, the tokenizer's, and what the template ends an answer
-    with."""
+    """Return the ids that end generation: the known ones, the tokenizer's, and the one that the chat template puts
+    after an answer."""
     ids = {
         *(known if isinstance(known, list) else [known]),
         tokenizer.eos_token_id,
@@ -129,8 +127,7 @@ def _stops(known: int | list[int] | None, tokenizer: PreTrainedTokenizerBase) ->
 
 
 def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """Return the special token that the chat template puts behind an assistant's answer, if it has such a
-    one."""
+    """Return the special token that the chat template puts after an assistant's answer; None if there is none."""
     if not tokenizer.chat_template:
         return None
     turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]

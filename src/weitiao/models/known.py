@@ -1,4 +1,4 @@
-"""The models people fine-tune, from known.yaml: what each is called on either hub, its size, licence and traps."""
+"""Well-known models, from known.yaml: their ids on either hub, size, licence and pitfalls."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ FILE = Path(__file__).with_name("known.yaml")
 Kind = Literal["causal", "encoder", "encoder-decoder"]
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 PICKLED = "pickled "
-"""How the precision of weights begins that are no safetensors."""
+"""Prefix of the precision of weights that are not safetensors."""
 MILLION, GIGA = 1e6, 1e9
 
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A model of a hub that has an alias."""
+    """A model on a hub that has an alias."""
 
     alias: str
-    """What to type: the last part of its Hugging Face id in small letters."""
+    """What to type: the last part of its Hugging Face id in lower case."""
     family: str
     hub: str
     """Its id on Hugging Face."""
@@ -31,19 +31,19 @@ class KnownModel:
     """Its id on ModelScope, where one is known."""
     parameters: float
     download_bytes: float
-    """What its weights take, about."""
+    """The approximate size of its weights."""
     licence: str | None
     context: int | None
     gated: bool
     """Whether Hugging Face asks for its terms to be accepted first."""
     kind: Kind
     pickled: bool
-    """Whether its weights have to be converted first."""
+    """Whether its weights must first be converted to safetensors."""
     traps: tuple[str, ...]
-    """What catches people out, in sentences."""
+    """Pitfalls, in sentences."""
 
     def matches(self, word: str) -> bool:
-        """Whether a word is part of its family's name, its alias or an id; case is ignored."""
+        """Return whether a word is part of its family's name, its alias or an id; case is ignored."""
         names = (self.family, self.alias, self.hub, self.modelscope or "")
         return any(word.lower() in name.lower() for name in names)
 
@@ -82,7 +82,7 @@ def _model(row: Mapping[str, Any], family: str, traps: Mapping[str, str]) -> Kno
 
 
 def known(name: str) -> KnownModel | None:
-    """Return the model that a name means: an alias, or an id on either hub; None for another name. Case is ignored."""
+    """Return the model that a name means: an alias, or an id on either hub; None if unknown. Case is ignored."""
     return _by_name().get(name.lower())
 
 

@@ -1,4 +1,4 @@
-"""Loading: config, tokenizer, a weightless model for questions about shapes, and the model itself."""
+"""Loads the config, the tokenizer and the model, or a model without weights (device `meta`) for checks of shapes."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ if TYPE_CHECKING:
 
 GENERATION = "generation_config.json"
 UNREADABLE = (OSError, ImportError, AssertionError, *MALFORMED)
-"""What transformers raises for a file that is there and not what it should be; its checks have no class of their
-own."""
+"""What transformers raises for a file that exists but is malformed; its checks have no exception class of their own."""
 
 
 def load_config(settings: ModelSettings) -> PretrainedConfig:
-    """Load a model's config, with the quantisation asked for written into it; raises ModelError, also for a model
-    of another task than continuing text."""
+    """Load a model's config, with the requested quantisation written into it.
+
+    Raises ModelError, also for a model of another task than causal language modelling.
+    """
     where = resolve(settings)
     config = _config(settings, where)
     _require_causal(config)
@@ -89,12 +90,12 @@ def _needs_trust(where: Resolved, raw: dict[str, Any]) -> Problem:
 
 
 def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
-    """Load a model's tokenizer; raises ModelError where it has none."""
+    """Load a model's tokenizer; raises ModelError if it has none."""
     return _tokenizer(resolve(settings), settings.trust_remote_code)
 
 
 def load_tokenizer_in(folder: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """Load the tokenizer that lies in a folder, of whatever else; raises ModelError where it cannot be read."""
+    """Load the tokenizer in a folder, which need not hold a model; raises ModelError if it cannot be read."""
     return _tokenizer(Resolved(str(folder), str(folder), None, True), trust_remote_code)
 
 
@@ -113,7 +114,7 @@ def _tokenizer(where: Resolved, trust_remote_code: bool) -> PreTrainedTokenizerB
 
 @dataclass(frozen=True)
 class _BareExceptionsNamed:
-    """Within the context, `Exception` itself becomes a ModelError: the tokenizers library raises nothing narrower."""
+    """Within the context, a plain `Exception` becomes a ModelError: the tokenizers library raises no subclass."""
 
     where: Resolved
 
@@ -133,17 +134,15 @@ def _no_tokenizer(where: Resolved, error: BaseException) -> Problem:
 
 
 def load_weightless(settings: ModelSettings) -> PreTrainedModel:
-    """Build a model of the right shape with no weights (device `meta`), for checking and counting; raises
-    ModelError.
+    """Build a model without weights (device `meta`), for checks and for counting parameters; raises ModelError.
 
-    Its layers are plain ones even where quantisation is asked for: `model.config` says so, the shapes are the
-    same.
+    Its layers are plain ones even if quantisation is requested: `model.config` records it, and the shapes are the same.
     """
     return weightless(load_config(settings), settings.trust_remote_code)
 
 
 def weightless(config: PretrainedConfig, trust_remote_code: bool = False) -> PreTrainedModel:
-    """Build the model of a config on device `meta`; raises ModelError where it is no causal language
+    """Build the model of a config on device `meta`; raises ModelError if that fails or it is no causal language
     model."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -160,7 +159,7 @@ def weightless(config: PretrainedConfig, trust_remote_code: bool = False) -> Pre
 
 
 def weightless_like(model: PreTrainedModel, config: PretrainedConfig | None = None) -> PreTrainedModel:
-    """Build a model of the same class, and of its config unless another is given, on device `meta`."""
+    """Build a model of the same class on device `meta`, with its config or the one given."""
     import torch
 
     with torch.device("meta"):
@@ -168,7 +167,7 @@ def weightless_like(model: PreTrainedModel, config: PretrainedConfig | None = No
 
 
 def _require_causal(config: PretrainedConfig) -> None:
-    """Raise ModelError where the weights were saved with the head of another task, such as classification."""
+    """Raise ModelError if the weights were saved from a model for another task, such as classification."""
     from transformers.models.auto import modeling_auto as auto
 
     others = (
@@ -187,7 +186,7 @@ def _require_causal(config: PretrainedConfig) -> None:
 
 
 def _architectures(config: PretrainedConfig) -> list[str]:
-    """Return the names of the classes that a config says its weights were saved from."""
+    """Return the names of the classes that, by the config, the weights were saved from."""
     named: object = config.architectures or []
     return [named] if isinstance(named, str) else list(map(str, named)) if isinstance(named, list) else []
 
@@ -202,18 +201,18 @@ def _not_causal(config: PretrainedConfig) -> Problem:
 
 
 def load_model(settings: ModelSettings) -> PreTrainedModel:
-    """Load a model's weights in the precision, quantisation and place asked for; raises ModelError.
+    """Load a model's weights in the requested precision, quantisation and device placement; raises ModelError.
 
-    Only safetensors are read, and every weight of the model must be in them: nothing is made up. A quantised base
-    comes back frozen: its integers have no gradient.
+    Reads safetensors only, which must hold every weight of the model: none is initialised at random. A quantised base
+    is returned frozen, since its integers have no gradient.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    fetch_model(settings)  # silently, where nobody has done it before and shown how far it is
+    fetch_model(settings)  # without progress; callers that show it have fetched the model before
     where = resolve(settings)
-    load_config(settings)
-    load_generation_config(settings)  # transformers passes over one that cannot be read
+    load_config(settings)  # for its checks only
+    load_generation_config(settings)  # transformers ignores one that cannot be read
     drop_loading_report()
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
@@ -222,7 +221,7 @@ def load_model(settings: ModelSettings) -> PreTrainedModel:
             **where.options,
             adapter_kwargs={
                 "local_files_only": where.options["local_files_only"]
-            },  # it looks for one as well
+            },  # from_pretrained also looks for an adapter
             dtype=torch_dtype(settings.dtype, settings.device_map),
             device_map=device_for(settings.device_map),
             quantization_config=quantization_config(settings),
@@ -247,7 +246,7 @@ def load_model(settings: ModelSettings) -> PreTrainedModel:
 
 
 def weights_folder(settings: ModelSettings) -> Path | None:
-    """Return the folder that holds a model's files: its own, or the hub cache's; None where they are not there."""
+    """Return the folder that holds a model's files: its own, or the hub cache's; None if they are not on this disk."""
     from pathlib import Path
 
     from huggingface_hub import try_to_load_from_cache
@@ -262,9 +261,9 @@ def weights_folder(settings: ModelSettings) -> Path | None:
 def _keep_four_bits_trainable(model: PreTrainedModel) -> None:
     """Keep bitsandbytes from repacking 4-bit weights at the first evaluation on a CPU with AVX512-bf16.
 
-    Repacked weights round their constants to bf16, refuse sides that are no multiple of 32 and of the block,
-    and pass no gradient to the layers below: training after an evaluation would silently learn in the top
-    layers only (bitsandbytes 0.50, `Linear4bit.forward` and `matmul_4bit`).
+    Repacked weights round their constants to bf16, refuse sizes that are not a multiple of 32 and of the block size,
+    and pass no gradient to the layers below: after an evaluation, training would silently update only the top layers
+    (bitsandbytes 0.50, `Linear4bit.forward` and `matmul_4bit`).
     """
     if quantization_of(model.config) not in ("nf4", "fp4"):
         return
@@ -276,10 +275,10 @@ def _keep_four_bits_trainable(model: PreTrainedModel) -> None:
 
 
 def _keep_int8_scales(model: PreTrainedModel) -> None:
-    """Keep the scales of 8-bit weights from being lost on a CPU once PEFT has looked at the whole weight (DoRA does).
+    """Keep 8-bit weights on a CPU from losing their scales once PEFT has dequantised a weight (as DoRA does).
 
-    PEFT then moves the weight to where it is, which makes a new one without scales, and the layer takes those of its
-    weight for new ones (PEFT 0.21 `dequantize_module_weight`, bitsandbytes 0.50 `Linear8bitLt.forward`).
+    PEFT then moves the weight to its device, which creates a new one without scales, and the layer replaces its own
+    state by that of the weight (PEFT 0.21 `dequantize_module_weight`, bitsandbytes 0.50 `Linear8bitLt.forward`).
     """
     if quantization_of(model.config) != "int8":
         return
@@ -299,7 +298,7 @@ def _keep_scales(layer: nn.Module, _: object) -> None:
 
 
 def _not_loaded(where: Resolved, error: Exception) -> Problem:
-    """Say what kept the weights from loading."""
+    """Describe why the weights could not be loaded."""
     expected = "weights as safetensors, whole and of the shapes its config.json gives"
     remedy = (
         "download the model again"
@@ -312,9 +311,9 @@ def _not_loaded(where: Resolved, error: Exception) -> Problem:
 
 
 def load_generation_config(settings: ModelSettings) -> GenerationConfig | None:
-    """Load what a model's authors say about generating (its stop tokens), or None where they say nothing.
+    """Load the generation settings of a model's authors (its stop tokens), or None if there are none.
 
-    Raises ModelError for a file that is there and cannot be read: answers would end at other tokens without a word.
+    Raises ModelError for a file that exists but cannot be read: otherwise answers would silently end at other tokens.
     """
     from transformers import GenerationConfig
 
@@ -332,6 +331,6 @@ def load_generation_config(settings: ModelSettings) -> GenerationConfig | None:
 
 
 def hub_id_of(settings: ModelSettings) -> str | None:
-    """Return a model's id on the hub, or None for a folder, a file or an alias."""
+    """Return a model's id on Hugging Face, or None for a folder, a file, a packaged alias or a model of ModelScope."""
     where = resolve(settings)
     return where.source.id if where.source and where.source.hub == "huggingface" else None

@@ -1,4 +1,4 @@
-"""Precision and quantisation: from what a person writes to what torch and bitsandbytes are told."""
+"""Precision and quantisation: from settings to the arguments of torch, transformers and bitsandbytes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 def device_for(device_map: str) -> str | dict[str, str]:
-    """Return what `from_pretrained` takes: `auto` is this process's own accelerator, or the CPU where there
-    is none."""
+    """Return the `device_map` for `from_pretrained`: `auto` is this process's accelerator, or the CPU if there is
+    none."""
     import os
 
     import torch
@@ -30,7 +30,7 @@ def device_for(device_map: str) -> str | dict[str, str]:
 
 
 def require_device(device_map: str) -> None:
-    """Raise ModelError where a CUDA device is asked for and this machine or this torch has none."""
+    """Raise ModelError if a CUDA device is requested and this machine or this build of torch has none."""
     import torch
 
     if device_map.startswith("cuda") and not torch.cuda.is_available():
@@ -40,11 +40,9 @@ def require_device(device_map: str) -> None:
 
 
 def torch_dtype(precision: Precision, device_map: str = "auto") -> torch.dtype:
-    """Return torch's dtype; `auto` is bf16 on a CUDA device that computes in it, fp16 on an older one, else
-    fp32.
+    """Return torch's dtype; `auto` is bf16 on a CUDA device with native bf16, fp16 on an older one, else fp32.
 
-    On CPUs without AMX or AVX512-bf16 half precision is ten times slower than fp32, so fp32 is the default
-    there.
+    On CPUs without AMX or AVX512-bf16 half precision is ten times slower than fp32, so fp32 is the default there.
     """
     import torch
 
@@ -57,8 +55,8 @@ def torch_dtype(precision: Precision, device_map: str = "auto") -> torch.dtype:
 
 
 def quantization_config(settings: ModelSettings) -> BitsAndBytesConfig | None:
-    """Return bitsandbytes' settings, or None where nothing is quantised; raises MissingExtraError without
-    bitsandbytes."""
+    """Return bitsandbytes' settings, or None without quantisation; raises MissingExtraError if bitsandbytes is
+    missing."""
     from importlib.util import find_spec
 
     if settings.quantization == "none":
@@ -78,8 +76,8 @@ def quantization_config(settings: ModelSettings) -> BitsAndBytesConfig | None:
 
 
 def quantization_of(config: PretrainedConfig) -> str:
-    """Return how a model of this config holds its linear layers: none, nf4, fp4, int8, or another method's
-    own name."""
+    """Return how a model with this config stores its linear layers: none, nf4, fp4, int8, or another method's own
+    name."""
     described = config.to_dict().get("quantization_config")
     if not described:
         return "none"

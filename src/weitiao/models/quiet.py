@@ -1,4 +1,4 @@
-"""The libraries underneath kept quiet: their bars and advice are not what a person who fine-tunes needs to read."""
+"""Silences progress bars, advice and warnings of the underlying libraries, which a user has no use for."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from contextlib import ExitStack, contextmanager, redirect_stderr
 
 LIBRARIES = ("transformers", "peft", "accelerate", "datasets", "huggingface_hub", "bitsandbytes", "torch")
 LOGGERS = ("peft", "accelerate", "datasets", "huggingface_hub", "bitsandbytes")
-"""Loggers whose level is raised; transformers has a function for its own."""
+"""Loggers whose level is raised; transformers has its own function for that."""
 
 
 @contextmanager
 def libraries_quiet() -> Iterator[None]:
-    """Within the context libraries draw no bars, give no advice and warn of nothing; afterwards all is as before."""
+    """Within the context, libraries show no progress bars, advice or warnings; afterwards their settings are
+    restored."""
     from transformers.utils import logging as transformers_logging
 
     with ExitStack() as stack:
@@ -37,9 +38,9 @@ def libraries_quiet() -> Iterator[None]:
 
 @contextmanager
 def bars_of_tqdm_unseen() -> Iterator[None]:
-    """Within the context what is written to stderr is dropped: bars that a library draws with tqdm itself.
+    """Within the context, stderr is discarded, to hide progress bars that a library draws with tqdm directly.
 
-    tqdm can be switched off only before it is imported, which a person's own program may have done already.
+    tqdm can be switched off only before it is imported, and the user's own program may have imported it already.
     """
     if "tqdm" not in sys.modules:
         yield

@@ -1,5 +1,5 @@
-"""From a model's name to where it lies: alias, .gguf file, local folder or hub id; everything else is refused
-in words."""
+"""From a model's name to its location: alias, .gguf file, local folder or hub id; anything else is refused with a
+reason."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ from .weights.complete import embedded_adapter
 from .weights.files import INDEX, SINGLE, require_files
 
 MODELSCOPE = "modelscope:"
-"""What may stand before an id of ModelScope, as before that of a data set."""
+"""Optional prefix of a ModelScope id, as for data sets."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 def public_name(name: str) -> str:
-    """Return a model's name as others can use it: a hub's id, also for its alias; a path's last part; else as it is."""
+    """Return a model's name as others can use it: the hub id (also for an alias), the last part of a path, else the
+    name itself."""
     path = Path(name).expanduser()
     if path.exists():
         return path.resolve().name
@@ -46,33 +47,32 @@ def public_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class Resolved:
-    """Where a model lies."""
+    """Where a model is."""
 
     name: str
-    """The name as it was written."""
+    """The name as the user wrote it."""
     path: str
     """A local folder, or a hub id."""
     revision: str | None
-    """Branch, tag or commit, of a hub id only."""
+    """Branch, tag or commit of a hub id; None for a folder."""
     local: bool
     """Whether `path` is a folder."""
     source: HubModel | None = None
-    """The hub's model that it is, whose weights may still have to be downloaded."""
+    """The model's entry on a hub, whose weights may still need downloading; None for a local model."""
     whole: bool = True
-    """Whether all of it is on this disk, so that the hub need not be asked."""
+    """Whether all its files are on this disk, so that the hub need not be asked."""
 
     @property
     def options(self) -> dict[str, Any]:
-        """What transformers is told beside the path: the revision, and to ask no hub where nothing is lacking."""
+        """Arguments for transformers' `from_pretrained`: the revision, and whether to use only the hub's cache."""
         return {"revision": self.revision, "local_files_only": not self.local and self.whole}
 
 
 def resolve(settings: ModelSettings) -> Resolved:
-    """Find the model that a name means; raises ModelError with the nearest name there is, and what can be
-    written.
+    """Find the model that a name means; raises ModelError with the nearest existing names and the accepted forms.
 
-    A GGUF is dequantised into the cache on its first use. A hub model's config is fetched, so that a wrong
-    id, a gated model or a missing network is known before anything else is done.
+    A GGUF is dequantised into the cache on its first use. A hub model's config is fetched, so that a wrong id, a gated
+    model or a missing network is reported before anything else is done.
     """
     name, path = settings.name, Path(settings.name).expanduser()
     if path.is_dir():
@@ -93,15 +93,17 @@ def resolve(settings: ModelSettings) -> Resolved:
         here = _beside(Path(name))
         if not here:
             raise
-        first, *others = error.problems  # a folder spelt alike is likelier meant than another model of a hub
+        first, *others = error.problems  # a similarly spelt folder is more likely meant than a hub model
         raise ModelError(
             replace(first, remedy=" or ".join(filter(None, [*here, first.remedy]))), *others
         ) from error
 
 
 def hub_model(settings: ModelSettings) -> HubModel:
-    """Return the hub's model that a name means, by its alias, or by its id on this hub or the other; raises
-    SettingsError, and ModelError for an alias of a model that the hub is not known to have."""
+    """Return the hub model that a name means: by alias, or by its id on this hub or the other.
+
+    Raises SettingsError for an unknown hub, and ModelError for an alias whose model has no known id on this hub.
+    """
     prefixed = settings.name.startswith(MODELSCOPE)
     name = settings.name.removeprefix(MODELSCOPE)
     hub = "modelscope" if prefixed else chosen_hub(settings.hub)
@@ -117,13 +119,14 @@ def hub_model(settings: ModelSettings) -> HubModel:
 
 
 def _on_a_hub(model: HubModel, name: str) -> Resolved:
-    """Make sure that a hub has a model, or its cache: a wrong id, a gated model or a missing network is known now."""
+    """Check that a hub or its cache has a model, so that a wrong id, a gated model or a missing network is reported
+    now."""
     hub = hub_named(model.hub)
     folder = hub.cached(model)
     if folder is None:
         files = hub.files(model)
         require_safetensors(model, files)
-        if model.hub == "modelscope":  # transformers itself reads the other hub's
+        if model.hub == "modelscope":  # transformers itself downloads these from Hugging Face
             small = {file: files[file] for file in small_files(files)}
             folder = fetch(hub, model, small, silent)
     if model.hub == "modelscope":
@@ -132,9 +135,9 @@ def _on_a_hub(model: HubModel, name: str) -> Resolved:
 
 
 def convert_first(name: str, say: Callable[[str], None]) -> None:
-    """Make the fp32 form of a GGUF that a name means, where it is not there yet, and say so: it takes a while, once.
+    """Convert the GGUF that a name means to fp32, unless that is done, and say so: it takes a while, once.
 
-    What is wrong with the file is left to `resolve`, which raises it.
+    Errors in the file are ignored here: `resolve` raises them.
     """
     try:
         path = ALIASES[name].path if name in ALIASES else Path(name).expanduser()
@@ -146,18 +149,18 @@ def convert_first(name: str, say: Callable[[str], None]) -> None:
 
 
 def _nearby(name: str) -> list[str]:
-    """Return aliases, and what lies in the folder the name points into, that are spelt alike."""
+    """Return similarly spelt aliases and files in the folder that the name points into."""
     return spelt_alike(name) + _beside(Path(name).expanduser())
 
 
 def _beside(path: Path) -> list[str]:
-    """Return what lies in the folder that a path points into and is spelt alike."""
+    """Return similarly spelt entries of the folder that a path points into."""
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     return [str(path.parent / near) for near in nearest(path.name, siblings)]
 
 
 def _require_model_folder(folder: Path) -> None:
-    """Raise ModelError where a folder holds no transformers model with safetensors weights."""
+    """Raise ModelError if a folder holds no transformers model with safetensors weights."""
     if not (folder / "config.json").is_file():
         raise ModelError(_not_a_model_folder(folder))
     if (folder / "adapter_config.json").is_file():
@@ -180,7 +183,7 @@ def _not_a_model_folder(folder: Path) -> Problem:
 
 
 def _base_of(adapter: Path) -> str:
-    """Return the base that an adapter names, or BASE where it names none."""
+    """Return the base that an adapter names, or BASE if it names none."""
     try:
         described = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
         return str(described["base_model_name_or_path"] or "BASE")
@@ -189,7 +192,7 @@ def _base_of(adapter: Path) -> str:
 
 
 def _no_safetensors(name: str, files: list[str]) -> Problem:
-    """Say why weights in Python's pickle form are not read, or that there are none."""
+    """Describe a model without safetensors: its weights are pickled, or it has none."""
     pickles = [file for file in files if file.endswith(PICKLES)]
     if not pickles:
         return Problem(f"{name} holds a config and no weights", ", ".join(files[:8]), "model.safetensors")

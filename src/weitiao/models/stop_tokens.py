@@ -1,4 +1,4 @@
-"""The tokens that end generation, as a model's folder carries them."""
+"""The tokens that end generation, as stored in a model's folder."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 
 def set_stops(model: PreTrainedModel, stop_ids: Collection[int]) -> None:
-    """Let a model end its answers on the tokens it was trained to end them with.
+    """Make a model end its answers at the tokens it was trained to end them with.
 
-    Without that a folder keeps the base's stop tokens, and whoever loads it generates past the end of the answer.
+    Otherwise a saved folder keeps the base's stop tokens, and generation continues past the end of the answer.
     """
     if model.generation_config is None or not stop_ids:
         return

@@ -1,7 +1,8 @@
-"""What a text passes through: the modules that a forward over tokens alone calls, found by running one without weights.
+"""Finds the modules that a forward pass over text calls, by running the model without weights.
 
-Names do not tell: a decoder made of an encoder-decoder keeps a cross-attention that nothing calls, a model that sees
-pictures has a tower of blocks beside the language model's, and a router may be a linear layer that returns a tuple.
+Names do not show this: a decoder taken from an encoder-decoder keeps a cross-attention that is never called, a
+vision-language model has a tower of blocks beside the language model's, and a router may be a linear layer that returns
+a tuple.
 """
 
 from __future__ import annotations
@@ -17,26 +18,27 @@ if TYPE_CHECKING:
 
 TOKENS = 4
 WITHOUT_DATA = (RuntimeError, TypeError, ValueError, AttributeError, LookupError)
-"""What a forward raises that looks at numbers, of which there are none here, or that takes no mask of this shape."""
+"""Errors of a forward pass on device `meta` that looks at values, or that does not accept a mask of this shape."""
 
 
 @dataclass(frozen=True)
 class TextPath:
-    """The paths of modules in a forward over a text."""
+    """The modules that a forward pass over text calls, by path."""
 
     complete: bool
-    """Whether the forward came to its end; if not, what it did not reach is unknown."""
+    """Whether the forward pass finished; if not, nothing is known about modules that it did not reach."""
     called: frozenset[str] = frozenset()
-    """The modules that were called, finished or not."""
+    """The modules that were called, whether or not they returned."""
     tensors: frozenset[str] = frozenset()
-    """Those that returned one plain tensor."""
+    """The modules that returned a single tensor."""
 
     def passes(self, path: str) -> bool:
-        """Whether a module takes part, as far as is known."""
+        """Return whether a module is called; True if the forward pass did not finish."""
         return not self.complete or path in self.called
 
     def gives_tensor(self, path: str) -> bool:
-        """Whether a module returns one plain tensor, as far as is known."""
+        """Return whether a module returns a single tensor; True if the forward pass failed before it reached the
+        module."""
         return path in self.tensors or (path not in self.called and not self.complete)
 
 
@@ -60,13 +62,14 @@ class _Recorder:
 
 
 _KNOWN: dict[tuple[type, str], TextPath] = {}
-"""What was found, by class and config, which alone decide it: a model is asked many times."""
+"""Cached results, by class and config, which determine them: a model is asked many times."""
 
 
 def text_path(model: PreTrainedModel) -> TextPath:
-    """Return what a text passes through in a model, which may be loaded, quantised, weightless or have a method on it.
+    """Return which modules of a model a text passes through; the model may be quantised, weightless or have a method
+    attached.
 
-    A copy of the same class and config without weights is run on a few tokens (device `meta`).
+    A weightless copy of the same class and config is run on a few tokens (device `meta`).
     """
     key = (type(model), model.config.to_json_string())
     if key not in _KNOWN:
@@ -75,13 +78,13 @@ def text_path(model: PreTrainedModel) -> TextPath:
 
 
 def _run(model: PreTrainedModel) -> TextPath:
-    """Run a copy with a mask of four sides, which is taken as it is, and where that does not fit without a mask."""
+    """Run a copy with a four-dimensional mask, which is used as it is, or without a mask if that fails."""
     import torch
 
     recorder = _Recorder()
     try:
         twin = _twin(model)
-    except WITHOUT_DATA:  # a class that its config alone does not build
+    except WITHOUT_DATA:  # a class that cannot be built from its config alone
         return TextPath(complete=False)
     for path, module in twin.named_modules():
         recorder.watch(path, module)
@@ -92,7 +95,7 @@ def _run(model: PreTrainedModel) -> TextPath:
 
 
 def _twin(model: PreTrainedModel) -> PreTrainedModel:
-    """Build the same model without weights, its experts computed in the way that looks at no numbers."""
+    """Build the same model on device `meta`, with the implementation of experts that does not look at values."""
     import torch
 
     with torch.device("meta"):
@@ -102,7 +105,7 @@ def _twin(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _runs(twin: PreTrainedModel, ids_1T: Tensor, mask: dict[str, torch.Tensor]) -> bool:
-    """Whether a forward over ids (1, T) comes to its end."""
+    """Return whether a forward pass over ids (1, T) finishes."""
     import torch
 
     decoder = {"decoder_input_ids": ids_1T} if twin.config.is_encoder_decoder else {}
@@ -116,7 +119,7 @@ def _runs(twin: PreTrainedModel, ids_1T: Tensor, mask: dict[str, torch.Tensor]) 
 
 @dataclass(frozen=True)
 class CacheShape:
-    """The heads and numbers a head that every block keeps for each token."""
+    """The number of heads, and of numbers per head, that every block caches for each token."""
 
     heads: int
     numbers: int
@@ -126,10 +129,11 @@ _CACHES: dict[tuple[type, str], CacheShape | None] = {}
 
 
 def cache_shape(model: PreTrainedModel) -> CacheShape | None:
-    """Return what a model's blocks keep of a text for the tokens that follow it.
+    """Return the shape of what a model's blocks cache for each token of a text.
 
-    None where they differ, keep something else than keys and values of one shape, or where that does not show without
-    weights. One head is kept for all queries by models with multi-query attention, whatever their config calls it.
+    None if blocks differ, cache anything but keys and values of one shape, or cannot be run without weights. The heads
+    are read from a cache because configs name multi-query attention (one cached head for all queries) in different
+    ways.
     """
     key = (type(model), model.config.to_json_string())
     if key not in _CACHES:
@@ -149,13 +153,13 @@ def _cache_shape(model: PreTrainedModel) -> CacheShape | None:
             with torch.no_grad():
                 _twin(model)(input_ids=ids_1T, past_key_values=cache, use_cache=True, **mask)
             return _one_shape(cache)
-        except WITHOUT_DATA:  # also where a block keeps no keys
+        except WITHOUT_DATA:  # also raised if a block caches no keys
             continue
     return None
 
 
 def _one_shape(cache: DynamicCache) -> CacheShape | None:
-    """Return the shape that all keys and values (1, heads, T, numbers) of a cache have."""
+    """Return the shape that all keys and values (1, heads, T, numbers) of a cache share; None if they differ."""
     shapes = {tuple(part.shape) for layer in cache.layers for part in (layer.keys, layer.values)}
     if len(shapes) != 1:
         return None

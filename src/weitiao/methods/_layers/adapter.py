@@ -1,4 +1,4 @@
-"""Bottleneck adapters as PEFT sees them: a small two-layer network on the output of each chosen module.
+"""Bottleneck adapters as PEFT layers: a small two-layer network on the output of each chosen module.
 
 Shapes: d width of the model, m size of the bottleneck.
 """
@@ -25,13 +25,13 @@ ACTIVATIONS = {
 
 @dataclass
 class AdapterConfig(OwnConfig):
-    """PEFT's settings of a bottleneck adapter."""
+    """PEFT's config of a bottleneck adapter."""
 
     kind: ClassVar[str] = "WEITIAO_ADAPTER"
     width: int = 0
-    """d."""
+    """The model's width d."""
     size: int = 0
-    """m."""
+    """The bottleneck's size m."""
     activation: str = "gelu"
     scaling: float = 1.0
     up_std: float = 0.0
@@ -39,9 +39,9 @@ class AdapterConfig(OwnConfig):
 
 
 class AdapterLayer(AddingLayer):
-    """A module of the base, and adapters on its output; parallel ones read its input instead.
+    """A base module with adapters on its output; parallel adapters read its input instead.
 
-    `h` is what the adapter reads, `y` what the module returns, both (..., d):
+    With h the adapter's input and y the module's output, both (..., d), it returns
     y + s (W_up f(W_down h + b_down) + b_up), with W_down (m, d) and W_up (d, m).
     """
 
@@ -54,7 +54,7 @@ class AdapterLayer(AddingLayer):
         self.configs: dict[str, AdapterConfig] = {}
 
     def add(self, adapter: str, config: AdapterConfig) -> None:
-        """Create W_down as linear layers begin, W_up near zero, and biases of zeros."""
+        """Create W_down with nn.Linear's initialisation, W_up near zero, and zero biases."""
         down = nn.Linear(config.width, config.size, device=self.device, dtype=torch.float32)
         up = nn.Linear(config.size, config.width, device=self.device, dtype=torch.float32)
         nn.init.kaiming_uniform_(down.weight, a=math.sqrt(5))
@@ -65,14 +65,14 @@ class AdapterLayer(AddingLayer):
         self.configs[adapter] = config
 
     def adapted(self, adapter: str, x: Tensor, output: Tensor) -> Tensor:
-        """Return the module's output with the adapter's added."""
+        """Return the module's output plus the adapter's."""
         down, up, config = self.bottleneck_down[adapter], self.bottleneck_up[adapter], self.configs[adapter]
         h = (x if config.parallel else output).float()
         change: Tensor = config.scaling * up(ACTIVATIONS[config.activation](down(h)))
         return output + change.to(output.dtype)
 
     def fold(self, adapter: str, sign: int) -> None:
-        """Refuse; raises ModelError."""
+        """Raise ModelError: an adapter has no merged form."""
         raise ModelError(_no_merged_form())
 
 
@@ -84,7 +84,7 @@ class AdapterTuner(OwnTuner):
     tuner_layer_cls = AdapterLayer
 
     def require_mergeable(self) -> None:
-        """Refuse; raises ModelError."""
+        """Raise ModelError: an adapter has no merged form."""
         raise ModelError(_no_merged_form())
 
 

@@ -1,4 +1,4 @@
-"""What our own methods share as PEFT sees them: settings, a layer around one of the base's, and who puts it there."""
+"""Base classes of our own methods in PEFT: the config, the layer around a base module, and the tuner."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from torch import Tensor, nn
 
 @dataclass
 class OwnConfig(PeftConfig):  # type: ignore[misc]  # PEFT has no types
-    """PEFT's settings of one of our own methods."""
+    """PEFT's config of one of our own methods."""
 
     kind: ClassVar[str]
-    """The `peft_type`: what PEFT's tables hold the method under."""
+    """The `peft_type`: the method's key in PEFT's tables."""
     target_modules: list[str] | str | None = field(default=None)
     """Paths, last names or a regular expression, as PEFT reads them."""
     modules_to_save: list[str] | None = None
-    """Modules trained whole beside it."""
+    """Modules trained in full beside the adapter."""
 
     def __post_init__(self) -> None:
-        """Fill in the kind."""
+        """Set `peft_type`."""
         super().__post_init__()
         self.peft_type = self.kind
 
 
 class OwnLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
-    """One of the base's modules, and what the adapters by name make of it; the base stays as it is."""
+    """A base module with the parameters of adapters, stored by adapter name; the base's own are unchanged."""
 
     keeps_ties: ClassVar[bool] = False
-    """Whether merging changes alike all modules that share a weight, so that it may stay shared."""
+    """Whether merging changes all modules that share a weight in the same way, so that it may stay shared."""
 
     get_base_layer: Callable[[], Any]
     _get_available_adapters: Callable[[], set[str]]
@@ -51,7 +51,7 @@ class OwnLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
 
     @abstractmethod
     def add(self, adapter: str, config: Any) -> None:  # noqa: ANN401  (the settings of the layer's own method)
-        """Create the named adapter's parameters, in fp32 and where the base's lie."""
+        """Create the named adapter's parameters, in fp32 on the base's device."""
 
     @abstractmethod
     def fold(self, adapter: str, sign: int) -> None:
@@ -59,12 +59,15 @@ class OwnLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
 
     @property
     def device(self) -> torch.device:
-        """Where the base's parameters lie."""
+        """The device of the base's parameters."""
         device: torch.device = next(self.get_base_layer().parameters()).device
         return device
 
     def acting(self) -> list[str]:
-        """Return the adapters that change what the base computes now; those folded into it do so no longer."""
+        """Return the adapters that change the base's output now: none if adapters are disabled or merged.
+
+        If merged adapters are disabled, they are first taken out of the base.
+        """
         if self.disable_adapters and self.merged:
             self.unmerge()
         if self.disable_adapters or self.merged:
@@ -72,7 +75,7 @@ class OwnLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         return [adapter for adapter in self.active_adapters if adapter in self._get_available_adapters()]
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Fold adapters into the base; raises ValueError for numbers that are not finite where `safe_merge` asks."""
+        """Fold adapters into the base; with `safe_merge`, raises ValueError if an adapter is not finite."""
         for adapter in check_adapters_to_merge(self, adapter_names):
             if adapter not in self._get_available_adapters():
                 continue
@@ -82,7 +85,7 @@ class OwnLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
             self.merged_adapters.append(adapter)
 
     def unmerge(self) -> None:
-        """Take every folded adapter out of the base again."""
+        """Take every merged adapter out of the base again."""
         while self.merged_adapters:
             self.fold(self.merged_adapters.pop(), -1)
 
@@ -96,11 +99,11 @@ class OwnLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
 
 
 class AddingLayer(OwnLayer):
-    """One of the base's modules, and what adapters make of its output."""
+    """A base module whose output is changed by adapters."""
 
     @abstractmethod
     def adapted(self, adapter: str, x: Tensor, output: Tensor) -> Tensor:
-        """Return the output that the named adapter makes of the base's input and output."""
+        """Return the new output, computed by the named adapter from the base's input and output."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401  (whatever the base takes)
         """Return the base's output, changed by each active adapter that this layer has."""
@@ -112,17 +115,17 @@ class AddingLayer(OwnLayer):
 
 
 class OwnTuner(BaseTuner):  # type: ignore[misc]
-    """Puts layers of one class around the targets."""
+    """Puts layers of one class around the target modules."""
 
     config_class: ClassVar[type[OwnConfig]]
     tuner_layer_cls: ClassVar[type[OwnLayer]]
 
     def wrap(self, target: nn.Module) -> OwnLayer:
-        """Return a layer around a module of the base."""
+        """Return a new layer around a module of the base."""
         return self.tuner_layer_cls(target)
 
     def require_mergeable(self) -> None:
-        """Raise ModelError where the adapter has no merged form on this model."""
+        """Raise ModelError if the adapter has no merged form on this model."""
 
     def _check_merge_allowed(self) -> None:
         self.require_mergeable()

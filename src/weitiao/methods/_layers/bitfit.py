@@ -1,4 +1,4 @@
-"""BitFit as PEFT sees it: a vector added to the output of each chosen layer, b' = b + d."""
+"""BitFit as a PEFT layer: a vector added to the output of each chosen layer, b' = b + d."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 BIAS_SWITCHES = ("attention_bias", "mlp_bias")
-"""What configs call the settings that give linear layers biases."""
+"""Config keys that give linear layers biases."""
 
 
 @dataclass
 class BitfitConfig(OwnConfig):
-    """PEFT's settings of BitFit."""
+    """PEFT's config of BitFit."""
 
     kind: ClassVar[str] = "WEITIAO_BITFIT"
     add_bias: bool = False
-    """Whether layers without a bias were given one."""
+    """Whether layers without a bias get one."""
 
 
 class BitfitLayer(AddingLayer):
-    """A linear or normalisation layer with d, of shape (out,), added to its bias; d begins as zeros."""
+    """A linear or normalisation layer with d, of shape (out,), added to its bias; d starts at zero."""
 
     adapter_layer_names = ("bitfit_bias",)
 
@@ -52,7 +52,7 @@ class BitfitLayer(AddingLayer):
         return output + change
 
     def fold(self, adapter: str, sign: int) -> None:
-        """Add d to the bias; one that was not there is made."""
+        """Add d to the bias; a missing bias is created."""
         base, change = self.get_base_layer(), sign * self.bitfit_bias[adapter].detach()
         if base.bias is None:
             dtype = base.weight.dtype if base.weight.is_floating_point() else change.dtype
@@ -69,11 +69,11 @@ class BitfitTuner(OwnTuner):
     tuner_layer_cls = BitfitLayer
 
     def require_mergeable(self) -> None:
-        """Raise ModelError where the architecture has no place for biases that it was given."""
+        """Raise ModelError if the architecture cannot hold the biases that were added."""
         self._merged_config()
 
     def _merged_config(self) -> PretrainedConfig:
-        """Return the config of the merged model: with the architecture's own switches for biases set."""
+        """Return the merged model's config, in which the architecture's bias switches match the biases it has."""
         added = self._added()
         if not added:
             return self.model.config
@@ -95,7 +95,7 @@ class BitfitTuner(OwnTuner):
         )
 
     def _added(self) -> set[str]:
-        """Return the names of the biases that the base does not have."""
+        """Return the names of the biases that the base lacks."""
         layers = {path: m for path, m in self.model.named_modules() if isinstance(m, BitfitLayer)}
         return {f"{path}.bias" for path, layer in layers.items() if layer.get_base_layer().bias is None}
 

@@ -1,7 +1,8 @@
-"""Diff pruning as PEFT sees it: a sparse difference to each chosen weight, found by gates that learn to close.
+"""Diff pruning as a PEFT layer: a sparse difference to each chosen weight, found by gates that learn to close.
 
-While gates train, d = z * w with z hard-concrete (https://arxiv.org/abs/1712.01312); afterwards a fixed mask stands in
-their place. A file holds the indices and values of what is not zero. All are (out, in), whichever way the base lies.
+While gates train, d = z * w with z hard-concrete (https://arxiv.org/abs/1712.01312); afterwards a fixed mask replaces
+them. A file stores the indices and values of the non-zero entries. All matrices are (out, in), also where the base
+stores its weight transposed.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from transformers.pytorch_utils import Conv1D
 from .base import AddingLayer, OwnConfig, OwnTuner
 
 LOW, HIGH = -1.5, 1.5
-"""The interval (l, r) that the concrete distribution is stretched to before it is cut to 0..1, as in the paper."""
+"""The interval (l, r) that the concrete distribution is stretched to before it is clamped to 0..1, as in the paper."""
 SMALLEST = 1e-6
-"""Keeps the uniform draws off 0 and 1, whose logits are infinite."""
+"""Keeps the uniform samples away from 0 and 1, whose logits are infinite."""
 INDICES, VALUES = "diff_indices", "diff_values"
 
 
 @dataclass
 class DiffConfig(OwnConfig):
-    """PEFT's settings of diff pruning."""
+    """PEFT's config of diff pruning."""
 
     kind: ClassVar[str] = "WEITIAO_DIFF_PRUNING"
     layers_to_transform: list[int] | None = None
@@ -35,11 +36,11 @@ class DiffConfig(OwnConfig):
     gate_start: float = 5.0
     gate_speed: float = 100.0
     pruned: bool = False
-    """Whether the gates are gone and only values at fixed places are left, as in every file."""
+    """Whether the gates are gone and only values at fixed positions are left, as in every file."""
 
 
 def hard_concrete(alpha: Tensor, noise: bool) -> Tensor:
-    """Return gates z in 0..1: drawn from torch's global generator, or the middle one where `noise` is false.
+    """Return gates z in 0..1: sampled with torch's global generator, or without noise if `noise` is false.
 
     u ~ U(0, 1), s = sigmoid(log u - log(1 - u) + alpha), z = min(1, max(0, s (r - l) + l)) (Guo et al., section 3.1).
     """
@@ -50,7 +51,7 @@ def hard_concrete(alpha: Tensor, noise: bool) -> Tensor:
 
 
 def chance_open(alpha: Tensor) -> Tensor:
-    """Return how likely each gate is not 0: sigmoid(alpha - log(-l / r))."""
+    """Return the probability of each gate not being 0: sigmoid(alpha - log(-l / r))."""
     return (alpha - math.log(-LOW / HIGH)).sigmoid()
 
 
@@ -78,7 +79,7 @@ class DiffLayer(AddingLayer):
         return base.out_features, base.in_features
 
     def add(self, adapter: str, config: DiffConfig) -> None:
-        """Create w as zeros, and open gates unless the difference's places are known already."""
+        """Create w as zeros, and open gates unless the difference's positions are already fixed."""
         place: dict[str, Any] = {"device": self.device, "dtype": torch.float32}
         self.configs[adapter] = config
         self.diff_weight[adapter] = nn.Parameter(torch.zeros(self.out_in, **place))
@@ -91,7 +92,7 @@ class DiffLayer(AddingLayer):
             self.diff_group[adapter] = nn.Parameter(torch.zeros(1, **place))
 
     def alphas(self, adapter: str) -> Iterator[Tensor]:
-        """Yield the gates' log-odds: (out, in) of each weight and, where structured, (1,) of the matrix."""
+        """Yield the gates' log-odds: (out, in) for the single weights and, if structured, (1,) for the whole matrix."""
         config = self.configs[adapter]
         for gates in (self.diff_gates, self.diff_group):
             if adapter in gates:
@@ -108,20 +109,20 @@ class DiffLayer(AddingLayer):
         return weight
 
     def expected_size(self, adapter: str) -> Tensor:
-        """Return how many weights are expected to differ, a scalar."""
+        """Return the expected number of weights that differ, a scalar."""
         chance = torch.ones((), device=self.device)
         for alpha in self.alphas(adapter):
             chance = chance * chance_open(alpha)
         return chance.sum()
 
     def fix(self, adapter: str, mask: Tensor) -> None:
-        """Keep the difference at the places of a mask (out, in) and train it there without gates from now on."""
+        """Keep the difference only where a mask (out, in) is true, and from now on train it there without gates."""
         weight = self.diff_weight[adapter]
         weight.data = self.difference(adapter, noise=False).detach() * mask
         self.restore(adapter, mask)
 
     def restore(self, adapter: str, mask: Tensor) -> None:
-        """Take a mask as it was when gates ended, leaving the values."""
+        """Set the mask that replaces the gates, without changing the values."""
         self.diff_mask[adapter].copy_(mask)
         self.fixed.add(adapter)
 
@@ -138,11 +139,11 @@ class DiffLayer(AddingLayer):
         base.weight.data = (base.weight.data + change).to(base.weight.dtype)
 
     def sparse(self, adapter: str) -> tuple[Tensor, Tensor]:
-        """Return where d is not zero (indices into its rows laid end to end, int32 where the layer's size allows) and
-        what it is there."""
+        """Return the flat indices, row by row, of d's non-zero entries (int32 if the layer's size allows) and their
+        values."""
         flat = self.difference(adapter, noise=False).detach().flatten()
         dtype = torch.int32 if flat.numel() - 1 <= torch.iinfo(torch.int32).max else torch.int64
-        if flat.is_meta:  # a weightless model has names only
+        if flat.is_meta:  # a weightless model has no values
             return flat.new_empty(0, dtype=dtype), flat.new_empty(0)
         indices = flat.nonzero()[:, 0]
         return indices.to(dtype), flat[indices]
@@ -158,7 +159,7 @@ class DiffTuner(OwnTuner):
     def _check_target_module_compatiblity(
         self, peft_config: DiffConfig, model: nn.Module, target_name: str
     ) -> None:
-        """Leave out PEFT's check, which is about Mamba's fused kernels reading LoRA's weights."""
+        """Skip PEFT's check, which is about Mamba's fused kernels reading LoRA's weights."""
 
     @classmethod
     def _get_adapter_state_dict(
@@ -198,7 +199,7 @@ def layers_of(model: nn.Module, adapter: str) -> dict[str, DiffLayer]:
 
 
 def _dense(indices: Tensor, values: Tensor, out_in: tuple[int, int], path: str) -> Tensor:
-    """Return the matrix of a sparse difference; raises ValueError for indices outside it."""
+    """Return a sparse difference as a matrix; raises ValueError for indices outside it."""
     if indices.shape != values.shape or (
         indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < math.prod(out_in)
     ):

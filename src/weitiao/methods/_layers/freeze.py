@@ -1,4 +1,4 @@
-"""Freezing as PEFT sees it: chosen modules of the base with a trained copy of their weights in the weights' place."""
+"""Freezing as a PEFT layer: in chosen modules of the base, trained copies replace the weights."""
 
 from __future__ import annotations
 
@@ -16,29 +16,31 @@ from .base import OwnConfig, OwnLayer, OwnTuner
 
 @dataclass
 class FreezeConfig(OwnConfig):
-    """PEFT's settings of partial fine-tuning: the chosen modules, each with all the weights in it."""
+    """PEFT's config of partial fine-tuning: the chosen modules, each with all its weights."""
 
     kind: ClassVar[str] = "WEITIAO_FREEZE"
 
 
 class FreezeLayer(OwnLayer):
-    """A module of the base and, by adapter, fp32 copies of its parameters with which it computes instead.
+    """A base module and, per adapter, fp32 copies of its parameters that it computes with instead.
 
-    A copy is used in the dtype of the base's parameter. Where two modules share one, the first holds the copy of both.
+    A copy is cast to the dtype of the base's parameter. If two modules share a parameter, the first holds the copy for
+    both.
     """
 
     adapter_layer_names = ("tuned_weights",)
     keeps_ties = True
 
     def __init__(self, base_layer: nn.Module, shared: dict[str, tuple[FreezeLayer, str]]) -> None:
-        """Wrap a module; `shared` says whose parameter, and under which name there, one of its own is."""
+        """Wrap a module; `shared` maps a parameter's name to the layer that holds the same parameter, and its name
+        there."""
         super().__init__(base_layer)
         self.tuned_weights = nn.ModuleDict()
         self.shared = shared
         self._originals: dict[str, dict[str, Tensor]] = {}
 
     def add(self, adapter: str, config: FreezeConfig) -> None:
-        """Copy the base's parameters; raises ModelError where they are held in few bits."""
+        """Copy the base's parameters; raises ModelError if they are quantised."""
         own = {
             name: parameter
             for name, parameter in self.get_base_layer().named_parameters()
@@ -51,7 +53,7 @@ class FreezeLayer(OwnLayer):
         )
 
     def copy_of(self, adapter: str, name: str) -> Tensor:
-        """Return the trained copy of one of the base's parameters, in fp32 and of its shape."""
+        """Return the trained copy of one of the base's parameters, in fp32 and of the same shape."""
         own = self._copies(adapter)
         if _key(name) in own:
             return own[_key(name)]
@@ -59,7 +61,7 @@ class FreezeLayer(OwnLayer):
         return holder.copy_of(adapter, name_there)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  (whatever the base takes and gives)
-        """Return what the base's module gives with the active adapter's weights in it."""
+        """Return the output of the base's module, computed with the active adapter's weights."""
         acting = self.acting()
         if not acting:
             return self.base_layer(*args, **kwargs)
@@ -72,7 +74,7 @@ class FreezeLayer(OwnLayer):
 
     @torch.no_grad()
     def fold(self, adapter: str, sign: int) -> None:
-        """Put the copies in the base's place, or what was there back."""
+        """Replace the base's weights by the copies (`sign` 1), or restore them (-1)."""
         parameters = dict(self.get_base_layer().named_parameters())
         if sign < 0:
             for name, original in self._originals.pop(adapter).items():
@@ -96,9 +98,9 @@ class FreezeTuner(OwnTuner):
     tuner_layer_cls = FreezeLayer
 
     def wrap(self, target: nn.Module) -> FreezeLayer:
-        """Return a layer around a module that knows which of its parameters another layer holds already.
+        """Return a layer around a module, told which of the module's parameters another layer already holds.
 
-        Raises ModelError where another adapter already has a copy of a part of the module.
+        Raises ModelError if another adapter already has a copy of a part of the module.
         """
         if any(isinstance(module, FreezeLayer) for module in target.modules()):
             raise ModelError(_overlapping(target))
@@ -114,19 +116,19 @@ class FreezeTuner(OwnTuner):
     def _replace_module(
         self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module
     ) -> None:
-        """Put one module in another's place; PEFT's own also carries over `weight`, which not every module has."""
+        """Replace a module; PEFT's own method also carries over `weight`, which not every module has."""
         setattr(parent, child_name, new_module)
 
     def _check_tied_modules(self, model: nn.Module, peft_config: FreezeConfig) -> None:
-        """Leave out PEFT's warning about a head that shares the embeddings: here both use one copy."""
+        """Skip PEFT's warning about a head tied to the embeddings: here both use one copy."""
 
     def _get_tied_target_modules(self, model: nn.Module) -> list[str]:
-        """Return none for PEFT's warning on merging, for the same reason."""
+        """Return none, to avoid PEFT's warning on merging, for the same reason."""
         return []
 
 
 def _key(name: str) -> str:
-    """Return the name a parameter of a module inside has among the copies, where a dot may not stand."""
+    """Return a nested parameter's key among the copies: a ParameterDict's keys may not contain dots."""
     return name.replace(".", "/")
 
 

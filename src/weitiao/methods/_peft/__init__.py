@@ -1,1 +1,1 @@
-"""The bridge to PEFT: the only place that imports it for its own methods."""
+"""The bridge to PEFT: attaching, saving, loading, switching off and merging adapters."""

@@ -1,4 +1,4 @@
-"""AdaLoRA on PEFT, its budget driven by the training loop and its memory kept in checkpoints."""
+"""AdaLoRA on PEFT: the training loop drives its rank budget, and checkpoints keep its allocator's state."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from torch.nn import Parameter
 
 MEMORIES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
-"""What PEFT's allocator remembers of every trained number: importance, its mean, its uncertainty."""
+"""What PEFT's allocator tracks for every trained number: importance, its running mean, its uncertainty."""
 
 
 class AdaLoraAttached(PeftAttached):
-    """An AdaLoRA adapter: a penalty in every step, and ranks taken away after it."""
+    """An AdaLoRA adapter: adds a penalty to every step, and prunes ranks after it."""
 
     def __init__(
         self,
@@ -29,9 +29,9 @@ class AdaLoraAttached(PeftAttached):
         originals: list[tuple[Parameter, Tensor]],
         ends: Callable[[int], tuple[int, int]],
     ) -> None:
-        """Take over a PEFT model with AdaLoRA layers; `ends` gives (tinit, tfinal) for a number of steps."""
+        """Wrap a PEFT model with AdaLoRA layers; `ends` returns (tinit, tfinal) for a number of steps."""
         for layer in _layers(model):
-            layer.ranknum[ADAPTER].requires_grad_(False)  # PEFT forgets that on a weightless model
+            layer.ranknum[ADAPTER].requires_grad_(False)  # PEFT does not do this on a weightless model
         super().__init__(model, originals)
         self._ends = ends
 
@@ -40,7 +40,7 @@ class AdaLoraAttached(PeftAttached):
         return self.model.peft_config[ADAPTER]
 
     def starts(self, total_steps: int) -> None:
-        """Lay the budget's schedule over the run; raises SettingsError where nothing is left between its ends."""
+        """Set the budget's schedule for the run; raises SettingsError if no step is left between tinit and tfinal."""
         settings = self._settings
         settings.tinit, settings.tfinal = self._ends(total_steps)
         settings.total_step = total_steps
@@ -58,14 +58,15 @@ class AdaLoraAttached(PeftAttached):
         return mean * float(self._settings.orth_reg_weight)
 
     def after_update(self, step: int) -> None:
-        """Note how important every number was in this step, and set the least important singular values to zero."""
+        """Update the importance of every number, and set the least important singular values to zero."""
         for _, parameter in self._numbers():
-            if parameter.grad is None:  # no text went through its layer: PEFT's allocator wants a gradient
+            if parameter.grad is None:  # its layer was not used, but PEFT's allocator needs a gradient
                 parameter.grad = torch.zeros_like(parameter)
         self.model.base_model.update_and_allocate(step)
 
     def checkpoint_state(self) -> dict[str, Tensor]:
-        """Return the allocator's memory and which singular values stay, by parameter; zeros where it has none yet."""
+        """Return the allocator's state and which singular values are kept, by parameter; zeros before its first
+        update."""
         allocator, pattern = self.model.base_model.rankallocator, self._pattern()
         state = {}
         for name, parameter in self._numbers():
@@ -78,7 +79,7 @@ class AdaLoraAttached(PeftAttached):
         return state
 
     def load_checkpoint_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what `checkpoint_state` gave; raises RunFolderError for the state of other settings."""
+        """Restore what `checkpoint_state` returned; raises RunFolderError for the state of other settings."""
         super().load_checkpoint_state(state)
         allocator = self.model.base_model.rankallocator
         for name, parameter in self._numbers():
@@ -91,9 +92,9 @@ class AdaLoraAttached(PeftAttached):
         self._settings.rank_pattern = None if everything else kept
 
     def state(self) -> dict[str, Tensor]:
-        """Return the adapter's tensors with every rank: those taken away are zeros in E, and add nothing.
+        """Return the adapter's tensors with every rank: pruned ranks are zeros in E, and add nothing.
 
-        PEFT would cut them out; products of other shapes round differently, so the answers would not be bit-equal.
+        PEFT would cut them out, but products of other shapes round differently, so outputs would not be bit-equal.
         """
         settings = self._settings
         pattern, settings.rank_pattern = settings.rank_pattern, None
@@ -103,13 +104,13 @@ class AdaLoraAttached(PeftAttached):
             settings.rank_pattern = pattern
 
     def saved_form(self) -> tuple[dict[str, Tensor], AdaLoraConfig]:
-        """Return the tensors and the PEFT settings to write, both with every rank."""
+        """Return the tensors and PEFT's config to write, both with every rank."""
         config = copy.deepcopy(self._settings)
         config.rank_pattern = None
         return self.state(), config
 
     def _numbers(self) -> Iterator[tuple[str, Parameter]]:
-        """Yield the A, B and E of every layer under the names the allocator knows."""
+        """Yield the A, B and E of every layer, under the names that the allocator uses."""
         for name, parameter in self.model.get_base_model().named_parameters():
             if any(f".lora_{letter}.{ADAPTER}" in name for letter in "ABE"):
                 yield name, parameter
@@ -119,7 +120,7 @@ class AdaLoraAttached(PeftAttached):
 
 
 def _layers(model: PeftModel) -> Iterator[AdaLoraLayer]:
-    """Yield the adapted layers, in the model's order."""
+    """Yield the adapted layers, in model order."""
     for module in model.modules():
         if isinstance(module, AdaLoraLayer):
             yield module

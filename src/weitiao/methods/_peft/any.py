@@ -1,7 +1,7 @@
 """Any further method that PEFT has, under its own name and with PEFT's own settings: `peft:c3a`, `peft:boft`.
 
-The class of such a method is made from PEFT's settings; checks of values are PEFT's. What it says of itself stays
-general, and it has been tried on small models only.
+The class of such a method is generated from PEFT's config, and PEFT checks the values. Its help texts are general, and
+it has been tried on small models only.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ NEEDS_MORE = {
     "shadow": "part of its loss is computed inside the model, and the objectives here do not add it",
     "xlora": "it mixes adapters that were trained before",
 }
-"""Methods of PEFT that an ordinary run cannot train, and why."""
+"""Methods of PEFT that an ordinary run cannot train, with the reason."""
 PLACEMENT = ("target_modules", "modules_to_save", "layers_to_transform")
-"""The settings that mean here what they mean for our own methods."""
+"""The settings that mean the same as for our own methods."""
 PEFT_REFUSALS = (ValueError, TypeError, RuntimeError, NotImplementedError)
-"""What PEFT raises where a method does not fit a model or its settings do not fit each other."""
+"""What PEFT raises if a method does not fit a model, or its settings do not fit each other."""
 WHAT_THEY_ARE = {
     "beft": (
         "scales and biases",
@@ -96,10 +96,10 @@ WHAT_THEY_ARE = {
     ),
     "waveft": ("low rank", "The change is a picture of which a few wavelet coefficients train."),
 }
-"""The kind of each of PEFT's tuners that can be trained here, and what it does, in a sentence."""
+"""The family of each of PEFT's tuners that can be trained here, and a sentence on what it does."""
 LARGEST_SIZE = 4096
 SIZES_TRIED = 4
-"""How many sizes near the refused one are tried: each builds the model once more, without weights."""
+"""How many sizes near the refused one are tried; each try builds the model once more, without weights."""
 DRAWING = """\
     x
     ├───────────────┐
@@ -109,7 +109,7 @@ DRAWING = """\
 
 
 class AnyPeft(TargetedMethod):
-    """What methods made from PEFT's settings share."""
+    """Base class of the methods generated from PEFT's configs."""
 
     paper: ClassVar[str] = "https://huggingface.co/docs/peft"
     formula: ClassVar[str] = "PEFT's: see its documentation"
@@ -122,11 +122,11 @@ class AnyPeft(TargetedMethod):
     when: ClassVar[str] = "To try what PEFT has and weitiao has no file for; compare it with lora."
     on_quantized: ClassVar[bool] = False
     config_class: ClassVar[type[PeftConfig]]
-    """PEFT's settings of the method."""
+    """PEFT's config class of the method."""
 
     @property
     def name(self) -> str:
-        """`peft:` and PEFT's name in small letters."""
+        """`peft:` and PEFT's name in lower case."""
         return f"peft:{self.peft_type.lower()}"
 
     @model_validator(mode="after")
@@ -142,13 +142,13 @@ class AnyPeft(TargetedMethod):
         return self.config_class(**own, **placement)
 
     def peft_config(self, model: PreTrainedModel) -> PeftConfig:
-        """Return PEFT's settings."""
+        """Return PEFT's config."""
         fields = {field.name for field in dataclasses.fields(cast("Any", self.config_class))}
         layout = {"fan_in_fan_out": holds_transposed(model)} if "fan_in_fan_out" in fields else {}
         return self._config(**self.placement(model), **layout)
 
     def shape_problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
-        """Return PEFT's reason where it cannot put the method on a model of this shape."""
+        """Return PEFT's reason if it cannot put the method on a model of this shape."""
         try:
             _put_on(model, self.peft_config(model))
         except PEFT_REFUSALS as error:
@@ -161,7 +161,8 @@ class AnyPeft(TargetedMethod):
         return []
 
     def _sizes_that_fit(self, model: PreTrainedModel) -> tuple[str, list[int]]:
-        """Return the number that may be the cause, and values of it that PEFT takes: divisors of all layers' widths."""
+        """Return the setting that may be the cause, and values of it that PEFT accepts: divisors of all layers'
+        widths."""
         sizes = shapes(model, self.paths(model)).values()
         common = math.gcd(*(width for both in sizes for width in both))
         divisors = [n for n in range(2, min(common, LARGEST_SIZE) + 1) if common % n == 0]
@@ -182,7 +183,7 @@ class AnyPeft(TargetedMethod):
 
 
 def _put_on(model: PreTrainedModel, config: PeftConfig) -> None:
-    """Put PEFT's method on a model of the same shape without weights; raises what PEFT raises."""
+    """Put PEFT's method on a weightless model of the same shape; raises what PEFT raises."""
     from peft import get_peft_model
 
     with renamed_in_transformers():
@@ -190,7 +191,8 @@ def _put_on(model: PreTrainedModel, config: PeftConfig) -> None:
 
 
 def names() -> list[str]:
-    """Return what can follow `peft:`, sorted: PEFT's methods that have no file here and need no more than rows."""
+    """Return what can follow `peft:`, sorted: PEFT's methods that have no file here and that an ordinary run can
+    train."""
     from peft import PeftType
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
@@ -200,7 +202,8 @@ def names() -> list[str]:
 
 @cache
 def method_of(name: str) -> type[AnyPeft]:
-    """Make the class of a PEFT method; raises SettingsError for one that has a file here, cannot train, or is none."""
+    """Return the class of a PEFT method; raises SettingsError if it has a file here, cannot be trained, or is
+    unknown."""
     file = FILES_BY_OTHER_NAMES.get(name, name)
     if file in METHODS.names():
         what = f"{name} has a file of its own here, with its settings explained"
@@ -241,7 +244,7 @@ def _made(name: str) -> type[AnyPeft]:
 
 
 def _fields(config: type[PeftConfig]) -> dict[str, Any]:
-    """Return PEFT's own settings of one method as pydantic's fields, but those that are set for every method."""
+    """Return PEFT's own settings of one method as pydantic's fields, except those that every method has."""
     from peft import PeftConfig
 
     common = {field.name for field in dataclasses.fields(cast("Any", PeftConfig))}

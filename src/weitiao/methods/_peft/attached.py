@@ -1,4 +1,4 @@
-"""The bridge to PEFT, the only place that touches it: attaching, saving, loading, switching off, merging."""
+"""Adapters on PEFT: attaching, saving, loading, switching off, merging."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ class PeftAttached(Attached):
     model: PeftModel
 
     def __init__(self, model: PeftModel, originals: list[tuple[Parameter, Tensor]]) -> None:
-        """Take over a PEFT model: its trainable parameters become fp32."""
+        """Wrap a PEFT model, and convert its trainable parameters to fp32."""
         import torch
 
         self.model = model
         self.originals = originals
-        """The base's own parameters that are changed, and what they held: put back by `disabled`."""
+        """The base's own parameters that are changed, with their original values, which `disabled` restores."""
         if self.config.is_prompt_learning:
             self.context_tokens = int(self.config.num_virtual_tokens)
-            # A prefix lives in the attention and takes no place among the logits.
+            # A prefix exists only as keys and values in the attention, so it does not shift the logits.
             is_prefix = self.config.to_dict()["peft_type"] == "PREFIX_TUNING"
             self.virtual_tokens = 0 if is_prefix else self.context_tokens
         for parameter in self.trainable().values():
@@ -58,7 +58,7 @@ class PeftAttached(Attached):
 
     @property
     def config(self) -> PeftConfig:
-        """PEFT's settings of the adapter."""
+        """PEFT's config of the adapter."""
         return self.model.peft_config[ADAPTER]
 
     def fast_parameters(self) -> frozenset[str]:
@@ -66,9 +66,9 @@ class PeftAttached(Attached):
         return frozenset(name for name in self.trainable() if FAST_SEGMENTS & set(name.split(".")))
 
     def undecayed_parameters(self) -> frozenset[str]:
-        """Return the names of vectors, also of those held as one row or column: (IA)3's scale around 1.
+        """Return the names of vectors, including those stored as one row or column: (IA)3's scale around 1.
 
-        The matrices of an adapter of rank 1 have one row or column as well; those are weights of linear layers.
+        The matrices of a rank-1 adapter also have one row or column, but they are weights of linear layers, and decay.
         """
         from torch import nn
 
@@ -87,12 +87,14 @@ class PeftAttached(Attached):
         return {name: tensor.detach() for name, tensor in state.items()}
 
     def saved_form(self) -> tuple[dict[str, Tensor], PeftConfig]:
-        """Return the tensors and the PEFT settings to write: such as load on the unchanged base."""
+        """Return the tensors and PEFT's config to write, in a form that loads on the unchanged base."""
         return self.state(), copy.deepcopy(self.config)
 
     def save(self, folder: Path) -> None:
-        """Write adapter_model.safetensors and adapter_config.json; raises NotFiniteError, then nothing is
-        written."""
+        """Write adapter_model.safetensors and adapter_config.json.
+
+        Raises NotFiniteError, or ModelError if there are no tensors; then nothing is written.
+        """
         from safetensors.torch import save_file
 
         state, config = self.saved_form()
@@ -102,7 +104,7 @@ class PeftAttached(Attached):
                 Problem("the adapter holds no tensors, so there is nothing to save", str(folder))
             )
         folder.mkdir(parents=True, exist_ok=True)
-        # A file may not hold one tensor under two names, nor one that is not contiguous.
+        # safetensors refuses one tensor under two names, and tensors that are not contiguous.
         save_file(
             {n: t.clone().contiguous() for n, t in state.items()}, folder / WEIGHTS_FILE, {"format": "pt"}
         )
@@ -111,20 +113,19 @@ class PeftAttached(Attached):
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
-        """Within the context the model is the base, bit-equal, the base's own trained biases included."""
+        """Within the context the model is bit-equal to the base, also in the base's biases that were trained."""
         with warnings.catch_warnings(), swapped(self.originals):
-            # PEFT warns that trained biases stay; they are put back by `swapped`.
+            # PEFT warns that trained biases stay active; `swapped` restores the original ones.
             warnings.filterwarnings("ignore", message="Careful, disabling adapter layers with bias")
             with self.model.disable_adapter():
                 yield
 
     def merge(self) -> PreTrainedModel:
-        """Return the plain model with the adapter folded in; it uses up this object and its model.
+        """Return the plain model with the adapter folded in; this object and its model cannot be used afterwards.
 
-        A quantised base is dequantised first and then merged into; merging into the quantised weights would
-        round the adapter away. That is exact for 4 bits; int8 layers round their inputs as well, which a
-        merged model does not, so there the two differ by that rounding. Raises ModelError where the method
-        has no merged form, with PEFT's reason where only PEFT knows it.
+        A quantised base is dequantised first: merging into the quantised weights would round the adapter away. That is
+        exact for 4 bits. int8 layers round their inputs as well, which a merged model does not, so the outputs differ
+        by that rounding. Raises ModelError if the method has no merged form, with PEFT's reason if only PEFT knows it.
         """
         require_mergeable(self.model)
         if self.config.is_adaption_prompt or self.config.is_prompt_learning:
@@ -149,7 +150,7 @@ class PeftAttached(Attached):
 
         state, config = self.saved_form()
         base = self.model.get_base_model()
-        # Marks that outlast the dequantising, and by which (IA)3 refuses even to be taken off.
+        # Dequantising leaves these flags set, and (IA)3 refuses even to unload while they are.
         base.is_loaded_in_4bit = base.is_loaded_in_8bit = False
         wrapped = get_peft_model(dequantized(self.model.unload()), config)
         set_peft_model_state_dict(wrapped, state)
@@ -157,12 +158,12 @@ class PeftAttached(Attached):
 
 
 def _kind(config: PeftConfig) -> str:
-    """Return PEFT's name of a method in small letters; an enum's member and a plain string give the same."""
+    """Return PEFT's name of a method in lower case, for an enum's member as for a plain string."""
     return str.lower(config.to_dict()["peft_type"])
 
 
 def refused_by_peft(what: str, error: Exception, expected: str = "", remedy: str = "") -> Problem:
-    """Describe what PEFT refused, with the first lines of its own words."""
+    """Describe what PEFT refused, with the first lines of its message."""
     first_lines = "\n".join(line.strip() for line in str(error).splitlines()[:3])
     return Problem(f"PEFT says that {what}", first_lines, expected, remedy)
 
@@ -177,9 +178,9 @@ def _beside_the_weights(config: PeftConfig) -> Problem:
 
 
 def _untie_targets(model: PeftModel) -> None:
-    """Give an adapted head or embedding weights of its own: merged into shared ones, it would change both.
+    """Give an adapted head or embedding weights of its own: merging into tied ones would change both.
 
-    Raises ModelError where the model shares other weights too (Zamba's blocks): read back with a head of its own,
+    Raises ModelError if the model shares other weights too (Zamba's blocks): when it loads a model with an untied head,
     transformers shares none.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
@@ -196,7 +197,7 @@ def _untie_targets(model: PeftModel) -> None:
             adapters |= {id(parameter) for parameter in module.parameters()} - {
                 id(p) for p in base.parameters()
             }
-            # Experts have no parameter of that name.
+            # Modules of experts have no parameter of that name.
             weight = dict(base.named_parameters(recurse=False)).get("weight")
             if owners[id(weight)] > 1:
                 untied.add(id(weight))
@@ -215,23 +216,23 @@ def _untie_targets(model: PeftModel) -> None:
 
 
 class PeftMethod(Method):
-    """A method that PEFT carries out; a file of one gives its settings and `peft_config`."""
+    """A method implemented by PEFT; a subclass defines settings and `peft_config`."""
 
     @abstractmethod
     def peft_config(self, model: PreTrainedModel) -> PeftConfig:
-        """Return PEFT's settings for this method on this model."""
+        """Return PEFT's config of this method for this model."""
 
     def attach(self, model: PreTrainedModel) -> PeftAttached:
-        """Put a new adapter on a model; raises ModelError where it cannot apply."""
+        """Put a new adapter on a model; raises ModelError if it does not apply."""
         require_applicable(self, model, model.config)
         config = self.peft_config(model)
         originals = _trained_biases(model, config)
         return self.attached(self.wrapped(model, config), originals)
 
     def plan(self, model: PreTrainedModel) -> PeftAttached:
-        """Put a new adapter on a weightless model; initial values that need the weights are left out.
+        """Put a new adapter on a weightless model; initial values that need weights are left out.
 
-        Raises ModelError where PEFT would not find what it saves.
+        Raises ModelError if PEFT would not find the saved tensors again.
         """
         attached = PeftAttached(self.wrapped(model, self.peft_config(model)), [])
         require_names_kept(attached.model, attached.state())
@@ -239,7 +240,7 @@ class PeftMethod(Method):
 
     @renamed_in_transformers()
     def wrapped(self, model: PreTrainedModel, config: PeftConfig) -> PeftModel:
-        """Return PEFT's model around a base; raises ModelError where PEFT refuses."""
+        """Return PEFT's model around a base; raises ModelError if PEFT refuses."""
         from peft import get_peft_model
 
         try:
@@ -249,12 +250,12 @@ class PeftMethod(Method):
             raise ModelError(refused_by_peft(what, error)) from error
 
     def attached(self, model: PeftModel, originals: list[tuple[Parameter, Tensor]]) -> PeftAttached:
-        """Finish a fresh adapter; a method with initial values of its own gives them here."""
+        """Finish a fresh adapter; a method with its own initial values sets them here."""
         return PeftAttached(model, originals)
 
     def continue_from(self, model: PreTrainedModel, folder: Path) -> PeftAttached:
-        """Put a saved adapter on a model to train it further; raises ModelError, listing where it differs
-        from this."""
+        """Put a saved adapter on a model to train it further; raises ModelError, listing how it differs from the
+        settings."""
         require_applicable(self, model, model.config)
         wanted = self.peft_config(model)
         problems = self._differences(wanted, saved_config(folder), folder)
@@ -262,7 +263,7 @@ class PeftMethod(Method):
         return load_adapter(model, folder, trainable=True)
 
     def _differences(self, wanted: PeftConfig, saved: PeftConfig, folder: Path) -> list[Problem]:
-        """Return a problem for each setting in which a saved adapter differs, under the name it has here."""
+        """Return a problem for each setting in which a saved adapter differs, under the name used here."""
         want, have = wanted.to_dict(), saved.to_dict()
         if want["peft_type"] != have["peft_type"]:
             return [_of_another_method(str.lower(have["peft_type"]), folder)]
@@ -279,7 +280,7 @@ class PeftMethod(Method):
 
 
 def _of_another_method(peft_type: str, folder: Path) -> Problem:
-    """Describe an adapter to continue from that another method made."""
+    """Describe an adapter to continue from that belongs to another method."""
     from .. import METHODS
 
     name = METHODS.spelling(peft_type.removeprefix(PREFIX.lower())) or f"peft:{peft_type}"
@@ -288,14 +289,16 @@ def _of_another_method(peft_type: str, folder: Path) -> Problem:
 
 
 def _not_compared(wanted: PeftConfig) -> frozenset[str]:
-    """Return the settings that may differ; where a head is trained beside, PEFT adds to modules_to_save itself."""
+    """Return the settings that may differ; for tasks with a trained head, PEFT itself adds to modules_to_save."""
     adds_head = wanted.to_dict()["task_type"] in HEAD_TASKS
     return NOT_COMPARED | {"modules_to_save"} if adds_head else NOT_COMPARED
 
 
 def saved_config(folder: Path) -> PeftConfig:
-    """Read an adapter's settings; raises ModelError where the folder holds no adapter with safetensors
-    weights, or settings that PEFT cannot use."""
+    """Read an adapter's settings.
+
+    Raises ModelError if the folder holds no adapter with safetensors weights, or settings that PEFT cannot use.
+    """
     from peft import PeftConfig
 
     files = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
@@ -321,22 +324,21 @@ def saved_config(folder: Path) -> PeftConfig:
 
 
 def load_adapter(model: PreTrainedModel, folder: Path, trainable: bool = False) -> PeftAttached:
-    """Put a saved PEFT adapter on its base; raises ModelError where it was made for a model of another
-    shape."""
+    """Put a saved PEFT adapter on its base; raises ModelError if it was made for a model of another shape."""
     config = saved_config(folder)
     _stored_names(folder)
     complete(config, model, _stored_names(folder))
     originals = _trained_biases(model, config)
     try:
         with warnings.catch_warnings():
-            # Missing keys are PEFT's warning; here they are an error, raised below with their names.
+            # PEFT only warns of missing keys; here they are an error, raised below with their names.
             warnings.filterwarnings("ignore", message="Found missing adapter keys")
             wrapped = _from_folder(model, config, folder, trainable)
     except MALFORMED as error:
         first_lines = "\n".join(line.strip() for line in str(error).splitlines()[:3])
         raise ModelError(_does_not_fit(folder, first_lines)) from error
     if not trainable:
-        wrapped.requires_grad_(False)  # PEFT leaves trained biases of the base to train on
+        wrapped.requires_grad_(False)  # PEFT leaves the base's trained biases trainable
     attached = PeftAttached(wrapped, originals)
     _require_same_names(attached, folder)
     return attached
@@ -354,15 +356,17 @@ def _from_folder(model: PreTrainedModel, config: PeftConfig, folder: Path, train
 
 
 def _trained_biases(model: PreTrainedModel, config: PeftConfig) -> list[tuple[Parameter, Tensor]]:
-    """Copy the biases of the base that an adapter with `bias` all or lora_only will change; there are few."""
+    """Copy the base's biases, some of which an adapter with `bias` all or lora_only will change; they are few."""
     if config.to_dict().get("bias", "none") == "none":
         return []
     return [(p, p.data.clone()) for name, p in model.named_parameters() if name.rpartition(".")[2] == "bias"]
 
 
 def _require_same_names(attached: PeftAttached, folder: Path) -> None:
-    """Raise ModelError where the file lacks tensors of the adapter, holds some that found no place, or numbers of
-    another kind: loading would convert integers and complex numbers without a word."""
+    """Raise ModelError if the file lacks tensors of the adapter, holds unused ones, or numbers of another kind.
+
+    Without the last check, loading would silently convert integers and complex numbers.
+    """
     stored, expected = named_as_now(attached.model, _stored(folder)), attached.state()
     if stored.keys() != expected.keys():
         missing, left_over = expected.keys() - stored.keys(), stored.keys() - expected.keys()
@@ -386,14 +390,15 @@ NOT_COMPARED = frozenset({
     "init_lora_weights", "runtime_config", "eva_config", "target_modules", "fan_in_fan_out",
     "layers_to_transform", "layers_pattern", "target_parameters", "rank_pattern", "alpha_pattern",
 })  # fmt: skip
-"""What says where an adapter comes from or how it began; the modules, with their ranks, are compared one by one."""
+"""Settings that say where an adapter comes from or how it was initialised. The modules, with their ranks, are compared
+one by one."""
 HEAD_TASKS = frozenset({"SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"})
-"""The tasks, by PEFT's names, whose head is trained whole beside the adapter."""
+"""The tasks, by PEFT's names, whose head is trained in full beside the adapter."""
 
 
 @renamed_in_transformers()
 def _other_modules(model: PreTrainedModel, wanted: PeftConfig, folder: Path) -> list[Problem]:
-    """Return a problem where a saved adapter sits on other modules than the settings choose."""
+    """Return a problem if a saved adapter is on other modules than the settings choose, or has other sizes."""
     from peft import get_peft_model
 
     empty = get_peft_model(weightless_like(model), wanted)
@@ -404,7 +409,7 @@ def _other_modules(model: PreTrainedModel, wanted: PeftConfig, folder: Path) -> 
         got = f"only in the settings: {only[0]}; only in {folder}: {only[1]}"
         what = "the adapter to continue from sits on other modules than the settings choose"
         return [Problem(what, got, "equal modules", "set method.target_modules as the adapter has it")]
-    # A tensor without numbers gets its size in training, as what diff pruning keeps does.
+    # An empty tensor gets its size in training, such as the values that diff pruning keeps.
     other = [name for name in chosen if 0 not in chosen[name] and chosen[name] != stored[name]]
     if not other:
         return []
@@ -414,7 +419,7 @@ def _other_modules(model: PreTrainedModel, wanted: PeftConfig, folder: Path) -> 
 
 
 def _stored_names(folder: Path) -> set[str]:
-    """Return the names of an adapter's tensors; raises ModelError where the file is not whole."""
+    """Return the names of an adapter's tensors; raises ModelError if the file is incomplete."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -429,7 +434,7 @@ def _stored_names(folder: Path) -> set[str]:
 
 
 def _stored(folder: Path) -> dict[str, Tensor]:
-    """Return an adapter's tensors; raises ModelError where the file is not whole."""
+    """Return an adapter's tensors; raises ModelError if the file is incomplete."""
     from safetensors.torch import load_file
 
     _stored_names(folder)
@@ -438,13 +443,13 @@ def _stored(folder: Path) -> dict[str, Tensor]:
 
 
 def _some(names: Collection[str]) -> str:
-    """Write the first few of some names."""
+    """Return the first few of some names as text."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(sorted(names)[:3]) + more if names else "none"
 
 
 def _plain(value: object) -> object:
-    """Make two spellings of one setting equal: a list and a set, and what is empty and None."""
+    """Convert a setting for comparison: a list equals a set, and an empty value equals None."""
     if isinstance(value, set | list | tuple | dict):
         return sorted(map(str, value)) or None
     return value

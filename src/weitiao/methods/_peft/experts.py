@@ -1,4 +1,4 @@
-"""What PEFT makes of adapters on a mixture of experts, whose layers became parameters in transformers 5."""
+"""Finds the layers that PEFT takes for experts of a mixture, which became parameters in transformers 5."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ MAYBE_EXPERTS = (*(f"{word}_{KIND}" for word in ("gate", "up", "down")), *OLDER_
 
 
 def read_as_experts(model: PreTrainedModel) -> frozenset[str]:
-    """Return the last names of layers that PEFT takes for experts on this model, whatever they are.
+    """Return the last names of layers that PEFT takes for experts on this model, even if they are not.
 
-    It does so wherever they lie, also for dense first layers and experts that all tokens pass: named as layers those
-    would be dropped. Named as parameters they are adapted under the same tensors.
+    PEFT goes by the name alone, also for dense first layers and shared experts: as target modules they would be
+    dropped. As target parameters they are adapted, under the same tensor names.
     """
     if find_spec(CONVERSION) is None:
         return frozenset()
@@ -33,7 +33,8 @@ def _read_as_experts(model_type: str) -> frozenset[str]:
 
 
 def _is_taken(name: str, model_type: str) -> bool:
-    """Whether PEFT drops a layer's name from its targets on an architecture, or refuses it without its other half."""
+    """Return whether PEFT drops a layer's name from its targets on an architecture, or refuses it without its other
+    half."""
     from peft import LoraConfig
     from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 
@@ -46,7 +47,7 @@ def _is_taken(name: str, model_type: str) -> bool:
 
 
 class _Named:
-    """Stands for a model of which only the architecture's name is asked."""
+    """Replaces a model where only the architecture's name is read."""
 
     def __init__(self, model_type: str) -> None:
         self.config = self

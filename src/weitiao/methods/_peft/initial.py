@@ -1,5 +1,4 @@
-"""How LoRA's two matrices may begin: from the weight they adapt (PiSSA, OLoRA), or from what quantising lost
-(LoftQ).
+"""How LoRA's two matrices can start: from the weight they adapt (PiSSA, OLoRA) or from the quantisation error (LoftQ).
 
 All three give W ~ W_rest + s B0 A0 with s the adapter's scaling; A is r x in, B is out x r.
 """
@@ -24,7 +23,7 @@ def pissa(weight_out_in: Tensor, r: int, scaling: float, iterations: int | None 
     """Return B0 = U sqrt(S/s), A0 = sqrt(S/s) V^T of the r largest singular values (PiSSA,
     https://arxiv.org/abs/2404.02948).
 
-    With `iterations` the singular values come from a randomised method, much faster and nearly the same.
+    With `iterations` a randomised SVD is used, which is much faster and gives nearly the same values.
     """
     if iterations is None:
         u, s, vh = torch.linalg.svd(weight_out_in.float(), full_matrices=False)
@@ -37,20 +36,20 @@ def pissa(weight_out_in: Tensor, r: int, scaling: float, iterations: int | None 
 
 
 def olora(weight_out_in: Tensor, r: int, scaling: float) -> Factors:
-    """Return the first r columns of Q and rows of R of W = QR (OLoRA, https://arxiv.org/abs/2406.01775); s is
-    not divided out."""
+    """Return the first r columns of Q and the first r rows of R of W = QR (OLoRA, https://arxiv.org/abs/2406.01775);
+    they are not divided by s."""
     q, upper = torch.linalg.qr(weight_out_in.float())
     return q[:, :r], upper[:r]
 
 
 def loftq(lost_out_in: Tensor, r: int, scaling: float) -> Factors:
-    """Return the best rank-r form of what quantising lost, W - Q(W) (LoftQ with one iteration,
+    """Return the best rank-r approximation of the quantisation error W - Q(W) (LoftQ with one iteration,
     https://arxiv.org/abs/2310.08659)."""
     return pissa(lost_out_in, r, scaling)
 
 
 def changes_base(init: str) -> bool:
-    """Whether an initialisation takes B0 A0 out of the base's weight."""
+    """Return whether an initialisation subtracts B0 A0 from the base's weight."""
     return init == "olora" or init.startswith("pissa")
 
 

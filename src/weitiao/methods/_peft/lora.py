@@ -1,4 +1,4 @@
-"""LoRA on PEFT with initial values of our own, so that what is saved loads on the unchanged base."""
+"""LoRA on PEFT with our own initial values, so that what is saved loads on the unchanged base."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
     from torch.nn import Parameter
 
 EVA_BATCHES = 64
-"""How many batches EVA looks at, at most; it goes round them until the directions settle."""
+"""The maximum number of batches that EVA reads; it cycles through them until the directions converge."""
 
 
 class LoraAttached(PeftAttached):
-    """A LoRA adapter. Where B0 A0 was taken out of a base weight, the saved adapter takes it out instead.
+    """A LoRA adapter. If B0 A0 was subtracted from a base weight, the saved adapter subtracts it instead.
 
-    W_rest + s B A  =  W + s (B A - B0 A0)  =  W + s [B, -B0] [A; A0]: a LoRA of rank 2r on the whole base.
+    W_rest + s B A = W + s (B A - B0 A0) = W + s [B, -B0] [A; A0]: a LoRA of rank 2r on the whole base.
     """
 
     def __init__(self, model: PeftModel, originals: list[tuple[Parameter, Tensor]]) -> None:
-        """Take over a PEFT model with LoRA layers."""
+        """Wrap a PEFT model with LoRA layers."""
         super().__init__(model, originals)
         self._initial: dict[str, initial.Factors] = {}
-        """Module path -> (B0_out_r, A0_r_in) taken out of its base weight."""
+        """Module path -> (B0_out_r, A0_r_in) subtracted from its base weight."""
 
     def begin_from_weights(self, init: str) -> None:
-        """Start as PiSSA or OLoRA: A and B hold part of each weight, the base the rest (not on `meta`)."""
+        """Initialise as PiSSA or OLoRA: A and B hold part of each weight, the base the rest (skips device `meta`)."""
         factors = initial.factors_from_weight(init)
         for path, layer in self._layers():
             base = layer.get_base_layer()
@@ -56,7 +56,7 @@ class LoraAttached(PeftAttached):
         self._take_out()
 
     def _take_out(self) -> None:
-        """Make each changed base weight W - s B0 A0, from its original."""
+        """Set each changed base weight to W - s B0 A0, computed from its original."""
         whole = {id(parameter): value for parameter, value in self.originals}
         for path, layer in self._layers():
             if path in self._initial:
@@ -67,7 +67,7 @@ class LoraAttached(PeftAttached):
                 base.weight.data = (original.float() - _oriented(base, delta)).to(original.dtype)
 
     def _layers(self) -> Iterator[tuple[str, LoraLayer]]:
-        """Yield the adapted linear layers; experts begin as LoRA's default has it, whatever these begin as."""
+        """Yield the adapted linear layers, without experts, which always have LoRA's default initialisation."""
         for path, module in self.model.get_base_model().named_modules():
             if isinstance(module, LoraLayer) and isinstance(module.get_base_layer(), linear_classes()):
                 yield path, module
@@ -79,7 +79,7 @@ class LoraAttached(PeftAttached):
                 yield f"{path.replace('.base_layer', '')}.{module.parameter_name}", module
 
     def begin_from_quantization_error(self) -> None:
-        """Start as LoftQ: B A is the best rank-r form of what quantising took from a weight (not on
+        """Initialise as LoftQ: B A is the best rank-r approximation of a weight's quantisation error (skips device
         `meta`)."""
         from peft.utils.integrations import dequantize_module_weight
 
@@ -87,7 +87,7 @@ class LoraAttached(PeftAttached):
         stored, transposed = StoredWeights(model), transposed_paths(weightless_like(model))
         for path, layer in self._layers():
             base = layer.get_base_layer()
-            # The head is never quantised, so it lost nothing.
+            # The head is never quantised, so it has no quantisation error.
             if base.weight.is_meta or base.weight.is_floating_point():
                 continue
             held = dequantize_module_weight(base).float()
@@ -96,8 +96,7 @@ class LoraAttached(PeftAttached):
             _set_factors(layer, *initial.loftq(lost, layer.r[ADAPTER], layer.scaling[ADAPTER]))
 
     def checkpoint_state(self) -> dict[str, Tensor]:
-        """Return B0 and A0: singular vectors differ from machine to machine, and the randomised ones every
-        time."""
+        """Return B0 and A0: singular vectors differ between machines, and randomised ones between calls."""
         return {
             f"{path}.{letter}0": t
             for path, pair in self._initial.items()
@@ -105,13 +104,14 @@ class LoraAttached(PeftAttached):
         }
 
     def load_checkpoint_state(self, state: dict[str, Tensor]) -> None:
-        """Take B0 and A0 back and make the base's weights as they were when the checkpoint was written."""
+        """Restore B0 and A0, and the base's weights as they were when the checkpoint was written."""
         super().load_checkpoint_state(state)
         self._initial = {path: (state[f"{path}.B0"], state[f"{path}.A0"]) for path in self._initial}
         self._take_out()
 
     def saved_form(self) -> tuple[dict[str, Tensor], LoraConfig]:
-        """Return what loads on the unchanged base in plain PEFT: of rank 2r where B0 A0 was taken out."""
+        """Return tensors and settings that plain PEFT loads on the unchanged base: of rank 2r if B0 A0 was
+        subtracted."""
         state, config = super().saved_form()
         config.init_lora_weights = True
         if not self._initial:
@@ -124,19 +124,19 @@ class LoraAttached(PeftAttached):
             math.sqrt(2) if config.use_rslora else 2
         )  # keeps s = alpha / r, or alpha / sqrt(r)
         config.r *= 2
-        for path, layer in self._experts():
+        for path, layer in self._experts():  # experts keep their own rank and alpha
             config.rank_pattern[re.escape(path)] = layer.r[ADAPTER]
             config.alpha_pattern[re.escape(path)] = layer.lora_alpha[ADAPTER]
         return state, config
 
 
 def begin_from_data(model: PeftModel, batches: Iterable[dict[str, object]]) -> None:
-    """Start as EVA: A holds the directions in which each layer's inputs vary most
+    """Initialise as EVA: A holds the directions in which each layer's inputs vary most
     (https://arxiv.org/abs/2410.07170)."""
     from peft import EvaConfig
     from peft.tuners.lora.eva import get_eva_state_dict
 
-    # rho 1 keeps every layer at rank r: shapes that depend on the data could be neither resumed nor counted.
+    # rho 1 keeps every layer at rank r: ranks that depend on the data could be neither resumed nor counted beforehand.
     config = copy.copy(model.peft_config[ADAPTER])
     config.init_lora_weights, config.eva_config = "eva", EvaConfig(rho=1.0)
     training = model.training
@@ -160,7 +160,7 @@ def begin_from_data(model: PeftModel, batches: Iterable[dict[str, object]]) -> N
 
 
 def _oriented(base: nn.Module, matrix: Tensor) -> Tensor:
-    """Turn a matrix between out x in and how the layer holds it: Conv1D holds in x out."""
+    """Convert a matrix between out x in and the layer's own layout: Conv1D stores in x out."""
     return matrix.T if isinstance(base, Conv1D) else matrix
 
 

@@ -1,9 +1,9 @@
-"""LoRA beside a linear layer as one operation, in the type that the layer computes in.
+"""LoRA beside a linear layer as one autograd operation, in the dtype that the layer computes in.
 
-PEFT's own layer writes y = W x + (alpha / r) B A x as six operations: x made fp32, two products, a product with
-alpha / r, a sum, and the result in its former type. Of these the two that read and write as much as the layer itself
-are left here: the layer, and the sum of the branch onto its output. On an H100 with a model of 8 billion parameters the
-others were a quarter of the GPU's time. Parameters, file and results are PEFT's.
+For y = W x + (alpha / r) B A x PEFT's own layer needs six operations besides W x: a cast of x to fp32, two products, a
+product with alpha / r, a sum, and a cast back. Here only two operations read and write as much as the layer itself: the
+layer, and the addition of the branch to its output. On an H100 with a model of 8 billion parameters the others took a
+quarter of the GPU's time. Parameters, files and results are the same as PEFT's.
 
 Shapes: T rows, i inputs, o outputs, r ranks.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class _LinearWithBranch(Function):
-    """y = x W^T + bias + s (x_A A^T) B^T, where x_A is x, or what dropout leaves of it."""
+    """y = x W^T + bias + s (x_A A^T) B^T, where x_A is x, after dropout if there is any."""
 
     @staticmethod
     def forward(
@@ -38,7 +38,7 @@ class _LinearWithBranch(Function):
         b_or: Tensor,
         scaling: float,
     ) -> Tensor:
-        """Return y, in the type of x."""
+        """Return y, in the dtype of x."""
         y = functional.linear(x, weight_oi, bias_o)
         x_Ti = _rows(x if dropped is None else dropped)
         h_Tr = (x_Ti @ a_ri.to(x.dtype).T).mul_(scaling)
@@ -50,7 +50,7 @@ class _LinearWithBranch(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        """Return the gradients of x, of what dropout left, of A and of B."""
+        """Return the gradients of x, of the dropped-out x, of A and of B."""
         x, weight_oi, h_Tr, a_ri, b_or = ctx.saved_tensors
         grad_To = _rows(grad)
         wants_x, wants_dropped, _, _, wants_a, wants_b, _ = ctx.needs_input_grad
@@ -77,7 +77,7 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _add_product(to: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add left @ right in place: on a GPU one kernel, on a CPU by the products of engine/kernels/matmul.py."""
+    """Add left @ right in place: on a GPU with one kernel, on a CPU with the products of engine/kernels/matmul.py."""
     if to.is_cuda:
         to.addmm_(left, right)
     else:
@@ -85,10 +85,10 @@ def _add_product(to: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 class LoraLinear(Linear):  # type: ignore[misc]  # PEFT's classes are not typed
-    """PEFT's LoRA on a linear layer, whose forward is one operation wherever that means the same."""
+    """PEFT's LoRA on a linear layer, whose forward is one operation wherever the result is the same."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
-        """Return the layer's output with that of the adapter added."""
+        """Return the layer's output plus the adapter's."""
         dtype = _computes_in(x)
         if args or kwargs or not self._is_plain(x, dtype):
             made: Tensor = super().forward(x, *args, **kwargs)
@@ -106,9 +106,9 @@ class LoraLinear(Linear):  # type: ignore[misc]  # PEFT's classes are not typed
         )
 
     def _is_plain(self, x: Tensor, dtype: torch.dtype) -> bool:
-        """Whether there is one adapter, of two matrices, beside a frozen layer that nobody wraps or listens to.
+        """Return whether there is one adapter, of two matrices, on a frozen nn.Linear without wrappers or hooks.
 
-        Without autocast PEFT computes the branch in the type of A, and so it stays.
+        Without autocast PEFT computes the branch in A's dtype; if that is not the layer's, PEFT's own forward is used.
         """
         base, names = self.base_layer, self.active_adapters
         return (
@@ -121,18 +121,18 @@ class LoraLinear(Linear):  # type: ignore[misc]  # PEFT's classes are not typed
             and (self.lora_A[names[0]].weight.dtype is dtype or torch.is_autocast_enabled(x.device.type))
             and not any(parameter.requires_grad for parameter in base.parameters(recurse=False))
             and not (base._forward_hooks or base._forward_pre_hooks or base._backward_hooks)
-            and "forward" not in vars(base)  # what accelerate puts before a layer that lies elsewhere
+            and "forward" not in vars(base)  # accelerate replaces it if the weights are elsewhere
         )
 
 
 def _computes_in(x: Tensor) -> torch.dtype:
-    """Return the type in which a linear layer computes with x: under autocast its own, else that of x."""
+    """Return the dtype in which a linear layer computes with x: that of autocast if enabled, else that of x."""
     kind = x.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 def one_operation(target: nn.Module, adapter: str, config: LoraConfig, **kwargs: Any) -> LoraLinear | None:  # noqa: ANN401
-    """Return the layer that PEFT is to put in place of another; None where its own is right."""
+    """Return the layer that PEFT should put in place of `target`; None if PEFT's own is right."""
     base = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
     if type(base) is not nn.Linear or config.fan_in_fan_out or kwargs.get("parameter_name"):
         return None

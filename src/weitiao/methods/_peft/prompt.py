@@ -1,6 +1,6 @@
-"""PEFT's prompt methods with a forward and generation of our own where PEFT's lose the prompt or misplace tokens.
+"""PEFT's prompt methods, with our own forward and generation where PEFT's lose the prompt or misplace tokens.
 
-Shapes: B rows, n virtual tokens, T tokens of a row, d the model's width, H key/value heads, D numbers a head.
+Shapes: B rows, n virtual tokens, T tokens per row, d the model's width, H key/value heads, D numbers per head.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ DEFAULT = "default"
 KeysValues = tuple[Tensor, Tensor]
 """Keys and values of one block's prefix, each (1, H, n, D)."""
 CHECKED_TOKENS = 5
-"""The tokens of the text that is answered with and without a cached prompt."""
+"""The length of the text whose logits are compared with and without a cached prompt."""
 FP32_TOLERANCE, HALF_TOLERANCE = 1e-3, 0.1
-"""How far the two may lie apart, root mean square, as a share of the logits' spread."""
+"""The largest accepted root-mean-square difference of the two, relative to the logits' standard deviation."""
 CACHE_NAMES = ("past_key_values", "layer_past")
-"""What attention modules call the cache they are given."""
+"""Names of the argument with which attention modules receive the cache."""
 
 
 @dataclass(frozen=True)
 class PrefixOfBlock:
-    """Stands for the cache in one block's attention: puts the prefix in front and keeps nothing, so that a block may
-    be computed twice."""
+    """Replaces the cache in one block's attention: prepends the prefix and stores nothing, so that a block may be
+    recomputed."""
 
     prefix: KeysValues
 
@@ -53,14 +53,14 @@ class PrefixOfBlock:
 
 
 class SavesAsUsed:
-    """What every prompt model shares: the virtual tokens that are saved are those in use."""
+    """Shared by all prompt models: the virtual tokens that are saved are those in use."""
 
     prompt_encoder: nn.ModuleDict
 
     def get_prompt_embedding_to_save(self, adapter_name: str) -> Tensor:
-        """Return the virtual tokens as they are used: what an encoder makes of them, without its dropout.
+        """Return the virtual tokens as they are used: an encoder's output, without its dropout.
 
-        Without gradients, as in use: LSTMs round differently with them.
+        Computed without gradients, as in use: LSTMs round differently with them.
         """
         encoder = self.prompt_encoder[adapter_name]
         was_training = encoder.training
@@ -74,9 +74,9 @@ class SavesAsUsed:
 
 
 class ClassifierBehindPrompt(SavesAsUsed, PeftModelForSequenceClassification):  # type: ignore[misc]
-    """A model that classifies, behind virtual tokens: PEFT's wrapper, which also switches its head off.
+    """A classification model behind virtual tokens: PEFT's wrapper, which also switches off the trained head.
 
-    PEFT's own leaves the trained head on, and ends in an UnboundLocalError where the base cannot generate (0.21).
+    PEFT's own leaves the trained head on, and raises UnboundLocalError if the base cannot generate (0.21).
     """
 
     @contextmanager
@@ -94,27 +94,27 @@ class ClassifierBehindPrompt(SavesAsUsed, PeftModelForSequenceClassification):  
                 head.enable_adapters(True)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  (transformers' own arguments)
-        """Return what the base gives behind the virtual tokens, or alone while they are switched off."""
+        """Return the base's output behind the virtual tokens, or without them while they are switched off."""
         if self._adapters_disabled:
             return self.base_model(*args, **kwargs)
         return super().forward(*args, **kwargs)
 
 
 class Seq2SeqBehindPrompt(SavesAsUsed, PeftModelForSeq2SeqLM):  # type: ignore[misc]
-    """A model with an encoder and a decoder, whose encoder reads virtual tokens first: PEFT's own wrapper."""
+    """An encoder-decoder model whose encoder reads virtual tokens first: PEFT's own wrapper."""
 
 
 class PromptModel(SavesAsUsed, PeftModelForCausalLM):  # type: ignore[misc]  # peft exports it untyped
-    """A causal model behind virtual tokens: PEFT's wrapper, whose adapters it reads and writes.
+    """A causal model behind virtual tokens: a PEFT wrapper that reads and writes PEFT's adapters.
 
-    Three things differ from PEFT's own. A prefix reaches blocks under activation checkpointing, where transformers
-    takes the cache away. Generation puts the virtual tokens into the key/value cache once, so that padding on the
-    left changes no position: PEFT counts it in. And a pack, whose examples' positions begin at 0 each, keeps these
-    behind the virtual tokens, which stand in front of it once: PEFT drops them.
+    Three things differ from PEFT's own. A prefix also reaches blocks under activation checkpointing, where transformers
+    drops the cache. Generation puts the virtual tokens into the key/value cache once, so that left padding changes no
+    position; PEFT counts the padding in. And in a packed sequence, whose examples' positions each start at 0, these
+    positions are kept, and the virtual tokens come once, at its start; PEFT drops the positions.
     """
 
     def __init__(self, model: PreTrainedModel, config: PeftConfig, adapter_name: str = DEFAULT) -> None:
-        """Put fresh virtual tokens on a model; its own parameters are frozen."""
+        """Put fresh virtual tokens on a model and freeze the model's own parameters."""
         attentions = _attention_modules(model)
         super().__init__(model, config, adapter_name)
         self._prefix: list[KeysValues] = []
@@ -124,11 +124,12 @@ class PromptModel(SavesAsUsed, PeftModelForCausalLM):  # type: ignore[misc]  # p
 
     @property
     def virtual_tokens(self) -> int:
-        """How many virtual tokens stand in front of every row, 0 while switched off."""
+        """The number of virtual tokens before every row; 0 while they are switched off."""
         return 0 if self._adapters_disabled else int(self.active_peft_config.num_virtual_tokens)
 
     def forward(self, *args: Any, position_ids: Tensor | None = None, **kwargs: Any) -> Any:  # noqa: ANN401
-        """Return what PEFT's does, or with positions (1, T) the base's output for a pack of T tokens."""
+        """Return what PEFT's forward does or, given positions (1, T), the base's output for a packed sequence of T
+        tokens."""
         if position_ids is None:
             return super().forward(*args, **kwargs)
         return self._behind_once(position_ids + self.virtual_tokens, *args, **kwargs)
@@ -148,14 +149,14 @@ class PromptModel(SavesAsUsed, PeftModelForCausalLM):  # type: ignore[misc]  # p
         )
 
     def get_prompt(self, batch_size: int, task_ids: None = None, max_cache_len: int | None = None) -> Any:  # noqa: ANN401
-        """Return what PEFT's does: a cache that holds the prefix, or embeddings (B, n, d)."""
+        """Return what PEFT's method does: a cache that holds the prefix, or embeddings (B, n, d)."""
         prompt = super().get_prompt(batch_size, task_ids, max_cache_len)
         if isinstance(prompt, DynamicCache) and self._is_checkpointed:
             self._prefix = [(layer.keys[:1], layer.values[:1]) for layer in prompt.layers]
         return prompt
 
     def lost_prefix(self, number: int) -> KeysValues | None:
-        """Return a block's prefix where transformers takes it away: in training with activation checkpointing."""
+        """Return a block's prefix if transformers drops it, which is in training with activation checkpointing."""
         return self._prefix[number] if self._is_checkpointed and self.virtual_tokens else None
 
     @property
@@ -163,16 +164,16 @@ class PromptModel(SavesAsUsed, PeftModelForCausalLM):  # type: ignore[misc]  # p
         return bool(self.base_model.training and checkpoints_activations(self.base_model))
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  (transformers' own arguments)
-        """Generate as the base does, behind the virtual tokens; returns ids without them."""
+        """Generate as the base does, behind the virtual tokens; return ids without them."""
         if not self.virtual_tokens:
             return self.base_model.generate(*args, **kwargs)
         with torch.no_grad(), self._behind(self._cached_prompt()):
             return self.base_model.generate(*args, **kwargs)
 
     def require_cache(self) -> None:
-        """Raise ModelError for a base that would answer behind a cached prompt otherwise than it is trained.
+        """Raise ModelError if a base's output behind a cached prompt differs from its output in training.
 
-        Such are bases with a state beside keys and values (nemotron_h), or with ids read beside embeddings (gemma3n).
+        Such are bases with a state beside keys and values (nemotron_h), or that read ids beside embeddings (gemma3n).
         """
         base, modes = self.base_model, [(module, module.training) for module in self.modules()]
         self.eval()
@@ -188,7 +189,7 @@ class PromptModel(SavesAsUsed, PeftModelForCausalLM):  # type: ignore[misc]  # p
             raise ModelError(_gives_no_cache(base))
 
     def _answered_and_trained(self) -> tuple[Tensor, Tensor]:
-        """Return the logits (T, V) of a short text behind the prompt as a cache, and as training has them."""
+        """Return the logits (T, V) of a short text with the prompt as a cache, and as training computes them."""
         ids_1T = torch.arange(CHECKED_TOKENS, device=self.word_embeddings.weight.device)[None]
         trained = self(input_ids=ids_1T).logits[0, -CHECKED_TOKENS:].float()
         with self._behind(self._cached_prompt()):
@@ -196,11 +197,11 @@ class PromptModel(SavesAsUsed, PeftModelForCausalLM):  # type: ignore[misc]  # p
         return asked, trained
 
     def _cached_prompt(self) -> list[KeysValues]:
-        """Return the keys and values of the virtual tokens: after them, a soft prompt is nothing else."""
+        """Return the virtual tokens' keys and values, which are all that later tokens see of a soft prompt."""
         prompt = self.get_prompt(1)
         if isinstance(prompt, Tensor):
             embedded = prompt.to(self.word_embeddings.weight.dtype)
-            # A cache of no model's: a sliding layer's own keeps the last tokens of its window only.
+            # A plain cache: in the model's own, a sliding-window layer keeps only the last tokens of its window.
             whole = DynamicCache()
             prompt = self.base_model(
                 inputs_embeds=embedded, past_key_values=whole, use_cache=True
@@ -209,7 +210,7 @@ class PromptModel(SavesAsUsed, PeftModelForCausalLM):  # type: ignore[misc]  # p
 
     @contextmanager
     def _behind(self, prompt: list[KeysValues]) -> Iterator[None]:
-        """Within the context every call of the base sees `prompt` as the beginning of its cache."""
+        """Within the context, every call of the base has `prompt` at the start of its cache."""
         handle = self.base_model.register_forward_pre_hook(_puts_in_front(prompt), with_kwargs=True)
         try:
             yield
@@ -219,7 +220,7 @@ class PromptModel(SavesAsUsed, PeftModelForCausalLM):  # type: ignore[misc]  # p
 
 @contextmanager
 def refused_without_cache(base: nn.Module) -> Iterator[None]:
-    """Within the context, what an architecture raises that keeps no cache as others do ends in a ModelError."""
+    """Within the context, errors of an architecture whose cache is unlike the usual one become a ModelError."""
     try:
         yield
     except torch.OutOfMemoryError:
@@ -229,13 +230,13 @@ def refused_without_cache(base: nn.Module) -> Iterator[None]:
 
 
 def wrapped(model: PreTrainedModel, config: PeftConfig) -> PeftModel:
-    """Put fresh virtual tokens on a model of any task they go with."""
+    """Put fresh virtual tokens on a model, for any task that they support."""
     kinds = {"SEQ_CLS": ClassifierBehindPrompt, "SEQ_2_SEQ_LM": Seq2SeqBehindPrompt}
     return kinds.get(task_type(model) or "", PromptModel)(model, config)
 
 
 def _gives_prefix_back(model: PromptModel, number: int) -> Any:  # noqa: ANN401  (torch's type of a hook is wider)
-    """Return a hook that gives the attention of block `number` its prefix where transformers took the cache."""
+    """Return a hook that passes block `number`'s prefix to its attention if transformers dropped the cache."""
 
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
         prefix = model.lost_prefix(number)
@@ -250,7 +251,8 @@ def _gives_prefix_back(model: PromptModel, number: int) -> Any:  # noqa: ANN401 
 
 
 def _puts_in_front(prompt: list[KeysValues]) -> Any:  # noqa: ANN401
-    """Return a hook on the base that begins an empty cache with `prompt` and moves mask and positions by its n."""
+    """Return a hook on the base that starts an empty cache with `prompt` and shifts mask and positions by its length
+    n."""
     width = prompt[0][0].shape[-2]
 
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
@@ -277,7 +279,7 @@ def _fill(cache: Cache, prompt: list[KeysValues], rows: int) -> None:
 
 
 def _attention_modules(model: PreTrainedModel) -> list[nn.Module]:
-    """Return each block's attention, in the model's order."""
+    """Return each block's attention module, in model order."""
     parts = anatomy(model)
     depth = parts.blocks[0].count(".") + 2
     paths = dict.fromkeys(".".join(path.split(".")[:depth]) for path in parts.attention)
@@ -314,7 +316,8 @@ def load_prompt(model: PreTrainedModel, config: PeftConfig, folder: Path, traina
 
 @torch.no_grad()
 def begin_embeddings(model: PeftModel, start: str, ids: list[int]) -> None:
-    """Begin a soft prompt with the embeddings of `ids`, or with random ones of the vocabulary's mean and spread."""
+    """Initialise a soft prompt: at random with the vocabulary's mean and standard deviation, or as the embeddings of
+    `ids` or of words drawn from the vocabulary."""
     table = model.get_base_model().get_input_embeddings().weight
     encoder = model.prompt_encoder[DEFAULT]
     wanted = encoder.embedding.weight
@@ -328,7 +331,10 @@ def begin_embeddings(model: PeftModel, start: str, ids: list[int]) -> None:
 
 @torch.no_grad()
 def begin_prefix(model: PeftModel, start: str, ids: list[int]) -> None:
-    """Begin a prefix with the keys and values the base has for a text, or for words drawn from its vocabulary."""
+    """Initialise a prefix with the base's keys and values for a text, or for words drawn from its vocabulary.
+
+    With `start` random, PEFT's random initialisation is kept.
+    """
     if start == "random":
         return
     base = model.get_base_model()
@@ -343,7 +349,8 @@ def begin_prefix(model: PeftModel, start: str, ids: list[int]) -> None:
 
 
 def _chosen_ids(model: PeftModel, start: str, ids: list[int]) -> Tensor:
-    """Return n ids: the text's, cut or repeated, or some drawn from the vocabulary with torch's own generator."""
+    """Return n ids: those of the text, cut or repeated, or some drawn from the vocabulary with torch's global
+    generator."""
     count, base = int(model.active_peft_config.num_virtual_tokens), model.get_base_model()
     if start == "vocabulary":
         drawn = torch.randint(0, base.config.get_text_config().vocab_size, (count,))
@@ -353,8 +360,7 @@ def _chosen_ids(model: PeftModel, start: str, ids: list[int]) -> Tensor:
 
 
 def shape_of(model: PreTrainedModel, per_block: bool) -> Mapping[str, Any]:
-    """Return what PEFT's settings need to know of the model; `per_block` for keys and values instead of
-    embeddings."""
+    """Return the sizes of the model that PEFT's config needs; `per_block` for keys and values instead of embeddings."""
     config = model.config.get_text_config()
     heads = int(config.num_attention_heads)
     values = config.to_dict()

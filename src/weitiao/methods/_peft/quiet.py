@@ -1,4 +1,4 @@
-"""Notes of libraries to each other, which a person who trains can do nothing about."""
+"""Silences notes between libraries that a user can do nothing about."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def renamed_in_transformers() -> Iterator[None]:
-    """Within the context, what PEFT says of renamings in transformers 5 is no warning.
+    """Silences the warnings that PEFT triggers over what transformers 5 renamed or moved.
 
-    It asks for `is_gradient_checkpointing` by its old name, and looks for the ranks of experts among layers, which they
-    no longer are.
+    PEFT reads `is_gradient_checkpointing` under its old name, and looks for the ranks of experts among layers, though
+    experts are parameters now.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings(
@@ -24,10 +24,10 @@ def renamed_in_transformers() -> Iterator[None]:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a message is another than that no faster code for 4 bits on a CPU is installed."""
+    """Return whether a message is not the note that no faster CPU code for 4 bits is installed."""
     return not record.msg.startswith("Failed to load CPU gemm_4bit_forward")
 
 
 def drop_note_on_kernels() -> None:
-    """Keep that note off the terminal: bitsandbytes gives it when PEFT imports it, be anything in 4 bits or not."""
+    """Hide that note: bitsandbytes logs it when PEFT imports it, even if nothing is in 4 bits."""
     logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_news)

@@ -1,8 +1,8 @@
-"""The bridge by which PEFT knows our own methods: the only place that writes into PEFT's tables.
+"""Registers our own methods with PEFT: the only place that writes into PEFT's tables.
 
-PEFT's `register_peft_method` takes only names of its own enum, but its tables take any string. Registering loads
-PEFT and with it torch, so `import weitiao` does not do it: `weitiao.register()` does, and so does every place of
-weitiao that reads an adapter. Without it PEFT says KeyError: 'WEITIAO_...', which names what is missing.
+PEFT's `register_peft_method` accepts only names of its own enum, but its tables take any string. Registering imports
+PEFT and with it torch, so `import weitiao` does not do it: `weitiao.register()` does, and so does all code of weitiao
+that reads an adapter. Without it PEFT raises KeyError: 'WEITIAO_...', which names what is missing.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from .._layers.base import OwnTuner
 
 PREFIX = "WEITIAO_"
-"""What the `peft_type` of each of our own methods begins with."""
+"""The prefix of the `peft_type` of our own methods."""
 
 
 def register() -> None:
-    """Make PEFT's own `from_pretrained` load our own methods; calling it again changes nothing."""
+    """Make PEFT's own `from_pretrained` load our own methods; further calls change nothing."""
     from peft import mapping
 
     for tuner in _tuners():
@@ -36,7 +36,7 @@ def register() -> None:
 
 
 def _tuners() -> Iterator[type[OwnTuner]]:
-    """Yield the layers of our own methods, each named by its method (`Method.tuner`)."""
+    """Yield the tuners of our own methods, each named by its method (`Method.tuner`)."""
     for name in METHODS.names():
         module, _, member = METHODS.load(name).tuner.partition(":")
         if module:
@@ -44,7 +44,7 @@ def _tuners() -> Iterator[type[OwnTuner]]:
 
 
 def needs_registering(attached: Attached) -> bool:
-    """Whether PEFT loads what a method saves only after `register()`."""
+    """Return whether PEFT loads what a method saves only after `register()`."""
     from peft import PeftModel
 
     model = attached.model
@@ -54,7 +54,7 @@ def needs_registering(attached: Attached) -> bool:
 
 
 def require_mergeable(model: PeftModel) -> None:
-    """Raise ModelError, before anything is changed, where an adapter of our own has no merged form on its model."""
+    """Raise ModelError, before anything is changed, if an adapter of our own has no merged form on its model."""
     from .._layers.base import OwnTuner
 
     tuner = model.base_model
@@ -63,7 +63,7 @@ def require_mergeable(model: PeftModel) -> None:
 
 
 def shares_on_merging(layer: nn.Module) -> bool:
-    """Whether a layer of our own lets a weight that modules share stay shared when it is merged."""
+    """Return whether a weight that modules share may stay shared when this layer of our own is merged."""
     from .._layers.base import OwnLayer
 
     return isinstance(layer, OwnLayer) and layer.keeps_ties

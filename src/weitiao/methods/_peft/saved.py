@@ -1,4 +1,4 @@
-"""Reading adapters that were saved elsewhere: by older transformers, or with regular expressions for modules."""
+"""Reads adapters that were saved elsewhere: by older transformers, or with regular expressions for modules."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ MATRIX = ".lora_A.weight"
 
 
 def complete(config: PeftConfig, model: PreTrainedModel, stored: Collection[str]) -> None:
-    """Make a saved adapter's settings, in place, such as PEFT reads quickly and whole on this model.
+    """Adjust a saved adapter's settings, in place, so that PEFT reads them fast and completely on this model.
 
-    A regular expression becomes the paths it matches, within a limited time: raises ModelError beyond it. Layers that
-    PEFT would drop, taking them for experts that became parameters, are named as parameters.
+    A regular expression for modules is replaced by the paths it matches, within a time limit: raises ModelError beyond
+    it. Layers that PEFT would drop, taking them for experts that became parameters, are named as parameters.
     """
     _limit_patterns(config, model)
     if config.to_dict().get("peft_type") != "LORA" or find_spec(CONVERSION) is None:
@@ -57,9 +57,9 @@ def _limit_patterns(config: PeftConfig, model: PreTrainedModel) -> None:
 
 
 def named_as_now(model: PeftModel, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return an adapter's saved tensors under the names they have on its model today, those of experts put together.
+    """Return an adapter's saved tensors under their current names on its model, with those of experts fused.
 
-    `model` has an adapter of the same settings; up to transformers 4 each expert was layers of its own.
+    `model` has an adapter with the same settings; up to transformers 4 each expert had layers of its own.
     """
     if find_spec(CONVERSION) is None:
         return dict(stored)
@@ -73,9 +73,9 @@ def named_as_now(model: PeftModel, stored: Mapping[str, Tensor]) -> dict[str, Te
 
 
 def require_names_kept(model: PeftModel, state: Mapping[str, Tensor]) -> None:
-    """Raise ModelError where PEFT, reading an adapter of today's names, would rename some to what nothing has.
+    """Raise ModelError if PEFT, reading an adapter with current names, would rename some to names that do not exist.
 
-    transformers' renamings of older weights are regular expressions, and one for Inkling meets names of today as well.
+    transformers renames older weights by regular expressions, and one for Inkling also matches current names.
     """
     lost = sorted(state.keys() - named_as_now(model, state).keys())
     if lost:

@@ -1,4 +1,4 @@
-"""Which layers an adapter sits on: what the settings say, read for one model, and what is wrong with it."""
+"""Which layers an adapter is put on: the settings, resolved for one model, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PLAIN_NAMES = re.compile(r"[\w.]+(\s*,\s*[\w.]+)*")
 
 
 def read_targets(raw: Any) -> Any:  # noqa: ANN401  (whatever the run file holds)
-    """Take `q_proj,v_proj` for the list it means; what holds other signs is a regular expression."""
+    """Return the list that `q_proj,v_proj` stands for; a text with other characters is a regular expression."""
     if not isinstance(raw, str) or raw in ("auto", "all-linear"):
         return raw
     return re.split(r"\s*,\s*", raw) if PLAIN_NAMES.fullmatch(raw) else raw
@@ -66,7 +66,7 @@ def _read_names(raw: Any) -> Any:  # noqa: ANN401
 
 
 def _check_blocks(numbers: list[int] | None) -> list[int] | None:
-    """Refuse an empty list, which PEFT takes for all blocks."""
+    """Reject an empty list, which PEFT takes for all blocks."""
     if numbers is not None and not numbers:
         expected = "numbers of blocks (0,1 or 0-3), or null for all of them"
         raise Unfit("it names no block", expected, "leave method.layers_to_transform out")
@@ -99,7 +99,7 @@ BlockNumbers = Annotated[
 
 
 class TargetedMethod(PeftMethod):
-    """A PEFT method on chosen layers. A derived class declares the three settings below among its own."""
+    """A PEFT method on chosen layers. A subclass declares the three settings below among its own."""
 
     if TYPE_CHECKING:  # declared without values, so that each class has its settings in its own order
         target_modules: TargetModules
@@ -109,7 +109,7 @@ class TargetedMethod(PeftMethod):
     peft_type: ClassVar[str]
     """The method's key in PEFT's tables."""
     adapted_kind: ClassVar[str] = "linear layer"
-    """What a target has to be, in words; `adapts` tells."""
+    """What a target must be, in words; `adapts` checks it."""
 
     @model_validator(mode="after")
     def _check_layers(self) -> TargetedMethod:
@@ -123,7 +123,7 @@ class TargetedMethod(PeftMethod):
 
     @property
     def _pattern(self) -> str:
-        """The regular expression, where `target_modules` is one."""
+        """The regular expression, if `target_modules` is one; else empty."""
         is_pattern = isinstance(self.target_modules, str) and self.target_modules not in (
             "auto",
             "all-linear",
@@ -131,8 +131,8 @@ class TargetedMethod(PeftMethod):
         return str(self.target_modules) if is_pattern else ""
 
     def own_targets(self, model: PreTrainedModel) -> list[str] | str:
-        """Return PEFT's choice for an architecture; for one it does not know, the attention's projections, and where
-        there is no attention those of the blocks."""
+        """Return PEFT's choice for an architecture; for an unknown one, the projections of the attention, and without
+        attention those of the blocks."""
         known = self.known_targets().get(model.config.model_type)
         parts = anatomy(model)
         if isinstance(known, list | tuple | set):
@@ -140,7 +140,7 @@ class TargetedMethod(PeftMethod):
         return known or last_names(parts.attention or parts.projections)
 
     def known_targets(self) -> Mapping[str, list[str] | str]:
-        """Return PEFT's table of architectures and the modules this method adapts in them."""
+        """Return PEFT's table: architecture -> the modules that this method adapts in it."""
         from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 
         table: Mapping[str, list[str] | str] = PEFT_TYPE_TO_TUNER_MAPPING[
@@ -149,24 +149,24 @@ class TargetedMethod(PeftMethod):
         return table
 
     def wanted(self, model: PreTrainedModel) -> list[str] | str:
-        """Return what is to be adapted, as it was said or chosen: names, a regular expression or `all-linear`."""
+        """Return what to adapt, as set or chosen by default: names, a regular expression or `all-linear`."""
         return self.own_targets(model) if self.target_modules == "auto" else self.target_modules
 
     def expert_obstacle(self) -> Said | None:
-        """Return why the method leaves the experts of a mixture as they are; None where it adapts them."""
+        """Return why the method does not adapt the experts of a mixture; None if it does."""
         return Said(
             f"{self.name} adapts layers, and experts are parameters", f"{self.name} 适配的是层，而专家是参数"
         )
 
     def paths(self, model: PreTrainedModel) -> list[str]:
-        """Return the paths of the layers that will be adapted: those that a text passes through."""
+        """Return the paths of the layers to adapt: those that a forward pass over text calls."""
         return self._in_blocks(model, passed_by_text(model, paths_of(model, self.wanted(model))))
 
     def experts(self, model: PreTrainedModel) -> list[str]:
-        """Return the paths of the experts' parameters that will be adapted."""
+        """Return the paths of the experts' parameters to adapt."""
         wanted = self.wanted(model)
         if self.expert_obstacle() or (self._is_auto and isinstance(wanted, list)):
-            return []  # the layers that auto chooses may be called as an expert's matrix is
+            return []  # a layer that auto chooses may have the name of an expert's matrix
         return self._in_blocks(model, experts_of(model, wanted))
 
     def _in_blocks(self, model: PreTrainedModel, paths: list[str]) -> list[str]:
@@ -176,18 +176,18 @@ class TargetedMethod(PeftMethod):
         return [path for path in paths if parts.block_of(path) in wanted]
 
     def targets(self, model: PreTrainedModel) -> list[str]:
-        """Return the chosen layers for PEFT, as names that mean them and no others."""
+        """Return the chosen layers as names that PEFT matches to exactly these."""
         return names_for(self.paths(model), [path for path, _ in model.named_modules()])
 
     def left_out(self, model: PreTrainedModel) -> list[Said]:
-        """Return which experts, routers and layers beside the text's way stay as they are, with their share."""
+        """Return sentences on the experts, routers and uncalled layers that stay unchanged, with their share."""
         found = self._in_blocks(model, passed_by_text(model, paths_of(model, self.wanted(model))))
         dropped = set(found) - set(self.paths(model))
         sentences = left_untouched(model, self.experts(model), self.expert_obstacle(), dropped)
         return sentences + packed_in_part(model)
 
     def placement(self, model: PreTrainedModel) -> dict[str, Any]:
-        """Return the arguments that PEFT's settings of every such method take."""
+        """Return the arguments that the PEFT configs of all such methods take."""
         return {
             "target_modules": self.targets(model),
             "modules_to_save": [*self.modules_to_save, *head_to_save(model)] or None,
@@ -195,7 +195,7 @@ class TargetedMethod(PeftMethod):
         }
 
     def problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
-        """Return every name that matches nothing, every block there is not, and what the method cannot adapt."""
+        """Return every name that matches nothing, every block that does not exist, and what the method cannot adapt."""
         found = self._target_problems(model) + missing_names(
             model, "method.modules_to_save", self.modules_to_save
         )
@@ -204,7 +204,7 @@ class TargetedMethod(PeftMethod):
         return found or self._transposed_problems(model) or self.shape_problems(model, config)
 
     def shape_problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
-        """Return what is wrong with the settings on the layers that were found; most methods fit any."""
+        """Return what is wrong with the settings on the chosen layers; most methods fit any."""
         return []
 
     def _target_problems(self, model: PreTrainedModel) -> list[Problem]:
@@ -232,13 +232,13 @@ class TargetedMethod(PeftMethod):
         return self.target_modules == "auto"
 
     def _means_something(self, model: PreTrainedModel, name: str) -> bool:
-        """Whether a name means a module, or experts that this method adapts."""
+        """Return whether a name matches a module, or experts that this method adapts."""
         if modules_matching(model, name):
             return True
         return bool(experts_named(model, name)) and not self.expert_obstacle()
 
     def _expert_problems(self, model: PreTrainedModel, names: list[str]) -> list[Problem]:
-        """Return a problem where names mean experts only, which the method does not adapt with its settings."""
+        """Return a problem if names match experts only, which the method does not adapt with its settings."""
         named = [name for name in names if experts_named(model, name)]
         obstacle = self.expert_obstacle()
         if not named or obstacle is None:
@@ -248,7 +248,7 @@ class TargetedMethod(PeftMethod):
         return [Problem(what, ", ".join(named), expected, "method.target_modules=all-linear or method=lora")]
 
     def _half_fused(self, model: PreTrainedModel) -> list[Problem]:
-        """Return a problem where a name means one half of a parameter that holds two matrices of each expert."""
+        """Return a problem if a name matches one half of a parameter that holds two matrices per expert."""
         wanted = self.wanted(model)
         if not isinstance(wanted, list) or self._is_auto or self.expert_obstacle():
             return []
@@ -271,7 +271,7 @@ class TargetedMethod(PeftMethod):
         return [Problem(what, ", ".join(map(str, wrong)), f"0 to {count - 1}")]
 
     def _base_problems(self, quantization: str) -> list[Problem]:
-        """Return a problem where the base is held in few bits and the method needs its numbers."""
+        """Return a problem if the base is quantised and the method needs its unpacked weights."""
         if self.on_quantized or quantization == "none":
             return []
         from .. import METHODS
@@ -283,7 +283,7 @@ class TargetedMethod(PeftMethod):
         return [Problem(what, got, expected, "model.quantization=none")]
 
     def _packed_problems(self, model: PreTrainedModel, quantization: str) -> list[Problem]:
-        """Return a problem where a module to be trained whole holds layers that are packed into few bits."""
+        """Return a problem if a module to be trained in full contains quantised layers."""
         if quantization == "none":
             return []
         packed = packed_layers(model)
@@ -303,7 +303,7 @@ class TargetedMethod(PeftMethod):
         ]
 
     def _transposed_problems(self, model: PreTrainedModel) -> list[Problem]:
-        """Return a problem where the method reads weights as out x in and the layers hold in x out."""
+        """Return a problem if the method reads weights as out x in and the layers store in x out."""
         if self.on_transposed:
             return []
         transposed = transposed_paths(model) & set(self.paths(model))
@@ -314,15 +314,16 @@ class TargetedMethod(PeftMethod):
         return [DoesNotApply(what, got, "linear layers")]
 
     def adapts(self, module: nn.Module) -> bool:
-        """Whether a module is of the kind the method adapts."""
+        """Return whether a module is of the kind that the method adapts."""
         return isinstance(module, linear_classes())
 
     def choice(self, model: PreTrainedModel) -> str:
-        """Return the modules there are to choose from, in words."""
+        """Return the modules to choose from, for an error message."""
         return module_table(model)
 
     def _not_adaptable(self, model: PreTrainedModel, paths: list[str]) -> list[Problem]:
-        """Return a problem where a name means nothing that a text passes through, or no layer the method adapts."""
+        """Return a problem if a name matches only layers that no adapter can change, or a module the method does not
+        adapt."""
         kept = set(passed_by_text(model, paths))
         left_out = sorted(set(last_names(paths)) - set(last_names(kept)))
         if left_out and not self._is_auto:
@@ -340,7 +341,7 @@ class TargetedMethod(PeftMethod):
 
     @abstractmethod
     def peft_config(self, model: PreTrainedModel) -> PeftConfig:
-        """Return PEFT's settings for this method on this model."""
+        """Return PEFT's config of this method for this model."""
 
 
 def last_names(paths: Iterable[str]) -> list[str]:
@@ -349,7 +350,7 @@ def last_names(paths: Iterable[str]) -> list[str]:
 
 
 def paths_of(model: PreTrainedModel, targets: list[str] | str) -> list[str]:
-    """Return the paths of modules that `targets` means on a model, in no particular order."""
+    """Return the paths of the modules that `targets` matches on a model, in no particular order."""
     if targets == "all-linear":
         return list(anatomy(model).projections)
     if isinstance(targets, list):
@@ -358,13 +359,13 @@ def paths_of(model: PreTrainedModel, targets: list[str] | str) -> list[str]:
 
 
 def passed_by_text(model: PreTrainedModel, paths: Iterable[str]) -> list[str]:
-    """Return those of some paths that a text passes through, and that are no routers of experts."""
+    """Return those of some paths that a forward pass over text calls and that an adapter can be put on."""
     texts, left_out = text_path(model), set(anatomy(model).off_path)
     return [path for path in paths if texts.passes(path) and path not in left_out]
 
 
 def packed_layers(model: PreTrainedModel) -> list[str]:
-    """Return the paths of the layers that a base held in few bits packs: all linear ones but the head."""
+    """Return the paths of the layers that are packed in a quantised base: all linear ones but the head."""
     head = anatomy(model).head
     weights = {
         path: module.get_parameter("weight")
@@ -375,11 +376,11 @@ def packed_layers(model: PreTrainedModel) -> list[str]:
 
 
 def shapes(model: nn.Module, paths: list[str]) -> dict[str, tuple[int, int]]:
-    """Return (in, out) of linear layers, by path; a weight packed into few bits counts as what it stands for."""
+    """Return (in, out) of linear layers, by path; for packed weights, the sizes before packing."""
     layers = {path: model.get_submodule(path) for path in paths}
     return {path: sides(layer) for path, layer in layers.items() if isinstance(layer, linear_classes())}
 
 
 def holds_transposed(model: nn.Module) -> bool:
-    """Whether the model's layers are Conv1D, which hold in x out."""
+    """Return whether the model has Conv1D layers, which store their weights as in x out."""
     return bool(transposed_paths(model))

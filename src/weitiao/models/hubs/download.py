@@ -1,4 +1,4 @@
-"""Downloading a hub's model: what of it is needed, whether the disk has room, and how far it is."""
+"""Downloading a hub's model: which files are needed, whether the disk has room for them, and progress."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..weights.files import INDEX, SINGLE, weight_files
 from .hub import Hub, HubModel, HubName
 
 SMALL_BYTES = 64 << 20
-"""No config, vocabulary or template is larger."""
+"""The size limit of small files; no config, vocabulary or template is larger."""
 HEAVY = (
     ".safetensors",
     ".bin",
@@ -30,17 +30,17 @@ HEAVY = (
     ".ot",
     ".tflite",
 )
-"""How the names of files end that hold weights."""
+"""Suffixes of weight files."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
-"""Those of them in Python's pickle form."""
+"""Those of them that are Python pickles."""
 
 
 def silent(_: Event) -> None:
-    """Pass over an event."""
+    """Ignore an event."""
 
 
 def small_files(files: Mapping[str, int]) -> list[str]:
-    """Return the files at the top that are no weights: config, vocabulary, template, code."""
+    """Return the top-level files that are not weights: config, vocabulary, template, code."""
     return [
         name
         for name, size in files.items()
@@ -49,7 +49,7 @@ def small_files(files: Mapping[str, int]) -> list[str]:
 
 
 def hub_named(name: HubName) -> Hub:
-    """Return a hub by name; its client is imported."""
+    """Return a hub by name; imports its client."""
     if name == "modelscope":
         from .modelscope import ModelScope
 
@@ -60,17 +60,17 @@ def hub_named(name: HubName) -> Hub:
 
 
 def has_weights(folder: Path) -> bool:
-    """Whether a folder holds every weight file that transformers would read."""
+    """Return whether a folder holds every weight file that transformers would read."""
     return all(path.is_file() for path in weight_files(folder))
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a hub's cache holds a model's weights and a tokenizer, so that it can be used without the hub."""
+    """Return whether a folder of a hub's cache holds weights and a tokenizer, so that the hub is not needed."""
     return has_weights(folder) and (folder / "tokenizer_config.json").is_file()
 
 
 def weights_of(hub: Hub, model: HubModel, files: Mapping[str, int]) -> list[str]:
-    """Return a model's weight files and all that is small; raises ModelError where it has no safetensors."""
+    """Return the names of a model's small files and weight files; raises ModelError if it has no safetensors."""
     small = small_files(files)
     if SINGLE in files:
         return [*small, SINGLE]
@@ -85,7 +85,8 @@ def weights_of(hub: Hub, model: HubModel, files: Mapping[str, int]) -> list[str]
 
 
 def require_safetensors(model: HubModel, files: Mapping[str, int]) -> None:
-    """Raise ModelError, with the command that converts them, where a hub's model has pickled weights alone."""
+    """Raise ModelError if a hub's model has no safetensors; for pickled weights, with the command that converts
+    them."""
     if any(name.endswith(".safetensors") for name in files):
         return
     pickles = [name for name in files if name.endswith(PICKLES)]
@@ -96,7 +97,7 @@ def require_safetensors(model: HubModel, files: Mapping[str, int]) -> None:
 
 
 def pickled(name: str, files: list[str]) -> Problem:
-    """Describe a model whose weights are in Python's pickle form, with the command that makes safetensors of them."""
+    """Describe a model whose weights are pickled, with the command that converts them to safetensors."""
     return Problem(
         f"{name} holds its weights as a Python pickle, which can run any code when it is opened",
         ", ".join(files),
@@ -106,7 +107,8 @@ def pickled(name: str, files: list[str]) -> Problem:
 
 
 def fetch(hub: Hub, model: HubModel, wanted: Mapping[str, int], listener: Listener) -> Path:
-    """Download files of a model, path -> bytes, that the cache lacks; raises ResourceError, ModelError."""
+    """Download those of `wanted` (path -> bytes) that the cache lacks, and return their folder; raises ResourceError,
+    ModelError."""
     folder = hub.cached(model)
     missing = {name: size for name, size in wanted.items() if folder is None or not (folder / name).is_file()}
     total_bytes, cache = sum(missing.values()), hub.cache_of(model)

@@ -1,4 +1,4 @@
-"""Having a model's weights on this disk before they are loaded."""
+"""Makes sure that a model's weights are on this disk before they are loaded."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from .download import fetch, has_weights, hub_named, silent, weights_of
 
 
 def fetch_model(settings: ModelSettings, listener: Listener = silent) -> None:
-    """Download what a hub's model still lacks on this disk, telling `listener` how much it is and how far.
+    """Download what this disk lacks of a hub's model, reporting size and progress to `listener`.
 
-    Nothing is done for a local folder, a file, or a model that is there. Raises ResourceError where the disk is too
-    small, before anything is fetched, and ModelError where the hub cannot give it.
+    Does nothing for a local folder, a file, or a model whose weights are here. Raises ResourceError if the disk is too
+    small, before anything is downloaded, and ModelError if the hub cannot provide the model.
     """
     model = resolve(settings).source
     if model is None:

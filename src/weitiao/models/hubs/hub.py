@@ -1,4 +1,4 @@
-"""Hubs that models are downloaded from: what is asked of one, and what is said where it cannot be reached."""
+"""The interface of a hub that models are downloaded from, and what to suggest if it cannot be reached."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...core.errors import Problem, SettingsError, nearest
 HubName = Literal["huggingface", "modelscope"]
 NAMES: tuple[HubName, ...] = get_args(HubName)
 VARIABLE = "WEITIAO_HUB"
-"""The variable of the environment that names the hub where the settings name none."""
+"""The environment variable that names the hub if the settings do not."""
 MIRROR = "https://hf-mirror.com"
 """A mirror of Hugging Face that can be reached from China."""
 WITHOUT_NETWORK = "smollm2-135m in its place, which needs no network"
@@ -31,29 +31,30 @@ class HubModel:
 
 
 class Hub(Protocol):
-    """Where models lie, and the cache on this disk that its client keeps."""
+    """A model hub, and the cache that its client keeps on this disk."""
 
     title: str
-    """What people call it."""
+    """Its display name."""
 
     def cached(self, model: HubModel) -> Path | None:
-        """Return the folder of the cache that holds a model's config, None where there is none; asks no network."""
+        """Return the cache folder that holds a model's config, None if there is none; uses no network."""
 
     def files(self, model: HubModel) -> Mapping[str, int]:
-        """Return path -> bytes of a model's files on the hub; raises ModelError, saying why it cannot."""
+        """Return path -> bytes of a model's files on the hub; raises ModelError with the reason if it cannot."""
 
     def fetch(self, model: HubModel, names: Sequence[str]) -> Path:
-        """Download files into the cache and return their folder; raises ModelError, saying why it cannot."""
+        """Download files into the cache and return their folder; raises ModelError with the reason if it cannot."""
 
     def cache_of(self, model: HubModel) -> Path:
-        """Return the folder that a model's files are written into, which need not exist."""
+        """Return the folder that a model's files are written into; it may not exist yet."""
 
     def room(self) -> str:
-        """Return what to type to put the cache on another disk."""
+        """Return the command that moves the cache to another disk."""
 
 
 def chosen_hub(wanted: HubName | None) -> HubName:
-    """Return the hub that the settings name, else the environment, else Hugging Face; raises SettingsError."""
+    """Return the hub named by the settings, else by the environment, else Hugging Face; raises SettingsError for an
+    unknown name."""
     named = wanted or os.environ.get(VARIABLE) or NAMES[0]
     found = next((name for name in NAMES if name == named.lower()), None)
     if found is None:
@@ -65,7 +66,7 @@ def chosen_hub(wanted: HubName | None) -> HubName:
 
 
 def other_ways(hub: HubName, alike: Sequence[str] = ()) -> str:
-    """Return what to try where a hub cannot be reached, a line each."""
+    """Return suggestions for when a hub cannot be reached, one per line."""
     mirror = os.environ.get("HF_ENDPOINT")
     lines = [f"{' or '.join(alike)}, if that was meant"] if alike else []
     if hub == "huggingface":

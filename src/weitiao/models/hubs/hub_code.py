@@ -1,4 +1,4 @@
-"""A model's config without what would fetch and run code that nobody asked for."""
+"""Removes from a model's config the settings that would download and run code without asking."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 ATTENTION = frozenset({"eager", "sdpa", "flex_attention"})
-"""Ways to attend that are transformers' own code. Others name a kernel of the hub, or fall back to one."""
+"""Attention implementations in transformers itself. Other names mean a kernel from the hub, or fall back to one."""
 EXPERTS = frozenset({"eager", "batched_mm", "grouped_mm"})
 """The same for mixture-of-experts layers."""
 
 
 def without_hub_code(config: PretrainedConfig) -> PretrainedConfig:
-    """Take out of a config, in place, the implementations that are not transformers' own, in its parts as well.
+    """Remove from a config and its nested configs, in place, the implementations that are not transformers' own.
 
-    A config.json may name a kernel such as owner/kernel, which transformers downloads and runs without asking
-    `trust_remote_code`. Which kernels run is this machine's decision, not the model's.
+    A config.json may name a kernel such as owner/kernel, which transformers downloads and runs without regard to
+    `trust_remote_code`. Which kernels run is decided by this machine, not by the model.
     """
     for part in _parts(config):
         if part._attn_implementation not in ATTENTION:

@@ -1,4 +1,4 @@
-"""The Hugging Face hub, by its own client; `HF_ENDPOINT` names a mirror and `HF_HOME` where the cache lies."""
+"""The Hugging Face hub, through its own client; `HF_ENDPOINT` names a mirror, and `HF_HOME` the folder of the cache."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
 SECONDS = 20
-"""How long the hub may take to answer a question."""
+"""The time limit for a request to the hub."""
 
 
 class HuggingFace(Hub):
@@ -23,7 +23,7 @@ class HuggingFace(Hub):
     title = "Hugging Face"
 
     def cached(self, model: HubModel) -> Path | None:
-        """Return the snapshot of the cache that holds a model's config."""
+        """Return the snapshot in the cache that holds a model's config."""
         from huggingface_hub import try_to_load_from_cache
 
         config = try_to_load_from_cache(model.id, "config.json", revision=model.revision)
@@ -35,7 +35,7 @@ class HuggingFace(Hub):
         return {sibling.rfilename: sibling.size or 0 for sibling in siblings}
 
     def fetch(self, model: HubModel, names: Sequence[str]) -> Path:
-        """Download files side by side; those that the cache holds already are not fetched again."""
+        """Download files in parallel; files that are in the cache are not downloaded again."""
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
 
@@ -52,11 +52,11 @@ class HuggingFace(Hub):
         return Path(HF_HUB_CACHE) / f"models--{model.id.replace('/', '--')}"
 
     def room(self) -> str:
-        """Return the variable that moves the cache."""
+        """Return the command that moves the cache."""
         return "export HF_HOME=/another/disk"
 
     def _info(self, model: HubModel) -> ModelInfo:
-        """Ask the hub for a model, saying which of the things that can be wrong it was."""
+        """Return the hub's information on a model; every kind of failure becomes a ModelError of its own."""
         from huggingface_hub import HfApi
         from huggingface_hub.constants import ENDPOINT
 
@@ -86,17 +86,17 @@ class HuggingFace(Hub):
 
 
 SHOWN = 200
-"""How many characters of a client's own words are shown."""
+"""The maximum number of characters shown of a client's error message."""
 
 
 def _shortened(error: Exception) -> str:
-    """Return a client's own words on one line, not all of them where they are many."""
+    """Return a client's error message on one line, cut to SHOWN characters."""
     words = " ".join(str(error).split()) or type(error).__name__
     return words if len(words) <= SHOWN else f"{words[:SHOWN]} ..."
 
 
 def no_such_model(title: str, model: HubModel, otherwise: str) -> Problem:
-    """Describe a model that a hub does not have, with the names that are spelt alike."""
+    """Describe a model that a hub does not have, with similarly spelt names."""
     from ..aliases import FORMS, spelt_alike
 
     remedy = " or ".join(spelt_alike(model.id)) or otherwise
@@ -104,7 +104,7 @@ def no_such_model(title: str, model: HubModel, otherwise: str) -> Problem:
 
 
 def unreachable(place: str, model: HubModel, error: Exception) -> Problem:
-    """Describe a hub that does not answer, with the other ways to the model."""
+    """Describe a hub that does not answer, with other ways to get the model."""
     from ..aliases import FORMS, spelt_alike
 
     what = f"{model.id} is no local folder, not in the hub's cache, and {place} cannot be reached"
@@ -113,7 +113,7 @@ def unreachable(place: str, model: HubModel, error: Exception) -> Problem:
 
 
 def broken_off(title: str, model: HubModel, error: Exception) -> Problem:
-    """Describe a download that did not come to its end."""
+    """Describe an interrupted download."""
     got = _shortened(error)
     remedy = "the same command again: what is there already is kept\n" + other_ways(model.hub)
     return Problem(f"the download of {model.id} from {title} broke off", got, "", remedy)

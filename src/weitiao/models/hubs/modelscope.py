@@ -1,4 +1,4 @@
-"""ModelScope, by its light client modelscope-hub; `MODELSCOPE_CACHE` names where the cache lies."""
+"""ModelScope, through its light client modelscope-hub; `MODELSCOPE_CACHE` names the folder of the cache."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ CLIENT, EXTRA = "modelscope-hub", "modelscope"
 
 
 class ModelScope(Hub):
-    """modelscope.cn, or the place that `MODELSCOPE_ENDPOINT` names."""
+    """modelscope.cn, or the endpoint that `MODELSCOPE_ENDPOINT` names."""
 
     title = "ModelScope"
 
     def cached(self, model: HubModel) -> Path | None:
-        """Return the snapshot of the cache that holds a model's config."""
+        """Return the snapshot in the cache that holds a model's config."""
         client = _client(model)
         from modelscope_hub import HubError
 
@@ -41,7 +41,7 @@ class ModelScope(Hub):
         return {file.path: file.size for file in found if file.type != "tree"}
 
     def fetch(self, model: HubModel, names: Sequence[str]) -> Path:
-        """Download files side by side; those that the cache holds already are not fetched again."""
+        """Download files in parallel; files that are in the cache are not downloaded again."""
         client = _client(model)
         from modelscope_hub import HubError, ProgressCallback
 
@@ -59,14 +59,14 @@ class ModelScope(Hub):
             raise ModelError(broken_off(self.title, model, error)) from error
 
     def cache_of(self, model: HubModel) -> Path:
-        """Return the folder that the client keeps what it downloads in."""
+        """Return the client's download folder."""
         _client(model)
         from modelscope_hub import get_default_config
 
         return Path(get_default_config().cache_dir)
 
     def room(self) -> str:
-        """Return the variable that moves the cache."""
+        """Return the command that moves the cache."""
         return "export MODELSCOPE_CACHE=/another/disk"
 
     def _problem(self, model: HubModel, error: Exception) -> Problem:
@@ -82,7 +82,7 @@ class ModelScope(Hub):
 
 
 def _client(model: HubModel) -> Any:  # noqa: ANN401  (the optional package's own)
-    """Return the client; raises MissingExtraError where it is not installed."""
+    """Return the client; raises MissingExtraError if it is not installed."""
     try:
         from modelscope_hub import HubApi
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Whether a loaded model is what its files hold: every weight read, none left over, all of them numbers."""
+"""Checks that a loaded model is what its files hold: every weight read, none left over, all of them finite."""
 
 from __future__ import annotations
 
@@ -26,24 +26,25 @@ PACKED = (
     "absmax",
     "_blocks",
 )
-"""How the names of tensors end that hold weights in few bits."""
+"""Suffixes of tensors that hold packed weights or their scales."""
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a message is another than transformers' table of missing and unexpected weights."""
+    """Return whether a message is not transformers' table of missing and unexpected weights."""
     return "LOAD REPORT" not in record.getMessage()
 
 
 def drop_loading_report() -> None:
-    """Keep that table off the terminal: what it lists is refused by name, and what it does not list is fine."""
+    """Hide that table: the checks here refuse what matters in it, by name."""
     logging.getLogger("transformers.modeling_utils").addFilter(_is_news)
 
 
 def require_whole(model: PreTrainedModel, info: Mapping[str, Any], name: str) -> None:
-    """Raise ModelError, naming the weights, where files lack some of a model's, hold others or in other shapes.
+    """Raise ModelError, naming the weights, if files lack some of a model's weights, hold extra ones or hold other
+    shapes.
 
-    `info` is what transformers says after loading; it knows which heads are tied, which buffers are computed and
-    which tensors of older versions are of no use. What is missing it has made up at random.
+    `info` is transformers' report after loading; it takes into account which heads are tied, which buffers are computed
+    and which tensors of older versions are unused. Missing weights were initialised at random.
     """
     missing, unexpected = set(info["missing_keys"]), set(info["unexpected_keys"])
     shapes = [f"{key}: {list(stored)}, not {list(wanted)}" for key, stored, wanted in info["mismatched_keys"]]
@@ -67,7 +68,7 @@ def require_whole(model: PreTrainedModel, info: Mapping[str, Any], name: str) ->
 
 
 def embedded_adapter(name: str) -> Problem:
-    """Describe a model whose folder holds an adapter as well, which would be loaded on top of it."""
+    """Describe a folder that holds both a model and an adapter, which transformers would load on top of it."""
     return Problem(
         f"{name} holds a model and an adapter at once, so it is not clear which of them is meant",
         "config.json and adapter_config.json",
@@ -86,9 +87,9 @@ def _remedy(unexpected: set[str]) -> str:
 
 
 def require_packed(model: PreTrainedModel, name: str) -> None:
-    """Raise ModelError where config.json says that weights are packed by bitsandbytes, and the files hold plain ones.
+    """Raise ModelError if config.json says that weights are packed by bitsandbytes, but the files hold plain ones.
 
-    transformers loads those as they are, and the layers fail at their first use.
+    transformers loads these as they are, and the layers fail when they are first used.
     """
     if quantization_of(model.config) not in ("nf4", "fp4", "int8"):
         return
@@ -108,12 +109,14 @@ def require_packed(model: PreTrainedModel, name: str) -> None:
 
 
 NUMBERS = ("F", "BF")
-"""How safetensors' names of floating-point types begin; the others are integers, truth values and complex numbers."""
+"""Prefixes of safetensors' floating-point types; the others are integers, booleans and complex numbers."""
 
 
 def require_float_files(model: PreTrainedModel, folder: Path | None, name: str) -> None:
-    """Raise ModelError where files hold a weight as integers or complex numbers, which loading would convert without a
-    word; packed weights are integers."""
+    """Raise ModelError if files store a weight as integers or complex numbers, which loading would convert silently.
+
+    A quantised model is not checked, since packed weights are integers.
+    """
     from safetensors import safe_open
 
     files = [path for path in weight_files(folder) if path.is_file()] if folder else []
@@ -135,7 +138,7 @@ def require_float_files(model: PreTrainedModel, folder: Path | None, name: str) 
 
 
 def require_finite_weights(model: PreTrainedModel, name: str) -> None:
-    """Raise ModelError, naming the weights, where any holds a NaN or inf."""
+    """Raise ModelError, naming the weights, if any contains NaN or inf."""
     bad = [key for key, weight in model.named_parameters() if not _is_finite(weight)]
     if bad:
         raise ModelError(
@@ -149,7 +152,11 @@ def require_finite_weights(model: PreTrainedModel, name: str) -> None:
 
 
 def _is_finite(weight: Tensor) -> bool:
-    """Whether every number is finite; their sum is not if one of them is not, and takes no memory."""
+    """Return whether every number is finite.
+
+    The sum is checked first, since it needs no memory: if it is finite, so is every number. If it is not, it may have
+    overflowed, and each number is checked. One-byte types are not checked.
+    """
     import torch
 
     if not weight.is_floating_point() or weight.is_meta or weight.element_size() < 2:

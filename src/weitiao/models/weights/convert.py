@@ -1,4 +1,4 @@
-"""Converting pickled weights (pytorch_model.bin) to safetensors, without opening a pickle in this process."""
+"""Converts pickled weights (pytorch_model.bin) to safetensors, without loading a pickle in this process."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 BIN_SINGLE = "pytorch_model.bin"
 BIN_INDEX = "pytorch_model.bin.index.json"
 NO_WEIGHTS = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state).*")
-"""Pickles that a training program leaves beside a model's weights."""
+"""Pickles that training programs save beside a model's weights."""
 REFUSED_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 TORCHSCRIPT = re.compile(r"with (TorchScript) archives")
-"""How torch names what a file would make of its own, and a file that is a program."""
+"""Patterns in torch's error messages: the class that a pickle asks for, and an archive that is a program."""
 KEPT_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "SYSTEMROOT", "TMPDIR")
-"""What of the environment the reading process is given: nothing secret."""
+"""The environment variables that the reading process gets, none of them secret."""
 
 
 @dataclass(frozen=True)
@@ -47,29 +47,29 @@ class Converted:
     tensors: int
     """How many tensors were written."""
     size_bytes: int
-    """What they take."""
+    """The total size of the tensors."""
     notes: Sequence[str]
     """What was left out, in sentences."""
 
 
 def is_pickle(file: str) -> bool:
-    """Whether a file's name is one of Python's pickle form."""
+    """Return whether a file's name has the suffix of a pickle."""
     return file.endswith(PICKLES)
 
 
 def converted_folder(folder: Path) -> Path:
-    """Return where `convert` writes unless it is told otherwise: a folder beside the one given, or, for a hub's
-    model, one of its name here."""
+    """Return the default output folder of `convert`: beside the given folder, or in the current one for a hub's
+    model."""
     beside = folder.expanduser().resolve() if folder.expanduser().exists() else Path(folder.name)
     return beside.with_name(f"{beside.name}-safetensors")
 
 
 def convert(folder: Path, out: Path, listener: Listener) -> Converted:
-    """Write a copy of a model's folder, its pickled weights as safetensors, into the new folder `out`.
+    """Copy a model's folder to the new folder `out`, with its pickled weights as safetensors.
 
-    Another process reads the pickles, and takes nothing from them but tensors. `out` gets its name once it is whole.
-    Raises ModelError where the folder holds no such weights, they cannot be read or hold code; RunFolderError where
-    `out` exists or cannot be written; ResourceError where the disk is too small.
+    Another process reads the pickles and accepts only tensors. `out` appears under its name once it is complete. Raises
+    ModelError if the folder holds no such weights, or they cannot be read or contain code; RunFolderError if `out`
+    exists or cannot be written; ResourceError if the disk is too small.
     """
     sources = _pickled_files(folder)
     if out.exists():
@@ -91,7 +91,7 @@ def convert(folder: Path, out: Path, listener: Listener) -> Converted:
 def pickled_folder(settings: ModelSettings, listener: Listener) -> Path:
     """Return the folder that holds a model's pickled weights; a hub's are downloaded first.
 
-    Raises ModelError where the hub's model has safetensors already, or no weights at all.
+    Raises ModelError if the hub's model has safetensors already, or has no pickled weights.
     """
     folder = Path(settings.name).expanduser()
     if settings.name in ALIASES:
@@ -113,7 +113,7 @@ def pickled_folder(settings: ModelSettings, listener: Listener) -> Path:
 
 
 def _pickled_files(folder: Path) -> list[Path]:
-    """Return the files that hold a folder's pickled weights; raises ModelError where there are none."""
+    """Return the files that hold a folder's pickled weights; raises ModelError if there are none."""
     if not folder.is_dir():
         remedy = f"weitiao models convert {shlex.quote(str(folder.parent))}" if folder.is_file() else ""
         raise ModelError(Problem("there is no such folder", str(folder), "a model's folder", remedy))
@@ -137,7 +137,7 @@ def _pickled_files(folder: Path) -> list[Path]:
 
 
 def _shards(folder: Path) -> list[Path]:
-    """Return the files that an index names; raises ModelError where it cannot be read or one is missing."""
+    """Return the files that an index names; raises ModelError if the index cannot be read or a file is missing."""
     try:
         named = json.loads((folder / BIN_INDEX).read_text(encoding="utf-8"))["weight_map"].values()
         files = sorted({folder / name for name in named if Path(name).name == name and is_pickle(name)})
@@ -163,14 +163,15 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def _others(folder: Path, sources: Sequence[Path]) -> Iterator[Path]:
-    """Yield the files that go along: no pickle is among them, nor the index of those."""
+    """Yield the files to copy unchanged: all but the pickles and their index."""
     for path in sorted(folder.iterdir()):
         if path.is_file() and path not in sources and not is_pickle(path.name) and path.name != BIN_INDEX:
             yield path
 
 
 def _convert(sources: Sequence[Path], staging: Path, tied: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Let another process write the files, and return what it tells of each; raises ModelError, ResourceError."""
+    """Run the process that writes the files, and return its report on each of them; raises ModelError,
+    ResourceError."""
     names = _file_names(len(sources))
     pairs = [[str(path.resolve()), str(staging / name)] for path, name in zip(sources, names, strict=True)]
     environment = {key: os.environ[key] for key in KEPT_VARIABLES if key in os.environ}
@@ -198,7 +199,7 @@ def _file_names(count: int) -> list[str]:
 
 
 def _failure(file: Path, code: int, said: str) -> WeitiaoError:
-    """Return in words why the process that read a file did not come to its end."""
+    """Return the error that describes why the reading process failed."""
     full = OS_ERROR.search(said)
     if full is not None and int(full[1]) in FULL:
         what = f"the disk is full: {os.strerror(int(full[1]))}"
@@ -217,7 +218,7 @@ def _failure(file: Path, code: int, said: str) -> WeitiaoError:
 
 
 def _write_index(staging: Path, told: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write which file holds which tensor, where there are several."""
+    """Write the index of which file holds which tensor, if there is more than one file."""
     if len(told) == 1:
         return
     total = sum(size for one in told.values() for size in one["tensors"].values())
@@ -226,7 +227,7 @@ def _write_index(staging: Path, told: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _notes(told: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Yield what is not in the new files as it was in the old ones."""
+    """Yield sentences on what the new files do not hold in the way the old ones did."""
     tied = [name for one in told.values() for name in one["tied"]]
     if tied:
         yield f"not written twice, as the model makes them equal to others: {some(tied)}"
@@ -236,13 +237,14 @@ def _notes(told: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _tied(folder: Path) -> dict[str, str]:
-    """Return which tensors a model makes equal to which others; none where its architecture is not known here."""
+    """Return the tensors that a model ties (name -> name of the original); empty if its architecture is unknown
+    here."""
     model = _weightless(folder)
     return dict(model.all_tied_weights_keys) if model is not None else {}
 
 
 def _weightless(folder: Path) -> PreTrainedModel | None:
-    """Build the model of a folder's config without weights, whatever it is for; None where transformers cannot."""
+    """Build a folder's model on device `meta`, for any task; None if transformers cannot."""
     import torch
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM

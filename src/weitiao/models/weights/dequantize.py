@@ -1,4 +1,4 @@
-"""From a model held in few bits back to a plain one."""
+"""Turns a quantised model back into a plain one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def dequantized(model: PreTrainedModel) -> PreTrainedModel:
-    """Turn a model's quantised layers into plain linear ones, in place, in the precision of the rest.
+    """Replace a model's quantised layers by plain linear ones, in place, in the model's dtype.
 
     Raises ModelError for a quantisation that cannot be undone.
     """
@@ -32,8 +32,7 @@ def dequantized(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def restore_transposed(model: PreTrainedModel) -> None:
-    """Put back the Conv1D layers that quantising had turned into linear ones, in place: files hold their
-    form."""
+    """Restore, in place, the Conv1D layers that quantising turned into nn.Linear: saved files use Conv1D's layout."""
     for path in transposed_paths(weightless(model.config)) - transposed_paths(model):
         model.set_submodule(path, _as_conv1d(model.get_submodule(path)))
 

@@ -1,4 +1,4 @@
-"""The safetensors files that hold a model's weights, and whether they agree with their index."""
+"""The safetensors files that hold a model's weights, and checks that they agree with their index."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ NAMES_SHOWN = 5
 
 
 def some(names: list[str] | set[str]) -> str:
-    """Write the first few of some names, and how many more there are."""
+    """Return the first few of some names as text, and how many more there are."""
     more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     return ", ".join(sorted(names)[:NAMES_SHOWN]) + more if names else "none"
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the files that transformers reads a folder's weights from, which need not exist; raises ModelError for
-    an index that cannot be read."""
+    """Return the files that transformers reads a folder's weights from, whether or not they exist; raises ModelError
+    for an index that cannot be read."""
     if (folder / SINGLE).is_file() or not (folder / INDEX).is_file():
         return [folder / SINGLE]
     return [folder / name for name in sorted(set(weight_map(folder).values()))]
 
 
 def weight_map(folder: Path) -> dict[str, str]:
-    """Return tensor name -> file name as the index says; raises ModelError for an index that cannot be read."""
+    """Return the index's tensor name -> file name; raises ModelError for an index that cannot be read."""
     path = folder / INDEX
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
@@ -69,7 +69,7 @@ def unreadable(file: Path, error: Exception) -> Problem:
 
 
 def require_files(folder: Path) -> None:
-    """Raise ModelError where weight files are missing, cannot be read, hold a tensor twice or not as indexed."""
+    """Raise ModelError if weight files are missing or unreadable, hold a tensor twice, or do not match the index."""
     files = weight_files(folder)
     missing = {path.name for path in files if not path.is_file()}
     if missing:
@@ -87,7 +87,7 @@ def require_files(folder: Path) -> None:
 
 
 def _disagreements(folder: Path, held: dict[str, set[str]]) -> list[Problem]:
-    """Return a problem for tensors that stand in two files, and for those that are not where the index says."""
+    """Return a problem for tensors in two files, and one for tensors that are not where the index says."""
     remedy = "download the model again"
     counts = Counter(name for names in held.values() for name in names)
     twice = {name for name, count in counts.items() if count > 1}

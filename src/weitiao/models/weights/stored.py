@@ -1,5 +1,4 @@
-"""The weights as a model's files hold them, one tensor at a time, beside whatever was made of them in
-memory."""
+"""Reads single tensors from the files that a model was loaded from, as they were before quantisation."""
 
 from __future__ import annotations
 
@@ -18,17 +17,17 @@ class StoredWeights:
     """Reads single tensors from the safetensors files that a model was loaded from."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        """Find the files of a loaded model; raises ModelError where they are no longer there."""
+        """Find the files of a loaded model; raises ModelError if they no longer exist."""
         self._folder = _folder_of(model)
         self._prefix = f"{model.base_model_prefix}."
         sharded = not (self._folder / SINGLE).is_file() and (self._folder / INDEX).is_file()
         self._shards = weight_map(self._folder) if sharded else {}
 
     def tensor(self, name: str) -> Tensor:
-        """Return one tensor on the CPU by its name in the model; raises ModelError where no file holds it."""
+        """Return one tensor on the CPU by its name in the model; raises ModelError if no file holds it."""
         from safetensors import safe_open
 
-        # Checkpoints of the first architectures leave out the name of the body.
+        # Checkpoints of early architectures omit the prefix of the model's body.
         for stored in (name, name.removeprefix(self._prefix)):
             file = self._folder / self._shards.get(stored, SINGLE)
             if not file.is_file():

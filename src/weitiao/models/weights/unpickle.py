@@ -1,11 +1,12 @@
-"""Reads PyTorch's pickled weights and writes them as safetensors; run as a process of its own, and imported nowhere.
+"""Reads PyTorch's pickled weights and writes them as safetensors; run as its own process, never imported.
 
     python -m weitiao.models.weights.unpickle < JOB
 
-JOB is JSON: `files` pairs of paths (a pickle, the safetensors file to write) and `tied` (a name -> the name of the
-tensor that the model makes it equal to). Each file written is told as a line of JSON: `tensors` (name -> bytes),
-`tied` (names left out, as the model gives them the values of another) and `others` (entries that are no tensors).
-`torch.load` builds nothing but tensors and plain values here (weights_only), and what it refuses ends this process.
+JOB is JSON: `files` is a list of pairs of paths (a pickle, the safetensors file to write), and `tied` maps a tensor's
+name to the name of the tensor that the model ties it to. For each file written, a line of JSON goes to stdout:
+`tensors` (name -> bytes), `tied` (names left out, since the model fills them from the other tensor) and `others`
+(entries that are not tensors). `torch.load` builds only tensors and plain values here (weights_only); an entry that it
+refuses ends this process.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
-"""Keys under which training programs keep a model's weights beside other things."""
+"""Keys under which training programs save a model's weights beside other things."""
 
 
 def main() -> None:
@@ -46,8 +47,8 @@ def main() -> None:
 
 
 def _weights(source: str) -> dict[str, Any]:
-    """Return what a file holds by name, the weights taken out of what a training program wrapped them in."""
-    # Only the newer of the two forms, a zip file, can be mapped into memory.
+    """Return a file's entries by name, with the weights unwrapped from a training program's checkpoint."""
+    # Only the newer of the two formats, a zip file, can be memory-mapped.
     found = torch.load(source, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(source))
     while isinstance(found, Mapping) and not any(isinstance(value, Tensor) for value in found.values()):
         wrapper = next((key for key in WRAPPERS if isinstance(found.get(key), Mapping)), None)
@@ -64,7 +65,7 @@ def _is_same(one: Tensor, other: Tensor) -> bool:
 
 
 def _independent(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
-    """Return tensors each of which has memory of its own, as safetensors wants them: views are copied."""
+    """Return tensors that each own their memory, as safetensors requires: views are copied."""
     kept: dict[str, Tensor] = {}
     places: set[int] = set()
     for name, tensor in tensors:
