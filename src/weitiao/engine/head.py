@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..objectives._outputs import Head
+from .memory.oom import is_out_of_memory
 from .optim.precision import Precision
 
 if TYPE_CHECKING:
@@ -68,7 +69,13 @@ def find_head(base: PreTrainedModel, run: RunModel, precision: Precision) -> Hea
         logits_PV = run(arguments).squeeze(0).float()
         with precision.autocast(embeddings.device):
             raw_PV = module(run_without_head(base, run, arguments)).float()
-    except (IndexError, TypeError, RuntimeError):  # the head is never called, or rejects an empty input
+    except (
+        IndexError,
+        TypeError,
+        RuntimeError,
+    ) as error:  # the head is never called, or rejects an empty input
+        if is_out_of_memory(error):  # all logits at once would take even more
+            raise
         return None
     finally:
         base.train(was_training)

@@ -135,5 +135,5 @@ def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
         "input_ids"
     ]
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    answer_end = max(n for n, i in enumerate(ids) if i not in special and tokenizer.decode([i]).strip())
-    return next((i for i in ids[answer_end + 1 :] if i in special), None)
+    texts = [n for n, i in enumerate(ids) if i not in special and tokenizer.decode([i]).strip()]
+    return next((i for i in ids[texts[-1] + 1 :] if i in special), None) if texts else None

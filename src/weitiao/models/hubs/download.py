@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from ...core.events import Event, Listener
 from ...core.files import existing_parent, need_disk
 from ...core.folder_growth import reported_growth
 from ...core.units import readable_bytes
-from ..weights.files import INDEX, SINGLE, weight_files
+from ..weights.files import INDEX, SINGLE, weight_files, weight_map
 from .hub import Hub, HubModel, HubName
 
 SMALL_BYTES = 64 << 20
@@ -79,9 +78,12 @@ def weights_of(hub: Hub, model: HubModel, files: Mapping[str, int]) -> list[str]
         what = f"{model.id} has no {SINGLE}"
         found = ", ".join(name for name in files if name.endswith(".safetensors"))
         raise ModelError(Problem(what, found, f"{SINGLE}, or {INDEX} and the files it names"))
-    index = hub.fetch(model, [INDEX]) / INDEX
-    named = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    return [*small, *(name for name in named if name in files)]
+    named = sorted(set(weight_map(hub.fetch(model, [INDEX])).values()))
+    lacking = [name for name in named if name not in files]
+    if lacking:
+        what = f"{model.id} lacks files that its {INDEX} names"
+        raise ModelError(Problem(what, ", ".join(lacking[:8]), "every file of the index", "another revision"))
+    return [*small, *named]
 
 
 def require_safetensors(model: HubModel, files: Mapping[str, int]) -> None:
