@@ -217,7 +217,7 @@ class Answers(KindsCheck):
 
 @lru_cache(maxsize=REMEMBERED)
 def _is_one_word(text: str) -> bool:
-    """Whether a text is one word: between blanks, or of at most two characters in scripts that write none."""
+    """Return whether a text is one word: between blanks, or of at most two characters in scripts that write none."""
     if len(text) > LONGEST_WORD or len(text.split()) != 1:
         return False
     unspaced = sum(map(_is_unspaced, text))

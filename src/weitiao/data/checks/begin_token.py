@@ -82,14 +82,14 @@ class BeginToken(KindsCheck):
             self.hit("written", row, self._bos)
 
     def _must_open(self, row: RowFacts) -> bool:
-        """Whether a row's texts get the tokenizer's begin token whatever the template writes."""
+        """Return whether a row's texts get the tokenizer's begin token whatever the template writes."""
         template = self.context.template
         return isinstance(row.form, Text | Labelled | Tagged) or (
             template is not None and template.opens_texts
         )
 
     def _writes_once(self, bos_id: int) -> bool:
-        """Whether the template writes the begin token once a conversation, and no answer ends in it."""
+        """Return whether the template writes the begin token once a conversation, and no answer ends in it."""
         template = self.context.template
         if template is None or bos_id in template.stop_ids:
             return False

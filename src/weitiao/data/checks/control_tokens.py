@@ -66,7 +66,7 @@ class ControlTokensInContent(KindsCheck):
             )
 
     def _is_written(self, text: str) -> bool:
-        """Whether a text has what this model's template writes between a question and its answer, and behind it."""
+        """Return whether a text has what this model's template writes between a question and its answer, and behind it."""
         return bool(self._between) and self._between in text and self._stop.search(text) is not None
 
     def _look(

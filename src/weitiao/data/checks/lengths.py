@@ -60,7 +60,7 @@ QUESTIONS = Kind(
 
 
 def _trains_questions(form: AnyForm) -> bool:
-    """Whether a turn that is no answer has a weight above 0."""
+    """Return whether a turn that is no answer has a weight above 0."""
     return isinstance(form, Conversation) and any(
         message.weight and message.role != "assistant" for message in form.messages
     )

@@ -159,7 +159,7 @@ def _personal_numbers(text: str) -> int:
 
 
 def _ends_in_its_check_digit(number: str) -> bool:
-    """Whether a card's number is right by Luhn's formula (ISO/IEC 7812-1)."""
+    """Return whether a card's number is right by Luhn's formula (ISO/IEC 7812-1)."""
     digits = [int(one) for one in reversed(number) if one.isdigit()]
     doubled = [2 * digit - 9 * (digit > 4) for digit in digits[1::2]]
     return (sum(digits[::2]) + sum(doubled)) % 10 == 0

@@ -62,7 +62,7 @@ class Reasoning(KindsCheck):
         self._adds = trained and self._writes_empty_thought()
 
     def _writes_empty_thought(self) -> bool:
-        """Whether the template writes a thought for an answer that has none."""
+        """Return whether the template writes a thought for an answer that has none."""
         template = self.context.template
         asked = (Message("user", "weitiao"), Message("assistant", "weitiao"))
         try:

@@ -102,7 +102,7 @@ def _is_drawn(number: int) -> bool:
 
 
 def _is_special(talk: Conversation) -> bool:
-    """Whether an answer is written otherwise than it stands in the row: thoughts, tool calls."""
+    """Return whether an answer is written otherwise than it stands in the row: thoughts, tool calls."""
     return bool(talk.tools) or any(_has_more(message) for message in talk.messages)
 
 

@@ -55,7 +55,7 @@ class TrainedStop(KindsCheck):
                 self.hit("untrained", row, f"token {bad + 1} of {len(sequence.ids)}")
 
     def _goes_on(self, row: RowFacts, sequence: TokenSequence, end: int) -> bool:
-        """Whether an answer's weight is only interrupted, by a thought that is kept as context."""
+        """Return whether an answer's weight is only interrupted, by a thought that is kept as context."""
         form = row.form
         return (
             isinstance(form, Conversation)
@@ -69,7 +69,7 @@ class TrainedStop(KindsCheck):
 
 
 def _trains_questions(row: RowFacts) -> bool:
-    """Whether turns that are no answers have weight of their own, so that not every stretch ends an answer."""
+    """Return whether turns that are no answers have weight of their own, so that not every stretch ends an answer."""
     form = row.form
     return isinstance(form, Conversation) and any(
         message.weight and message.role != "assistant" for message in form.messages

@@ -129,7 +129,7 @@ class Unwritten(KindsCheck):
 
 
 def _is_named(message: Message) -> bool:
-    """Whether a message says who speaks; that of a tool only says which function was called."""
+    """Return whether a message says who speaks; that of a tool only says which function was called."""
     return message.role != "tool" and bool(message.extra.get("name"))
 
 

@@ -107,7 +107,7 @@ def _writable(home: Path) -> Path | None:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether an entry is as it was when it was made, by the names and the content of its files."""
+    """Return whether an entry is as it was when it was made, by the names and the content of its files."""
     try:
         wanted = json.loads((folder / CONTENT_FILE).read_bytes())
         return bool(wanted) and wanted == _hashes(folder)

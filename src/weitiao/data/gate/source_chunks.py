@@ -149,7 +149,7 @@ class Sourced:
             return None
 
     def is_unchanged(self) -> bool:
-        """Whether all files are as they were when `content` was asked for; False where it was not, or had none."""
+        """Return whether all files are as they were when `content` was asked for; False where it was not, or had none."""
         if self._seen is None:
             return False
         try:

@@ -162,12 +162,12 @@ def _plain_facts(given: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], An
 
 
 def _is_table(value: object) -> bool:
-    """Whether this is counts by name."""
+    """Return whether this is counts by name."""
     return isinstance(value, Mapping) and bool(value) and all(isinstance(n, int) for n in value.values())
 
 
 def _is_grid(given: Mapping[str, Any]) -> bool:
-    """Whether all facts are counts under the same few names, such as copies and groups by kind."""
+    """Return whether all facts are counts under the same few names, such as copies and groups by kind."""
     values = list(given.values())
     names = {tuple(value) if _is_table(value) else None for value in values}
     return len(values) > 1 and len(names) == 1 and None not in names

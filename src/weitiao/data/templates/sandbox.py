@@ -412,7 +412,7 @@ def _values(given: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _is_pythons(owner: object) -> bool:
-    """Whether a method is that of a value, not of a stand-in or of the environment itself."""
+    """Return whether a method is that of a value, not of a stand-in or of the environment itself."""
     return not isinstance(owner, Traced | jinja2.Environment)
 
 

@@ -89,7 +89,7 @@ _NEVER = TraceStep((), bool, (), True)
 
 
 def _surely_begins(text: str, prefix: str) -> bool:
-    """Whether a text begins with another, whatever the contents are; raises Untraceable where that depends."""
+    """Return whether a text begins with another, whatever the contents are; raises Untraceable where that depends."""
     text, prefix = untraced(text), untraced(prefix)
     if text.startswith(prefix):
         return True

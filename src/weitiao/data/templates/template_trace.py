@@ -135,11 +135,11 @@ class Traced(_Closed):  # type: ignore[misc]
         return bool(self.trace.ask(untraced(self), str.__contains__, _constant(other)))
 
     def startswith(self, *arguments: Any) -> bool:  # noqa: ANN401
-        """Whether it does, in the row at hand; noted as a condition."""
+        """Return whether it does, in the row at hand; noted as a condition."""
         return bool(self.trace.ask(untraced(self), str.startswith, *map(_constant, arguments)))
 
     def endswith(self, *arguments: Any) -> bool:  # noqa: ANN401
-        """Whether it does, in the row at hand; noted as a condition."""
+        """Return whether it does, in the row at hand; noted as a condition."""
         return bool(self.trace.ask(untraced(self), str.endswith, *map(_constant, arguments)))
 
     def strip(self, chars: str | None = None, /) -> Traced:
@@ -169,7 +169,7 @@ class Traced(_Closed):  # type: ignore[misc]
 
 
 def is_traced(value: object) -> bool:
-    """Whether a stand-in is in a value: a text, or lists and objects of them."""
+    """Return whether a stand-in is in a value: a text, or lists and objects of them."""
     if isinstance(value, Traced):
         return True
     if isinstance(value, Mapping):

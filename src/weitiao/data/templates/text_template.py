@@ -90,7 +90,7 @@ def _names(nodes: Nodes) -> Iterator[str]:
 
 
 def is_text_template(value: str) -> bool:
-    """Whether a value of `data.template` is a text with fields, and not the name of a template."""
+    """Return whether a value of `data.template` is a text with fields, and not the name of a template."""
     return any(sign in value for sign in "{}\n")
 
 

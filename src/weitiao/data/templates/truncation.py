@@ -82,7 +82,7 @@ def shortenable(message: Message, tags: re.Pattern[str]) -> Shortenable:
 
 
 def _is_thought(found: re.Match[str], text: str, tags: re.Pattern[str]) -> bool:
-    """Whether what stands first in tags is a thought and no call."""
+    """Return whether what stands first in tags is a thought and no call."""
     if THINKS.search(found["opening"] + found["closing"]):
         return True
     return (
@@ -91,7 +91,7 @@ def _is_thought(found: re.Match[str], text: str, tags: re.Pattern[str]) -> bool:
 
 
 def has_structure(text: str, tags: re.Pattern[str]) -> bool:
-    """Whether a text holds what means nothing in part: a call or a thought in tags, or JSON to its end."""
+    """Return whether a text holds what means nothing in part: a call or a thought in tags, or JSON to its end."""
     if tags.search(text):
         return True
     for found in TAGGED.finditer(text):
@@ -105,7 +105,7 @@ def has_structure(text: str, tags: re.Pattern[str]) -> bool:
 
 
 def _is_json(text: str) -> bool:
-    """Whether a text is a JSON object or list."""
+    """Return whether a text is a JSON object or list."""
     if not text.strip().startswith(("{", "[")):
         return False
     try:

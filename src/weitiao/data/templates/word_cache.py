@@ -93,7 +93,7 @@ class WordCache:
 
 
 def cuts_at_blanks(tokenizer: Tokenizer) -> bool:
-    """Whether a single blank between two other characters always begins a piece of its own for this tokenizer."""
+    """Return whether a single blank between two other characters always begins a piece of its own for this tokenizer."""
     import json
 
     described: dict[str, Any] = json.loads(tokenizer.to_str())
@@ -112,7 +112,7 @@ def cuts_at_blanks(tokenizer: Tokenizer) -> bool:
 
 
 def _begins_at(tokenizer: Tokenizer, left: str, right: str) -> bool:
-    """Whether the pre-tokenizer begins a piece at `right`, and cuts both sides as it cuts them alone."""
+    """Return whether the pre-tokenizer begins a piece at `right`, and cuts both sides as it cuts them alone."""
     cut = tokenizer.pre_tokenizer.pre_tokenize_str
     together = [piece for piece, _ in cut(left + right)]
     return together == [piece for side in (left, right) for piece, _ in cut(side)]
