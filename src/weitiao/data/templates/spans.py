@@ -151,7 +151,9 @@ class Renderer:
         beside = next((str(message.extra[name]) for name in REASONING if message.extra.get(name)), "")
         thought, closing, _ = message.content.rpartition("</think>")
         rest = text[opened_at:]
-        if "</think>" in rest[: end.start() - opened_at]:  # the template kept the reasoning, with other whitespace
+        if (
+            "</think>" in rest[: end.start() - opened_at]
+        ):  # the template kept the reasoning, with other whitespace
             return prompt + OPENING.sub("", rest)
         opened = thought.removeprefix("<think>").lstrip() if closing else f"{beside.strip()}\n"
         return f"{prompt}{opened}{closing or '</think>'}" + ("" if closing else "\n\n") + rest
