@@ -134,7 +134,7 @@ class Sourced:
         )
 
     def content(self) -> list[str] | None:
-        """Return the sources' settings and the hashes of their files; None if a source is not made of local files."""
+        """Return the sources' settings and file hashes; None if a source has no local files, or they cannot be read."""
         given = list(self.settings.sources)
         if self.settings.held_out_path is not None:
             given.append(self._held_out(self.settings.held_out_path))
