@@ -29,6 +29,7 @@ def _fractional(draws: Sequence[float], epoch: int, generator: random.Random) ->
     """Return the examples that are drawn one extra time in this epoch because of their fraction."""
     parts = {index: round(math.modf(times)[0] * WHOLE) for index, times in enumerate(draws)}
     candidates = _shuffled([index for index, part in parts.items() if part], generator)
+    # The part of a draw that earlier epochs carried over; half a draw is added to round to the nearest.
     reached = (epoch * sum(parts.values()) + WHOLE // 2) % WHOLE
     chosen = []
     for index in candidates:

@@ -140,7 +140,8 @@ def joined_groups(group_N: NDArray[np.int64], edges_2E: NDArray[np.int64]) -> ND
     `group_N`."""
     import numpy as np
 
-    # Groups are named by their lowest node, so edges between these names join whole groups.
+    # Groups are named by their lowest node, so edges between these names join whole groups. The lowest name spreads
+    # along the edges, with pointer jumping (name_N[name_N]), until nothing changes.
     left, right = group_N[edges_2E]
     name_N = np.arange(len(group_N))
     while True:

@@ -31,6 +31,7 @@ FIRST_WIDE, WIDE_SHINGLES = 0x2E80, (2, 3)
 MOST_SHINGLES = 4096
 """Of a long text, only the lowest hashes are kept, as a sample."""
 FACTORS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5)
+"""Odd 64-bit multipliers of the shingles' hash, one per character of a shingle."""
 
 
 def codes_of(text: str) -> NDArray[np.uint32]:
@@ -41,7 +42,8 @@ def codes_of(text: str) -> NDArray[np.uint32]:
 
 
 def normal_codes(text: str) -> NDArray[np.uint32]:
-    """Return the code points of a text (N,) without case, whitespace, punctuation and full-width forms."""
+    """Return the normalised code points of a text (N,): NFKC, casefolded, without whitespace, punctuation (except
+    `MEANING`), control characters and combining marks."""
     codes = codes_of(text)
     if len(codes) and int(codes.max()) >= PLANE:
         table = _normal_table()

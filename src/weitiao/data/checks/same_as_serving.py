@@ -18,6 +18,7 @@ ALL_BELOW = 500
 """All rows before this number are compared; later ones are sampled, one in `ONE_IN`, by a hash of their number."""
 ONE_IN = 32
 SPREAD = 2654435761
+"""Multiplier of Knuth's multiplicative hash."""
 
 
 class SameAsServing(KindsCheck):

@@ -64,7 +64,7 @@ def entry_name(parts: Iterable[str]) -> str:
 
 @cache
 def code_version() -> str:
-    """Return a hash of this package's source and of its dependencies' versions: a change invalidates every entry."""
+    """Return a hash of the source of weitiao.data and the versions of `DECIDING`: a change invalidates every entry."""
     versions = [platform.python_version(), *(f"{name} {version(name)}" for name in DECIDING)]
     digest = hashlib.sha256("\n".join(versions).encode())
     for path in sorted(Path(__file__).parents[1].rglob("*.py")):

@@ -95,6 +95,7 @@ class Sourced:
         self.notes += stream.notes
         self.problems += awaited.problems(stream.name)
         if ignored is not None:
+            # The right operand of `|` wins, so a column found in an earlier source stays True.
             self._ignored |= dict.fromkeys(stream.source.ignore_columns, False) | self._ignored
             self._ignored |= dict.fromkeys(ignored.met, True)
 

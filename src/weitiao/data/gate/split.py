@@ -55,6 +55,7 @@ def rows_held_out(held_out: float | str, rows: int) -> int:
     """Return how many of `rows` rows are to be held out."""
     if isinstance(held_out, str):
         return min(MOST_BY_SHARE, max(int(USUAL_SHARE * rows), min(LEAST_ROWS, int(MOST_OF_FEW * rows))))
+    # 1e-9 compensates for floating-point error: 0.29 * 100 is 28.999999999999996.
     return int(held_out) if held_out >= 1 else min(MOST_BY_SHARE, int(held_out * rows + 1e-9))
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LENGTH_BINS, SHARE_BINS = 12, 10
 FAR = 1.6
-"""If `max_length` exceeds this many times the longest example, it is named next to the chart, not drawn in it."""
+"""If `max_length` exceeds the longest sequence times this, it is given next to the chart, not drawn in it."""
 
 
 @dataclass(frozen=True)

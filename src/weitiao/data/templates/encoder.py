@@ -265,6 +265,7 @@ class Encoder:
             return self._firsts(texts)
         taken_off = len(self._anchor_ids)
         encoded = self._raw_shared([self._anchor + text for text in texts])
+        # If a token spans the anchor and the text, the text is encoded alone.
         return [
             ids[taken_off:] if ids[:taken_off] == self._anchor_ids else self._raw([text])[0]
             for ids, text in zip(encoded, texts, strict=True)

@@ -284,6 +284,7 @@ def _with_shorter_answer(
     asked = len(template.prompt(one.messages[:-1], one.tools).ids)
     answer = shortenable(last, template.control_tokens.tags)
     written = template.answers(one.messages, one.tools)[-1]
+    # A plain answer that the template renders unchanged can be cut token by token.
     if (
         not (answer.whole or answer.thought or last.extra)
         and template.without_end(written).strip() == last.content.strip()
@@ -299,6 +300,7 @@ def _with_shorter_answer(
 
     count = bisect_left(range(answer.most + 1), True, key=fits)
     if count > answer.most:
+        # An answer needs at least one token and the token that ends it.
         return None, NO_ROOM if asked + 2 > policy.max_length else NEVER_CUT
     return shorter(count), ""
 

@@ -29,7 +29,7 @@ REASONING = ("reasoning_content", "reasoning", "thinking")
 
 @dataclass(frozen=True)
 class Masks:
-    """Which tokens are trained: of which messages, and whether the reasoning in them."""
+    """Which messages are trained, and whether reasoning is kept, dropped, or kept without training it."""
 
     train_on: Literal["all", "last", "answers"] = "answers"
     reasoning: Literal["keep", "drop", "mask"] = "keep"
@@ -178,7 +178,7 @@ class Renderer:
         return self._with_thoughts(replace(laid, overlays=self._questions(messages, last.text)), messages)
 
     def _questions(self, messages: Sequence[Message], text: str, first: int = 0) -> tuple[Span, ...]:
-        """Return the spans of messages, from number `first` on, that are no answers and have a weight of their own."""
+        """Return the spans of messages, from index `first` on, that have their own weight and are not answers."""
         weighed = [
             (number, message.weight)
             for number, message in enumerate(messages)
@@ -280,8 +280,8 @@ def first_difference(one: str, other: str) -> int:
 def variables(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Return messages as the variables that chat templates read.
 
-    As in transformers: reasoning under every known key, None values dropped, and a call's arguments parsed into an
-    object.
+    As in transformers: reasoning under both `thinking` and `reasoning_content`, None values dropped, and a call's
+    arguments parsed into an object.
     """
     return [_turn_of(message) for message in messages]
 

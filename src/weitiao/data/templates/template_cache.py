@@ -89,7 +89,7 @@ class Plans:
         return plan if plan.of(texts) == self._plain.layouts(messages) else Plan(Trace([], [_NEVER]), ())
 
 
-_NEVER = TraceStep((), bool, (), True)
+_NEVER = TraceStep((), bool, (), True)  # bool("") is never True
 
 
 def _surely_begins(text: str, prefix: str) -> bool:

@@ -85,6 +85,8 @@ def _forbid(name: str) -> Callable[..., NoReturn]:
     return refuse
 
 
+# Forbidden are all methods of str, except those it inherits unchanged from object; but __str__ and __repr__ too.
+# `untraced` needs __getnewargs__.
 _REDEFINED = {"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__", "__format__"}
 _FORBIDDEN = set(dir(str)) - (set(dir(object)) - _REDEFINED - {"__str__", "__repr__"}) - {"__getnewargs__"}
 _Closed: Any = type("_Closed", (str,), {name: _forbid(name) for name in _FORBIDDEN})
@@ -119,7 +121,7 @@ class Traced(_Closed):  # type: ignore[misc]
 
     def __iter__(self) -> Iterator[str]:
         raise Untraceable("the template goes through a content's characters")
-        yield ""
+        yield ""  # unreachable; makes this a generator function
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, str):

@@ -3,9 +3,9 @@
 A text template becomes a Jinja chat template, which training and generation run and which is saved with the tokenizer,
 so plain transformers renders the same text. The text ends where an answer begins. Syntax:
 
-    {name}              stands for a field of the question: a column of its row, or what is asked
-    {?name}...{/name}   is written only where the field holds something
-    {^name}...{/name}   is written only where it is empty
+    {name}              is replaced by a field: a column of the row, or the question
+    {?name}...{/name}   is written only if the field is not empty
+    {^name}...{/name}   is written only if it is empty
     {{ and }}           are literal braces
 """
 

@@ -87,6 +87,7 @@ class WordCache:
     def _old(
         self, words: set[str], fresh: dict[str, tuple[int, ...]], before: str
     ) -> dict[str, tuple[int, ...]]:
+        """Encode again those words that the table held before it was cleared."""
         again = sorted(words - fresh.keys())
         ids = self._encode([before + word for word in again])
         return {word: tuple(own) for word, own in zip(again, ids, strict=True)}
