@@ -272,7 +272,7 @@ class Encoder:
         ]
 
     def _as_plain_text(self, control: str) -> tuple[int, ...]:
-        """Encode a control token's characters as plain text, in two halves, which match no special or added token."""
+        """Encode a control token's characters as plain text; encoded in two halves, it is not found as a token."""
         if control not in self._plain_text:
             halves = self._inner([control[:1], control[1:]]) if len(control) > 1 else [self._split(control)]
             self._plain_text[control] = tuple(chain.from_iterable(halves))

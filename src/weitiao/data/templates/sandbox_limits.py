@@ -39,6 +39,7 @@ MOST_ITEMS = 1_000_000
 MOST_SOURCE = 300_000
 """Characters of a template's source; published templates have up to 30,000."""
 MOST_POWER = 1_000
+"""Characters that each bit of a product or power counts as: numbers of more than 20,000 bits are refused."""
 MOST_WIDTH = 10_000
 """For numbers that a filter takes as a width, a count or a precision."""
 MOST_SLOW = 100_000
@@ -259,7 +260,7 @@ class _Weigher:
         if isinstance(value, str):
             return 1, str.__len__(value)
         if isinstance(value, int):
-            return 1, value.bit_length() // 3
+            return 1, value.bit_length() // 3  # about its decimal digits
         if not isinstance(value, Collection) or isinstance(value, range):
             return 1 + size(value), 0
         if id(value) not in self._known:

@@ -137,11 +137,11 @@ class Traced(_Closed):  # type: ignore[misc]
         return bool(self.trace.ask(untraced(self), str.__contains__, _constant(other)))
 
     def startswith(self, *arguments: Any) -> bool:  # noqa: ANN401
-        """Return whether it does, in the row at hand; noted as a condition."""
+        """Return whether the content starts so in the current row; recorded as a condition."""
         return bool(self.trace.ask(untraced(self), str.startswith, *map(_constant, arguments)))
 
     def endswith(self, *arguments: Any) -> bool:  # noqa: ANN401
-        """Return whether it does, in the row at hand; noted as a condition."""
+        """Return whether the content ends so in the current row; recorded as a condition."""
         return bool(self.trace.ask(untraced(self), str.endswith, *map(_constant, arguments)))
 
     def strip(self, chars: str | None = None, /) -> Traced:
