@@ -1,7 +1,7 @@
 """Splits a step into packs: sequences concatenated without padding, with positions restarting at each.
 
 Sequences with a common prefix can share it: the prefix is in the pack once and passes through the model once. A branch
-holds only the sequence's own tokens; its positions continue those of the prefix, and it attends to the prefix.
+holds only the tokens after the prefix; its positions continue those of the prefix, and it attends to the prefix.
 
 Shapes: T tokens of a pack (a "row" is an index into them), S sequences in it, K trained targets, P rows that predict
 them, M pairs of a target and a sequence that it belongs to.
@@ -30,7 +30,7 @@ FILLER_ROWS = 128
 
 @dataclass(frozen=True)
 class Segment:
-    """The rows that belong to one sequence alone, and the shared rows that they attend to."""
+    """The rows that one sequence adds to the pack, and the earlier rows of the prefix that they attend to."""
 
     start: int
     end: int

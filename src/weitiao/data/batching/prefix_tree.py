@@ -47,7 +47,7 @@ def find_branches(sequences: Sequence[TokenSequence]) -> list[Branch]:
         parent = None if shared < SHORTEST_SHARED else -other
         while (
             parent is not None and shared <= found[parent].shared
-        ):  # the shared tokens belong to the grandparent
+        ):  # the parent shares these tokens with its own parent
             parent = found[parent].parent
         found.append(Branch(index, parent, 0 if parent is None else shared))
         insort(begun, (sequence.ids, index))

@@ -39,7 +39,7 @@ row, in contrast, each lack the words that were changed in them."""
 ALIKE = 0.5
 """Two rows with at least this Jaccard similarity, without boilerplate, are near duplicates."""
 CANDIDATE_BINS = 10
-"""Number of equal bins of two sketches from which on the shingles themselves are compared."""
+"""If two sketches have at least this many equal bins, the shingles themselves are compared."""
 LEAST_SHINGLES = 16
 """A row with fewer shingles besides boilerplate has too little text to be compared."""
 PAIRWISE_ROWS = 8

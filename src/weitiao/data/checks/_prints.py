@@ -17,7 +17,8 @@ ALIKE_BINS = 21
 """Two texts with at least this many equal bins are near duplicates: Jaccard similarity J of about 0.65, several words
 in a hundred changed."""
 BANDS = tuple((k % BINS, (k * 7 + 11) % BINS, (k * 13 + 22) % BINS) for k in range(24))
-"""LSH bands: two rows are compared if all bins of a band are equal. With J = 0.7 the probability of this is 0.9999."""
+"""LSH bands: two rows are compared if all bins of a band are equal. A pair with J = 0.7 shares at least one band with
+probability 0.9999."""
 
 
 @dataclass

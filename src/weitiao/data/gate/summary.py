@@ -59,7 +59,7 @@ class Summary:
     trained_tokens: int
     """Trained tokens of one epoch, with the sources' weights."""
     length_tokens: dict[str, int]
-    """Quantiles of the examples' lengths in tokens: p50, p90, p99, max."""
+    """Quantiles of the sequences' lengths in tokens: p50, p90, p99, max."""
     notes: list[str]
     """Other things that a person should know."""
     replay: Said | None = None
