@@ -1,1 +1,1 @@
-"""Which examples a step sees, and how they are laid end to end."""
+"""Chooses the examples of each step, and packs them."""

@@ -1,10 +1,10 @@
-"""A step cut into packs: sequences laid end to end without padding, positions restarting at each.
+"""Splits a step into packs: sequences concatenated without padding, with positions restarting at each.
 
-Sequences that begin alike share the rows of what they have in common, which pass through the model once: a branch
-holds its own tokens, its positions continue from where it left, and it sees what is before it in its sequence.
+Sequences with a common prefix can share it: the prefix is in the pack once and passes through the model once. A branch
+holds only the tokens after the prefix; its positions continue those of the prefix, and it attends to the prefix.
 
-Shapes: T tokens of a pack, S sequences in it, K trained targets, P rows that predict them, M pairs of a target and a
-sequence that it belongs to.
+Shapes: T tokens of a pack (a "row" is an index into them), S sequences in it, K trained targets, P rows that predict
+them, M pairs of a target and a sequence that it belongs to.
 """
 
 from __future__ import annotations
@@ -22,88 +22,87 @@ from .prefix_tree import Branch, find_branches
 
 Int64Array = NDArray[np.int64]
 Interval = tuple[int, int]
-"""The first row, and the one after the last."""
+"""The first row, and the row after the last."""
 
 FILLER_ROWS = 128
-"""Rows of a filler segment at most: attention costs their square, and nothing reads them."""
+"""Maximum rows of a filler segment: the cost of attention is quadratic in them, and nothing uses their output."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """The rows a sequence has to itself, and those it sees before them."""
+    """The rows that one sequence adds to the pack, and the earlier rows of the prefix that they attend to."""
 
     start: int
     end: int
     context: tuple[Interval, ...] = ()
-    """What is before the segment's first token in its sequence, in the order of its tokens."""
+    """The rows of the sequence's shared prefix, in the order of its tokens."""
 
 
 @dataclass(frozen=True)
 class Membership:
-    """Which target belongs to which sequence: one that several share belongs to each of them."""
+    """The pairs of a target and a sequence that it belongs to: a shared target belongs to several sequences."""
 
     targets_M: Int64Array
-    """Numbers from 0 to K - 1."""
+    """Indices of targets, 0 to K - 1."""
     sequences_M: Int64Array
-    """Numbers from 0 to S - 1."""
+    """Indices of sequences, 0 to S - 1."""
     weights_M: NDArray[np.float32]
-    """What the target weighs in the sequence."""
+    """The target's loss weight in that sequence."""
 
 
 @dataclass(frozen=True)
 class Pack:
-    """Sequences end to end; only what the model and the objective need."""
+    """Concatenated sequences, with what the model and the objective need."""
 
     ids_T: Int64Array
     positions_T: Int64Array
-    """Positions in their sequence: 0, 1, ... from the beginning of each."""
+    """Position of each token in its sequence, from 0."""
     segments: tuple[Segment, ...]
-    """The pack from left to right, depth first: a segment's context is before it."""
+    """The segments from left to right, depth first: a segment's context comes before it."""
     kept_P: Int64Array
-    """The positions in 0..T-1 the head is applied at: those with a next token that carries weight, ascending."""
+    """The rows to which the output head is applied, ascending: those followed by a token with a non-zero weight."""
     rows_K: Int64Array
-    """Which of the P predicts each target: before a branch one predicts the first tokens of several."""
+    """For each target, the index in `kept_P` of the row that predicts it; where sequences branch, one row predicts
+    several targets."""
     places_K: Int64Array
-    """Where in 0..T-1 each target is, ascending."""
+    """The row of each target, ascending."""
     targets_K: Int64Array
     weights_K: NDArray[np.float32]
-    """A target's weight, added up over the sequences that share it."""
+    """Each target's weight, summed over the sequences that share it."""
     examples: tuple[Example, ...]
-    """The examples that the sequences are of, whole or in part, in the order in which they were given."""
+    """The examples of the sequences, whole or in part, in the given order."""
     numbers: tuple[int, ...]
-    """Each example's number among all that were given, from which the packs were cut."""
+    """Each example's index among all examples of the step."""
     sequences: tuple[TokenSequence, ...]
     owners: tuple[tuple[int, int], ...]
-    """For each sequence its example, as a number in `examples`, and its number among the example's sequences."""
+    """For each sequence, the index of its example in `examples`, and its index among the example's sequences."""
     rows: tuple[Int64Array, ...]
-    """For each sequence, the rows its tokens are at, first to last, shared ones included."""
+    """For each sequence, the rows of its tokens from first to last, including shared ones."""
     filler: int = 0
-    """How many rows at the end belong to no sequence: they are seen by none, and nothing is predicted from them."""
+    """Filler rows at the end: no sequence attends to them, and they predict nothing."""
 
     @property
     def starts(self) -> tuple[int, ...]:
-        """Where each segment begins, and at the end T."""
+        """The first row of each segment, then T."""
         return (*(segment.start for segment in self.segments), len(self.ids_T))
 
     @property
     def longest(self) -> int:
-        """The tokens of the longest segment."""
+        """Tokens of the longest segment."""
         return max(end - start for start, end in pairwise(self.starts))
 
     @property
     def shares(self) -> bool:
-        """Whether anything in it is shared."""
+        """Whether sequences share a prefix."""
         return any(segment.context for segment in self.segments)
 
     @cached_property
     def membership(self) -> Membership:
-        """The targets of each sequence, in its order."""
+        """The targets of each sequence, in order, with their weights in it."""
         targets, sequences, weights = [], [], []
         for number, (sequence, rows) in enumerate(zip(self.sequences, self.rows, strict=True)):
             weights_t = np.asarray(sequence.weights, dtype=np.float32)
-            trained = (
-                np.flatnonzero(weights_t[1:]) + 1
-            )  # nothing is before the first token to predict it from
+            trained = np.flatnonzero(weights_t[1:]) + 1  # the first token is no target: nothing predicts it
             targets.append(np.searchsorted(self.places_K, rows[trained]))
             sequences.append(np.full(len(trained), number, np.int64))
             weights.append(weights_t[trained])
@@ -111,24 +110,24 @@ class Pack:
 
     @cached_property
     def by_example(self) -> Int64Array:
-        """The numbers of the sequences (S,), ordered by example and then by their order within it."""
+        """The indices of the sequences (S,), sorted by example and then by their order within it."""
         return np.array(sorted(range(len(self.owners)), key=self.owners.__getitem__), np.int64)
 
 
 def make_pack(examples: Sequence[Example], share: bool = True, fill_to: int | None = None) -> Pack:
-    """Lay all sequences of some examples end to end; see `pack_of`."""
+    """Return a pack of all sequences of some examples; see `pack_of`."""
     return pack_of(all_parts(examples), share, fill_to)
 
 
 @dataclass(frozen=True)
 class Part:
-    """A sequence with the example that it is of."""
+    """A sequence and the example that it belongs to."""
 
     example: Example
     number: int
-    """Which of the example's sequences it is."""
+    """The sequence's index in the example."""
     at: int
-    """The example's number among those given: an example may be drawn twice."""
+    """The example's index among those given; an example may be given twice."""
 
     @property
     def sequence(self) -> TokenSequence:
@@ -146,12 +145,11 @@ def all_parts(examples: Sequence[Example]) -> list[Part]:
 
 
 def pack_of(parts: Sequence[Part], share: bool = True, fill_to: int | None = None) -> Pack:
-    """Lay sequences end to end; the target of the last token of one is never the first of the next.
+    """Concatenate sequences into a pack; the last token of one sequence never predicts the first of the next.
 
-    With `share`, what sequences have in common at their beginning is there once, and its targets weigh as much as in
-    all of them together. Whatever is drawn at random for a token (dropout) is then drawn once for all that share it.
-    With `fill_to`, rows without meaning follow up to its next multiple, so that packs of different examples are as
-    long.
+    With `share`, common prefixes are stored once, and each shared target has the sum of its weights. Random values per
+    token (dropout) are then drawn once for all sequences that share it. With `fill_to`, filler rows are added up to its
+    next multiple, so that packs of different examples have the same length.
     """
     branches = find_branches([part.sequence for part in parts]) if share else _none_shared(parts)
     sequences = [part.sequence for part in parts]
@@ -171,7 +169,7 @@ def pack_of(parts: Sequence[Part], share: bool = True, fill_to: int | None = Non
         ids_T[start:end] = sequence.ids[branch.shared :]
         positions_T[start:end] = np.arange(branch.shared, len(rows))
         before_T[rows[1:]] = rows[:-1]
-        # Nothing is before a sequence's first token to predict it from.
+        # A sequence's first token is no target: nothing predicts it.
         weights = np.asarray(sequence.weights[1:], dtype=np.float32)
         weights_T[rows[1:]] += weights
         trained_T[rows[1:]] |= weights != 0
@@ -185,7 +183,7 @@ def pack_of(parts: Sequence[Part], share: bool = True, fill_to: int | None = Non
     numbers = {at: number for number, at in enumerate(examples)}
     return Pack(
         ids_T=np.pad(ids_T, (0, filler)),
-        # 0 is a position in every model, however short its context
+        # Position 0 is valid in every model, even one with a very short context.
         positions_T=np.pad(positions_T, (0, filler)),
         segments=(*segments, *_filler_segments(total, total + filler)),
         kept_P=kept_P,
@@ -222,12 +220,12 @@ def _intervals(rows: Int64Array) -> Iterator[Interval]:
 def cut_into_packs(
     examples: Sequence[Example], pack_tokens: int, share: bool = True, fill: bool = False
 ) -> list[Pack]:
-    """Group a step's examples into packs of at most `pack_tokens` tokens, first fit decreasing.
+    """Group a step's examples into packs of at most `pack_tokens` tokens, by first-fit decreasing.
 
-    The sequences of an example stay in one pack where they fit. Examples that begin alike go into one pack as far as it
-    holds them, and count without what they share. A sequence longer than the budget gets a pack of its own; examples
-    that train nothing are left out. With `fill`, every pack has `pack_tokens` rows, one of a sequence longer than that
-    the next multiple.
+    The sequences of an example stay in one pack if they fit. Examples with a common prefix go into the same pack as
+    long as they fit; a shared prefix is counted once. A sequence longer than `pack_tokens` gets a pack of its own.
+    Examples without trained tokens are left out. With `fill`, every pack is filled up to `pack_tokens` rows, or, if it
+    holds a longer sequence, to the next multiple.
     """
     trained = [part for part in all_parts(examples) if part.example.trained_tokens]
     units = sorted(_units(trained, pack_tokens, share), key=_longest, reverse=True)
@@ -244,7 +242,7 @@ def cut_into_packs(
 
 
 def _units(parts: Sequence[Part], pack_tokens: int, share: bool) -> Iterator[list[Part]]:
-    """Yield what stays together: the sequences of an example, or each by itself where all do not fit into a pack."""
+    """Yield the units that stay together: all sequences of an example, or single ones if they do not fit in a pack."""
     for _, run in groupby(parts, key=lambda part: part.at):
         unit = list(run)
         if len(unit) == 1 or _tokens(unit, share) <= pack_tokens:
@@ -258,7 +256,7 @@ def _longest(unit: Sequence[Part]) -> int:
 
 
 def _tokens(parts: Sequence[Part], share: bool) -> int:
-    """Return the rows that sequences take in a pack of their own."""
+    """Return the number of rows that sequences take in a pack of their own."""
     sequences = [part.sequence for part in parts]
     if len(sequences) == 1 or not share:
         return sum(len(sequence.ids) for sequence in sequences)
@@ -266,7 +264,7 @@ def _tokens(parts: Sequence[Part], share: bool) -> int:
 
 
 def _runs(units: Sequence[list[Part]], pack_tokens: int) -> list[tuple[int, list[Part]]]:
-    """Return the units of each tree with their tokens, cut where they would be more than `pack_tokens`."""
+    """Return the units of each prefix tree with their tokens, split so that none exceeds `pack_tokens`."""
     unit_of = [number for number, unit in enumerate(units) for _ in unit]
     first_branches: dict[int, Branch] = {}
     for branch in find_branches([part.sequence for unit in units for part in unit]):
@@ -275,7 +273,7 @@ def _runs(units: Sequence[list[Part]], pack_tokens: int) -> list[tuple[int, list
     for number, branch in first_branches.items():
         unit = units[number]
         if branch.parent is not None:
-            # Depth first, what a branch shares with its parent it shares with the one right before it.
+            # In depth-first order, a branch shares its prefix not only with its parent, but with the branch before it.
             tokens, before = runs[-1]
             tokens = (
                 tokens + len(unit[0].sequence.ids) - branch.shared

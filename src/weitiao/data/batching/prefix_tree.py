@@ -1,7 +1,7 @@
-"""Which sequences begin alike: a tree whose branches leave one another at any token.
+"""Finds common prefixes of sequences: a tree whose branches may leave each other at any token.
 
-A sequence that begins as an earlier one does branches off it: the tokens they share need to be in a pack only once.
-One tree serves system prompts, few-shot headers, answer choices, pairs, groups of answers and turns.
+A sequence with the same beginning as an earlier one branches off it; the shared tokens need to be in a pack only once.
+The same tree handles system prompts, few-shot headers, answer choices, preference pairs, groups of answers and turns.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 from ..example import TokenSequence
 
 SHORTEST_SHARED = 8
-"""Where a branch costs attention what it saves there (SmolLM2-135M, CPU); all else it saves is gain."""
+"""Minimum shared tokens of a branch. At this length, the extra cost of a branch in attention equals its savings there
+(SmolLM2-135M, CPU); the savings in all other layers are pure gain."""
 
 
 @dataclass(frozen=True)
@@ -23,28 +24,30 @@ class Branch:
     """A sequence as part of a tree."""
 
     index: int
-    """Which of the sequences it is."""
+    """The sequence's index."""
     parent: int | None
-    """The sequence it leaves, which stands before it; None where it begins a tree."""
+    """The index of the earlier sequence that it branches off; None for the root of a tree."""
     shared: int
-    """How many of its first tokens stand there already."""
+    """The number of first tokens that it shares with its parent."""
 
 
 def find_branches(sequences: Sequence[TokenSequence]) -> list[Branch]:
-    """Return one branch a sequence, depth first: whatever leaves a branch comes right after it, deepest first.
+    """Return one branch per sequence in depth-first order: children follow their parent, those that share most first.
 
-    Trees, and branches that leave at one token, keep the order of the sequences, whatever their tokens are. A
-    sequence's tokens are shared with the earlier one that has most of them in common, SHORTEST_SHARED at least.
+    Trees, and branches that leave at the same token, keep the order of the sequences. A sequence shares its beginning
+    with the earlier one that has the longest common prefix, if that has at least SHORTEST_SHARED tokens.
     """
     found: list[Branch] = []
     begun: list[tuple[tuple[int, ...], int]] = []
     for index, sequence in enumerate(sequences):
         place = bisect_left(begun, (sequence.ids, index))
-        # In sorted order what has most in common stands beside.
+        # In sorted order, the sequence with the longest common prefix is a neighbour.
         beside = begun[max(0, place - 1) : place + 1]
         shared, other = max(((_common(sequence.ids, ids), -i) for ids, i in beside), default=(0, 0))
         parent = None if shared < SHORTEST_SHARED else -other
-        while parent is not None and shared <= found[parent].shared:  # it leaves what the other left
+        while (
+            parent is not None and shared <= found[parent].shared
+        ):  # the parent shares these tokens with its own parent
             parent = found[parent].parent
         found.append(Branch(index, parent, 0 if parent is None else shared))
         insort(begun, (sequence.ids, index))
@@ -52,10 +55,10 @@ def find_branches(sequences: Sequence[TokenSequence]) -> list[Branch]:
 
 
 def _common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
-    """Return how many first tokens two sequences share."""
+    """Return the length of the common prefix of two sequences; 0 if it is shorter than SHORTEST_SHARED."""
     length = min(len(one), len(other))
     if one[:SHORTEST_SHARED] != other[:SHORTEST_SHARED]:
-        return 0  # too few to matter, without looking further
+        return 0  # too short to be shared
     differ = np.flatnonzero(np.asarray(one[:length]) != np.asarray(other[:length]))
     return int(differ[0]) if len(differ) else length
 
@@ -68,5 +71,5 @@ def _depth_first(branches: Sequence[Branch]) -> Iterator[Branch]:
     while waiting:
         branch = waiting.pop()
         yield branch
-        # The last one pushed comes first: the deepest, and of these the earliest.
+        # This is a stack: the last one pushed is yielded first, so the one that shares most, and of these the earliest.
         waiting += sorted(leaving.get(branch.index, []), key=lambda one: (one.shared, -one.index))

@@ -1,4 +1,4 @@
-"""Which examples an epoch sees, and in which order: a pure function of the seed and the epoch."""
+"""Chooses the examples of an epoch and their order, as a pure function of the seed and the epoch."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import math
 import random
 from collections.abc import Sequence
 
-# Fractions are counted in units of 2^-32, so that their sum does not depend on its order.
+# Fractions are counted in integer units of 2^-32, so that their sum does not depend on the order of addition.
 WHOLE = 1 << 32
 
 
 def epoch_order(draws: Sequence[float], seed: int, epoch: int) -> list[int]:
-    """Return the indices an epoch (from 0) sees, shuffled; example i stands there `draws[i]` times.
+    """Return the shuffled indices of the examples of an epoch (counted from 0); example i occurs `draws[i]` times.
 
-    A fraction is drawn by systematic sampling over shuffled examples: every epoch sees the fractions' sum,
-    rounded, and what rounding leaves over is carried to the next epoch. Touches no global random state.
+    Fractions are drawn by systematic sampling over shuffled examples: every epoch has the rounded sum of the
+    fractions, and the rounding error is carried over to the next epoch. Does not touch any global random state.
     """
     if epoch < 0:
         raise ValueError(f"epochs count from 0, got {epoch}")
@@ -26,9 +26,10 @@ def epoch_order(draws: Sequence[float], seed: int, epoch: int) -> list[int]:
 
 
 def _fractional(draws: Sequence[float], epoch: int, generator: random.Random) -> list[int]:
-    """Return the examples whose fraction of a draw falls into this epoch."""
+    """Return the examples that are drawn one extra time in this epoch because of their fraction."""
     parts = {index: round(math.modf(times)[0] * WHOLE) for index, times in enumerate(draws)}
     candidates = _shuffled([index for index, part in parts.items() if part], generator)
+    # The part of a draw that earlier epochs carried over; half a draw is added to round to the nearest.
     reached = (epoch * sum(parts.values()) + WHOLE // 2) % WHOLE
     chosen = []
     for index in candidates:
@@ -40,6 +41,6 @@ def _fractional(draws: Sequence[float], epoch: int, generator: random.Random) ->
 
 
 def _shuffled(indices: list[int], generator: random.Random) -> list[int]:
-    # random() is promised to stay the same in every version of Python, shuffle() is not.
+    # Python guarantees the same random() values in every version, but not the same shuffle().
     keys = [generator.random() for _ in indices]
     return [index for _, index in sorted(zip(keys, indices, strict=True))]

@@ -1,4 +1,4 @@
-"""What the gate looks for in data: one file per check; the folder is the registry."""
+"""The checks that the gate runs on data: one file per check; the folder is the registry."""
 
 from __future__ import annotations
 

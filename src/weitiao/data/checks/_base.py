@@ -1,8 +1,8 @@
-"""What a check is: it sees every row once, wherever that row is worked on, and says at the end what it found.
+"""The base class of checks: a check observes every row once, and reports its findings at the end.
 
-A check is made anew for each chunk of rows (chunks are worked on in several processes), observes its rows, and is
-merged into the one for the whole data, in the order of the chunks. So its state is small and plain: counts, first
-places, arrays of numbers; never the rows themselves.
+Each chunk of rows gets a new instance (several processes work on chunks). It observes the rows of its chunk; its state
+is then merged into the instance for the whole data, in the order of the chunks. So the state is small and simple:
+counts, first places, arrays of numbers; never the rows themselves.
 """
 
 from __future__ import annotations
@@ -32,55 +32,55 @@ SHOWN_PLACES = 5
 
 @dataclass(frozen=True)
 class RowFacts:
-    """One row as the gate sees it."""
+    """One row, as the checks see it."""
 
     number: int
-    """The row's number in the whole data, from 0, rows that cannot be used counted too."""
+    """The row's number in the whole data, from 0; unusable rows are counted too."""
     form: AnyForm
     sequences: tuple[TokenSequence, ...]
-    """What it gave to train on, as it will be trained; empty where it was dropped, or no tokenizer is there."""
+    """The token sequences to train on; empty if the row was dropped, or without a tokenizer."""
     dropped: str = ""
-    """Why it was left out, the same words for every row with this reason; nothing where it is kept."""
+    """Why it was left out, with the same text for every row with this reason; "" if it is kept."""
     cut_tokens: int = 0
-    """How many tokens it lost to `max_length`."""
+    """Tokens removed to fit `max_length`."""
     tokens: int = 0
-    """How many tokens the longest example had that was left out, 0 where none was."""
+    """Tokens of the longest sequence that was left out, 0 if none was."""
 
     known_text: RowText | None = None
-    """What `text` is, where an equal row was taken apart before."""
+    """The cached value of `text` from an equal row; None if there is none."""
 
     @cached_property
     def text(self) -> RowText:
-        """What stands in the row, taken apart once for all checks."""
+        """The row's texts, extracted once for all checks."""
         return self.known_text or row_text(self.form)
 
 
 @dataclass(frozen=True)
 class GateContext:
-    """What a check may ask about the whole."""
+    """What a check knows before the first row."""
 
     settings: DataSettings
     template: Template | None = None
-    """None where the gate is asked without a model."""
+    """None if the gate runs without a model."""
     tokenizer: PreTrainedTokenizerBase | None = None
 
 
 @dataclass(frozen=True)
 class GateOutcome:
-    """What is known when all rows were seen."""
+    """What is known after all rows were observed."""
 
     rows: int
-    """Rows read, those that cannot be used and dropped ones included."""
+    """Rows read, including unusable and dropped ones."""
     places: Sequence[str]
-    """Where each row comes from, by its number; made when asked for."""
+    """Where each row comes from, by its number; created on access."""
     held_out: NDArray[np.bool_]
-    """By row number: whether it is kept away to measure with."""
+    """By row number: whether the row is in the held-out set."""
     texts: Callable[[int], RowText] | None = None
-    """Reads a usable row's texts again, by its number; None where rows are not kept."""
+    """Reads a usable row's texts again, by its number; None if rows are not kept."""
     _results: dict[bytes, NDArray[np.int64]] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, key: bytes, compute: Callable[[], NDArray[np.int64]]) -> NDArray[np.int64]:
-        """Return what `compute` returns, computed once for all checks that ask with the same key."""
+        """Return the result of `compute`, cached by `key` for all checks."""
         if key not in self._results:
             self._results[key] = compute()
         return self._results[key]
@@ -88,27 +88,27 @@ class GateOutcome:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing a person should know about the data."""
+    """One thing that a person should know about the data."""
 
     check: str
     """The check's name."""
     severity: Severity
     what: str
-    """What is so, in one sentence without numbers that differ from row to row."""
+    """The finding in one sentence, without numbers that differ from row to row."""
     what_zh: str
     count: int = 0
-    """How many rows."""
+    """Number of rows."""
     share: float = 0.0
-    """Of the rows (or of what `what` says), 0 to 1."""
+    """Share of the rows (or of what `what` names), 0 to 1."""
     places: tuple[str, ...] = ()
-    """The first few places, as file:line, each perhaps with a detail behind it."""
+    """The first few places, as file:line, each possibly followed by a detail."""
     rows: tuple[int, ...] = ()
-    """The rows' numbers, all of them up to 1,000."""
+    """The rows' numbers, at most 1,000 of them."""
     fix: str = ""
-    """What to do about it; a setting is written as it is typed."""
+    """What to do about it, with settings as they are typed."""
     fix_zh: str = ""
     in_summary: bool = False
-    """Whether the data's summary counts these rows in a line of its own, so that a run says it once."""
+    """Whether the data summary already counts these rows in a line of its own, so that a run reports them once."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -116,10 +116,10 @@ class Finding:
 
 
 class Check(ABC):
-    """One kind of fault or fact; each file in this folder derives one class."""
+    """Looks for one kind of problem or fact; each file in this folder derives one class."""
 
     needs_tokens: ClassVar[bool] = False
-    """Whether it has nothing to say without a tokenizer."""
+    """Whether the check needs a tokenizer."""
 
     def __init__(self, context: GateContext) -> None:
         self.context = context
@@ -131,32 +131,32 @@ class Check(ABC):
 
     @abstractmethod
     def observe(self, row: RowFacts) -> None:
-        """Look at a row."""
+        """Look at one row."""
 
     @abstractmethod
     def state(self) -> Any:  # noqa: ANN401  (what `merge` takes: plain values and arrays)
-        """Return what was seen, to be carried to another process."""
+        """Return what was observed, as values that can be sent to another process."""
 
     @abstractmethod
     def merge(self, state: Any) -> None:  # noqa: ANN401
-        """Add what a later chunk's check saw."""
+        """Add the state of a later chunk's instance."""
 
     @abstractmethod
     def findings(self, outcome: GateOutcome) -> list[Finding]:
-        """Say what was found, the gravest first; nothing where all is well."""
+        """Return the findings, the most severe first; none if there is no problem."""
 
     def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
-        """Return numbers for tables and pictures (histograms, counts by name), by a name that says what they are."""
+        """Return numbers for tables and charts (histograms, counts by name), by descriptive name."""
         return {}
 
 
 @dataclass
 class Hits:
-    """Rows with one fault: how many, their numbers, and the first places with a detail."""
+    """The rows with one problem: their numbers, and the places of the first few."""
 
     numbers: array[int] = field(default_factory=lambda: array("q"))
     details: list[str] = field(default_factory=list)
-    """Of the first few."""
+    """Places of the first few rows, each possibly with a detail."""
 
     def add(self, row: RowFacts, detail: str = "") -> None:
         """Count a row."""
@@ -165,7 +165,7 @@ class Hits:
             self.details.append(f"{row.form.place}: {detail}" if detail else row.form.place)
 
     def extend(self, other: Hits) -> None:
-        """Add a later chunk's."""
+        """Add the state of a later chunk."""
         self.numbers.extend(other.numbers)
         self.details += other.details[: SHOWN_PLACES - len(self.details)]
 

@@ -1,8 +1,8 @@
-"""Near duplicates, where text that many rows share (an instruction, a prompt's ending, JSON keys) counts for nothing.
+"""Finds near duplicates, ignoring boilerplate: text that many rows share (an instruction, a prompt's end, JSON keys).
 
-Sketches of whole rows (_prints.py) find the pairs that are nearly equal, and pairs that only share an instruction. The
-rows of each group they form are read once more and compared by their shingles without the boilerplate. So the cost is
-linear in the rows that share much.
+Sketches of whole rows (_prints.py) find pairs that are nearly equal, but also pairs that only share an instruction. So
+the rows of each group found are read again, and compared by their shingles (character n-grams) without the boilerplate.
+The cost is linear in the number of rows that share much text.
 """
 
 from __future__ import annotations
@@ -23,34 +23,36 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Shingles = NDArray[np.uint32]
-    """Different hashes of a row's shingles, sorted (S,)."""
+    """The distinct hashes of a row's shingles, sorted (S,)."""
 
 SAMPLE_ROWS = 512
-"""So many rows show what is boilerplate."""
+"""Number of rows sampled to find boilerplate."""
 ALL_SHARE, ALL_LEAST = 0.2, 8
-"""A shingle in such a share of all rows, and in so many, is boilerplate; of fewer rows one in nearly all."""
+"""A shingle is boilerplate if it is in at least this share and this number of all rows. With few rows, it is enough
+to be in nearly all of them."""
 GROUP_SHARE, GROUP_LEAST = 0.2, 16
-"""The same of rows that were found alike."""
+"""Like `ALL_SHARE` and `ALL_LEAST`, within a group of similar rows."""
 FIXED_SHARE, FIXED_LEAST = 0.8, 4
-"""Shingles in all of so many alike rows, but for one or a fifth of them, are a fixed text where most of the rows hold
-all of these and have more to say. Copies of one row each lack the words that were changed in them."""
+"""In a group of at least `FIXED_LEAST` rows, shingles in all rows but one, or in this share of them, are candidates for
+a fixed text. They are boilerplate if most of the rows contain all of them and have other text too. Edited copies of one
+row, in contrast, each lack the words that were changed in them."""
 ALIKE = 0.5
-"""The Jaccard similarity without boilerplate from which two rows are near duplicates."""
+"""Two rows with at least this Jaccard similarity, without boilerplate, are near duplicates."""
 CANDIDATE_BINS = 10
-"""Equal bins of two sketches from which the shingles themselves are compared."""
+"""If two sketches have at least this many equal bins, the shingles themselves are compared."""
 LEAST_SHINGLES = 16
-"""With fewer shingles of its own a row says too little to be like another."""
+"""A row with fewer shingles besides boilerplate has too little text to be compared."""
 PAIRWISE_ROWS = 8
-"""In groups of up to so many rows every pair is compared."""
+"""In groups of up to this many rows, every pair is compared."""
 DEEPEST = 4
-"""How often a group is taken apart: rows of all tasks may share one text, and those of each task another."""
+"""Maximum depth of splitting groups: all rows may share one fixed text, and the rows of each task another."""
 REMEMBERED_ROWS = 1024
 
 
 def near_groups(prints: Prints, outcome: GateOutcome) -> NDArray[np.int64]:
-    """Return for each row the first row it equals or nearly equals (R,), itself where there is none.
+    """Return for each row the first row that it equals or nearly equals (R,), else the row itself.
 
-    Where `outcome` has no texts, boilerplate counts as any other text.
+    Without texts in `outcome`, boilerplate is not ignored.
     """
     texts = outcome.texts
     if texts is None:
@@ -62,13 +64,13 @@ def near_groups(prints: Prints, outcome: GateOutcome) -> NDArray[np.int64]:
 
 @dataclass
 class RowComparison:
-    """Compares rows by what they do not share with many others; rows are named by their place in `prints`."""
+    """Compares rows by the text that they do not share with many others; rows are indices into `prints`."""
 
     prints: Prints
     text: Callable[[int], RowText]
 
     def near_groups(self) -> NDArray[np.int64]:
-        """Return for each row the first row it equals or nearly equals (R,), itself where there is none."""
+        """Return for each row the first row that it equals or nearly equals (R,), else the row itself."""
         import numpy as np
 
         first_R, near_R = first_of_equals(self.prints.array("normal")), self.prints.near_groups().copy()
@@ -91,7 +93,7 @@ class RowComparison:
     def _parts(
         self, rows: NDArray[np.int64], shared: Shingles, depth: int = 1
     ) -> Iterator[NDArray[np.int64]]:
-        """Yield the parts of a group, of two rows or more, whose rows are alike without boilerplate."""
+        """Yield the parts (of two or more rows) of a group whose rows are similar without boilerplate."""
         import numpy as np
 
         found = _boilerplate([_without(self._shingles(row), shared) for row in _sample(rows)])
@@ -104,7 +106,7 @@ class RowComparison:
                 yield part
 
     def _by_pairs(self, rows: NDArray[np.int64], shared: Shingles) -> NDArray[np.int64]:
-        """Return for each of N rows the lowest index of one it hangs together with (N,), by comparing all pairs."""
+        """Return for each of N rows the lowest index of its connected component (N,), by comparing all pairs."""
         import numpy as np
 
         own = [self._own(row, shared) for row in rows]
@@ -112,7 +114,7 @@ class RowComparison:
         return joined_groups(np.arange(len(rows)), np.array(pairs, dtype=np.int64).reshape(-1, 2).T)
 
     def _by_bands(self, rows: NDArray[np.int64], shared: Shingles) -> NDArray[np.int64]:
-        """Return the same (N,), by comparing rows whose sketches share a band."""
+        """Return the same as `_by_pairs` (N,), by comparing only rows whose sketches share a band."""
         import numpy as np
 
         sketches = b"".join(sketch_of_shingles(self._own(row, shared)) for row in rows)
@@ -127,7 +129,7 @@ class RowComparison:
         return group_N
 
     def _own(self, row: int, shared: Shingles) -> Shingles:
-        """Return a row's shingles without boilerplate; none where they are too few."""
+        """Return a row's shingles without boilerplate; none if there are too few."""
         own = _without(self._shingles(row), shared)
         return own if len(own) >= LEAST_SHINGLES else _none()
 
@@ -137,7 +139,7 @@ class RowComparison:
 
 
 def _boilerplate(sample: Sequence[Shingles]) -> Shingles:
-    """Return the shingles that rows found alike have in common by a fixed text, judged by a sample of them."""
+    """Return the boilerplate shingles of a group of similar rows, from a sample of them."""
     import numpy as np
 
     shingles, counts = _counted(sample)
@@ -152,14 +154,14 @@ def _boilerplate(sample: Sequence[Shingles]) -> Shingles:
 
 
 def _counted(sample: Sequence[Shingles]) -> tuple[Shingles, NDArray[np.int64]]:
-    """Return the different shingles of some rows, and how many rows have each."""
+    """Return the distinct shingles of some rows, and how many rows have each."""
     import numpy as np
 
     return np.unique(np.concatenate(sample), return_counts=True)
 
 
 def _sample(rows: NDArray[np.int64]) -> list[int]:
-    """Return some of the rows, spread evenly."""
+    """Return up to `SAMPLE_ROWS` of the rows, evenly spaced."""
     import numpy as np
 
     chosen: list[int] = rows[np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE_ROWS)).astype(int)].tolist()

@@ -1,4 +1,4 @@
-"""What most checks are made of: rows with faults of some kinds, counts by name, and values that may be many."""
+"""The base class of most checks: counts rows with several kinds of problems, names, and large sets of values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ._sketch import hash_of
 
 LISTED_ROWS = 1000
 REMEMBERED = 2048
-"""What is read in so many texts is remembered: data often repeats them."""
+"""Number of texts whose results are cached: data often repeats them."""
 GRAVEST_FIRST: tuple[Severity, ...] = ("error", "warning", "note")
 NAMES_KEPT = 1000
 EXCERPT = 80
@@ -24,7 +24,7 @@ EXCERPT = 80
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of fault, in words."""
+    """One kind of problem, in words."""
 
     severity: Severity
     what: str
@@ -32,12 +32,12 @@ class Kind:
     fix: str = ""
     fix_zh: str = ""
     least_share: float = 0.0
-    """The share of rows from which it is worth a word."""
+    """It is reported only above this share of rows."""
     in_summary: bool = False
-    """Whether the data's summary counts these rows in a line of its own."""
+    """Whether the data summary counts these rows in a line of its own."""
 
     def finding(self, check: str, hits: Hits, of: int, detail: str = "", detail_zh: str = "") -> Finding:
-        """Say it of some rows, `of` so many."""
+        """Return the finding for the rows in `hits`, out of `of` rows."""
         return Finding(
             check=check,
             severity=self.severity,
@@ -55,13 +55,13 @@ class Kind:
 
 @lru_cache(maxsize=REMEMBERED)
 def hash_of_text(text: str) -> int:
-    """Return 64 bits that tell texts apart."""
+    """Return a 64-bit hash of a text."""
     return hash_of(text.encode("utf-8", "surrogatepass"))
 
 
 @dataclass
 class DistinctValues:
-    """Values that may be many: 8 bytes each, with the words of the first different ones."""
+    """Counts values that may be many: 8 bytes each; keeps the text of the first `NAMES_KEPT` distinct ones."""
 
     hashes: array[int] = field(default_factory=lambda: array("Q"))
     names: dict[int, str] = field(default_factory=dict)
@@ -74,13 +74,13 @@ class DistinctValues:
             self.names.setdefault(key, excerpt(value))
 
     def extend(self, other: DistinctValues) -> None:
-        """Add a later chunk's."""
+        """Add the state of a later chunk."""
         self.hashes.extend(other.hashes)
-        # The first names of the whole are among the first of each chunk, so the cut does not depend on chunks.
+        # Each chunk keeps its first names, so the first names of the whole data do not depend on the chunks.
         self.names = dict(islice({**self.names, **other.names}.items(), NAMES_KEPT))
 
     def counted(self) -> list[tuple[int, str, int]]:
-        """Return (hash, words, count) of each different value, the most frequent first; words may be cut or ''."""
+        """Return (hash, text, count) of each distinct value, the most frequent first; text may be shortened or ""."""
         import numpy as np
 
         unique, first, counts = np.unique(
@@ -91,23 +91,23 @@ class DistinctValues:
 
 
 CONTROL = re.compile(r"<[|｜/]?[^<>\s]{1,60}>|\[/?[A-Za-z_]{1,30}\]|<</?SYS>>|\{\{[^{}\n]{1,60}\}\}")
-"""What reads as one sign (a control token, a tag, a placeholder) and is never shown in part."""
+"""A control token, a tag or a placeholder: an excerpt never cuts it in two."""
 
 
 def excerpt(text: str, characters: int = EXCERPT) -> str:
-    """Return the beginning of a text on one line."""
+    """Return the beginning of a text, on one line."""
     begun = _shown(text[: 2 * characters])
     return begun if len(begun) <= characters else begun[: _whole(begun, 0, characters - 1)[1]] + "…"
 
 
 def around(text: str, start: int, end: int, characters: int = 20) -> str:
-    """Return a stretch of a text with what stands about it, on one line."""
+    """Return text[start:end] with the characters around it, on one line."""
     first, last = _whole(text, max(0, start - characters), end + characters)
     return f"…{_shown(text[first:last])}…"
 
 
 def _whole(text: str, start: int, end: int) -> tuple[int, int]:
-    """Move the ends of a stretch outwards where they cut a control token in two."""
+    """Move `start` and `end` outwards if they would cut a control token in two."""
     reach = 2 * EXCERPT
     near = CONTROL.finditer(text, max(0, start - reach), min(len(text), end + reach))
     for span in (found.span() for found in near):
@@ -119,21 +119,21 @@ def _whole(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def _shown(text: str) -> str:
-    """Put a text on one line, with signs that cannot be shown, or written in UTF-8, as escapes."""
+    """Put a text on one line, with unprintable characters and lone surrogates as escapes."""
     line = " ".join(text.split())
     return line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def most_first(counts: Mapping[str, int], most: int = 50) -> dict[str, int]:
-    """Return counts by name, the highest first, equal ones by name."""
+    """Return the `most` highest counts by name, highest first, ties in order of name."""
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:most])
 
 
 class KindsCheck(Check):
-    """A check whose state is hits by kind, counts by name, and values."""
+    """A check whose state is hits by kind, counts by name, and values by name."""
 
     kinds: ClassVar[Mapping[str, Kind]] = {}
-    """What it may find, the gravest first."""
+    """The kinds of findings, the most severe first."""
 
     def __init__(self, context: GateContext) -> None:
         super().__init__(context)
@@ -142,13 +142,13 @@ class KindsCheck(Check):
         self.values: dict[str, DistinctValues] = {}
 
     def hit(self, kind: str, row: RowFacts, detail: str = "") -> None:
-        """Count a row with a fault; a row counts once a kind."""
+        """Count a row with a problem, once per kind."""
         hits = self.hits.setdefault(kind, Hits())
         if not hits.numbers or hits.numbers[-1] != row.number:
             hits.add(row, detail)
 
     def value(self, name: str, value: str) -> None:
-        """Count a value."""
+        """Count a value under a name."""
         self.values.setdefault(name, DistinctValues()).add(value)
 
     def state(self) -> Any:  # noqa: ANN401
@@ -156,7 +156,7 @@ class KindsCheck(Check):
         return self.hits, self.counts, self.values
 
     def merge(self, state: Any) -> None:  # noqa: ANN401
-        """Add a later chunk's."""
+        """Add the state of a later chunk."""
         hits, counts, values = state
         for kind, own in hits.items():
             self.hits.setdefault(kind, Hits()).extend(own)
@@ -165,15 +165,15 @@ class KindsCheck(Check):
             self.values.setdefault(name, DistinctValues()).extend(seen)
 
     def findings(self, outcome: GateOutcome) -> list[Finding]:
-        """Say what was found."""
+        """Return what was found."""
         return self.found(self.kinds, self.rows_looked_at(outcome))
 
     def rows_looked_at(self, outcome: GateOutcome) -> int:
-        """Return how many rows shares are of."""
+        """Return the number of rows that shares refer to."""
         return outcome.rows
 
     def found(self, kinds: Iterable[str], of: int) -> list[Finding]:
-        """Say what was found of some kinds, where it is frequent enough to be worth a word."""
+        """Return the findings of some kinds, if they are frequent enough (`Kind.least_share`)."""
         return gravest_first(
             self.kinds[kind].finding(self.name, self.hits[kind], of)
             for kind in kinds
@@ -182,5 +182,5 @@ class KindsCheck(Check):
 
 
 def gravest_first(findings: Iterable[Finding]) -> list[Finding]:
-    """Order findings by severity, otherwise as they are."""
+    """Sort findings by severity (a stable sort)."""
     return sorted(findings, key=lambda finding: GRAVEST_FIRST.index(finding.severity))

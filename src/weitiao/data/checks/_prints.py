@@ -1,4 +1,4 @@
-"""Fingerprints of all rows, and which rows are equal or alike."""
+"""Keeps fingerprints of all rows, and finds which rows are equal or similar."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ALIKE_BINS = 21
-"""Equal bins from which two texts are near duplicates: J of about 0.65, several words in a hundred changed."""
+"""Two texts with at least this many equal bins are near duplicates: Jaccard similarity J of about 0.65, several words
+in a hundred changed."""
 BANDS = tuple((k % BINS, (k * 7 + 11) % BINS, (k * 13 + 22) % BINS) for k in range(24))
-"""Bins that two rows have to share for one look at all their bins; J = 0.7 is looked at with a chance of 0.9999."""
+"""LSH bands: two rows are compared if all bins of a band are equal. A pair with J = 0.7 shares at least one band with
+probability 0.9999."""
 
 
 @dataclass
@@ -29,10 +31,10 @@ class Prints:
     asked: array[int] = field(default_factory=lambda: array("Q"))
     sketches: bytearray = field(default_factory=bytearray)
     _near: NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
-    """The groups of so many rows, since finding them takes seconds where there are a million."""
+    """Cache of `near_groups`: computing it for a million rows takes seconds."""
 
     def add(self, row: RowFacts) -> None:
-        """Add a row's."""
+        """Add a row's fingerprint."""
         own = row.text.fingerprint
         self.numbers.append(row.number)
         self.exact.append(own.exact)
@@ -41,7 +43,7 @@ class Prints:
         self.sketches += own.sketch
 
     def extend(self, other: Prints) -> None:
-        """Add a later chunk's."""
+        """Add the state of a later chunk."""
         self.numbers.extend(other.numbers)
         self.exact.extend(other.exact)
         self.normal.extend(other.normal)
@@ -49,7 +51,7 @@ class Prints:
         self.sketches += other.sketches
 
     def array(self, name: str) -> NDArray[Any]:
-        """Return one of numbers, exact, normal and asked as (R,)."""
+        """Return "numbers", "exact", "normal" or "asked" as an array (R,)."""
         import numpy as np
 
         values: array[int] = {
@@ -61,7 +63,7 @@ class Prints:
         return np.frombuffer(values, dtype=np.int64 if name == "numbers" else np.uint64)
 
     def near_groups(self) -> NDArray[np.int64]:
-        """Return for each row the first row it is like or equal to (R,), itself where there is none."""
+        """Return for each row the first row that it equals or resembles (R,), else the row itself."""
         import numpy as np
 
         if self._near is None or len(self._near) != len(self.numbers):
@@ -71,7 +73,7 @@ class Prints:
 
 
 def _near_groups(normal_R: NDArray[np.uint64], sketch_R32: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Join equal rows and rows with alike sketches, looked for among those that share a band."""
+    """Group equal rows, and rows with similar sketches among those that share a band."""
     import numpy as np
 
     first_R = first_of_equals(normal_R)
@@ -101,8 +103,10 @@ def edges_in_band(
     group_N: NDArray[np.int64],
     least_bins: int = ALIKE_BINS,
 ) -> NDArray[np.int64]:
-    """Return pairs (2, E) of rows that share a band and at least so many bins: each row with the first of its bucket
-    and the one before it, where `group_N` does not join them yet."""
+    """Return pairs (2, E) of rows with an equal band and at least `least_bins` equal bins.
+
+    A row is compared only with the first row of its bucket and the one before it, unless `group_N` already joins them.
+    """
     import numpy as np
 
     key = np.zeros(len(sketch_N32), dtype=np.uint32)
@@ -133,10 +137,12 @@ def _alike(
 
 
 def joined_groups(group_N: NDArray[np.int64], edges_2E: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return for each node the lowest node it hangs together with (N,), with more edges than `group_N` knows."""
+    """Return for each node the lowest node of its connected component (N,), after adding edges to the groups
+    `group_N`."""
     import numpy as np
 
-    # Groups are named by their lowest node, so edges between these names join whole groups.
+    # Groups are named by their lowest node, so edges between these names join whole groups. The lowest name spreads
+    # along the edges, with pointer jumping (name_N[name_N]), until nothing changes.
     left, right = group_N[edges_2E]
     name_N = np.arange(len(group_N))
     while True:
@@ -151,14 +157,14 @@ def joined_groups(group_N: NDArray[np.int64], edges_2E: NDArray[np.int64]) -> ND
 
 
 class PrintsCheck(Check):
-    """A check that compares rows with each other, by their fingerprints."""
+    """A check that compares rows with each other by their fingerprints."""
 
     def __init__(self, context: GateContext) -> None:
         super().__init__(context)
         self.prints = Prints()
 
     def observe(self, row: RowFacts) -> None:
-        """Take a row's fingerprint."""
+        """Add a row's fingerprint."""
         self.prints.add(row)
 
     def state(self) -> Any:  # noqa: ANN401
@@ -166,5 +172,5 @@ class PrintsCheck(Check):
         return self.prints
 
     def merge(self, state: Any) -> None:  # noqa: ANN401
-        """Add a later chunk's."""
+        """Add the state of a later chunk."""
         self.prints.extend(state)

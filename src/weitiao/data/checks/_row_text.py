@@ -1,4 +1,4 @@
-"""A row's texts, taken apart once for all checks: who says what, what is asked, and what is to be learnt."""
+"""Extracts a row's texts once for all checks: its turns, its question, and the answers to be learnt."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ class RowText:
     """The texts of one row."""
 
     turns: Turns
-    """All of them, each once; a text without roles stands as a user's."""
+    """All turns, each once; a text without a role counts as a user turn."""
     asked: str
-    """What stands before the last answer, without system texts."""
+    """Everything before the last answer, without system texts."""
     said: str
-    """The last answer, or label, in all versions the row has."""
+    """The last answer, or the label; all versions if the row has several."""
     mark: str = ""
-    """What else tells two rows apart."""
+    """Other content that distinguishes two rows (labels, scores, tags, token ids)."""
     wanted: tuple[str, ...] = ()
-    """The answers to be learnt as a way to speak: not rejected ones, not labels, not tool calls."""
+    """The answers that the model should learn to write: no rejected ones, no labels, no tool calls."""
     one_answer: bool = False
-    """Whether equal questions call for equal answers, as they do not where answers are compared."""
+    """Whether equal questions should have equal answers; not so for preferences and scored answers."""
 
     @cached_property
     def asked_codes(self) -> NDArray[np.uint32]:
-        """The normalised characters of what is asked (N,)."""
+        """The normalised characters of the question (N,)."""
         return normal_codes(self.asked)
 
     @cached_property
@@ -56,15 +56,15 @@ class RowText:
 
     @cached_property
     def fingerprint(self) -> RowHashes:
-        """What tells whether the row is equal or alike to another."""
+        """The hashes and the sketch by which rows are compared."""
         system = "\n".join(turn.content for turn in self.turns if turn.role == "system")
         exact = _hash_of_text("\0".join((system, self.asked, self.said, self.mark)))
         asked, said = self.asked_codes, self.said_codes
         parts = (asked.tobytes(), b"\xff", said.tobytes(), self.mark.encode("utf-8", "surrogatepass"))
-        # Texts of signs only have no normalised characters, so they are told apart as they are.
+        # A text of punctuation only has no normalised characters, so its exact hash is used.
         normal = hash_of(b"\0".join(parts)) if len(asked) or len(said) else exact
         question = hash_of(asked.tobytes()) if len(asked) else _hash_of_text(self.asked)
-        # Under another system text a question is another one.
+        # The same question with a different system text counts as a different question.
         under = _hash_of_text(f"{system}\0{question}") if system else question
         answer = hash_of(said.tobytes()) if len(said) else _hash_of_text(self.said)
         return RowHashes(exact, normal, question, under, answer, sketch_of(self.codes))
@@ -72,8 +72,8 @@ class RowText:
 
 @dataclass(frozen=True)
 class RowHashes:
-    """Hashes of a row's whole text as it is and normalised, of its question (alone
-    and with its system text) and answer normalised, and its sketch."""
+    """Hashes of a row's whole text (exact and normalised), of its normalised question (alone and with the system text)
+    and of its normalised answer; and its sketch."""
 
     exact: int
     normal: int
@@ -88,7 +88,7 @@ def _hash_of_text(text: str) -> int:
 
 
 def row_text(form: AnyForm) -> RowText:
-    """Take a row apart."""
+    """Return the texts of a row."""
     match form:
         case Conversation():
             return _conversation(form)
@@ -112,7 +112,7 @@ def _plain(form: Text | Choice | Labelled | Tagged | Pair | Tokens) -> RowText:
         case Text():
             return RowText((Message("user", form.text),), "", form.text)
         case Tokens():
-            # Each id as a letter, so that rows are compared as texts are; nobody reads it.
+            # Each id becomes a letter, so that these rows are compared like texts; it is never shown.
             letters = "".join(chr(FIRST_LETTER + id % LETTERS) for id in form.ids)
             return RowText((), "", letters, " ".join(map(str, (*form.ids, *form.weights))))
         case Choice():
@@ -144,7 +144,7 @@ def _asked(messages: Iterable[Message]) -> str:
 
 
 def _written(messages: Iterable[Message]) -> str:
-    """Join what messages say, tool calls included."""
+    """Join the contents of messages and their extra fields, such as tool calls."""
     return "\n".join(
         f"{message.content}{json.dumps(beside, sort_keys=True, default=str)}" if beside else message.content
         for message, beside in ((message, _beside(message)) for message in messages)
@@ -152,7 +152,7 @@ def _written(messages: Iterable[Message]) -> str:
 
 
 def _beside(message: Message) -> Mapping[str, object]:
-    """Return what stands beside a message's text, but for parts of a question that have a field in the template."""
+    """Return a message's extra fields, without those of a question whose text is also in its content."""
     if message.role != "user":
         return message.extra
     return {

@@ -1,9 +1,9 @@
-"""Hashes and sketches of texts: equal ones for equal texts, alike ones for texts that are alike.
+"""Hashes and sketches of texts: equal texts have equal ones, similar texts have similar sketches.
 
 A sketch is one permutation hashing (https://proceedings.neurips.cc/paper/2012/hash/eaa32c96f620053cf442ad32258076b9-Abstract.html)
-of the set of a text's character 4-grams with the filling of empty bins by rotation
-(https://proceedings.mlr.press/v32/shrivastava14.html): 32 bins of 8 bits. The share of equal bins estimates the
-sets' Jaccard similarity J with a standard error of sqrt(J (1 - J) / 32).
+of the set of a text's character 4-grams, with empty bins filled by rotation
+(https://proceedings.mlr.press/v32/shrivastava14.html): 32 bins of 8 bits. The share of equal bins estimates the Jaccard
+similarity J of the sets with a standard error of sqrt(J (1 - J) / 32).
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ if TYPE_CHECKING:
 
 PLANE = 0x10000
 MEANING = frozenset("+*/%=<>^#$@&|~°√×÷±")
-"""Signs that other than punctuation change what is said: 3+5 is not 3*5."""
+"""Signs that, unlike punctuation, change the meaning: 3+5 is not 3*5."""
 SHINGLE = 4
 BINS = 32
 BIN_BITS = 5
 LEAST_SHINGLES = 30
-"""A shorter text says too little to be like another."""
+"""A shorter text is too short to be compared."""
 FIRST_WIDE, WIDE_SHINGLES = 0x2E80, (2, 3)
-"""From this code point on a character says as much as some letters of an alphabet, so shingles are shorter."""
+"""From this code point on, a character carries as much as several letters of an alphabet, so shingles are shorter."""
 MOST_SHINGLES = 4096
-"""The lowest hashes of a long text stand for all of them."""
+"""Of a long text, only the lowest hashes are kept, as a sample."""
 FACTORS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5)
+"""Odd 64-bit multipliers of the shingles' hash, one per character of a shingle."""
 
 
 def codes_of(text: str) -> NDArray[np.uint32]:
@@ -41,7 +42,8 @@ def codes_of(text: str) -> NDArray[np.uint32]:
 
 
 def normal_codes(text: str) -> NDArray[np.uint32]:
-    """Return the code points of a text (N,) without case, blanks, punctuation and differences of width."""
+    """Return the normalised code points of a text (N,): NFKC, casefolded, without whitespace, punctuation (except
+    `MEANING`), control characters and combining marks."""
     codes = codes_of(text)
     if len(codes) and int(codes.max()) >= PLANE:
         table = _normal_table()
@@ -62,7 +64,7 @@ def _normal_table() -> NDArray[np.uint32]:
 
 
 def _normal_forms() -> Iterator[int]:
-    """Yield for each code point the one it counts as; 0 for those that do not count."""
+    """Yield for each code point its normalised one; 0 for those that are ignored."""
     for code in range(PLANE):
         whole = unicodedata.normalize("NFKC", chr(code)).casefold()
         one = whole if len(whole) == 1 else chr(code)
@@ -85,14 +87,14 @@ def sketch_of(codes: NDArray[np.uint32]) -> bytes:
 
 
 def sketch_of_shingles(hashes: NDArray[np.uint32]) -> bytes:
-    """Return the sketch of sorted hashes of shingles; zeros where there are none."""
+    """Return the sketch of sorted hashes of shingles; zeros if there are none."""
     return _filled(hashes) if len(hashes) else bytes(BINS)
 
 
 def shingles_of(codes: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Return the different hashes of the shingles of normalised characters, sorted, the lowest of very many.
+    """Return the distinct hashes of the shingles of normalised characters, sorted, at most the lowest `MOST_SHINGLES`.
 
-    A shingle has 4 characters of an alphabet, or 2 and 3 Chinese or Japanese ones, which say as much.
+    A shingle has 4 characters of an alphabet, or 2 or 3 Chinese or Japanese characters.
     """
     import numpy as np
 
@@ -108,7 +110,7 @@ def shingles_of(codes: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 
 def _hashes(codes: NDArray[np.uint32], size: int) -> NDArray[np.uint32]:
-    """Return a hash of each stretch of `size` characters, in order."""
+    """Return a hash of each window of `size` characters, in order."""
     import numpy as np
 
     wide = codes.astype(np.uint64)
@@ -122,11 +124,11 @@ def _hashes(codes: NDArray[np.uint32], size: int) -> NDArray[np.uint32]:
 
 
 def _filled(hashes: NDArray[np.uint32]) -> bytes:
-    """Return the lowest byte of each bin's smallest hash; an empty bin takes that of the next one that is not."""
+    """Return the lowest byte of each bin's smallest hash; an empty bin takes that of the next non-empty bin."""
     import numpy as np
 
     begins = hashes.searchsorted(_bin_begins())
-    # An empty bin's beginning is the next full bin's already; behind the last comes the first.
+    # For an empty bin, searchsorted already finds the next non-empty one; after the last bin, wrap around to the first.
     begins[begins == len(hashes)] = 0
     low = (hashes[begins] & np.uint32(0xFF)).astype(np.uint8)
     return low.tobytes()

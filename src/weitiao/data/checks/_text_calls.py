@@ -1,4 +1,4 @@
-"""Calls that are written into an answer's text: whether what serves the model can read them back."""
+"""Finds broken tool calls in an answer's text: calls that a server could not parse."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ MARKS = (
     "tool_call", "function_call", "functioncall", "TOOL_CALLS]", "FUNCTION✿", "<function=", "python_tag|>", "<invoke",
     "Action Input:", "tool▁sep",
 )  # fmt: skip
-"""One of these stands in every text that holds a call."""
+"""Every text with a tool call contains one of these."""
 TAG = re.compile(r"<(/?)(tool_calls?|function_calls?)>", re.IGNORECASE)
 OPEN_ENDED = re.compile(r"<functioncall>|\[TOOL_CALLS\]|<\|python_tag\|>", re.IGNORECASE)
-"""Marks behind which a call stands with no closing tag (Glaive's, Mistral's, Llama's)."""
+"""Marks followed by a call without a closing tag (Glaive's, Mistral's, Llama's)."""
 NAMED = re.compile(r"<function=[^>\n]{0,200}>(.*?)(</function>|\Z)", re.DOTALL)
-"""Llama 3.1's and Qwen3-Coder's."""
+"""Calls of Llama 3.1 and Qwen3-Coder."""
 QWEN = re.compile(r"✿FUNCTION✿[^✿]{0,200}✿ARGS✿[:：]?(.*?)(?=✿RESULT✿|✿FUNCTION✿|\n✿|\Z)", re.DOTALL)
 WITH_ENDS = (
     re.compile(r"<\|tool_call_argument_begin\|>(.*?)(<\|tool_call_end\|>|\Z)", re.DOTALL),
@@ -23,15 +23,15 @@ WITH_ENDS = (
 )
 """Arguments as Kimi's and DeepSeek's templates write them."""
 INPUT = re.compile(r"^Action Input:\s*(?=[{\[])", re.MULTILINE)
-"""Arguments as ReAct has them (https://arxiv.org/abs/2210.03629)."""
+"""Arguments in the ReAct format (https://arxiv.org/abs/2210.03629)."""
 ELEMENTS = ("invoke", "parameter", "arg_key", "arg_value")
-"""Tags within a call that is written without JSON."""
+"""Tags inside a call that is written without JSON."""
 NO_JSON = ("<function=", "<arg_key>", "<invoke", "<parameter", "<tool_name>", "<name>")
-"""What a call in tags holds that is written without JSON (Qwen3-Coder's, GLM's, Anthropic's)."""
+"""Tags that show that a tagged call is written without JSON (Qwen3-Coder's, GLM's, Anthropic's)."""
 PYTHON = re.compile(r"\[?\w+\(.*\)\]?", re.DOTALL)
-"""A call as Python writes it."""
+"""A call in Python syntax."""
 BEGINS, ENDS = ("{", "[", "<", '"'), ("}", "]", ">")
-"""What a call begins and ends with; a tag beside something else is talked about."""
+"""First and last characters of a call; a tag next to other text is only mentioned, not a call."""
 ARGUMENTS = re.compile(r"\[ARGS\]")
 THOUGHT_ENDS = "</think>"
 DECODER = json.JSONDecoder()
@@ -45,7 +45,7 @@ NOT_JSON, NO_NAME, EMPTY = (
 
 
 def broken_call(text: str) -> str:
-    """Return what is wrong with the first broken call in a text; nothing where there is none."""
+    """Return what is wrong with the first broken call in a text; "" if there is none."""
     if not any(mark in text for mark in MARKS):
         return ""
     said = text.rpartition(THOUGHT_ENDS)[2]
@@ -72,7 +72,7 @@ def _faults(text: str) -> Iterator[str]:
 
 
 def _unbalanced(text: str) -> str:
-    """Return whether an element within a call is opened more or less often than it is closed."""
+    """Return what is wrong if an element of a call is opened more or less often than closed; else ""."""
     for name in ELEMENTS:
         opened = sum(text.count(f"<{name}{behind}") for behind in (" ", ">", "="))
         closed = text.count(f"</{name}>")
@@ -82,8 +82,8 @@ def _unbalanced(text: str) -> str:
 
 
 def _in_tags(text: str) -> Iterator[str]:
-    """Yield what is wrong with each call between tags, nothing for a sound one. Outer tags of several calls hold
-    others."""
+    """Yield what is wrong with each call in tags, "" for a valid one. Tags may be nested: an outer pair may hold
+    several calls."""
     opened: list[re.Match[str]] = []
     for tag in TAG.finditer(text):
         if not tag[1]:
@@ -103,7 +103,7 @@ def _unclosed(text: str, tag: re.Match[str]) -> str:
 
 
 def _call(inner: str) -> str:
-    """Return what is wrong with what stands between tags."""
+    """Return what is wrong with the text between two tags; "" if nothing."""
     if not inner:
         return EMPTY
     if TAG.search(inner) or any(mark in inner for mark in NO_JSON) or not set('{}[]"') & set(inner):
@@ -112,7 +112,7 @@ def _call(inner: str) -> str:
         return ""
     found = _json_of(inner)
     if found is None:
-        # Several calls may stand one a line.
+        # There may be several calls, one per line.
         lines = [line for line in inner.splitlines() if line.strip()]
         return (
             next(filter(None, map(_call, lines)), "") if len(lines) > 1 and _each_whole(lines) else NOT_JSON
@@ -125,7 +125,7 @@ def _each_whole(lines: list[str]) -> bool:
 
 
 def _open_ended(rest: str, has_name: bool = True) -> str:
-    """Return what is wrong with a call that goes on to an end nobody marks."""
+    """Return what is wrong with a call without a closing tag; "" if nothing."""
     found = ARGUMENTS.search(rest, 0, 200)
     arguments = rest[found.end() :].lstrip() if found else rest
     if not arguments.startswith(("{", "[")):
@@ -138,7 +138,7 @@ def _open_ended(rest: str, has_name: bool = True) -> str:
 
 
 def _named(found: object) -> str:
-    """Return what is wrong with a call, or a list of them."""
+    """Return what is wrong with a parsed call or list of calls; "" if nothing."""
     calls = found if isinstance(found, list) else [found]
     return next(filter(None, map(_fault_of, calls)), "") if calls else NO_NAME
 
@@ -158,7 +158,7 @@ def _fault_of(call: object) -> str:
 
 
 def _json_of(text: str) -> object:
-    """Return a text's JSON, None where it is none."""
+    """Return a text parsed as JSON, None if it is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

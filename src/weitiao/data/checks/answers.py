@@ -33,7 +33,7 @@ LOOP_CHARACTERS, LOOP_END, LOOP_TIMES = 600, 4, 5
 LOOP = re.compile(r"(.{4,80}?)\1{4,}", re.DOTALL)
 MARKUP_SIGNS = ("##", "[", "<", "Human:", "Assistant:", "USER:", "ASSISTANT:")
 LEAST_FINISHED = 0.8
-"""The share of longer answers with a final sign from which one without it is cut off."""
+"""Long answers without final punctuation are reported only if at least this share of long answers has it."""
 LONG_CHARACTERS = 300
 LONGEST_WORD = 30
 UNSPACED = (
@@ -44,14 +44,14 @@ UNSPACED = (
     (0x3400, 0xA000),
     (0xF900, 0xFB00),
 )
-"""Thai and Lao, Burmese, Khmer, kana and Han: scripts without blanks between words."""
+"""Thai and Lao, Burmese, Khmer, kana and Han: scripts without spaces between words."""
 MOST_UNSPACED = 2
-"""Characters of such a script that are one word: most Chinese words have two, 早上好 is two words."""
+"""Maximum characters of a word in such a script: most Chinese words have two, 早上好 is two words."""
 SAME_LEAST, SAME_SHARE = 5, 0.02
 
 
 class Answers(KindsCheck):
-    """Reads every answer that is learnt as a way to speak; what it finds is counted in rows."""
+    """Checks every answer that the model should learn to write (`RowText.wanted`); counts rows."""
 
     kinds: ClassVar[Mapping[str, Kind]] = {
         "empty": Kind(
@@ -154,14 +154,14 @@ class Answers(KindsCheck):
             self.hits.setdefault("_rows", Hits()).numbers.append(row.number)
 
     def _look_for_markup(self, row: RowFacts, answer: str) -> None:
-        """Look for another format's headings and tokens; the model's own tokens are the subject of another check."""
+        """Look for headings and tokens of another format; the model's own tokens belong to another check."""
         found = next((one for one in MARKUP.finditer(answer) if one[0] not in self._own_tokens), None)
         if found:
             self.hit("markup", row, around(answer, *found.span()))
 
     def _look_at_end(self, row: RowFacts, stripped: str) -> None:
         last_line = stripped.rsplit("\n", 1)[-1]
-        # Lists, code and tables end without a final sign.
+        # Lists, code and tables end without final punctuation.
         is_prose = len(last_line) >= 60 or "\n" not in stripped
         if not is_prose:
             return
@@ -172,7 +172,7 @@ class Answers(KindsCheck):
             self.hit("cut_off", row, "…" + excerpt(stripped[-60:]))
 
     def findings(self, outcome: GateOutcome) -> list[Finding]:
-        """Say what was found; answers are cut off only where most others end as sentences do."""
+        """Return what was found; cut-off answers are reported only if most long answers end like sentences."""
         unfinished = self.counts["cut_off"]
         kinds = [kind for kind in self.kinds if kind not in ("same", "cut_off")]
         if unfinished <= (1 - LEAST_FINISHED) * self.counts["long"]:
@@ -184,7 +184,7 @@ class Answers(KindsCheck):
         )
 
     def _same_answers(self, outcome: GateOutcome) -> Hits:
-        """Return the rows whose answer is given again and again."""
+        """Return the rows whose answer is given to many different questions."""
         import numpy as np
 
         hits = Hits()
@@ -202,7 +202,7 @@ class Answers(KindsCheck):
             own_answers = keys == np.uint64(key)
             if len(np.unique(np.frombuffer(questions, dtype=np.uint64)[own_answers])) < SAME_LEAST:
                 continue
-            # A row may give its answer in several turns, or several such answers.
+            # A row may give this answer in several turns.
             own = np.unique(rows[own_answers])
             found.update(own.tolist())
             hits.details.append(f"{outcome.places[int(own[0])]}: {len(own)} rows: {words}")
@@ -217,7 +217,7 @@ class Answers(KindsCheck):
 
 @lru_cache(maxsize=REMEMBERED)
 def _is_one_word(text: str) -> bool:
-    """Whether a text is one word: between blanks, or of at most two characters in scripts that write none."""
+    """Return whether a text is one word: without spaces, and in scripts without spaces of at most two characters."""
     if len(text) > LONGEST_WORD or len(text.split()) != 1:
         return False
     unspaced = sum(map(_is_unspaced, text))
@@ -235,7 +235,7 @@ def _refuses(text: str) -> bool:
 
 @lru_cache(maxsize=REMEMBERED)
 def _loop_in(text: str) -> str:
-    """Return what an answer repeats at its end, five times in a row and over a hundred characters, or ''."""
+    """Return the phrase that an answer repeats at its end, at least 5 times and over 100 characters or more, or ''."""
     end = text[-LOOP_CHARACTERS:]
     if len(end) < 100 or end.count(end[-LOOP_END:]) < LOOP_TIMES:
         return ""

@@ -12,14 +12,14 @@ from ._kinds import DistinctValues, Kind, KindsCheck, gravest_first
 
 RARE, FREQUENT = 0.01, 0.9
 LEAST_ROWS = 200
-"""From so many rows on, shares of classes say something."""
+"""With fewer rows, shares of classes are not meaningful."""
 LONGER = 0.75
 SHOWN = 50
 LABELS, POSITIONS = "labels", "positions"
 
 
 class Balance(KindsCheck):
-    """Counts labels, and looks at each preference."""
+    """Counts labels and positions of right choices, and compares the answers of each preference."""
 
     kinds: ClassVar[Mapping[str, Kind]] = {
         "equal_pair": Kind(
@@ -67,7 +67,7 @@ class Balance(KindsCheck):
     }
 
     def observe(self, row: RowFacts) -> None:
-        """Count what a row is labelled with."""
+        """Count a row's label, choice, preference or scores."""
         match row.form:
             case Labelled(labels=labels):
                 self._labels(row, labels)
@@ -88,7 +88,7 @@ class Balance(KindsCheck):
     def _labels(self, row: RowFacts, labels: Any) -> None:  # noqa: ANN401  (any sequence of names)
         self.counts["labelled"] += 1
         self.counts["tagged"] += isinstance(row.form, Tagged)
-        # A row has each of its labels once, however often it names it.
+        # Count each label once per row.
         for label in dict.fromkeys(labels):
             self.value(LABELS, label)
             self.hits.setdefault(f"_{LABELS}", Hits()).numbers.append(row.number)
@@ -103,12 +103,12 @@ class Balance(KindsCheck):
         self.counts["shorter"] += longer < 0
 
     def findings(self, outcome: GateOutcome) -> list[Finding]:
-        """Say what was found."""
+        """Return what was found."""
         found = self.found(("equal_pair", "ties"), outcome.rows)
         of = self.counts["labelled"]
         classes = self._classes(LABELS)
         rare = [name for name, count in classes.items() if count < RARE * of]
-        # Of many classes each is rare; so is every word's label but "outside" among tags.
+        # With many classes each one is rare; among tags, every tag but "outside" is.
         if of >= LEAST_ROWS and not self.counts["tagged"] and len(classes) <= 0.5 / RARE:
             found += [self._of_class("rare", name, LABELS, outcome) for name in rare]
             found += [
@@ -139,7 +139,7 @@ class Balance(KindsCheck):
         )
 
     def _of_class(self, kind: str, label: str, table: str, outcome: GateOutcome) -> Finding:
-        """Name the rows of one class."""
+        """Return the finding for the rows of one class."""
         import numpy as np
 
         values = self.values[table]
@@ -159,7 +159,8 @@ class Balance(KindsCheck):
         }
 
     def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
-        """Return rows by label with their entropy in bits, positions of right choices, and lengths of pairs."""
+        """Return rows by label and their entropy in bits, right choices by position, and which answers of pairs are
+        longer."""
         labels, positions = self._classes(LABELS), self._classes(POSITIONS)
         return {
             "rows_by_label": dict(list(labels.items())[:SHOWN]),

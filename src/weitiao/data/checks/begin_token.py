@@ -12,7 +12,7 @@ from ._kinds import Kind, KindsCheck
 
 
 class BeginToken(KindsCheck):
-    """Looks at the first two tokens, and for a begin token that the data wrote itself."""
+    """Looks for doubled and missing begin tokens, and for begin tokens written in the data."""
 
     needs_tokens: ClassVar[bool] = True
     kinds: ClassVar[Mapping[str, Kind]] = {
@@ -65,11 +65,11 @@ class BeginToken(KindsCheck):
         self._is_added = self._bos_id is not None and first == [self._bos_id]
 
     def observe(self, row: RowFacts) -> None:
-        """Look at where each sequence and each text begins."""
+        """Look at the beginning of each sequence and each text."""
         bos = self._bos_id
         if bos is None or isinstance(row.form, Tokens):
             return
-        # A long text is cut into pieces, of which only the first begins it.
+        # A long text is cut into pieces; only the first piece has a begin token.
         begun = row.sequences[:1] if isinstance(row.form, Text) else row.sequences
         for sequence in begun:
             if sequence.ids[:2] == (bos, bos):
@@ -82,14 +82,14 @@ class BeginToken(KindsCheck):
             self.hit("written", row, self._bos)
 
     def _must_open(self, row: RowFacts) -> bool:
-        """Whether a row's texts get the tokenizer's begin token whatever the template writes."""
+        """Return whether a row's texts get the tokenizer's begin token, independent of the template."""
         template = self.context.template
         return isinstance(row.form, Text | Labelled | Tagged) or (
             template is not None and template.opens_texts
         )
 
     def _writes_once(self, bos_id: int) -> bool:
-        """Whether the template writes the begin token once a conversation, and no answer ends in it."""
+        """Return whether the template writes the begin token at most once per conversation, and not to end answers."""
         template = self.context.template
         if template is None or bos_id in template.stop_ids:
             return False

@@ -24,14 +24,14 @@ KIND = Kind(
 
 
 class ConflictingAnswers(Check):
-    """Finds rows whose question is answered otherwise in an earlier row."""
+    """Finds rows whose question has a different answer in an earlier row."""
 
     def __init__(self, context: GateContext) -> None:
         super().__init__(context)
         self.numbers, self.asked, self.said = array("q"), array("Q"), array("Q")
 
     def observe(self, row: RowFacts) -> None:
-        """Note question and answer of a row of a kind that has one answer."""
+        """Record question and answer of a row, if equal questions should have equal answers."""
         if row.text.one_answer and row.text.asked:
             own = row.text.fingerprint
             self.numbers.append(row.number)
@@ -39,16 +39,16 @@ class ConflictingAnswers(Check):
             self.said.append(own.said)
 
     def state(self) -> Any:  # noqa: ANN401
-        """Return numbers, questions and answers."""
+        """Return row numbers and hashes of questions and answers."""
         return self.numbers, self.asked, self.said
 
     def merge(self, state: Any) -> None:  # noqa: ANN401
-        """Add a later chunk's."""
+        """Add the state of a later chunk."""
         for own, other in zip((self.numbers, self.asked, self.said), state, strict=True):
             own.extend(other)
 
     def findings(self, outcome: GateOutcome) -> list[Finding]:
-        """Name the rows that answer otherwise than the first with the same question."""
+        """Return the rows whose answer differs from that of the first row with the same question."""
         import numpy as np
 
         first_R, rows = self._conflicts()
@@ -62,14 +62,14 @@ class ConflictingAnswers(Check):
         return [KIND.finding(self.name, Hits(array("q", numbers[rows].tobytes()), shown), outcome.rows)]
 
     def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
-        """Return how many questions have several answers, and how many rows these are."""
+        """Return how many questions have several answers, and how many rows differ from the first answer."""
         import numpy as np
 
         first_R, rows = self._conflicts()
         return {"questions": len(np.unique(first_R[rows])), "rows": len(rows)}
 
     def _conflicts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the first row with the same question for each (R,), and the rows with another answer than it."""
+        """Return for each row the first row with the same question (R,), and the rows whose answer differs from it."""
         import numpy as np
 
         first_R = first_of_equals(np.frombuffer(self.asked, dtype=np.uint64))

@@ -53,7 +53,7 @@ class ControlTokensInContent(KindsCheck):
         )
 
     def observe(self, row: RowFacts) -> None:
-        """Look at every turn that holds a character any control token begins with."""
+        """Look at every turn and at the tools."""
         if isinstance(row.form, Text) and self._is_written(row.form.text):
             self.hit("written", row, excerpt(row.form.text))
         for turn in row.text.turns:
@@ -66,13 +66,13 @@ class ControlTokensInContent(KindsCheck):
             )
 
     def _is_written(self, text: str) -> bool:
-        """Whether a text has what this model's template writes between a question and its answer, and behind it."""
+        """Return whether a text contains what the template writes between question and answer, and a stop token."""
         return bool(self._between) and self._between in text and self._stop.search(text) is not None
 
     def _look(
         self, row: RowFacts, where: str, text: str, mark: Callable[..., Marked], *given: Sequence[object]
     ) -> None:
-        """Look at a text; what holds it is marked only where a character in it begins a control token."""
+        """Look at a text; call `mark` only if a character in it begins a control token, which is a fast test."""
         if not any(first in text for first in self._firsts):
             return
         *_, marks = mark(*given)
@@ -82,5 +82,5 @@ class ControlTokensInContent(KindsCheck):
                 self.hit("content", row, f"{where} {around(text, at, at + len(token))}")
 
     def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
-        """Return texts by role (and what stands beside the text) and token."""
+        """Return the number of texts by role (and extra field) and token."""
         return {"turns_by_role_and_token": most_first(self.counts)}

@@ -42,10 +42,10 @@ KINDS = {
 
 
 class Duplicates(PrintsCheck):
-    """Finds rows that were there before."""
+    """Finds rows that repeat an earlier row."""
 
     def findings(self, outcome: GateOutcome) -> list[Finding]:
-        """Name copies, each at its mildest kind that holds for it."""
+        """Return the copies, each under the first kind that applies: exact, normalised, near."""
         found = []
         for kind, first_R in self._copies(outcome).items():
             copies = (first_R >= 0).nonzero()[0]
@@ -55,7 +55,7 @@ class Duplicates(PrintsCheck):
         return gravest_first(found)
 
     def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
-        """Return copies and groups by kind, in rows."""
+        """Return the number of copies and of groups by kind."""
         import numpy as np
 
         return {
@@ -67,7 +67,7 @@ class Duplicates(PrintsCheck):
         }
 
     def _copies(self, outcome: GateOutcome) -> dict[str, NDArray[np.int64]]:
-        """Return for each kind the first row each row copies (R,), -1 where it copies none in this way."""
+        """Return for each kind the first row that each row copies (R,), -1 if it copies none in this way."""
         import numpy as np
 
         groups = {

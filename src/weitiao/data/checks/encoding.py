@@ -24,12 +24,12 @@ FORMULA = re.compile(
     r"\f(?:rac|orall)|\x08(?:eta|egin|ar|oldsymbol|inom|ig)\b|\t(?:imes|heta|ext\{|au\b|an\b|ilde|riangle)"
     r"|\n(?:abla|eq|otin)\b|\r(?:ho|ight|angle|ightarrow)\b"
 )
-"""What JSON makes of \\frac, \\beta, \\times, \\nabla and \\rho that are written with one backslash."""
+"""The result of parsing JSON with \\frac, \\beta, \\times, \\nabla or \\rho written with a single backslash."""
 LONE_RETURN = re.compile("\r(?!\n)")
 
 
 class Encoding(KindsCheck):
-    """Reads every turn's characters."""
+    """Looks for damaged and unusual characters in every turn."""
 
     kinds: ClassVar[Mapping[str, Kind]] = {
         "surrogate": Kind(
@@ -98,7 +98,7 @@ class Encoding(KindsCheck):
                 self.hit("newlines", row)
             if ("&" in text or "</" in text or "<br" in text) and "```" not in text:
                 self._look(row, text, "html", HTML)
-            # This is much faster than a search, and nearly always true.
+            # `isprintable` is much faster than a regular expression, and nearly always true.
             printable = text.replace("\n", "").isprintable()
             if not printable:
                 self._look(row, text, "control", CONTROL)

@@ -8,7 +8,7 @@ from ._base import Check, Finding, GateContext, GateOutcome, RowFacts
 
 
 class HeldOutShare(Check):
-    """Compares the number of rows held out with the number that is left to train on."""
+    """Compares the number of held-out rows with the number of training rows."""
 
     def __init__(self, context: GateContext) -> None:
         super().__init__(context)
@@ -23,11 +23,11 @@ class HeldOutShare(Check):
         return self._kept
 
     def merge(self, state: Any) -> None:  # noqa: ANN401
-        """Add a later chunk's."""
+        """Add the state of a later chunk."""
         self._kept += state
 
     def findings(self, outcome: GateOutcome) -> list[Finding]:
-        """Warn where more rows are held out than trained on, unless they are a file of their own."""
+        """Warn if more rows are held out than trained on, unless the held-out set is a file of its own."""
         held_out = int(outcome.held_out.sum())
         if self.context.settings.held_out_path is not None or 2 * held_out <= self._kept:
             return []

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEAST_LETTERS = 12
-"""A shorter text says too little about its language."""
+"""With fewer letters, a text's language is not detected."""
 READ_CHARACTERS = 400
 WORD = re.compile(r"[^\W\d_]+")
 SCRIPTS = (
@@ -66,7 +66,7 @@ LEAST_COMMON_WORDS = 3
 
 
 class Languages(KindsCheck):
-    """Tells each row's languages."""
+    """Detects the languages of each row."""
 
     kinds: ClassVar[Mapping[str, Kind]] = {
         "mixed": Kind(
@@ -79,7 +79,7 @@ class Languages(KindsCheck):
     }
 
     def observe(self, row: RowFacts) -> None:
-        """Tell the language of the question and of the answer."""
+        """Detect the language of the question and of the answer."""
         text = row.text
         asked, said = language_of(text.asked), language_of(text.said if text.wanted else "")
         both = asked and said and asked.partition("-")[0] != said.partition("-")[0]
@@ -91,12 +91,12 @@ class Languages(KindsCheck):
             self.hit("mixed", row, f"{asked} > {said}")
 
     def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
-        """Return rows by language; question>answer where these differ."""
+        """Return the number of rows by language, or by question>answer if the two differ."""
         return {"rows_by_language": most_first(self.counts)}
 
 
 def language_of(text: str) -> str:
-    """Return a language's code (zh is zh-Hans or zh-Hant where that can be told), '' where it cannot be told."""
+    """Return a text's language code (zh, or zh-Hans or zh-Hant if that is detected), '' if it is unknown."""
     return _language(text[:READ_CHARACTERS])
 
 
@@ -112,7 +112,7 @@ def _language(text: str) -> str:
     if letters < LEAST_LETTERS:
         return ""
     asian = counts["han"] + counts["kana"] + counts["hangul"]
-    # A character of these says as much as some letters of an alphabet.
+    # A Chinese, Japanese or Korean character carries as much as several letters of an alphabet.
     if counts["latin"] > 3 * asian and 2 * counts["latin"] > letters:
         return _latin(text)
     if 10 * counts["kana"] > asian > 0 and counts["kana"] > counts["hangul"]:
@@ -147,7 +147,7 @@ def _latin(text: str) -> str:
     found = {language: len(words & common) for language, common in WORDS_OF.items()}
     best = max(found, key=found.__getitem__)
     enough = found[best] >= LEAST_COMMON_WORDS and 10 * found[best] >= len(words)
-    # Where two languages share the words that were found, neither is told.
+    # If two languages have equally many of the words, the language is unknown.
     return best if enough and sum(count == found[best] for count in found.values()) == 1 else ""
 
 

@@ -28,13 +28,13 @@ LEFT_OUT = Kind(
 STILL_LEFT_OUT = replace(
     LEFT_OUT, fix="a higher data.max_length, or shorter rows", fix_zh="调高 data.max_length，或缩短这些行"
 )
-"""The same where data.overlong=cut is set already."""
+"""Like `LEFT_OUT`, if data.overlong=cut is already set."""
 WITHOUT_LOSS = replace(
     LEFT_OUT,
     fix="give an answer a weight above 0, or take these rows out",
     fix_zh="让某个回答的 weight 大于 0，或删去这些行",
 )
-"""The same where length is not the reason."""
+"""Like `LEFT_OUT`, if length is not the reason."""
 CUT = Kind(
     "warning",
     "rows lose their earliest turns or the end of an answer to fit data.max_length",
@@ -60,14 +60,14 @@ QUESTIONS = Kind(
 
 
 def _trains_questions(form: AnyForm) -> bool:
-    """Whether a turn that is no answer has a weight above 0."""
+    """Return whether a turn that is not an answer has a weight above 0."""
     return isinstance(form, Conversation) and any(
         message.weight and message.role != "assistant" for message in form.messages
     )
 
 
 class Lengths(Check):
-    """Measures token sequences and counts rows that were left out or cut."""
+    """Measures token sequences, and counts rows that were left out or cut."""
 
     needs_tokens: ClassVar[bool] = True
 
@@ -83,7 +83,7 @@ class Lengths(Check):
         """Measure a row's sequences."""
         for sequence in row.sequences:
             weights = sequence.weights
-            # The first token has nothing before it to predict it from.
+            # The first token has no context to be predicted from, so it is never trained.
             trained = len(weights) - weights.count(0.0) - (bool(weights) and weights[0] > 0)
             self.tokens.append(len(weights))
             self.trained.append(trained)
@@ -99,7 +99,7 @@ class Lengths(Check):
             self.cut.add(row, f"{row.cut_tokens} tokens")
 
     def state(self) -> Any:  # noqa: ANN401
-        """Return lengths and rows."""
+        """Return the lengths and the rows left out or cut."""
         return (
             self.tokens,
             self.trained,
@@ -111,7 +111,7 @@ class Lengths(Check):
         )
 
     def merge(self, state: Any) -> None:  # noqa: ANN401
-        """Add a later chunk's."""
+        """Add the state of a later chunk."""
         tokens, trained, left_out, dropped, cut, untrained, questions = state
         self.tokens.extend(tokens)
         self.trained.extend(trained)
@@ -123,7 +123,7 @@ class Lengths(Check):
         self.questions.extend(questions)
 
     def findings(self, outcome: GateOutcome) -> list[Finding]:
-        """Name what was left out, by reason, and what was cut."""
+        """Return the rows left out, by reason, the rows cut, and rows that train nothing or train questions."""
         found = [
             self._left_out(reason).finding(self.name, hits, outcome.rows, reason, reason_zh(reason))
             for reason, hits in self.dropped.items()
@@ -137,13 +137,14 @@ class Lengths(Check):
         return gravest_first(found)
 
     def _left_out(self, reason: str) -> Kind:
-        """Return the words for a reason, with what helps against it."""
+        """Return the kind for a reason, with a suitable fix."""
         if reason in (NOTHING_TRAINED_REASON, NO_TOKEN):
             return WITHOUT_LOSS
         return STILL_LEFT_OUT if self.context.settings.overlong == "cut" else LEFT_OUT
 
     def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
-        """Return the histogram in tokens, quantiles, and the share of trained tokens in all and by sequence."""
+        """Return the histogram of lengths in tokens, quantiles, and the share of trained tokens overall and by
+        sequence."""
         import numpy as np
 
         tokens, trained, left_out = (

@@ -45,15 +45,15 @@ KINDS = {
 
 
 class Overlap(PrintsCheck):
-    """Finds held-out rows among the trained ones."""
+    """Finds held-out rows that are also among the training rows."""
 
     def observe(self, row: RowFacts) -> None:
-        """Take a row's fingerprint."""
+        """Add a row's fingerprint, unless the row is dropped."""
         if not row.dropped:
             super().observe(row)
 
     def findings(self, outcome: GateOutcome) -> list[Finding]:
-        """Name the held-out rows, each at the gravest kind that holds for it; shares are of held-out rows."""
+        """Return the held-out rows found, each under the most severe kind that applies; shares are of held-out rows."""
         held_out = int(outcome.held_out.sum())
         found = []
         for kind, partner_R in self._partners(outcome).items():
@@ -63,12 +63,12 @@ class Overlap(PrintsCheck):
         return gravest_first(found)
 
     def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
-        """Return held-out rows by the way in which they are trained on as well."""
+        """Return the number of held-out rows by kind of overlap."""
         counts = {kind: int((rows >= 0).sum()) for kind, rows in self._partners(outcome).items()}
         return {"held_out": int(outcome.held_out.sum()), **counts} if counts else {}
 
     def _partners(self, outcome: GateOutcome) -> dict[str, NDArray[np.int64]]:
-        """Return for each kind a trained row for each held-out row (R,), -1 for rows without one."""
+        """Return for each kind the matching training row of each held-out row (R,), -1 for rows without one."""
         import numpy as np
 
         numbers = self.prints.array("numbers")
@@ -101,7 +101,7 @@ class Overlap(PrintsCheck):
 
 
 def _trained_partner(group_R: NDArray[np.int64], held_R: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return for each held-out row the first trained row of its group (R,), -1 where there is none."""
+    """Return for each held-out row the first training row of its group (R,), -1 if there is none."""
     import numpy as np
 
     first_trained = np.full(len(group_R), -1)

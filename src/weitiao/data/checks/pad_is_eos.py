@@ -10,19 +10,20 @@ from ._kinds import KindsCheck
 
 
 class PadIsEos(KindsCheck):
-    """Reads the tokenizer; no row enters.
+    """Reports the tokenizer's pad and end tokens; looks at no rows.
 
-    Elsewhere a pad token that is the end token is masked with the padding, and a model never learns to stop. Here masks
-    go by position, so this is no finding, which every check with such a model would have.
+    In other tools, if the pad token is also the end token, the end token is masked together with the padding, and the
+    model never learns to stop. Here padding is masked by position, so this is no problem: it is a fact, not a finding
+    that every run with such a model would get.
     """
 
     needs_tokens: ClassVar[bool] = True
 
     def observe(self, row: RowFacts) -> None:
-        """Look at nothing: this is a property of the tokenizer."""
+        """Do nothing: this is a property of the tokenizer."""
 
     def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
-        """Return the tokens that pad and end."""
+        """Return the pad token and the end-of-sequence token."""
         tokenizer = self.context.tokenizer
         if tokenizer is None:
             return {}

@@ -38,7 +38,7 @@ MEDIA_TRIGGERS = (
     "<|vision",
 )
 SECRET_SIGNS = ("sk-", "AKIA", "gh", "hf_", "xox", "AIza", "PRIVATE KEY")
-# Chinese stands beside a sign without a blank, and is a letter to \w and \b.
+# Chinese text follows an address without a space, and counts as letters for \w and \b; so ASCII classes are used.
 EMAIL = re.compile(
     r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]{1,64}@(?!example\.|test\.|email\.|domain\.)"
     r"(?:[A-Za-z0-9-]{1,63}\.){1,4}[A-Za-z]{2,10}(?![A-Za-z0-9-])"
@@ -50,23 +50,23 @@ SEVERAL_DIGITS = re.compile(r"[0-9]{4}|\+[0-9]")
 INTERNATIONAL = re.compile(
     r"(?<![\w+.])(?<!\d )\+(?=[1-9])(?:\d[ -]?|\(\d{1,4}\)[ -]?){8,14}\d(?!\d)(?!\.\d)", re.ASCII
 )
-"""A number with its country (E.164: at most 15 digits)."""
+"""A phone number with country code (E.164: at most 15 digits)."""
 AMERICAN = re.compile(
     r"(?<![\w+.-])(?:1[-. ])?(?:\([2-9]\d\d\) ?[2-9]\d\d[-. ]|[2-9]\d\d([-.])[2-9]\d\d\1)\d{4}(?![\w-])(?!\.\d)",
     re.ASCII,
 )
-"""Ten digits as the North American numbering plan writes them; without signs between them they are any number."""
+"""Ten digits with separators, as in the North American numbering plan; without separators it could be any number."""
 CARD = re.compile(
     r"(?<![\w.-])(?:(?:4\d{3}|5[1-5]\d\d|2[2-7]\d\d|35\d\d|62\d\d|6011|65\d\d)([ -]?)\d{4}\1\d{4}\1\d{4}"
     r"|3[47]\d\d([ -]?)\d{6}\2\d{5})(?![\w-])(?!\.\d)",
     re.ASCII,
 )
-"""What begins as the numbers of Visa, Mastercard, JCB, UnionPay, Discover and American Express do."""
+"""Numbers with the prefix of Visa, Mastercard, JCB, UnionPay, Discover or American Express."""
 DIGITS = re.compile("[1-9][0-9]{2}[- ]?[0-9]{4}[- ]?[0-9]{4}")
 
 
 class Placeholders(KindsCheck):
-    """Reads every turn."""
+    """Looks for placeholders, secrets, media tags and personal data in every turn."""
 
     kinds: ClassVar[Mapping[str, Kind]] = {
         "secret": Kind(
@@ -118,7 +118,7 @@ class Placeholders(KindsCheck):
                 self.hit("personal", row)
 
     def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
-        """Return turns by placeholder, and how many addresses and numbers there are."""
+        """Return the number of turns by placeholder, and of mail addresses and personal numbers."""
         prefix = "placeholder "
         names = {name.removeprefix(prefix): n for name, n in self.counts.items() if name.startswith(prefix)}
         return {
@@ -130,21 +130,21 @@ class Placeholders(KindsCheck):
 
 @dataclass(frozen=True)
 class Signs:
-    """What one text holds."""
+    """The placeholders, secrets, media tags and personal data of one text."""
 
     placeholder: str
     around: str
-    """The placeholder with what stands beside it."""
+    """The placeholder with the text around it."""
     secret: str
     """The beginning of a key; the key itself is not repeated in a report."""
     mails: int
     numbers: int
     media: str
-    """A sign for a picture, sound or video, with what stands beside it."""
+    """A tag for an image, audio or video, with the text around it."""
 
 
 def _personal_numbers(text: str) -> int:
-    """Return how many phone, identity and card numbers a text holds."""
+    """Return how many phone, identity and card numbers a text contains."""
     count = sum(1 for _ in NUMBER.finditer(text)) if DIGITS.search(text) else 0
     if not SEVERAL_DIGITS.search(text):
         return count
@@ -159,7 +159,7 @@ def _personal_numbers(text: str) -> int:
 
 
 def _ends_in_its_check_digit(number: str) -> bool:
-    """Whether a card's number is right by Luhn's formula (ISO/IEC 7812-1)."""
+    """Return whether a card number's check digit is correct (Luhn algorithm, ISO/IEC 7812-1)."""
     digits = [int(one) for one in reversed(number) if one.isdigit()]
     doubled = [2 * digit - 9 * (digit > 4) for digit in digits[1::2]]
     return (sum(digits[::2]) + sum(doubled)) % 10 == 0
@@ -167,7 +167,7 @@ def _ends_in_its_check_digit(number: str) -> bool:
 
 @lru_cache(maxsize=REMEMBERED)
 def _signs_in(text: str) -> Signs | None:
-    """Return what a text holds, None where that is nothing."""
+    """Return the placeholders, secrets, media tags and personal data of a text, None if it has none."""
     left = PLACEHOLDER.search(text) if any(map(text.__contains__, TRIGGERS)) else None
     key = SECRET.search(text) if any(map(text.__contains__, SECRET_SIGNS)) else None
     sign = MEDIA.search(text) if any(map(text.__contains__, MEDIA_TRIGGERS)) else None

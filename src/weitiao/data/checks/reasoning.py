@@ -16,7 +16,7 @@ EMPTY = re.compile(r"<think>\s*</think>")
 
 
 class Reasoning(KindsCheck):
-    """Looks at answers with thoughts."""
+    """Looks at the reasoning in answers."""
 
     kinds: ClassVar[Mapping[str, Kind]] = {
         "unclosed": Kind(
@@ -62,7 +62,7 @@ class Reasoning(KindsCheck):
         self._adds = trained and self._writes_empty_thought()
 
     def _writes_empty_thought(self) -> bool:
-        """Whether the template writes a thought for an answer that has none."""
+        """Return whether the template writes an empty reasoning block for an answer that has none."""
         template = self.context.template
         asked = (Message("user", "weitiao"), Message("assistant", "weitiao"))
         try:
@@ -88,7 +88,7 @@ class Reasoning(KindsCheck):
     def _look(self, row: RowFacts, answer: str, *, calls: bool) -> None:
         opened, closed = answer.count(OPEN), answer.count(CLOSE)
         starts = answer.lstrip().startswith(OPEN)
-        # A text about these words may name one of them; a thought stands first.
+        # A text about these tags may mention them; real reasoning is at the beginning of the answer.
         if (starts and opened != closed) or opened == 0:
             self.hit("unclosed", row, excerpt(answer))
         elif closed and not calls and not answer.rpartition(CLOSE)[2].strip():
@@ -98,12 +98,12 @@ class Reasoning(KindsCheck):
             self.hit("empty", row)
 
     def findings(self, outcome: GateOutcome) -> list[Finding]:
-        """Say what was found."""
+        """Return what was found."""
         mixed = len(self.hits.get("some", ())) < self.counts["with_answers"]
         return self.found(
             ["unclosed", "nothing_said", "empty", *(["some"] if mixed else []), "added"], outcome.rows
         )
 
     def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
-        """Return rows with thoughts, and answers with an empty one."""
+        """Return the number of rows with reasoning, and of answers with an empty reasoning block."""
         return {"rows_with_thoughts": len(self.hits.get("some", ())), "empty_thoughts": self.counts["empty"]}

@@ -42,7 +42,7 @@ class Roles(KindsCheck):
     }
 
     def observe(self, row: RowFacts) -> None:
-        """Count who speaks in a conversation."""
+        """Count the roles and turns of a conversation."""
         if not isinstance(row.form, Conversation):
             return
         messages = row.form.messages
@@ -64,11 +64,12 @@ class Roles(KindsCheck):
             self.hit("unplaced_system", row)
 
     def findings(self, outcome: GateOutcome) -> list[Finding]:
-        """Say what was found."""
+        """Return what was found."""
         return self.found(self.kinds, max(1, self.counts["conversations"]))
 
     def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
-        """Return turns by role, conversations by their number of answers, and the most frequent system texts."""
+        """Return the number of turns by role, of conversations by number of answers, and the most frequent system
+        texts."""
         tables: dict[str, Counter[str]] = {"role": Counter(), "turns": Counter()}
         for name, count in self.counts.items():
             table, _, key = name.partition(" ")

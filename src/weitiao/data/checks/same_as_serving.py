@@ -15,13 +15,14 @@ from ._base import GateOutcome, RowFacts
 from ._kinds import Kind, KindsCheck, excerpt
 
 ALL_BELOW = 500
-"""Rows before this one are all compared, later ones by a seeded draw."""
+"""All rows before this number are compared; later ones are sampled, one in `ONE_IN`, by a hash of their number."""
 ONE_IN = 32
 SPREAD = 2654435761
+"""Multiplier of Knuth's multiplicative hash."""
 
 
 class SameAsServing(KindsCheck):
-    """Asks the template for each answer's prompt and compares it with the sequence."""
+    """Compares the training sequence of the last trained answer with the prompt used in serving."""
 
     needs_tokens: ClassVar[bool] = True
     kinds: ClassVar[Mapping[str, Kind]] = {
@@ -42,7 +43,7 @@ class SameAsServing(KindsCheck):
     }
 
     def observe(self, row: RowFacts) -> None:
-        """Compare a row that was kept whole."""
+        """Compare a sampled row, unless it was cut or left out."""
         if self.context.template is None or not row.sequences or row.cut_tokens or not _is_drawn(row.number):
             return
         compared = False
@@ -52,7 +53,7 @@ class SameAsServing(KindsCheck):
         self.counts["compared"] += compared
 
     def _compare(self, row: RowFacts, talk: Conversation) -> bool:
-        """Compare one conversation; returns whether it could be."""
+        """Compare one conversation; returns whether a comparison was possible."""
         template, tokenizer = self.context.template, self.context.tokenizer
         if template is None or tokenizer is None:
             return False
@@ -71,7 +72,8 @@ class SameAsServing(KindsCheck):
             return True
         wanted = _comparable(last.content)
         said = [_comparable(tokenizer.decode(self._answer(sequence, len(prompt)))) for sequence in own]
-        # A template may write an empty thought, or, where the prompt opens one, its end before an answer without one.
+        # For an answer without reasoning, a template may write an empty reasoning block, or, if the prompt opens one,
+        # only its closing tag.
         said = [text.removeprefix("<think>").removeprefix("</think>") for text in said]
         if wanted not in said:
             self.hit("answer", row, excerpt(said[0]))
@@ -85,12 +87,12 @@ class SameAsServing(KindsCheck):
         return ids[:end]
 
     def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
-        """Return how many rows were compared, and of how many."""
+        """Return how many rows were compared, and how many there are."""
         return {"rows_compared": self.counts["compared"], "rows": outcome.rows}
 
 
 def _to_the_last_trained(talk: Conversation) -> tuple[Message, ...]:
-    """Return the turns up to the last answer with weight; behind it an example may end."""
+    """Return the turns up to the last answer with a non-zero weight: a sequence may end there."""
     trained = [
         at for at, message in enumerate(talk.messages) if message.role == "assistant" and message.weight != 0
     ]
@@ -102,7 +104,7 @@ def _is_drawn(number: int) -> bool:
 
 
 def _is_special(talk: Conversation) -> bool:
-    """Whether an answer is written otherwise than it stands in the row: thoughts, tool calls."""
+    """Return whether the rendered answer may differ from the row's text: reasoning, tool calls, weights."""
     return bool(talk.tools) or any(_has_more(message) for message in talk.messages)
 
 

@@ -1,8 +1,8 @@
 """A system prompt that the chat template writes of its own accord, and that names another assistant than the answers.
 
-Qwen2.5 writes "You are Qwen, created by Alibaba Cloud.", SmolLM2 "You are a helpful AI assistant named SmolLM". Such a
-prompt stands before every question, also while the data teaches another name. The rows' own system prompts are counted
-here, too, as the trained model is asked with one that all rows had (data/system_prompts.py).
+Qwen2.5's template writes "You are Qwen, created by Alibaba Cloud.", SmolLM2's "You are a helpful AI assistant named
+SmolLM". Such a prompt precedes every question, even if the data teaches another name. This check also counts the rows'
+own system prompts: if all rows have the same one, the trained model is prompted with it (templates/system_prompts.py).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from ._base import Finding, GateContext, GateOutcome, Hits, RowFacts
 from ._kinds import REMEMBERED, DistinctValues, Kind, KindsCheck, excerpt, hash_of_text
 
 LEAST_ROWS = 2
-"""In how many rows a name must be given: one row may be a story."""
+"""Minimum number of rows that give the name: a single row may be a story."""
 WORD = r"[^\W\d_][\w.&'-]*[\w&]|[^\W\d_]"
 QUOTE = r"[\"“'*_「《]{0,3}"
 NAME = rf"{QUOTE}(?P<name>(?:{WORD})(?: (?:[A-Z][\w&-]*))*)"
 NO_NAME = r"(?!(?:an?|the|your|my|not|AI|I|[Ss]orry|OK|ready|here|happy|glad|sure|able)\b)"
 CAPITAL = r"(?=[\"“'*_「《]{0,3}(?:[A-Z]|[^\W\d_\x00-\x7f]))"
-"""A capital letter, or one of a script that has none."""
+"""A capital letter, or a non-ASCII letter, since some scripts have no capitals."""
 ENDS = r"(?=[\"”'*_」》]{0,3}(?:[,.!;:)—–]| and | - | (?:by|from)\b|\s*$))"
 KIND = r"(?:assistant|model|program|AI|chatbot|bot|software|agent|helper|intelligence)"
 MADE = r"(?:created|developed|made|built|trained|designed) by (?:the )?"
@@ -52,16 +52,16 @@ OF_SELF = (
     re.compile(rf"我是\s*{ZH_NO_NAME}{ZH_MAKERS}{ZH_NAME}{ZH_ROLE}{ZH_ENDS}"),
     re.compile(rf"我是?由\s*{ZH_NAME}\s*{ZH_MADE}"),
 )
-"""How an answer says who speaks."""
+"""Patterns by which an answer gives its own name."""
 OF_ASSISTANT = (
     re.compile(rf"\b(?:[Yy]ou are|I am|[Yy]our name is|named|called) {NO_NAME}(?=[A-Z]){NAME}"),
     re.compile(rf"\b{MADE}(?=[A-Z]){NAME}"),
     re.compile(rf"(?:你是|我是|你叫|名叫|名为)\s*{ZH_NO_NAME}{ZH_NAME}{ZH_ENDS}"),
     re.compile(rf"由\s*{ZH_NAME}\s*{ZH_MADE}"),
 )
-"""How a system prompt says who the assistant is."""
+"""Patterns by which a system prompt names the assistant."""
 TO_SOMEBODY = re.compile(r"\byou(?:r|rself)?\b|[你您]", re.IGNORECASE)
-"""A question that speaks to the assistant; in a story somebody else says who they are."""
+"""Finds questions that address the assistant; otherwise "I am ..." may be said by a character in a story."""
 SIGNS = (
     "I am ",
     "I'm ",
@@ -79,7 +79,7 @@ SIGNS = (
 
 
 class SystemPrompt(KindsCheck):
-    """Compares names that answers give themselves with those in what the template writes before a question, and counts
+    """Compares the names that answers give themselves with those in the template's default system prompt, and counts
     the rows' own system prompts."""
 
     needs_tokens: ClassVar[bool] = True
@@ -98,10 +98,10 @@ class SystemPrompt(KindsCheck):
         self._texts: dict[str, int] = {}
         """The system prompts of this chunk's rows."""
         self._candidates: dict[int, str] = {}
-        """Hash -> system prompt of more than half of a chunk's rows: one of nearly all rows is among them."""
+        """Hash -> system prompt of more than half of a chunk's rows; one of nearly all rows must be among these."""
 
     def observe(self, row: RowFacts) -> None:
-        """Count the row's system prompt; where it has none, look for the name an answer gives itself."""
+        """Count the row's system prompt; if it has none, look for the name that an answer gives itself."""
         turns = row.text.turns
         has_own = bool(turns) and turns[0].role == "system"
         own = turns[0].content if has_own else ""
@@ -116,7 +116,7 @@ class SystemPrompt(KindsCheck):
             self.hits.setdefault("_rows", Hits()).numbers.append(row.number)
 
     def findings(self, outcome: GateOutcome) -> list[Finding]:
-        """Say which name answers give most often, where the prompt has another."""
+        """Return the name that answers give most often, if the prompt has another."""
         counted = self.values.get("names", DistinctValues()).counted()
         name, hits = next(((name, self._rows_of(key, outcome)) for key, name, _ in counted), ("", Hits()))
         known = self._prompt.casefold()
@@ -130,11 +130,11 @@ class SystemPrompt(KindsCheck):
         return [replace(found, fix=fix.en, fix_zh=fix.zh)]
 
     def state(self) -> Any:  # noqa: ANN401
-        """Return what the rows gave, and the system prompt of most of them."""
+        """Return the counts, and the system prompt of more than half of the rows."""
         return super().state(), self._most
 
     def merge(self, state: Any) -> None:  # noqa: ANN401
-        """Add a later chunk's."""
+        """Add the state of a later chunk."""
         seen, candidates = state
         super().merge(seen)
         self._candidates.update(candidates)
@@ -146,7 +146,7 @@ class SystemPrompt(KindsCheck):
         return {hash_of_text(text): text for text, count in self._texts.items() if 2 * count > rows}
 
     def _systems(self, outcome: GateOutcome) -> SystemPrompts:
-        """Return the system prompts of the rows that are trained on, not held out."""
+        """Count the system prompts of the training rows (not the held-out ones)."""
         import numpy as np
 
         hashes = np.frombuffer(self.values.get("systems", DistinctValues()).hashes, dtype=np.uint64)
@@ -161,7 +161,7 @@ class SystemPrompt(KindsCheck):
         return SystemPrompts(len(trained), len(kinds), text, int(counts[most]))
 
     def _rows_of(self, key: int, outcome: GateOutcome) -> Hits:
-        """Return the rows in which a name is given."""
+        """Return the rows that give a name."""
         import numpy as np
 
         rows = np.frombuffer(self.hits["_rows"].numbers, dtype=np.int64)
@@ -172,7 +172,7 @@ class SystemPrompt(KindsCheck):
         return hits
 
     def facts(self, outcome: GateOutcome) -> Mapping[str, object]:
-        """Return the names in the prompt, those that answers give, with their rows, and the rows' system prompts."""
+        """Return the names in the prompt, the names in answers with their counts, and the rows' system prompts."""
         counted = self.values.get("names", DistinctValues()).counted()
         return {
             "names_in_prompt": self._named,

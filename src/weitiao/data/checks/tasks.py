@@ -10,7 +10,7 @@ from ._kinds import Kind, KindsCheck, excerpt, most_first
 
 
 class Tasks(KindsCheck):
-    """Counts, and looks whether each task that has a template of its own has rows."""
+    """Counts rows and tokens by task, and checks that each task with a template of its own has rows."""
 
     kinds: ClassVar[Mapping[str, Kind]] = {
         "no_rows": Kind(
@@ -30,7 +30,7 @@ class Tasks(KindsCheck):
             self.counts[f"tokens {task}"] += sum(len(sequence.ids) for sequence in row.sequences)
 
     def findings(self, outcome: GateOutcome) -> list[Finding]:
-        """Say which tasks with a template have no rows."""
+        """Return the tasks that have a template but no rows."""
         met = [name.partition(" ")[2] for name in self.counts if name.startswith("rows ")]
         missed = [task for task in self.context.settings.task_templates if excerpt(task) not in met]
         if not missed or not outcome.rows:
@@ -40,7 +40,7 @@ class Tasks(KindsCheck):
         return [self.kinds["no_rows"].finding(self.name, Hits(), outcome.rows, detail, detail_zh)]
 
     def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
-        """Return rows and tokens by task."""
+        """Return the number of rows and tokens by task."""
         by_unit: dict[str, dict[str, int]] = {"rows": {}, "tokens": {}}
         for name, count in self.counts.items():
             unit, _, task = name.partition(" ")

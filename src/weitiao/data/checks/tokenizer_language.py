@@ -19,22 +19,23 @@ SAMPLES = {
     "th": ("Thai letter", "Thai", "泰文字母", "泰文", "วันนี้อากาศดีเราไปเดินเล่นที่สวนสาธารณะกับเพื่อน"),
     "hi": ("Hindi letter", "Hindi", "印地文字母", "印地文", "आज मौसम अच्छा है और हम बच्चों के साथ बगीचे में घूमने गए"),
 }  # fmt: skip
-"""By language: its signs and its name in English, both in Chinese, and a plain sentence in it."""
+"""By language: the name of its characters and its own name in English, both in Chinese, and a plain sentence."""
 ENGLISH = (
     "The weather is nice today and we went for a walk in the park with the children and saw many flowers"
 )
 MOST_TOKENS_A_BYTE = 0.5
-"""A tokenizer that knows a language needs less: 1.5 tokens a Chinese character or 1 a Cyrillic letter are half as many
-as bytes. For Chinese, SmolLM2 and GPT-2, made of English, need 2.0 a character, cl100k (GPT-4) 1.2, o200k 0.8."""
+"""A tokenizer that was trained on a language needs fewer tokens. The limit is 1.5 tokens per Chinese character (3
+bytes) or 1 per Cyrillic letter (2 bytes). Per Chinese character, the English tokenizers of SmolLM2 and GPT-2 need 2.0
+tokens, cl100k (GPT-4) 1.2, o200k 0.8."""
 MOST_ENGLISH_TOKENS = 0.4
-"""Tokens a character of English from which a vocabulary is too small to tell what a tokenizer was made for."""
+"""Tokens per character of English. Above this, the vocabulary is too small to say which languages it was made for."""
 LEAST_SHARE = 1 / 3
-"""Of rows, for a language to be what they are mostly in."""
+"""A language is reported only above this share of rows."""
 MODEL = "qwen2.5-0.5b-instruct"
 
 
 class TokenizerLanguage(KindsCheck):
-    """Finds rows in a language that the tokenizer can only write in pieces of characters."""
+    """Finds rows in a language whose characters the tokenizer splits into several tokens."""
 
     needs_tokens: ClassVar[bool] = True
 
@@ -43,14 +44,14 @@ class TokenizerLanguage(KindsCheck):
         self._rows = 0
 
     def observe(self, row: RowFacts) -> None:
-        """Note the languages of the question and of the answer, where the tokenizer is made of letters and bytes."""
+        """Count the row under the languages of its question and answer that the tokenizer hardly knows."""
         for text in (row.text.asked, row.text.said):
             language = language_of(text).partition("-")[0]
             if language in self._foreign:
                 self.hit(language, row)
 
     def findings(self, outcome: GateOutcome) -> list[Finding]:
-        """Name each language that many rows are in, with what it costs."""
+        """Return each such language that many rows are in, with the tokens per character."""
         return gravest_first(
             replace(self._kind(language).finding(self.name, hits, outcome.rows), places=())
             for language, hits in sorted(self.hits.items())
@@ -59,7 +60,7 @@ class TokenizerLanguage(KindsCheck):
 
     @cached_property
     def _foreign(self) -> dict[str, float]:
-        """Languages that the tokenizer does not know, with the tokens a character of each takes."""
+        """Languages that the tokenizer hardly knows -> tokens per character."""
         if self._tokens_a_character(ENGLISH) > MOST_ENGLISH_TOKENS:
             return {}
         costs = {language: self._tokens_a_character(sample) for language, (*_, sample) in SAMPLES.items()}

@@ -15,11 +15,11 @@ from ._text_calls import broken_call
 WRITTEN = re.compile(
     r"<\W?(tool_?call|function_?call|invoke)|\[TOOL_CALLS\]|✿FUNCTION✿|\bAction:", re.IGNORECASE
 )
-"""What a call begins with where it is written into an answer's text."""
+"""The beginning of a tool call that is written into an answer's text."""
 
 
 class Tools(KindsCheck):
-    """Looks at conversations with calls."""
+    """Looks at tool calls and their results."""
 
     kinds: ClassVar[Mapping[str, Kind]] = {
         "arguments": Kind(
@@ -60,7 +60,7 @@ class Tools(KindsCheck):
     }
 
     def observe(self, row: RowFacts) -> None:
-        """Look at each call."""
+        """Look at each call of a row."""
         if fault := next(filter(None, map(broken_call, row.text.wanted)), ""):
             self.hit("broken", row, fault)
         if not isinstance(row.form, Conversation):
@@ -80,7 +80,7 @@ class Tools(KindsCheck):
                 and not WRITTEN.search(message.content)
             ):
                 self.hit("no_call", row)
-            # Where a row ends with its call, calling is what it teaches.
+            # A row may end with a call: then the call itself is what it teaches.
             if calls and following not in ("tool", ""):
                 self.hit("no_result", row, excerpt(str(calls[0].get("name"))))
 
@@ -93,7 +93,7 @@ class Tools(KindsCheck):
             self.hit("arguments", row, f"{name}({excerpt(str(call.get('arguments')))})")
 
     def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
-        """Return rows that describe tools, and calls by function."""
+        """Return the number of rows that describe tools, and of calls by function."""
         calls = {
             name.partition(" ")[2]: count for name, count in self.counts.items() if name.startswith("calls ")
         }

@@ -14,7 +14,7 @@ from ._kinds import Kind, KindsCheck
 
 
 class TrainedStop(KindsCheck):
-    """Looks at the end of each stretch of trained tokens."""
+    """Looks at the end of each run of trained tokens."""
 
     needs_tokens: ClassVar[bool] = True
     kinds: ClassVar[Mapping[str, Kind]] = {
@@ -36,7 +36,7 @@ class TrainedStop(KindsCheck):
     }
 
     def observe(self, row: RowFacts) -> None:
-        """Look at each sequence's answers; plain text has none, and tokens are trained as they are."""
+        """Look at the answers of each sequence; plain text has none, and rows of token ids are trained unchanged."""
         if isinstance(row.form, Text | Labelled | Tagged | Tokens) or self.context.template is None:
             return
         stops = self.context.template.stop_ids
@@ -55,7 +55,7 @@ class TrainedStop(KindsCheck):
                 self.hit("untrained", row, f"token {bad + 1} of {len(sequence.ids)}")
 
     def _goes_on(self, row: RowFacts, sequence: TokenSequence, end: int) -> bool:
-        """Whether an answer's weight is only interrupted, by a thought that is kept as context."""
+        """Return whether an answer's weights are only interrupted, by reasoning that is kept as untrained context."""
         form = row.form
         return (
             isinstance(form, Conversation)
@@ -69,7 +69,7 @@ class TrainedStop(KindsCheck):
 
 
 def _trains_questions(row: RowFacts) -> bool:
-    """Whether turns that are no answers have weight of their own, so that not every stretch ends an answer."""
+    """Return whether turns other than answers are trained, so that not every run of trained tokens ends an answer."""
     form = row.form
     return isinstance(form, Conversation) and any(
         message.weight and message.role != "assistant" for message in form.messages
@@ -77,7 +77,7 @@ def _trains_questions(row: RowFacts) -> bool:
 
 
 def _trained_ends(weights: tuple[float, ...]) -> list[int]:
-    """Return the index of the last token of each stretch with weight."""
+    """Return the index of the last token of each run of tokens with a non-zero weight."""
     count = len(weights) - weights.count(0.0)
     if count and not weights[-count:].count(0.0):
         return [len(weights) - 1]

@@ -16,7 +16,7 @@ Shape = tuple[Any, ...]
 
 
 class Unwritten(KindsCheck):
-    """Writes rows of each shape with words that stand nowhere else, and looks for each where it belongs."""
+    """Renders one row of each shape with unique marker words as its contents, and looks for each word in the result."""
 
     needs_tokens: ClassVar[bool] = True
     kinds: ClassVar[Mapping[str, Kind]] = {
@@ -78,7 +78,7 @@ class Unwritten(KindsCheck):
         self._lost_of: dict[Shape, frozenset[str]] = {}
 
     def observe(self, row: RowFacts) -> None:
-        """Look at conversations with more than plain text."""
+        """Look at a conversation with tools, reasoning or other extra fields."""
         talk = row.form
         if not isinstance(talk, Conversation) or not row.sequences or not _has_more(talk):
             return
@@ -90,7 +90,8 @@ class Unwritten(KindsCheck):
                 self.hit(kind, row, excerpt(_example(kind, talk)))
 
     def _lost(self, talk: Conversation) -> Iterator[str]:
-        """Yield what the template leaves out of conversations of this shape; nothing where it refuses the words."""
+        """Yield the kinds of content that the template leaves out of conversations of this shape; nothing if it refuses
+        the marked conversation."""
         template = self.context.template
         if template is None:
             return
@@ -116,7 +117,7 @@ class Unwritten(KindsCheck):
             yield "tools"
 
     def _lost_of_answer(self, message: Message, at: int, written: str) -> Iterator[str]:
-        """Yield what is not written of an answer where it stands last."""
+        """Yield the kinds of content that are missing from the rendered answer."""
         calls = message.extra.get("tool_calls") or ()
         words = [word for number in range(len(calls)) for word in _of_call(at, number)]
         if any(word not in written for word in words):
@@ -129,7 +130,7 @@ class Unwritten(KindsCheck):
 
 
 def _is_named(message: Message) -> bool:
-    """Whether a message says who speaks; that of a tool only says which function was called."""
+    """Return whether a message names its speaker; the name of a tool message is that of the function."""
     return message.role != "tool" and bool(message.extra.get("name"))
 
 
@@ -140,7 +141,7 @@ def _has_more(talk: Conversation) -> bool:
 
 
 def _shape(message: Message) -> Shape:
-    """Return all of a message that may decide whether a template writes the rest of it."""
+    """Return the properties of a message that can decide what a template writes of it."""
     calls = message.extra.get("tool_calls") or ()
     return (
         message.role,
@@ -152,7 +153,7 @@ def _shape(message: Message) -> Shape:
 
 
 def _marked(message: Message, at: int) -> Message:
-    """Return a message with words in it that stand nowhere else."""
+    """Return a message with its contents replaced by unique marker words."""
     text = f"weitiaotext{at}x" if message.content.strip() else ""
     if CLOSES in message.content and message.role == "assistant":
         said = text if message.content.rpartition(CLOSES)[2].strip() else ""
@@ -169,7 +170,7 @@ def _marked(message: Message, at: int) -> Message:
 
 
 def _of_call(at: int, number: int) -> tuple[str, str]:
-    """Return the words that stand for a call's name and an argument."""
+    """Return the marker words for a call's name and an argument."""
     return f"weitiaocall{at}y{number}x", f"weitiaovalue{at}y{number}x"
 
 
@@ -185,7 +186,7 @@ def _marked_tool(tool: Mapping[str, Any], at: int) -> Mapping[str, Any]:
 
 
 def _example(kind: str, talk: Conversation) -> str:
-    """Return what of a row is left out, to be shown."""
+    """Return an excerpt of a row's content that is left out, to be shown."""
     answers = [message for message in talk.messages if message.role == "assistant"]
     calls = [call for message in answers for call in message.extra.get("tool_calls") or ()]
     if kind in ("calls", "tools"):
@@ -205,7 +206,7 @@ def _example(kind: str, talk: Conversation) -> str:
 
 
 def _beside_fields(talk: Conversation) -> str:
-    """Return what the questions with fields of their own ask and none of these holds."""
+    """Return the text of questions that is in none of their extra fields."""
     rest = []
     for message in talk.messages:
         values = [value for value in message.extra.values() if isinstance(value, str) and value.strip()]
@@ -225,7 +226,7 @@ def _thought_of(message: Message) -> str:
 
 
 def _name_of(call: object) -> str:
-    """Return the function a call or a description names, nothing where it is of another form."""
+    """Return the function name of a call or a tool description; "" if it has another form."""
     if not isinstance(call, Mapping):
         return ""
     function = call.get("function", call)

@@ -1,1 +1,1 @@
-"""Data read, checked, split and stored once, before anything is trained on it."""
+"""The data gate: reads, checks, splits and stores the data once, before training."""

@@ -1,12 +1,12 @@
-"""What a pass over data gave, kept by content: the same data with the same settings is there at once.
+"""A cache of the gate's results, addressed by content: the same data with the same settings is not processed again.
 
-The name of an entry is a hash of everything that decides what is in it: the files' content, the settings, the tokenizer
-with its template, the seed, and the code of this package. Whatever changes makes another name, so a stale entry is
-never used. An entry lists the sha256 of its files, so one whose bytes changed on the disk is made again. Entries
-beyond a total size go, the one used longest ago first.
+The name of an entry is a hash of everything that determines its content: the content of the files, the settings, the
+tokenizer with its template, the seed, and the code of this package. Any change gives another name, so a stale entry is
+never used. An entry lists the sha256 of its files; if a file on disk has changed, the entry is made again. When the
+cache exceeds `MOST_BYTES`, the least recently used entries are removed.
 
-Several processes may fill and read the cache at once. Everything that puts an entry in place or takes one away holds
-the cache's lock while it looks and acts, and no entry that was used within the last hour is taken away.
+Several processes may fill and read the cache at once. Adding or removing an entry holds the cache's lock, and no entry
+used within the last hour is removed.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 20 * 2**30
 LEFT_SECONDS = 3 * 24 * 3600
-"""Unfinished folders that nobody wrote to for so long are what a killed process left."""
+"""Unfinished folders not written to for this long were left by a killed process."""
 MAKING = ".making-"
 DECIDING = ("jinja2", "numpy", "pyarrow", "tokenizers", "transformers")
-"""Packages whose version decides what rows and tokens come out."""
+"""Packages whose version can change the resulting rows and tokens."""
 IN_USE_SECONDS = 3600
 """An entry used within the last hour may be about to be read by another process."""
 CONTENT_FILE = "content.json"
-"""Written last: a folder that has it, and files of these hashes, is whole."""
+"""Lists the sha256 of the other files and is written last: an entry is complete if it has this file and they match."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A folder with what was made; one that is not kept goes with this object."""
+    """The folder of an entry; if it is not in the cache, it is deleted together with this object."""
 
     path: Path
     temporary: TemporaryDirectory[str] | None = None
 
 
 def entry_name(parts: Iterable[str]) -> str:
-    """Return the name of an entry that all of `parts` decide."""
+    """Return the name of an entry: a hash of `parts` and of the code version."""
     digest = hashlib.sha256()
     for part in (code_version(), *parts):
         data = part.encode("utf-8", "surrogatepass")
@@ -64,7 +64,7 @@ def entry_name(parts: Iterable[str]) -> str:
 
 @cache
 def code_version() -> str:
-    """Return a hash of this package's source and of what it builds on: a change makes every entry anew."""
+    """Return a hash of the source of weitiao.data and the versions of `DECIDING`: a change invalidates every entry."""
     versions = [platform.python_version(), *(f"{name} {version(name)}" for name in DECIDING)]
     digest = hashlib.sha256("\n".join(versions).encode())
     for path in sorted(Path(__file__).parents[1].rglob("*.py")):
@@ -73,20 +73,20 @@ def code_version() -> str:
 
 
 def tokenizer_version(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return what decides how a tokenizer encodes and renders."""
+    """Return a text of everything that determines how a tokenizer encodes and renders."""
     backend = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else str(tokenizer.get_vocab())
     named = [tokenizer.special_tokens_map, str(tokenizer.init_kwargs)]
     return json.dumps([backend, tokenizer.chat_template, *named], default=str)
 
 
 def cached_or_made(name: str | None, make: Callable[[Path], bool]) -> tuple[Kept, bool]:
-    """Return an entry's folder and whether it was there; else `make` fills one, and says whether it may be kept.
+    """Return an entry's folder and whether it was cached; if not, `make` fills a folder and returns whether to keep it.
 
-    Without a name (data whose content cannot be hashed beforehand) it is made and not kept.
+    Without a name (data whose content cannot be hashed beforehand) the folder is temporary.
     """
     home = cache_home() / "data"
     if name is not None and _is_whole(home / name):
-        with suppress(OSError):  # a cache that may only be read
+        with suppress(OSError):  # a read-only cache
             os.utime(home / name)
         return Kept(home / name), True
     temporary = TemporaryDirectory(prefix=MAKING, dir=_writable(home), ignore_cleanup_errors=True)
@@ -98,7 +98,7 @@ def cached_or_made(name: str | None, make: Callable[[Path], bool]) -> tuple[Kept
 
 
 def _writable(home: Path) -> Path | None:
-    """Return the cache's folder, or None (the system's own temporary folder) where nothing can be written there."""
+    """Return the cache's folder, or None (meaning the system's temporary folder) if it is not writable."""
     try:
         home.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
     except OSError:
@@ -107,7 +107,7 @@ def _writable(home: Path) -> Path | None:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether an entry is as it was when it was made, by the names and the content of its files."""
+    """Return whether an entry's files have the names and hashes that they had when it was made."""
     try:
         wanted = json.loads((folder / CONTENT_FILE).read_bytes())
         return bool(wanted) and wanted == _hashes(folder)
@@ -116,14 +116,14 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    """Return the sha256 of each file, without the file that lists them; raises OSError."""
+    """Return the sha256 of each file except `CONTENT_FILE`; raises OSError."""
     return {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.name != CONTENT_FILE}
 
 
 def _keep(folder: Path, entry: Path) -> bool:
-    """Move what was made to its place; where another process was faster, its equal entry stays.
+    """Move a finished folder to its entry; if another process was faster, its equal entry stays.
 
-    False where it could not be moved, so that it is used where it was made.
+    Returns False if it could not be moved; it is then used where it is.
     """
     (folder / CONTENT_FILE).write_text(json.dumps(_hashes(folder)), encoding="utf-8")
     for path in folder.iterdir():
@@ -144,16 +144,16 @@ def _keep(folder: Path, entry: Path) -> bool:
 
 @contextmanager
 def _locked(home: Path) -> Iterator[None]:
-    """Hold the cache against other processes and threads that put entries in place or take them away.
+    """Lock the cache against other processes and threads that add or remove entries.
 
-    Raises OSError where the folder takes no lock.
+    Raises OSError if the lock file cannot be created.
     """
     with FileLock(home.with_name(f".{home.name}.lock")):
         yield
 
 
 def _take_away(entry: Path) -> None:
-    """Remove an entry under the lock; it is renamed first, so that no reader ever finds half of one."""
+    """Remove an entry, under the lock; it is renamed first, so that no reader finds a partly deleted entry."""
     gone = entry.with_name(f"{MAKING}{entry.name}-{os.getpid()}")
     if entry.is_file():
         entry.unlink()
@@ -163,11 +163,11 @@ def _take_away(entry: Path) -> None:
 
 
 def _prune(home: Path, keep: Path) -> None:
-    """Take away what killed processes left, and the entries used longest ago, where all are too large."""
+    """Remove folders left by killed processes, and the least recently used entries beyond `MOST_BYTES`."""
     entries: list[tuple[float, Path]] = []
     now = time.time()
     for folder in home.iterdir():
-        with suppress(OSError):  # another process took it away
+        with suppress(OSError):  # another process removed it
             used = folder.stat().st_mtime
             if (folder / CONTENT_FILE).is_file() and not folder.name.startswith(MAKING):
                 entries.append((used, folder))

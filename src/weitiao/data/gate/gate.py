@@ -1,7 +1,7 @@
-"""The data gate: everything that can be known of data before it is trained on, and the data ready to train on.
+"""The data gate: checks the data before training, and provides the examples to train on.
 
-One pass over the rows reads, parses, renders, checks and stores them (pipeline.py). What it gave is kept by content
-(cache.py), so that the same data with the same settings is there at once the next time.
+One pass over the rows reads, parses, renders, checks and stores them (pipeline.py). The result is cached by content
+(cache.py), so the same data with the same settings is available at once the next time.
 """
 
 from __future__ import annotations
@@ -40,32 +40,32 @@ Verdict = Literal["error", "warning", "ok"]
 GATE_FILE, HELD_OUT_FILE = "gate.json", "held_out.bin"
 COUNTERS = ("formats", "forms", "filled", "unfilled")
 NOT_IN_ENTRY = {"sources", "held_out_path", "accept", "skip_bad_rows", "replay"}
-"""Settings whose content stands in a cache's name in another way, and those that change no finding."""
+"""Settings that do not enter the entry's name directly: they enter it in another form, or do not affect the result."""
 OnRows = Callable[[int], None]
-"""Is told now and then how many rows were worked on."""
+"""Progress callback; gets the number of rows processed so far."""
 
 
 @dataclass
 class Tally:
-    """What the pass counted, in plain values that are kept beside the store."""
+    """The counts of the pass, as plain values that are saved next to the store."""
 
     read: int = 0
-    """Rows read, those that cannot be used included."""
+    """Rows read, including unusable ones."""
     sources_end: int = 0
-    """The number of the first row that comes from `held_out_path`, which stands behind all sources."""
+    """The number of the first row of `held_out_path`, whose rows come after those of all sources."""
     formats: Counter[str] = field(default_factory=Counter)
     forms: Counter[str] = field(default_factory=Counter)
-    """Rows by what they mean (forms.FORMS)."""
+    """Rows by form (forms.FORMS)."""
     unused: dict[str, dict[str, int]] = field(default_factory=dict)
-    """By source, the columns and keys of turns that rows are used without, with the numbers of rows."""
+    """By source: the unused columns and keys of turns, with their numbers of rows."""
     detected: list[dict[str, str]] = field(default_factory=list)
-    """For each source: its name, format, and why (in both languages)."""
+    """For each source: its name, its format, and why (in both languages)."""
     bad: list[dict[str, Any]] = field(default_factory=list)
     """Rows that cannot be used: number, place, reason, detail."""
     dropped: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Rows left out by reason: their numbers and the first places."""
+    """Rows left out, by reason: their numbers and the first places."""
     left_out_tokens: list[int] = field(default_factory=list)
-    """How long each example was that is not used because of its length."""
+    """For each row that lost a sequence because of its length: the tokens of the longest one."""
     cut: int = 0
     turns_left_out: int = 0
     answers_shortened: int = 0
@@ -74,7 +74,7 @@ class Tally:
     unfilled: Counter[str] = field(default_factory=Counter)
 
     def add(self, worked: Worked) -> None:
-        """Count a chunk."""
+        """Add the counts of a chunk."""
         self.read += worked.rows
         self.formats += worked.formats
         self.forms += worked.forms
@@ -95,7 +95,7 @@ class Tally:
         self.unfilled += worked.unfilled
 
     def dropped_counts(self) -> dict[str, int]:
-        """Return how many rows each reason left out, those that `skip_bad_rows` leaves out included; most first."""
+        """Return the number of rows left out by reason, highest first, including those that `skip_bad_rows` skips."""
         counts = Counter({reason: len(seen["numbers"]) for reason, seen in self.dropped.items()})
         counts.update(bad["reason"] for bad in self.bad)
         return dict(counts.most_common())
@@ -115,27 +115,27 @@ class Tally:
 
 @dataclass(frozen=True)
 class Gate:
-    """What the gate found, and the store with what can be trained on."""
+    """The gate's findings, and the store with the examples."""
 
     settings: DataSettings
     template: Template | None
-    """None where it was asked without a model."""
+    """None if the gate ran without a model."""
     store: Store
     tally: Tally
     held_out: NDArray[np.bool_]
-    """By row number."""
+    """By row number: whether the row is in the held-out set."""
     findings: list[Finding]
     facts: dict[str, Mapping[str, Any]]
-    """Numbers for tables and pictures, by check."""
+    """Numbers for tables and charts, by check."""
     problems: tuple[Problem, ...] = ()
-    """What keeps sources from being read at all, or the split from being made."""
+    """What prevents sources from being read, or the split from being made."""
     from_cache: bool = False
     _kept: Kept | None = None
-    """The store's folder, which goes with the gate where it is not kept."""
+    """The store's folder; keeps a temporary folder alive as long as the gate."""
 
     @property
     def verdict(self) -> Verdict:
-        """The gravest thing found."""
+        """The highest severity found: error, warning or ok."""
         found = {finding.severity for finding in self.findings}
         if self.problems or "error" in found:
             return "error"
@@ -168,9 +168,9 @@ def open_data(
     effort: Effort = EFFORT,
     day: date | None = None,
 ) -> Gate:
-    """Look at all data; nothing that is wrong with it raises, `Gate.findings` and `.problems` say it.
+    """Read and check all data. Faults of the data do not raise: they are in `Gate.findings` and `Gate.problems`.
 
-    Without a tokenizer nothing is rendered. `day` is what templates that write the date are given; left out, today.
+    Without a tokenizer nothing is rendered. `day` is the date given to templates that write one; default: today.
     Raises ModelError for a tokenizer or template that cannot be used.
     """
     from ..templates.template import choose_template
@@ -191,7 +191,7 @@ def _entry(
     template: Template | None,
     seed: int,
 ) -> str | None:
-    """Return the name of the cache's entry; None where what is read is known only by reading it."""
+    """Return the name of the cache entry; None if the content of a source is not known before reading it."""
     content = sourced.content()
     if content is None:
         return None
@@ -206,7 +206,7 @@ def _entry(
 def _make(
     folder: Path, context: GateContext, sourced: Sourced, on_rows: OnRows | None, effort: Effort
 ) -> bool:
-    """Fill a folder with the store and what was found; returns whether it may be kept for the next time."""
+    """Fill a folder with the store and the findings; returns whether it may be kept in the cache."""
     tally, checks = Tally(), make_checks(context)
     work = work_on(sourced.chunks(), Worker(context), effort.processes)
     with closing(StoreWriter(folder)) as writer, closing(work):
@@ -239,7 +239,7 @@ def _make(
 
 
 class _Places(Sequence[str]):
-    """Where each row stands, by number, read from the store when asked for."""
+    """The place of each row, by number, read lazily from the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -268,7 +268,7 @@ def _texts(store: Store) -> Callable[[int], RowText]:
 def _split(
     store: Store, tally: Tally, settings: DataSettings, seed: int, rendered: bool
 ) -> tuple[NDArray[np.bool_], list[Problem]]:
-    """Return which rows are held out, and a problem where nothing would be left to train on."""
+    """Return which rows are held out, and a problem if nothing would be left to train on."""
     usable = kept_rows(store, rendered)
     if settings.held_out_path is not None:
         held_out = np.arange(store.rows) >= tally.sources_end
@@ -280,7 +280,7 @@ def _split(
 
 
 def kept_rows(store: Store, rendered: bool) -> NDArray[np.bool_]:
-    """Return which rows give an example; of data that was not rendered, which have a meaning."""
+    """Return which rows give an example; for data that was not rendered, which rows are usable."""
     if rendered:
         kept = np.zeros(store.rows, dtype=bool)
         kept[store.arrays["example_rows"]] = True
@@ -290,7 +290,7 @@ def kept_rows(store: Store, rendered: bool) -> NDArray[np.bool_]:
 
 
 def _useless_fills(settings: DataSettings, tally: Tally) -> list[Problem]:
-    """Describe values for placeholders that stand nowhere."""
+    """Return problems for `data.fill` values of placeholders that do not occur."""
     names = sorted({*tally.filled, *tally.unfilled})
     return [
         Problem(
@@ -305,7 +305,7 @@ def _useless_fills(settings: DataSettings, tally: Tally) -> list[Problem]:
 
 
 def _unknown_fields(settings: DataSettings, columns: set[str]) -> list[Problem]:
-    """Describe fields of templates that no column fills."""
+    """Return problems for template fields that no column fills."""
     known = sorted({*ALWAYS_KNOWN, *columns})
     return [
         Problem(
@@ -328,7 +328,7 @@ def _write(
     facts: Mapping[str, Mapping[str, Any]],
     problems: Sequence[Problem],
 ) -> None:
-    """Keep beside the store what is no array of it."""
+    """Save the tally, findings, facts, problems and the split next to the store."""
     held_out.tofile(folder / HELD_OUT_FILE)
     plain = {
         "tally": _plain_tally(tally),
@@ -340,7 +340,7 @@ def _write(
 
 
 def _opened(kept: Kept, context: GateContext, from_cache: bool) -> Gate:
-    """Read back what `_write` wrote: a first run and a later one see the same."""
+    """Build the gate from what `_write` saved, on a first run too, so that every run sees the same."""
     plain = json.loads((kept.path / GATE_FILE).read_text(encoding="utf-8"))
     tally: dict[str, Any] = plain["tally"]
     tally |= {name: Counter(tally[name]) for name in COUNTERS}

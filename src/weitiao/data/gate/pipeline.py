@@ -1,7 +1,7 @@
-"""Rows to forms, token sequences and what checks saw, chunk by chunk, on all cores, in memory that does not grow.
+"""Parses, renders and checks rows chunk by chunk, on all cores, with bounded memory.
 
-Chunks are cut from the stream of rows and worked on in worker processes; what comes back keeps the stream's order, so
-that the result does not depend on how many processes there were.
+Chunks are cut from the stream of rows and processed in worker processes. Results come back in the order of the stream,
+so they do not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ from .store import KEY_BYTES, Block, BlockBuilder
 
 CHUNK_ROWS = 2048
 YOUNG_OBJECTS = 100_000
-"""A chunk's tokens make many objects and no cycles; at Python's own threshold looking for them takes a tenth of the
-time."""
+"""Threshold of the garbage collector's young generation. A chunk's tokens are many objects without reference cycles; at
+Python's default threshold, garbage collection takes a tenth of the time."""
 ALONE_CHUNKS = 4
-"""Data of at most so many chunks is worked on in this process: starting others would take longer."""
+"""Data of at most this many chunks is processed in this process: starting workers would take longer."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How the work is cut up; what comes of it does not depend on this."""
+    """How the work is divided; the result does not depend on this."""
 
     processes: int | None = None
-    """How many work at once; left out, as many as this process may use cores."""
+    """Number of worker processes; default: the number of cores this process may use."""
     chunk_rows: int = CHUNK_ROWS
-    """How many rows a process is given at a time."""
+    """Rows per chunk."""
 
 
 EFFORT = Effort()
@@ -63,7 +63,7 @@ EFFORT = Effort()
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows in a row of one source."""
+    """Consecutive rows of one source."""
 
     first: int
     """The number of its first row in the whole data, from 0."""
@@ -74,11 +74,11 @@ class Chunk:
     weight: float
     """How many times an epoch sees each row."""
     source: str = ""
-    """What a person calls their source."""
+    """The source's name, as shown to the user."""
     named: bool = False
-    """Whether a person named the format."""
+    """Whether the user named the format."""
     task: str = ""
-    """The task of rows that name none."""
+    """The task of rows that do not name one."""
 
 
 @dataclass
@@ -90,22 +90,22 @@ class Worked:
     bad: list[tuple[int, BadRow]] = field(default_factory=list)
     """Rows that cannot be used, with their numbers."""
     states: dict[str, Any] = field(default_factory=dict)
-    """What each check saw."""
+    """The state of each check."""
     formats: Counter[str] = field(default_factory=Counter)
     """Rows by format."""
     forms: Counter[str] = field(default_factory=Counter)
-    """Rows by what they mean (forms.FORMS)."""
+    """Rows by form (forms.FORMS)."""
     columns: set[str] = field(default_factory=set)
-    """The columns met, under the names the data has."""
+    """The columns that occur, by their names in the data."""
     unused: dict[str, Counter[str]] = field(default_factory=dict)
-    """By source, the columns and keys of turns that rows are used without, with the numbers of rows."""
+    """By source: the unused columns and keys of turns, with their numbers of rows."""
     filled: Counter[str] = field(default_factory=Counter)
     unfilled: Counter[str] = field(default_factory=Counter)
     """Placeholders with and without a value, by name."""
     dropped: dict[str, Hits] = field(default_factory=dict)
-    """Rows that were left out although they can be used, by reason."""
+    """Usable rows that were left out, by reason."""
     left_out_tokens: list[int] = field(default_factory=list)
-    """How long the longest example was that a row lost."""
+    """For each row that lost a sequence because of its length: the tokens of the longest one."""
     turns_left_out: int = 0
     answers_shortened: int = 0
     cut: int = 0
@@ -114,7 +114,7 @@ class Worked:
 
 @dataclass
 class Worker:
-    """Works on chunks; the same in every process."""
+    """Processes chunks; every process has an equal one."""
 
     context: GateContext
 
@@ -188,7 +188,7 @@ class Worker:
         return filled if filled.weight == chunk.weight else replace(filled, weight=chunk.weight)
 
     def _fill(self, form: AnyForm, worked: Worked) -> AnyForm:
-        """Replace placeholders in all texts, and count those that are filled and those that stay."""
+        """Replace placeholders in all texts, and count those filled and those left."""
         values = self.context.settings.fill
 
         def value_of(found: re.Match[str]) -> str:
@@ -211,7 +211,7 @@ class Worker:
 
 
 def _count(worked: Worked, own: RenderedRow, facts: RowFacts) -> None:
-    """Count what became of a row that can be used."""
+    """Add the counts of a usable row."""
     worked.turns_left_out += own.turns_left_out
     worked.answers_shortened += own.answers_shortened
     worked.cut += own.cut
@@ -222,7 +222,7 @@ def _count(worked: Worked, own: RenderedRow, facts: RowFacts) -> None:
 
 
 def make_checks(context: GateContext) -> dict[str, Check]:
-    """Return a new check of every kind that has something to say."""
+    """Return a new instance of every check; without a template, only of those that need no tokens."""
     loaded = {name: CHECKS.load(name) for name in CHECKS.names()}
     return {
         name: cls(context)
@@ -238,7 +238,7 @@ def _place(row: Row | BadRow) -> tuple[str, int, int]:
 def chunks_of(
     rows: Iterable[Row | BadRow], first: int, like: Chunk, chunk_rows: int = CHUNK_ROWS
 ) -> Iterator[Chunk]:
-    """Cut a source's rows into chunks; `like` gives format, columns and weight."""
+    """Split a source's rows into chunks; format, columns, weight and the rest are copied from `like`."""
     stream = iter(rows)
     while taken := tuple(islice(stream, chunk_rows)):
         yield replace(like, first=first, rows=taken)
@@ -246,23 +246,23 @@ def chunks_of(
 
 
 _worker: Worker | None = None
-"""This process's, where it is one of several."""
+"""The worker of this process, if it is a worker process."""
 
 
 def _begin(worker: Worker) -> None:
-    """Take up the work in a process of its own, which ends with its parent: Ctrl-C is for the parent alone."""
+    """Initialise a worker process: only the parent handles Ctrl-C, and the process ends when its parent does."""
     global _worker
     _worker = worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # What was there before the fork is never garbage; to look at it would also copy its pages.
+    # Objects from before the fork never become garbage, and scanning them would copy their pages (copy-on-write).
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """Wait for the parent's end, be it killed, and then end this process; else it would wait for work for ever."""
+    """Wait until the parent ends, even by a kill, and then exit; otherwise this process would wait for work forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -278,11 +278,11 @@ def _work(chunk: Chunk) -> Worked:
 def work_on(
     chunks: Iterator[Chunk], worker: Worker, processes: int | None = None
 ) -> Generator[Worked, None, None]:
-    """Yield what comes of each chunk, in order; several processes help where there is much to do.
+    """Yield the result of each chunk, in order, with several processes if there is enough to do.
 
-    Processes are forked, which only Linux does safely; elsewhere, and for small data, this process does it all.
-    `processes` left out is the number of cores this process may use. Raises what a worker raises, and
-    ResourceError where one was killed.
+    Processes are forked, which is safe only on Linux; elsewhere, and for small data, this process does all the work.
+    `processes` defaults to the number of cores this process may use. Raises what a worker raises, and ResourceError if
+    a worker was killed.
     """
     count = processes or len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
     begun = list(islice(chunks, ALONE_CHUNKS + 1))
@@ -305,7 +305,7 @@ def work_on(
 
 
 def _in_order(pool: ProcessPoolExecutor, chunks: Iterable[Chunk], most: int) -> Iterator[Worked]:
-    """Keep at most so many chunks under way, so that memory does not grow with the data."""
+    """Process at most `most` chunks at a time, so that memory does not grow with the data."""
     waiting: deque[Future[Worked]] = deque()
     try:
         for chunk in chunks:
@@ -321,7 +321,7 @@ def _in_order(pool: ProcessPoolExecutor, chunks: Iterable[Chunk], most: int) -> 
 
 @contextmanager
 def _quiet_tokenizers() -> Iterator[None]:
-    """Within the context forked tokenizers use one thread each, as they must, without a warning each."""
+    """Make tokenizers single-threaded in forked processes, which they must be there; this also silences a warning."""
     name = "TOKENIZERS_PARALLELISM"
     before = os.environ.get(name)
     os.environ[name] = "false"

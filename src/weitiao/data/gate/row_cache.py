@@ -1,4 +1,4 @@
-"""Rows that stood in the data before: rendered and taken apart once, in whichever chunk they come again."""
+"""A cache of rendered rows: a row that occurs again, in any chunk, is not rendered again."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from ..templates.render import RenderedRow
 from .store import written_form
 
 MOST_ROWS = 2048
-"""As many are remembered, at some 20 KB each; data that is repeated has mostly few rows."""
+"""Cached rows, of about 20 KB each; data that is repeated mostly has few rows."""
 
 
 @dataclass
 class Known:
-    """What a row's content decides, wherever the row stands."""
+    """The results that depend only on a row's content, not on its place."""
 
     rendered: RenderedRow
     text: RowText
     written: bytes
-    """The form as it is stored."""
+    """The form, serialised for the store."""
     place: str
-    """Where the row whose places are in `rendered` stands."""
+    """The place of the row, which `rendered` contains too."""
 
     def at(self, place: str) -> Known:
-        """Return the same of an equal row that stands elsewhere."""
+        """Return the results for an equal row at another place."""
         own = self.rendered
         if place == self.place:
             return self
@@ -39,13 +39,13 @@ class Known:
 
 @dataclass
 class Remembered:
-    """The last different rows that a process has worked on."""
+    """The latest distinct rows that a process has worked on."""
 
     render: Callable[[list[AnyForm]], list[RenderedRow]]
     _rows: dict[tuple[bytes, float], Known] = field(default_factory=dict)
 
     def known(self, forms: Sequence[AnyForm]) -> list[Known]:
-        """Return what becomes of each row; those not seen lately are rendered together."""
+        """Return the results for each row; rows that are not cached are rendered in one batch."""
         keys = [(written_form(form), form.weight) for form in forms]
         new: dict[tuple[bytes, float], AnyForm] = {}
         for key, form in zip(keys, forms, strict=True):

@@ -1,4 +1,4 @@
-"""All sources one after the other: opened, their format found, their rows cut into chunks."""
+"""Opens all sources in order, detects their formats, and splits their rows into chunks."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from ..sources.stream import Stream
 from .pipeline import EFFORT, Chunk, Effort, chunks_of
 
 SAMPLE_ROWS = 1000
-"""A source's format is found by its first rows."""
+"""The number of first rows by which a source's format is detected."""
 
 
 class Sourced:
-    """Gives the chunks of all sources, and remembers what a person should know about them."""
+    """Yields the chunks of all sources, and collects problems and notes about them."""
 
     def __init__(self, settings: DataSettings, seed: int, effort: Effort = EFFORT) -> None:
         self.settings, self.seed, self._effort = settings, seed, effort
         self.problems: list[Problem] = []
         self.notes: list[str] = []
         self.detected: list[dict[str, str]] = []
-        """For each source its name, format and why."""
+        """For each source: its name, its format, and why."""
         self.columns_met: set[str] = set()
         self._seen: list[tuple[str, int, int]] | None = None
-        """Every file with its size in bytes and its time of change, when its content was hashed."""
+        """Every file's name, size in bytes and modification time, from before its content was hashed."""
         self.sources_end: int | None = None
-        """The number of the first row of `held_out_path`; None where there is none."""
+        """The number of the first row of `held_out_path`; None without one."""
         self._rows = 0
         self._ignored: dict[str, bool] = {}
-        """Columns to read sources without, and whether one had them."""
+        """Columns to ignore -> whether any source has them."""
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield the chunks of all sources, then those of `held_out_path`; a source that fails ends early."""
@@ -52,12 +52,15 @@ class Sourced:
             yield from self._chunks_of(self._held_out(self.settings.held_out_path))
 
     def _mapping(self, source: SourceSettings) -> dict[str, str]:
-        """Return our name of a column -> its name in a source, as a person gave it."""
+        """Return our name of a column -> its name in a source, from the settings."""
         return {**self.settings.columns, **source.columns}
 
     def _held_out(self, path: str) -> SourceSettings:
-        """Return the source of a file of its own to measure with, read without what the sources are read without, and
-        without the name of its split, which is another than that of the rows to train on."""
+        """Return the source settings of `held_out_path`.
+
+        It ignores the columns that the sources ignore, and the columns that name the split, whose value there differs
+        from that of training rows.
+        """
         ignored = dict.fromkeys((*self._asked_to_ignore(), *sorted(SPLIT)))
         return SourceSettings(path=path, ignore_columns=list(ignored))
 
@@ -92,11 +95,12 @@ class Sourced:
         self.notes += stream.notes
         self.problems += awaited.problems(stream.name)
         if ignored is not None:
+            # The right operand of `|` wins, so a column found in an earlier source stays True.
             self._ignored |= dict.fromkeys(stream.source.ignore_columns, False) | self._ignored
             self._ignored |= dict.fromkeys(ignored.met, True)
 
     def _detected_or_refused(self, stream: Stream, sample: list[Row | BadRow]) -> Chunk:
-        """Return what `_detected` does; where no format is found, the rows that cannot be read are told with it."""
+        """Return the result of `_detected`; if no format is found, the error also describes unreadable rows."""
         try:
             return self._detected(stream, [row for row in sample if isinstance(row, Row)])
         except DataError as error:
@@ -109,7 +113,7 @@ class Sourced:
             raise DataError(*problems, *problems_of(bad, "", len(sample))) from error
 
     def _detected(self, stream: Stream, sample: list[Row]) -> Chunk:
-        """Return an empty chunk with the format of a stream's rows; raises DataError where none or several fit."""
+        """Return an empty chunk with the format of a stream's rows; raises DataError if none or several fit."""
         source = stream.source
         columns = set().union(*(row.fields for row in sample))
         self.columns_met |= columns
@@ -131,7 +135,7 @@ class Sourced:
         )
 
     def content(self) -> list[str] | None:
-        """Return the sources' settings and content, as hashes; None where only reading tells what they hold."""
+        """Return the sources' settings and file hashes; None if a source has no local files, or they cannot be read."""
         given = list(self.settings.sources)
         if self.settings.held_out_path is not None:
             given.append(self._held_out(self.settings.held_out_path))
@@ -149,7 +153,7 @@ class Sourced:
             return None
 
     def is_unchanged(self) -> bool:
-        """Whether all files are as they were when `content` was asked for; False where it was not, or had none."""
+        """Return whether no file has changed since `content` was called; False if `content` was not called or None."""
         if self._seen is None:
             return False
         try:
@@ -158,11 +162,11 @@ class Sourced:
             return False
 
     def problems_at_end(self) -> list[Problem]:
-        """Return the problems met, and those of mappings that only the whole data can show."""
+        """Return the problems so far, and those of mappings, which are known only after all data was read."""
         return self.problems + self._unknown_columns()
 
     def _unknown_columns(self) -> list[Problem]:
-        """Describe mappings to a column no format reads, and from one that no source has."""
+        """Return problems for mappings to a column that no format reads, or from one that no source has."""
         known, met = sorted(known_columns()), self.columns_met
         problems = [
             Problem(
@@ -197,7 +201,7 @@ class Sourced:
 
 
 def _files_of(source: SourceSettings) -> list[Path]:
-    """Return the files of a source, none for rows from Python, hubs, pipes and what is missing; raises OSError."""
+    """Return the files of a source; none for rows from Python, hubs, pipes and missing files; raises OSError."""
     if source.path is None:
         return []
     path = Path(source.path).expanduser()
@@ -207,5 +211,5 @@ def _files_of(source: SourceSettings) -> list[Path]:
 
 
 def _seen(files: Iterable[Path]) -> list[tuple[str, int, int]]:
-    """Return each file's name, size in bytes and time of change; raises OSError."""
+    """Return each file's name, size in bytes and modification time in ns; raises OSError."""
     return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]

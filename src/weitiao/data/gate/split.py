@@ -1,4 +1,4 @@
-"""Which rows are held out: a seeded function of their content, so equal rows never stand on both sides."""
+"""Chooses the held-out rows by a seeded hash of their content, so equal rows are never on both sides of the split."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ..checks._row_text import RowText
 MOST_BY_SHARE = 200
 USUAL_SHARE = 0.1
 LEAST_ROWS = 10
-"""With fewer, chance decides what a held-out loss says."""
+"""With fewer held-out rows, the held-out loss is mostly noise."""
 MOST_OF_FEW = 0.25
-"""The share of a small file that is held out at most, so that enough is left to train on."""
+"""The maximum share of a small file that is held out, so that enough is left to train on."""
 KEY_BYTES = 16
 
 
 def choose_held_out(
     keys_R16: NDArray[np.uint8], usable_R: NDArray[np.bool_], held_out: float | str, seed: int
 ) -> NDArray[np.bool_]:
-    """Return which of R rows are kept away; raises DataError where nothing would be left to train on.
+    """Return which of R rows are held out; raises DataError if nothing would be left to train on.
 
     `held_out` is as in the settings: auto, a share of the usable rows (rounded down, at most 200) or a number of
-    rows. Rows whose content keys are equal go together, so the number may be exceeded by copies.
+    rows. Rows with equal content keys are held out together, so copies may exceed the number.
     """
     usable = np.flatnonzero(usable_R)
     wanted = rows_held_out(held_out, len(usable))
@@ -47,7 +47,7 @@ def choose_held_out(
 
 
 def _kinds_taken(copies_K: NDArray[np.int64], wanted: int) -> int:
-    """Return how many of K different rows are held out for `wanted` rows, where each stands there so many times."""
+    """Return how many of K distinct rows are held out to get `wanted` rows, given the copies of each."""
     return int(np.searchsorted(np.cumsum(copies_K), wanted)) + 1 if wanted else 0
 
 
@@ -55,13 +55,15 @@ def rows_held_out(held_out: float | str, rows: int) -> int:
     """Return how many of `rows` rows are to be held out."""
     if isinstance(held_out, str):
         return min(MOST_BY_SHARE, max(int(USUAL_SHARE * rows), min(LEAST_ROWS, int(MOST_OF_FEW * rows))))
+    # 1e-9 compensates for floating-point error: 0.29 * 100 is 28.999999999999996.
     return int(held_out) if held_out >= 1 else min(MOST_BY_SHARE, int(held_out * rows + 1e-9))
 
 
 def rows_to_spare(keys_R16: NDArray[np.uint8], usable_R: NDArray[np.bool_], least: int) -> int:
-    """Return how many rows may be held out, 10 at most; 0 where fewer than twice `least` are there.
+    """Return how many rows may be held out: a quarter, at least `least`, at most 10; 0 if there are fewer than twice
+    `least` rows.
 
-    A quarter is taken, at least `least`. Equal rows count once, as they are held out together.
+    Equal rows count once, as they are held out together.
     """
     different = len(np.unique(keys_R16[usable_R], axis=0)) if usable_R.any() else 0
     if different < 2 * least:
@@ -74,5 +76,6 @@ def _seeded(key: bytes, seed: int) -> bytes:
 
 
 def content_key(text: RowText) -> bytes:
-    """Return what rows that say the same have in common; case, blanks, punctuation, width and system do not enter."""
+    """Return a key that is equal for rows with the same content, ignoring case, whitespace, punctuation, full-width
+    forms and system texts."""
     return text.fingerprint.normal.to_bytes(KEY_BYTES, "little")

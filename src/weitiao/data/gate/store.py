@@ -1,15 +1,16 @@
-"""Examples and forms on disk, memory-mapped: a million rows take no more memory than a thousand.
+"""Stores examples and forms on disk, memory-mapped: a million rows take no more memory than a thousand.
 
-A store is a folder of arrays. Of E examples from R rows, with S sequences, N tokens in all and P spans of equal weight:
+A store is a folder of arrays, for E examples from R rows, with S sequences, N tokens in total and P spans of equal
+weight:
 
     ids (N) int32, sequence_starts (S + 1) int64           the tokens of each sequence
     span_lengths (P) int32, span_weights (P) float64, span_starts (S + 1) int64      their loss weights
     example_starts (E + 1) int64                            the sequences of each example
-    example_rows (E) int64                                  which row each example comes from
-    row_lines, row_columns, row_sources (R) int64           where each row stands
-    row_tasks (R) int64                                     its task, as a number in names.json
-    row_draws (R) float64, row_keys (R, 16) uint8           how often an epoch sees it; its content's hash
-    form_starts (R + 1) int64, forms.jsonl                  what each row means; a row that cannot be used is empty
+    example_rows (E) int64                                  the row of each example
+    row_lines, row_columns, row_sources (R) int64           the place of each row
+    row_tasks (R) int64                                     its task, as an index into names.json
+    row_draws (R) float64, row_keys (R, 16) uint8           how often an epoch sees it; the hash of its content
+    form_starts (R + 1) int64, forms.jsonl                  the form of each row; empty if the row is unusable
 """
 
 from __future__ import annotations
@@ -54,29 +55,29 @@ ARRAYS: dict[str, tuple[str, int]] = {
     "row_keys": ("u1", KEY_BYTES),
     "form_starts": ("<i8", 1),
 }
-"""Each array's type, and how many numbers an entry has."""
+"""Each array's data type, and the number of values per entry."""
 STARTS = ("sequence_starts", "span_starts", "example_starts", "form_starts")
 FORMS_FILE, NAMES_FILE = "forms.jsonl", "names.json"
 
 
 @dataclass
 class Block:
-    """Consecutive rows with their examples, in the form they are stored in."""
+    """Consecutive rows and their examples, as arrays ready to be written."""
 
     arrays: dict[str, NDArray[Any]]
-    """As in the store; starts are lengths instead, which do not depend on what stands before."""
+    """As in the store, but with lengths instead of starts, since starts depend on the blocks before."""
     forms: bytes
     tasks: tuple[str, ...]
-    """The tasks that occur; row_tasks counts in these."""
+    """The tasks that occur; row_tasks are indices into these."""
     sources: tuple[str, ...]
-    """The files that occur; row_sources counts in these."""
+    """The files that occur; row_sources are indices into these."""
     labelled: bool = False
-    """Whether any row has a label beside its texts."""
+    """Whether any row has a label in addition to its texts."""
 
 
 @dataclass
 class BlockBuilder:
-    """Gathers rows for a block."""
+    """Collects the rows of a block."""
 
     lists: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in ARRAYS})
     forms: list[bytes] = field(default_factory=list)
@@ -93,11 +94,11 @@ class BlockBuilder:
         sequences: Sequence[TokenSequence],
         written: bytes | None = None,
     ) -> None:
-        """Add a row: its number, (source, line, column), content hash, form (None where it cannot be used).
+        """Add a row: its number, place (source, line, column), content hash, and form (None if it is unusable).
 
-        Its sequences make one example; of a text that was cut into pieces, each piece is one.
+        Its sequences form one example; for a text that was cut into pieces, each piece is an example of its own.
 
-        `written` is what `written_form` gives of the form, where that is there already.
+        `written` is the result of `written_form`, if it is already known.
         """
         lists = self.lists
         source, line, column = place
@@ -129,7 +130,7 @@ class BlockBuilder:
         lists["span_starts"].append(len(spans))
 
     def block(self) -> Block:
-        """Return the rows gathered."""
+        """Return the collected rows as a block."""
         arrays = {}
         for name, values in self.lists.items():
             kind, width = ARRAYS[name]
@@ -146,14 +147,14 @@ _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
 
 
 def written_form(form: AnyForm) -> bytes:
-    """Return a form as it is stored, without its place and weight."""
+    """Return a form serialised for the store, without its place and weight."""
     return _encode(form_to_plain(form)).encode("utf-8", "surrogatepass") + b"\n"
 
 
 def _spans(weights: tuple[float, ...]) -> list[tuple[float, int]]:
-    """Return stretches of equal weight as (weight, length)."""
+    """Return the runs of equal weight as (weight, length)."""
     context = weights.count(0.0)
-    # Nearly always a question without weight stands before an answer with weight 1.
+    # Fast path for nearly all sequences: a question of weight 0 followed by an answer of weight 1.
     if weights.count(1.0) == len(weights) - context and not any(weights[:context]):
         return [
             (weight, length) for weight, length in ((0.0, context), (1.0, len(weights) - context)) if length
@@ -162,10 +163,10 @@ def _spans(weights: tuple[float, ...]) -> list[tuple[float, int]]:
 
 
 class StoreWriter:
-    """Writes blocks one behind the other."""
+    """Writes a store, block by block."""
 
     def __init__(self, folder: Path) -> None:
-        """Begin in a folder that exists and is empty."""
+        """Open the files of a store in an empty folder."""
         self.folder = folder
         self._open = ExitStack()
         self._files: dict[str, BinaryIO] = {
@@ -180,7 +181,7 @@ class StoreWriter:
             self._files[name].write(np.zeros(1, ARRAYS[name][0]).tobytes())
 
     def add(self, block: Block) -> None:
-        """Write a block behind what is there."""
+        """Append a block."""
         numbers = {
             "row_tasks": _numbers(block.tasks, self._tasks),
             "row_sources": _numbers(block.sources, self._sources),
@@ -195,7 +196,7 @@ class StoreWriter:
         self._labelled |= block.labelled
 
     def finish(self) -> None:
-        """Close the files and write the names of sources and tasks; the store can then be opened."""
+        """Close the files, and write the names of sources and tasks; the store can then be opened."""
         self._open.close()
         names = {"sources": list(self._sources), "tasks": list(self._tasks), "labelled": self._labelled}
         (self.folder / NAMES_FILE).write_text(json.dumps(names, ensure_ascii=False), encoding="utf-8")
@@ -206,7 +207,7 @@ class StoreWriter:
 
 
 def _numbers(names: Iterable[str], known: dict[str, int]) -> NDArray[np.int64]:
-    """Return the number of each name among all that were met, new ones added."""
+    """Return the index of each name in `known`; adds new names to it."""
     return np.array([known.setdefault(name, len(known)) for name in names], "<i8")
 
 
@@ -227,29 +228,29 @@ class Store:
 
     @property
     def rows(self) -> int:
-        """How many rows it holds, those that cannot be used included."""
+        """The number of rows, including unusable ones."""
         return len(self.arrays["row_lines"])
 
     @property
     def lengths_S(self) -> NDArray[np.int64]:
-        """The tokens of each sequence."""
+        """Tokens of each sequence."""
         return np.diff(self.arrays["sequence_starts"])
 
     @property
     def lengths_E(self) -> NDArray[np.int64]:
-        """The tokens of each example, of all its sequences together."""
+        """Tokens of each example, summed over its sequences."""
         lengths: NDArray[np.int64] = np.diff(self.arrays["sequence_starts"][self.arrays["example_starts"]])
         return lengths
 
     @property
     def longest_E(self) -> NDArray[np.int64]:
-        """The tokens of each example's longest sequence."""
+        """Tokens of each example's longest sequence."""
         starts = self.arrays["example_starts"][:-1]
         return np.maximum.reduceat(self.lengths_S, starts) if len(starts) else np.zeros(0, np.int64)
 
     @property
     def trained_S(self) -> NDArray[np.int64]:
-        """How many targets of each sequence carry weight (its first token is no target)."""
+        """Targets with a non-zero weight in each sequence (the first token is never a target)."""
         lengths, weights = self.arrays["span_lengths"], self.arrays["span_weights"]
         starts = self.arrays["span_starts"][:-1]
         if not len(starts):
@@ -262,7 +263,7 @@ class Store:
 
     @property
     def trained_E(self) -> NDArray[np.int64]:
-        """How many targets of each example carry weight."""
+        """Targets with a non-zero weight in each example."""
         starts = self.arrays["example_starts"][:-1]
         if not len(starts):
             return np.zeros(0, np.int64)
@@ -270,16 +271,16 @@ class Store:
         return trained
 
     def place(self, row: int) -> str:
-        """Return where a row stands, as file:line."""
+        """Return the place of a row, as file:line."""
         line, column = int(self.arrays["row_lines"][row]), int(self.arrays["row_columns"][row])
-        if not line:  # a row that could not be read comes with its whole place as its source
+        if not line:  # the source of an unreadable row is its whole place
             return self.sources[int(self.arrays["row_sources"][row])]
         return f"{self.sources[int(self.arrays['row_sources'][row])]}:{line}" + (
             f":{column}" if column else ""
         )
 
     def form(self, row: int) -> AnyForm | None:
-        """Return what a row means, None for one that cannot be used."""
+        """Return the form of a row, None if it is unusable."""
         start, end = (int(at) for at in self.arrays["form_starts"][row : row + 2])
         if start == end:
             return None
@@ -308,7 +309,7 @@ class Store:
 
 
 def _mapped(path: Path, kind: str, width: int) -> NDArray[Any]:
-    """Map an array; an empty file cannot be mapped and is an empty array."""
+    """Memory-map an array; an empty file, which cannot be mapped, gives an empty array."""
     empty = path.stat().st_size == 0
     flat: NDArray[Any] = np.zeros(0, kind) if empty else np.memmap(path, dtype=kind, mode="r")
     return flat.reshape(-1, width) if width > 1 else flat
@@ -316,7 +317,7 @@ def _mapped(path: Path, kind: str, width: int) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class StoredExamples(Sequence[Example]):
-    """Some of a store's examples, in order; each is made when it is asked for."""
+    """Some of a store's examples, in order; each is read on access."""
 
     store: Store
     indices: NDArray[np.int64]
@@ -335,24 +336,24 @@ class StoredExamples(Sequence[Example]):
 
     @property
     def draws(self) -> list[float]:
-        """How often an epoch sees each."""
+        """How often an epoch sees each example."""
         rows = self.store.arrays["example_rows"][self.indices]
         return [float(draws) for draws in self.store.arrays["row_draws"][rows]]
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """The tokens of each."""
+        """Tokens of each example."""
         return self.store.lengths_E[self.indices]
 
     @property
     def longest(self) -> NDArray[np.int64]:
-        """The tokens of each one's longest sequence."""
+        """Tokens of each example's longest sequence."""
         return self.store.longest_E[self.indices]
 
 
 @dataclass(frozen=True)
 class JoinedExamples(Sequence[Example]):
-    """The examples of several sequences, one behind the other."""
+    """The concatenation of several collections of examples."""
 
     parts: tuple[Sequence[Example], ...]
 
@@ -375,14 +376,14 @@ class JoinedExamples(Sequence[Example]):
 
 
 def draws_of(examples: Sequence[Example]) -> list[float]:
-    """Return how often an epoch sees each example; of a store this reads no tokens."""
+    """Return how often an epoch sees each example; for a store, without reading tokens."""
     if isinstance(examples, JoinedExamples):
         return [draws for part in examples.parts for draws in draws_of(part)]
     return examples.draws if isinstance(examples, StoredExamples) else [one.draws for one in examples]
 
 
 def tokens_in(examples: Sequence[Example]) -> int:
-    """Return the tokens of all examples together; of a store this reads none of them."""
+    """Return the number of tokens of all examples; for a store, without reading them."""
     if isinstance(examples, JoinedExamples):
         return sum(map(tokens_in, examples.parts))
     if isinstance(examples, StoredExamples):
@@ -391,7 +392,7 @@ def tokens_in(examples: Sequence[Example]) -> int:
 
 
 def longest_of(examples: Sequence[Example]) -> int:
-    """Return the tokens of the longest sequence; of a store this reads no tokens."""
+    """Return the number of tokens of the longest sequence; for a store, without reading tokens."""
     if isinstance(examples, JoinedExamples):
         return max(longest_of(part) for part in examples.parts if part)
     if isinstance(examples, StoredExamples):
@@ -401,7 +402,7 @@ def longest_of(examples: Sequence[Example]) -> int:
 
 @dataclass(frozen=True)
 class StoredForms(Sequence[AnyForm]):
-    """The forms of some of a store's rows, in order; each is read when it is asked for."""
+    """The forms of some of a store's rows, in order; each is read on access."""
 
     store: Store
     rows: NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""What became of the data: counts by reason, tokens, lengths, for the terminal, the run's events and the
+"""Summarises the data in numbers (rows by reason, tokens, lengths) for the terminal, the run's events and the
 report."""
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 PLACES = 2
-"""How many places of a warning are named."""
+"""Number of places shown with a warning."""
 SEVERITIES_ZH = {"error": "错误", "warning": "警告"}
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What the data is, in numbers."""
+    """A summary of the data, in numbers."""
 
     read: int
     """Rows read."""
@@ -37,7 +37,7 @@ class Summary:
     train: int
     """Examples trained on."""
     held_out: int
-    """Examples kept away to measure with."""
+    """Examples in the held-out set."""
     dropped: dict[str, int]
     """Rows left out, by reason."""
     dropped_places: dict[str, list[str]]
@@ -45,34 +45,34 @@ class Summary:
     cut: int
     """Rows shortened to fit."""
     turns_left_out: int
-    """Turns that shortened rows lost from their beginning."""
+    """Turns removed from the beginning of shortened rows."""
     answers_shortened: int
-    """Answers that lost their end."""
+    """Answers that lost the middle of their reasoning, or their end."""
     duplicates: int
-    """Rows equal to another row."""
+    """Usable rows whose content repeats an earlier row."""
     formats: dict[str, int]
     """Rows by format."""
     template: str
-    """chat or instruction."""
+    """chat, instruction or text; "" without a model."""
     tokens: int
-    """Tokens an epoch passes through, with the sources' weights."""
+    """Tokens of one epoch, with the sources' weights."""
     trained_tokens: int
-    """Tokens an epoch trains on, with the sources' weights."""
+    """Trained tokens of one epoch, with the sources' weights."""
     length_tokens: dict[str, int]
-    """Quantiles of the examples' lengths in tokens: p50, p90, p99, max."""
+    """Quantiles of the sequences' lengths in tokens: p50, p90, p99, max."""
     notes: list[str]
-    """What else a person should know."""
+    """Other things that a person should know."""
     replay: Said | None = None
-    """The general rows that are mixed into training, and what they cost."""
+    """The general rows that are mixed into training, and their cost."""
     warnings: list[tuple[str, str, str]] = field(default_factory=list)
-    """(severity, English, Chinese) of what the checks warn of, and of errors that a person has accepted."""
+    """(severity, English, Chinese) of the checks' warnings, and of errors that the user has accepted."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """Return what a person reads, a line each."""
+        """Return the summary as lines to print."""
         formats = ", ".join(f"{count} {name}" for name, count in self.formats.items())
         lengths = ", ".join(f"{name} {length}" for name, length in self.length_tokens.items())
         trained = f"{readable_count(self.trained_tokens)} of {readable_count(self.tokens)}"
@@ -96,7 +96,7 @@ class Summary:
         return lines + [f"{severity:<11}{en}" for severity, en, _ in self.warnings]
 
     def lines_zh(self) -> list[str]:
-        """Return the same in Chinese; notes stay as they are worded."""
+        """Return the summary as lines in Chinese; notes are not translated."""
         formats = "、".join(f"{name} {count} 条" for name, count in self.formats.items())
         lengths = "，".join(f"{name} {length}" for name, length in self.length_tokens.items())
         trained = f"{readable_count(self.tokens)} 中训练 {readable_count(self.trained_tokens)}"
@@ -120,7 +120,7 @@ class Summary:
 
 
 def summary_of(gate: Gate, train_E: NDArray[np.int64], held_out_E: NDArray[np.int64]) -> Summary:
-    """Return the numbers of data that came through the gate; the arrays are the examples' numbers in the store."""
+    """Return the summary of checked data; the arrays are indices of examples in the store."""
     store, tally = gate.store, gate.tally
     draws = store.arrays["row_draws"][store.arrays["example_rows"][train_E]]
     kept = len(np.unique(store.arrays["example_rows"]))
@@ -146,14 +146,14 @@ def summary_of(gate: Gate, train_E: NDArray[np.int64], held_out_E: NDArray[np.in
 
 
 def _duplicates(gate: Gate) -> int:
-    """Return how many usable rows repeat an earlier one."""
+    """Return the number of usable rows that repeat an earlier one, by their content keys."""
     usable = np.diff(gate.store.arrays["form_starts"]) > 0
     keys = gate.store.arrays["row_keys"][usable]
     return len(keys) - len(np.unique(keys, axis=0)) if len(keys) else 0
 
 
 def _unused(gate: Gate, is_meant: Callable[[str], bool]) -> list[str]:
-    """Return a line a source with those unused columns that are meant."""
+    """Return one line per source with the unused columns for which `is_meant` is true."""
     found = {
         source: {name: count for name, count in counts.items() if is_meant(name)}
         for source, counts in gate.tally.unused.items()
@@ -162,13 +162,13 @@ def _unused(gate: Gate, is_meant: Callable[[str], bool]) -> list[str]:
 
 
 def _grading(gate: Gate) -> list[tuple[str, str, str]]:
-    """Return a warning a source of columns that grade or choose rows and are not used."""
+    """Return one warning per source for unused columns that grade or select rows."""
     lines = _unused(gate, grades)
     return [("warning", line, line.replace("not used", "未使用")) for line in lines]
 
 
 def _warnings(gate: Gate) -> list[tuple[str, str, str]]:
-    """Return what the checks warn of and the lines above do not say, and the errors that are accepted."""
+    """Return the checks' warnings and accepted errors, without those that the summary's own lines already report."""
     told = [one for one in gate.findings if one.severity != "note" and not one.in_summary]
     return [
         (
@@ -187,7 +187,7 @@ def _rows(finding: Finding) -> str:
 
 
 def counted(counts: Mapping[str, int]) -> str:
-    """Return names with their numbers of rows, in a line."""
+    """Return names with their numbers of rows, on one line."""
     return ", ".join(f"{name} ({readable_count(count)})" for name, count in counts.items())
 
 

@@ -1,1 +1,1 @@
-"""What the gate found, for the terminal and as a page."""
+"""Reports the gate's findings, in the terminal and as an HTML page."""

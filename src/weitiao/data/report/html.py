@@ -1,4 +1,4 @@
-"""The gate's report as one self-contained HTML page: no request, no script from elsewhere, everything escaped."""
+"""Renders the gate's report as one self-contained HTML page: no requests, no external scripts, everything escaped."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ MARKER = "<!-- a page of weitiao check -->"
 MARKER_WITHIN_BYTES = 200
 SPREAD_SAMPLES, ROWS_A_FINDING, MOST_FINDING_ROWS = 50, 3, 60
 MOST_TOKENS, MOST_CHARACTERS = 4000, 20_000
-"""How much of a passage is on the page, with a model and without; what goes beyond is counted or ends in …"""
+"""The maximum of a passage on the page: in tokens with a model (the rest is counted), in characters without a model
+(the rest becomes …)."""
 PICTURED = ("lengths",)
-"""Checks whose facts have pictures of their own."""
+"""Checks whose facts have charts of their own."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,14 @@ class Listing:
 
 
 def rows_to_show(view: Overview, samples: Samples) -> list[int]:
-    """Return the rows that are worth a look: some spread over the data, and those that findings point to."""
+    """Return the rows to show as samples: the first rows of findings, and some spread over the data."""
     pointed = [row for finding in view.findings for row in finding.rows[:ROWS_A_FINDING]]
     return [*pointed[:MOST_FINDING_ROWS], *samples.spread(SPREAD_SAMPLES)]
 
 
 def require_free(path: Path, force: bool) -> None:
-    """Raise SettingsError where a page cannot be written: no folder, or a file that is no page of ours."""
+    """Raise SettingsError if the page cannot be written: the folder is missing, or the path is a folder or another
+    file that `force` does not overwrite."""
     if not path.absolute().parent.is_dir():
         what = "the page's folder is not there"
         raise SettingsError(
@@ -92,12 +94,12 @@ def require_free(path: Path, force: bool) -> None:
 
 def write_page(path: Path, page: str) -> None:
     """Write the page; raises OSError."""
-    # Half a surrogate pair, which JSON can hold, has no UTF-8.
+    # A lone surrogate, which JSON allows, cannot be encoded in UTF-8.
     write_atomic(path, page.encode("utf-8", "backslashreplace"))
 
 
 def page(gate: Gate, view: Overview, samples: Sequence[Sample], language: Language) -> str:
-    """Return the page; it opens in `language` and can be switched."""
+    """Return the page as HTML; it opens in `language`, which can be switched in the page."""
     from markupsafe import Markup
 
     return (
@@ -133,14 +135,14 @@ def _listings(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Listing]:
 
 
 def _facts_by_name(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """Yield the facts of all checks that have no pictures of their own, nor go into `_numbers` as a whole."""
+    """Yield the facts of all checks, except those with charts of their own and those that `_numbers` shows entirely."""
     for check, given in facts.items():
         if check not in PICTURED and not _is_grid(given):
             yield from given.items()
 
 
 def _numbers(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Numbers]:
-    """Yield what of each check's facts is a plain number or word, or a table of one line."""
+    """Yield, for each check, the facts that are plain numbers or words, or tables of one line."""
     for check, given in facts.items():
         rows = [
             (_joined(names), _number(value))
@@ -162,12 +164,12 @@ def _plain_facts(given: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], An
 
 
 def _is_table(value: object) -> bool:
-    """Whether this is counts by name."""
+    """Return whether a value is counts by name."""
     return isinstance(value, Mapping) and bool(value) and all(isinstance(n, int) for n in value.values())
 
 
 def _is_grid(given: Mapping[str, Any]) -> bool:
-    """Whether all facts are counts under the same few names, such as copies and groups by kind."""
+    """Return whether all facts are counts under the same few names, such as copies and groups by kind."""
     values = list(given.values())
     names = {tuple(value) if _is_table(value) else None for value in values}
     return len(values) > 1 and len(names) == 1 and None not in names
@@ -185,7 +187,7 @@ def _number(value: str | float) -> str:
 
 
 def token_class(token: Token) -> str:
-    """Return how the page's style sheet calls a token of this kind."""
+    """Return the CSS classes of a token."""
     kinds = {
         "x": token.cut,
         "c": token.control,
@@ -196,7 +198,7 @@ def token_class(token: Token) -> str:
 
 
 def unbroken_tokens(value: object) -> object:
-    """Return a text in which control tokens are marked up as one sign each, so that no line ends within one."""
+    """Return a text with each control token in a span, in which the page breaks no lines."""
     from markupsafe import Markup, escape
 
     if not isinstance(value, str) or isinstance(value, Markup):
@@ -210,7 +212,7 @@ def unbroken_tokens(value: object) -> object:
 
 
 def token_text(token: Token) -> str:
-    """Return a token's text with line ends and tabs visible."""
+    """Return a token's text with visible line ends and tabs."""
     return token.text.replace("\r", "␍").replace("\n", "↵\n").replace("\t", "→\t")
 
 
@@ -220,12 +222,12 @@ def _part(name: str) -> str:
 
 
 def _hash_of(script: str) -> str:
-    """Return a script's sha256 as a content security policy writes it: only this one may run in the page."""
+    """Return a script's sha256 in base64, for the content security policy: only this script may run in the page."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _harmless(value: object) -> object:
-    """Show what would turn a line's direction or hide in it; markup is the page's own."""
+    """Make invisible characters and direction marks visible; the page's own markup is unchanged."""
     from markupsafe import Markup
 
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -1,4 +1,4 @@
-"""What the gate's report shows, in numbers: for the terminal and the page alike."""
+"""Computes the numbers of the gate's report, for both the terminal and the page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LENGTH_BINS, SHARE_BINS = 12, 10
 FAR = 1.6
-"""A limit beyond so many times the longest example is named beside the picture, not drawn in it."""
+"""If `max_length` exceeds the longest sequence times this, it is given next to the chart, not drawn in it."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Overview:
 
     verdict: Verdict
     findings: tuple[Finding, ...]
-    """The gravest first, then those of most rows."""
+    """Sorted by severity, then by number of rows."""
     read: int
     kept: int
     trained_on: int
@@ -54,11 +54,11 @@ class Overview:
     max_length: int
     longest: int
     lengths: tuple[Bin, ...]
-    """Examples by length in tokens, those too long to be used included."""
+    """Sequences by length in tokens, including those that are too long to be used."""
     shares: tuple[Bin, ...]
-    """Examples by share of trained tokens, 0 to 1."""
+    """Sequences by share of trained tokens, 0 to 1."""
     folder: str
-    """What all sources' paths begin with, up to a separator; it is left out where places are shown."""
+    """The folder that all sources' paths begin with, with its separator; it is omitted where places are shown."""
 
     @property
     def trained_share(self) -> float:
@@ -66,7 +66,7 @@ class Overview:
         return self.trained_tokens / max(1, self.tokens)
 
     def short(self, text: str) -> str:
-        """Return a place, or a text with places, without the folder that all sources share."""
+        """Return a place, or a text with places, without the sources' common folder."""
         return text.replace(self.folder, "") if self.folder else text
 
     def count_of(self, severity: str) -> int:
@@ -75,7 +75,7 @@ class Overview:
 
 
 def overview(gate: Gate, trained: Mapping[str, Collection[str]] | None = None) -> Overview:
-    """Return a gate's numbers; `trained` is the objective in force by name, with the forms it trains."""
+    """Return a gate's overview; `trained` maps the name of the chosen objective to the forms that it trains."""
     lengths_S, trained_S = gate.store.lengths_S, gate.store.trained_S
     trained_forms = {form for forms in (trained or {}).values() for form in forms}
     kept, held_out = int(kept_rows(gate.store, gate.template is not None).sum()), int(gate.held_out.sum())
@@ -112,7 +112,7 @@ def overview(gate: Gate, trained: Mapping[str, Collection[str]] | None = None) -
 
 
 def unusable_rows(gate: Gate) -> list[Finding]:
-    """Return a finding for each reason why rows cannot be used; with `skip_bad_rows` these are warnings."""
+    """Return a finding for each reason why rows cannot be used; with `skip_bad_rows` they are warnings."""
     by_reason: dict[str, list[dict[str, Any]]] = {}
     for bad in gate.tally.bad:
         by_reason.setdefault(bad["reason"], []).append(bad)
@@ -155,7 +155,7 @@ def untrained_rows(gate: Gate, objective: str, forms: Collection[str]) -> list[F
 
 
 def nothing_left(gate: Gate, kept: int) -> list[Finding]:
-    """Return a finding where no row is left to train on; rows that cannot be used at all are findings already."""
+    """Return a finding if no row is left to train on, unless all rows are unusable, which is reported already."""
     left_out = gate.tally.read - len(gate.tally.bad)
     if kept or not left_out:
         return []
@@ -164,15 +164,15 @@ def nothing_left(gate: Gate, kept: int) -> list[Finding]:
 
 
 def unused_columns(gate: Gate) -> list[Finding]:
-    """Return a finding with all columns and keys of turns that rows are used without, by source, and one that warns of
-    those that grade or choose rows; nothing where all are used.
+    """Return a note with all unused columns and keys of turns, by source, and a warning with unused columns that grade
+    or select rows; nothing if all are used.
     """
     graded = _unused(gate, "graded", "warning", lambda name: "[]." not in name and grades(name))
     return [*graded, *_unused(gate, "unused", "note", lambda name: "[]." in name or not grades(name))]
 
 
 def _unused(gate: Gate, kind: str, severity: Severity, is_meant: Callable[[str], bool]) -> list[Finding]:
-    """Return a finding with those unused columns that are meant; nothing where none is."""
+    """Return a finding with the unused columns for which `is_meant` is true; [] if there are none."""
     found = {
         source: {name: count for name, count in counts.items() if is_meant(name)}
         for source, counts in gate.tally.unused.items()
@@ -205,8 +205,8 @@ def _gravest(finding: Finding) -> tuple[int, int]:
 
 
 def _shared_folder(sources: Sequence[str]) -> str:
-    """Return what paths begin with in common, up to the last separator; nothing where that is only the root."""
-    # What the first and the last in order begin with in common, all between them begin with too.
+    """Return the common prefix of paths up to the last separator; "" if that is only the root."""
+    # The common prefix of the first and the last path in sorted order is that of all paths.
     ends = zip(min(sources, default=""), max(sources, default=""), strict=False)
     equal = takewhile(lambda pair: pair[0] == pair[1], ends)
     shared = "".join(character for character, _ in equal)
@@ -215,7 +215,7 @@ def _shared_folder(sources: Sequence[str]) -> str:
 
 
 def _bins(values: NDArray[Any], count: int, reach: float) -> tuple[Bin, ...]:
-    """Count values between 0 and `reach`."""
+    """Return a histogram of the values between 0 and `reach`."""
     counts, edges = np.histogram(values, bins=count, range=(0, reach))
     spans = pairwise(edges.tolist())
     return tuple(Bin(a, b, int(n)) for (a, b), n in zip(spans, counts, strict=True)) if counts.any() else ()

@@ -1,4 +1,4 @@
-"""Every word the gate's report says, in English and Chinese, for the terminal and the page."""
+"""All texts of the gate's report, in English and Chinese, for the terminal and the page."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "from_cache": ("(unchanged since the last check)", "（与上次检查相比没有变化）"),
     "progress": ("{rows} rows checked, {speed} rows/s", "已检查 {rows} 行，每秒 {speed} 行"),
 }
-"""What is said -> how, in the order of LANGUAGES."""
+"""Key -> text in each language, in the order of LANGUAGES."""
 
 FACTS: Mapping[str, tuple[str, str]] = {
     "rows_by_language": ("Languages", "语言"),
@@ -182,7 +182,7 @@ FACTS: Mapping[str, tuple[str, str]] = {
     "tokens": ("tokens", "词元"),
     "rows": ("rows in all", "总行数"),
 }
-"""The name of a fact that a check gives -> what it is called; one that is not here is called by its name."""
+"""Name of a check's fact -> title in each language; a fact without an entry is shown by its name."""
 
 CHECKS: Mapping[str, tuple[str, str]] = {
     "answers": ("answers", "回答"),
@@ -211,20 +211,20 @@ CHECKS: Mapping[str, tuple[str, str]] = {
     "unwritten": ("left out by the template", "模板没有写出的内容"),
     "trained_stop": ("trained stop", "停止词元"),
 }
-"""A check's name -> what it is called."""
+"""Name of a check -> title in each language."""
 
 
 def both(key: str) -> tuple[str, str]:
-    """Return what is said in both languages."""
+    """Return the text of a key in both languages."""
     return WORDS[key]
 
 
 def say(language: Language, key: str, **values: object) -> str:
-    """Return what is said in a language, with values in their places."""
+    """Return the text of a key in one language, with values filled in."""
     return WORDS[key][LANGUAGES.index(language)].format(**values)
 
 
 def called(names: Mapping[str, tuple[str, str]], name: str) -> tuple[str, str]:
-    """Return what a fact or check is called in both languages."""
+    """Return the title of a fact or check in both languages."""
     plain = name.replace("_", " ")
     return names.get(name, (plain, plain))

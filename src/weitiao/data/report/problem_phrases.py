@@ -1,4 +1,4 @@
-"""What keeps data from being read, in Chinese: patterns of the commonest problems, of what helps, and of details."""
+"""Translates reading problems into Chinese: patterns for the most common problems, remedies and details."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ PATTERNS: Mapping[str, str] = {
     "one of {}": "其中之一：{}",
     "{}, as its {}": "{}，用作它的 {}",
 }  # fmt: skip
-"""A part of a problem, `{}` standing for what differs -> the same in Chinese; the first that fits counts."""
+"""A part of a problem, with `{}` for variable text -> the same in Chinese; the first match wins."""
 DETAILS: tuple[tuple[str, str], ...] = (
     (r": turn (\d+) is (\w+)$", r": 第 \1 轮是 \2"),
     (r": turn (\d+)$", r": 第 \1 轮"),
@@ -74,24 +74,24 @@ DETAILS: tuple[tuple[str, str], ...] = (
     (r": it has nothing$", ": 没有任何列"),
     (r": it has (.*)$", r": 有 \1"),
 )
-"""What stands behind a place -> the same in Chinese."""
+"""Regular expression for the detail after a place -> its replacement in Chinese."""
 
 
 def problem_zh(problem: Problem) -> Problem:
-    """Return a problem in Chinese; parts that are not known stay as they are."""
+    """Return a problem in Chinese; parts without a translation stay in English."""
     parts = {"what": problem.what, "got": problem.got, "expected": problem.expected, "remedy": problem.remedy}
     return replace(problem, **{name: _part_zh(text) for name, text in parts.items()})
 
 
 def place_zh(place: str) -> str:
-    """Return a place with a detail behind it in Chinese, as far as the detail is known."""
+    """Return a place with the detail after it in Chinese, if there is a translation."""
     for english, chinese in DETAILS:
         place = re.sub(english, chinese, place)
     return place
 
 
 def detail_zh(detail: str) -> str:
-    """Return a row's detail in Chinese, as far as it is known."""
+    """Return a row's detail in Chinese, if there is a translation."""
     return place_zh(f": {detail}").removeprefix(": ")
 
 

@@ -1,4 +1,4 @@
-"""Why rows cannot be used, in Chinese: patterns of the English reasons, and of the phrases within them."""
+"""Translates the reasons why rows cannot be used into Chinese: patterns of the reasons, and of phrases in them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SAYS: Mapping[str, str] = {
     "text beside the prompt and the answer": "提示和回答以外的文字",
     "what another column was taken for": "与另一列相同用途的内容",
 }
-"""What a column holds that nothing reads."""
+"""Phrases for the content of an unused column."""
 KINDS: Mapping[str, str] = {
     "null": "空值（null）",
     "true or false": "真假值",
@@ -30,7 +30,7 @@ KINDS: Mapping[str, str] = {
     "an object": "对象",
     "text": "文本",
 }
-"""What a value is."""
+"""Phrases for the type of a value."""
 ENDS: Mapping[str, str] = {
     "it begins with an answer": "开头就是回答",
     "it begins with a tool's result": "开头就是工具结果",
@@ -41,7 +41,7 @@ ENDS: Mapping[str, str] = {
     "a tool's result without an answer": "有工具结果而没有回答",
     "a system message stands behind the first turn": "系统消息不在第一轮之前",
 }
-"""How turns are out of order."""
+"""Phrases for how turns are out of order."""
 PHRASES: Mapping[str, str] = {
     **SAYS,
     **KINDS,
@@ -72,7 +72,7 @@ WITHIN: tuple[tuple[str, str], ...] = (
     (r" makes it the answer to the text; ", " 把它当作对文本的回答；"),
     (r" makes the text its answer; ", " 把文本当作它的回答；"),
 )
-"""Parts of a phrase -> what they are in Chinese."""
+"""Regular expression for a part of a phrase -> its replacement in Chinese."""
 
 PATTERNS: Mapping[str, str] = {
     "{} holds {}, which would not be used ({})": "{} 含有{}，但不会被用到（{}）",
@@ -192,12 +192,12 @@ PATTERNS: Mapping[str, str] = {
         "无法安放消息的权重：对话模板会改动前面的轮次",
     **{one.replace("{max_length}", "{}"): said.replace("{max_length}", "{}") for one, said in LENGTHS.items()},
 }  # fmt: skip
-"""A reason, `{}` standing for what differs -> the same in Chinese, with as many `{}`; the first that fits counts."""
+"""A reason, with `{}` for variable text -> the same in Chinese, with as many `{}`; the first match wins."""
 
 
 @lru_cache(maxsize=4096)
 def reason_zh(reason: str) -> str:
-    """Return a reason in Chinese, as it is where none is known."""
+    """Return a reason in Chinese, unchanged if there is no translation."""
     for pattern, chinese in _patterns():
         if found := pattern.fullmatch(reason):
             pieces = chinese.split("{}")
@@ -215,7 +215,7 @@ def _patterns() -> list[tuple[re.Pattern[str], str]]:
 
 
 def _phrase(text: str) -> str:
-    """Return a part of a reason in Chinese; names and numbers stay."""
+    """Return a part of a reason in Chinese; names and numbers stay unchanged."""
     if text in PHRASES:
         return PHRASES[text]
     for english, chinese in WITHIN:

@@ -1,6 +1,6 @@
-"""A sample as it is trained, token by token: its text, weight, and whether it was cut off; plain data to draw from.
+"""Shows a sample as it is trained: the text and weight of each token, and whether it was cut off, as plain data.
 
-A token that is only part of a character (as Chinese often is) is shown together with those that complete it.
+A token that is only part of a character (common in Chinese) is shown together with those that complete it.
 """
 
 from __future__ import annotations
@@ -32,48 +32,48 @@ Fate = Literal["trained", "held_out", "untrained", "dropped", "bad"]
 
 NO_LIMIT = 2**40
 LONGEST_CHARACTER = 8
-"""No character is made of more tokens: what has not come to one by then is no text."""
+"""Maximum tokens of one character: a longer run of tokens that is no character yet is not text."""
 HALF_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 UNSAID: Mapping[str, object] = {"weight": 1.0, "task": "", "margin": 0.0, "reason": "", "labels": None}
 SAID = (*UNSAID, "label", "scores", "correct", "multi", "tags")
-"""What a form says beside its texts; a value of UNSAID says nothing."""
+"""Attributes of a form, besides its texts, that are shown; a value equal to that in UNSAID is not."""
 
 
 @dataclass(frozen=True)
 class Token:
-    """One token, or the few that make one character."""
+    """One token, or the few that together make one character."""
 
     ids: tuple[int, ...]
     text: str
     weight: float = 0.0
-    """Its loss weight: 0 is context, above 0 is trained."""
+    """Its loss weight: context has 0, trained tokens more."""
     control: bool = False
-    """Whether it is a control token rather than text."""
+    """Whether it is a control token, not text."""
     cut: bool = False
-    """Whether it stands in the data and was cut off to fit `max_length`."""
+    """Whether it is in the data but was cut off to fit `max_length`."""
 
 
 @dataclass(frozen=True)
 class Passage:
-    """What of a row goes through the model at once."""
+    """One sequence of a row."""
 
     part: str
-    """Its name where a row has several: chosen, rejected, choice 1; else ''."""
+    """The name of the row's part, such as chosen, rejected or choice 1; '' if the row has only one."""
     tokens: tuple[Token, ...] = ()
     turns: tuple[tuple[str, str], ...] = ()
-    """Role and text of each turn, where there is no tokenizer."""
+    """Role and text of each turn, if there is no tokenizer."""
 
     kept_tokens: int = 0
-    """How many tokens go through the model."""
+    """Tokens that are not cut off."""
     trained_tokens: int = 0
-    """How many of them carry weight (the first has nothing before it to predict it from)."""
+    """Kept tokens with a non-zero weight, without the first one, which nothing predicts."""
     hidden_tokens: int = 0
-    """How many follow that are not in `tokens`, because there are very many."""
+    """Tokens at the end that are not in `tokens` because there are too many."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One row, as the gate leaves it."""
+    """One row, as it comes out of the gate."""
 
     row: int
     """Its number in the whole data, from 0."""
@@ -82,11 +82,11 @@ class Sample:
     reason: str = ""
     """Why it is not used."""
     reason_zh: str = ""
-    """The same in Chinese, as far as it is known."""
+    """The reason in Chinese, if there is a translation."""
     form: str = ""
-    """What its format calls it, such as conversation or preference."""
+    """The kind of its form, such as conversation or preference."""
     details: tuple[tuple[str, str], ...] = ()
-    """What it says beside its texts: label, scores, task."""
+    """Its other attributes, such as label, scores and task, as (name, value)."""
     passages: tuple[Passage, ...] = ()
 
 
@@ -99,15 +99,15 @@ class Samples:
         tokenizer: PreTrainedTokenizerBase | None,
         trained: Collection[str] | None = None,
     ) -> None:
-        """Take the forms that are trained; left out, all are."""
+        """Take the gate, its tokenizer, and the kinds of forms that are trained (None: all)."""
         self._gate, self._trained = gate, trained
         self._template = gate.template
         self._words = None if tokenizer is None else _Words(tokenizer, gate.template)
 
     def sample(self, row: int, most_tokens: int = NO_LIMIT) -> Sample:
-        """Return a row by its number from 0; raises DataError where there are not so many.
+        """Return a row by its number, from 0; raises DataError if there is no such row.
 
-        Of each passage at most the first `most_tokens` are spelt out.
+        Only the first `most_tokens` tokens of each passage are included.
         """
         store = self._gate.store
         self.known(row)
@@ -133,7 +133,7 @@ class Samples:
         )
 
     def known(self, row: int) -> int:
-        """Return a row's number; raises DataError where there are not so many."""
+        """Return a row's number unchanged; raises DataError if there is no such row."""
         rows = self._gate.store.rows
         if not 0 <= row < rows:
             expected = f"0 to {rows - 1}" if rows else "no row is there"
@@ -157,13 +157,13 @@ class Samples:
         return int(found[0])
 
     def spread(self, count: int) -> list[int]:
-        """Return the numbers of at most so many usable rows, spread over the data."""
+        """Return the numbers of at most `count` usable rows, evenly spread over the data."""
         usable = np.flatnonzero(kept_rows(self._gate.store, self._template is not None))
         chosen = np.linspace(0, len(usable) - 1, min(count, len(usable))).round().astype(int)
         return [int(row) for row in usable[chosen]]
 
     def typical(self) -> list[int]:
-        """Return the number of one usable row, of middling length; none where no row is usable."""
+        """Return the number of one usable row, of median length, in a list; [] if no row is usable."""
         store = self._gate.store
         if len(store.lengths_E):
             order = np.argsort(store.lengths_E, kind="stable")
@@ -177,7 +177,7 @@ class Samples:
 
     @cached_property
     def _bad(self) -> dict[int, tuple[str, Fate, str, str]]:
-        """By the number of each row that cannot be used: where it stands, and why, in English and Chinese."""
+        """For each unusable row, by number: its place, its fate, and the reason in English and Chinese."""
         return {
             bad["number"]: (
                 bad["place"],
@@ -216,7 +216,7 @@ class Samples:
         )
 
     def _stored(self, row: int) -> list[TokenSequence]:
-        """Return the row's sequences as they will be trained."""
+        """Return the row's sequences from the store, as they will be trained."""
         store = self._gate.store
         first, end = np.searchsorted(store.arrays["example_rows"], [row, row + 1])
         begun, ended = store.arrays["example_starts"][[first, end]]
@@ -226,7 +226,7 @@ class Samples:
 def _beside(
     kept: Iterator[tuple[str, TokenSequence]], whole: RenderedRow
 ) -> Iterator[tuple[str, TokenSequence, NDArray[np.bool_]]]:
-    """Yield (part, sequence, which of its tokens are cut off); what was cut off is put back where it stood."""
+    """Yield (part, sequence, which of its tokens are cut off); tokens that were cut off are put back in their place."""
     by_part: dict[str, list[TokenSequence]] = {}
     for name, sequence in kept:
         by_part.setdefault(name, []).append(sequence)
@@ -244,7 +244,10 @@ def _beside(
 
 
 def put_back(kept: TokenSequence, whole: TokenSequence) -> tuple[TokenSequence, NDArray[np.bool_]]:
-    """Return a sequence with what it lost put back at weight 0, and which tokens those are (its length)."""
+    """Return the whole sequence, with weight 0 for tokens missing in `kept`, and a mask of these tokens (its length).
+
+    Expects that `kept` is a beginning, a middle and an end of `whole`; otherwise returns `kept` itself.
+    """
     own, full = np.array(kept.ids, dtype=np.int64), np.array(whole.ids, dtype=np.int64)
     limit = min(len(own), len(full))
     head = _common(own[:limit], full[:limit])
@@ -262,14 +265,14 @@ def put_back(kept: TokenSequence, whole: TokenSequence) -> tuple[TokenSequence, 
 
 
 def _common(one: NDArray[np.int64], other: NDArray[np.int64]) -> int:
-    """Return how many numbers two arrays begin with in common."""
+    """Return the length of the common prefix of two arrays."""
     limit = min(len(one), len(other))
     different = np.flatnonzero(one[:limit] != other[:limit])
     return int(different[0]) if len(different) else limit
 
 
 def _find(room: NDArray[np.int64], middle: NDArray[np.int64]) -> int:
-    """Return where an array first occurs within another, -1 where it does not."""
+    """Return the index of the first occurrence of `middle` in `room`, -1 if there is none."""
     if len(middle) > len(room):
         return -1
     if not len(middle):
@@ -280,7 +283,7 @@ def _find(room: NDArray[np.int64], middle: NDArray[np.int64]) -> int:
 
 
 class _Words:
-    """Turns ids into text, each token by itself."""
+    """Decodes ids into the text of each token."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: Template | None) -> None:
         self._tokenizer = tokenizer
@@ -288,7 +291,7 @@ class _Words:
         self._control = {*marked, *tokenizer.all_special_ids, *(template.stop_ids if template else ())}
 
     def passage(self, part: str, sequence: TokenSequence, cut: NDArray[np.bool_], most: int) -> Passage:
-        """Return a sequence with its first tokens spelt out, and all counted."""
+        """Return a passage with the first `most` tokens of a sequence, and counts of all its tokens."""
         begun = replace(sequence, ids=sequence.ids[:most], weights=sequence.weights[:most])
         return Passage(
             part,
@@ -299,7 +302,7 @@ class _Words:
         )
 
     def tokens(self, sequence: TokenSequence, cut: NDArray[np.bool_]) -> tuple[Token, ...]:
-        """Return a sequence's tokens."""
+        """Return a sequence's tokens; those that make one character together are joined."""
         states = list(zip(sequence.weights, cut.tolist(), strict=True))
         made: list[Token] = []
         before: tuple[int, ...] = ()
@@ -317,7 +320,7 @@ class _Words:
         return tuple(made)
 
     def _text(self, before: tuple[int, ...], ids: tuple[int, ...]) -> str:
-        """Return the text of tokens; some tokenizers take a word's space from one that has nothing before it."""
+        """Return the text of tokens, decoded after `before`: some tokenizers drop the space of a first word."""
         lead, whole = self._decoded(before), self._decoded(before + ids)
         return whole.removeprefix(lead) if lead and whole.startswith(lead) else self._decoded(ids)
 
@@ -330,7 +333,7 @@ class _Words:
 
 
 def _details(form: AnyForm) -> tuple[tuple[str, str], ...]:
-    """Return what a form says beside its texts."""
+    """Return a form's attributes besides its texts, as (name, value)."""
     said = {name: value for name, value in vars(form).items() if name in SAID and value != UNSAID.get(name)}
     return tuple((name, _plain(value)) for name, value in said.items() if value != ())
 
@@ -348,7 +351,7 @@ def _turns(part: Conversation | Text | Tokens) -> tuple[tuple[str, str], ...]:
 
 
 def _said_in(message: Message) -> Iterator[str]:
-    """Yield a message's text, and what else a template reads of it, such as tool calls."""
+    """Yield a message's content and its extra fields, such as tool calls, as text."""
     if message.content:
         yield message.content
     for name, value in message.extra.items():
@@ -356,7 +359,7 @@ def _said_in(message: Message) -> Iterator[str]:
 
 
 def _taken_apart(place: str) -> tuple[str, int, int]:
-    """Take FILE:LINE or FILE:LINE:COLUMN apart; raises DataError where it is neither."""
+    """Split FILE:LINE or FILE:LINE:COLUMN; raises DataError if it is neither."""
     file, *numbers = place.rsplit(":", 2)
     if len(numbers) == 2 and not numbers[0].isdecimal():
         file, numbers = f"{file}:{numbers[0]}", numbers[1:]

@@ -1,1 +1,1 @@
-"""How a row becomes text and token ids with a loss weight each: templates, encoding, truncation."""
+"""Renders rows into text and token ids with loss weights: templates, encoding, truncation."""

@@ -1,12 +1,13 @@
-"""Which special tokens belong to answers: the template itself writes them for the assistant, or looks for them there.
+"""Finds the special tokens that belong to answers: the chat template writes or looks for them in assistant turns.
 
-Reasoning models write `<think>` and `</think>`, and tags around calls; some tokenizers have them as special tokens, as
-they have those that begin and end turns. Which is which follows from what the template does, not from names:
+Reasoning models write `<think>` and `</think>`, and tags around tool calls. Some tokenizers register these as special
+tokens, like those that begin and end turns. The two kinds are told apart by what the template does, not by name:
 
-- a token that begins, ends or surrounds what others say stays out of contents, as do the tokens that end an answer;
-- of the others, those belong to answers that the template writes into some answers but not into every one (calls), or
-  into all of them as a pair that opens and closes (thoughts), or that it treats otherwise than text when an answer
-  holds them (a thought that it takes out of earlier turns).
+- A token around the turns of other roles, or one that ends an answer, does not belong to answers. Inside a content it
+  is encoded as plain text.
+- Any other special token belongs to answers if the template writes it into some answers but not all (tool calls), or
+  into all of them as an opening and closing pair (reasoning), or if it treats an answer with the token differently
+  from one with other text in its place (templates that remove reasoning from earlier turns).
 """
 
 from __future__ import annotations
@@ -46,13 +47,13 @@ PROBES: tuple[tuple[Message, ...], ...] = (
 
 @dataclass(frozen=True)
 class AnswerTokens:
-    """Finds them for one template."""
+    """Finds the special tokens that belong to answers, for one template."""
 
     renderer: Renderer
-    """Writes without functions, whose description may show the tags of a call."""
+    """Renders without tool definitions: a template's description of its tools may show the tags of a call."""
     with_tools: Renderer
     specials: frozenset[str]
-    """The tokenizer's special tokens, without those with a role of their own, and without those that end an answer."""
+    """The tokenizer's special tokens, without those that have a role (bos, eos, ...) or end an answer."""
 
     def found(self) -> frozenset[str]:
         """Return the special tokens that belong to answers."""
@@ -71,33 +72,33 @@ class AnswerTokens:
         return {token for token in self.specials if token in text}
 
     def _other_halves(self, token: str) -> set[str]:
-        """Return what closes an opening token, or opens a closing one."""
+        """Return the closing tokens of an opening token, or the opening token of a closing one."""
         opens = {token.replace("/", "", 1)} if "/" in token else set()
         closes = {one for one in self.specials if "/" in one and one.replace("/", "", 1) == token}
         return (opens & self.specials) | closes
 
     def _looks_for(self, token: str) -> bool:
-        """Whether the template writes an answer that holds a token otherwise than one that holds other text there."""
+        """Return whether the template treats a token in an answer differently from other text in the same place."""
         opening = next(iter(sorted(self._other_halves(token))), "") if "/" in token else ""
         content = f"{opening}\n{THOUGHT}\n{token}\n\n{ANSWER}"
         held, other = (_text(self.renderer.write, content, marked) for marked in ("", token))
         return bool(held and other) and held != other
 
     def _outside(self, halves: Collection[str]) -> set[str]:
-        """Return the special tokens that stand in what surrounds answers."""
+        """Return the special tokens in the text around answers."""
         write = self.renderer.write
         texts = [_asked(write, probe) for probe in ((ASKS,), (Message("system", QUESTION), ASKS))]
         texts.append(_asked(write, (*PLAIN, ASKS)).rpartition(ANSWER)[2])
         called = (ASKS, _calls(1))
         before, after = _text_of(write, called), _asked(write, (*called, GIVEN))
         texts.append(after.removeprefix(before) if before and after.startswith(before) else "")
-        # A prompt may open the thought of the answer, or leave it empty.
+        # A prompt may end with an opening reasoning tag, or with an empty pair: these do belong to answers.
         opened = re.compile(rf"(?:\s|{'|'.join(map(re.escape, sorted(halves))) or '(?!)'})*\Z")
         return set().union(*(self._in(opened.sub("", text)) for text in texts))
 
 
 def _answers(renderer: Renderer, messages: Sequence[Message]) -> Iterator[str]:
-    """Yield what a template writes of each answer."""
+    """Yield the text that a template writes for each answer."""
     try:
         turns = renderer.turns(messages)
     except RowError:
@@ -107,7 +108,10 @@ def _answers(renderer: Renderer, messages: Sequence[Message]) -> Iterator[str]:
 
 
 def _text(write: Write, content: str, marked: str = "") -> str:
-    """Return the text of an answer in both places it can stand in; `marked` is put there behind the template's back."""
+    """Render the same answer as an earlier turn and as the last turn.
+
+    `marked` is replaced by a mark before rendering and restored after it, so the template never sees it.
+    """
     given = content.replace(marked, MARK) if marked else content
     answer = Message("assistant", given)
     text = _text_of(write, (ASKS, answer, ASKS, answer))
@@ -129,7 +133,7 @@ def _asked(write: Write, messages: Sequence[Message]) -> str:
 
 
 def candidates(specials: Iterable[str], source: str) -> frozenset[str]:
-    """Return the special tokens that stand in a template's source, and the other halves of those that do."""
+    """Return the special tokens in a template's source, and the other half of each opening and closing pair."""
     known = frozenset(specials)
     named = {token for token in known if token in source}
     bare = {token.replace("/", "", 1) for token in named}

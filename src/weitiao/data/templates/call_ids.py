@@ -1,7 +1,7 @@
-"""Ids of calls, where a template wants them: made where the data has none, changed where it takes only others.
+"""Gives tool calls the ids that a template requires: new ids if the data has none, rewritten ids if it rejects them.
 
-Mistral's templates refuse calls whose id is not nine letters and digits, and most data has ids of another form or none.
-An id depends on the call's place and name only, so training and serving give a conversation the same ones.
+Mistral's templates refuse calls whose id is not nine letters and digits. Most data has ids of another form, or none.
+A new id depends only on the position and name of the call, so training and serving give a conversation the same ids.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ SIGNS = digits + ascii_letters
 
 @dataclass(frozen=True)
 class CallIds:
-    """What a template wants of the ids of calls and results."""
+    """What a template requires of the ids of tool calls and tool results."""
 
     are_wanted: bool = False
-    """Whether it refuses calls without ids, or writes them."""
+    """Whether it refuses calls without ids, or writes the ids into the text."""
     are_short: bool = False
-    """Whether it takes only ids of nine letters and digits."""
+    """Whether it accepts only ids of nine letters and digits."""
 
     def given_to(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """Return messages whose calls and results have ids that the template takes, each result its call's."""
+        """Return messages whose calls and results have ids that the template accepts; a result has its call's id."""
         if not self.are_wanted or not any(
             message.role == "tool" or message.extra.get("tool_calls") for message in messages
         ):
@@ -55,14 +55,14 @@ class CallIds:
         return done
 
     def _alone(self, message: Message, place: int) -> Message:
-        """Give a result an id that its template takes, where no turn before it calls: the call may be text."""
+        """Give an accepted id to a result that follows no structured call (the call may be written as text)."""
         if message.role != "tool":
             return message
         old = str(message.extra.get("tool_call_id") or "")
         return _with_id(message, self._taken(old) if old else _nine(f"result {place}"))
 
     def _ids(self, calls: Sequence[Any], results: Sequence[Message], number: count[int]) -> list[str]:
-        """Return an id for each call: its own, its result's where that alone has one, or a new one."""
+        """Return an id for each call: its own, else that of its result, else a new one."""
         own = [_id_of(call) for call in calls]
         theirs = [str(result.extra.get("tool_call_id") or "") for result in results]
         free = iter([one for one in theirs if one and one not in own])
@@ -74,7 +74,7 @@ class CallIds:
         ]
 
     def _of_results(self, calls: Sequence[Any], results: Sequence[Message], ids: Sequence[str]) -> list[str]:
-        """Return each result's id: its call's by the old id, by name, or the next call's in order."""
+        """Return each result's id: that of the call with the same old id, else the same name, else the next call."""
         new_of = {_id_of(call): new for call, new in zip(calls, ids, strict=True) if _id_of(call)}
         olds = [str(result.extra.get("tool_call_id") or "") for result in results]
         known = [new_of.get(old) or (self._taken(old) if self._taken(old) in ids else "") for old in olds]
@@ -89,12 +89,12 @@ class CallIds:
         return given
 
     def _taken(self, old: str) -> str:
-        """Return an id in a form the template takes."""
+        """Return an id in a form that the template accepts."""
         return _nine(old) if self.are_short and not NINE.fullmatch(old) else old
 
 
 def wanted_ids(write: Write) -> CallIds:
-    """Return what a template wants, found out by giving it calls with ids, without, and with long ones."""
+    """Return what a template requires, by rendering calls with short ids, with none, and with long ones."""
     short, none, long = (_written(write, one) for one in (SHORT, "", LONG))
     if short is None:
         return CallIds()
@@ -103,7 +103,7 @@ def wanted_ids(write: Write) -> CallIds:
 
 
 def _written(write: Write, own: str) -> str | None:
-    """Return what a template writes of a call with an id, None where it refuses it."""
+    """Return the text of a probe conversation whose call has an id; None if the template refuses it."""
     call = {"type": "function", "function": {"name": "weitiaocall", "arguments": {}}}
     ids = {"tool_call_id": own} if own else {}
     messages = [
@@ -141,6 +141,6 @@ def _name_of(call: object) -> str:
 
 
 def _nine(text: str) -> str:
-    """Return nine letters and digits that follow from a text."""
+    """Return nine letters and digits, derived from a hash of a text."""
     number = int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
     return "".join(SIGNS[number // len(SIGNS) ** place % len(SIGNS)] for place in range(9))

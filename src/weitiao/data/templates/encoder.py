@@ -1,8 +1,8 @@
-"""Text in segments to token ids, so that the same segment gives the same ids in training and in serving.
+"""Encodes rendered text segment by segment, so that a segment has the same token ids in training and in serving.
 
-Control tokens written inside content are encoded as plain text: before rendering each is replaced by a mark
-(a private-use character found nowhere in the conversation), after rendering the mark is encoded as the
-characters it stands for.
+Control tokens that appear inside a content are encoded as plain text. Before rendering, each is replaced by a mark (a
+private-use character that appears nowhere in the conversation); after rendering, the mark is encoded as the characters
+of the control token.
 """
 
 from __future__ import annotations
@@ -24,38 +24,38 @@ if TYPE_CHECKING:
 
 PRIVATE_USE = range(0xE000, 0xF900)
 TAG = re.compile(r"<.+>|\[.+\]")
-# A tokenizer that puts a blank before every text (Llama 2) is given one of these in front of a segment, and
-# its ids are taken off again.
+# Some tokenizers (Llama 2) put a space before every text. For them, one of these is prepended to a segment, and its
+# ids are removed again.
 ANCHORS = ("", "\n", "\t", "0")
 PROBES = ("weitiao", " weitiao", "微调", "\n", "1", "- weitiao")
 
 
 class Piece(NamedTuple):
-    """A stretch of rendered text that is encoded by itself."""
+    """A segment of rendered text that is encoded on its own."""
 
     text: str
     begins: bool = False
-    """Whether it begins the text."""
+    """Whether it is the first segment of the text."""
     opens: bool = False
-    """Whether it gets the begin token that the tokenizer puts before a text, where it has none yet."""
+    """Whether the tokenizer's begin token is put before it, unless it already begins with it."""
     marks: Mapping[str, str] = MappingProxyType({})
-    """Mark -> the control token it stands for."""
+    """Mark -> the control token it replaces."""
     follows_end: bool = False
-    """Whether an end token stands before it, behind which some tokenizers (Zephyr's) put a blank."""
+    """Whether it follows an end token, after which some tokenizers (Zephyr's) insert a space."""
 
 
 class ControlTokens:
-    """Which strings of content would become control tokens, by role."""
+    """Finds, by role, the strings in a content that the tokenizer would encode as control tokens."""
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str], in_answers: Collection[str] = ()
     ) -> None:
-        """Take the tokenizer's special tokens; for others than the assistant also added ones that look like a
-        tag or stand in the chat template.
+        """Collect the tokenizer's special tokens; for roles other than the assistant, also added tokens that look like
+        a tag or appear in the chat template.
 
-        Added tokens that are not special, such as <think>, are what reasoning models write themselves, so in
-        an assistant's content they stay tokens, as do the special ones that belong to answers (see
-        answer_tokens.py); words added to a vocabulary stay tokens everywhere.
+        Reasoning models write added tokens that are not special, such as <think>, themselves. So in an assistant's
+        content these stay tokens, as do the special tokens that belong to answers (see answer_tokens.py). Words added
+        to the vocabulary stay tokens everywhere.
         """
         added = tokenizer.added_tokens_decoder.values()
         special = {*special_tokens(tokenizer), *stops}
@@ -63,9 +63,9 @@ class ControlTokens:
         names = {token.content for token in added if token.content.strip()}
         written = {name for name in names if name in template or TAG.fullmatch(name)}
         self.tags = any_of({*in_answers, *(name for name in names - special if TAG.fullmatch(name))})
-        """Finds the tokens that its model writes around thoughts, calls and the like."""
+        """Finds the tokens that the model writes around reasoning, tool calls and the like."""
         self._assistant = any_of(special - {*in_answers})
-        # Beside an answer's text, in a call's arguments, the template writes such tokens itself.
+        # For the other fields of an answer (tool calls, reasoning) the template itself writes the tokens around them.
         self._beside = any_of(special)
         self._others = any_of(special | written)
         self._template = template
@@ -73,7 +73,7 @@ class ControlTokens:
     def mark(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
     ) -> tuple[list[Message], list[Any], dict[str, str]]:
-        """Replace control tokens in all that a person wrote by marks; return messages, tools, and mark -> control
+        """Replace the control tokens in messages and tools by marks; return messages, tools, and mark -> control
         token."""
         if not tools and not any(
             message.extra or self._of(message).search(message.content) for message in messages
@@ -109,13 +109,13 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> set[str]:
 
 
 def template_source(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the source of a tokenizer's chat template, of all of them where they have names."""
+    """Return the source of a tokenizer's chat template; if it has several named ones, all their sources joined."""
     own = tokenizer.chat_template
     return "\n".join(map(str, own.values())) if isinstance(own, Mapping) else str(own or "")
 
 
 def any_of(strings: Iterable[str]) -> re.Pattern[str]:
-    """Return a pattern that finds any of some strings, the longest that fits; of none it finds nothing."""
+    """Return a pattern that matches any of some strings, the longest first; without strings it matches nothing."""
     longest_first = sorted((s for s in strings if s), key=lambda s: (-len(s), s))
     return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
@@ -146,12 +146,12 @@ def _unused_marks(text: str) -> Iterator[str]:
 
 
 class Encoder:
-    """Encodes segments, many at once, equal ones once."""
+    """Encodes segments in batches, equal ones only once."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
         self._backend = _backend_of(tokenizer)
-        # One object per id instead of one per token keeps a data set's memory at a pointer a token.
+        # Tokens with the same id share one int object, so a data set takes one pointer per token.
         self._shared_ids = list(range(1 + max(tokenizer.get_vocab().values())))
         self._plain_text: dict[str, tuple[int, ...]] = {}
         self._words: WordCache | None = None
@@ -164,12 +164,11 @@ class Encoder:
 
     @property
     def minds_ends(self) -> bool:
-        """Whether a text behind an end token is encoded otherwise than within others (see `Segment.follows_end`)."""
+        """Whether the text after an end token may be encoded differently (see `Piece.follows_end`)."""
         return bool(self._end)
 
     def encode(self, segments: Sequence[Piece]) -> list[tuple[int, ...]]:
-        """Return each segment's ids; one that opens a text has exactly one begin token, where the tokenizer
-        uses any."""
+        """Return each segment's ids; one with `opens` has exactly one begin token, if the tokenizer uses one."""
         pieces = [list(_pieces(segment)) if segment.marks else None for segment in segments]
         kinds = [
             "first" if segment.begins else "after" if segment.follows_end else "inner" for segment in segments
@@ -202,7 +201,7 @@ class Encoder:
         pieces: list[tuple[str, str]] | None,
         ids_of: Mapping[str, Mapping[str, tuple[int, ...]]],
     ) -> tuple[int, ...]:
-        """Join a segment's pieces."""
+        """Join the ids of a segment's pieces, with the begin token if the segment opens a text."""
         if pieces is None:
             ids = ids_of[kind][segment.text]
         else:
@@ -216,7 +215,7 @@ class Encoder:
         return begin + ids if segment.opens and begin and ids[: len(begin)] != begin else ids
 
     def last_characters(self, segment: Piece) -> list[int]:
-        """Return for each id of a segment the index in its text of the last character it stands for."""
+        """Return for each id of a segment the index of its last character in the segment's text."""
         ends: list[int] = []
         at = 0
         for text, kind in _pieces(segment):
@@ -229,7 +228,7 @@ class Encoder:
         return [0] * (len(self.encode([segment])[0]) - len(ends)) + ends
 
     def _ends(self, text: str, kind: str) -> list[int]:
-        """Return the last character of each token, by the tokenizer's own offsets."""
+        """Return the index of each token's last character, from the tokenizer's offsets."""
         anchor = {"inner": self._anchor, "after": self._end}.get(kind, "")
         if self._backend is None:
             return self._ends_by_prefix(text, kind)
@@ -239,7 +238,7 @@ class Encoder:
         return ends[len(ends) - count :]
 
     def _ends_by_prefix(self, text: str, kind: str) -> list[int]:
-        """The same for a tokenizer without offsets: a token stands where the text that precedes it is encoded."""
+        """Like `_ends`, for a tokenizer without offsets: encodes every prefix of the text and counts its tokens."""
         encode = self._encoder_of(kind)
         lengths = [len(ids) for ids in encode([text[: n + 1] for n in range(len(text))])]
         count = lengths[-1] if lengths else 0
@@ -249,7 +248,7 @@ class Encoder:
         return {"inner": self._inner, "after": self._after}.get(kind, self._firsts)
 
     def _after(self, texts: list[str]) -> Sequence[Sequence[int]]:
-        """Encode texts that stand behind an end token."""
+        """Encode texts that follow an end token."""
         if not self._end:
             return self._inner(texts)
         end = self._raw([self._end])[0]
@@ -257,22 +256,23 @@ class Encoder:
         return [ids[len(end) :] for ids in encoded]
 
     def _firsts(self, texts: list[str]) -> Sequence[Sequence[int]]:
-        """Encode texts that begin a text."""
+        """Encode texts that come first."""
         return self._words.encode(texts) if self._words else self._raw_shared(texts)
 
     def _inner(self, texts: list[str]) -> Sequence[Sequence[int]]:
-        """Encode texts as the continuation of others, without what the tokenizer puts before a text."""
+        """Encode texts as the continuation of others, without the space that the tokenizer puts before a text."""
         if not self._anchor:
             return self._firsts(texts)
         taken_off = len(self._anchor_ids)
         encoded = self._raw_shared([self._anchor + text for text in texts])
+        # If a token spans the anchor and the text, the text is encoded alone.
         return [
             ids[taken_off:] if ids[:taken_off] == self._anchor_ids else self._raw([text])[0]
             for ids, text in zip(encoded, texts, strict=True)
         ]
 
     def _as_plain_text(self, control: str) -> tuple[int, ...]:
-        """Encode a control token's characters as text; cut in two it can match no token, special or added."""
+        """Encode a control token's characters as plain text; encoded in two halves, it is not found as a token."""
         if control not in self._plain_text:
             halves = self._inner([control[:1], control[1:]]) if len(control) > 1 else [self._split(control)]
             self._plain_text[control] = tuple(chain.from_iterable(halves))
@@ -285,7 +285,7 @@ class Encoder:
         if not texts:
             return []
         backend = self._backend
-        # What others set on the same tokenizer, transformers sets back at the next call of it.
+        # Other code may have set padding or truncation on this backend; a call through transformers resets them.
         if backend and not (backend.padding or backend.truncation or backend.encode_special_tokens):
             return [one.ids for one in backend.encode_batch_fast(texts, add_special_tokens=False)]
         encoded = self._tokenizer(
@@ -301,7 +301,7 @@ class Encoder:
         return list(self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
     def _is_transparent(self, anchor: str) -> bool:
-        """Whether texts behind an anchor get the ids they have within a longer text."""
+        """Return whether a text after an anchor has the same ids as inside a longer text."""
         before = "\n" if anchor != "\n" else "x\n"
         ids = self._raw([anchor])[0] if anchor else []
         for probe in PROBES[:1] if not anchor else PROBES:
@@ -313,7 +313,7 @@ class Encoder:
 
 
 def begin_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return what a tokenizer puts before a text of its own accord (a begin token), or nothing."""
+    """Return the ids (such as a begin token) that a tokenizer adds before a text by default; [] if it adds none."""
     plain = list(tokenizer("weitiao", add_special_tokens=False)["input_ids"])
     full = list(tokenizer("weitiao")["input_ids"])
     starts = [k for k in range(len(full) - len(plain) + 1) if full[k : k + len(plain)] == plain]
@@ -321,14 +321,14 @@ def begin_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def begin_text(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the text that stands for `begin_ids`, nothing where no text does."""
+    """Return the text that encodes to `begin_ids`, "" if there is none."""
     ids = begin_ids(tokenizer)
     text = "".join(map(str, tokenizer.convert_ids_to_tokens(ids)))
     return text if list(tokenizer(text, add_special_tokens=False)["input_ids"]) == ids else ""
 
 
 def _backend_of(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
-    """Return what encodes in Rust, or None for a tokenizer written in Python or set to encode otherwise."""
+    """Return the Rust tokenizer, or None for a Python tokenizer or one with `split_special_tokens`."""
     from transformers import PreTrainedTokenizerFast
 
     if isinstance(tokenizer, PreTrainedTokenizerFast) and not tokenizer.split_special_tokens:
@@ -338,12 +338,12 @@ def _backend_of(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
 
 
 def _kind(segment: Piece) -> str:
-    """Return how the beginning of a segment is encoded."""
+    """Return how the start of a segment is encoded: as "first", "after" (an end token) or "inner"."""
     return "first" if segment.begins else "after" if segment.follows_end else "inner"
 
 
 def _pieces(segment: Piece) -> Iterator[tuple[str, str]]:
-    """Cut a segment at its marks into (text, kind): first, inner or control."""
+    """Split a segment at its marks into (text, kind), with kind "first", "after", "inner" or "control"."""
     if not segment.marks:
         if segment.text:
             yield segment.text, _kind(segment)

@@ -1,9 +1,9 @@
-"""What rows mean to token sequences, with the policy for rows that are longer than `max_length`.
+"""Renders rows into token sequences, and applies the policy for rows longer than `max_length`.
 
-`drop` leaves them out. `cut` leaves out the earliest exchanges (the system message stays), then the middle of the
-last answer's thought, then the end of that answer. A question, the assistant's header, the tags around a thought, a
-tool call and the token that ends an answer are never cut; what cannot be kept so is left out and counted. Plain text
-is cut into pieces, and loses nothing.
+`drop` leaves such rows out. `cut` removes the earliest exchanges (the system message stays), then the middle of the
+last answer's reasoning, then the end of that answer. Questions, the assistant's header, the tags around reasoning, tool
+calls and the token that ends an answer are never cut; a row that is still too long is left out and counted. Plain text
+is split into pieces, and loses nothing.
 """
 
 from __future__ import annotations
@@ -47,29 +47,29 @@ REASONS = {
 
 @dataclass
 class RenderedRow:
-    """What one row became."""
+    """The token sequences of one row, and what was left out."""
 
     sequences: list[TokenSequence] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
-    """For each sequence the part of the row that it is (see forms.parts)."""
+    """For each sequence, the name of its part of the row (see forms.parts)."""
     refused: RowError | None = None
-    """Why the template itself refuses the row."""
+    """Why the template refuses the row."""
     lost: list[BadRow] = field(default_factory=list)
     """For each sequence left out, why."""
     lost_tokens: int = 0
-    """How many tokens the longest of them had, 0 where that was not counted."""
+    """Tokens of the longest sequence left out, 0 if not counted."""
     cut: int = 0
-    """How many of its sequences were made shorter."""
+    """Number of sequences that were shortened."""
     cut_tokens: int = 0
-    """How many tokens they lost by it."""
+    """Tokens removed from them."""
     turns_left_out: int = 0
-    """Questions and answers they lost from their beginning."""
+    """Messages removed from their beginning."""
     answers_shortened: int = 0
-    """Answers that lost the middle of their thought or their end (never the token that ends them)."""
+    """Answers that lost the middle of their reasoning, or their end (never the token that ends them)."""
 
     @property
     def dropped(self) -> str:
-        """Why the row was left out, the same words for every row with this reason; nothing where it is kept."""
+        """Why the row was left out, with the same text for every row with this reason; "" if it is kept."""
         return self.lost[0].reason if self.lost and not self.sequences else ""
 
 
@@ -82,12 +82,12 @@ class _Policy:
 
 
 def masks_of(settings: DataSettings) -> Masks:
-    """Return which tokens are trained, as the settings say it."""
+    """Return which tokens are trained, from the settings."""
     return Masks(settings.train_on, settings.reasoning)
 
 
 def render_chunk(forms: Sequence[AnyForm], template: Template, settings: DataSettings) -> list[RenderedRow]:
-    """Render some rows, in order and in one call of the tokenizer, by the policy of the settings."""
+    """Render rows in order, with one call of the tokenizer, by the policy of the settings."""
     policy = _Policy(template, settings.max_length, settings.overlong, masks_of(settings))
     split = [parts(form) for form in forms]
     given = [part for own in split for _, part in own if not isinstance(part, Tokens)]
@@ -112,7 +112,7 @@ def _take(
     sequences: list[TokenSequence] | RowError,
     policy: _Policy,
 ) -> None:
-    """Add one part of a row to it."""
+    """Add the sequences of one part to a row, or the reason they are left out."""
     if isinstance(sequences, RowError):
         row.refused = row.refused or sequences
         return
@@ -128,7 +128,7 @@ def _take(
 
 
 def _take_tokens(row: RenderedRow, one: Tokens, policy: _Policy) -> None:
-    """Make a row's tokens its sequence: no template writes them, and the policy for long rows holds."""
+    """Add a row's own tokens as a sequence; no template renders them, but the policy for long rows applies."""
     vocabulary = policy.template.vocabulary
     if max(one.ids) >= vocabulary:
         at = next(at for at, id in enumerate(one.ids) if id >= vocabulary)
@@ -144,8 +144,10 @@ def _take_tokens(row: RenderedRow, one: Tokens, policy: _Policy) -> None:
 
 
 def _fitting_tokens(row: RenderedRow, one: Tokens, policy: _Policy) -> list[TokenSequence]:
-    """Return the sequence, or the pieces of a text that is too long; of a longer answer nothing: nobody knows where its
-    thought, its calls and its turns end."""
+    """Return the sequence, or pieces of it if it is a text that is too long.
+
+    A longer sequence with an answer is left out: the ends of its reasoning, calls and turns are unknown.
+    """
     whole = TokenSequence(one.ids, one.weights)
     if len(whole.ids) <= policy.max_length:
         return [whole]
@@ -158,15 +160,15 @@ def _fitting_tokens(row: RenderedRow, one: Tokens, policy: _Policy) -> list[Toke
 
 
 def _whole(row: RenderedRow, count: int) -> RenderedRow:
-    """Keep nothing of a row that has several parts and lost one, or one of which is refused: a preference needs
-    both its answers."""
+    """Drop all sequences of a row if a part of it is refused, or if it has several parts and lost one: a preference
+    needs both its answers."""
     if row.refused is not None or (count > 1 and row.lost):
         row.sequences, row.parts = [], []
     return row
 
 
 def _pieces(sequence: TokenSequence, max_length: int) -> list[TokenSequence]:
-    """Cut a text's tokens into as few pieces as fit, of nearly the same length."""
+    """Split a text's tokens into the fewest pieces of at most `max_length`, of nearly equal length."""
     total = len(sequence.ids)
     if total <= max_length:
         return [sequence]
@@ -181,7 +183,7 @@ def _pieces(sequence: TokenSequence, max_length: int) -> list[TokenSequence]:
 def _fitting(
     row: RenderedRow, one: Conversation, sequences: Sequence[TokenSequence], policy: _Policy
 ) -> list[TokenSequence]:
-    """Return the sequences of one conversation that fit, as they are or cut."""
+    """Return the sequences of one conversation that fit, unchanged or cut."""
     if all(len(sequence.ids) <= policy.max_length for sequence in sequences):
         return list(sequences)
     kept = []
@@ -193,14 +195,14 @@ def _fitting(
             row.lost_tokens = max(row.lost_tokens, len(sequence.ids))
             row.lost.append(BadRow(one.place, reason, f"{len(sequence.ids)} tokens"))
         else:
-            # A conversation that became one sequence trains every answer, one of several only its last.
+            # If a conversation gives one sequence, it trains every answer; if several, each trains only its last.
             masks = policy.masks if len(sequences) == 1 else replace(policy.masks, train_on="last")
             kept += _shorten(row, part, sequence, replace(policy, masks=masks))
     return kept
 
 
 def _beginnings(one: Conversation, count: int, policy: _Policy) -> list[Conversation]:
-    """Return the conversation for each of its sequences: itself, or its beginning up to each trained answer."""
+    """Return for each sequence its conversation: the whole one, or its beginning up to the trained answer."""
     if count == 1:
         return [one]
     answered = [
@@ -214,8 +216,8 @@ def _beginnings(one: Conversation, count: int, policy: _Policy) -> list[Conversa
 def _shorten(
     row: RenderedRow, one: Conversation, whole: TokenSequence, policy: _Policy
 ) -> list[TokenSequence]:
-    """Cut a conversation to `max_length` tokens by the policy; nothing, and counted, where nothing to train
-    would remain."""
+    """Cut a conversation to `max_length` tokens; return [], and count the row as lost, if nothing to train would
+    remain."""
     if policy.masks.reasoning == "drop":
         one = replace(one, messages=tuple(map(without_reasoning, one.messages)))
     system, exchanges = _exchanges(one.messages)
@@ -246,7 +248,8 @@ def _shorten(
 def _latest_start(
     without: Callable[[int], TokenSequence | None], exchanges: int, max_length: int
 ) -> tuple[int, TokenSequence | None]:
-    """Find how few of the earliest exchanges must go for the rest to fit, at the most all but the last."""
+    """Return the smallest number of earliest exchanges to remove so that the rest fits (at most all but the last),
+    and the sequence of the rest."""
 
     def fits(earliest: int) -> bool:
         sequence = without(earliest)
@@ -257,8 +260,7 @@ def _latest_start(
 
 
 def _exchanges(messages: Sequence[Message]) -> tuple[Sequence[Message], list[list[Message]]]:
-    """Split messages into the system message (or none) and exchanges, each from a question through its
-    answers."""
+    """Split messages into the system message (or none) and exchanges: a question and all messages up to the next."""
     spoken = 1 if messages[0].role == "system" else 0
     exchanges: list[list[Message]] = []
     for message in messages[spoken:]:
@@ -269,7 +271,7 @@ def _exchanges(messages: Sequence[Message]) -> tuple[Sequence[Message], list[lis
 
 
 def _last_sequence(one: Conversation, policy: _Policy) -> TokenSequence | None:
-    """Return the sequence that trains the last answer; None where nothing of the conversation is trained."""
+    """Return the sequence that trains the last answer; None if nothing of the conversation is trained."""
     rendered = policy.template.render(one, policy.masks)
     return rendered[-1] if rendered else None
 
@@ -277,11 +279,12 @@ def _last_sequence(one: Conversation, policy: _Policy) -> TokenSequence | None:
 def _with_shorter_answer(
     one: Conversation, sequence: TokenSequence, policy: _Policy
 ) -> tuple[TokenSequence | None, str]:
-    """Return the sequence with as much of the last answer as fits; None, and why, where nothing does."""
+    """Return the sequence with as much of the last answer as fits; None and the reason if nothing does."""
     template, last = policy.template, one.messages[-1]
     asked = len(template.prompt(one.messages[:-1], one.tools).ids)
     answer = shortenable(last, template.control_tokens.tags)
     written = template.answers(one.messages, one.tools)[-1]
+    # A plain answer that the template renders unchanged can be cut token by token.
     if (
         not (answer.whole or answer.thought or last.extra)
         and template.without_end(written).strip() == last.content.strip()
@@ -297,15 +300,16 @@ def _with_shorter_answer(
 
     count = bisect_left(range(answer.most + 1), True, key=fits)
     if count > answer.most:
+        # An answer needs at least one token and the token that ends it.
         return None, NO_ROOM if asked + 2 > policy.max_length else NEVER_CUT
     return shorter(count), ""
 
 
 def _without_end(sequence: TokenSequence, max_length: int, asked: int) -> TokenSequence | None:
-    """Take tokens off the end of a sequence's last answer, before its last token, the one that ends it.
+    """Remove tokens from the end of a sequence's last answer, but keep the last token, which ends the answer.
 
-    `asked` is how many tokens stand before the answer. None where that would reach into the question, or leave no
-    trained token but the one that ends the answer.
+    `asked` is the number of tokens before the answer. Returns None if the cut would reach into the question, or leave
+    no trained token except the one that ends the answer.
     """
     ids, weights = sequence.ids, sequence.weights
     last = len(weights) - 1

@@ -1,4 +1,4 @@
-"""Columns of a row that a text with fields names, put beside its question for the template to fill in."""
+"""Puts the columns that a text template names beside a row's question, for the template to fill in."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ Asking = Conversation | Preference | Unpaired | Scored | Choice
 def parse_with_fields(
     row: Row, columns: Mapping[str, str], form: Format, wording: Wording, *, named: bool
 ) -> tuple[AnyForm, list[str]]:
-    """Return a row's form, and the columns it was made without, as `Format.parse_noting` does, with the columns that
-    its task's template names beside its question.
+    """Parse a row as `Format.parse_noting` does (into its form and the unused columns), and put the columns that its
+    task's template names beside its question.
 
-    `columns` is our name -> that in the data; a template may use either. Raises RowError.
+    `columns` maps our name of a column to its name in the data; a template may use either. Raises RowError.
     """
     text = wording.text_for(_task_in(row))
     if text is None:
@@ -41,7 +41,7 @@ def parse_with_fields(
     ours = {theirs: ours for ours, theirs in columns.items()}
     column_of = {name: name if name in row.fields else ours.get(name, name) for name in text.fields}
     fields = {name: column for name, column in column_of.items() if name not in (SYSTEM, TASK)}
-    # What no format reads has a meaning here, so it is neither unused nor in anybody's way.
+    # The template uses these columns, but the format does not: keep them from the format, which would report them.
     free = {one for one in fields.values() if one in row.fields and one not in form.columns}
     parsed, unused = form.parse_noting(_without(row, free), named=named)
     wanted = {name: one for name, one in fields.items() if name != text.question or one in free}
@@ -61,7 +61,7 @@ def parse_with_fields(
 
 
 def with_task_of(task: str, row: Row) -> Row:
-    """Return a row with the task of its source, where it names none of its own."""
+    """Return a row with the task of its source, unless the row names its own."""
     if not task or not is_empty(row.fields.get(TASK)):
         return row
     return Row({**row.fields, TASK: task}, row.source, row.line, row.column)
@@ -80,7 +80,7 @@ def _without(row: Row, names: set[str]) -> Row:
 
 
 def _values(row: Row, columns: Mapping[str, str]) -> dict[str, str]:
-    """Return what the row has for fields, field -> column, without those that are empty; raises RowError."""
+    """Return the non-empty values of fields, given field -> column; raises RowError."""
     return {
         name: said_in_text(row.fields[column], repr(column))
         for name, column in columns.items()
@@ -89,7 +89,7 @@ def _values(row: Row, columns: Mapping[str, str]) -> dict[str, str]:
 
 
 def _question_without(row: Row, names: set[str], form: Format, *, named: bool) -> str:
-    """Return what the row asks without columns that have a field of their own; nothing where nothing is left."""
+    """Return the row's question without the columns that have their own field; "" if nothing is left."""
     try:
         parsed, _ = form.parse_noting(_without(row, names), named=named)
     except RowError:
@@ -107,7 +107,7 @@ def _last_question(turns: Sequence[Message]) -> Message:
 
 
 def _beside(form: AnyForm, values: Mapping[str, str]) -> AnyForm:
-    """Return a form with values beside its last question."""
+    """Return a form with values added to `extra` of its last question."""
     if not values:
         return form
     if isinstance(form, Pair):
@@ -127,13 +127,13 @@ def _beside(form: AnyForm, values: Mapping[str, str]) -> AnyForm:
 
 
 def _with_task(form: AnyForm, wording: Wording) -> AnyForm:
-    """Put a row's task beside its question, where a template asks for it."""
+    """Put a row's task beside its question, if a template needs it."""
     asks = form.task in wording.task_templates or any(TASK in text.fields for text in wording.texts)
     return _beside(form, {TASK: form.task}) if form.task and asks else form
 
 
 def unknown_fields(wording: Wording, columns: set[str]) -> list[tuple[str, str, str]]:
-    """Return (setting, its text, field) of every field that stands for no column of the data and nothing else."""
+    """Return (setting, its text, field) for every field that is neither a column of the data nor always known."""
     known = {*ALWAYS_KNOWN, *columns}
     texts = {"data.template": wording.template} if is_text_template(wording.template) else {}
     texts |= {f"data.task_templates.{task}": text for task, text in wording.task_templates.items()}

@@ -1,9 +1,9 @@
-"""Chat templates run within bounds: what a stranger wrote can neither reach the machine nor keep it busy.
+"""Renders untrusted chat templates in a sandbox: no access to the machine, bounded time and memory.
 
-The environment is the one transformers gives chat templates (utils/chat_template_utils.py: sandboxed and immutable,
-trimmed blocks, `raise_exception`, `strftime_now`, `tojson`, `{% generation %}`), so a template writes the same text in
-both; a test holds that. Beyond it, every loop, macro, call, filter and comparison is counted, and what would be large
-is refused before it is made. It needs no signal and no thread of its own, so it works wherever it is called from.
+The Jinja environment is that of transformers (utils/chat_template_utils.py: sandboxed and immutable, trimmed blocks,
+`raise_exception`, `strftime_now`, `tojson`, `{% generation %}`), so a template renders the same text in both; a test
+checks this. In addition, every loop, macro, call, filter and comparison is counted, and large values are refused before
+they are created. The limits need no signals and no threads, so rendering works in any thread or process.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COPYING = {
     *("trim", "default", "d", "string", "first", "last", "list", "length", "count"),
     *("select", "reject", "selectattr", "rejectattr", "map"),
 }
-"""Filters that may be given a stand-in for a content (see tracing.py): they copy it, or use only what it notes."""
+"""Filters allowed on a stand-in for a content (see template_trace.py): they copy it, or use only what it records."""
 
 COMPARISONS = (
     "eq",
@@ -54,7 +54,7 @@ COMPARISONS = (
     "le",
     "<=",
 )
-"""Jinja's tests that compare two values."""
+"""Jinja tests that compare two values."""
 REFUSALS = (
     jinja2.TemplateError,
     ArithmeticError,
@@ -68,14 +68,14 @@ REFUSALS = (
     TypeError,
     ValueError,
 )
-"""What a template can end in: its own refusal, or a fault of it such as adding text to nothing."""
+"""Errors that rendering a template can raise: its own `raise_exception`, or a bug in it such as adding text to None."""
 
 
 class Compiled:
-    """A template that can be rendered within bounds."""
+    """A template compiled for rendering within the limits."""
 
     def __init__(self, source: str) -> None:
-        """Raises one of `REFUSALS` where the source is no template."""
+        """Compile a template; raises one of `REFUSALS` if the source is not a valid template."""
         if len(source) > limits.MOST_SOURCE:
             raise TooCostly(f"the template has more than {limits.MOST_SOURCE} characters")
         self.environment = BoundedEnvironment()
@@ -87,19 +87,19 @@ class Compiled:
         )
 
     def render(self, variables: Mapping[str, Any]) -> str:
-        """Return the text; raises one of `REFUSALS`, TooCostly where it goes past its limits."""
+        """Return the rendered text; raises one of `REFUSALS`, among them TooCostly if a limit is exceeded."""
         with limits.limited(variables):
             return untraced(self._template.render(variables))
 
 
 @cache
 def compiled(source: str) -> Compiled:
-    """Return a template compiled once; raises one of `REFUSALS`."""
+    """Return a compiled template from a cache; raises one of `REFUSALS`."""
     return Compiled(source)
 
 
 class BoundedEnvironment(ImmutableSandboxedEnvironment):
-    """transformers' environment for chat templates, with limits on steps and sizes."""
+    """The chat template environment of transformers, with limits on steps and sizes."""
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
@@ -120,7 +120,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
     @staticmethod
     def concat(pieces: Iterable[str]) -> str:
-        """Join what a template or a block wrote."""
+        """Join the output of a template or a block."""
         kept: list[str] = []
         size = 0
         for piece in pieces:
@@ -132,17 +132,17 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return text if traced is None else Traced(text, traced.trace)
 
     def tick(self) -> str:
-        """Count a turn; raises TooCostly where there were too many."""
+        """Count one loop iteration or macro call; raises TooCostly after too many."""
         limits.tick()
         return ""
 
     def counted(self, value: Any) -> Any:  # noqa: ANN401  (whatever is compared)
-        """Return what is compared, counted as gone through."""
+        """Return a value that is about to be compared; counts the steps to read all of it."""
         limits.read(value)
         return value
 
     def made(self, value: Any) -> Any:  # noqa: ANN401  (a list, tuple or dict)
-        """Return what a template has written down, weighed."""
+        """Return a list, tuple or dict literal of a template, after checking its size."""
         return limits.made(value)
 
     def sliced(self, value: Any, *ends: Any) -> Any:  # noqa: ANN401  (whatever has slices)
@@ -152,15 +152,15 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return limits.made(taken) if isinstance(taken, str) else taken
 
     def joined(self, *values: object) -> str:
-        """Join values as text, what `~` does."""
+        """Join values as text (the `~` operator)."""
         return self.concat(str(value) for value in values)
 
     def holds(self, container: Any, item: object) -> bool:  # noqa: ANN401  (whatever a template has)
-        """Return whether a container holds an item, what `in` does."""
+        """Return whether a container holds an item (the `in` operator)."""
         return _is_in(item, container)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ANN401
-        """Apply an operator whose result could be large."""
+        """Apply a binary operator whose result could be large, after checking the size of the result."""
         if operator == "+":
             limits.within_sum(left, right)
         elif operator == "*":
@@ -173,7 +173,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return limits.made(super().call_binop(context, operator, left, right))
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:  # noqa: ANN401
-        """Return `str.format` made safe, and bounded."""
+        """Return Jinja's safe `str.format`, with a limit on its result."""
         made = super().wrap_str_format(value)
         if made is None:
             return None
@@ -187,11 +187,11 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return within
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        """Call what a template calls."""
+        """Make a template's call, after counting it and checking its arguments."""
         limits.tick()
         if isinstance(__obj, BuiltinMethodType | MethodType) and _is_pythons(__obj.__self__):
             args = _listed(args)
-            # Jinja adds the loop's own variables under a name with an underscore.
+            # Jinja passes the loop's variables as keyword arguments that begin with an underscore.
             given = (*args, *(value for name, value in kwargs.items() if not name.startswith("_")))
             _no_stand_in(__obj.__name__, given)
             for one in (__obj.__self__, *given):
@@ -203,7 +203,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
 
 class _Generation(Extension):
-    """`{% generation %}`, which says what the assistant writes; here it only lets its body through."""
+    """`{% generation %}`, which marks text of the assistant; here it renders its body unchanged."""
 
     tags = {"generation"}  # noqa: RUF012  (as Extension declares it)
 
@@ -217,7 +217,11 @@ class _Generation(Extension):
 
 
 class _Watched(NodeTransformer):
-    """Counts every loop, macro and comparison, and puts what Jinja compiles to bare Python under our names."""
+    """Rewrites a template's syntax tree so that loops, macros and comparisons are counted.
+
+    Operations that Jinja compiles to plain Python (slices, `~`, `in`, literals) become calls to methods of
+    BoundedEnvironment.
+    """
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         self.generic_visit(node)
@@ -262,7 +266,7 @@ class _Watched(NodeTransformer):
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
         self.generic_visit(node)
         if len(node.ops) != 1 or node.ops[0].op not in ("in", "notin"):
-            # Comparing with what the template itself says is quick.
+            # A comparison with a literal of the template is cheap, so it is not counted.
             if not any(isinstance(one, nodes.Const) for one in (node.expr, *(op.expr for op in node.ops))):
                 node.expr = _call_of("counted", [node.expr], node)
             return node
@@ -271,7 +275,7 @@ class _Watched(NodeTransformer):
 
 
 def _weighed(node: nodes.Expr, inside: Sequence[nodes.Expr]) -> nodes.Node:
-    """Return a literal that is weighed when it is made; what holds constants only needs no weighing."""
+    """Return a literal wrapped in a size check at run time; one of constants only needs no check."""
     if all(isinstance(one, nodes.Const) for one in inside):
         return node
     weighed: nodes.Node = _call_of("made", [node], node)
@@ -287,7 +291,7 @@ def _call_of(
 
 
 class _Namespace(Namespace):
-    """Jinja's namespace without names that begin with an underscore."""
+    """Jinja's namespace, but names that begin with an underscore raise SecurityError."""
 
     def __init__(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         for name in dict(*args[1:], **kwargs):
@@ -299,11 +303,11 @@ class _Namespace(Namespace):
         super().__setitem__(name, value)
 
     def __repr__(self) -> str:
-        return "<namespace>"  # what is in it could hold itself, or be long
+        return "<namespace>"  # the contents could be recursive, or long
 
 
 class _Dict:
-    """The two ways in which templates make a dict."""
+    """The `dict` of templates, limited to `dict(...)` and `dict.fromkeys(...)`."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:  # noqa: ANN401
         return dict(*args, **kwargs)
@@ -323,13 +327,13 @@ def _refuse(message: str) -> None:
 
 @dataclass(frozen=True)
 class Now:
-    """What a template writes of the date and time."""
+    """The `strftime_now` of templates."""
 
     day: date | None = None
-    """The day that a whole run is rendered for, at midnight; None for this moment."""
+    """The date (at midnight) that a whole run is rendered with; None for the current time."""
 
     def __call__(self, form: str) -> str:
-        """Return the date in a form as strftime has it."""
+        """Return the date in a strftime format; raises TooCostly for a format with a very long result."""
         if len(form) > limits.MOST_DATE or re.search(r"%\W*\d", form):
             raise TooCostly("it asks for a very long date")
         moment = datetime.now() if self.day is None else datetime.combine(self.day, datetime.min.time())
@@ -376,7 +380,7 @@ def _sum(value: Iterable[Any], attribute: str | None = None, start: float = 0) -
 
 
 def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a filter that is counted, with what it is given and what it makes."""
+    """Return a filter that counts its calls, and checks the size of its arguments and its result."""
 
     @wraps(function)
     def within(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
@@ -394,7 +398,7 @@ def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _counted(test: Any) -> Callable[..., Any]:  # noqa: ANN401  (jinja types its tests loosely)
-    """Return a test that compares, counted as going through what it compares."""
+    """Return a comparing test that counts the steps to read the value it compares."""
 
     @wraps(test)
     def counted(value: Any, *others: Any) -> Any:  # noqa: ANN401
@@ -405,19 +409,19 @@ def _counted(test: Any) -> Callable[..., Any]:  # noqa: ANN401  (jinja types its
 
 
 def _values(given: Sequence[Any]) -> tuple[Any, ...]:
-    """Return what a filter works on: some are given the environment or its context first."""
+    """Return a filter's arguments without the environment or context that Jinja passes first to some filters."""
     return tuple(
         one for one in given if not isinstance(one, jinja2.Environment | Context | nodes.EvalContext)
     )
 
 
 def _is_pythons(owner: object) -> bool:
-    """Whether a method is that of a value, not of a stand-in or of the environment itself."""
+    """Return whether a method belongs to a plain Python value, not to a stand-in or the environment itself."""
     return not isinstance(owner, Traced | jinja2.Environment)
 
 
 def _listed(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return arguments with what is still to be made made, so that it can be looked at."""
+    """Return arguments with iterators turned into lists, so that their sizes can be checked."""
     return tuple([*_watched(one)] if isinstance(one, Iterator) else one for one in arguments)
 
 

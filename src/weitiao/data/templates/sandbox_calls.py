@@ -1,4 +1,4 @@
-"""What filters and methods a template may call, and with how much: some make much of little, or take long for it."""
+"""Limits the filters and methods that a template may call, and the size of their arguments and results."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ TEXT_METHODS = _named(
     "partition removeprefix removesuffix replace rfind rindex rjust rpartition rsplit rstrip split splitlines "
     "startswith strip swapcase title upper zfill"
 )
-"""Methods of texts that a template may call; others make bytes, or texts of any length."""
+"""String methods that a template may call; the others return bytes, or texts of any length."""
 COLLECTION_METHODS = _named("copy count get index items keys values fromkeys")
 COMPARING = _named("lstrip rfind rindex rpartition rsplit rstrip strip trim")
-"""Methods and filters that may compare each character of a text with each of another."""
+"""Methods and filters with a worst case of len(text) * len(other) character comparisons."""
 LINEAR = _named(
     "abs attr batch capitalize center count d default dictsort e escape first float forceescape format groupby indent "
     "int items join last length list lower map max min reject rejectattr replace reverse round safe select selectattr "
     "slice sort string sum tojson trim unique upper"
 )
-"""Filters that take a time in proportion to what they are given; the others get short texts only."""
+"""Filters that take linear time; the others accept only short texts (`MOST_SLOW`)."""
 ANY_NUMBER = _named("abs d default float int max min select selectattr reject rejectattr sum")
-"""Filters whose numbers are values, not widths or counts."""
+"""Filters whose number arguments are values, not widths or counts."""
 READING = _named("groupby map max min rejectattr selectattr sort sum unique join")
-"""Filters that read an attribute of every item, by a path."""
+"""Filters that read an attribute of every item, given as a path such as `a.b.c`."""
 COUNTS = _named("split rsplit replace find index rfind rindex count startswith endswith")
-"""Methods whose numbers are places in a text, or how often at most."""
+"""Methods whose number arguments are positions in a text, or maximum counts."""
 MOST_NUMERAL = 4_300
-"""Characters of a text that is read as a number, as in Python itself."""
+"""Maximum characters of a text that is converted to an integer, as in Python (`sys.set_int_max_str_digits`)."""
 
 
 def within_filter(name: str, value: object, settings: Sequence[Any]) -> None:
-    """Raise TooCostly where a filter would take long, or make much, of a value."""
+    """Raise TooCostly if a filter would take too long on a value, or its result would be too large."""
     if name not in ANY_NUMBER:
         limits.within_width(settings)
     if name not in LINEAR and limits.weight([value, *settings])[1] > limits.MOST_SLOW:
@@ -64,7 +64,8 @@ def within_filter(name: str, value: object, settings: Sequence[Any]) -> None:
 
 
 def within_method(owner: object, name: str, given: Sequence[Any]) -> None:
-    """Raise TooCostly where a method of Python's would take long or make much, SecurityError for one not known."""
+    """Raise TooCostly if a Python method would take too long or its result be too large, SecurityError if the method
+    is not allowed."""
     if isinstance(owner, str):
         _within_text_method(owner, name, given)
     elif isinstance(owner, bool | int | float | bytes) or (

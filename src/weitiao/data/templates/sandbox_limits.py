@@ -1,11 +1,11 @@
-"""How much a chat template may do and make: steps, characters, items of lists, digits of numbers.
+"""Limits on what a chat template may do: steps, characters, list items, digits of numbers.
 
-Steps are counted, not timed: whether a row is refused must not depend on how busy a machine is, or when Python collects
-its garbage.
+Steps are counted, not timed: whether a row is refused must not depend on the load of the machine, or on Python's
+garbage collector.
 
-What could be large is refused before it is made where its size follows from what it is made of, else once it is there.
-A value that a template has made never weighs more than `MOST_CHARACTERS` and `MOST_ITEMS`, with all that is nested in
-it written out, so that what compares, hashes or writes it takes no longer either.
+A large value is refused before it is created if its size follows from its inputs, else right after. A value made by a
+template never exceeds `MOST_CHARACTERS` and `MOST_ITEMS`, with nested values counted as often as they would be written
+out. So comparing, hashing or writing it is bounded as well.
 """
 
 from __future__ import annotations
@@ -22,51 +22,52 @@ import jinja2
 Made = TypeVar("Made")
 
 MOST_STEPS = 2_000_000
-"""Of one rendering, each a fraction of a microsecond to a microsecond long; twenty times what long rows need."""
+"""For one rendering. A step takes a fraction of a microsecond to a microsecond; long rows need a twentieth of this."""
 STEPS_AN_ITEM = 2_000
-"""For each message, or other item, that it works on: some templates go through all messages for each message."""
+"""Added for each message or other item of the input: some templates loop over all messages for each message."""
 STEPS_A_TURN = 4
-"""Of a loop, macro, call or filter."""
+"""Cost of one loop iteration, or of one call of a macro, function or filter."""
 ITEMS_A_STEP = 4
 CHARACTERS_A_STEP = 512
-"""As many are searched in the time of a step."""
+"""Characters that are searched in the time of one step."""
 MOST_CHARACTERS = 20_000_000
-"""Of one value."""
+"""Characters of one value."""
 MOST_IN_ALL = 64_000_000
-"""Characters of all values that one rendering makes, beside a number of copies of what it was given."""
+"""Characters of all values that one rendering makes, in addition to `COPIES` times its input."""
 COPIES = 512
 MOST_ITEMS = 1_000_000
 MOST_SOURCE = 300_000
-"""Characters of a template; published ones have up to 30,000."""
+"""Characters of a template's source; published templates have up to 30,000."""
 MOST_POWER = 1_000
+"""Characters that each bit of a product or power counts as: numbers of more than 20,000 bits are refused."""
 MOST_WIDTH = 10_000
-"""For numbers given to a filter as a width, a count or a precision."""
+"""For numbers that a filter takes as a width, a count or a precision."""
 MOST_SLOW = 100_000
-"""Characters given to a filter that goes through them in Python or with a regular expression."""
+"""Characters given to a filter that processes them in Python or with a regular expression."""
 MOST_INDENT = 32
 MOST_DATE = 200
 MOST_COMPARED = 200_000_000
-"""Pairs of characters that a search backwards or stripping may compare."""
+"""Pairs of characters that a reverse search or a strip may compare."""
 PERCENT_FIELD = re.compile(r"%(?:\([^)]*\))?[-+ #0]*(?:\*|\d*)(?:\.(?:\*|\d*))?")
 BRACE_FIELD = re.compile(r"\{[^{}]*\{?")
 WIDTH = re.compile(r"\d+")
 
 
 class TooCostly(jinja2.TemplateError):
-    """A template goes past its limits."""
+    """A template exceeds a limit."""
 
 
 @dataclass
 class Spent:
-    """What one rendering has used."""
+    """The steps and characters that one rendering has left."""
 
     steps_left: int = MOST_STEPS
     characters_left: int = MOST_IN_ALL
     given: object = None
-    """What it works on: the more that is, the more it may do and make. Weighed only where that decides."""
+    """The input. Its size raises both limits, but is measured only when a limit is reached."""
 
     def take(self, characters: int) -> None:
-        """Count what was made; raises TooCostly where that is too much."""
+        """Count characters that were made; raises TooCostly above the limit."""
         self.characters_left -= characters
         if self.characters_left < 0:
             self._allow_for_what_is_given()
@@ -74,7 +75,7 @@ class Spent:
             raise TooCostly("it makes too many characters in all")
 
     def go(self, steps: int) -> None:
-        """Count what was done; raises TooCostly where that is too much."""
+        """Count steps; raises TooCostly above the limit."""
         self.steps_left -= steps
         if self.steps_left < 0:
             self._allow_for_what_is_given()
@@ -95,7 +96,7 @@ _spent: ContextVar[Spent] = ContextVar("spent")
 
 @contextmanager
 def limited(given: object = None) -> Iterator[None]:
-    """Limit what is done within, to what is given."""
+    """Apply the limits within the context; `given` is the input, whose size raises them."""
     token = _spent.set(Spent(given=given))
     try:
         yield
@@ -104,12 +105,12 @@ def limited(given: object = None) -> Iterator[None]:
 
 
 def tick() -> None:
-    """Count a turn of a loop, a call or a filter; raises TooCostly where there were too many."""
+    """Count one loop iteration, call or filter; raises TooCostly after too many."""
     _spent.get().go(STEPS_A_TURN)
 
 
 def read(value: object) -> None:
-    """Count that a whole value is gone through: a text searched, a list compared; raises TooCostly."""
+    """Count the steps to go through a whole value (to search a text, compare a list); raises TooCostly."""
     if isinstance(value, str):
         _spent.get().go(str.__len__(value) // CHARACTERS_A_STEP)
     elif isinstance(value, Collection) and not isinstance(value, range):
@@ -117,19 +118,19 @@ def read(value: object) -> None:
 
 
 def within(characters: int) -> None:
-    """Raise TooCostly for more characters than one value may have."""
+    """Raise TooCostly if `characters` exceeds the limit for one value."""
     if characters > MOST_CHARACTERS:
         raise TooCostly(f"it makes more than {MOST_CHARACTERS} characters at once")
 
 
 def within_items(items: int) -> None:
-    """Raise TooCostly for more items than one value may have."""
+    """Raise TooCostly if `items` exceeds the limit for one value."""
     if items > MOST_ITEMS:
         raise TooCostly(f"it makes a list of more than {MOST_ITEMS} items")
 
 
 def made(value: Made) -> Made:
-    """Return a value that a template has just made; raises TooCostly where it, or all of them, are too large."""
+    """Return a value that a template has just made; raises TooCostly if it, or all values together, are too large."""
     if isinstance(value, str):
         characters = str.__len__(value)
         within(characters)
@@ -143,19 +144,19 @@ def made(value: Made) -> Made:
 
 
 def size(value: object) -> int:
-    """Return a text's characters or a collection's items, 0 for anything else."""
+    """Return the number of characters of a text or items of a collection, 0 for anything else."""
     if isinstance(value, str):
         return str.__len__(value)
     return len(value) if isinstance(value, Collection) else 0
 
 
 def weight(value: object) -> tuple[int, int]:
-    """Return (items, characters) of a value with all that is nested in it, as often as it would be written."""
+    """Return (items, characters) of a value, with nested values counted as often as they would be written out."""
     return _Weigher().of(value)
 
 
 def within_product(left: object, right: object) -> None:
-    """Raise TooCostly where `left * right` is too large."""
+    """Raise TooCostly if `left * right` is too large."""
     for value, count in ((left, right), (right, left)):
         if isinstance(count, int) and isinstance(value, Collection):
             items, characters = weight(value)
@@ -166,13 +167,13 @@ def within_product(left: object, right: object) -> None:
 
 
 def within_power(left: object, right: object) -> None:
-    """Raise TooCostly where `left ** right` has too many digits."""
+    """Raise TooCostly if `left ** right` has too many digits."""
     if isinstance(left, int) and isinstance(right, int):
         within(left.bit_length() * abs(right) * MOST_POWER)
 
 
 def within_sum(left: object, right: object) -> None:
-    """Raise TooCostly where `left + right` is too large a text or list."""
+    """Raise TooCostly if the text or list `left + right` is too large."""
     if isinstance(left, str):
         within(size(left) + size(right))
     elif isinstance(left, Collection):
@@ -180,13 +181,13 @@ def within_sum(left: object, right: object) -> None:
 
 
 def within_percent(text: str, values: object) -> None:
-    """Raise TooCostly where `text % values` could be too large."""
+    """Raise TooCostly if `text % values` could be too large."""
     each = values if isinstance(values, tuple) else (values,)
     _within_fields(text, [found[0] for found in PERCENT_FIELD.finditer(text)], each)
 
 
 def within_braces(text: str, values: Sequence[object]) -> None:
-    """Raise TooCostly where `text.format(*values)` could be too large."""
+    """Raise TooCostly if `text.format(*values)` could be too large."""
     fields = [found[0] for found in BRACE_FIELD.finditer(text.replace("{{", "").replace("}}", ""))]
     _within_fields(text, fields, values)
 
@@ -204,7 +205,7 @@ def _within_fields(text: str, fields: Sequence[str], values: Sequence[object]) -
 
 
 def _written(value: object) -> int:
-    """Return how many characters a value written as text has at most."""
+    """Return an upper bound for the characters of a value written as text."""
     if isinstance(value, str):
         return str.__len__(value)
     items, characters = weight(value)
@@ -212,29 +213,29 @@ def _written(value: object) -> int:
 
 
 def within_path(value: object, settings: Sequence[object]) -> None:
-    """Raise TooCostly where a path such as `a.b.c` of every item would be followed too often."""
+    """Raise TooCostly if reading a path such as `a.b.c` in every item takes too many look-ups."""
     dots = max((one.count(".") for one in settings if isinstance(one, str)), default=0)
     within_items(dots * size(value))
 
 
 def within_join(separator: str, values: object) -> None:
-    """Raise TooCostly where values joined are too large a text."""
+    """Raise TooCostly if the joined values are too large a text."""
     within(size(separator) * size(values) + weight(values)[1])
 
 
 def within_replace(text: str, old: str, new: str) -> None:
-    """Raise TooCostly where a text with `old` replaced is too large."""
+    """Raise TooCostly if the text with `old` replaced by `new` is too large."""
     within(size(text) + (text.count(old) + 1) * size(new))
 
 
 def within_comparisons(text: str, other: str) -> None:
-    """Raise TooCostly where every character of one text could be compared with every one of another."""
+    """Raise TooCostly if comparing every character of one text with every one of another takes too long."""
     if size(text) * size(other) > MOST_COMPARED:
         raise TooCostly("it searches a long text for another one")
 
 
 def within_width(values: Sequence[object]) -> None:
-    """Raise TooCostly for a number too large for a width, a count or a precision."""
+    """Raise TooCostly if a number is too large for a width, a count or a precision."""
     if any(isinstance(value, int) and abs(value) > MOST_WIDTH for value in values):
         raise TooCostly(f"it gives a filter or method a number above {MOST_WIDTH}")
 
@@ -246,20 +247,20 @@ def _check_weight(value: object) -> None:
 
 
 class _Weigher:
-    """Weighs each nested value once, however often it is used; the weighing counts as steps."""
+    """Measures the size of nested values; visits a value used several times only once. Counts as steps."""
 
     def __init__(self, counts: bool = True) -> None:
         self._counts = counts
         self._known: dict[int, tuple[int, int]] = {}
         self._kept: list[object] = []
-        """What was made while weighing, so that no other value gets its id."""
+        """Keeps temporary lists alive: otherwise Python could reuse their ids, which are keys of `_known`."""
 
     def of(self, value: object) -> tuple[int, int]:
-        """Return (items, characters)."""
+        """Return (items, characters) of a value."""
         if isinstance(value, str):
             return 1, str.__len__(value)
         if isinstance(value, int):
-            return 1, value.bit_length() // 3
+            return 1, value.bit_length() // 3  # about its decimal digits
         if not isinstance(value, Collection) or isinstance(value, range):
             return 1 + size(value), 0
         if id(value) not in self._known:

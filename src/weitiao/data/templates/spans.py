@@ -1,4 +1,4 @@
-"""Where in a rendered text the answers stand, and what each stretch of it weighs in the loss."""
+"""Locates the answers in a rendered text, and gives each part of the text its loss weight."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..conversation import Message
 from ..formats._base import RowError
 
 Write = Callable[[Sequence[Message], bool], str]
-"""(messages, asks) -> text; with `asks` it ends where an answer begins. Raises RowError where the template refuses
-them."""
+"""(messages, asks) -> text; with `asks` it ends with the prompt for an answer. Raises RowError if the template refuses
+the messages."""
 Span = tuple[int, int, float]
-"""Start and end in the text, and the weight of what stands between."""
+"""Start, end (exclusive) and loss weight of a part of the text, in characters."""
 
 THOUGHT = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 OPENED = re.compile(r"<think>\s*\Z")
-"""A prompt that opens the answer's thought."""
+"""Finds an opening reasoning tag at the end of a prompt."""
 OPENING = re.compile(r"\A\s*<think>\s*")
 THOUGHT_TO_ITS_END = re.compile(r"(?:<think>)?(?:(?!<think>).)*?</think>\s*", re.DOTALL)
 STAND_IN = "weitiaoquestion"
@@ -29,7 +29,7 @@ REASONING = ("reasoning_content", "reasoning", "thinking")
 
 @dataclass(frozen=True)
 class Masks:
-    """Which tokens are trained."""
+    """Which messages are trained, and whether reasoning is kept, dropped, or kept without training it."""
 
     train_on: Literal["all", "last", "answers"] = "answers"
     reasoning: Literal["keep", "drop", "mask"] = "keep"
@@ -40,8 +40,7 @@ ANSWERS = Masks()
 
 @dataclass(frozen=True)
 class Turn:
-    """One assistant turn rendered as the last: text up to and with its end token, and where its answer
-    begins."""
+    """An assistant turn rendered as the last one: the text through its end token, and where its answer begins."""
 
     text: str
     answer_from: int
@@ -49,33 +48,33 @@ class Turn:
 
 @dataclass(frozen=True)
 class WeightedText:
-    """Text cut into pieces that are encoded each by itself, with a loss weight each."""
+    """Text split into pieces that are encoded separately, with one loss weight per piece."""
 
     texts: tuple[str, ...]
     weights: tuple[float, ...]
     overlays: tuple[Span, ...] = ()
-    """Stretches of the whole text that weigh something else, wherever the pieces are cut."""
+    """Parts of the whole text whose weight overrides that of the pieces; they need not align with pieces."""
 
     @property
     def trains(self) -> bool:
-        """Whether any of it carries weight."""
+        """Whether any part has a non-zero weight."""
         return any(self.weights) or any(weight for _, _, weight in self.overlays)
 
 
 @dataclass(frozen=True)
 class Renderer:
-    """Lays out messages with what writes them and the pattern of the tokens that end an answer."""
+    """Renders messages into weighted text, given a function that renders them and a pattern of the stop tokens."""
 
     write: Write
     stop: re.Pattern[str]
     masks: Masks = ANSWERS
     begins: Callable[[str, str], bool] = str.startswith
-    """Whether a text begins with another; for plans, of whatever stands for the contents."""
+    """Returns whether a text begins with another; for plans, whether it does for any contents (template_cache.py)."""
 
     def layouts(self, messages: Sequence[Message]) -> list[WeightedText]:
-        """Return one layout that trains every answer, or one an answer where the template changes earlier turns.
+        """Return one layout that trains every answer, or one layout per answer if the template changes earlier turns.
 
-        Raises RowError where the template refuses the messages.
+        Raises RowError if the template refuses the messages.
         """
         turns = self.turns(messages)
         answers = [message for message in messages if message.role == "assistant"]
@@ -99,7 +98,7 @@ class Renderer:
     def _one_answer(
         self, messages: Sequence[Message], turns: Sequence[Turn], number: int, weight: float
     ) -> WeightedText:
-        """Lay out an answer with what precedes it; questions since the answer before it keep their weights."""
+        """Lay out one answer and its context; messages since the previous answer keep their own weights."""
         answered = _answered(messages)
         first = answered[number - 1] + 1 if number else 0
         laid = self.last_answer(turns[: number + 1], weight)
@@ -107,18 +106,18 @@ class Renderer:
         return replace(laid, overlays=spans)
 
     def turns(self, messages: Sequence[Message]) -> list[Turn]:
-        """Render each assistant turn as the last one; raises RowError where the template refuses one."""
+        """Render each assistant turn as the last one; raises RowError if the template refuses one."""
         return [self._turn(messages[: index + 1]) for index in _answered(messages)]
 
     def last_answer(self, turns: Sequence[Turn], weight: float = 1.0) -> WeightedText:
-        """Lay out the last of some turns with only its answer trained, and its context as a prompt has it."""
+        """Lay out the last turn with only its answer trained; its context is split into pieces as in a prompt."""
         *earlier, last = turns
         context = self.prompt(last.text[: last.answer_from], earlier)
         answer = last.text[last.answer_from :]
         return WeightedText((*context.texts, answer), (*context.weights, weight))
 
     def prompt(self, text: str, turns: Sequence[Turn]) -> WeightedText:
-        """Lay out a prompt: answers that stand in it as they were generated are pieces of their own."""
+        """Lay out a prompt; each earlier answer that the template left unchanged is a piece of its own."""
         return cut(text, [(t.answer_from, len(t.text), 0.0) for t in turns if self.begins(text, t.text)])
 
     def _turn(self, messages: Sequence[Message]) -> Turn:
@@ -140,10 +139,11 @@ class Renderer:
         return Turn(text[: end.end()], len(prompt))
 
     def _reopened(self, message: Message, prompt: str, opened_at: int, text: str) -> str:
-        """Write an answer whose thought the template drops behind a prompt that opens it, as it is generated.
+        """Restore an answer's reasoning if the prompt opens it but the template drops it from the rendered answer.
 
-        Later DeepSeek-R1 templates do so (https://huggingface.co/deepseek-ai/DeepSeek-R1): what is generated there is
-        the thought, its end tag and the answer, and what the template writes of it is the answer alone.
+        Later DeepSeek-R1 templates do this (https://huggingface.co/deepseek-ai/DeepSeek-R1): the model generates
+        reasoning, its closing tag and the answer, but the template renders the answer alone. The returned text is what
+        the model would generate.
         """
         end = self.stop.search(text, opened_at)
         if end is None or not self.begins(text, prompt[:opened_at]):
@@ -151,7 +151,9 @@ class Renderer:
         beside = next((str(message.extra[name]) for name in REASONING if message.extra.get(name)), "")
         thought, closing, _ = message.content.rpartition("</think>")
         rest = text[opened_at:]
-        if "</think>" in rest[: end.start() - opened_at]:  # the template kept the thought, otherwise spaced
+        if (
+            "</think>" in rest[: end.start() - opened_at]
+        ):  # the template kept the reasoning, with other whitespace
             return prompt + OPENING.sub("", rest)
         opened = thought.removeprefix("<think>").lstrip() if closing else f"{beside.strip()}\n"
         return f"{prompt}{opened}{closing or '</think>'}" + ("" if closing else "\n\n") + rest
@@ -164,7 +166,7 @@ class Renderer:
     def _every_token(
         self, messages: Sequence[Message], turns: Sequence[Turn], weights: Sequence[float]
     ) -> WeightedText:
-        """Lay out the whole text once: what no message weighs otherwise has one weight."""
+        """Lay out the whole text once; text without a weight from its message is trained if `train_on` is "all"."""
         *_, last = turns
         inside = [
             (turn.answer_from, len(turn.text), weight)
@@ -176,7 +178,7 @@ class Renderer:
         return self._with_thoughts(replace(laid, overlays=self._questions(messages, last.text)), messages)
 
     def _questions(self, messages: Sequence[Message], text: str, first: int = 0) -> tuple[Span, ...]:
-        """Return the stretches of messages other than answers, from a number on, that have a weight of their own."""
+        """Return the spans of messages, from index `first` on, that have their own weight and are not answers."""
         weighed = [
             (number, message.weight)
             for number, message in enumerate(messages)
@@ -185,10 +187,10 @@ class Renderer:
         return tuple((*self._words(messages, number, text), weight) for number, weight in weighed)
 
     def _words(self, messages: Sequence[Message], number: int, text: str) -> tuple[int, int]:
-        """Return where a message's own words stand, with the token that ends them, if they end in one.
+        """Return start and end of a message's content in the rendered text, including its end token if it has one.
 
-        What the template writes of its own before them, such as a system prompt, is no part of them. Raises RowError
-        where the template writes them otherwise than in one piece.
+        Text that the template itself adds before it, such as a system prompt, is not included. Raises RowError if the
+        template does not write the content as one piece. Finds the place by rendering with `STAND_IN` as the content.
         """
         message = messages[number]
         if not message.content:
@@ -206,7 +208,7 @@ class Renderer:
         return start, stop.end() if stop else end
 
     def _with_thoughts(self, layout: WeightedText, messages: Sequence[Message]) -> WeightedText:
-        """Take the weight off reasoning, where it is masked."""
+        """Give reasoning weight 0 if the masks say so."""
         if self.masks.reasoning != "mask":
             return layout
         spans: list[Span] = []
@@ -218,7 +220,7 @@ class Renderer:
 
 
 def cut(text: str, spans: Sequence[Span], between: float = 0.0) -> WeightedText:
-    """Cut text at (start, end, weight) spans; what lies between weighs `between`."""
+    """Split text at (start, end, weight) spans; text between spans has the weight `between`."""
     texts: list[str] = []
     weights: list[float] = []
     at = 0
@@ -232,7 +234,7 @@ def cut(text: str, spans: Sequence[Span], between: float = 0.0) -> WeightedText:
 
 
 def without_reasoning(message: Message) -> Message:
-    """Return an assistant's message without what it thought before it answered."""
+    """Return an assistant message without its reasoning; other messages are unchanged."""
     if message.role != "assistant" or not has_reasoning(message):
         return message
     extra = {key: value for key, value in message.extra.items() if key not in REASONING}
@@ -240,12 +242,12 @@ def without_reasoning(message: Message) -> Message:
 
 
 def has_reasoning(message: Message) -> bool:
-    """Whether a message holds reasoning, in its text or beside it."""
+    """Return whether a message has reasoning, in its content or in a field of its own."""
     return "</think>" in message.content or any(message.extra.get(name) for name in REASONING)
 
 
 def _thoughts(text: str, messages: Sequence[Message]) -> list[tuple[int, int]]:
-    """Return where an answer's text holds reasoning: in think tags, or as a message has it beside its text."""
+    """Return the spans of reasoning in a text: in think tags, else where a message's reasoning field appears in it."""
     found = [match.span() for match in THOUGHT_TO_ITS_END.finditer(text)]
     if found:
         return found
@@ -258,28 +260,28 @@ def _weighs_questions(messages: Sequence[Message]) -> bool:
 
 
 def _answered(messages: Sequence[Message]) -> list[int]:
-    """Return where the answers stand."""
+    """Return the indices of the assistant messages."""
     return [index for index, message in enumerate(messages) if message.role == "assistant"]
 
 
 def _difference(prompt: str, text: str, width: int = 40) -> str:
-    """Show where a text leaves the prompt it should begin with."""
+    """Show the first place where a text differs from the prompt it should begin with."""
     at = first_difference(prompt, text)
     shown = slice(max(0, at - width), at + width)
     return f"prompt …{prompt[shown]!r}, answered …{text[shown]!r}"
 
 
 def first_difference(one: str, other: str) -> int:
-    """Return where two texts part, at the latest where the shorter one ends."""
+    """Return the index of the first difference of two texts; if there is none, the length of the shorter one."""
     pairs = zip(one, other, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 def variables(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Return messages as chat templates read them.
+    """Return messages as the variables that chat templates read.
 
-    As in transformers, reasoning is there under each of its names, what is nothing is left out, and a call's
-    arguments are an object.
+    As in transformers: reasoning under both `thinking` and `reasoning_content`, None values dropped, and a call's
+    arguments parsed into an object.
     """
     return [_turn_of(message) for message in messages]
 
@@ -298,7 +300,7 @@ def _turn_of(message: Message) -> dict[str, Any]:
 
 
 def _with_object(call: Any) -> Any:  # noqa: ANN401  (JSON)
-    """Read a call's arguments where they are JSON in a text, as OpenAI writes them."""
+    """Parse a call's arguments if they are a JSON string, as in OpenAI's format."""
     if not isinstance(call, Mapping):
         return call
     changed = {key: _with_object(value) if key == "function" else value for key, value in call.items()}

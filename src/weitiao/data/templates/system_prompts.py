@@ -1,8 +1,8 @@
-"""The system prompt that the rows trained on begin with, kept so that the trained model is asked with it as well.
+"""Saves the training rows' common system prompt with a result, so that the trained model is also prompted with it.
 
-It is written into the chat template of the tokenizer that is saved with a result, as the system prompt of conversations
-that have none. So other tools use it, too. Here it is taken out again when a result is opened, and stands before the
-question as a message of its own: a person can see it, change it and leave it out.
+It is written into the chat template of the saved tokenizer, as the default system prompt of conversations that have
+none, so other tools use it too. When weitiao opens a result, it removes the prompt from the chat template and puts it
+before the question as a message of its own, which a person can see, change and leave out.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ if TYPE_CHECKING:
     from .template import Template
 
 NEARLY_ALL = 0.95
-"""The share of rows from which their system prompt counts as that of all."""
+"""A system prompt that at least this share of the rows has counts as that of all."""
 MARK = "{# weitiao: the system prompt of the rows trained on #}"
-"""Stands before it in a chat template."""
+"""The comment put before the system prompt in a chat template."""
 PROBE = Message("user", "Hello")
 
 
 @dataclass(frozen=True)
 class SystemPrompts:
-    """How many of the rows trained on begin with a system prompt, and with which."""
+    """How many training rows begin with a system prompt, and with which."""
 
     rows: int
-    """Rows trained on."""
+    """Training rows."""
     kinds: int
     """Different system prompts."""
     text: str
-    """The most frequent."""
+    """The most frequent system prompt."""
     count: int
-    """How many rows begin with it."""
+    """How many rows begin with `text`."""
 
     @property
     def common(self) -> str:
-        """The system prompt of all rows, or nearly all; nothing where there is no such one."""
+        """The system prompt of all rows, or nearly all; "" if there is none."""
         return self.text if self.count and self.count >= NEARLY_ALL * self.rows else ""
 
     @property
     def note(self) -> str:
-        """Say why none is used though there are some; nothing where one is used, or there is none."""
+        """Why no system prompt is used although rows have some; "" if one is used, or no row has any."""
         if not self.kinds or self.common:
             return ""
         if self.kinds > 1:
@@ -58,7 +58,7 @@ class SystemPrompts:
         return f"training used a system prompt in {share:.0%} of its rows, so none is used of itself"
 
     def as_fields(self) -> dict[str, Any]:
-        """Return it as an event holds it."""
+        """Return the fields as they are written to an event."""
         return asdict(self)
 
     @classmethod
@@ -68,14 +68,17 @@ class SystemPrompts:
 
 
 def asked_with(system: str, messages: Sequence[Message]) -> list[Message]:
-    """Return messages with a system prompt before them, where there is one and they begin with none of their own."""
+    """Return messages with `system` before them, unless it is empty or they begin with a system message."""
     has_own = bool(messages) and messages[0].role == "system"
     return [*([Message("system", system)] if system.strip() and not has_own else []), *messages]
 
 
 def with_trained_system(template: Template, text: str) -> PreTrainedTokenizerBase:
-    """Return a template's tokenizer with `text` as the system prompt of conversations that have none; without any where
-    its chat template cannot carry that, and as it is where there is no text."""
+    """Return a template's tokenizer with `text` as the default system prompt of its chat template.
+
+    The default is left out if the changed chat template would render it differently from a system message; the
+    tokenizer is unchanged if `text` is empty.
+    """
     from .template import Template
 
     if not text.strip():
@@ -91,8 +94,8 @@ def with_trained_system(template: Template, text: str) -> PreTrainedTokenizerBas
 
 
 def without_trained_system(tokenizer: PreTrainedTokenizerBase) -> tuple[PreTrainedTokenizerBase, str]:
-    """Return a tokenizer without what `with_trained_system` wrote into it, and that text; the same and nothing where
-    there is none."""
+    """Return a tokenizer without the system prompt that `with_trained_system` wrote, and that prompt; the same
+    tokenizer and "" if there is none."""
     own = tokenizer.chat_template
     sources = list(own.values()) if isinstance(own, Mapping) else [own]
     texts = [_parted(source)[1] for source in sources if isinstance(source, str)]
@@ -102,7 +105,7 @@ def without_trained_system(tokenizer: PreTrainedTokenizerBase) -> tuple[PreTrain
 
 
 def _parted(source: str) -> tuple[str, str]:
-    """Return a chat template without a trained system prompt before it, and that prompt; nothing where none is."""
+    """Split a chat template's source into the source without the trained system prompt, and that prompt or ""."""
     line, _, rest = source.removeprefix(MARK).partition("\n")
     for written in (AS_SYSTEM, IN_QUESTION):
         before, after = written.removesuffix("\n").split("TEXT")

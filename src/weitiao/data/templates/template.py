@@ -1,4 +1,4 @@
-"""How a conversation becomes text and token ids, for training and for serving: the same code for both."""
+"""Renders conversations into text and token ids, with the same code for training and for serving."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ PROBE = (Message("user", QUESTION), Message("assistant", ANSWER))
 
 
 class ChatWriter:
-    """Turns messages into text with a tokenizer's chat template."""
+    """Renders messages into text with a tokenizer's chat template."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, day: date | None = None) -> None:
         self._tokenizer, self._day = tokenizer, day
 
     def write(self, messages: Sequence[Message], tools: Sequence[Any] = (), *, asks: bool) -> str:
-        """Return the text; with `asks` it ends where an answer begins. Raises RowError with the template's own
-        words."""
+        """Return the text, which ends with the prompt for an answer if `asks`; raises RowError with the template's
+        message if it refuses."""
         from .sandbox import REFUSALS, Now, compiled
 
         given = {
@@ -73,10 +73,10 @@ class Template:
         stop_ids: set[int],
         day: date | None = None,
     ) -> None:
-        """Take a tokenizer that is dressed (see wording.py) as `kind` says; raises ModelError where answers would not
-        end in a token that generation stops on.
+        """Take a tokenizer whose chat template is already that of `kind` (see `template_choice.dressed`); raises
+        ModelError if answers would not end in a token that generation stops on.
 
-        `day` is what templates that write the date are given; left out, the day of asking.
+        `day` is the date given to templates that write one; None means the current time of each rendering.
         """
         self.kind = kind
         self.day = day
@@ -91,10 +91,10 @@ class Template:
         in_answers = self._in_answers(tokenizer, with_tools)
         self.control_tokens = ControlTokens(tokenizer, self._stops, in_answers)
         self.answer_ids = frozenset(map(int, tokenizer.convert_tokens_to_ids(sorted(in_answers))))
-        """The special tokens that belong to answers, such as those around thoughts."""
+        """The special tokens that belong to answers, such as those around reasoning."""
         self._plans: dict[Masks, Plans] = {}
         self.tokenizer = tokenizer
-        """What is saved beside a result: its chat template writes the same text in other tools."""
+        """The tokenizer saved with a result; its chat template renders the same text in other tools."""
         self.takes_system = writes_system(self._writer)
         self._check()
 
@@ -108,7 +108,7 @@ class Template:
         return AnswerTokens(self._renderer, with_tools, inside).found() if inside else frozenset()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Carry it to another process as what it was made of."""
+        """Pickle the constructor's arguments; the other process rebuilds the template from them."""
         return Template, (self.tokenizer, self.kind, set(self.stop_ids), self.day)
 
     @property
@@ -118,17 +118,16 @@ class Template:
 
     @cached_property
     def before_question(self) -> str:
-        """What is written before a question that has no system text, such as a system prompt of the template's own."""
+        """The text before a question without a system message, such as the template's own system prompt."""
         return self._write(PROBE[:1], True).partition(QUESTION)[0]
 
     @property
     def vocabulary(self) -> int:
-        """How many ids the tokenizer has, those it adds included."""
+        """The number of token ids, including added tokens."""
         return len(self.tokenizer)
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Prompt:
-        """Return the ids to generate the next answer from; raises RowError where the template refuses the
-        messages."""
+        """Return the prompt for the next answer; raises RowError if the template refuses the messages."""
         marked, described, marks = self._prepared(messages, tools)
         renderer = self._with_tools(self._renderer, described)
         text = renderer.write(marked, True)
@@ -137,7 +136,7 @@ class Template:
         return Prompt(tuple(chain.from_iterable(ids)), _unmarked(text, marks))
 
     def answers(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> list[str]:
-        """Return each answer as it is generated, with the token that ends it; raises RowError where the template
+        """Return each answer's text as a model generates it, with its end token; raises RowError if the template
         refuses the messages."""
         marked, described, marks = self._prepared(messages, tools)
         turns = self._with_tools(self._renderer, described).turns(marked)
@@ -148,10 +147,9 @@ class Template:
         return next((answer.removesuffix(stop) for stop in self._stops if answer.endswith(stop)), answer)
 
     def render(self, conversation: Conversation, masks: Masks = ANSWERS) -> list[TokenSequence]:
-        """Return one sequence that trains every answer, or one an answer where the template changes earlier
-        turns.
+        """Return one sequence that trains every answer, or one per answer if the template changes earlier turns.
 
-        Raises RowError where the template refuses the conversation.
+        Raises RowError if the template refuses the conversation.
         """
         (rendered,) = self.render_many([conversation], masks)
         if isinstance(rendered, RowError):
@@ -161,8 +159,10 @@ class Template:
     def render_many(
         self, given: Sequence[Conversation | Text], masks: Masks = ANSWERS
     ) -> list[list[TokenSequence] | RowError]:
-        """Render many at once, which encodes much faster; a conversation the template refuses gives its
-        RowError, one that trains nothing an empty list."""
+        """Render many conversations and texts in one batch, which encodes much faster.
+
+        A conversation that the template refuses gives a RowError, one without trained tokens an empty list.
+        """
         laid = [self._layouts_or_error(one, masks) for one in given]
         return self._sequences(given, laid)
 
@@ -200,7 +200,7 @@ class Template:
         given: Sequence[Conversation | Text],
         laid: Sequence[tuple[list[WeightedText], dict[str, str]] | RowError],
     ) -> list[list[TokenSequence] | RowError]:
-        """Encode all pieces of all layouts in one call."""
+        """Encode all pieces of all layouts in one call, and assemble the sequences."""
         segments = [
             segment
             for form, one in zip(given, laid, strict=True)
@@ -236,7 +236,7 @@ class Template:
         return TokenSequence(ids + end, weights + (1.0,) * len(end))
 
     def _overlaid(self, segment: Piece, at: int, weight: float, spans: Sequence[Span]) -> tuple[float, ...]:
-        """Weigh each token by the stretch in which its last character lies."""
+        """Return each token's weight: that of the last span that contains the token's last character, else `weight`."""
         return tuple(
             next((own for start, end, own in reversed(spans) if start <= at + last < end), weight)
             for last in self._encoder.last_characters(segment)
@@ -256,9 +256,10 @@ class Template:
 
     @property
     def opens_texts(self) -> bool:
-        """Whether a conversation gets the begin token that the tokenizer puts before texts.
+        """Whether the tokenizer's begin token is put before a conversation.
 
-        A chat template writes its own or means none: transformers' apply_chat_template and vLLM's chat API add none.
+        Not for a chat template, which writes its own if it wants one: transformers' apply_chat_template and vLLM's chat
+        API add none either.
         """
         return self.kind != "chat"
 
@@ -279,15 +280,15 @@ class Template:
     def _prepared(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]
     ) -> tuple[list[Message], list[Any], dict[str, str]]:
-        """Put the system text before the first question where the template takes none, and mark control
-        tokens."""
+        """Move the system message into the first question if the template takes none, give calls their ids, and mark
+        control tokens."""
         if messages and messages[0].role == "system" and not self.takes_system:
             messages = _folded(messages)
         messages = self._call_ids.given_to(messages)
         return self.control_tokens.mark(messages, tools)
 
     def _check(self) -> None:
-        """Render a probe; raises ModelError unless its answers end in a stop token that is trained on."""
+        """Render a probe; raises ModelError unless its answers end in a stop token."""
         try:
             sequences = self.render(Conversation((*PROBE, *PROBE), "probe"))
         except RowError as error:
@@ -313,8 +314,10 @@ class Template:
 
 
 def writes_system(writer: ChatWriter) -> bool:
-    """Return whether a template has a place for a system message; some refuse it, some pass over it, and Mistral's
-    moves it on with every question."""
+    """Return whether a template accepts a system message and keeps it in its place.
+
+    Some templates refuse it, some ignore it, and Mistral's moves it to the latest question.
+    """
     system = Message("system", SYSTEM)
     try:
         prompt = writer.write([system, *PROBE[:1]], asks=True)
@@ -329,8 +332,8 @@ def choose_template(
     generation_config: GenerationConfig | None = None,
     day: date | None = None,
 ) -> Template:
-    """Return the template that is chosen, by its name or with all that is chosen, checked on a probe; raises ModelError
-    with what to do where there is none. `day` as in `Template`."""
+    """Return the template for a wording (or a template's name), checked on a probe; raises ModelError, with a remedy,
+    if there is none. `day` as in `Template`."""
     wording = Wording(wording) if isinstance(wording, str) else wording
     has_chat = tokenizer.chat_template is not None
     kind = wording.kind(has_chat)
@@ -369,7 +372,7 @@ def choose_template(
 
 
 def _check_names(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise ModelError for templates with names none of which is the default, as transformers does."""
+    """Raise ModelError for several named templates without one named "default", as transformers does."""
     own = tokenizer.chat_template
     if isinstance(own, str) or (isinstance(own, Mapping) and isinstance(own.get("default"), str)):
         return
@@ -392,7 +395,7 @@ def stop_token_ids(
 ) -> set[int]:
     """Return the ids that generation stops on: the tokenizer's eos and those of the generation config.
 
-    Raises ModelError where the generation config names no ids.
+    Raises ModelError if the generation config's `eos_token_id` holds values that are not ids.
     """
     configured = None if generation_config is None else generation_config.eos_token_id
     listed = configured if isinstance(configured, list) else [configured]
@@ -403,7 +406,8 @@ def stop_token_ids(
 
 
 def _folded(messages: Sequence[Message]) -> Sequence[Message]:
-    """Put the system text before the first question; an empty one goes; RowError where only one of them is trained."""
+    """Put the system text at the beginning of the first question; an empty one is dropped. Raises RowError if the two
+    have different weights."""
     system, *rest = messages
     if not system.content.strip() and rest:
         return rest
@@ -414,7 +418,7 @@ def _folded(messages: Sequence[Message]) -> Sequence[Message]:
 
 
 def _unmarked(text: str, marks: Mapping[str, str]) -> str:
-    """Return a text with the control tokens that a person wrote instead of their marks."""
+    """Return a text with marks replaced by the control tokens they stand for."""
     for mark, token in marks.items():
         text = text.replace(mark, token)
     return text

@@ -1,4 +1,8 @@
-"""Layouts by the shape of a conversation: the template runs once a shape, then contents are filled in."""
+"""Caches layouts by a conversation's shape: the template runs once per shape, then contents are filled in.
+
+The shape is the sequence of roles, weights and extra keys. A plan is a layout with stand-ins for the contents, and the
+conditions under which it holds.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +21,20 @@ if TYPE_CHECKING:
 
 MOST_SHAPES = 500
 MOST_PLANS = 8
-"""Of one shape: one for each way in which the template's questions were answered."""
+"""Plans of one shape: one per combination of answers to the template's conditions (see template_trace.py)."""
 STANDS = MARK.pattern.strip("()")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What rows of one shape become, as long as its conditions hold."""
+    """The layouts of rows of one shape, valid while its conditions hold."""
 
     trace: Trace
     layouts: tuple[tuple[tuple[tuple[str | int, ...], ...], tuple[float, ...]], ...]
     """For each layout its pieces' texts, with stand-ins for contents, and their weights."""
 
     def of(self, texts: Sequence[str]) -> list[WeightedText] | None:
-        """Return a row's layouts, or None where a condition fails."""
+        """Return a row's layouts, or None if a condition fails."""
         values = self.trace.holds_for(texts)
         return None if values is None else [_filled(*one, values) for one in self.layouts]
 
@@ -39,7 +43,7 @@ class Plans:
     """The plans of one template with one choice of masks."""
 
     def __init__(self, renderer: Renderer, stops: Iterable[str]) -> None:
-        """Take what renders, and the tokens that end an answer."""
+        """Take a renderer, and the tokens that end an answer."""
         self._plain = renderer
         self._tracing = replace(renderer, begins=_surely_begins)
         stops = list(stops)
@@ -48,14 +52,14 @@ class Plans:
         self._plans: dict[Any, list[Plan]] = {}
 
     def layouts(self, messages: Sequence[Message]) -> list[WeightedText]:
-        """Return a conversation's layouts; raises RowError where the template refuses it."""
+        """Return a conversation's layouts; raises RowError if the template refuses it."""
         shape = _shape(messages, self._plain.masks)
         if shape is None:
             return self._plain.layouts(messages)
         texts = _texts(messages)
         known = self._plans.get(shape)
         if known is None:
-            # A shape that comes but once is not worth a plan.
+            # The first time a shape occurs, render it directly: a plan pays off only when the shape occurs again.
             if len(self._plans) < MOST_SHAPES:
                 self._plans[shape] = []
             return self._plain.layouts(messages)
@@ -69,7 +73,7 @@ class Plans:
         return self._plain.layouts(messages) if made is None else made
 
     def _plan(self, messages: Sequence[Message], texts: Sequence[str]) -> Plan:
-        """Trace the template; where that fails the plan has a condition that never holds."""
+        """Trace the template and return a plan; if tracing fails, one with a condition that never holds."""
         trace = Trace(list(texts))
         try:
             layouts = self._tracing.layouts(_with_stand_ins(messages, trace.stand_ins()))
@@ -81,15 +85,15 @@ class Plans:
             return Plan(Trace([], [_NEVER]), ())
         pieces = [tuple(parsed(untraced(text)) for text in layout.texts) for layout in layouts]
         plan = Plan(trace, tuple((own, layout.weights) for own, layout in zip(pieces, layouts, strict=True)))
-        # A template may itself hold the characters that stand for contents.
+        # A template may itself contain characters used as stand-ins, so the plan is checked on this row.
         return plan if plan.of(texts) == self._plain.layouts(messages) else Plan(Trace([], [_NEVER]), ())
 
 
-_NEVER = TraceStep((), bool, (), True)
+_NEVER = TraceStep((), bool, (), True)  # bool("") is never True
 
 
 def _surely_begins(text: str, prefix: str) -> bool:
-    """Whether a text begins with another, whatever the contents are; raises Untraceable where that depends."""
+    """Return whether a text begins with another, for any contents; raises Untraceable if it depends on them."""
     text, prefix = untraced(text), untraced(prefix)
     if text.startswith(prefix):
         return True
@@ -100,7 +104,7 @@ def _surely_begins(text: str, prefix: str) -> bool:
 
 
 def _across_borders(stops: Sequence[str]) -> re.Pattern[str]:
-    """Find where a content and what stands beside it could together spell a stop token."""
+    """Return a pattern that finds where a content and the text next to it could together spell a stop token."""
     ends = "|".join(re.escape(stop[k:]) for stop in stops for k in range(1, len(stop)))
     begins = "|".join(re.escape(stop[:k]) for stop in stops for k in range(1, len(stop)))
     return re.compile(f"{STANDS}(?:{ends or '(?!)'})|(?:{begins or '(?!)'}){STANDS}|{STANDS}{{2}}")

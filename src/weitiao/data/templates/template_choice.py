@@ -1,7 +1,7 @@
-"""How turns become text by a person's choice: a chat template, a text with fields, and the default system prompt.
+"""Applies a person's choice of template: a chat template, a text with fields, and the default system prompt.
 
-Each choice is made part of the tokenizer's chat template. So training, asking and measuring run one program, and the
-tokenizer that is saved beside a result carries it to every other tool.
+Each choice is written into the tokenizer's chat template. So training, generation and evaluation run the same template,
+and the tokenizer saved with a result carries it to other tools.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
 
 Kind = Literal["chat", "instruction", "text"]
 KINDS = ("auto", "chat", "instruction")
-"""The templates that have a name."""
+"""The named values of `data.template`."""
 OWN_SYSTEM = "auto"
-"""The value of `data.system` that leaves the template's own default."""
+"""The value of `data.system` that keeps the template's own default."""
 INSTRUCTION = "{?instruction}### Instruction:\n{instruction}\n\n{/instruction}### Response:\n"
 RESULT = "### Result:\n"
-"""The headings are Stanford Alpaca's (https://github.com/tatsu-lab/stanford_alpaca), without its sentence in front."""
+"""Headings from Stanford Alpaca (https://github.com/tatsu-lab/stanford_alpaca), without its introductory sentence."""
 
 
 @dataclass(frozen=True)
 class Wording:
-    """What a person chose of how turns become text."""
+    """A person's choice of templates and system prompt."""
 
     template: str = "auto"
     """auto, chat, instruction, or a text with fields."""
     task_templates: Mapping[str, str] = field(default_factory=dict)
     """Task -> its own text with fields."""
     system: str = OWN_SYSTEM
-    """The system prompt of conversations that have none; auto is the template's own."""
+    """The system prompt of conversations that have none; auto keeps the template's own."""
 
     def kind(self, has_chat_template: bool) -> Kind:
-        """Return what writes turns that have no task with a template."""
+        """Return which kind of template renders turns that have no task template."""
         if is_text_template(self.template):
             return "text"
         if self.template == "chat" or (self.template == "auto" and has_chat_template):
@@ -50,25 +50,25 @@ class Wording:
 
     @property
     def tasks(self) -> dict[str, TextTemplate]:
-        """The tasks' templates, taken apart."""
+        """The tasks' templates, parsed."""
         return {task: parse_text_template(text) for task, text in self.task_templates.items()}
 
     @property
     def texts(self) -> list[TextTemplate]:
-        """Every text with fields, that of the whole data first."""
+        """Every text with fields, parsed; that of `template` first."""
         own = [parse_text_template(self.template)] if is_text_template(self.template) else []
         return [*own, *self.tasks.values()]
 
     @property
     def beside_a_question(self) -> str:
-        """What may be given beside a question, in words; nothing where that is nothing."""
+        """What may be given with a question (the task, fields), in words; "" if nothing."""
         columns = dict.fromkeys(name for text in self.texts for name in text.columns)
         given = [f"the task ({', '.join(self.task_templates)})"] if self.task_templates else []
         given += [f"the fields {', '.join(columns)}"] if columns else []
         return " and ".join(given)
 
     def text_for(self, task: str) -> TextTemplate | None:
-        """Return the text with fields that writes a task's rows, None where a chat template does."""
+        """Return the text with fields that renders a task's rows, None if a chat template does."""
         if task in self.task_templates:
             return self.tasks[task]
         return parse_text_template(self.template) if is_text_template(self.template) else None
@@ -83,13 +83,13 @@ def dressed(
     kind: Kind,
     takes_system: Callable[[PreTrainedTokenizerBase], bool],
 ) -> PreTrainedTokenizerBase:
-    """Return a tokenizer whose chat template writes turns as chosen; itself where that is its own template.
+    """Return a tokenizer whose chat template renders turns as chosen; the same one if its own template is chosen.
 
-    `takes_system` says whether a tokenizer's chat template has a place for a system message.
+    `takes_system` returns whether a tokenizer's chat template accepts a system message.
     """
     mark = _mark(wording)
     if mark in template_source(tokenizer):
-        return tokenizer  # it lay beside a result
+        return tokenizer  # it was saved with a result, so its template already holds the same choices
     chosen = _with_texts(tokenizer, wording, kind)
     if wording.system != OWN_SYSTEM:
         chosen = with_system(chosen, wording.system, takes_system(chosen))
@@ -97,7 +97,7 @@ def dressed(
 
 
 def _mark(wording: Wording) -> str:
-    """Return a comment by which a chat template is known that was made for these choices."""
+    """Return a Jinja comment that identifies a chat template made for these choices."""
     chosen = json.dumps([wording.template, dict(wording.task_templates), wording.system])
     return f"{{# weitiao {hashlib.sha256(chosen.encode()).hexdigest()[:16]} #}}"
 
@@ -118,7 +118,7 @@ def _with_texts(tokenizer: PreTrainedTokenizerBase, wording: Wording, kind: Kind
 def with_system(tokenizer: PreTrainedTokenizerBase, text: str, takes_system: bool) -> PreTrainedTokenizerBase:
     """Return a tokenizer whose chat template puts a system prompt before conversations that have none.
 
-    Where the template takes none, the text stands before the first question, as a row's own does.
+    If the template takes no system message, the text is put at the beginning of the first question, like a row's own.
     """
     if not takes_system and not text.strip():
         return tokenizer
@@ -126,7 +126,7 @@ def with_system(tokenizer: PreTrainedTokenizerBase, text: str, takes_system: boo
     return changed(tokenizer, lambda own: before.replace("TEXT", quoted(text)) + own)
 
 
-# The line end behind a block is dropped by every reader of chat templates (trim_blocks), so what follows is unchanged.
+# Chat templates are rendered with trim_blocks, which drops the newline after a block: the text after it is unchanged.
 AS_SYSTEM = (
     "{% set messages = messages if messages and messages[0]['role'] == 'system' "
     "else [{'role': 'system', 'content': TEXT}] + messages %}\n"
@@ -138,7 +138,7 @@ IN_QUESTION = (
 
 
 def _by_task(tasks: Sequence[str], written: str, own: str) -> str:
-    """Return a chat template that writes conversations of some tasks with another."""
+    """Return the chat template `own`, but with conversations of some tasks rendered by the template `written`."""
     is_one = " or ".join(f"chosen.task == {quoted(task)}" for task in tasks)
     return "".join([
         "{%- set chosen = namespace(task='') -%}{%- for message in messages -%}{%- if message['task'] is defined -%}",
@@ -148,7 +148,7 @@ def _by_task(tasks: Sequence[str], written: str, own: str) -> str:
 
 
 def changed(tokenizer: PreTrainedTokenizerBase, change: Callable[[str], str]) -> PreTrainedTokenizerBase:
-    """Return the same tokenizer with a changed chat template, each of several changed; the one given stays as it is."""
+    """Return a copy of a tokenizer with a changed chat template; if it has several, each is changed."""
     own = tokenizer.chat_template
     if isinstance(own, Mapping):
         return _with(tokenizer, {name: change(source) for name, source in own.items()})
@@ -156,7 +156,7 @@ def changed(tokenizer: PreTrainedTokenizerBase, change: Callable[[str], str]) ->
 
 
 def _with(tokenizer: PreTrainedTokenizerBase, source: str | dict[str, str]) -> PreTrainedTokenizerBase:
-    """Return the same tokenizer with another chat template; the one given stays as it is."""
+    """Return a shallow copy of a tokenizer with another chat template."""
     changed = copy.copy(tokenizer)
     changed.chat_template = source
     return changed

@@ -1,9 +1,9 @@
-"""What a chat template does to conversations of one shape, found out once by giving it stand-ins for the contents.
+"""Traces a chat template: runs it once per shape of conversation, with stand-ins in place of the contents.
 
-A stand-in is one character, and notes what the template does to it. Copying needs no note. Stripping and splitting make
-a new stand-in, whose value is worked out row by row. A question (is it empty? is `</think>` in it?) is answered for the
-row at hand and becomes a condition under which the plan holds. Anything else ends the trace, and such rows are
-rendered one by one.
+A stand-in is one private-use character that records what the template does to it. Copying needs no record. Stripping
+and splitting create a new stand-in, whose value is computed for each row. A test (is it empty? does it contain
+`</think>`?) is answered for the current row and recorded as a condition under which the plan holds. Any other operation
+ends the trace, and such rows are rendered one by one.
 """
 
 from __future__ import annotations
@@ -18,47 +18,47 @@ MARK = re.compile("([\U000f0000-\U000ffffd])")
 
 
 class Untraceable(Exception):
-    """The template does what a plan cannot repeat."""
+    """The template performs an operation that a plan cannot repeat."""
 
 
 @dataclass(frozen=True)
 class TraceStep:
-    """Something done to a text in which stand-ins are: a new stand-in, or a condition."""
+    """An operation on a text with stand-ins: it creates a new stand-in, or checks a condition."""
 
     text: tuple[str | int, ...]
-    """Plain text, and numbers of stand-ins."""
+    """Plain text and the numbers of stand-ins."""
     apply: Callable[..., Any]
     arguments: tuple[Any, ...]
     outcome: Any = None
-    """What a condition must come to; unused where a stand-in is made."""
+    """The value that a condition must have; unused if the step creates a stand-in."""
     makes: bool = False
 
     def of(self, values: Sequence[str]) -> Any:  # noqa: ANN401  (a text or an answer)
-        """Do it to a row's values."""
+        """Apply the operation to a row's values."""
         return self.apply(filled(self.text, values), *self.arguments)
 
 
 @dataclass
 class Trace:
-    """Stand-ins of one run of the template, their values in the row at hand, and what was done to them."""
+    """The stand-ins of one run of the template, their values in the current row, and the operations on them."""
 
     values: list[str]
-    """The row's own texts, then those made of them."""
+    """The row's own texts, then those derived from them."""
     steps: list[TraceStep] = field(default_factory=list)
 
     def stand_ins(self) -> list[Traced]:
-        """Return one for each of the row's texts."""
+        """Return one stand-in for each of the row's texts."""
         return [Traced(chr(FIRST_MARK + number), self) for number in range(len(self.values))]
 
     def make(self, text: str, apply: Callable[..., str], *arguments: Any) -> Traced:  # noqa: ANN401
-        """Return a stand-in for what is made of a text; the same for the same."""
+        """Return a new stand-in for the result of `apply` on a text."""
         step = TraceStep(parsed(text), apply, arguments, makes=True)
         self.steps.append(step)
         self.values.append(step.of(self.values))
         return Traced(chr(FIRST_MARK + len(self.values) - 1), self)
 
     def ask(self, text: str, apply: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401
-        """Answer a question about a text for the row at hand, and note it as a condition."""
+        """Return the result of a test on a text for the current row, and record it as a condition."""
         if not MARK.search(text):
             return apply(text, *arguments)
         asked = TraceStep(parsed(text), apply, arguments)
@@ -67,7 +67,7 @@ class Trace:
         return outcome
 
     def holds_for(self, values: Sequence[str]) -> list[str] | None:
-        """Return another row's values, those made of its texts included; None where a condition fails."""
+        """Return another row's values, including the derived ones; None if a condition fails."""
         known = list(values)
         for step in self.steps:
             came = step.of(known)
@@ -85,20 +85,22 @@ def _forbid(name: str) -> Callable[..., NoReturn]:
     return refuse
 
 
+# Forbidden are all methods of str, except those it inherits unchanged from object; but __str__ and __repr__ too.
+# `untraced` needs __getnewargs__.
 _REDEFINED = {"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__", "__format__"}
 _FORBIDDEN = set(dir(str)) - (set(dir(object)) - _REDEFINED - {"__str__", "__repr__"}) - {"__getnewargs__"}
 _Closed: Any = type("_Closed", (str,), {name: _forbid(name) for name in _FORBIDDEN})
-"""A text all of whose operations end the trace."""
+"""A text type on which every operation ends the trace; Traced allows some of them again."""
 
 
 class Traced(_Closed):  # type: ignore[misc]
-    """A text in which stand-ins are."""
+    """A text that contains stand-ins."""
 
     trace: Trace
     made: dict[Any, Traced]
 
     def __new__(cls, text: str, trace: Trace) -> Traced:
-        """Wrap a text."""
+        """Wrap a text that contains stand-ins of a trace."""
         made: Traced = super().__new__(cls, text)
         made.trace, made.made = trace, {}
         return made
@@ -119,7 +121,7 @@ class Traced(_Closed):  # type: ignore[misc]
 
     def __iter__(self) -> Iterator[str]:
         raise Untraceable("the template goes through a content's characters")
-        yield ""
+        yield ""  # unreachable; makes this a generator function
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, str):
@@ -135,15 +137,15 @@ class Traced(_Closed):  # type: ignore[misc]
         return bool(self.trace.ask(untraced(self), str.__contains__, _constant(other)))
 
     def startswith(self, *arguments: Any) -> bool:  # noqa: ANN401
-        """Whether it does, in the row at hand; noted as a condition."""
+        """Return whether the content starts so in the current row; recorded as a condition."""
         return bool(self.trace.ask(untraced(self), str.startswith, *map(_constant, arguments)))
 
     def endswith(self, *arguments: Any) -> bool:  # noqa: ANN401
-        """Whether it does, in the row at hand; noted as a condition."""
+        """Return whether the content ends so in the current row; recorded as a condition."""
         return bool(self.trace.ask(untraced(self), str.endswith, *map(_constant, arguments)))
 
     def strip(self, chars: str | None = None, /) -> Traced:
-        """Return a stand-in for the content stripped."""
+        """Return a stand-in for the stripped content."""
         return self._derived(str.strip, _constant(chars))
 
     def lstrip(self, chars: str | None = None, /) -> Traced:
@@ -155,7 +157,7 @@ class Traced(_Closed):  # type: ignore[misc]
         return self._derived(str.rstrip, _constant(chars))
 
     def split(self, sep: str | None = None, maxsplit: int = -1) -> list[Traced]:
-        """Return stand-ins for the parts; raises Untraceable where it is split at blanks."""
+        """Return stand-ins for the parts; raises Untraceable if it is split at whitespace (no `sep`)."""
         if not isinstance(sep, str):
             raise Untraceable("a content is split at blanks")
         count = self.trace.ask(untraced(self), _parts, _constant(sep), maxsplit)
@@ -169,7 +171,7 @@ class Traced(_Closed):  # type: ignore[misc]
 
 
 def is_traced(value: object) -> bool:
-    """Whether a stand-in is in a value: a text, or lists and objects of them."""
+    """Return whether a value (a text, list or dict) contains a stand-in."""
     if isinstance(value, Traced):
         return True
     if isinstance(value, Mapping):
@@ -178,7 +180,7 @@ def is_traced(value: object) -> bool:
 
 
 def parsed(text: str) -> tuple[str | int, ...]:
-    """Return a text's plain stretches, and the numbers of the stand-ins between them."""
+    """Split a text into plain parts and the numbers of its stand-ins."""
     pieces = MARK.split(text)
     return tuple(
         ord(piece) - FIRST_MARK if number % 2 else piece for number, piece in enumerate(pieces) if piece
@@ -199,7 +201,7 @@ def _part(text: str, sep: str, maxsplit: int, number: int) -> str:
 
 
 def untraced(text: str) -> str:
-    """Return a text as it is, stand-ins and all, without its memory."""
+    """Return a text as a plain str, with its stand-ins as characters but without recording."""
     bare: str = str.__getnewargs__(text)[0]
     return bare
 

@@ -1,11 +1,11 @@
-"""Templates of fields: a text such as `Question: {instruction}\\nAnswer: `, read and written as a chat template.
+"""Parses text templates such as `Question: {instruction}\\nAnswer: `, and converts them to chat templates.
 
-It becomes a Jinja chat template, which training and asking run and which is saved with the tokenizer, so that plain
-transformers write the same text. The text ends where an answer begins. In it
+A text template becomes a Jinja chat template, which training and generation run and which is saved with the tokenizer,
+so plain transformers renders the same text. The text ends where an answer begins. Syntax:
 
-    {name}              stands for a field of the question: a column of its row, or what is asked
-    {?name}...{/name}   is written only where the field holds something
-    {^name}...{/name}   is written only where it is empty
+    {name}              is replaced by a field: a column of the row, or the question
+    {?name}...{/name}   is written only if the field is not empty
+    {^name}...{/name}   is written only if it is empty
     {{ and }}           are literal braces
 """
 
@@ -19,16 +19,16 @@ from dataclasses import dataclass
 from ...core.settings import Unfit
 
 QUESTIONS = ("instruction", "question", "prompt", "query", "content")
-"""Fields that stand for what is asked, whatever its column is called."""
+"""Field names that mean the question, under any column name."""
 SYSTEM, INPUT, TASK = "system", "input", "task"
 ALWAYS_KNOWN = (*QUESTIONS, INPUT, SYSTEM, TASK)
-"""Fields that a template may have without a column of that name in the data."""
+"""Fields that a template may use without a column of that name in the data."""
 ANSWERS = ("output", "answer", "response", "completion", "target")
-"""Columns that hold answers: they cannot stand in front of themselves."""
+"""Columns that hold answers: they cannot be fields of the text before the answer."""
 TAKEN = ("role", "tool_calls", "tool_call_id", "reasoning_content", "reasoning", "thinking")
-"""Keys of a turn that mean something else."""
+"""Keys of a message that have another meaning, so they cannot be fields."""
 BETWEEN = "\n\n"
-"""What stands between an answer's end token and the next question, and behind a system text that has no field."""
+"""Separates an answer's end token from the next question, and a system text without a field from the question."""
 
 MARKS = re.compile(r"\{\{|\}\}|\{([?^/]?)([^{}\n]*)\}|[{}]")
 JINJA = re.compile(r"(?<!\{)\{%")
@@ -38,14 +38,14 @@ EXAMPLE = r"Question: {instruction}\nAnswer: "
 
 @dataclass(frozen=True)
 class Field:
-    """A place that a field fills."""
+    """A placeholder for a field's value."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Section:
-    """A stretch that is written only where a field holds something, or only where it is empty."""
+    """A part that is written only if a field is not empty, or only if it is empty."""
 
     name: str
     where_filled: bool
@@ -57,26 +57,26 @@ Nodes = tuple["str | Field | Section", ...]
 
 @dataclass(frozen=True)
 class TextTemplate:
-    """A text with fields, taken apart."""
+    """A parsed text with fields."""
 
     nodes: Nodes
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Every field it has, in order."""
+        """All fields, in order of first use."""
         return tuple(dict.fromkeys(_names(self.nodes)))
 
     @property
     def question(self) -> str:
-        """The field that stands for what is asked: `instruction` or another name for it, else the first field that
-        is not of another meaning; nothing where there is none."""
+        """The field for the question: one of `QUESTIONS`, else the first field without another meaning, else `input`;
+        "" if there is none."""
         asked = [name for name in QUESTIONS if name in self.fields]
         others = [name for name in self.fields if name not in (SYSTEM, INPUT, TASK)]
         return next(iter([*asked, *others, *(name for name in self.fields if name == INPUT)]), "")
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The fields that a person asking may have to give beside the question."""
+        """The fields that a user may have to give in addition to the question."""
         return tuple(name for name in self.fields if name not in (SYSTEM, TASK, self.question))
 
 
@@ -90,15 +90,15 @@ def _names(nodes: Nodes) -> Iterator[str]:
 
 
 def is_text_template(value: str) -> bool:
-    """Whether a value of `data.template` is a text with fields, and not the name of a template."""
+    """Return whether a value of `data.template` is a text with fields, not the name of a template."""
     return any(sign in value for sign in "{}\n")
 
 
 def parse_text_template(text: str, setting: str = "data.template") -> TextTemplate:
-    """Take a text with fields apart; raises Unfit with what is wrong and what to type for `setting`.
+    """Parse a text with fields; raises Unfit with what is wrong and what to type for `setting`.
 
-    `\\n` and `\\t` typed in a shell, where the text has no line end of its own, are a line end and a tab. A field for
-    the answer at the very end is left out: the answer stands there anyway.
+    If the text has no newline, `\\n` and `\\t` typed in a shell are read as newline and tab. A field for the answer at
+    the very end is dropped: the answer is written there anyway.
     """
     if JINJA.search(text):
         expected = "a text with fields, or chat for the chat template that lies in the model's folder"
@@ -120,13 +120,13 @@ def _with_line_ends(text: str) -> str:
 
 
 def typed(setting: str, text: str) -> str:
-    """Return a setting with a text as it is typed into a shell."""
+    """Return `setting="text"` as it is typed into a shell."""
     shown = _with_line_ends(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'{setting}="{shown}"'
 
 
 def corrected(text: str, wrong: str, right: str) -> str:
-    """Return a text with a field under another name."""
+    """Return a text with the field `wrong` renamed to `right`."""
     return re.sub(rf"\{{([?^/]?)\s*{re.escape(wrong)}\s*\}}", lambda one: f"{{{one[1]}{right}}}", text)
 
 
@@ -165,7 +165,7 @@ def _close(name: str, nodes: list[list[str | Field | Section]], sections: list[t
 
 
 def _joined(nodes: list[str | Field | Section]) -> Nodes:
-    """Join stretches of text that stand side by side."""
+    """Join adjacent pieces of text."""
     joined: list[str | Field | Section] = []
     for node in nodes:
         if isinstance(node, str) and joined and isinstance(joined[-1], str):
@@ -176,7 +176,7 @@ def _joined(nodes: list[str | Field | Section]) -> Nodes:
 
 
 def _without_answer(found: TextTemplate, setting: str) -> TextTemplate:
-    """Leave out a field for the answer at the end; raises Unfit for one that anything stands behind."""
+    """Drop a field for the answer at the end; raises Unfit for one anywhere else."""
     *before, last = found.nodes or ("",)
     kept = TextTemplate(tuple(before)) if isinstance(last, Field) and last.name in ANSWERS else found
     named = next((name for name in kept.fields if name in ANSWERS), "")
@@ -202,10 +202,10 @@ def _around(text: str, at: int, characters: int = 12) -> str:
 def chat_template_of(
     default: TextTemplate, tasks: Mapping[str, TextTemplate], begin: str, end: str, result: str = ""
 ) -> str:
-    """Return the Jinja source that writes conversations with the templates of their tasks, else with `default`.
+    """Return the Jinja source that renders conversations with the templates of their tasks, else with `default`.
 
-    `begin` and `end` are the tokenizer's begin and end tokens; `result` is the heading of a tool's result, without
-    which such turns are refused.
+    `begin` and `end` are the tokenizer's begin and end tokens. `result` is the heading of a tool's result; if it is
+    empty, the template refuses such turns.
     """
     told = (
         "{{- " + quoted(BETWEEN + result) + " + message['content'] -}}"
@@ -234,7 +234,7 @@ def chat_template_of(
 
 
 def _macro(default: TextTemplate, tasks: Mapping[str, TextTemplate]) -> str:
-    """Write a question, with its task's template."""
+    """Return the Jinja macro that renders a question with its task's template."""
     parts = ["{%- macro question(message, system, task) -%}"]
     for number, (task, template) in enumerate(tasks.items()):
         parts += ["{%- ", "elif" if number else "if", " task == ", quoted(task), " -%}", _asked(template)]
@@ -260,7 +260,7 @@ def _jinja(node: str | Field | Section, question: str) -> str:
 
 
 def _value(name: str, question: str) -> str:
-    """Return the expression for a field's value."""
+    """Return the Jinja expression for a field's value."""
     if name in (SYSTEM, TASK):
         return name
     fallback = "message['content']" if name == question else "''"
@@ -268,5 +268,5 @@ def _value(name: str, question: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """Return a text as a literal of Jinja's."""
+    """Return a text as a Jinja string literal."""
     return json.dumps(text, ensure_ascii=False)

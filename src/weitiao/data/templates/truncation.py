@@ -1,7 +1,7 @@
-"""What of an answer may be left out where it is too long: the middle of its thought, then the end of its text.
+"""Shortens answers that are too long: removes the middle of the reasoning, then the end of the text.
 
-What holds an answer together stays whole: the tags around a thought, a call and its JSON, the token that ends the turn.
-So an answer with such a structure is made shorter as text and rendered again, instead of losing tokens.
+The structure of an answer stays whole: the tags around reasoning, tool calls and their JSON, the token that ends the
+turn. So an answer with such a structure is shortened as text and rendered again, instead of losing tokens.
 """
 
 from __future__ import annotations
@@ -15,39 +15,40 @@ from .spans import REASONING
 
 UNSPACED = "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7a3\uf900-\ufaff"
 PIECE = re.compile(rf"\s*(?:[{UNSPACED}]|[^\s{UNSPACED}]{{1,16}})")
-"""A word with the blanks before it, a part of a long one, or a character of a script without blanks."""
+"""A word of up to 16 characters (longer ones are split) with the whitespace before it, or one character of a script
+without spaces."""
 LEADING = re.compile(
     r"\A(?P<opening>\s*(?:<(\w+)>|\[(\w+)\])\s*)(?P<thought>.*?)(?P<closing>\s*(?:</\2>|\[/\3\]))", re.DOTALL
 )
 OPENED = re.compile(r"\A(?P<opening>\s*)(?P<thought>(?:(?!<think>).)*?)(?P<closing>\s*</think>)", re.DOTALL)
-"""A thought that the prompt opens."""
+"""Reasoning whose opening tag is in the prompt."""
 TAGGED = re.compile(r"<(\w+)>(.*?)</\1>|\[(\w+)\](.*?)\[/\3\]", re.DOTALL)
 JSON_BEGINS = re.compile(r"(?:\A|(?<=[\s:\]>`]))[{\[]")
 THINKS = re.compile("think|thought|reason|思考", re.IGNORECASE)
-"""What tags around thoughts are called; other tags may hold one where an answer follows."""
+"""Names of tags around reasoning; text in other tags may be reasoning if an answer follows (see `_is_thought`)."""
 MOST_TRIED = 20
 LEAST_THOUGHT, LEAST_TEXT = 2, 1
-"""Pieces that stay: the beginning and the end of a thought, the beginning of a text."""
+"""Pieces that are kept: the first and last of the reasoning, the first of the text."""
 
 
 @dataclass(frozen=True)
 class Shortenable:
-    """An answer taken apart."""
+    """An answer split into reasoning and text, each in pieces that can be removed."""
 
     message: Message
     opening: str
     thought: tuple[str, ...]
     closing: str
     text: tuple[str, ...]
-    """In pieces; the whole in one where it may not be cut."""
+    """The text in pieces; a single piece if it may not be cut."""
     beside: str = ""
-    """The name under which its thought stands beside the text."""
+    """The key in `extra` that holds the reasoning; "" if it is part of the content."""
     whole: bool = False
     """Whether the text may not be cut."""
 
     @property
     def most(self) -> int:
-        """How many pieces may be left out."""
+        """How many pieces may be removed."""
         return self._of_thought + max(0, len(self.text) - LEAST_TEXT)
 
     @property
@@ -55,7 +56,7 @@ class Shortenable:
         return max(0, len(self.thought) - LEAST_THOUGHT)
 
     def without(self, count: int) -> Message:
-        """Return the answer without so many pieces."""
+        """Return the answer with `count` pieces removed: first from the middle of the reasoning, then from the end."""
         inner = min(count, self._of_thought)
         thought = _without_middle(self.thought, inner)
         text = "".join(self.text[: len(self.text) - (count - inner)])
@@ -65,7 +66,7 @@ class Shortenable:
 
 
 def shortenable(message: Message, tags: re.Pattern[str]) -> Shortenable:
-    """Take an answer apart; `tags` finds the tokens that its model writes around calls and the like."""
+    """Split an answer into reasoning and text; `tags` finds the tokens that its model writes around tool calls."""
     content = message.content
     found = LEADING.match(content) or OPENED.match(content)
     if found is not None and not _is_thought(found, content[found.end() :], tags):
@@ -82,7 +83,7 @@ def shortenable(message: Message, tags: re.Pattern[str]) -> Shortenable:
 
 
 def _is_thought(found: re.Match[str], text: str, tags: re.Pattern[str]) -> bool:
-    """Whether what stands first in tags is a thought and no call."""
+    """Return whether the tagged text at the beginning of an answer is reasoning, not a tool call."""
     if THINKS.search(found["opening"] + found["closing"]):
         return True
     return (
@@ -91,7 +92,7 @@ def _is_thought(found: re.Match[str], text: str, tags: re.Pattern[str]) -> bool:
 
 
 def has_structure(text: str, tags: re.Pattern[str]) -> bool:
-    """Whether a text holds what means nothing in part: a call or a thought in tags, or JSON to its end."""
+    """Return whether a text must not be cut: it has a call or reasoning in tags, or ends with JSON."""
     if tags.search(text):
         return True
     for found in TAGGED.finditer(text):
@@ -105,7 +106,7 @@ def has_structure(text: str, tags: re.Pattern[str]) -> bool:
 
 
 def _is_json(text: str) -> bool:
-    """Whether a text is a JSON object or list."""
+    """Return whether a text is a JSON object or list."""
     if not text.strip().startswith(("{", "[")):
         return False
     try:

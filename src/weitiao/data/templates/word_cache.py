@@ -1,8 +1,8 @@
-"""Encoding word by word, each word once: several times faster than the tokenizer itself, with the same ids.
+"""Encodes text word by word with a cache: several times faster than the tokenizer itself, with the same ids.
 
-Byte-level tokenizers (GPT-2's kind: Qwen, Llama 3, SmolLM, DeepSeek, GLM) cut text before they merge; a single blank
-between two other characters always begins a new piece, so ids on its two sides do not depend on each other. Whether
-that holds is asked of the tokenizer's own pre-tokenizer; where it does not, this is not used.
+Byte-level tokenizers (of GPT-2's kind: Qwen, Llama 3, SmolLM, DeepSeek, GLM) split text before BPE merges. A single
+space between two non-space characters always begins a new piece, so the ids on its two sides are independent. The
+tokenizer's own pre-tokenizer is tested for this; if it fails, the cache is not used.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CUT = re.compile(r"(?<=\S) (?=\S)")
 MOST_WORDS = 200_000
 LONGEST_WORD = 64
-"""Characters; longer ones (Chinese sentences, addresses) do not come again and are not kept."""
+"""Characters; longer words (Chinese sentences, URLs) rarely occur again and are not cached."""
 SIDES = (
     "a",
     "Z",
@@ -42,16 +42,16 @@ SIDES = (
     "😀",
     "e\u0301",
 )
-"""One of each kind of character that patterns tell apart."""
+"""One of each kind of character that pre-tokenizer patterns distinguish."""
 HARMLESS = {"NFC"}
-"""Normalizers that join nothing with a blank."""
+"""Normalizers that never merge a space with its neighbours."""
 
 
 class WordCache:
-    """Ids by word, for texts that stand within others or begin them alike."""
+    """Caches token ids by word, for tokenizers that encode the start of a text and the inside of it alike."""
 
     def __init__(self, encode: Callable[[list[str]], list[list[int]]]) -> None:
-        """Take what encodes whole texts."""
+        """Take a function that encodes whole texts."""
         self._encode = encode
         self._first: dict[str, tuple[int, ...]] = {}
         self._spaced: dict[str, tuple[int, ...]] = {}
@@ -71,8 +71,8 @@ class WordCache:
     def _known(
         self, kept: dict[str, tuple[int, ...]], words: set[str], before: str
     ) -> dict[str, tuple[int, ...]]:
-        """Return a table with at least these words, and keep the short ones for later."""
-        # A set minus the keys of a table would walk the whole table.
+        """Return a table with at least these words, and cache the short ones."""
+        # `words - kept.keys()` would iterate over the whole table.
         new = sorted(word for word in words if word not in kept)
         if not new:
             return kept
@@ -87,13 +87,14 @@ class WordCache:
     def _old(
         self, words: set[str], fresh: dict[str, tuple[int, ...]], before: str
     ) -> dict[str, tuple[int, ...]]:
+        """Encode again those words that the table held before it was cleared."""
         again = sorted(words - fresh.keys())
         ids = self._encode([before + word for word in again])
         return {word: tuple(own) for word, own in zip(again, ids, strict=True)}
 
 
 def cuts_at_blanks(tokenizer: Tokenizer) -> bool:
-    """Whether a single blank between two other characters always begins a piece of its own for this tokenizer."""
+    """Return whether a single space between two non-space characters always begins a new piece of this tokenizer."""
     import json
 
     described: dict[str, Any] = json.loads(tokenizer.to_str())
@@ -112,7 +113,7 @@ def cuts_at_blanks(tokenizer: Tokenizer) -> bool:
 
 
 def _begins_at(tokenizer: Tokenizer, left: str, right: str) -> bool:
-    """Whether the pre-tokenizer begins a piece at `right`, and cuts both sides as it cuts them alone."""
+    """Return whether the pre-tokenizer begins a piece at `right`, and splits both sides as it splits them alone."""
     cut = tokenizer.pre_tokenizer.pre_tokenize_str
     together = [piece for piece, _ in cut(left + right)]
     return together == [piece for side in (left, right) for piece, _ in cut(side)]
