@@ -309,3 +309,10 @@ def test_answers_that_are_compared_keep_the_tools(name: str, fields: dict[str, A
     form = parse(name, **fields)
     told = [part.tools for _, part in parts(form) if isinstance(part, Conversation)]
     assert told and all(tools[0]["function"]["name"] == "f" for tools in told)
+
+
+def test_the_letter_of_a_choice_is_that_of_its_column() -> None:
+    made = parse("choice", question="q", A="x", B=None, C="z", answer="C")
+    assert made == Choice(PLACE, prompt=(user("q"),), choices=("x", "z"), correct=1)
+    with pytest.raises(RowError, match="none of the choices"):
+        parse("choice", question="q", A="x", B=None, C="z", answer="B")

@@ -290,3 +290,11 @@ def test_all_that_is_wrong_with_a_dataset_info_is_said_at_once(tmp_path: Path) -
     assert "columns of 'bad'" in said[3]
     with pytest.raises(DataError, match="several data sets"):
         open_source(SourceSettings(path=str(tmp_path)))
+
+
+@pytest.mark.parametrize("other", ["test2.jsonl", "test_1.jsonl", "test-00001-of-00002.jsonl", "test.jsonl"])
+def test_numbers_behind_the_name_of_a_split_belong_to_it(other: str, tmp_path: Path) -> None:
+    for name in ("train1.jsonl", "train2.jsonl", "trainer.jsonl", other):
+        (tmp_path / name).write_text(json.dumps({"text": name}) + "\n", encoding="utf-8")
+    found = [one.fields["text"] for one in read_source(SourceSettings(path=str(tmp_path))).rows]
+    assert found == ["train1.jsonl", "train2.jsonl", "trainer.jsonl"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from weitiao.data.checks._base import Finding
+from weitiao.data.checks._sketch import normal_codes
 from weitiao.data.gate.gate import open_data
 from weitiao.data.settings import DataSettings
 
@@ -216,3 +217,19 @@ def test_rows_of_several_tasks_under_a_shared_text_are_told_apart(tmp_path: Path
     assert near(tmp_path, rows) == set()
     copy = {"prompt": f"{RULES}\n{tasks[1]}\n{changed(texts(240)[5], 1)}", "completion": label(5)}
     assert near(tmp_path, [*rows, copy]) == {240}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("caf\u00e9", "cafe\u0301", True),
+        ("Caf\u00e9!", "caf\u00e9", True),
+        ("\u0915\u093f", "\u0915\u093e", False),
+        ("\u0e01\u0e34", "\u0e01\u0e35", False),
+        ("\u0643\u064e\u062a\u064e\u0628", "\u0643\u062a\u0628", True),
+        ("\u304c", "\u304b\u3099", True),
+    ],
+    ids=["composed", "case and signs", "Devanagari vowels", "Thai vowels", "Arabic vowel points", "kana"],
+)
+def test_which_texts_are_equal_but_for_form(one: str, other: str, same: bool) -> None:
+    assert (normal_codes(one).tobytes() == normal_codes(other).tobytes()) is same

@@ -42,9 +42,9 @@ def codes_of(text: str) -> NDArray[np.uint32]:
 
 
 def normal_codes(text: str) -> NDArray[np.uint32]:
-    """Return the normalised code points of a text (N,): NFKC, casefolded, without whitespace, punctuation (except
-    `MEANING`), control characters and combining marks."""
-    codes = codes_of(text)
+    """Return the normalised code points of a text (N,): composed (NFC), each then by NFKC and casefolded, without
+    whitespace, punctuation (except `MEANING`), control characters and `DIACRITICS`."""
+    codes = codes_of(text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text))
     if len(codes) and int(codes.max()) >= PLANE:
         table = _normal_table()
         plain = codes < PLANE
@@ -54,6 +54,14 @@ def normal_codes(text: str) -> NDArray[np.uint32]:
         mapped = _normal_table()[codes]
     kept: NDArray[np.uint32] = mapped[mapped > 0]
     return kept
+
+
+DIACRITICS = (
+    (0x0300, 0x036F), (0x0483, 0x0489), (0x0591, 0x05C7), (0x0610, 0x061A), (0x064B, 0x065F), (0x0670, 0x0670),
+    (0x1AB0, 0x1AFF), (0x1DC0, 0x1DFF), (0x20D0, 0x20FF), (0x3099, 0x309A), (0xFE00, 0xFE0F), (0xFE20, 0xFE2F),
+)  # fmt: skip
+"""First and last code point of marks that a text may have or lack: accents, vowel points of Hebrew and Arabic,
+variation selectors. The marks of Devanagari, Thai and other scripts are vowels, without which words are no longer told apart."""
 
 
 @cache
@@ -68,8 +76,15 @@ def _normal_forms() -> Iterator[int]:
     for code in range(PLANE):
         whole = unicodedata.normalize("NFKC", chr(code)).casefold()
         one = whole if len(whole) == 1 else chr(code)
-        passed_over = unicodedata.category(one)[0] in "PZCM" and one not in MEANING
+        category = unicodedata.category(one)[0]
+        passed_over = (category in "PZC" and one not in MEANING) or (
+            category == "M" and _is_diacritic(ord(one))
+        )
         yield 0 if passed_over and not 0xD800 <= code < 0xF900 else ord(one)
+
+
+def _is_diacritic(code: int) -> bool:
+    return any(first <= code <= last for first, last in DIACRITICS)
 
 
 def hash_of(content: bytes) -> int:

@@ -151,7 +151,10 @@ def _parsed(text: str, setting: str) -> TextTemplate:
             open_nodes[-1].append(Field(name))
     if open_sections:
         ends = "".join(f"{{/{name}}}" for name, _ in reversed(open_sections))
-        raise Unfit(f"{{?{open_sections[-1][0]}}} is not closed", FORM, typed(setting, text + ends))
+        name, where_filled = open_sections[-1]
+        raise Unfit(
+            f"{{{'?' if where_filled else '^'}{name}}} is not closed", FORM, typed(setting, text + ends)
+        )
     return TextTemplate(_joined([*open_nodes[0], text[at:]]))
 
 
