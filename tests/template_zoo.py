@@ -162,11 +162,11 @@ FIRST_NAMES = (
 NAMES = (*FIRST_NAMES, *REAL)
 
 
-def talk(*contents: str, system: str = "", weight: float = 1.0) -> Conversation:
+def talk(*contents: str, system: str = "", draws: float = 1.0) -> Conversation:
     """Make a conversation of questions and answers by turns."""
     roles: tuple[Role, Role] = ("user", "assistant")
     spoken = [Message(roles[number % 2], content) for number, content in enumerate(contents)]
-    return Conversation((*([Message("system", system)] if system else []), *spoken), "talk:1", weight)
+    return Conversation((*([Message("system", system)] if system else []), *spoken), "talk:1", draws)
 
 
 def dicts(messages: Sequence[Message]) -> list[dict[str, str]]:

@@ -155,5 +155,5 @@ def test_placeholders_are_filled_and_the_rest_noted() -> None:
 
 def test_weight_of_the_source_goes_to_its_rows() -> None:
     checked = check([{"rows": [GOOD], "weight": 0.5}, {"rows": [GOOD]}])
-    assert [one.weight for one in checked.conversations] == [0.5, 1.0]
+    assert [one.draws for one in checked.conversations] == [0.5, 1.0]
     assert checked.formats == {"alpaca": 2}

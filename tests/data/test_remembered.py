@@ -25,8 +25,8 @@ class Renderer:
         ]
 
 
-def talk(text: str, line: int, weight: float = 1.0) -> Conversation:
-    return Conversation((Message("user", text), Message("assistant", "yes")), f"x:{line}", weight)
+def talk(text: str, line: int, draws: float = 1.0) -> Conversation:
+    return Conversation((Message("user", text), Message("assistant", "yes")), f"x:{line}", draws)
 
 
 def test_an_equal_row_is_rendered_once_and_stands_at_its_own_place() -> None:
@@ -49,7 +49,7 @@ def test_rows_that_differ_in_anything_but_their_place_are_different() -> None:
     )
     weighed = Conversation((Message("user", "a"), Message("assistant", "yes", weight=0.5)), "x:6")
     Remembered(renderer).known(
-        [talk("a", 1), talk("a", 2, weight=2.0), talk("a ", 3), tool, thought, weighed]
+        [talk("a", 1), talk("a", 2, draws=2.0), talk("a ", 3), tool, thought, weighed]
     )
     assert len(renderer.asked) == 6
 

@@ -58,7 +58,7 @@ def sequence(seed: int) -> TokenSequence:
 def examples_of(form: AnyForm, sequences: list[TokenSequence]) -> list[Example]:
     """Return what a row is to a training: an example for each piece of a text, else one of all its sequences."""
     together = [(one,) for one in sequences] if isinstance(form, Text) else [tuple(sequences)]
-    return [Example(own, form.place, form.weight, form.task, label_of(form)) for own in together if own]
+    return [Example(own, form.place, form.draws, form.task, label_of(form)) for own in together if own]
 
 
 def stored(folder: Path, rows_a_block: int) -> tuple[Store, list[Example]]:

@@ -46,7 +46,7 @@ class Conversation:
     messages: tuple[Message, ...]
     place: str
     """The location of its row, as `file:line`."""
-    weight: float = 1.0
+    draws: float = 1.0
     """How many times it is drawn per epoch; with a fraction, the seed decides in which epochs it is drawn."""
     tools: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
     """The functions the assistant may call, as JSON schemas, for templates that list them."""

@@ -26,7 +26,7 @@ class Placed:
 
     place: str
     """The location of its row, as `file:line`."""
-    weight: float = 1.0
+    draws: float = 1.0
     """How many times it is drawn per epoch."""
     task: str = ""
     """The task it belongs to, if the data has several."""
@@ -164,17 +164,17 @@ def parts(form: AnyForm) -> tuple[tuple[str, Conversation | Text | Tokens], ...]
             )
         case Labelled():
             text = f"{form.text}\n{form.second}" if form.second else form.text
-            return (("text", Text(form.place, form.weight, form.task, text)),)
+            return (("text", Text(form.place, form.draws, form.task, text)),)
         case Tagged():
-            return (("text", Text(form.place, form.weight, form.task, " ".join(form.tokens))),)
+            return (("text", Text(form.place, form.draws, form.task, " ".join(form.tokens))),)
         case Pair():
             turns = (Message("user", form.source), Message("assistant", form.target))
-            return (("", Conversation(turns, form.place, form.weight, task=form.task)),)
+            return (("", Conversation(turns, form.place, form.draws, task=form.task)),)
 
 
 def _talk(form: Preference | Unpaired | Scored | Choice, answer: Turns) -> Conversation:
     tools = () if isinstance(form, Choice) else form.tools
-    return Conversation((*form.prompt, *answer), form.place, form.weight, tools, form.task)
+    return Conversation((*form.prompt, *answer), form.place, form.draws, tools, form.task)
 
 
 LABELLED = frozenset({"preference", "unpaired", "scored", "choice", "labelled", "tagged"})
@@ -216,7 +216,7 @@ def _texts(kind: str) -> tuple[str, ...]:
 
 NOT_TEXT = (
     "place",
-    "weight",
+    "draws",
     "task",
     "tools",
     "labels",
@@ -242,12 +242,12 @@ def _changed(value: Any, change: Callable[[str], str]) -> Any:  # noqa: ANN401  
     return tuple(_changed(inner, change) for inner in value)
 
 
-LEFT_OUT = ("place", "weight")
+LEFT_OUT = ("place", "draws")
 """Fields that are not stored with a form; the reader of the store passes them to `form_from_plain`."""
 
 
 def form_to_plain(form: AnyForm) -> dict[str, Any]:
-    """Return a form as plain values for JSON, without its place and weight."""
+    """Return a form as plain values for JSON, without its place and draws."""
     plain: dict[str, Any] = {"form": kind_of_form(form)}
     for name in _stored(kind_of_form(form)):
         plain[name] = _plain(getattr(form, name))
@@ -267,11 +267,11 @@ def _plain(value: Any) -> Any:  # noqa: ANN401  (a field of any form)
     return [_plain(inner) for inner in value] if isinstance(value, tuple) else value
 
 
-def form_from_plain(plain: Mapping[str, Any], place: str, weight: float) -> AnyForm:
-    """Return the form that `form_to_plain` wrote, with its place and weight."""
+def form_from_plain(plain: Mapping[str, Any], place: str, draws: float) -> AnyForm:
+    """Return the form that `form_to_plain` wrote, with its place and draws."""
     cls = FORMS[plain["form"]]
     fields = {key: _turns_back(key, value) for key, value in plain.items() if key != "form"}
-    return cls(place=place, weight=weight, **fields)
+    return cls(place=place, draws=draws, **fields)
 
 
 TURNS = ("messages", "prompt", "chosen", "rejected", "completion")

@@ -86,7 +86,7 @@ def general_examples(template: Template, rows: Sequence[GeneralRow]) -> list[Exa
     """Return the examples for the rows' answers; raises RowError if the template refuses a row."""
     name = RunFolder(Path()).replay.name
     conversations = [row.conversation(f"{name}:{n}") for n, row in enumerate(rows, start=1)]
-    return [Example(tuple(template.render(one)), one.place, one.weight, one.task) for one in conversations]
+    return [Example(tuple(template.render(one)), one.place, one.draws, one.task) for one in conversations]
 
 
 def mixed(data: Prepared, general: Sequence[Example]) -> Prepared:

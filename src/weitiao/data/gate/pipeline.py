@@ -185,7 +185,7 @@ class Worker:
         worked.formats[chunk.format] += 1
         worked.forms[kind_of_form(parsed)] += 1
         filled = self._fill(parsed, worked)
-        return filled if filled.weight == chunk.weight else replace(filled, weight=chunk.weight)
+        return filled if filled.draws == chunk.weight else replace(filled, draws=chunk.weight)
 
     def _fill(self, form: AnyForm, worked: Worked) -> AnyForm:
         """Replace placeholders in all texts, and count those filled and those left."""

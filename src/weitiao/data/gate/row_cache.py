@@ -46,7 +46,7 @@ class Remembered:
 
     def known(self, forms: Sequence[AnyForm]) -> list[Known]:
         """Return the results for each row; rows that are not cached are rendered in one batch."""
-        keys = [(written_form(form), form.weight) for form in forms]
+        keys = [(written_form(form), form.draws) for form in forms]
         new: dict[tuple[bytes, float], AnyForm] = {}
         for key, form in zip(keys, forms, strict=True):
             if key not in self._rows:

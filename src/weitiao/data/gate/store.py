@@ -105,7 +105,7 @@ class BlockBuilder:
         lists["row_lines"].append(line)
         lists["row_columns"].append(column)
         lists["row_sources"].append(self.sources.setdefault(source, len(self.sources)))
-        lists["row_draws"].append(form.weight if form is not None else 0.0)
+        lists["row_draws"].append(form.draws if form is not None else 0.0)
         lists["row_keys"].append(key)
         if written is None:
             written = b"" if form is None else written_form(form)
