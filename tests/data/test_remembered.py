@@ -48,9 +48,7 @@ def test_rows_that_differ_in_anything_but_their_place_are_different() -> None:
         (Message("user", "a"), Message("assistant", "yes", extra={"reasoning_content": "h"})), "x:5"
     )
     weighed = Conversation((Message("user", "a"), Message("assistant", "yes", weight=0.5)), "x:6")
-    Remembered(renderer).known(
-        [talk("a", 1), talk("a", 2, draws=2.0), talk("a ", 3), tool, thought, weighed]
-    )
+    Remembered(renderer).known([talk("a", 1), talk("a", 2, draws=2.0), talk("a ", 3), tool, thought, weighed])
     assert len(renderer.asked) == 6
 
 

@@ -36,7 +36,7 @@ HARMLESS = {
 @pytest.fixture(scope="module")
 def ended() -> dict[str, str]:
     """What each hostile template ended in, rendered in a process with limits of the system's own."""
-    sources = Path(choose_template.__code__.co_filename).parents[2]
+    sources = Path(choose_template.__code__.co_filename).parents[3]
     paths = os.pathsep.join((str(sources), str(Path(hostile_templates.__file__).parent)))
     made = subprocess.run(
         [sys.executable, hostile_templates.__file__],

@@ -10,7 +10,7 @@ import torch
 from peft import AdaLoraConfig, PeftModel, get_peft_model
 
 import tiny_architectures as tiny
-from tiny_training import equal, last_state, make_examples, make_training, weights_of
+from tiny_training import equal, last_state, make_examples, make_training, sequence_of, weights_of
 from weitiao.core.errors import ModelError, SettingsError
 from weitiao.core.settings import parse_settings
 from weitiao.methods._peft.attached import load_adapter
@@ -51,8 +51,9 @@ def test_the_loop_cuts_the_budget_as_plain_peft_does(tmp_path: Path) -> None:
     for name, parameter in parameters.items():
         parameter.data.copy_(first[name])
     optimizer = torch.optim.AdamW(parameters.values(), lr=1e-2, weight_decay=0)
-    ids = torch.tensor([e.ids for e in examples])
-    trained = torch.tensor([e.weights for e in examples]) > 0
+    sequences = [sequence_of(example) for example in examples]
+    ids = torch.tensor([one.ids for one in sequences])
+    trained = torch.tensor([one.weights for one in sequences]) > 0
     for step in range(10):
         optimizer.zero_grad()
         peft(ids, labels=torch.where(trained, ids, -100)).loss.backward()

@@ -425,7 +425,7 @@ def test_models_it_cannot_apply_to_are_refused() -> None:
     with pytest.raises(ModelError, match="fewer than 64"):
         require_applicable(make("prompt_tuning", num_virtual_tokens=64), llama, llama.config)
     with pytest.raises(ModelError, match="linear_attention"):
-        make("prefix_tuning").check(llama, AutoConfig.for_model("qwen3_next"))
+        require_applicable(make("prefix_tuning"), llama, AutoConfig.for_model("qwen3_next"))
     with pytest.raises(ModelError, match="compressed keys and values"):
-        make("p_tuning_v2").check(llama, AutoConfig.for_model("deepseek_v3"))
-    make("prompt_tuning").check(llama, AutoConfig.for_model("deepseek_v3"))
+        require_applicable(make("p_tuning_v2"), llama, AutoConfig.for_model("deepseek_v3"))
+    require_applicable(make("prompt_tuning"), llama, AutoConfig.for_model("deepseek_v3"))

@@ -170,7 +170,8 @@ class SourceSettings(Settings):
     def _one_origin(self) -> SourceSettings:
         if (self.path is None) == (self.rows is None):
             expected = "a file, a folder or a data set of the hub (rows only from Python)"
-            raise Unfit("a source needs either a path or rows", expected, "data.sources.path=my.json")
+            remedy = "data.sources.path=my.json" if self.rows is None else "data.sources=my.json"
+            raise Unfit("a source needs either a path or rows", expected, remedy)
         return self
 
 

@@ -50,7 +50,7 @@ class Freeze(PeftMethod):
     formula: ClassVar[str] = "W <- W - lr * dL/dW for the W of the chosen parts"
     trains: ClassVar[str] = "the weights of the chosen blocks"
     family: ClassVar[str] = "own weights"
-    share: ClassVar[str] = "5.4 %"
+    share: ClassVar[str] = "5.2 %"
     inference_cost: ClassVar[str] = "none once merged"
     memory: ClassVar[str] = "medium: a copy of what trains, few activations"
     drawing: ClassVar[str] = DRAWING

@@ -61,7 +61,7 @@ DIACRITICS = (
     (0x1AB0, 0x1AFF), (0x1DC0, 0x1DFF), (0x20D0, 0x20FF), (0x3099, 0x309A), (0xFE00, 0xFE0F), (0xFE20, 0xFE2F),
 )  # fmt: skip
 """First and last code point of marks that a text may have or lack: accents, vowel points of Hebrew and Arabic,
-variation selectors. The marks of Devanagari, Thai and other scripts are vowels, without which words are no longer told apart."""
+variation selectors. The marks of Devanagari, Thai and other scripts are vowels, which tell words apart."""
 
 
 @cache
