@@ -58,7 +58,7 @@ class Ia3(TargetedMethod):
     when: ClassVar[str] = (
         "Few examples, a small adapter (2 MB for Llama-3.1-8B); wants 10 to 100 times LoRA's learning rate."
     )
-    suggested_lr: ClassVar[float] = 3e-2
+    suggested_lr: ClassVar[float] = 5e-2
     lr_falls_with_width: ClassVar[bool] = False
     peft_type: ClassVar[str] = "IA3"
     known_elsewhere: ClassVar[Mapping[str, str]] = {
