@@ -67,11 +67,16 @@ def targets_in(rows: slice, rows_K: Tensor) -> tuple[Tensor, Tensor]:
     return (rows_K - rows.start).clamp(0, rows.stop - rows.start - 1), inside_K
 
 
-def _chunk_sum(outputs: Outputs, rows: slice, hidden_nD: Tensor) -> Tensor:
-    """Return a chunk's part of the sum, computed with plain autograd operations."""
+def chunk_log_probs(outputs: Outputs, rows: slice, hidden_nD: Tensor) -> Tensor:
+    """Return the log-probabilities of a chunk's targets, 0 for all others, with plain autograd operations."""
     log_probs_nV = outputs.head.project(hidden_nD).float().log_softmax(dim=-1)
     row_K, inside_K = targets_in(rows, outputs.rows_K)
-    return -(outputs.weights_K * inside_K * log_probs_nV[row_K, outputs.targets_K]).sum()
+    return inside_K * log_probs_nV[row_K, outputs.targets_K]
+
+
+def _chunk_sum(outputs: Outputs, rows: slice, hidden_nD: Tensor) -> Tensor:
+    """Return a chunk's part of the sum."""
+    return -(outputs.weights_K * chunk_log_probs(outputs, rows, hidden_nD)).sum()
 
 
 def dtype_of(head: Head) -> torch.dtype | None:

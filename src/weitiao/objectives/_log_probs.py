@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from ._cross_entropy import Work, chunks, dtype_of, is_streamed, targets_in
+from ._cross_entropy import Work, chunk_log_probs, chunks, dtype_of, is_streamed
 from ._outputs import Head, Outputs
 from ._streamed_head import Streamed
 
@@ -37,15 +37,8 @@ def target_log_probs(outputs: Outputs) -> Tensor:
         return cast(Tensor, made)
     total_K = torch.zeros(len(targets), device=outputs.hidden_PD.device)
     for rows_slice, hidden_nD in chunks(outputs.hidden_PD, head.vocabulary):
-        total_K = total_K + checkpoint(_chunk_log_probs, outputs, rows_slice, hidden_nD, use_reentrant=False)
+        total_K = total_K + checkpoint(chunk_log_probs, outputs, rows_slice, hidden_nD, use_reentrant=False)
     return total_K
-
-
-def _chunk_log_probs(outputs: Outputs, rows: slice, hidden_nD: Tensor) -> Tensor:
-    """Return the log-probabilities of a chunk's targets, 0 for all others, with plain autograd operations."""
-    log_probs_nV = outputs.head.project(hidden_nD).float().log_softmax(dim=-1)
-    row_K, inside_K = targets_in(rows, outputs.rows_K)
-    return inside_K * log_probs_nV[row_K, outputs.targets_K]
 
 
 class _LinearLogProbs(torch.autograd.Function):
