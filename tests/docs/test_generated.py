@@ -29,14 +29,6 @@ def test_every_table_is_current(generate: ModuleType, capsys: pytest.CaptureFixt
     assert generate.main(["--check"]) == 0, f"python docs/generate.py\n{capsys.readouterr().out}"
 
 
-def test_no_translation_is_of_a_sentence_that_is_gone(generate: ModuleType) -> None:
-    chinese = generate.Chinese()
-    for page in generate.pages():
-        generate.current(page, chinese)
-    assert sorted(set(chinese.words) - chinese.asked) == []
-    assert sorted(set(generate.CHINESE_LABELS) - chinese.asked) == []
-
-
 def test_every_setting_stands_in_both_languages(generate: ModuleType) -> None:
     for language in ("en", "zh"):
         text = (ROOT / "docs" / language / "settings.md").read_text(encoding="utf-8")
@@ -52,16 +44,16 @@ def test_a_table_follows_the_code(generate: ModuleType) -> None:
     exit_codes = generate.generated("exit-codes", str)
     assert exit_codes.splitlines()[0] == "| code | meaning |"
     assert "| `10` | stopped on a NaN or inf; the last good state is saved |" in exit_codes
-    lora = generate.generated("method lora", generate.Chinese())
+    lora = generate.generated("method lora", generate.chinese)
     assert lora.splitlines()[0] == "| 设置 | 默认值 | 说明 |"
     assert "| `method.r` | `16` | 低秩矩阵的秩" in lora
-    drawing = generate.generated("drawing lora", generate.Chinese())
+    drawing = generate.generated("drawing lora", generate.chinese)
     assert drawing == f"```text\n{METHODS.load('lora').drawing}\n```\n"
-    columns = generate.generated("formats-columns", generate.Chinese())
+    columns = generate.generated("formats-columns", generate.chinese)
     assert "`prompt`, `completion`" in columns and len(columns.splitlines()) == 2 + len(FORMATS.names())
     assert next(line for line in columns.splitlines() if "`preference`" in line).endswith("| 否 |")
     assert "| `.csv`, `.tsv` | " in generate.generated("readers", str)
-    assert "| `trained_stop` | 每个回答" in generate.generated("checks", generate.Chinese())
+    assert "| `trained_stop` | 每个回答" in generate.generated("checks", generate.chinese)
     with pytest.raises(KeyError):
         generate.generated("no-such-table", str)
 
