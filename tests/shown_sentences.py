@@ -88,7 +88,12 @@ def sentences(source: Source) -> dict[str, str]:
     if source.module in NOT_SHOWN:
         return {}
     found = ((skeleton(text).strip(), f"{source.module}:{line}") for line, text in texts_in(source.tree))
-    return {text: place for text, place in found if TWO_WORDS.search(text) and text not in NOT_SHOWN_TEXTS}
+    return {text: place for text, place in found if is_sentence(text)}
+
+
+def is_sentence(text: str) -> bool:
+    """Return whether a string is one a person is shown and reads as words, neither a name nor a command."""
+    return bool(TWO_WORDS.search(text)) and not COMMAND.match(text) and text not in NOT_SHOWN_TEXTS
 
 
 def described() -> Iterator[tuple[str, str]]:
