@@ -28,7 +28,9 @@ def main() -> None:
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
         SIGNALS.ends()
-        print("stopped by Ctrl-C", file=sys.stderr)
+        from ..core.locale import shown
+
+        print(shown("stopped by Ctrl-C"), file=sys.stderr)
         code = 130
     SIGNALS.leave()
     sys.exit(code)
@@ -86,7 +88,12 @@ def _report_fault(kind: type[BaseException], error: BaseException, trace: Traceb
         SIGNALS.end_now()
     sys.__excepthook__(kind, error, trace)
     if threading.current_thread() is threading.main_thread() and issubclass(kind, Exception):
-        print("\nThis is a fault of weitiao's own. Please report it, with the lines above.", file=sys.stderr)
+        from ..core.locale import shown
+
+        print(
+            "\n" + shown("This is a fault in weitiao. Please report it, with the lines above."),
+            file=sys.stderr,
+        )
 
 
 def _report_lost(unraisable: sys.UnraisableHookArgs) -> None:

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from ..core.locale import shown
 from ..core.settings import LEFT_OUT, description_of
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+
+SETTING_COLUMNS = ("setting", "default", "what it does")
 
 
 def make_console(*, stderr: bool = False) -> Console:
@@ -35,13 +39,15 @@ def print_sentence(console: Console, text: str, style: str = "") -> None:
 
 
 def plain_table(*columns: str) -> Table:
-    """Return an empty table with only a line under its header."""
+    """Return an empty table with only a line under its header, which is in the language in use."""
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for number, column in enumerate(columns):
-        table.add_column(column, style="bold" if number == 0 else "", overflow="fold", no_wrap=number == 0)
+        table.add_column(
+            shown(column), style="bold" if number == 0 else "", overflow="fold", no_wrap=number == 0
+        )
     return table
 
 
@@ -49,10 +55,10 @@ def settings_table(cls: type[BaseModel], block: str) -> Table:
     """Return a table of a block's settings: name, default and description."""
     from rich.markup import escape
 
-    table = plain_table("setting", "default", "what it does")
+    table = plain_table(*SETTING_COLUMNS)
     for name, field in cls.model_fields.items():
-        for row in setting_rows(f"{block}.{name}", field):
-            table.add_row(*map(escape, row))
+        for key, default, description in setting_rows(f"{block}.{name}", field):
+            table.add_row(*map(escape, (key, shown(default), shown(description))))
     return table
 
 
@@ -79,13 +85,13 @@ def _default(value: Any, field: FieldInfo) -> str:  # noqa: ANN401  (any default
     """Write a field's default, or what None becomes where the field says so."""
     extra = field.json_schema_extra
     meaning = extra.get(LEFT_OUT) if value is None and isinstance(extra, dict) else None
-    return str(meaning) if meaning else shown(value)
+    return str(meaning) if meaning else as_typed(value)
 
 
-def shown(value: Any) -> str:  # noqa: ANN401  (any default)
+def as_typed(value: Any) -> str:  # noqa: ANN401  (any default)
     """Write a default as a person types it."""
     if value is None or value in ([], {}, ""):
         return "-"
     if isinstance(value, bool):
         return str(value).lower()
-    return ", ".join(map(shown, value)) if isinstance(value, list | tuple) else str(value)
+    return ", ".join(map(as_typed, value)) if isinstance(value, list | tuple) else str(value)
