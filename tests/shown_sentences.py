@@ -15,7 +15,7 @@ from weitiao.cli._commands import FILES, commands
 from weitiao.cli._help import parts_of_help
 from weitiao.cli._models_list import notes
 from weitiao.cli._tables import setting_rows
-from weitiao.core.locale.catalogue import skeleton
+from weitiao.core.locale.catalogue import TWO_WORDS, skeleton
 from weitiao.core.settings import Settings
 from weitiao.data.checks import CHECKS
 from weitiao.data.formats import FORMATS
@@ -26,8 +26,6 @@ from weitiao.models.known import known_models
 from weitiao.objectives import OBJECTIVES
 from weitiao.recipe.recipe import Recipe
 
-TWO_WORDS = re.compile(r"[A-Za-z]{2,}[,;:'\")]* \(?[a-z]+")
-"""What makes a string a sentence rather than a name, a key or a command."""
 COMMAND = re.compile(r"(weitiao|pip|python|git|eval|/\w+) |_WEITIAO")
 """What a command begins with, which is typed alike in every language."""
 STYLE = re.compile(r"((not|bold|dim|underline|strike|red|green|yellow|cyan|magenta|\{\})( |$))+")

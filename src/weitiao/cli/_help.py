@@ -23,7 +23,7 @@ class Formatter(click.HelpFormatter):
 
     def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
         """Write the usage line."""
-        super().write_usage(prog, args, f"{shown(prefix or 'Usage: ').rstrip()} ")
+        super().write_usage(prog, args, f"{shown((prefix or 'Usage:').strip())} ")
 
     def write_heading(self, heading: str) -> None:
         """Write a section's heading."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..models.known import KnownModel
 
-COLUMNS = {"alias": 27, "size": 8, "download": 11, "context": 9, "notes": 8, "licence": 0}
+COLUMNS = {"alias": 27, "size": 8, "download": 11, "context": 9, "remarks": 9, "licence": 0}
 """Columns of the list and their widths including the gap; the last takes the rest."""
 RIGHT = ("size", "download", "context")
 """Right-aligned columns."""
@@ -62,7 +62,9 @@ def list_models(chosen: Sequence[KnownModel] | None = None, word: str = "") -> N
         _hanging(console, f"{letter}  ", note)
     console.print()
     _hanging(
-        console, "", "Size: parameters. Download: approximate size of the weights. Letters: the notes above."
+        console,
+        "",
+        "Size: parameters. Download: approximate size of the weights. Letters: the remarks above.",
     )
     _hanging(console, "", "All about one of them: weitiao models NAME. From ModelScope: --hub modelscope.")
     if chosen is None:

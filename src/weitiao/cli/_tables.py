@@ -11,10 +11,14 @@ from pydantic.fields import FieldInfo
 
 from ..core.locale import shown
 from ..core.settings import LEFT_OUT, description_of
+from ..core.visible import columns_of
+from ._wrapping import wrap
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions
+    from rich.measure import Measurement
     from rich.table import Table
+    from rich.text import Text
 
 
 SETTING_COLUMNS = ("setting", "default", "what it does")
@@ -58,7 +62,7 @@ def settings_table(cls: type[BaseModel], block: str) -> Table:
     table = plain_table(*SETTING_COLUMNS)
     for name, field in cls.model_fields.items():
         for key, default, description in setting_rows(f"{block}.{name}", field):
-            table.add_row(*map(escape, (key, shown(default), shown(description))))
+            table.add_row(escape(key), *setting_cells(default, description))
     return table
 
 
@@ -73,6 +77,32 @@ def setting_rows(key: str, field: FieldInfo) -> Iterator[tuple[str, str, str]]:
     for block in _blocks_left_out(field):
         for name, inner in block.model_fields.items():
             yield from setting_rows(f"{key}.{name}", inner)
+
+
+def setting_cells(default: str, description: str) -> tuple[Flowing, Flowing]:
+    """Return the cells of a setting's default and description; only a default in brackets is a phrase."""
+    return Flowing(shown(default) if default.startswith("(") else default), Flowing(shown(description))
+
+
+class Flowing:
+    """Text that wraps by columns in a table's cell: English between words, Chinese between characters."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        """Yield the lines that fit."""
+        from rich.text import Text
+
+        lines = wrap(self._text, options.max_width)
+        yield from (Text(line, overflow="fold") for line in lines or [""])
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        """Return the width of the longest word and that of the whole text."""
+        from rich.measure import Measurement
+
+        longest = max(map(columns_of, wrap(self._text, 1)), default=0)
+        return Measurement(longest, max(longest, columns_of(self._text))).with_maximum(options.max_width)
 
 
 def _blocks_left_out(field: FieldInfo) -> list[type[BaseModel]]:

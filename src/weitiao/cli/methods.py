@@ -147,7 +147,7 @@ def _facts(method: type[Method]) -> dict[str, str]:
         "paper": method.paper,
     }
     if method.share != UNKNOWN:
-        facts["share trained"] += "; counted on Llama-3.1-8B"
+        facts["share trained"] = f"{method.share}; counted on Llama-3.1-8B"
     return {label: fact for label, fact in facts.items() if fact != UNKNOWN}
 
 

@@ -56,7 +56,7 @@ def _print_one(console: Console, name: str) -> None:
     """Print one setting, or what another tool's name becomes; raises SettingsError for an unknown name."""
     from ..recipe.names.own import FIXED, dotted_settings, homes
     from ..recipe.names.table import entries, names_of_other_tools
-    from ._tables import SETTING_COLUMNS, plain_table
+    from ._tables import SETTING_COLUMNS, plain_table, setting_cells
 
     path, _, key = name.rpartition(".")
     path = path.lower()
@@ -75,7 +75,7 @@ def _print_one(console: Console, name: str) -> None:
     if rows:
         table = plain_table(*SETTING_COLUMNS)
         for key, default, description in dict.fromkeys(rows):
-            table.add_row(*map(escape, (key, shown(default), shown(description))))
+            table.add_row(escape(key), *setting_cells(default, description))
         console.print(table)
 
 
