@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import click
 import pytest
@@ -13,7 +12,6 @@ from weitiao.cli import run
 from weitiao.cli._commands import FILES, commands
 from weitiao.cli._help import language_named
 from weitiao.cli._wrapping import hanging, wrap
-from weitiao.core.locale import use_language
 from weitiao.core.visible import columns_of
 from weitiao.methods import METHODS
 
@@ -21,13 +19,6 @@ ENGLISH = re.compile(r"(?<![\w`/.=<-])[a-z]{2,} [a-z]{2,} [a-z]{2,}")
 """Three English words in a row: a sentence that was not translated."""
 NOT_SENTENCES = re.compile(r"^.*(weitiao |│|  \| |eval ).*$|`[^`]*`|\"[^\"]*\"", re.MULTILINE)
 """Commands, drawings, a template's example and quotations."""
-
-
-@pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
-    """Forget the language a test chose."""
-    yield
-    use_language(None)
 
 
 def shown_by(*words: str, columns: str = "100") -> str:

@@ -38,6 +38,14 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; errors a person can fix are printed, others raised."""
+    from ..core.locale import use_language
+    from ._help import language_named
+
+    with use_language(language_named(arguments)):
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     import click
 
     from ..core.errors import Interrupted, Problem, Stopped, WeitiaoError

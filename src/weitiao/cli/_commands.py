@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from ..core.errors import EXIT_CODES, Problem, SettingsError, nearest, unknown_name
-from ..core.locale import LANGUAGES, shown
+from ..core.locale import LANGUAGES, shown, use_language
 from ..core.registry import Registry
 from ..core.version import VERSION
 from ._completion import SHELLS
-from ._help import LANG_HELP, Context, choose_language, lang_option
+from ._help import LANG_HELP, Context, lang_option, language_named
 
 FILES: Registry[object] = Registry(__package__, "click:Command", "command")
 
@@ -23,10 +25,10 @@ class LazyCommands(click.Group):
 
     context_class = Context
 
-    def make_context(self, info_name: str | None, args: list[str], *given: Any, **more: Any) -> click.Context:  # noqa: ANN401
-        """Choose the language before anything is parsed, so that errors of the command line are in it too."""
-        choose_language(args)
-        return super().make_context(info_name, args, *given, **more)
+    def main(self, args: Sequence[str] | None = None, *given: Any, **more: Any) -> Any:  # noqa: ANN401  (click's)
+        """Run a command line in the language it names; it is chosen before anything is parsed."""
+        with use_language(language_named(sys.argv[1:] if args is None else args)):
+            return super().main(args, *given, **more)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the commands; imports none of them."""

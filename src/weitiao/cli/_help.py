@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import click
 
-from ..core.locale import LANGUAGES, Language, language, shown, use_language
+from ..core.locale import LANGUAGES, Language, language, shown
 from ._wrapping import wrap
 
 DEFAULT = re.compile(r"(.*?)(?: (May be repeated\.))?(?:  (\[[^]]*\]))?", re.DOTALL)
@@ -78,21 +79,15 @@ def parts_of_help(text: str) -> list[str]:
 
 
 def lang_option() -> click.Option:
-    """Return the option that chooses the language; its value is read before all others (`choose_language`)."""
+    """Return the option that chooses the language; its value is read before all others (`language_named`)."""
     return click.Option([FLAG], type=click.Choice(LANGUAGES), expose_value=False, help=LANG_HELP)
-
-
-def choose_language(arguments: Sequence[str]) -> None:
-    """Use the language that a command line names, else the environment's; errors in the line are shown in it too."""
-    use_language(language_named(arguments))
 
 
 def language_named(arguments: Sequence[str]) -> Language | None:
     """Return the last language named by `--lang`, None if there is none."""
-    following = zip(arguments, [*arguments[1:], ""], strict=True)
     values = [
         word.partition("=")[2] or (after if word == FLAG else "")
-        for word, after in following
+        for word, after in pairwise([*arguments, ""])
         if word == FLAG or word.startswith(f"{FLAG}=")
     ]
     return next((known for value in reversed(values) for known in LANGUAGES if known == value), None)
