@@ -99,7 +99,7 @@ def test_everything_fits_the_width(width: int) -> None:
         "-50%", "weitiao chat runs/mine",
         "weitiao merge runs/mine runs/mine-merged", "runs/mine/adapter", "? 你是谁？", "[bold]AI[/bold]", "(nothing)",
         "1e-3, cosine, warm-up over 3 steps", "40 steps of 8 examples, 2.8 epochs of 114 examples", "6 examples",
-        "down_proj", "held-out loss 1.500, perplexity 4.48", "going on from step 20",
+        "down_proj", "held-out loss 1.500, perplexity 4.48", "continuing from step 20",
     ):  # fmt: skip
         assert words in text, words
     assert ("the data's answer: 我是小微，由某人训练。" in text) == (width == 80)

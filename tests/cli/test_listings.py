@@ -111,7 +111,7 @@ def test_a_name_known_elsewhere_is_answered_with_what_to_type(capsys: pytest.Cap
 
 def test_one_of_pefts_own_says_what_it_is_and_leaves_merging_open(capsys: pytest.CaptureFixture[str]) -> None:
     told = on_one_line(shown_by(capsys, "methods", "peft:boft"))
-    assert "orthogonal" in told and "merges into the base: PEFT decides" in told
+    assert "orthogonal" in told and "merges into the base: depends on PEFT" in told
 
 
 @pytest.mark.parametrize(

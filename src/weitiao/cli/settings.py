@@ -10,6 +10,7 @@ import click
 from rich.markup import escape
 
 from ..core.errors import SettingsError, unknown_name
+from ..core.locale import shown
 from ._commands import Command
 from ._completion import blocks
 
@@ -25,18 +26,21 @@ DOTTED = re.compile(r"\b[a-z]+(?:\.[a-z_]+)+\b")
 def command(name: str | None) -> None:
     """List every setting of a run file, or those of NAME.
 
-    NAME is a block (model, data, train, evaluate, track), a method, or one setting, also by its name in transformers,
-    PEFT or LLaMA-Factory.
+    NAME is a block (model, data, train, evaluate, track), a method, or one setting, under its name here or in
+    transformers, PEFT or LLaMA-Factory.
     """
     from ..methods import METHODS
     from ..recipe.names.own import FIXED
-    from ._tables import make_console, settings_table
+    from ._tables import make_console, print_sentence, settings_table
 
     console = make_console()
     blocks = {path: cls for path, cls in FIXED.items() if "." not in path}
     if name is not None and name.lower() == "method":
-        console.print(
-            "weitiao settings METHOD lists the settings of a method, weitiao methods what there are"
+        print_sentence(
+            console,
+            shown(
+                "weitiao settings METHOD lists the settings of a method; weitiao methods lists the methods"
+            ),
         )
     elif name is not None and METHODS.spelling(name) is not None:
         console.print(settings_table(METHODS.load(name), "method"))
@@ -52,7 +56,7 @@ def _print_one(console: Console, name: str) -> None:
     """Print one setting, or what another tool's name becomes; raises SettingsError for an unknown name."""
     from ..recipe.names.own import FIXED, dotted_settings, homes
     from ..recipe.names.table import entries, names_of_other_tools
-    from ._tables import plain_table
+    from ._tables import SETTING_COLUMNS, plain_table, setting_cells
 
     path, _, key = name.rpartition(".")
     path = path.lower()
@@ -67,11 +71,11 @@ def _print_one(console: Console, name: str) -> None:
             unknown_name("setting", name, [*dotted_settings(), *names_of_other_tools()], "weitiao settings")
         )
     for one in read:
-        console.print(f"{name} ({one.source}): {one.becomes}", markup=False)
+        console.print(f"{name} ({one.source}): {shown(one.becomes)}", markup=False)
     if rows:
-        table = plain_table("setting", "default", "what it does")
-        for row in dict.fromkeys(rows):
-            table.add_row(*map(escape, row))
+        table = plain_table(*SETTING_COLUMNS)
+        for key, default, description in dict.fromkeys(rows):
+            table.add_row(escape(key), *setting_cells(default, description))
         console.print(table)
 
 

@@ -1,8 +1,8 @@
 """The catalogue of translations: finds the entry that a finished English text was made from, and fills in its fields.
 
-A field is written `{name}` in both languages. In the English sentence, `{name:number}` matches only a number and
-`{name:word}` only text without spaces. In the translation, `{name:text}` translates the field itself, and `{name:list}`
-each item of a list such as `a, b or c`.
+A field is written `{name}` in both languages. In the English sentence, `{name:number}` matches only a number, with a
+unit such as `MiB` or `%`, and `{name:word}` only text without spaces. In the translation, `{name:text}` translates the
+field itself, and `{name:list}` each item of a list such as `a, b or c`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,16 @@ SEPARATORS = re.compile(r"(\n+|; |: |, | \(|\)|\. |\.$|\.\n)")
 CHINESE_SEPARATORS: Mapping[str, str] = {
     "; ": "；", ": ": "：", ", ": "，", " (": "（", ")": "）", ". ": "。", ".": "。", ".\n": "。\n",
 }  # fmt: skip
+TWO_WORDS = re.compile(r"[A-Za-z]{2,}[,;:'\")]* \(?[a-z]+")
+"""What makes a string a sentence rather than a name, a number or a command."""
 ITEMS = re.compile(r"(, | and | or )")
 CHINESE_ITEMS: Mapping[str, str] = {", ": "、", " and ": "和", " or ": "或"}
 
-MATCHES: Mapping[str | None, str] = {"number": r"([-+\d.,]+(?: ?%)?)", "word": r"(\S+)", None: "(.*?)"}
+MATCHES: Mapping[str | None, str] = {
+    "number": r"([-+\d.,:]+(?: ?(?:%|[A-Za-z]{1,3}))?)",
+    "word": r"(\S+)",
+    None: "(.*?)",
+}
 """Kind of a field in the English sentence -> the pattern of its values."""
 
 FEWEST_LETTERS = 3
@@ -94,10 +100,13 @@ class Catalogue:
         return self.translate(value) if kind == "text" else value
 
     def _by_parts(self, text: str) -> str:
-        """Return a text with each part of several words that has an entry translated, and the separators beside it."""
+        """Return a text with each part of several words that has an entry translated, and the separators beside it.
+
+        A text whose first sentence has no entry stays as it is: half of it in Chinese would be harder to read.
+        """
         parts = SEPARATORS.split(text)
         said = [self._found(part) if " " in part.strip() else None for part in parts[::2]]
-        if len(parts) < 3 or not any(said):
+        if len(parts) < 3 or not any(said) or (said[0] is None and TWO_WORDS.search(parts[0])):
             return text
         return "".join(self._joined(parts, said))
 
