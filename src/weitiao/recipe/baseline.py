@@ -85,20 +85,20 @@ class Comparison:
         systems = systems_of(self.recipe, self.data)
         return systems.common if systems else ""
 
-    def look_before(
+    def prepare_baseline(
         self, forward: Forward, attached: Attached, earlier: Sequence[Event], log: EventLog
     ) -> None:
-        """Look at the untrained model; with an adapter, which can be disabled at any time, this is postponed.
+        """Measure and ask the untrained model, or postpone it if the method can be disabled at any time.
 
-        Such a run need not begin with minutes of measuring and answering: the base is measured at the first held-out
-        evaluation, and asked at the end. What an interrupted process measured is read from its events. Raises
+        A postponed run need not begin with minutes of measuring and answering: the base is measured at the first
+        held-out evaluation, and asked at the end. What an interrupted process measured is read from its events. Raises
         NotFiniteError for a model whose loss is not finite.
         """
         self._waits = self._is_base(attached)
         self._take_earlier(earlier)
         if self.before is None and not self._waits:
             log.emit("stage", text="measuring and asking the model before training")
-            self._look_before(forward, log)
+            self.measure_baseline(forward, log)
         elif self.before is None:
             with attached.disabled(), forward.attention():
                 shortest = min(self.data.train[:FIRST_ROWS], key=lambda example: example.longest)
@@ -116,7 +116,7 @@ class Comparison:
         def looked(should_stop: ShouldStop) -> Mapping[str, float] | None:
             if self.before is None:
                 with attached.disabled():
-                    self._look_before(forward, log, should_stop)
+                    self.measure_baseline(forward, log, should_stop)
             return None if self.before is None else look(should_stop)
 
         def looked_or_noted(should_stop: ShouldStop) -> Mapping[str, float] | None:
@@ -141,7 +141,7 @@ class Comparison:
             measured = HeldOut.from_fields(held_out) if held_out else None
             self.before = Look(measured, _answers_of(seen[-1]), seen[-1].get("panel"))
 
-    def _look_before(self, forward: Forward, log: EventLog, should_stop: ShouldStop = never) -> None:
+    def measure_baseline(self, forward: Forward, log: EventLog, should_stop: ShouldStop = never) -> None:
         """Measure the untrained model, and ask it unless that is postponed; `before` stays None if stopped."""
         held_out = self._measure(forward, log, should_stop, "held-out loss before training")
         if held_out is None and self.data.held_out:
@@ -177,7 +177,7 @@ class Comparison:
         if self._waits:
             with self._noting("the held-out loss before training", log), attached.disabled():
                 if self.before is None:
-                    self._look_before(forward, log)
+                    self.measure_baseline(forward, log)
             with attached.disabled():
                 if self.before is not None and self.before.answers is None:
                     log.emit("stage", text="asking the model before training")
