@@ -33,6 +33,7 @@ from weitiao.engine.kernels.settings import KernelSettings
 from weitiao.engine.optim.optimizers import OptimizerSettings
 from weitiao.engine.optim.schedules import ScheduleSettings
 from weitiao.engine.settings import StepSettings
+from weitiao.evaluation.metrics import METRICS
 from weitiao.methods import METHODS
 from weitiao.methods._aliases import KNOWN_ELSEWHERE
 from weitiao.models.known import known_models
@@ -78,6 +79,8 @@ CHINESE_LABELS: Mapping[str, str] = {
     "method": "方法",
     "objective": "训练目标",
     "what is minimised": "最小化什么",
+    "metric": "指标",
+    "higher is better": "越高越好",
     "name there": "原名",
     "here": "在 weitiao 里",
     "what is trained": "训练什么",
@@ -177,6 +180,15 @@ def objectives(translate: Translate) -> str:
         if kind.model_fields
     )
     return "\n".join([table(("objective", "what is minimised"), rows, translate), *settings])
+
+
+def metrics(translate: Translate) -> str:
+    """Return every metric of answers."""
+    rows = [
+        (f"`{name}`", METRICS.summary(name), yes_or_no(METRICS.load(name).higher_is_better))
+        for name in METRICS.names()
+    ]
+    return table(("metric", "what it is", "higher is better"), rows, translate)
 
 
 def about(name: str, translate: Translate) -> str:
@@ -371,6 +383,7 @@ WHOLE: Mapping[str, Callable[[Translate], str]] = {
     "methods": methods,
     "every-method": every_method,
     "objectives": objectives,
+    "metrics": metrics,
     "names-of-methods": names_of_methods,
     "names-in-methods": names_in_methods,
     "formats": formats,

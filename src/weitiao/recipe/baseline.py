@@ -21,6 +21,7 @@ from ..engine.loop import HeldOutLoss
 from ..engine.memory.budget import default_pack_tokens
 from ..engine.memory.oom import MAY_SAY_SO, is_out_of_memory
 from ..engine.two_passes import Reference
+from ..evaluation.answer_scores import score_answers
 from ..evaluation.answers import Answer, Question, answer_questions, before_after, choose_questions
 from ..evaluation.generate import Generated
 from ..evaluation.held_out import HeldOut, ShouldStop, measure_held_out, never
@@ -185,7 +186,8 @@ class Comparison:
                     log.emit("stage", text="asking the model before training")
                     self._ask(self.before, forward, log)
         if self.answers:
-            log.emit("answers", rows=[answer.as_fields() for answer in self.answers])
+            rows = [answer.as_fields() for answer in self.answers]
+            log.emit("answers", rows=rows, scores=[one.as_fields() for one in score_answers(self.answers)])
 
     @property
     def panel_score(self) -> PanelScore | None:
