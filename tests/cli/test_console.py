@@ -13,6 +13,8 @@ from rich.console import Console
 from weitiao.cli._console import run_console
 from weitiao.cli._errors import _problem_text
 from weitiao.core.errors import Problem
+from weitiao.evaluation.answer_scores import AnswerScore
+from weitiao.evaluation.metrics import METRICS
 from weitiao.recipe import progress
 
 ROWS = [
@@ -152,6 +154,15 @@ def test_an_answer_that_was_cut_is_marked() -> None:
     text = shown([{"event": "answers", "rows": [{**ROWS[0], "before_cut": True, "after_cut": False}]}])
     assert text.count("[…]") == 2 and "max_new_tokens" in text
     assert "[…]" not in shown([{"event": "answers", "rows": ROWS}])
+
+
+def test_what_every_metric_found_stands_below_the_answers() -> None:
+    scores = [AnswerScore(name, 0.0, 0.375).as_fields() for name in METRICS.names()]
+    text = shown([{"event": "answers", "rows": ROWS, "scores": scores}], width=120)
+    for name in METRICS.names():
+        (line,) = [one for one in text.splitlines() if METRICS.load(name).title.en in one]
+        assert line.split("better)")[1].replace("│", " ").split() == ["0%", "37.5%"]
+    assert text.index("xxxx") < text.index("37.5%")
 
 
 @pytest.mark.parametrize("width", [80, 120])

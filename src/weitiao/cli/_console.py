@@ -16,6 +16,7 @@ from ..core.events import Event, Listener
 from ..core.locale import shown
 from ..core.units import readable_change, readable_count, readable_share
 from ..core.visible import columns_of, padded, visible
+from ..evaluation.answer_scores import AnswerScore, scores_of
 from ..evaluation.answers import CUT_MARK, earlier_text, marked
 from ..evaluation.verdict import lines
 from ..recipe.progress import LiveSteps, PlainSteps, Steps
@@ -155,6 +156,8 @@ class RunConsole:
             self._steps.stop()
             self._print(_heading("the same questions, before and after"))
             self._print(answers_table(event["rows"], self._console.width))
+            if scores := scores_of(event.get("scores", [])):
+                self._print(answer_scores_view(scores))
 
     def _verdict(self, event: Event) -> None:
         self._kind, self._verdict_lines = event["kind"], lines(event)
@@ -217,6 +220,14 @@ def _one_answer(row: Mapping[str, Any], *, beside: bool) -> RenderableType:
 
 def _answer(text: str, cut: bool) -> str:
     return marked(visible(text), cut) or shown("(nothing)")
+
+
+def answer_scores_view(scores: Sequence[AnswerScore]) -> Table:
+    """Return a table of what every metric says of the answers, before and after."""
+    table = Table("", *map(shown, ("before", "after")))
+    for score in scores:
+        table.add_row(*map(shown, score.row()))
+    return table
 
 
 def scores_view(before: Mapping[str, float], after: Mapping[str, float]) -> Table:

@@ -130,11 +130,11 @@ def _taken(waiting: list[str], takes_value: bool) -> list[str]:
 
 def _is_setting(key: str) -> bool:
     """Return whether a flag's name is a setting, under its name here or in another tool."""
-    from ..recipe.names.layers import TOP
+    from ..recipe.blocks import BLOCKS
     from ..recipe.names.own import known_setting
     from ..recipe.names.table import entries
 
-    return (key.partition(".")[0] in TOP and "." in key) or bool(entries(key)) or known_setting(key)
+    return (key.partition(".")[0] in BLOCKS and "." in key) or bool(entries(key)) or known_setting(key)
 
 
 def _value(key: str, waiting: list[str]) -> str:

@@ -47,13 +47,14 @@ class TrainCommand(Command):
 
     def unknown_option(self, ctx: click.Context, name: str) -> Problem:
         """Describe an option that does not exist, with the nearest options and settings."""
-        from ..recipe.names.own import setting_names
+        from ..recipe.names.own import every_setting_name
         from ..recipe.names.table import names_of_other_tools
 
         problem = super().unknown_option(ctx, name)
         key = name.lstrip("-").replace("-", "_")
         near = [
-            f"--{one.replace('_', '-')}" for one in nearest(key, [*setting_names(), *names_of_other_tools()])
+            f"--{one.replace('_', '-')}"
+            for one in nearest(key, [*every_setting_name(), *names_of_other_tools()])
         ]
         own = problem.remedy if problem.remedy.startswith("--") else ""
         remedy = " or ".join(dict.fromkeys([*filter(None, own.split(" or ")), *near][:3])) or problem.remedy
@@ -90,6 +91,12 @@ def own_flags(command: F) -> F:
     metavar="METHOD",
     shell_complete=_completion.methods,
     help="The training method: a name that `weitiao methods` lists.",
+)
+@click.option(
+    "--objective",
+    metavar="OBJECTIVE",
+    shell_complete=_completion.objectives,
+    help="What is minimised: a name that `weitiao settings objective` lists.",
 )
 @own_flags
 @click.option("--out", metavar="RUN", help="The run's folder, new or empty.")
@@ -137,7 +144,9 @@ def command(
 def _blocks(flags: dict[str, Any], data: tuple[str, ...]) -> dict[str, Any]:
     """Turn the typed flags, and data typed without a flag, into blocks of a run file."""
     typed = given(flags)
-    blocks: dict[str, Any] = {key: {"name": typed[key]} for key in ("model", "method") if key in typed}
+    blocks: dict[str, Any] = {
+        key: {"name": typed[key]} for key in ("model", "method", "objective") if key in typed
+    }
     if sources := [*data, *typed.get("data", ())]:
         blocks["data"] = {"sources": sources}
     if "out" in typed:
