@@ -159,7 +159,7 @@ BAD_TALKS: dict[str, tuple[list[Any], str]] = {
     "begins with an answer": ([TALK[1], *TALK], "it begins with an answer"),
     "a system message later": (
         [*TALK, {"role": "system", "content": "s"}, *TALK],
-        "system message stands behind",
+        "system message comes after",
     ),
     "an unknown role": ([{"role": "wizard", "content": "x"}, *TALK], "the role 'wizard' is unknown"),
     "an image": ([{"role": "user", "content": [{"type": "image_url"}]}, TALK[1]], "images"),
@@ -168,7 +168,7 @@ BAD_TALKS: dict[str, tuple[list[Any], str]] = {
         "a tool's result without a call",
     ),
     "nothing": ([], "it has no answer"),
-    "nothing that is trained": ([TALK[0], {**TALK[1], "weight": 0}], "no answer of it is trained"),
+    "nothing that is trained": ([TALK[0], {**TALK[1], "weight": 0}], "none of its answers is trained"),
 }
 
 

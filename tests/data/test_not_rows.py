@@ -237,7 +237,7 @@ def test_an_object_that_is_no_list_is_named(value: object, said: str, remedy: st
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([{"questions": ["q", "r"], "answers": ["a", "b"]}], "lists side by side (questions, answers)"),
+        ([{"questions": ["q", "r"], "answers": ["a", "b"]}], "as parallel lists (questions, answers)"),
         ([{"你好吗": "好"}, {"你是谁": "小微"}, {"再见": "再见"}], "a question as the key"),
     ],
 )
@@ -294,7 +294,7 @@ def test_a_column_that_is_empty_everywhere_is_named(tmp_path: Path) -> None:
 
 def test_texts_to_learn_as_xtuner_writes_them_are_named(tmp_path: Path) -> None:
     row = {"conversation": [{"input": "", "output": "A long text."}]}
-    assert "a text to learn, as in XTuner" in refused(tmp_path / "a.json", json.dumps([row, row]))
+    assert "plain text, as in XTuner" in refused(tmp_path / "a.json", json.dumps([row, row]))
 
 
 @pytest.mark.parametrize(

@@ -30,13 +30,13 @@ WEIGHTS = frozenset({*LOSS_WEIGHTS, *TRAINED, *NOT_TRAINED, LOSS_MASK})
 
 _MEANINGS: Mapping[str, str] = {
     "a label, such as whether an answer is wanted": "label kto_tag desirable 标签",
-    "how good an answer is": "score scores reward rewards 得分 评分 分数 奖励",
+    "the quality of an answer": "score scores reward rewards 得分 评分 分数 奖励",
     "a better or a worse answer": "chosen rejected rejected_response rejected_messages positive_messages"
     " negative_messages",
     "images, video or sound": "image images video videos audio audios image_path image_paths image_url image_urls"
     " video_path audio_path 图片 图像 视频 音频",
-    "how much something counts in the loss": " ".join((*LOSS_WEIGHTS, *TRAINED, LOSS_MASK, *UNREAD_WEIGHTS)),
-    "functions or their calls": "tools functions tool_calls function_call",
+    "a weight in the loss": " ".join((*LOSS_WEIGHTS, *TRAINED, LOSS_MASK, *UNREAD_WEIGHTS)),
+    "tools or tool calls": "tools functions tool_calls function_call",
 }
 _ASKED = "instruction prompt query question input 问题 提问 指令 提示"
 _BEFORE = "context passage history system system_prompt meta_instruction messages conversations conversation"
@@ -51,7 +51,7 @@ _ANSWER = "output response completion reply answer solution 回答 答案 回复
 ANSWER_TEXT: Mapping[str, str] = dict.fromkeys(_ANSWER.split(), "text of an answer")
 """A column -> its meaning in rows with an answer, and in rows that are a text."""
 WHOLE_TEXT: Mapping[str, str] = dict.fromkeys(
-    ("text", "content", "document", "article", "paragraph", "story"), "text beside the prompt and the answer"
+    ("text", "content", "document", "article", "paragraph", "story"), "text besides the prompt and the answer"
 )
 """A column -> its meaning next to a prompt. It may stay unread if it holds prompt and answer, as `text` in Alpaca's own
 data."""
@@ -70,6 +70,6 @@ BESIDE_TEXT: Mapping[str, str] = {
 }
 """A column -> its meaning next to a text that would be trained alone."""
 AS_CONTEXT = "data.columns.context={column} reads it before the question"
-AS_ANSWER = "data.columns.prompt={text} data.columns.completion={column} makes it the answer to the text"
+AS_ANSWER = "data.columns.prompt={text} data.columns.completion={column} makes it the text's answer"
 AS_PROMPT = "data.columns.prompt={column} data.columns.completion={text} makes the text its answer"
 """Settings that use both of two competing columns."""

@@ -11,6 +11,7 @@ from ._base import (
     first_of,
     kind_of,
     list_in,
+    missing,
     said_in_text,
     shortened_value,
     text_in,
@@ -94,7 +95,7 @@ def turn_of(turn: object, number: int, column: str, fields: Mapping[str, Any]) -
 
 def missing_role(turn: Mapping[str, Any]) -> RowError:
     """Return the error for a turn without a role."""
-    return RowError("a turn's 'role' is missing", "it has " + (", ".join(map(repr, turn)) or "nothing"))
+    return missing("a turn's 'role'", turn)
 
 
 def _exchange(turn: Mapping[str, Any], said: Mapping[str, Role]) -> list[Message]:
@@ -106,12 +107,10 @@ def _exchange(turn: Mapping[str, Any], said: Mapping[str, Role]) -> list[Message
         if is_empty(turn.get(name)) and role == "system":
             continue
         if role in by_role:
-            raise RowError("a turn has two keys of one speaker", ", ".join(map(repr, said)))
+            raise RowError("a turn has two keys for the same speaker", ", ".join(map(repr, said)))
         by_role[role] = said_in_text(turn[name], f"a turn's {name!r}")
     if "input" in said and not by_role.get("user", "").strip() and by_role.get("assistant", "").strip():
-        raise RowError(
-            'a turn has no question: if it is a text to learn, as in XTuner, write {"text": "..."}'
-        )
+        raise RowError('a turn has no question; to train on plain text, as in XTuner, write {"text": "..."}')
     weight = weight_in(turn, "a turn's ")
     return [
         Message(role, by_role[role], weight if role == "assistant" else None)
@@ -127,7 +126,9 @@ def _message(turn: dict[str, Any], number: int, column: str, row: Mapping[str, A
     written = text_in(turn, role_key, "a turn's ")
     plain = written if written in ROLES else written.strip().lower()
     if plain not in ROLES:
-        raise RowError(f"the role {shortened_value(written)} is unknown", "known are " + ", ".join(ROLES))
+        raise RowError(
+            f"the role {shortened_value(written)} is unknown", f"known roles are {', '.join(ROLES)}"
+        )
     role = ROLES[plain]
     if len(turn) == 2 and isinstance(turn.get(text_key), str) and plain not in CALLING:
         return Message(role, text_of(turn[text_key], f"a turn's {text_key!r}"))
@@ -193,9 +194,7 @@ def _extra(turn: Mapping[str, Any], role: Role) -> dict[str, Any]:
     given = turn.get("tool_calls")
     calls = [] if is_empty(given) else unpacked(given, "tool_calls")
     if not isinstance(calls, list):
-        raise RowError(
-            f"a turn's 'tool_calls' is {kind_of(calls)} where a list was meant", shortened_value(calls)
-        )
+        raise RowError(f"a turn's 'tool_calls' must be a list, not {kind_of(calls)}", shortened_value(calls))
     if not is_empty(turn.get("function_call")):
         calls = [*calls, turn["function_call"]]
     if calls and role != "assistant":
@@ -229,7 +228,7 @@ def conversation(
     trained on."""
     kept = tuple(weighted(checked_turns(turns), row.fields))
     if all(message.weight == 0 for message in kept if message.role == "assistant"):
-        raise RowError("no answer of it is trained (every weight is 0)")
+        raise RowError("none of its answers is trained (every weight is 0)")
     return Conversation(kept, row.place, tools=tools)
 
 
@@ -265,7 +264,7 @@ def _check_order(turns: Sequence[Message]) -> None:
     for index in range(first, len(turns)):
         role = roles[index]
         if role not in FOLLOWS[before]:
-            fault = FAULTS.get((before, role), "a system message stands behind the first turn")
+            fault = FAULTS.get((before, role), "a system message comes after the first turn")
             raise RowError(f"its turns are out of order: {fault}", f"turn {index + 1} is {role}")
         before = _spoken(turns[index])
     if roles[-1] in ENDS:
