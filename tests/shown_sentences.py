@@ -26,8 +26,8 @@ from weitiao.recipe.recipe import Recipe
 
 TWO_WORDS = re.compile(r"[A-Za-z]{2,}[,;:'\")]* \(?[a-z]+")
 """What makes a string a sentence rather than a name, a key or a command."""
-COMMAND = re.compile(r"(weitiao|pip|python|git) ")
-"""What a command begins with, which is typed alike in every language."""
+COMMAND = re.compile(r"""(weitiao|pip|python|git) |(-}})?{["%#]|{{-""")
+"""What a command, a row in JSON or a piece of Jinja begins with, which are written alike in every language."""
 
 NOT_SHOWN: dict[str, str] = {}
 """Module -> why none of its strings is shown to a person."""
@@ -38,8 +38,11 @@ NOT_SHOWN_CALLS = {
     "AssertionError",
     "KeyError",
     "NotImplementedError",
+    "name_list",
+    "NotPython",
+    "Untraceable",
 }
-"""Calls whose strings are patterns, or faults of the code's own."""
+"""Calls whose strings are patterns, lists of names, faults of the code's own, or reasons that a caller sets aside."""
 NOT_SHOWN_TEXTS: dict[str, str] = {}
 """String as `skeleton` gives it -> why it is not shown: text for a model, for a file or for another program."""
 

@@ -11,6 +11,7 @@ from functools import cache
 from typing import NamedTuple
 
 from ...core.errors import DataError, Problem, nearest
+from ...core.lists import name_list
 from ..conversation import Row
 from . import FORMATS
 from ._base import EVERY_FORMAT_READS, Format
@@ -33,40 +34,42 @@ DOUBT_APART = 0.1
 Meant = Mapping[str, tuple[str, float]]
 """Our column -> (their column that may be meant, doubt from 0 to 1)."""
 
-SYNONYMS: Mapping[str, str] = {
-    "instruction": "指令 问题 提问 任务 题目 用户输入 问 q user human instruct task_description user_input",
-    "input": "输入 补充 上下文",
-    "output": "输出 回答 答案 回复 答复 答 a bot gpt assistant target ai_output model_output",
-    "system": "系统 系统提示 系统提示词 system_message sys",
-    "history": "历史 对话历史",
-    "question": "问题 提问 题目 问 q",
-    "answer": "答案 回答 正确答案 答 a solution",
-    "prompt": "提示 提示词",
-    "completion": "续写 补全",
-    "response": "回应 回复 assistant_response",
-    "context": "上下文 背景 材料 文章",
-    "messages": "消息 对话 dialog chat turns",
-    "conversations": "会话",
-    "text": "文本 正文 文字 sentence_text body",
-    "content": "内容",
-    "label": "标签 类别 分类 class category",
-    "labels": "多标签 classes categories",
-    "chosen": "优选 更好 较好 好回答 preferred better winner",
-    "rejected": "拒绝 较差 更差 差回答 dispreferred worse loser",
-    "choices": "选项 候选",
-    "options": "选项",
-    "source": "原文 源文 源语言",
-    "target": "译文 目标 目标语言",
-    "article": "文章 原文",
-    "summary": "摘要 总结 概要",
-    "premise": "前提",
-    "hypothesis": "假设",
-    "tokens": "词 分词 字",
-    "tags": "标注 词性",
-    "entities": "实体",
-    "reward": "奖励 得分",
-    "rewards": "奖励",
-    "task": "任务类型",
+SYNONYMS: Mapping[str, Sequence[str]] = {
+    "instruction": name_list(
+        "指令 问题 提问 任务 题目 用户输入 问 q user human instruct task_description user_input"
+    ),
+    "input": name_list("输入 补充 上下文"),
+    "output": name_list("输出 回答 答案 回复 答复 答 a bot gpt assistant target ai_output model_output"),
+    "system": name_list("系统 系统提示 系统提示词 system_message sys"),
+    "history": name_list("历史 对话历史"),
+    "question": name_list("问题 提问 题目 问 q"),
+    "answer": name_list("答案 回答 正确答案 答 a solution"),
+    "prompt": name_list("提示 提示词"),
+    "completion": name_list("续写 补全"),
+    "response": name_list("回应 回复 assistant_response"),
+    "context": name_list("上下文 背景 材料 文章"),
+    "messages": name_list("消息 对话 dialog chat turns"),
+    "conversations": name_list("会话"),
+    "text": name_list("文本 正文 文字 sentence_text body"),
+    "content": name_list("内容"),
+    "label": name_list("标签 类别 分类 class category"),
+    "labels": name_list("多标签 classes categories"),
+    "chosen": name_list("优选 更好 较好 好回答 preferred better winner"),
+    "rejected": name_list("拒绝 较差 更差 差回答 dispreferred worse loser"),
+    "choices": name_list("选项 候选"),
+    "options": name_list("选项"),
+    "source": name_list("原文 源文 源语言"),
+    "target": name_list("译文 目标 目标语言"),
+    "article": name_list("文章 原文"),
+    "summary": name_list("摘要 总结 概要"),
+    "premise": name_list("前提"),
+    "hypothesis": name_list("假设"),
+    "tokens": name_list("词 分词 字"),
+    "tags": name_list("标注 词性"),
+    "entities": name_list("实体"),
+    "reward": name_list("奖励 得分"),
+    "rewards": name_list("奖励"),
+    "task": name_list("任务类型"),
 }
 """A column's name -> its synonyms in other data sets, in English and Chinese."""
 
@@ -101,7 +104,7 @@ def known_columns() -> set[str]:
 @cache
 def known_names() -> frozenset[str]:
     """Return the columns that any format reads and their synonyms, in lower case."""
-    words = {word for names in SYNONYMS.values() for word in names.split()}
+    words = {word for names in SYNONYMS.values() for word in names}
     return frozenset({name.lower() for name in known_columns()} | words)
 
 
@@ -374,7 +377,7 @@ def _meant(ours: str, columns: set[str]) -> tuple[str, float]:
     plain = {_plain(theirs): theirs for theirs in sorted(columns)}
     if ours.lower() in plain:
         return plain[ours.lower()], 0.0
-    for synonym in SYNONYMS.get(ours, "").split():
+    for synonym in SYNONYMS.get(ours, ()):
         if synonym in plain:
             return plain[synonym], 0.1
     for near in nearest(ours, plain, count=1):

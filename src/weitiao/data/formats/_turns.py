@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from ...core.lists import name_list
 from ..conversation import Conversation, Message, Role, Row
 from ._base import (
     RowError,
@@ -23,14 +24,16 @@ from ._fields import is_empty, noted_within
 from ._results import with_results_in_order
 from ._weights import masked, weight_in, weighted
 
-SYNONYMS: Mapping[Role, str] = {
-    "system": "system developer 系统",
-    "user": "user human 用户 提问者",
-    "assistant": "assistant gpt bot model chatgpt bing bard ai chatbot 助手 机器人 function_call tool_call",
-    "tool": "tool function observation ipython tool_response function_response tool_result 工具",
+SYNONYMS: Mapping[Role, Sequence[str]] = {
+    "system": name_list("system developer 系统"),
+    "user": name_list("user human 用户 提问者"),
+    "assistant": name_list(
+        "assistant gpt bot model chatgpt bing bard ai chatbot 助手 机器人 function_call tool_call"
+    ),
+    "tool": name_list("tool function observation ipython tool_response function_response tool_result 工具"),
 }
 """A role -> its names in other data."""
-ROLES: Mapping[str, Role] = {name: role for role, names in SYNONYMS.items() for name in names.split()}
+ROLES: Mapping[str, Role] = {name: role for role, names in SYNONYMS.items() for name in names}
 CALLING = {"function_call", "tool_call"}
 """ShareGPT's names for an assistant turn whose text is a tool call."""
 EXCHANGES: Mapping[str, Role] = {
