@@ -16,7 +16,12 @@ from weitiao.cli._tables import setting_rows
 from weitiao.core.locale.catalogue import skeleton
 from weitiao.core.settings import Settings
 from weitiao.data.checks import CHECKS
+from weitiao.data.checks.answers import MODEL, NO_HELP, UNABLE
+from weitiao.data.checks.languages import COMMON_WORDS
+from weitiao.data.checks.system_prompt import MADE
+from weitiao.data.checks.tokenizer_language import ENGLISH
 from weitiao.data.formats import FORMATS
+from weitiao.data.report.html import MARKER
 from weitiao.data.settings import SourceSettings
 from weitiao.data.sources.readers import READERS
 from weitiao.methods import METHODS
@@ -43,7 +48,20 @@ NOT_SHOWN_CALLS = {
     "Untraceable",
 }
 """Calls whose strings are patterns, lists of names, faults of the code's own, or reasons that a caller sets aside."""
-NOT_SHOWN_TEXTS: dict[str, str] = {}
+NOT_SHOWN_TEXTS: dict[str, str] = {
+    # data.checks, data.gate and data.report
+    **dict.fromkeys(COMMON_WORDS.values(), "common words, by which a language is recognised"),
+    **dict.fromkeys(("y name is", "all me", "I go by"), "words by which an answer gives its own name"),
+    **dict.fromkeys((MODEL, UNABLE, NO_HELP), "a pattern, of a part of a refusal"),
+    skeleton(MADE): "a pattern, of who made a model",
+    ENGLISH: "a sentence by which a tokenizer is measured",
+    "You are {}, a helpful assistant.": "a system prompt, written for a model",
+    "orem ipsum": "a placeholder that is looked for in data",
+    "row {} cannot be used, so it has no form": "a fault of the code's own",
+    "row {} cannot be used, so it has no texts": "a fault of the code's own",
+    MARKER: "a comment in a page's HTML",
+    '<span class="whole">': "HTML",
+}
 """String as `skeleton` gives it -> why it is not shown: text for a model, for a file or for another program."""
 
 

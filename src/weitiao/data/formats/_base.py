@@ -100,10 +100,6 @@ class Format(ABC):
         *first, last = self._in_order(claimed)
         return "it has " + (f"{', '.join(first)} and {last}" if first else last)
 
-    def reason_zh(self, claimed: Iterable[str]) -> str:
-        """Return the same as `reason`, in Chinese."""
-        return "有 " + "、".join(self._in_order(claimed)) + " 列"
-
     def _in_order(self, claimed: Iterable[str]) -> list[str]:
         return sorted(claimed, key=self.columns.index)
 

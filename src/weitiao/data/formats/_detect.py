@@ -82,8 +82,6 @@ class Detected:
     """The format's name."""
     reason: str
     """Why it was chosen, in one sentence."""
-    reason_zh: str
-    """The same in Chinese."""
     proposals: tuple[str, ...] = ()
     """Settings to type if an unknown column seems to be one that the format reads."""
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -130,19 +128,18 @@ def detect(
     mapping |= _sure_slips(formats[name], names)
     added = {ours: theirs for ours, theirs in mapping.items() if ours not in given}
     if wanted != "auto":
-        reason, reason_zh = "because data.sources names it", "由 data.sources 指定"
+        reason = "data.sources names it"
     else:
         others = [other for other in claims if other != name]
         there = {ours: theirs for ours, theirs in mapping.items() if theirs in columns}
-        reason, reason_zh = _because(formats[name], claims[name], others, there)
-        reason = f"because {reason}"
+        reason = _because(formats[name], claims[name], others, there)
     names, _ = _renamed(columns, sample, mapping)
     proposals = (
         _slips(formats[name], names)
         if formats[name].claims(names)
         else _proposals({name: formats[name]}, names)
     )
-    return Detected(name, f"{name}, {reason}", f"{name}：{reason_zh}", proposals, added)
+    return Detected(name, f"{name}, because {reason}", proposals, added)
 
 
 def _renamed(
@@ -192,17 +189,12 @@ def _one_standing(
     return standing[0]
 
 
-def _because(
-    one: Format, claimed: frozenset[str], others: Sequence[str], mapping: Mapping[str, str]
-) -> tuple[str, str]:
-    """Return why a format was chosen, over which others and with which mapped columns, in English and Chinese."""
-    used = [(ours, theirs) for ours, theirs in mapping.items() if ours in one.columns]
-    reason = one.reason(claimed) + "".join(f", {ours} being its {theirs!r}" for ours, theirs in used)
-    reason_zh = one.reason_zh(claimed) + "".join(f"，{ours} 即“{theirs}”" for ours, theirs in used)
-    if others:
-        reason += f" (which says more than {' or '.join(others)})"
-        reason_zh += f"（比 {'、'.join(others)} 更具体）"
-    return reason, reason_zh
+def _because(one: Format, claimed: frozenset[str], others: Sequence[str], mapping: Mapping[str, str]) -> str:
+    """Return why a format was chosen, over which others and with which mapped columns."""
+    used = ((ours, theirs) for ours, theirs in mapping.items() if ours in one.columns)
+    reason = ", ".join([one.reason(claimed), *(f"{ours} being its {theirs!r}" for ours, theirs in used)])
+    more = f"which says more than {' or '.join(others)}"
+    return f"{reason} ({more})" if others else reason
 
 
 def displaced_by(mapping: Mapping[str, str], fields: Mapping[str, object]) -> list[str]:
