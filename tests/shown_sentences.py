@@ -61,6 +61,10 @@ NOT_SHOWN_TEXTS: dict[str, str] = {
     "row {} cannot be used, so it has no texts": "a fault of the code's own",
     MARKER: "a comment in a page's HTML",
     '<span class="whole">': "HTML",
+    # other modules of data
+    "epochs count from 0, got {}": "a fault of the code's own",
+    "the data was checked without a tokenizer": "a fault of the code's own",
+    "{} ids but {} weights": "a fault of the code's own",
 }
 """String as `skeleton` gives it -> why it is not shown: text for a model, for a file or for another program."""
 

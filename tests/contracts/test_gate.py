@@ -462,7 +462,7 @@ def test_the_position_of_the_right_choice_and_longer_answers_are_found(tmp_path:
 def test_rows_of_which_nothing_is_trained_are_found(tmp_path: Path) -> None:
     silent = {"messages": [*TALK, TALK[0], {**TALK[1], "weight": 0}]}
     path = written(tmp_path / "rows.jsonl", [{"messages": TALK}, silent])
-    named = found(look(path, train_on="last", held_out=0), "lengths", "no token of it is trained")
+    named = found(look(path, train_on="last", held_out=0), "lengths", "none of its tokens is trained")
     assert named.places == (f"{path}:2",)
 
 

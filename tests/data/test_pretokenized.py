@@ -84,7 +84,7 @@ def test_they_are_trained_as_they_are(given: Any, tmp_path: Path) -> None:  # no
     assert gate.tally.formats == {"pretokenized": 4}
     # Of the second row nothing is trained behind its first token.
     assert trained(gate) == EXPECTED
-    assert "no token of it is trained" in "".join(gate.tally.dropped)
+    assert "none of its tokens is trained" in "".join(gate.tally.dropped)
     require_trainable(gate, CONVERSATIONS)
 
 
@@ -159,7 +159,7 @@ def test_a_long_answer_is_left_out_whole_and_said_so() -> None:
         overlong="cut",
     )
     assert gate.tally.dropped_counts() == {
-        "longer than 10 tokens, and answers that are tokens already (input_ids) are not cut": 1
+        "longer than 10 tokens, and answers given as tokens (input_ids) are not cut": 1
     }
     assert (gate.tally.left_out_tokens, gate.tally.answers_shortened) == ([20], 0)
 

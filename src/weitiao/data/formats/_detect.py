@@ -167,11 +167,11 @@ def _would_claim(
         return None
     name = _standing(formats, _claims(formats, whole, renamed))[0]
     empty = ", ".join(sorted(claims.get(name) or next(iter(claims.values()))))
-    chosen = "; data.columns.completion=chosen trains the better answers alone" if "chosen" in names else ""
+    chosen = "; data.columns.completion=chosen trains only the better answers" if "chosen" in names else ""
     return Problem(
         f"the column {empty} is empty in every row of {sample[0].source}",
         ", ".join(sorted(whole)),
-        f"{name}: {', '.join(sorted(formats[name].claimed(whole)))}, each with something in it",
+        f"{name}: {', '.join(sorted(formats[name].claimed(whole)))}, each filled in at least one row",
         f"fill {empty}{chosen}",
     )
 
@@ -246,9 +246,11 @@ def _asking(sample: Sequence[Row], columns: set[str], claims: Mapping[str, froze
     proposals = _proposals(formats, columns)[:SHOWN_PROPOSALS]
     remedy = " or ".join(proposals) if proposals else f"name your columns, such as {LAST_RESORT}"
     nearest_one, missing = _nearest_format(formats, columns)
-    what = f"the columns of {name} fit no format"
-    if missing:
-        what += f"; the nearest is {nearest_one}, and {missing} is missing"
+    what = (
+        f"the columns of {name} fit no format; the nearest is {nearest_one}, and {missing} is missing"
+        if missing
+        else f"the columns of {name} fit no format"
+    )
     return Problem(what, got, _example(formats[nearest_one]), remedy)
 
 
@@ -259,8 +261,9 @@ def _example(one: Format) -> str:
 
 def _listed(columns: Sequence[str]) -> str:
     """Return columns as text; if there are many, only the first ones and how many more."""
-    more = f" and {len(columns) - MOST_COLUMNS} more" if len(columns) > MOST_COLUMNS else ""
-    return ", ".join(columns[:MOST_COLUMNS]) + more
+    more = len(columns) - MOST_COLUMNS
+    shown = ", ".join(columns[:MOST_COLUMNS])
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _nearest_format(formats: Mapping[str, Format], columns: set[str]) -> tuple[str, str]:

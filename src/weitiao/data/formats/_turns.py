@@ -183,7 +183,7 @@ def _part(part: object, turn: Mapping[str, Any], key: str) -> str:
         raise RowError(
             "it holds images or other parts that are not text, which cannot be trained on yet", f"{kind!r}"
         )
-    return text_in(fields, first_of(PART_TEXTS, fields) or "text", "a part's ")
+    return text_in(fields, first_of(PART_TEXTS, fields) or "text", "a turn's ")
 
 
 def _extra(turn: Mapping[str, Any], role: Role) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def _inner(fields: Mapping[str, Any], name: str, value: object) -> Mapping[str, 
 
 
 def _role(message: Mapping[str, Any]) -> Role:
-    role = text_in(_inner(message, "author", message.get("author")), "role", "a message's ")
+    role = text_in(_inner(message, "author", message.get("author")), "role", "a turn's ")
     if role not in ROLES:
         raise RowError(f"the role {shortened_value(role)} is unknown", f"known roles are {', '.join(ROLES)}")
     return ROLES[role]

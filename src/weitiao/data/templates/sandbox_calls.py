@@ -71,12 +71,14 @@ def within_method(owner: object, name: str, given: Sequence[Any]) -> None:
     elif isinstance(owner, bool | int | float | bytes) or (
         isinstance(owner, Collection) and name not in COLLECTION_METHODS
     ):
-        raise jinja2.exceptions.SecurityError(f"{name!r} of {type(owner).__name__} is nothing for a template")
+        raise jinja2.exceptions.SecurityError(
+            f"{name!r} of {type(owner).__name__} cannot be used in a template"
+        )
 
 
 def _within_text_method(text: str, name: str, given: Sequence[Any]) -> None:
     if name not in TEXT_METHODS:
-        raise jinja2.exceptions.SecurityError(f"{name!r} of a text is nothing for a template")
+        raise jinja2.exceptions.SecurityError(f"{name!r} of a text cannot be used in a template")
     if name in ("format", "format_map"):
         return  # see wrap_str_format
     limits.within_width([] if name in COUNTS else given)
