@@ -145,9 +145,9 @@ class SourceSettings(Settings):
             try:
                 "".encode(name)
             except LookupError as error:
-                near = nearest(name, aliases.aliases)
-                hint = f"; did you mean {' or '.join(near)}?" if near else ""
-                raise ValueError(f"there is no text encoding {name!r}{hint}") from error
+                near = " or ".join(nearest(name, aliases.aliases))
+                what = f"there is no text encoding {name!r}; did you mean {near}?"
+                raise ValueError(what if near else f"there is no text encoding {name!r}") from error
         return name
 
     @field_validator("tags")
@@ -163,9 +163,9 @@ class SourceSettings(Settings):
     def _known_format(cls, name: str) -> str:
         known = ["auto", *FORMATS.names()]
         if name not in known:
-            near = nearest(name, known)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise ValueError(f"there is no format {name!r}, only {', '.join(known)}{hint}")
+            near, names = " or ".join(nearest(name, known)), ", ".join(known)
+            what = f"there is no format {name!r}, only {names}; did you mean {near}?"
+            raise ValueError(what if near else f"there is no format {name!r}, only {names}")
         return name
 
     @model_validator(mode="after")
@@ -352,9 +352,9 @@ class DataSettings(Settings):
         known = list(component_files(CHECKS_PACKAGE))
         unknown = [name for name in names if name not in known]
         if unknown:
-            near = nearest(unknown[0], known)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise ValueError(f"there is no check {unknown[0]!r}, only {', '.join(known)}{hint}")
+            near, listed = " or ".join(nearest(unknown[0], known)), ", ".join(known)
+            what = f"there is no check {unknown[0]!r}, only {listed}; did you mean {near}?"
+            raise ValueError(what if near else f"there is no check {unknown[0]!r}, only {listed}")
         return names
 
     @field_validator("accept", mode="before")

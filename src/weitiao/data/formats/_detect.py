@@ -167,12 +167,16 @@ def _would_claim(
         return None
     name = _standing(formats, _claims(formats, whole, renamed))[0]
     empty = ", ".join(sorted(claims.get(name) or next(iter(claims.values()))))
-    chosen = "; data.columns.completion=chosen trains only the better answers" if "chosen" in names else ""
+    remedy = (
+        f"fill in {empty}; data.columns.completion=chosen trains only the better answers"
+        if "chosen" in names
+        else f"fill in {empty}"
+    )
     return Problem(
         f"the column {empty} is empty in every row of {sample[0].source}",
         ", ".join(sorted(whole)),
         f"{name}: {', '.join(sorted(formats[name].claimed(whole)))}, each filled in at least one row",
-        f"fill {empty}{chosen}",
+        remedy,
     )
 
 

@@ -130,7 +130,7 @@ def _message(turn: dict[str, Any], number: int, column: str, row: Mapping[str, A
     plain = written if written in ROLES else written.strip().lower()
     if plain not in ROLES:
         raise RowError(
-            f"the role {shortened_value(written)} is unknown", f"known roles are {', '.join(ROLES)}"
+            f"the role {shortened_value(written)} is unknown", f"known roles are {', '.join(SYNONYMS)}"
         )
     role = ROLES[plain]
     if len(turn) == 2 and isinstance(turn.get(text_key), str) and plain not in CALLING:
