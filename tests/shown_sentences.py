@@ -18,7 +18,12 @@ from weitiao.cli._tables import setting_rows
 from weitiao.core.locale.catalogue import TWO_WORDS, skeleton
 from weitiao.core.settings import Settings
 from weitiao.data.checks import CHECKS
+from weitiao.data.checks.answers import MODEL, NO_HELP, UNABLE
+from weitiao.data.checks.languages import COMMON_WORDS
+from weitiao.data.checks.system_prompt import MADE
+from weitiao.data.checks.tokenizer_language import ENGLISH
 from weitiao.data.formats import FORMATS
+from weitiao.data.report.html import MARKER
 from weitiao.data.settings import SourceSettings
 from weitiao.data.sources.readers import READERS
 from weitiao.methods import METHODS
@@ -26,8 +31,8 @@ from weitiao.models.known import known_models
 from weitiao.objectives import OBJECTIVES
 from weitiao.recipe.recipe import Recipe
 
-COMMAND = re.compile(r"(weitiao|pip|python|git|eval|/\w+) |_WEITIAO")
-"""What a command begins with, which is typed alike in every language."""
+COMMAND = re.compile(r"""(weitiao|pip|python|git|eval|/\w+) |_WEITIAO|(-}})?{["%#]|{{-""")
+"""What a command, a row in JSON or a piece of Jinja begins with, which are written alike in every language."""
 STYLE = re.compile(r"((not|bold|dim|underline|strike|red|green|yellow|cyan|magenta|\{\})( |$))+")
 """How text looks on a terminal, in rich's words."""
 
@@ -40,9 +45,29 @@ NOT_SHOWN_CALLS = {
     "AssertionError",
     "KeyError",
     "NotImplementedError",
+    "name_list",
+    "NotPython",
+    "Untraceable",
 }
-"""Calls whose strings are patterns, or faults of the code's own."""
-NOT_SHOWN_TEXTS: dict[str, str] = {}
+"""Calls whose strings are patterns, lists of names, faults of the code's own, or reasons that a caller sets aside."""
+NOT_SHOWN_TEXTS: dict[str, str] = {
+    # data.checks, data.gate and data.report
+    **dict.fromkeys(COMMON_WORDS.values(), "common words, by which a language is recognised"),
+    **dict.fromkeys(("y name is", "all me", "I go by"), "words by which an answer gives its own name"),
+    **dict.fromkeys((MODEL, UNABLE, NO_HELP), "a pattern, of a part of a refusal"),
+    skeleton(MADE): "a pattern, of who made a model",
+    ENGLISH: "a sentence by which a tokenizer is measured",
+    "You are {}, a helpful assistant.": "a system prompt, written for a model",
+    "orem ipsum": "a placeholder that is looked for in data",
+    "row {} cannot be used, so it has no form": "a fault of the code's own",
+    "row {} cannot be used, so it has no texts": "a fault of the code's own",
+    MARKER: "a comment in a page's HTML",
+    '<span class="whole">': "HTML",
+    # other modules of data
+    "epochs count from 0, got {}": "a fault of the code's own",
+    "the data was checked without a tokenizer": "a fault of the code's own",
+    "{} ids but {} weights": "a fault of the code's own",
+}
 """String as `skeleton` gives it -> why it is not shown: text for a model, for a file or for another program."""
 
 

@@ -97,6 +97,23 @@ def test_an_entry_fills_its_fields_in() -> None:
     assert catalogue.translate("a, b: c") == "a, b: c"
 
 
+def test_the_entry_that_explains_most_of_a_text_is_taken() -> None:
+    catalogue = Catalogue(
+        {
+            "rows cannot be used: {reason}": "无法使用：{reason:text}",
+            "{name} holds {what}, which would not be used": "{name} 含有{what:text}，但不会被用到",
+            "{name} holds {what}": "{name} 含有{what}",
+            "text of the prompt": "提示的文字",
+            "rows cannot be used": "行",
+        }
+    )
+    said = "rows cannot be used: 'x' holds text of the prompt, which would not be used"
+    assert catalogue.translate(said) == "无法使用：'x' 含有提示的文字，但不会被用到"
+    assert catalogue.translate(f"{said}; rows cannot be used") == (
+        "无法使用：'x' 含有提示的文字，但不会被用到；行"
+    ), "parts explain more than the short entry that spans them"
+
+
 @pytest.mark.parametrize(
     ("environment", "language"),
     [

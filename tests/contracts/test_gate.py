@@ -159,7 +159,7 @@ BAD_TALKS: dict[str, tuple[list[Any], str]] = {
     "begins with an answer": ([TALK[1], *TALK], "it begins with an answer"),
     "a system message later": (
         [*TALK, {"role": "system", "content": "s"}, *TALK],
-        "system message stands behind",
+        "system message comes after",
     ),
     "an unknown role": ([{"role": "wizard", "content": "x"}, *TALK], "the role 'wizard' is unknown"),
     "an image": ([{"role": "user", "content": [{"type": "image_url"}]}, TALK[1]], "images"),
@@ -168,7 +168,7 @@ BAD_TALKS: dict[str, tuple[list[Any], str]] = {
         "a tool's result without a call",
     ),
     "nothing": ([], "it has no answer"),
-    "nothing that is trained": ([TALK[0], {**TALK[1], "weight": 0}], "no answer of it is trained"),
+    "nothing that is trained": ([TALK[0], {**TALK[1], "weight": 0}], "none of its answers is trained"),
 }
 
 
@@ -462,7 +462,7 @@ def test_the_position_of_the_right_choice_and_longer_answers_are_found(tmp_path:
 def test_rows_of_which_nothing_is_trained_are_found(tmp_path: Path) -> None:
     silent = {"messages": [*TALK, TALK[0], {**TALK[1], "weight": 0}]}
     path = written(tmp_path / "rows.jsonl", [{"messages": TALK}, silent])
-    named = found(look(path, train_on="last", held_out=0), "lengths", "no token of it is trained")
+    named = found(look(path, train_on="last", held_out=0), "lengths", "none of its tokens is trained")
     assert named.places == (f"{path}:2",)
 
 

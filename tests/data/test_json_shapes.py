@@ -75,7 +75,7 @@ def test_a_dict_of_splits_is_named(tmp_path: Path) -> None:
 def test_one_row_is_named(more: dict[str, object], tmp_path: Path) -> None:
     said = refused(tmp_path / "a.json", {**ROW, **more})
     assert "holds one row, not a list of rows" in said
-    assert "put [ before it and ] behind it" in said
+    assert "put [ before it and ] after it" in said
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl"])

@@ -128,7 +128,7 @@ def test_a_weight_that_is_missing_in_a_frame_is_refused(missing: object) -> None
     assert check_data(DataSettings(sources=[SourceSettings(rows=pandas.DataFrame(rows))])).tally.read == 2
     kind = "Float64" if missing is pandas.NA else float
     frame = pandas.DataFrame(rows).assign(weight=pandas.array([0.5, missing], dtype=kind))
-    with pytest.raises(DataError, match="'weight' is no finite number"):
+    with pytest.raises(DataError, match="'weight' is not a finite number"):
         check_data(DataSettings(sources=[SourceSettings(rows=frame)]))
 
 

@@ -170,7 +170,7 @@ def test_a_task_that_no_row_has_is_refused() -> None:
 
 
 def test_a_field_that_is_no_text_has_its_row_refused() -> None:
-    with pytest.raises(DataError, match="'choices' is a list where text was meant"):
+    with pytest.raises(DataError, match="'choices' must be text, not a list"):
         prepared([row(choices=["a", "b"])], "{instruction} {choices}: ")
 
 

@@ -150,7 +150,7 @@ def test_unknown_kind_of_file_is_refused_with_the_known_ones(tmp_path: Path) -> 
 
 
 def test_hub_set_that_cannot_be_had_is_a_data_error() -> None:
-    with pytest.raises(DataError, match="cannot be fetched"):
+    with pytest.raises(DataError, match="cannot be downloaded"):
         read_source(SourceSettings(path="nobody-here/no-such-set"))
 
 

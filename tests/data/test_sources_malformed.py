@@ -55,7 +55,7 @@ def test_a_file_that_may_not_be_read_is_said_so(tmp_path: Path) -> None:
     path.write_bytes(ROW)
     read_source(SourceSettings(path=str(path)))
     path.chmod(0)
-    with as_nobody(tmp_path), pytest.raises(DataError, match="may not be read"):
+    with as_nobody(tmp_path), pytest.raises(DataError, match="cannot be opened: permission denied"):
         read_source(SourceSettings(path=str(path)))
 
 

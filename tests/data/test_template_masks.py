@@ -167,7 +167,7 @@ def test_what_is_trained_goes_by_setting_and_by_message() -> None:
     ]
     silent = tuple(replace(message, weight=0.0) for message in one.messages)
     (row,) = render_chunk([replace(one, messages=silent)], template, DataSettings(**DATA))
-    assert "no token of it is trained" in row.dropped
+    assert "none of its tokens is trained" in row.dropped
 
 
 @pytest.mark.parametrize("words", ["What is im?", "user", " tea "])

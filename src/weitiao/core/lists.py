@@ -1,4 +1,4 @@
-"""Lists of numbers as a person types them: `3`, `0,2`, `0-3`, `0,4-7,-1`, or a list in a run file."""
+"""Lists of numbers as a person types them (`3`, `0,2`, `0-3`, `0,4-7,-1`, or a list in a run file), and of names."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ from .settings import Unfit
 RANGE = re.compile(r"\s*(-?\d+)\s*-\s*(-?\d+)\s*")
 LONGEST = 1_000_000
 """Most numbers in one range."""
+
+
+def name_list(names: str) -> tuple[str, ...]:
+    """Return the names that a text holds, separated by blanks."""
+    return tuple(names.split())
 
 
 def read_numbers(raw: Any) -> Any:  # noqa: ANN401  (whatever the run file holds)

@@ -104,8 +104,7 @@ def with_general_answers(
     log.emit("note", text=f"data.replay: {outcome.en}")
     with saving(folder.root):
         write_rows(folder.replay, rows)
-    price = data.summary.replay or Said("", "")
-    said = Said(f"{price.en}; {outcome.en}", f"{price.zh}；{outcome.zh}")
+    said = f"{data.summary.replay}; {outcome.en}"
     return awaited.filled(replace(data, summary=replace(data.summary, replay=said)), rows)
 
 

@@ -197,7 +197,7 @@ def _asked_by(data: Prepared) -> set[bytes]:
 
 
 def _priced(data: Prepared, price: Said) -> Prepared:
-    return replace(data, summary=replace(data.summary, replay=price))
+    return replace(data, summary=replace(data.summary, replay=price.en))
 
 
 def _price(recipe: Recipe, data: Prepared, general: Sequence[Example], wanted: int, origin: Said) -> Said:

@@ -8,10 +8,11 @@ field itself, and `{name:list}` each item of a list such as `a, b or c`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from functools import cache, lru_cache, partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, lru_cache
 from itertools import chain, zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -65,59 +66,112 @@ class Entry:
         return dict(zip(self.names, found.groups(), strict=True)) if found else None
 
 
+MOST_JOINED = 6
+"""Most neighbouring parts of a text that are looked up as one sentence."""
+
+
+class Translation(NamedTuple):
+    """The translation of a text, and how many of its letters are those of entries, not of fields."""
+
+    text: str
+    letters: int
+
+
 class Catalogue:
     """Translations by their English sentence."""
 
     def __init__(self, entries: Mapping[str, str]) -> None:
-        """Index the entries; of those that match one text, the entry with most text of its own is taken."""
+        """Index the entries; of those that match one text, the one that explains most of its letters is taken."""
         self.entries = dict(entries)
         with_fields = (Entry(english, said) for english, said in entries.items() if FIELD.search(english))
         self._with_fields = sorted(with_fields, key=lambda entry: -entry.letters)
-        self._found: Callable[[str], str | None] = lru_cache(maxsize=8192)(self._find)
+        self._found: Callable[[str], Translation | None] = lru_cache(maxsize=8192)(self._find)
 
     def translate(self, text: str) -> str:
         """Return a text's translation; without an entry of its own, each part of it that has one is translated."""
-        found = self._found(text)
-        return self._by_parts(text) if found is None else found
+        return self._said(text).text
 
     def has(self, text: str) -> bool:
         """Return whether a text has an entry of its own."""
         return self._found(text) is not None
 
-    def _find(self, text: str) -> str | None:
+    def _said(self, text: str) -> Translation:
+        found, parts = self._found(text), self._by_parts(text)
+        return found if found and found.letters >= parts.letters else parts
+
+    def _find(self, text: str) -> Translation | None:
+        """Return the translation by the entry that explains most; what is translated inside its fields counts too."""
         if text in self.entries:
-            return FIELD.sub(lambda found: f"{{{found[1]}}}", self.entries[text])
-        for entry in self._with_fields:
-            values = entry.fields(text)
-            if values is not None:
-                return FIELD.sub(partial(self._field, values), entry.translation)
-        return None
+            return Translation(FIELD.sub(lambda found: f"{{{found[1]}}}", self.entries[text]), len(text))
+        matching = ((entry, entry.fields(text)) for entry in self._with_fields)
+        filled = (self._filled(entry, values) for entry, values in matching if values is not None)
+        return max(filled, key=lambda found: found.letters, default=None)
 
-    def _field(self, values: Mapping[str, str], found: re.Match[str]) -> str:
-        value, kind = values[found[1]], found[2]
+    def _filled(self, entry: Entry, values: Mapping[str, str]) -> Translation:
+        said = [self._field(values[field[1]], field[2]) for field in FIELD.finditer(entry.translation)]
+        values_said = (one.text for one in said)
+        text = FIELD.sub(lambda _: next(values_said), entry.translation)
+        return Translation(text, entry.letters + sum(one.letters for one in said))
+
+    def _field(self, value: str, kind: str | None) -> Translation:
         if kind == "list":
-            return "".join(CHINESE_ITEMS.get(part, part) for part in map(self.translate, ITEMS.split(value)))
-        return self.translate(value) if kind == "text" else value
+            items = [self._said(part) for part in ITEMS.split(value)]
+            joined = "".join(CHINESE_ITEMS.get(one.text, one.text) for one in items)
+            return Translation(joined, sum(one.letters for one in items))
+        return self._said(value) if kind == "text" else Translation(value, 0)
 
-    def _by_parts(self, text: str) -> str:
-        """Return a text with each part of several words that has an entry translated, and the separators beside it.
-
-        A text whose first sentence has no entry stays as it is: half of it in Chinese would be harder to read.
-        """
+    def _by_parts(self, text: str) -> Translation:
+        """Return a text cut at its separators so that entries explain most of it; the others stay as they are."""
         parts = SEPARATORS.split(text)
-        said = [self._found(part) if " " in part.strip() else None for part in parts[::2]]
-        if len(parts) < 3 or not any(said) or (said[0] is None and TWO_WORDS.search(parts[0])):
-            return text
-        return "".join(self._joined(parts, said))
+        texts, separators = parts[::2], [*parts[1::2], ""]
+        best = [Cut(0, ())]
+        """The best cut of the first n texts, for each n."""
+        for end in range(1, len(texts) + 1):
+            options = []
+            for start in range(max(0, end - MOST_JOINED), end):
+                said = self._piece("".join(parts[2 * start : 2 * end - 1]))
+                if said or start == end - 1:
+                    letters = best[start].letters + (said.letters if said else 0)
+                    options.append(
+                        Cut(letters, (*best[start].pieces, Phrase(texts[start], said, separators[end - 1])))
+                    )
+            best.append(max(options, key=lambda cut: cut.letters))
+        letters, pieces = best[-1]
+        if pieces[0].said is None and TWO_WORDS.search(pieces[0].text):
+            return Translation(text, 0)
+        return Translation("".join(_joined(pieces)), letters)
 
-    @staticmethod
-    def _joined(parts: list[str], said: list[str | None]) -> Iterator[str]:
-        for number, translation in enumerate(said):
-            yield parts[2 * number] if translation is None else translation
-            if 2 * number + 1 < len(parts):
-                beside = translation or (said[number + 1] if number + 1 < len(said) else None)
-                separator = parts[2 * number + 1]
-                yield CHINESE_SEPARATORS.get(separator, separator) if beside else separator
+    def _piece(self, text: str) -> Translation | None:
+        """Return the translation of a part of several words; single words are too often names."""
+        return self._found(text) if " " in text.strip() else None
+
+
+class Phrase(NamedTuple):
+    """A part of a text, its translation if it has one, and the separator behind it."""
+
+    text: str
+    said: Translation | None
+    separator: str
+
+
+class Cut(NamedTuple):
+    """A text cut into pieces, and how many letters entries explain in all."""
+
+    letters: int
+    pieces: tuple[Phrase, ...]
+
+
+def _joined(pieces: Sequence[Phrase]) -> Iterator[str]:
+    """Yield pieces and separators; one beside a translation is Chinese, and so is the end of a Chinese bracket."""
+    opened: list[bool] = []
+    for piece, following in zip_longest(pieces, pieces[1:]):
+        yield piece.said.text if piece.said else piece.text
+        is_chinese = bool(piece.said or (following and following.said))
+        if piece.separator == " (":
+            opened.append(is_chinese)
+        elif piece.separator == ")" and opened:
+            is_chinese = opened.pop()
+        yield CHINESE_SEPARATORS.get(piece.separator, piece.separator) if is_chinese else piece.separator
 
 
 @cache

@@ -94,8 +94,7 @@ class Finding:
     """The check's name."""
     severity: Severity
     what: str
-    """The finding in one sentence, without numbers that differ from row to row."""
-    what_zh: str
+    """The finding in one sentence, without numbers that differ from row to row; `core.locale` has its Chinese."""
     count: int = 0
     """Number of rows."""
     share: float = 0.0
@@ -106,7 +105,6 @@ class Finding:
     """The rows' numbers, at most 1,000 of them."""
     fix: str = ""
     """What to do about it, with settings as they are typed."""
-    fix_zh: str = ""
     in_summary: bool = False
     """Whether the data summary already counts these rows in a line of its own, so that a run reports them once."""
 

@@ -28,27 +28,24 @@ class Kind:
 
     severity: Severity
     what: str
-    what_zh: str
+    """The finding in one sentence; `{detail}` is replaced by what it says of this data."""
     fix: str = ""
-    fix_zh: str = ""
     least_share: float = 0.0
     """It is reported only above this share of rows."""
     in_summary: bool = False
     """Whether the data summary counts these rows in a line of its own."""
 
-    def finding(self, check: str, hits: Hits, of: int, detail: str = "", detail_zh: str = "") -> Finding:
+    def finding(self, check: str, hits: Hits, of: int, detail: str = "") -> Finding:
         """Return the finding for the rows in `hits`, out of `of` rows."""
         return Finding(
             check=check,
             severity=self.severity,
-            what=self.what + detail,
-            what_zh=self.what_zh + (detail_zh or detail),
+            what=self.what.replace("{detail}", detail),
             count=len(hits),
             share=len(hits) / max(1, of),
             places=tuple(hits.details),
             rows=tuple(islice(hits.numbers, LISTED_ROWS)),
             fix=self.fix,
-            fix_zh=self.fix_zh,
             in_summary=self.in_summary,
         )
 

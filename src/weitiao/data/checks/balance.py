@@ -24,45 +24,35 @@ class Balance(KindsCheck):
     kinds: ClassVar[Mapping[str, Kind]] = {
         "equal_pair": Kind(
             "error",
-            "the chosen answer is equal to the rejected one",
-            "被选中的回答与被拒绝的相同",
-            "leave these pairs out: they prefer nothing",
-            "删去这些对：它们没有偏好",
+            "the chosen and the rejected answer are the same",
+            "leave these pairs out: they express no preference",
         ),
         "ties": Kind(
             "warning",
             "all answers of a row have the same score",
-            "一行的所有回答得分相同",
-            "leave these rows out: they prefer nothing",
-            "删去这些行：它们没有偏好",
+            "leave these rows out: they express no preference",
         ),
         "rare": Kind(
             "warning",
-            "a class stands in less than 1 % of the rows: ",
-            "有类别不到 1 % 的行：",
-            "add rows of it, or raise the weight of a source that has it",
-            "补充这一类的数据，或调高含有它的来源的 weight",
+            "less than 1 % of the rows have this class: {detail}",
+            "add rows of this class, or raise the weight of a source that has it",
         ),
         "frequent": Kind(
             "warning",
-            "a class stands in more than 90 % of the rows, so that always naming it looks like success: ",
-            "有类别占了 90 % 以上的行，总答它也像是成功：",
+            "more than 90 % of the rows have one class, so a model that always answers it seems to be "
+            "right: {detail}",
             "add rows of the other classes, or lower the weight of a source that has this one",
-            "补充其他类别的数据，或调低该来源的 weight",
         ),
         "position": Kind(
             "warning",
-            "the right choice nearly always stands at the same position: ",
-            "正确选项几乎总在同一位置：",
+            "the right choice is nearly always at the same position: {detail}",
             "shuffle the choices",
-            "打乱选项的次序",
         ),
         "longer": Kind(
             "note",
-            "the chosen answer is longer than the rejected one in most pairs, so length itself is learnt",
-            "多数对里被选中的回答更长，长度本身会被学到",
-            "an objective that takes length out of account, or pairs of like length",
-            "选用不看长度的目标，或长度相近的对",
+            "in most pairs the chosen answer is longer than the rejected one, so the model learns to write "
+            "long answers",
+            "an objective that corrects for length, or pairs of similar length",
         ),
     }
 
@@ -127,16 +117,7 @@ class Balance(KindsCheck):
     def _longer(self) -> Finding:
         kind = self.kinds["longer"]
         count, of = self.counts["longer"], self.counts["pairs"]
-        return Finding(
-            self.name,
-            kind.severity,
-            kind.what,
-            kind.what_zh,
-            count,
-            count / of,
-            fix=kind.fix,
-            fix_zh=kind.fix_zh,
-        )
+        return Finding(self.name, kind.severity, kind.what, count, count / of, fix=kind.fix)
 
     def _of_class(self, kind: str, label: str, table: str, outcome: GateOutcome) -> Finding:
         """Return the finding for the rows of one class."""

@@ -20,18 +20,14 @@ class TrainedStop(KindsCheck):
     kinds: ClassVar[Mapping[str, Kind]] = {
         "no_stop": Kind(
             "error",
-            "answers end in a token that generation does not stop on",
-            "有回答的结尾不是让生成停止的词元",
-            "make the token that ends a turn the tokenizer's eos_token (or the generation config's eos_token_id), "
-            "or data.template=instruction",
-            "把结束一轮的词元设为分词器的 eos_token（或生成配置的 eos_token_id），或设 data.template=instruction",
+            "answers end in a token on which generation does not stop",
+            "make the token that ends a turn the eos_token of the tokenizer (or the eos_token_id of the "
+            "generation config), or set data.template=instruction",
         ),
         "untrained": Kind(
             "error",
             "answers are trained without the token that ends them",
-            "有回答参与训练，但结束它的词元不参与",
-            "data.train_on=answers, and no message weight that ends before the turn does",
-            "设 data.train_on=answers，且不要让 weight 在一轮结束之前归零",
+            "set data.train_on=answers, and let no message weight end before its turn",
         ),
     }
 

@@ -19,8 +19,6 @@ from ..example import TokenSequence
 from ..forms import AnyForm, Text, Tokens, kind_of_form, parts
 from ..gate.gate import Gate, kept_rows
 from ..templates.render import RenderedRow, render_chunk
-from .problem_phrases import detail_zh
-from .reason_phrases import reason_zh
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,8 +79,8 @@ class Sample:
     fate: Fate
     reason: str = ""
     """Why it is not used."""
-    reason_zh: str = ""
-    """The reason in Chinese, if there is a translation."""
+    detail: str = ""
+    """What the reason is in this row, often quoted from it."""
     form: str = ""
     """The kind of its form, such as conversation or preference."""
     details: tuple[tuple[str, str], ...] = ()
@@ -126,18 +124,17 @@ class Samples:
             place,
             fate,
             reason,
-            reason_zh(reason),
-            kind_of_form(form),
-            _details(form),
-            self._passages(row, form, most_tokens),
+            form=kind_of_form(form),
+            details=_details(form),
+            passages=self._passages(row, form, most_tokens),
         )
 
     def known(self, row: int) -> int:
         """Return a row's number unchanged; raises DataError if there is no such row."""
         rows = self._gate.store.rows
         if not 0 <= row < rows:
-            expected = f"0 to {rows - 1}" if rows else "no row is there"
-            raise DataError(Problem("there is no row of this number", str(row), expected))
+            expected = f"0 to {rows - 1}" if rows else "the data has no rows"
+            raise DataError(Problem("there is no row with this number", str(row), expected))
         return row
 
     def row_at(self, place: str) -> int:
@@ -177,15 +174,9 @@ class Samples:
 
     @cached_property
     def _bad(self) -> dict[int, tuple[str, Fate, str, str]]:
-        """For each unusable row, by number: its place, its fate, and the reason in English and Chinese."""
+        """For each unusable row, by number: its place, its fate, the reason and its detail."""
         return {
-            bad["number"]: (
-                bad["place"],
-                "bad",
-                ": ".join(filter(None, (bad["reason"], bad["detail"]))),
-                "：".join(filter(None, (reason_zh(bad["reason"]), detail_zh(bad["detail"])))),
-            )
-            for bad in self._gate.tally.bad
+            bad["number"]: (bad["place"], "bad", bad["reason"], bad["detail"]) for bad in self._gate.tally.bad
         }
 
     def _no_row_at(self, place: str, named: Sequence[int]) -> Problem:

@@ -112,10 +112,10 @@ def _found_list(source: SourceSettings, given: str) -> tuple[Path, list[str]] | 
     if not path.is_file():
         raise DataError(
             Problem(
-                "the list of data sets is not there",
+                "the list of data sets does not exist",
                 str(path),
                 "a dataset_info.json",
-                "the folder it lies in as dataset_dir=FOLDER, or the data file itself as data=my.json",
+                "its folder as dataset_dir=FOLDER, or the data file itself as data=my.json",
             )
         )
     names = [name.strip() for name in named.split(",") if name.strip()]
@@ -134,8 +134,8 @@ def _is_list(path: Path) -> bool:
 
 def _unknown(path: Path, name: str, entries: Mapping[str, Any]) -> Problem:
     if name in entries:
-        got, expected = repr(entries[name])[:60], 'an object, as {"file_name": "data.json"}'
-        return Problem(f"{path}: the entry {name!r} is no object", got, expected)
+        got, expected = repr(entries[name])[:60], 'an object such as {"file_name": "data.json"}'
+        return Problem(f"{path}: the entry {name!r} is not an object", got, expected)
     near = " or ".join(f"{path}:{one}" for one in nearest(name, entries))
     return Problem(f"{path} has no data set {name!r}", name, "one of " + ", ".join(entries), near)
 
@@ -151,7 +151,7 @@ def _source(
     ignored = sorted({*(set(entry) - KEYS), *(f"columns.{key}" for key in columns if key not in known)})
     ignored += sorted(f"tags.{key}" for key in set(tags) - set(SHAREGPT_TAGS))
     if ignored:
-        notes.append(f"{path}: {name}: not understood and left aside: {', '.join(ignored)}")
+        notes.append(f"{path}: {name}: ignored, as they are not supported: {', '.join(ignored)}")
     talk = entry.get("formatting") in TURNS
     made: dict[str, Any] = {
         "path": _origin(entry, path, name, source.outside),
@@ -163,7 +163,7 @@ def _source(
         # LLaMA-Factory reads every line of a .txt file as a row.
         "lines": True,
     }
-    notes.append(f"{path}: {name} is {made['path']}")
+    notes.append(f"{path}: the data of {name} is {made['path']}")
     kept = source.model_dump(exclude={*made, "rows"})
     try:
         return SourceSettings(**kept, **made)
@@ -176,7 +176,11 @@ def _mapping(entry: Mapping[str, Any], key: str, path: Path, name: str) -> dict[
     value = entry.get(key) or {}
     if not isinstance(value, dict) or not all(isinstance(one, str | None) for one in value.values()):
         raise DataError(
-            Problem(f"{path}: {key} of {name!r} cannot be used", repr(value)[:80], "an object of names")
+            Problem(
+                f"{path}: {key} of {name!r} cannot be used",
+                repr(value)[:80],
+                "an object with a name for each key",
+            )
         )
     return {ours: theirs for ours, theirs in value.items() if theirs}
 
@@ -251,7 +255,7 @@ def _origin(entry: Mapping[str, Any], path: Path, name: str, outside: bool) -> s
     if entry.get("ms_hub_url"):
         return MODELSCOPE + str(entry["ms_hub_url"])
     if not entry.get("file_name"):
-        got = ", ".join(f"{key}: {entry[key]}" for key in ORIGINS if key in entry) or "no origin"
+        got = ", ".join(f"{key}: {entry[key]}" for key in ORIGINS if key in entry) or "none of them"
         expected = "file_name, hf_hub_url or ms_hub_url (a script is code from elsewhere and is not run)"
         raise DataError(Problem(f"{path}: the data of {name!r} cannot be read", got, expected))
     file = path.parent / str(entry["file_name"])
@@ -263,7 +267,7 @@ def _origin(entry: Mapping[str, Any], path: Path, name: str, outside: bool) -> s
     if not there:
         near = " or ".join(nearest(file.name, [one.name for one in path.parent.iterdir()]))
         raise DataError(
-            Problem(f"{path}: the file of {name!r} is not there", str(file), "a file that exists", near)
+            Problem(f"{path}: the file of {name!r} does not exist", str(file), "a file that exists", near)
         )
     return str(file)
 
@@ -271,8 +275,9 @@ def _origin(entry: Mapping[str, Any], path: Path, name: str, outside: bool) -> s
 def _outside(path: Path, name: str, file_name: str) -> Problem:
     """Return the problem of an entry whose file is outside the folder of the list."""
     return Problem(
-        f"{path}: the file of {name!r} lies outside the folder of the list",
+        f"{path}: the file of {name!r} is outside the folder of the list",
         f"file_name: {file_name}",
         f"a file in {path.parent}",
-        "if you wrote the list, outside: true under the source in data.sources; or name the file itself as the source",
+        "if you wrote the list, set outside: true under the source in data.sources; or give the file itself as the "
+        "source",
     )

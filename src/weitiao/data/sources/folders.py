@@ -52,13 +52,13 @@ def _files(folder: Path, source: SourceSettings, notes: list[str]) -> list[Path]
     others = [path for path in rows or data if path not in kept]
     for paths, why in (
         (described, "they describe the data"),
-        (prose, "they are documents beside rows"),
-        (others, f"they are another split than {source.split}"),
+        (prose, "they are documents next to data files"),
+        (others, f"they belong to a split other than {source.split}"),
     ):
         if paths:
             notes.append(f"{folder}: left out {', '.join(str(p.relative_to(folder)) for p in paths)}: {why}")
     if not kept:
-        raise DataError(Problem("no data file lies in this folder", str(folder), f"a file {extensions()}"))
+        raise DataError(Problem("this folder has no data file", str(folder), extensions()))
     return kept
 
 
@@ -120,7 +120,7 @@ def read_object(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
     except ValueError as error:
-        raise DataError(Problem(f"{path} is not JSON that can be read", str(error))) from error
+        raise DataError(Problem(f"{path} cannot be read as JSON", str(error))) from error
     if not isinstance(value, dict):
         raise DataError(Problem(f"{path} is not an object", repr(value)[:60], "an object {...}"))
     return value

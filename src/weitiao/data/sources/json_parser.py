@@ -198,7 +198,7 @@ def _values_of_line(line: str, number: int, file: JsonFile) -> list[Row | BadRow
     at = len(line) - len(line.lstrip())
     while at < len(line):
         if rows and line[at] != "{":
-            raise json.JSONDecodeError("There is more behind the end", line, at)
+            raise json.JSONDecodeError("There is more text after the end", line, at)
         try:
             value, end = file.values.decode(line, at)
             rows.append(file.row(value, number, at + 1 if rows else 0))
@@ -222,11 +222,11 @@ def excerpt_around(line: str, column: int) -> str:
 
 
 USUAL_REMEDY = (
-    'correct the line: text stands in straight quotes ("), one comma separates items, none before ] or }'
+    'correct the line: text is put in straight quotes ("), one comma separates items, none before ] or }'
 )
 REMEDIES = {
-    "Invalid control character": "correct the line: within a text a line break is written \\n, a tab \\t",
-    "Invalid \\": "correct the line: within a text a backslash is written twice, as in C:\\\\data and \\\\frac",
+    "Invalid control character": "correct the line: inside a text, a line break is written \\n, a tab \\t",
+    "Invalid \\": "correct the line: inside a text, a backslash is written twice, as in C:\\\\data and \\\\frac",
 }
 """The beginning of a syntax error's message -> the remedy."""
 
@@ -238,12 +238,12 @@ def _syntax_error(window: Window, error: json.JSONDecodeError, source: str) -> J
         f"{source}:{place.line}:{place.column}: {error.msg}\n{excerpt_around(place.text, place.shown_column)}"
     )
     if place.at_end or error.msg.startswith("Unterminated"):
-        remedy = "the file ends too early: it may have been cut off, copy or download it again"
+        remedy = "the file ends too early and may be incomplete: copy or download it again"
     else:
         remedy = next(
             (said for begins, said in REMEDIES.items() if error.msg.startswith(begins)), USUAL_REMEDY
         )
-    what, expected = f"{source} is not JSON that can be read", "a list of objects: [{...}, {...}]"
+    what, expected = f"{source} cannot be read as JSON", "a list of objects: [{...}, {...}]"
     return JsonSyntaxError(Problem(what, shown, expected, remedy), place)
 
 
@@ -268,8 +268,8 @@ def _conversation_or_rows(first: Row, rows: Found, file: JsonFile) -> Found:
     fields = [one.fields for one in turns if isinstance(one, Row)]
     column = turns_column(fields)
     if len(turns) > MOST_TURNS or len(fields) < len(turns) or not column:
-        what = f"the rows of {file.source} are single turns of conversations"
-        expected = 'a conversation a row: {"messages": [{...}, {...}]}'
+        what = f"the rows of {file.source} are single turns, not conversations"
+        expected = 'one conversation per row: {"messages": [{...}, {...}]}'
         raise DataError(Problem(what, f"{first.place}: {', '.join(first.fields)}", expected))
     file.notes.append(
         f"{file.source} is one conversation, a list of {len(turns)} turns, and was read as one row"
@@ -330,13 +330,13 @@ def _object_rows(window: Window, file: JsonFile) -> Found:
     if mark in ("{", ",") and first is not None:
         # Read on line by line only if the first object has a line of its own.
         same_line = mark == "{" and first_line == end_line < window.line_at(window.at)
-        shape = "an object a line" if same_line else "objects one after the other"
+        shape = "one object per line" if same_line else "concatenated objects"
         file.notes.append(f"{file.source} holds {shape} and was read as JSON lines")
         yield first
         yield from (_lines_after(window, file) if same_line else _values_after(window, file))
         return
     if mark:
-        raise json.JSONDecodeError("There is more behind the end", window.text, window.at)
+        raise json.JSONDecodeError("There is more text after the end", window.text, window.at)
     yield from _only_object(window, whole, first, start, file)
 
 
@@ -384,7 +384,7 @@ def _values_after(window: Window, file: JsonFile) -> Found:
         if mark == ",":
             window.step()
             if window.skip_space() != "{":
-                raise json.JSONDecodeError("Expecting an object behind the comma", window.text, window.at)
+                raise json.JSONDecodeError("Expecting an object after the comma", window.text, window.at)
         window.advance()
         column = window.at - window.line_begin + 1 if window.line == line else 0
         line = window.line
@@ -443,4 +443,4 @@ def _keys(window: Window) -> Iterator[str]:
 
 def _require_end(window: Window) -> None:
     if window.skip_space():
-        raise json.JSONDecodeError("There is more behind the end", window.text, window.at)
+        raise json.JSONDecodeError("There is more text after the end", window.text, window.at)

@@ -24,6 +24,14 @@ TURN_KEYS: Mapping[str, tuple[str, frozenset[str]]] = {
 one."""
 
 
+TABLE_OF_LISTS = (
+    "in Python: [dict(zip(whole, cells)) for cells in zip(*whole.values())], written with json.dump; or from pandas: "
+    "frame.to_json(PATH, orient='records', lines=True, force_ascii=False)"
+)
+TABLE_OF_PANDAS = "from pandas: frame.to_json(PATH, orient='records', lines=True, force_ascii=False)"
+"""How a table by columns is written as rows."""
+
+
 def turns_column(value: object) -> str:
     """Return the column for a list of turns; "" if the value is no such list."""
     if not isinstance(value, list) or not value:
@@ -107,32 +115,28 @@ def no_list(whole: Mapping[str, object], source: str) -> DataError:
             Problem(
                 f"{source} seems to hold questions as keys and their answers as values",
                 got,
-                'an object a row: [{"question": "...", "answer": "..."}]',
+                'one object per row: [{"question": "...", "answer": "..."}]',
                 'in Python: [{"question": q, "answer": a} for q, a in whole.items()], written with json.dump',
             )
         )
     texts = [value for value in whole.values() if isinstance(value, str)]
     if whole and not lists and texts:
-        remedy = "put [ before it and ] behind it, with a comma between rows; or one object a line in a .jsonl file"
+        remedy = "put [ before it and ] after it, with a comma between rows; or one object per line in a .jsonl file"
         return DataError(
             Problem(f"{source} holds one row, not a list of rows", got, "a list of objects", remedy)
         )
     if not lists and _are_rows_by_key(whole):
         remedy = "in Python: [*whole.values()], written with json.dump"
         return DataError(
-            Problem(f"{source} holds rows under a key each, not a list of rows", got, expected, remedy)
+            Problem(f"{source} holds each row under its own key, not a list of rows", got, expected, remedy)
         )
     if not lists and _is_table(whole):
         are_lists = isinstance(next(iter(whole.values())), list)
-        zipped = (
-            "in Python: [dict(zip(whole, cells)) for cells in zip(*whole.values())], written with json.dump; "
-        )
-        pandas = "from pandas: frame.to_json(PATH, orient='records', lines=True, force_ascii=False)"
-        remedy = zipped + pandas if are_lists else pandas
+        remedy = TABLE_OF_LISTS if are_lists else TABLE_OF_PANDAS
         return DataError(
             Problem(f"{source} holds a table by columns, not a list of rows", got, expected, remedy)
         )
-    remedy = "keep the list that holds the rows, in a file of its own" if lists else ""
+    remedy = "save the list with the rows as a file of its own" if lists else ""
     return DataError(Problem(f"{source} holds no list of rows", got, expected, remedy))
 
 
@@ -176,6 +180,8 @@ def _splits(lists: list[str], source: str, got: str) -> Problem:
     """Return the problem of an object that holds one list per split."""
     trained = next((key for key in lists if SPLITS[key.lower()] == "train"), lists[0])
     others = [key for key in lists if key != trained]
-    remedy = f"write each list into a file of its own: data.sources={trained}.json data.held_out_path={others[0]}.json"
+    remedy = (
+        f"write each list to its own file: data.sources={trained}.json data.held_out_path={others[0]}.json"
+    )
     what = f"{source} holds {len(lists)} splits of a data set ({', '.join(lists)}), each with a list of rows"
     return Problem(what, got, "the rows of one split: a list of objects", remedy)

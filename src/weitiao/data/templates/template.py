@@ -297,7 +297,7 @@ class Template:
         if not last_ids <= self.stop_ids:
             raise ModelError(
                 Problem(
-                    "answers do not end in a token that generation stops on",
+                    "answers do not end with a token that stops generation",
                     f"they end in the ids {sorted(last_ids)}",
                     f"one of {sorted(self.stop_ids)}",
                     "data.template=instruction, or a tokenizer whose end token is one token",
@@ -361,7 +361,7 @@ def choose_template(
     if not stops:
         raise ModelError(
             Problem(
-                "nothing says which token ends an answer",
+                "no token that ends an answer is known",
                 "no eos_token, no eos_token_id in generation_config.json",
                 "a tokenizer with eos_token",
                 "set eos_token in the model's tokenizer_config.json",
@@ -381,7 +381,7 @@ def _check_names(tokenizer: PreTrainedTokenizerBase) -> None:
         Problem(
             "the tokenizer has several chat templates, and none is the default one"
             if named
-            else "the tokenizer's chat template is no text",
+            else "the tokenizer's chat template is not text",
             ("their names: " + ", ".join(map(repr, own))) if named else type(own).__name__,
             "one template, or one whose name is 'default'",
             "name one of them 'default' in the tokenizer's files (chat_template in tokenizer_config.json, or "
@@ -400,7 +400,7 @@ def stop_token_ids(
     configured = None if generation_config is None else generation_config.eos_token_id
     listed = configured if isinstance(configured, list) else [configured]
     if not all(one is None or (isinstance(one, int) and one >= 0) for one in listed):
-        what = "the model's generation_config.json names stop tokens that are no ids"
+        what = "the model's generation_config.json has stop tokens that are not ids"
         raise ModelError(Problem(what, f"eos_token_id: {configured!r:.80}", "a number, or a list of numbers"))
     return {int(i) for i in [*listed, tokenizer.eos_token_id] if i is not None}
 
@@ -412,7 +412,7 @@ def _folded(messages: Sequence[Message]) -> Sequence[Message]:
     if not system.content.strip() and rest:
         return rest
     if rest and (system.weight or 0.0) != (rest[0].weight or 0.0):
-        raise RowError(UNPLACED, "it writes the system text as a part of the first question")
+        raise RowError(UNPLACED, "it writes the system text as part of the first question")
     content = f"{system.content}\n\n{rest[0].content}" if rest else system.content
     return [replace(rest[0], content=content) if rest else Message("user", content), *rest[1:]]
 

@@ -46,8 +46,8 @@ class Arrow(Reader):
                         number = rows.number
                         yield row
         except (pyarrow.ArrowException, BadArrow, UnicodeDecodeError, OverflowError) as error:
-            got = f"{file.name}, behind row {number}: {error}"
-            raise DataError(Problem(f"{file.name} is not an arrow file that can be read", got)) from error
+            got = f"{file.name}, after row {number}: {error}"
+            raise DataError(Problem(f"{file.name} cannot be read as an Arrow file", got)) from error
 
 
 def _refuse_bomb(file: DataFile) -> None:
