@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from weitiao.data.report.problem_phrases import PATTERNS, detail_zh, place_zh, problem_zh
 
 from weitiao.core.errors import Problem
 from weitiao.data.gate.gate import open_data
-from weitiao.data.report.problem_phrases import PATTERNS, detail_zh, place_zh, problem_zh
 from weitiao.data.settings import DataSettings
 
 HAN = re.compile("[\u4e00-\u9fff]")

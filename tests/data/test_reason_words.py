@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from weitiao.data.report.reason_phrases import KINDS, PATTERNS, SAYS, reason_zh
 
 import weitiao.data
 from weitiao.data.bad_rows import BadRow
@@ -18,7 +19,6 @@ from weitiao.data.formats._known import ANSWER_TEXT, MEANINGS, PROMPT_TEXT, TURN
 from weitiao.data.formats._turns import ENDS, FAULTS
 from weitiao.data.gate.gate import open_data
 from weitiao.data.report.overview import overview
-from weitiao.data.report.reason_phrases import KINDS, PATTERNS, SAYS, reason_zh
 from weitiao.data.settings import DataSettings
 from weitiao.data.sources.json_values import TOO_DEEP, TOO_LONG
 from weitiao.data.templates.render import REASONS

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.files import PRIVATE_FILE, write_atomic
+from ..core.locale import in_language
 from ..core.run_folder import RunFolder
 from ..core.units import (
     is_longer,
@@ -312,7 +313,7 @@ def _left_out(facts: ReportFacts, words: Words) -> str:
 
 
 def _summary(facts: ReportFacts, words: Words) -> str:
-    lines = facts.data_lines_zh if words is CHINESE else facts.data_lines
+    lines = [in_language(line, "zh" if words is CHINESE else "en") for line in facts.data_lines]
     return f"## {words.summary}\n\n" + "\n".join(f"- {cell(line)}" for line in lines) if lines else ""
 
 
