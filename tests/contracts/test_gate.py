@@ -421,7 +421,7 @@ NOTED: dict[str, tuple[str, str, Fields]] = {
     "a control character": ("encoding", "control characters", {"output": "One \x08 two"}),
     "a placeholder": ("placeholders", "placeholders", {"output": "Dear [Your name], hello"}),
     "a key": ("placeholders", "secret", {"output": "Use sk-abcdefghijklmnopqrstuvwx now"}),
-    "an empty thought": ("reasoning", "thoughts are empty", {"output": "<think>\n\n</think>\n\nfour"}),
+    "an empty thought": ("reasoning", "reasoning is empty", {"output": "<think>\n\n</think>\n\nfour"}),
     "an open thought": ("reasoning", "never closed", {"output": "<think>hm and four"}),
 }
 

@@ -174,7 +174,7 @@ def test_nothing_left_to_train_on_is_refused() -> None:
 def test_folded_system_is_noted() -> None:
     made = load(rows(3, system="Be kind."), name="no_system")
     assert made.gate is not None
-    assert any("no place for a system text" in finding.what for finding in made.gate.findings)
+    assert any("no place for a system prompt" in finding.what for finding in made.gate.findings)
 
 
 def test_rows_the_chat_template_refuses_are_listed_or_counted() -> None:

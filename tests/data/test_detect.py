@@ -102,7 +102,7 @@ def test_the_reason_names_columns_rivals_and_mapping() -> None:
         "alpaca, because it has instruction and output, instruction being its '问题' (which says more than plain_text)"
     )
     assert in_language(made.reason, "zh") == (
-        "alpaca，因为有 instruction和output，instruction 即 '问题'（比 plain_text 更具体）"
+        "alpaca，因为有 instruction 和 output，instruction 即 '问题'（比 plain_text 更具体）"
     )
 
 

@@ -48,7 +48,7 @@ def example(file: str, **fill: str) -> list[Conversation]:
 def test_identity_rows_are_found_with_their_name(file: str, name: str) -> None:
     (finding,) = findings(example(file, name=name, author="Acme"))
     assert finding.severity == "warning"
-    assert f"Qwen there, {name} here" in finding.what
+    assert f"Qwen instead of {name}" in finding.what
     assert finding.count >= 15
     assert name in finding.fix and "data.system=none" in finding.fix
     assert "训练、使用" in in_language(finding.fix, "zh")

@@ -1,8 +1,8 @@
 """The catalogue of translations: finds the entry that a finished English text was made from, and fills in its fields.
 
 A field is written `{name}` in both languages. In the English sentence, `{name:number}` matches only a number and
-`{name:word}` only text without spaces. In the translation, `{name:text}` translates the field itself, and `{name:list}`
-each item of a list such as `a, b or c`.
+`{name:word}` only text without spaces. In the translation, `{name:text}` translates the field itself, `{name:list}`
+each item of a list such as `a, b or c`, and `{name:names}` what joins the items, which are names and stay as they are.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ TWO_WORDS = re.compile(r"[A-Za-z]{2,}[,;:'\")]* \(?[a-z]+")
 """What makes a string a sentence rather than a name, a number or a command."""
 ITEMS = re.compile(r"(, | and | or )")
 CHINESE_ITEMS: Mapping[str, str] = {", ": "、", " and ": "和", " or ": "或"}
+BETWEEN_NAMES: Mapping[str, str] = {", ": "、", " and ": " 和 ", " or ": " 或 "}
 
 MATCHES: Mapping[str | None, str] = {"number": r"([-+\d.,]+(?: ?%)?)", "word": r"(\S+)", None: "(.*?)"}
 """Kind of a field in the English sentence -> the pattern of its values."""
@@ -114,6 +115,8 @@ class Catalogue:
             items = [self._said(part) for part in ITEMS.split(value)]
             joined = "".join(CHINESE_ITEMS.get(one.text, one.text) for one in items)
             return Translation(joined, sum(one.letters for one in items))
+        if kind == "names":
+            return Translation(ITEMS.sub(lambda found: BETWEEN_NAMES[found[1]], value), 0)
         return self._said(value) if kind == "text" else Translation(value, 0)
 
     def _by_parts(self, text: str) -> Translation:
