@@ -102,7 +102,7 @@ CHECKS: Mapping[str, str] = {
     "tasks": "tasks",
     "tokenizer_language": "tokenizer and language",
     "tools": "tools",
-    "trained_stop": "trained stop token",
+    "trained_stop": "trained stop",
     "unwritten": "left out by the template",
 }
 """Name of a check -> its title; a check without an entry is shown by its name."""
