@@ -74,7 +74,7 @@ FACTS: Mapping[str, str] = {
     "held_out": "held-out rows",
     "question": "same question",
     "tokens": "tokens",
-    "rows": "rows in all",
+    "rows": "rows",
 }
 """Name of a check's fact -> its title; a fact without an entry is shown by its name."""
 
