@@ -114,6 +114,9 @@ def test_the_entry_that_explains_most_of_a_text_is_taken() -> None:
     assert catalogue.translate(f"{said}; rows cannot be used") == (
         "无法使用：'x' 含有提示的文字，但不会被用到；行"
     ), "parts explain more than the short entry that spans them"
+    assert catalogue.translate("rows cannot be used (a.json:1, a.json:2): text of the prompt") == (
+        "行（a.json:1, a.json:2）：提示的文字"
+    ), "a bracket that a Chinese phrase opens is closed by a Chinese one"
 
 
 @pytest.mark.parametrize(
