@@ -61,6 +61,7 @@ NOT_SHOWN_TEXTS: dict[str, str] = {
     "orem ipsum": "a placeholder that is looked for in data",
     "row {} cannot be used, so it has no form": "a fault of the code's own",
     "row {} cannot be used, so it has no texts": "a fault of the code's own",
+    "it has": "the beginning of a detail, by which it is recognised",
     MARKER: "a comment in a page's HTML",
     '<span class="whole">': "HTML",
     # other modules of data

@@ -54,7 +54,7 @@ def test_every_entry_is_in_chinese_and_has_the_fields_of_its_sentence() -> None:
         fields = {found[1] for found in FIELD.finditer(english)}
         assert {found[1] for found in FIELD.finditer(chinese)} <= fields, english
         assert {found[2] for found in FIELD.finditer(english)} <= {None, "number", "word"}, english
-        assert {found[2] for found in FIELD.finditer(chinese)} <= {None, "text", "list"}, english
+        assert {found[2] for found in FIELD.finditer(chinese)} <= {None, "text", "list", "names"}, english
         assert not fields or len(re.sub(r"[^A-Za-z]", "", FIELD.sub("", english))) >= FEWEST_LETTERS, english
 
 
@@ -84,6 +84,7 @@ def test_an_entry_fills_its_fields_in() -> None:
             "one of {names} of the registry": "登记的 {names} 之一",
             "the data": "数据",
             "{n:number} rows": "{n} 行",
+            "it has {names}": "有 {names:names}",
         }
     )
     assert catalogue.translate("there is no method called 'lorra'") == "没有名为 'lorra' 的方法"
@@ -93,6 +94,7 @@ def test_an_entry_fills_its_fields_in() -> None:
         "x.json：数据；没有名为 y 的方法"
     )
     assert catalogue.translate("1,024 rows") == "1,024 行"
+    assert catalogue.translate("it has method, data and x") == "有 method、data 和 x", "names stay"
     assert catalogue.translate("some rows") == "some rows"
     assert catalogue.translate("a, b: c") == "a, b: c"
 
@@ -112,6 +114,9 @@ def test_the_entry_that_explains_most_of_a_text_is_taken() -> None:
     assert catalogue.translate(f"{said}; rows cannot be used") == (
         "无法使用：'x' 含有提示的文字，但不会被用到；行"
     ), "parts explain more than the short entry that spans them"
+    assert catalogue.translate("rows cannot be used (a.json:1, a.json:2): text of the prompt") == (
+        "行（a.json:1, a.json:2）：提示的文字"
+    ), "a bracket that a Chinese phrase opens is closed by a Chinese one"
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,7 @@ FACTS = ReportFacts(
     run="runs/my run",
     base="smollm2-135m",
     data=("my.json",),
-    data_lines=("120 rows, 114 trained, 6 held out",),
-    data_lines_zh=("120 条，训练 114 条，留出 6 条",),
+    data_lines=("rows       120 read (120 alpaca), 120 kept",),
     method="lora",
     method_title="LoRA",
     method_settings={"r": 8, "alpha": 16},
@@ -61,7 +60,7 @@ def test_the_report_says_what_was_trained_and_what_came_of_it() -> None:
         "python 3.11.7, torch 2.13.0",
         "PeftModel.from_pretrained(base, 'runs/my run/adapter')",
         "`weitiao chat 'runs/my run'`",
-        "- 120 rows, 114 trained, 6 held out",
+        "- rows       120 read (120 alpaca), 120 kept",
     ):
         assert words in text, words
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..core.errors import Problem, SettingsError, nearest
-from ..core.locale import shown
+from ..core.locale import language, shown
 from ..core.settings import parse_overrides
 from ..data.settings import SourceSettings
 from ..models.settings import ModelSettings
@@ -180,7 +180,7 @@ def _check(run_file: Path | None, blocks: dict[str, Any], overrides: tuple[str, 
         convert_first(recipe.model.name, stage)
         stage("checking the settings, reading and tokenising the data")
         ready = preflight(recipe)
-    click.echo("\n".join(ready.data.summary.lines()), err=True)
+    click.echo("\n".join(ready.data.summary.lines(language())), err=True)
     for part in ready.left_out:
         click.echo(shown(f"note: {part}"), err=True)
     for choice in ready.choices:

@@ -314,7 +314,7 @@ def _left_out(facts: ReportFacts, words: Words) -> str:
 
 
 def _summary(facts: ReportFacts, words: Words) -> str:
-    lines = facts.data_lines_zh if words is CHINESE else facts.data_lines
+    lines = [in_language(line, "zh" if words is CHINESE else "en") for line in facts.data_lines]
     return f"## {words.summary}\n\n" + "\n".join(f"- {cell(line)}" for line in lines) if lines else ""
 
 
