@@ -250,8 +250,8 @@ class CheckpointSettings(Settings):
     """When the run is saved, and what is kept."""
 
     save_every: Annotated[int | None, DECIDES_NOTHING] = Field(default=None, ge=1)
-    """Steps between checkpoints; left out, at the end of each epoch and at least every 200 steps."""
+    """Steps between checkpoints. Default: at the end of each epoch and at least every 200 steps."""
     keep_checkpoints: Annotated[int, DECIDES_NOTHING] = Field(default=2, ge=1)
-    """How many of the newest checkpoints stay; the best one stays besides."""
+    """Number of newest checkpoints to keep; the best one is kept as well."""
     keep_best: bool = True
-    """Whether the weights with the lowest held-out loss are the run's result (else the last)."""
+    """Use the weights with the lowest held-out loss as the run's result instead of the last ones."""

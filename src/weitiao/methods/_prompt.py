@@ -36,7 +36,7 @@ class PromptMethod(PeftMethod):
     """Whether the virtual tokens are keys and values of every block instead of embeddings."""
 
     num_virtual_tokens: int | None = left_out(str(DEFAULT_TOKENS), ge=1)
-    """How many virtual tokens stand before every text; 20 where nothing else says, 5 to 100 is usual."""
+    """Number of virtual tokens before every text, usually 5 to 100."""
 
     @property
     def reparameterised(self) -> bool:
@@ -150,10 +150,11 @@ class BegunMethod(PromptMethod):
     """A prompt method whose virtual tokens can be initialised from words."""
 
     init: Start | None = left_out("vocabulary")
-    """How the virtual tokens begin: as random numbers, as words drawn from the vocabulary, or as a text; text where
-    `init_text` is given, else vocabulary."""
+    """Initialisation of the virtual tokens: random numbers, random tokens of the vocabulary, or a text. Default:
+    text if `init_text` is given, otherwise vocabulary."""
     init_text: str | None = Field(default=None, min_length=1)
-    """The text they begin as, such as a description of the task; `num_virtual_tokens` is its length where left out."""
+    """Text to initialise them with, such as a description of the task; its length is the default of
+    `num_virtual_tokens`."""
 
     @model_validator(mode="after")
     def _check_start(self) -> BegunMethod:

@@ -1,4 +1,4 @@
-"""LoRA in the form of a singular value decomposition, whose ranks are shared out among the layers as it trains."""
+"""LoRA in the form of a singular value decomposition; ranks are allocated to layers during training."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class AdaLora(TargetedMethod):
     family: ClassVar[str] = "low rank"
     share: ClassVar[str] = "0.064 %"
     inference_cost: ClassVar[str] = "none once merged"
-    memory: ClassVar[str] = "low; 12 bytes more a trained number"
+    memory: ClassVar[str] = "low; 12 bytes more per trained parameter"
     drawing: ClassVar[str] = DRAWING
     when: ClassVar[str] = (
-        "A budget of ranks is to go where it matters; needs a long run and all linear layers."
+        "To spend a budget of ranks where it matters; needs a long run and all linear layers."
     )
     suggested_lr: ClassVar[float] = 1.1e-2
     peft_type: ClassVar[str] = "ADALORA"
@@ -64,27 +64,27 @@ class AdaLora(TargetedMethod):
     }
 
     init_r: int = Field(default=12, ge=2)
-    """Rank of every layer at the beginning; half as much again as target_r is usual."""
+    """Rank of every layer at the start; usually 1.5 times target_r."""
     target_r: int = Field(default=8, ge=1)
-    """Mean rank of the layers at the end."""
+    """Average rank of the layers at the end."""
     alpha: float = Field(default=32, gt=0, allow_inf_nan=False)
     """Strength: the added part is multiplied by alpha / init_r."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the inputs of A that is dropped while training."""
+    """Dropout on the inputs of A during training."""
     tinit: int | None = left_out("(a tenth of the run)", ge=0)
-    """Steps before ranks are taken away; left out, a tenth of the run."""
+    """Steps before the ranks are first reduced. Default: a tenth of the run."""
     tfinal: int | None = left_out("(three tenths of the run)", ge=1)
-    """Steps at the end with ranks that stay; left out, three tenths of the run."""
+    """Steps at the end during which the ranks stay fixed. Default: three tenths of the run."""
     deltaT: int = Field(default=1, ge=1)
-    """Steps between two cuts."""
+    """Steps between two reductions of the ranks."""
     beta1: float = Field(default=0.85, gt=0, lt=1)
-    """How slowly the mean importance of a weight changes."""
+    """Decay rate of the running average of a weight's importance."""
     beta2: float = Field(default=0.85, gt=0, lt=1)
-    """How slowly its uncertainty changes."""
+    """Decay rate of the running average of its uncertainty."""
     orth_reg_weight: float = Field(default=0.5, ge=0, allow_inf_nan=False)
     """Weight of the penalty that keeps A and B orthogonal."""
     bias: Literal["none", "all", "lora_only"] = "none"
-    """Which of the model's biases train as well: none, all, or those of the chosen layers (lora_only)."""
+    """Which of the model's biases to train as well: none, all, or those of the chosen layers (lora_only)."""
     target_modules: TargetModules = "auto"
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None

@@ -1,4 +1,4 @@
-"""Only bias terms train, a thousandth of the model or less; its weight matrices stay as they are.
+"""Trains only bias terms, a thousandth of the model or less; the weight matrices stay unchanged.
 
 Each chosen bias b becomes b + d, and d trains from zero. This equals training b itself, except that the base is
 unchanged (so it can be switched back to, shared by several adapters, or held in 4 bits) and that weight decay pulls
@@ -48,7 +48,7 @@ class Bitfit(PeftMethod):
     inference_cost: ClassVar[str] = "none once merged"
     memory: ClassVar[str] = "very low"
     drawing: ClassVar[str] = DRAWING
-    when: ClassVar[str] = "Next to no memory and a very small file; for light changes of tone or format."
+    when: ClassVar[str] = "Hardly any memory and a very small file; for light changes of tone or format."
     example: ClassVar[Mapping[str, object]] = {"add_bias": True}
     suggested_lr: ClassVar[float] = 5e-3
     tuner: ClassVar[str] = "weitiao.methods._layers.bitfit:BitfitTuner"
@@ -61,10 +61,10 @@ class Bitfit(PeftMethod):
     }
 
     targets: Literal["all", "attention", "mlp", "norms"] = "all"
-    """Whose biases train: those of all layers, of attention, of the layers outside attention (mlp), or of the
+    """Which biases to train: those of all layers, of attention, of the layers outside attention (mlp), or of the
     normalisation layers (norms)."""
     add_bias: bool = False
-    """Give the chosen linear layers that have no bias one that begins as zeros."""
+    """Add a bias, initialised to zero, to the chosen linear layers that have none."""
 
     @model_validator(mode="after")
     def _check_choice(self) -> Bitfit:

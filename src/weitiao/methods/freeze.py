@@ -1,4 +1,4 @@
-"""Some of the model's own blocks, usually the last ones, while the rest stays frozen.
+"""Trains some of the model's own blocks, usually the last ones; the rest stays frozen.
 
 Each chosen weight is replaced by a trained copy in fp32, and the base's own is kept: to switch back to it, or to share
 it between adapters. That costs 4 bytes per trained parameter, beside the 12 of gradient and AdamW. The file holds the
@@ -54,9 +54,7 @@ class Freeze(PeftMethod):
     inference_cost: ClassVar[str] = "none once merged"
     memory: ClassVar[str] = "medium: a copy of what trains, few activations"
     drawing: ClassVar[str] = DRAWING
-    when: ClassVar[str] = (
-        "Fast and light on memory: nothing is computed backwards below the lowest trained block."
-    )
+    when: ClassVar[str] = "Fast and light on memory: no backward pass below the lowest trained block."
     suggested_lr: ClassVar[float] = 6e-4
     tuner: ClassVar[str] = "weitiao.methods._layers.freeze:FreezeTuner"
     on_quantized: ClassVar[bool] = False
@@ -68,19 +66,18 @@ class Freeze(PeftMethod):
     }
 
     last_n: int | None = left_out("2", ge=0)
-    """How many of the last blocks train; 2 where neither this nor `first_n` nor `blocks` is given."""
+    """Number of last blocks to train; 2 if none of `last_n`, `first_n` and `blocks` is given."""
     first_n: int | None = left_out("0", ge=0)
-    """How many of the first blocks train, alone or beside `last_n`."""
+    """Number of first blocks to train, alone or together with `last_n`."""
     blocks: Numbers | None = None
-    """The numbers of the blocks that train (0,1 or 0-3), instead of both: the first is 0, the last is -1."""
+    """Blocks to train, by number (0,1 or 0-3), instead of `last_n` and `first_n`: the first is 0, the last is
+    -1."""
     embeddings: bool = False
-    """Train the embeddings too; where the head shares their weights, it trains with them."""
+    """Train the embeddings too; a head that shares their weights is trained with them."""
     head: bool = False
-    """Train the output head too; where it shares the embeddings' weights, `embeddings` has to be chosen with
-    it."""
+    """Train the output head too; if it shares the embeddings' weights, `embeddings` must be true as well."""
     norms: Literal["none", "final", "all"] = "none"
-    """Train normalisation layers outside the chosen blocks too: those behind the last block (final), or
-    all."""
+    """Train normalisation layers outside the chosen blocks too: those after the last block (final), or all."""
 
     @field_validator("norms", mode="before")
     @classmethod

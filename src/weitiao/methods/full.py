@@ -79,9 +79,11 @@ class Full(Method):
     family: ClassVar[str] = "own weights"
     share: ClassVar[str] = "100 %"
     inference_cost: ClassVar[str] = "none"
-    memory: ClassVar[str] = "very high: 16 bytes a weight"
+    memory: ClassVar[str] = "very high: 16 bytes per weight"
     drawing: ClassVar[str] = DRAWING
-    when: ClassVar[str] = "Much data, a large change of behaviour, and memory for 16 bytes a parameter."
+    when: ClassVar[str] = (
+        "For much data and a large change of behaviour, with memory for 16 bytes per parameter."
+    )
     suggested_lr: ClassVar[float] = 1.5e-4
     on_quantized: ClassVar[bool] = False
 

@@ -1,4 +1,5 @@
-"""One trained vector beside each chosen layer, which scales keys, values and what the MLP holds inside."""
+"""One trained vector beside each chosen layer, which scales keys, values and the hidden activations of the
+MLP."""
 
 from __future__ import annotations
 
@@ -56,7 +57,7 @@ class Ia3(TargetedMethod):
     memory: ClassVar[str] = "low"
     drawing: ClassVar[str] = DRAWING
     when: ClassVar[str] = (
-        "Few examples, a small adapter (2 MB for Llama-3.1-8B); wants 10 to 100 times LoRA's learning rate."
+        "For few examples and a small adapter (2 MB for Llama-3.1-8B); needs 10 to 100 times LoRA's learning rate."
     )
     suggested_lr: ClassVar[float] = 5e-2
     lr_falls_with_width: ClassVar[bool] = False
@@ -68,7 +69,7 @@ class Ia3(TargetedMethod):
 
     target_modules: TargetModules = "auto"
     feedforward_modules: Annotated[list[str] | Literal["auto"], BeforeValidator(read_targets)] = "auto"
-    """Which of them are scaled at their input: auto (the MLP's last projection), or names."""
+    """Which of `target_modules` are scaled at their input: auto (the MLP's last projection), or names."""
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None
 

@@ -1,4 +1,4 @@
-"""Trained prompts beside the attention of the last blocks, let in by a gate that begins at zero."""
+"""Trained prompts in the attention of the last blocks, behind a gate that starts at zero."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class LlamaAdapter(PeftMethod):
     trains: ClassVar[str] = "n prompts and a gate in each of the last blocks"
     family: ClassVar[str] = "prompts"
     share: ClassVar[str] = "0.015 %"
-    inference_cost: ClassVar[str] = "attention to 10 prompts a block"
+    inference_cost: ClassVar[str] = "attention to 10 prompts per block"
     memory: ClassVar[str] = "very low"
     drawing: ClassVar[str] = DRAWING
     merges: ClassVar[bool] = False
-    when: ClassVar[str] = "A prompt method that begins exactly as the base; for Llama, Mistral and GPT-2."
+    when: ClassVar[str] = "A prompt method that starts exactly at the base; for Llama, Mistral and GPT-2."
     suggested_lr: ClassVar[float] = 3e-2
     lr_falls_with_width: ClassVar[bool] = False
 
@@ -57,9 +57,9 @@ class LlamaAdapter(PeftMethod):
     }
 
     adapter_len: int = Field(default=10, ge=1)
-    """How many prompts stand in each block; 10 in the paper."""
+    """Number of prompts in each block; the paper uses 10."""
     adapter_layers: int | None = left_out("(all but the first two)", ge=1)
-    """In how many blocks they stand, counted from the last; all but the first two where left out, as in the paper."""
+    """Number of blocks with prompts, counted from the last. Default: all but the first two, as in the paper."""
 
     def layers(self, model: PreTrainedModel) -> int:
         """Return the number of blocks that get prompts."""

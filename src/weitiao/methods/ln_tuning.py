@@ -1,4 +1,4 @@
-"""The normalisation layers train, as copies beside the model's own; everything else stays."""
+"""Trains copies of the normalisation layers; everything else stays frozen."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class LnTuning(TargetedMethod):
     memory: ClassVar[str] = "low"
     drawing: ClassVar[str] = DRAWING
     when: ClassVar[str] = (
-        "The style of answers is to change and little else: 266,240 numbers train on Llama-3.1-8B."
+        "To change the style of answers and little else: 266,240 trained parameters on Llama-3.1-8B."
     )
     suggested_lr: ClassVar[float] = 5e-3
     lr_falls_with_width: ClassVar[bool] = False

@@ -50,7 +50,7 @@ class Lora(TargetedMethod):
     inference_cost: ClassVar[str] = "none once merged"
     memory: ClassVar[str] = "low"
     drawing: ClassVar[str] = DRAWING
-    when: ClassVar[str] = "The first thing to try: little memory, robust settings, merges without a trace."
+    when: ClassVar[str] = "The first thing to try: little memory, robust settings, merges into the base."
 
     peft_type: ClassVar[str] = "LORA"
     adapted_kind: ClassVar[str] = "linear or embedding layer"
@@ -76,19 +76,19 @@ class Lora(TargetedMethod):
     alpha: float = Field(default=32, gt=0, allow_inf_nan=False)
     """Strength: the added part is multiplied by alpha / r."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the inputs of A that is dropped while training."""
+    """Dropout on the inputs of A during training."""
     target_modules: TargetModules = "all-linear"
     bias: Literal["none", "all", "lora_only"] = "none"
-    """Which of the model's biases train as well: none, all, or those of the chosen layers (lora_only)."""
+    """Which of the model's biases to train as well: none, all, or those of the chosen layers (lora_only)."""
     modules_to_save: ModuleNames = Field(default=[])
     use_rslora: bool = False
     """Rank-stabilised scaling alpha / sqrt(r), for high ranks (https://arxiv.org/abs/2312.03732)."""
     use_dora: bool = False
-    """DoRA: the weight's length is trained apart from its direction; slower
+    """DoRA: train the magnitude and the direction of each weight separately; slower
     (https://arxiv.org/abs/2402.09353)."""
     init_lora_weights: str = "default"
-    """How A and B begin: default, gaussian, pissa, pissa_niter_N (faster), olora, eva (from the data), loftq
-    (4-bit bases). Experts of a mixture begin as default whatever the layers begin as; eva does not go with them."""
+    """Initialisation of A and B: default, gaussian, pissa, pissa_niter_N (faster), olora, eva (from the data),
+    loftq (4-bit bases). Experts of a mixture always start as default; eva cannot be used with them."""
     layers_to_transform: BlockNumbers = None
 
     @field_validator("init_lora_weights")

@@ -1,4 +1,4 @@
-"""The embeddings of some chosen tokens train; those of all others, and the rest of the model, stay."""
+"""Trains the embeddings of some chosen tokens; all other embeddings and the rest of the model stay frozen."""
 
 from __future__ import annotations
 
@@ -55,9 +55,7 @@ class TrainableTokens(PeftMethod):
     inference_cost: ClassVar[str] = "none once merged"
     memory: ClassVar[str] = "very low; a copy of the embeddings"
     drawing: ClassVar[str] = DRAWING
-    when: ClassVar[str] = (
-        "New or special tokens are to be learnt and nothing else; goes with any quantised base."
-    )
+    when: ClassVar[str] = "To learn new or special tokens and nothing else; works with any quantised base."
     example: ClassVar[Mapping[str, object]] = {"token_indices": [14, 16, 18]}
     suggested_lr: ClassVar[float] = 2e-2
     lr_falls_with_width: ClassVar[bool] = False
@@ -70,7 +68,7 @@ class TrainableTokens(PeftMethod):
     token_indices: Annotated[
         list[Annotated[int, Field(ge=0)]], BeforeValidator(read_numbers), AfterValidator(_check_tokens)
     ] = Field(min_length=1)
-    """The ids of the tokens that train, as the tokenizer numbers them."""
+    """Token ids to train, as the tokenizer numbers them."""
     target_modules: Annotated[list[str] | Literal["auto"], BeforeValidator(read_targets)] = "auto"
     """Which embeddings: auto (the input's, and a head that shares them), or names."""
 

@@ -119,7 +119,7 @@ class AnyPeft(TargetedMethod):
     inference_cost: ClassVar[str] = "unknown"
     memory: ClassVar[str] = "unknown"
     drawing: ClassVar[str] = DRAWING
-    when: ClassVar[str] = "To try what PEFT has and weitiao has no file for; compare it with lora."
+    when: ClassVar[str] = "To try a PEFT method that weitiao has no file for; compare it with lora."
     on_quantized: ClassVar[bool] = False
     config_class: ClassVar[type[PeftConfig]]
     """PEFT's config class of the method."""

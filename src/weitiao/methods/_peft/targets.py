@@ -85,14 +85,14 @@ TargetModules = Annotated[
 ModuleNames = Annotated[
     list[str],
     BeforeValidator(_read_names),
-    Field(description="Modules trained whole beside the adapter, such as lm_head or embed_tokens."),
+    Field(description="Modules to train in full alongside the adapter, such as lm_head or embed_tokens."),
 ]
 BlockNumbers = Annotated[
     list[int] | None,
     BeforeValidator(read_numbers),
     AfterValidator(_check_blocks),
     Field(
-        description="Numbers of the blocks to adapt (0,1 or 0-3), the first is 0; left out, all of them.",
+        description="Blocks to adapt, by number (0,1 or 0-3), counted from 0. Default: all of them.",
         json_schema_extra={LEFT_OUT: "(all)"},
     ),
 ]
