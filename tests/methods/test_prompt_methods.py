@@ -412,7 +412,7 @@ def test_bf16_weights_and_bf16_autocast(variant: str) -> None:
         ("p_tuning", {"encoder_num_layers": 3}, "encoder: LSTM, or neither"),
         ("p_tuning", {"encoder": "LSTM", "encoder_num_layers": 1, "encoder_dropout": 0.1}, "there is one"),
         ("prefix_tuning", {"projection": True, "init": "vocabulary"}, "method.projection=false"),
-        ("prefix_tuning", {"projection_size": 8}, "projection: true beside it"),
+        ("prefix_tuning", {"projection_size": 8}, "projection: true as well"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(name: str, settings: dict[str, Any], message: str) -> None:

@@ -121,7 +121,7 @@ def test_settings_read_back_as_written(settings: Freeze) -> None:
 def test_full_trains_everything_and_has_no_base_to_go_back_to() -> None:
     attached = Full().attach(tiny.make_model("qwen2"))
     assert set(attached.trainable()) == parameters("qwen2")
-    with pytest.raises(ModelError, match="load the base beside it"), attached.disabled():
+    with pytest.raises(ModelError, match="load the base separately"), attached.disabled():
         pass
     assert attached.merge() is attached.model
 

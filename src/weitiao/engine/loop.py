@@ -120,7 +120,7 @@ class Training:
             raise
         bad = self.stepper.weights_not_finite()
         if bad:
-            what = f"step {step + 1} made weights that are not finite; they are not saved"
+            what = f"step {step + 1} gave weights that are not finite; they are not saved"
             raise NotFiniteError(
                 Problem(what, ", ".join(bad[:8]), "finite weights", "a new run with a lower train.lr")
             )
@@ -196,10 +196,8 @@ class Training:
         step, total = self.progress.step, self.plan.total_steps
         if step < total:
             looks = self.progress.looks_without_gain
-            waited = "one look" if looks == 1 else f"{looks} looks"
-            text = (
-                f"stopped early, after {step} of {total} steps: {waited} at the held-out loss brought no gain"
-            )
+            times = "once" if looks == 1 else f"{looks} times in a row"
+            text = f"stopped early, after {step} of {total} steps: the held-out loss did not improve {times}"
             self.log.emit("note", text=f"{text} (train.early_stopping_patience)")
 
     def _save_is_due(self) -> bool:
@@ -272,7 +270,8 @@ class Training:
         damage = damage_of(path)
         if damage:
             self.log.emit(
-                "note", text=f"{path.name}, the best one, is damaged ({damage}): the result is the last step"
+                "note",
+                text=f"the best checkpoint, {path.name}, is damaged ({damage}): the result is the last step",
             )
             return
         snapshot = load_checkpoint(path, self.identity)

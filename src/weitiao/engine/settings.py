@@ -17,8 +17,8 @@ from .optim.schedules import ScheduleSettings
 def _read_off(raw: object) -> object:
     """Accept False as `off`, since YAML parses the bare word so; reject True, YAML's reading of `on`."""
     if raw is True:
-        expected = "auto (used where it pays) or off"
-        raise Unfit("it cannot be switched on where it does not pay", expected, "train.frozen_cache=auto")
+        expected = "auto (used if it saves time) or off"
+        raise Unfit("it cannot be forced on", expected, "train.frozen_cache=auto")
     return "off" if raw is False else raw
 
 
@@ -28,8 +28,8 @@ AutoOrOff = Annotated[Literal["auto", "off"], BeforeValidator(_read_off)]
 def _read_never(raw: object) -> object:
     """Accept False (YAML's reading of a bare `off`) and None as `off`; reject True, which is no number."""
     if raw is True:
-        expected = "a number of looks, auto or off"
-        raise Unfit("it is no number of looks", expected, "train.early_stopping_patience=auto")
+        expected = "a number of measurements, auto or off"
+        raise Unfit("it is not a number of measurements", expected, "train.early_stopping_patience=auto")
     return "off" if raw is False or raw is None else raw
 
 

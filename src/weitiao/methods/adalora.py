@@ -93,7 +93,7 @@ class AdaLora(TargetedMethod):
     def _check_ranks(self) -> AdaLora:
         if self.target_r >= self.init_r:
             raise Unfit(
-                f"target_r ({self.target_r}) has to be below init_r ({self.init_r}): ranks are taken away, never added",
+                f"target_r ({self.target_r}) must be below init_r ({self.init_r}): ranks are only ever reduced",
                 "target_r below init_r",
                 f"method.init_r={self.target_r * 3 // 2 + 1}",
             )
@@ -138,10 +138,10 @@ class AdaLora(TargetedMethod):
         if tinit + tfinal >= total_steps:
             raise SettingsError(
                 Problem(
-                    "AdaLoRA takes ranks away between its first tinit and its last tfinal steps, and none are left",
+                    "AdaLoRA reduces ranks between its first tinit and its last tfinal steps, and none is left between",
                     f"{total_steps} steps, tinit: {tinit}, tfinal: {tfinal}",
                     "tinit + tfinal below the number of steps",
-                    "more train.epochs, a smaller train.batch_size, or method=lora for so short a run",
+                    "more train.epochs, a smaller train.batch_size, or method=lora for such a short run",
                 )
             )
 
@@ -166,5 +166,5 @@ class AdaLora(TargetedMethod):
             setattr(wanted, key, have[key])
         if not have["rank_pattern"]:
             return super()._differences(wanted, saved, folder)
-        what = "ranks were cut out of this adapter's file, so there is no budget left to share out"
+        what = "this adapter's file lacks the ranks that were cut, so no budget is left to allocate"
         return [Problem(what, str(folder), "an adapter saved with every rank, as weitiao saves it")]

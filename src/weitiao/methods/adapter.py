@@ -93,7 +93,7 @@ class Adapter(PeftMethod):
     @model_validator(mode="after")
     def _check_size(self) -> Adapter:
         if self.size is not None and self.reduction_factor is not None:
-            reason = "size and reduction_factor both say how wide the bottleneck is"
+            reason = "size and reduction_factor both set the width of the bottleneck"
             raise Unfit(reason, "one of them", "leave method.reduction_factor out")
         return self
 
@@ -142,10 +142,10 @@ class Adapter(PeftMethod):
         needs = {
             "houlsby": "one attention and one feed-forward, each with a last projection onto the model's width",
             "pfeiffer": "one feed-forward with a last projection onto the model's width",
-            "parallel": "one feed-forward that is a module of its own; with houlsby or pfeiffer it need not be",
+            "parallel": "one feed-forward that is a single module, which houlsby and pfeiffer do not need",
         }
         return DoesNotApply(
-            f"adapters ({self.placement}) find no place in this architecture's blocks",
+            f"this architecture's blocks have no place for adapters ({self.placement})",
             f"{type(model).__name__}, {block}",
             needs[self.placement],
             "method.placement=pfeiffer" if self.placement == "parallel" else "",

@@ -69,7 +69,7 @@ class Bitfit(PeftMethod):
     @model_validator(mode="after")
     def _check_choice(self) -> Bitfit:
         if self.add_bias and self.targets == "norms":
-            reason = "add_bias gives linear layers biases, and the targets are norms"
+            reason = "add_bias adds biases to linear layers, but the targets are norms"
             raise Unfit(reason, "targets: all, attention or mlp", "method.targets=all")
         return self
 
@@ -94,7 +94,7 @@ class Bitfit(PeftMethod):
         remedy = "" if self.targets == "norms" else "method.add_bias=true"
         return [
             DoesNotApply(
-                f"this architecture has no bias terms{chosen}, so there is nothing that BitFit could train",
+                f"this architecture has no bias terms{chosen}, so BitFit has nothing to train",
                 f"{type(model).__name__}, targets: {self.targets}, add_bias: {self.add_bias}",
                 "a model with biases (GPT-2, OPT, BLOOM), or add_bias: true, which adds zeros to linear layers",
                 remedy,

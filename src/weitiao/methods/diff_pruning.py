@@ -213,7 +213,9 @@ class DiffAttached(PeftAttached):
         wrong = [path for path, layer in layers.items() if state[f"{path}.diff_mask"].shape != layer.out_in]
         if wrong:
             raise RunFolderError(
-                Problem("the checkpoint's masks do not fit this model", ", ".join(wrong[:3]), "equal shapes")
+                Problem(
+                    "the checkpoint's masks do not fit this model", ", ".join(wrong[:3]), "the same shapes"
+                )
             )
         if bool(state[PRUNED]):
             for path, layer in layers.items():

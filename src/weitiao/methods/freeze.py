@@ -88,7 +88,7 @@ class Freeze(PeftMethod):
     def _check_choice(self) -> Freeze:
         if self.blocks is not None and not (self.last_n is None and self.first_n is None):
             raise Unfit(
-                "blocks says which blocks train, and so do last_n and first_n",
+                "blocks chooses the blocks to train, and so do last_n and first_n",
                 "blocks, or last_n and first_n",
                 "leave method.blocks out",
             )
@@ -139,7 +139,7 @@ class Freeze(PeftMethod):
             )
         for name, wanted in (("last_n", self._last_n), ("first_n", self.first_n or 0)):
             if wanted > count:
-                what = f"method.{name} is more than the blocks there are"
+                what = f"method.{name} is more than the number of blocks"
                 problems.append(
                     Problem(what, f"{name}: {wanted}", f"up to {count}", f"method.{name}={count}")
                 )
@@ -148,7 +148,7 @@ class Freeze(PeftMethod):
     def _head_problems(self, parts: Anatomy) -> list[Problem]:
         if not (self.head and parts.tied and not self.embeddings):
             return []
-        what = "this model's head and token embeddings are one matrix, so the head cannot train alone"
+        what = "this model's head and token embeddings are one matrix, so the head cannot be trained alone"
         return [Problem(what, "head: true, embeddings: false", "both, or neither", "method.embeddings=true")]
 
     def _shared_problems(self, model: PreTrainedModel, parts: Anatomy) -> list[Problem]:
@@ -159,12 +159,10 @@ class Freeze(PeftMethod):
         others = [block for block in parts.blocks if block not in chosen and held[block] & trained]
         if not others:
             return []
-        what = "the chosen blocks share weights with blocks that would stay as they are"
+        what = "the chosen blocks share weights with blocks that would stay frozen"
         numbers = ", ".join(str(parts.block_of(block)) for block in others)
         remedy = f"method.blocks={','.join(map(str, range(parts.depth)))}"
-        return [
-            Problem(what, f"blocks {numbers}", "blocks with weights of their own, or all of them", remedy)
-        ]
+        return [Problem(what, f"blocks {numbers}", "blocks that share no weights, or all of them", remedy)]
 
     def _numbers(self, count: int) -> set[int]:
         """Return the numbers of the chosen blocks in a stack of `count`."""

@@ -57,10 +57,10 @@ class FullAttached(Attached):
         """Raise ModelError: no second copy of all weights is kept."""
         raise ModelError(
             Problem(
-                "the base's own weights were trained and no second copy of all of them is kept",
+                "the base's own weights were trained, and no copy of the original ones is kept",
                 type(self.model).__name__,
-                "the base as a model of its own",
-                "load the base beside it",
+                "the base as a separate model",
+                "load the base separately",
             )
         )
 

@@ -79,7 +79,7 @@ class Ia3(TargetedMethod):
             other = sorted(set(self.feedforward_modules) - set(self.target_modules))
             if other:
                 raise Unfit(
-                    f"feedforward_modules are some of target_modules; {', '.join(other)} is not",
+                    f"feedforward_modules must be some of target_modules; {', '.join(other)} is not",
                     "some of " + ", ".join(self.target_modules),
                     "method.target_modules=" + ",".join([*self.target_modules, *other]),
                 )
@@ -134,7 +134,7 @@ class Ia3(TargetedMethod):
             return missing
         targets, names = set(self.paths(model)), self.feedforward_modules
         other = [name for name in names if not targets & set(paths_of(model, [name]))]
-        what = "method.feedforward_modules have to be some of method.target_modules"
+        what = "method.feedforward_modules must be some of method.target_modules"
         expected = "some of " + ", ".join(last_names(targets))
         return [Problem(what, ", ".join(other), expected)] if other else []
 

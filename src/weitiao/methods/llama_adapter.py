@@ -80,12 +80,12 @@ class LlamaAdapter(PeftMethod):
         problems: list[Problem] = []
         count = anatomy(model).depth
         if config.model_type not in KNOWN:
-            what = "LLaMA-Adapter is made for the attention of a few architectures, and this is none of them"
+            what = "LLaMA-Adapter supports the attention of a few architectures only, and this is not one of them"
             problems.append(DoesNotApply(what, config.model_type, ", ".join(sorted(KNOWN))))
         elif anatomy(model).classifier:
             problems.append(no_place_for_head(self.name, model))
         if self.layers(model) > count:
             got = f"adapter_layers: {self.adapter_layers}"
-            what = "method.adapter_layers is more than the blocks there are"
+            what = "method.adapter_layers is more than the number of blocks"
             problems.append(Problem(what, got, f"1 to {count}", f"method.adapter_layers={count}"))
         return problems

@@ -60,7 +60,7 @@ class LnTuning(TargetedMethod):
     def _check_kind(cls, targets: list[str] | str) -> list[str] | str:
         if targets == "all-linear":
             reason = "normalisation layers are not linear ones"
-            raise Unfit(reason, "auto (all there are), names or a pattern", "method.target_modules=auto")
+            raise Unfit(reason, "auto (all of them), names or a pattern", "method.target_modules=auto")
         return targets
 
     def own_targets(self, model: PreTrainedModel) -> list[str] | str:

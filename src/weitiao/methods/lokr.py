@@ -78,7 +78,9 @@ class LoKr(TargetedMethod):
     def _check_factor(cls, factor: int) -> int:
         if factor == 0:
             reason = "a factor has at least one row"
-            raise Unfit(reason, "1 or more, or -1: the layer decides", "method.decompose_factor=-1")
+            raise Unfit(
+                reason, "1 or more, or -1 to let the layer's size decide", "method.decompose_factor=-1"
+            )
         return factor
 
     def peft_config(self, model: PreTrainedModel) -> LoKrConfig:

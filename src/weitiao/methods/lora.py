@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from ..core.errors import Problem, nearest
-from ..core.said import Said
 from ..core.settings import Unfit
 from ..models.anatomy import anatomy, linear_classes
 from ..models.precision import quantization_of
@@ -97,7 +96,7 @@ class Lora(TargetedMethod):
         if not INITIALISATIONS.fullmatch(name):
             known = ("default", "gaussian", "pissa", "pissa_niter_4", "olora", "eva", "loftq")
             near = [f"method.init_lora_weights={other}" for other in nearest(name, known)]
-            raise Unfit("there is no such start", "one of " + ", ".join(known), " or ".join(near))
+            raise Unfit("there is no such initialisation", "one of " + ", ".join(known), " or ".join(near))
         return name
 
     @property
@@ -160,22 +159,16 @@ class Lora(TargetedMethod):
             return every
         return apart(every, read_as_experts(model))[0]
 
-    def expert_obstacle(self) -> Said | None:
+    def expert_obstacle(self) -> str | None:
         """Return which setting keeps LoRA from adapting experts; None if none does."""
         return self._parameter_obstacle()
 
-    def _parameter_obstacle(self) -> Said | None:
+    def _parameter_obstacle(self) -> str | None:
         """Return which setting keeps LoRA from adapting parameters instead of layers; None if none does."""
         if self.use_dora:
-            return Said(
-                "DoRA needs a layer, and experts are parameters: method.use_dora=false adapts them",
-                "DoRA 需要层，而专家是参数：设 method.use_dora=false 即可训练",
-            )
+            return "DoRA needs a layer, and experts are parameters: method.use_dora=false adapts them"
         if self.dropout:
-            return Said(
-                "dropout needs a layer's input, and experts are parameters: method.dropout=0 adapts them",
-                "dropout 需要层的输入，而专家是参数：设 method.dropout=0 即可训练",
-            )
+            return "dropout needs a layer's input, and experts are parameters: method.dropout=0 adapts them"
         return None
 
     def attached(self, model: PeftModel, originals: list[tuple[Parameter, Tensor]]) -> PeftAttached:
@@ -211,7 +204,7 @@ class Lora(TargetedMethod):
         4-bit base, eva layers with inputs."""
         got, init = f"init_lora_weights: {self.init_lora_weights}", self.init_lora_weights
         if init == "loftq" and quantization not in ("nf4", "fp4"):
-            what = "loftq makes up for what holding the base in 4 bits loses, and this base is not held so"
+            what = "loftq compensates for quantising the base to 4 bits, and this base is not in 4 bits"
             return [
                 Problem(
                     what,
@@ -221,15 +214,13 @@ class Lora(TargetedMethod):
                 )
             ]
         if init == "eva" and (self.lora_placement(model)["target_parameters"]):
-            what = "eva looks at the inputs of layers, and what PEFT adapts as parameters (experts) has none"
+            what = "eva needs the inputs of layers, and experts, which PEFT adapts as parameters, have none"
             layers = ",".join(names_for(anatomy(model).attention, (p for p, _ in model.named_modules())))
             return [Problem(what, got, "layers outside experts", f"method.target_modules={layers}")]
         if not self._from_weights:
             return []
         if quantization != "none":
-            what = (
-                f"{init} takes part of each weight out of the base; quantised weights cannot give it exactly"
-            )
+            what = f"{init} takes a part out of each weight of the base, which is not exact with quantised weights"
             remedy = "method.init_lora_weights=loftq or model.quantization=none"
             return [Problem(what, f"{got}, quantization: {quantization}", "quantization: none", remedy)]
         return _not_factorable(model, self.paths(model), self.r, got)

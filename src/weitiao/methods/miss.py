@@ -83,11 +83,11 @@ class Miss(TargetedMethod):
 
     def _misfit(self, inputs: int, outputs: int) -> str:
         if self.r > inputs:
-            return "method.r is more than the inputs a layer has"
+            return "method.r is more than the inputs of a layer"
         if self.variant == "bat" and (inputs % self.r or outputs % self.r):
-            return "the variant bat cuts a weight into squares of r by r, and a layer cannot be cut so"
+            return "the variant bat cuts a weight into squares of r by r, and a layer's sizes are no multiples of r"
         if self.variant == "mini" and outputs % self.mini_r:
-            return "the variant mini repeats mini_r columns over the outputs, which mini_r does not divide"
+            return "the variant mini repeats mini_r columns over the outputs, whose number mini_r does not divide"
         return ""
 
     def peft_config(self, model: PreTrainedModel) -> MissConfig:

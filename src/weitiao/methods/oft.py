@@ -77,10 +77,10 @@ class Oft(TargetedMethod):
     @model_validator(mode="after")
     def _check_blocks(self) -> Oft:
         if self.r is not None and self.oft_block_size is not None:
-            reason = "r and oft_block_size both say how the inputs are cut"
+            reason = "r and oft_block_size both set how the inputs are cut"
             raise Unfit(reason, "one of them", "leave method.r out")
         if self.block_share and self.module_dropout:
-            reason = "module_dropout drops rotations of single blocks, and block_share has one for all"
+            reason = "module_dropout skips the rotations of single blocks, and with block_share all share one"
             raise Unfit(reason, "one of them", "method.module_dropout=0")
         return self
 
@@ -97,7 +97,7 @@ class Oft(TargetedMethod):
             return []
         common = math.gcd(*(size for size, _ in sizes.values()))
         fits = [size for size in range(2, min(common, 512) + 1) if common % size == 0]
-        what = f"method.{name} has to cut the inputs of every chosen layer into equal blocks of two or more"
+        what = f"method.{name} must cut the inputs of every chosen layer into equal blocks of two or more"
         expected = f"oft_block_size: one of {', '.join(map(str, fits))}"
         return [Problem(what, f"{name}: {cut}; {', '.join(unfit[:3])}", expected)]
 

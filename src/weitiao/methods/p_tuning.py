@@ -69,10 +69,10 @@ class PTuning(PromptMethod):
     @model_validator(mode="after")
     def _check_encoder(self) -> PTuning:
         if self.encoder == "MLP" and (self.encoder_num_layers is not None or self.encoder_dropout):
-            reason = "encoder_num_layers and encoder_dropout are the LSTM's, and the encoder is an MLP"
+            reason = "encoder_num_layers and encoder_dropout belong to the LSTM, and the encoder is an MLP"
             raise Unfit(reason, "encoder: LSTM, or neither of them", "method.encoder=LSTM")
         if self.encoder_dropout and self.encoder_num_layers == 1:
-            reason = "encoder_dropout works between layers, and there is one"
+            reason = "encoder_dropout works between layers, and there is only one"
             raise Unfit(reason, "two layers or more", "method.encoder_num_layers=2")
         return self
 

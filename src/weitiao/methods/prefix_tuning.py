@@ -72,14 +72,14 @@ class PrefixTuning(BegunMethod):
     def _check_projection(self) -> PrefixTuning:
         if self.projection and (self.init not in (None, "random") or self.init_text is not None):
             raise Unfit(
-                "with projection a network makes the prefix, so it begins random",
+                "with projection a network generates the prefix, so it starts at random values",
                 "projection, or init and init_text",
                 "method.projection=false",
             )
         if self.projection_size is not None and not self.projection:
             raise Unfit(
-                "projection_size is the width of the network that projection puts behind the prefix",
-                "projection: true beside it",
+                "projection_size is the width of the network that projection uses",
+                "projection: true as well",
                 f"method.projection=true method.projection_size={self.projection_size}",
             )
         return self

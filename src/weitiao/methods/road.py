@@ -72,7 +72,7 @@ class Road(TargetedMethod):
         unfit = [f"{path} ({out} outputs)" for path, (_, out) in sizes.items() if out % size]
         if not unfit:
             return []
-        what = "method.group_size has to divide the outputs of every chosen layer"
+        what = "method.group_size must divide the outputs of every chosen layer"
         return [Problem(what, f"group_size: {size}; {', '.join(unfit[:3])}", "a divisor, such as 2")]
 
     def peft_config(self, model: PreTrainedModel) -> RoadConfig:

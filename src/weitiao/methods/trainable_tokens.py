@@ -98,7 +98,7 @@ class TrainableTokens(PeftMethod):
         rows = model.get_input_embeddings().weight.shape[0]
         beyond = [token for token in self.token_indices if token >= rows]
         if beyond:
-            what = "method.token_indices names tokens this model has no embedding for"
+            what = "method.token_indices names tokens for which this model has no embedding"
             found.append(Problem(what, ", ".join(map(str, beyond)), f"0 to {rows - 1}"))
         return found + self._not_tables(model) + self._padding(model) + self._bias_of_head(model)
 
@@ -107,8 +107,8 @@ class TrainableTokens(PeftMethod):
         head = model.get_output_embeddings()
         if not anatomy(model).tied or getattr(head, "bias", None) is None:
             return []
-        what = f"{self.name} would leave out the bias of a head that shares the embeddings"
-        return [DoesNotApply(what, type(model).__name__, "a head without a bias, or with weights of its own")]
+        what = f"{self.name} would drop the bias of a head that shares the embeddings' weights"
+        return [DoesNotApply(what, type(model).__name__, "a head without a bias, or with its own weights")]
 
     def _padding(self, model: PreTrainedModel) -> list[Problem]:
         """Return a problem for the padding token, whose row gets no gradient from torch, except with a tied head."""

@@ -68,7 +68,7 @@ class Vera(TargetedMethod):
     @classmethod
     def _check_initial(cls, value: float) -> float:
         if value == 0:
-            reason = "d would begin at 0 as b does, and neither would ever move"
+            reason = "d would start at 0 like b, and neither would ever change"
             raise Unfit(reason, "a number other than 0", "method.d_initial=0.1")
         return value
 

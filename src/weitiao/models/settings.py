@@ -82,6 +82,6 @@ class ModelSettings(Settings):
             raise Unfit("double_quantization needs 4 bits", FOUR_BITS, "model.quantization=nf4")
         if self.compute_dtype != "auto":
             raise Unfit(
-                "compute_dtype is that of 4-bit layers", FOUR_BITS + ", or dtype", "model.quantization=nf4"
+                "compute_dtype is for 4-bit layers", FOUR_BITS + ", or dtype", "model.quantization=nf4"
             )
         return self

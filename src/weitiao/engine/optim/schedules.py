@@ -81,7 +81,7 @@ def warmup_notes(settings: ScheduleSettings, steps: int) -> list[str]:
         return [f"{what}, and in each the learning rate is 0: nothing will be trained"]
     if highest < 1:
         return [f"{what}, so the learning rate reaches only {highest:.0%} of train.lr"]
-    return [f"{what}, so only the last one is made with the full learning rate"]
+    return [f"{what}, so only the last one has the full learning rate"]
 
 
 def shares_of_lr(settings: ScheduleSettings, steps: int) -> list[float]:
@@ -115,9 +115,9 @@ def build_schedule(optimizer: Optimizer, settings: ScheduleSettings, steps: int)
     except (TypeError, ValueError) as error:
         raise SettingsError(
             Problem(
-                f"the schedule {settings.scheduler} does not take these arguments: {error}",
+                f"the schedule {settings.scheduler} does not accept these arguments: {error}",
                 f"train.scheduler_args: {settings.scheduler_args}",
-                f"what transformers' {settings.scheduler} schedule takes",
+                f"the arguments of transformers' {settings.scheduler} schedule",
             )
         ) from error
     return schedule  # type: ignore[no-any-return]

@@ -61,9 +61,9 @@ def tensor_names(file: Path) -> set[str]:
 def unreadable(file: Path, error: Exception) -> Problem:
     """Describe a safetensors file that cannot be read."""
     return Problem(
-        f"{file.name} is no whole safetensors file",
+        f"{file.name} is not a complete safetensors file",
         f"{file} ({error})",
-        "a file as it was written",
+        "the file as it was written",
         "download it again",
     )
 
@@ -94,7 +94,7 @@ def _disagreements(folder: Path, held: dict[str, set[str]]) -> list[Problem]:
     astray = {name for name, file in weight_map(folder).items() if name not in held[file]}
     problems = []
     if twice:
-        what = f"{len(twice)} tensors stand in two weight files of {folder}"
+        what = f"{len(twice)} tensors are in two weight files of {folder}"
         problems.append(Problem(what, some(twice), "every tensor once", remedy))
     if astray:
         what = f"{len(astray)} tensors are not in the file that the index of {folder} names"
