@@ -124,7 +124,7 @@ def test_every_method_merges_or_says_why_not(name: str, architecture: str) -> No
 
 def test_eva_is_refused_on_experts() -> None:
     method = Lora(target_modules="all-linear", init_lora_weights="eva")
-    with pytest.raises(ModelError, match="eva looks at the inputs"):
+    with pytest.raises(ModelError, match="eva needs the inputs"):
         method.attach(experts.make_model("qwen3_moe"))
 
 

@@ -74,7 +74,7 @@ def test_frozen_cache_off_is_read_however_it_is_typed(text: str, meant: str) -> 
 @pytest.mark.parametrize("text", ["on", "true", "yes"])
 def test_frozen_cache_cannot_be_forced(text: str) -> None:
     (problem,) = problems_of(TrainSettings, frozen_cache=typed("frozen_cache", text))
-    assert "cannot be switched on" in problem.what
+    assert "cannot be forced on" in problem.what
     assert problem.expected == "auto (used if it saves time) or off"
     assert problem.remedy == "train.frozen_cache=auto"
 

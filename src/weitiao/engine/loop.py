@@ -196,9 +196,11 @@ class Training:
         step, total = self.progress.step, self.plan.total_steps
         if step < total:
             looks = self.progress.looks_without_gain
-            times = "once" if looks == 1 else f"{looks} times in a row"
-            text = f"stopped early, after {step} of {total} steps: the held-out loss did not improve {times}"
-            self.log.emit("note", text=f"{text} (train.early_stopping_patience)")
+            text = (
+                f"stopped early, after {step} of {total} steps: the held-out loss did not improve in {looks} "
+                f"measurement{'s' * (looks != 1)} (train.early_stopping_patience)"
+            )
+            self.log.emit("note", text=text)
 
     def _save_is_due(self) -> bool:
         step, every = self.progress.step, self.settings.save_every

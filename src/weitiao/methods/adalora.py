@@ -24,16 +24,16 @@ SCHEDULE = ("total_step", "tinit", "tfinal", "deltaT", "rank_pattern")
 """PEFT's settings of the pruning schedule: they belong to one run, not to the adapter."""
 
 DRAWING = """\
-    x  (in)
-    ├───────────────┐
-    │               A   r x in      trained
-    W   out x in    │
-    │   frozen      E   r           trained, begins at 0; on the way the
-    │               │               least important ones are cut to 0
-    │               B   out x r     trained
-    │               │  x alpha / r
-    └───── + ───────┘
-           y  (out)"""
+x  (in)
+├───────────────┐
+│               A   r x in      trained
+W   out x in    │
+│   frozen      E   r           trained, begins at 0; on the way the
+│               │               least important ones are cut to 0
+│               B   out x r     trained
+│               │  x alpha / r
+└───── + ───────┘
+       y  (out)"""
 
 
 class AdaLora(TargetedMethod):

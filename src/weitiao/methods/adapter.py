@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 DEFAULT_REDUCTION = 16
 
 DRAWING = """\
-    each block:
-    x ─┬─ attention ─ ADAPTER ─ + ─┬─ feed-forward ─ ADAPTER ─ + ─ y
-       └────────────────────────┘  └───────────────────────────┘
-    attention, feed-forward and norms    frozen
+each block:
+x ─┬─ attention ─ ADAPTER ─ + ─┬─ feed-forward ─ ADAPTER ─ + ─ y
+   └────────────────────────┘  └───────────────────────────┘
+attention, feed-forward and norms    frozen
 
-    ADAPTER, of size m:
-    h ─┬─ W_down ─ f ─ W_up ─ + ─        W_down   m x d   trained
-       └──────────────────────┘          W_up     d x m   trained,
-                                                  begins at 0"""
+ADAPTER, of size m:
+h ─┬─ W_down ─ f ─ W_up ─ + ─        W_down   m x d   trained
+   └──────────────────────┘          W_up     d x m   trained,
+                                              begins at 0"""
 
 
 class Adapter(PeftMethod):

@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from ._layers.bitfit import BitfitConfig
 
 DRAWING = """\
-    x  (in)
-    │
-    W   out x in     frozen
-    │
-    + b   out        frozen; Llama and its kin have none
-    │
-    + d   out        trained, begins at 0
-    │
-    y  (out)         likewise behind norms that have a bias"""
+x  (in)
+│
+W   out x in     frozen
+│
++ b   out        frozen; Llama has none
+│
++ d   out        trained, begins at 0
+│
+y  (out)         likewise behind norms that have a bias"""
 
 
 class Bitfit(PeftMethod):
@@ -90,11 +90,15 @@ class Bitfit(PeftMethod):
         """Return a problem if none of the chosen layers has a bias."""
         if self._paths(model):
             return []
-        chosen = "" if self.targets == "all" else f" in its {self.targets}"
+        what = "this architecture has no bias terms, so BitFit has nothing to train"
+        if self.targets != "all":
+            what = (
+                f"this architecture has no bias terms in its {self.targets}, so BitFit has nothing to train"
+            )
         remedy = "" if self.targets == "norms" else "method.add_bias=true"
         return [
             DoesNotApply(
-                f"this architecture has no bias terms{chosen}, so BitFit has nothing to train",
+                what,
                 f"{type(model).__name__}, targets: {self.targets}, add_bias: {self.add_bias}",
                 "a model with biases (GPT-2, OPT, BLOOM), or add_bias: true, which adds zeros to linear layers",
                 remedy,

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 DRAWING = """\
-    x  (in)
-    ├───────────────┐
-    │               * |W|    in     lengths of W's columns, frozen
-    │               A   r x in      trained, rows brought to length 1
-    W   out x in    │
-    │   frozen      B   out x r     trained, columns brought to length 1
-    │               │  x lambda / r   lambda trained: bounds the change
-    └───── + ───────┘
-           y  (out)"""
+x  (in)
+├───────────────┐
+│               * |W|    in     norms of W's columns, frozen
+│               A   r x in      trained, rows scaled to norm 1
+W   out x in    │
+│   frozen      B   out x r     trained, columns scaled to norm 1
+│               │  x lambda / r   lambda trained: bounds the change
+└───── + ───────┘
+       y  (out)"""
 
 
 class Delora(TargetedMethod):

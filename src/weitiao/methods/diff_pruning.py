@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 PRUNED = "pruned"
 
 DRAWING = """\
-    x  (in)
-    │
-    W + z * w         W   out x in   frozen
-    │                 w   out x in   trained, begins at 0
-    y  (out)          z   out x in   gates 0..1, trained, begin open
+x  (in)
+│
+W + z * w         W   out x in   frozen
+│                 w   out x in   trained, begins at 0
+y  (out)          z   out x in   gates 0..1, trained, begin open
 
-    w and z train       the largest w stay     they train on
-    w w w w w           . . w . .              . . w . .
-    w w w w w    ──>    . . . . .      ──>     . . . . .
-    w w w w w           . . . . w              . . . . w"""
+w and z train       the largest w stay     they train on
+w w w w w           . . w . .              . . w . .
+w w w w w    ──>    . . . . .      ──>     . . . . .
+w w w w w           . . . . w              . . . . w"""
 
 
 class DiffPruning(TargetedMethod):

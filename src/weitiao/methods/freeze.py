@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 DEFAULT_LAST_N = 2
 
 DRAWING = """\
-    tokens
-    │
-    embeddings          frozen  ┐
-    block 1             frozen  │  nothing is computed backwards here,
-    ..                  frozen  │  and no activations are kept
-    block L - n         frozen  ┘
-    │
-    block L - n + 1     trained ┐
-    ..                  trained │  the last n blocks
-    block L             trained ┘
-    │
-    norm, head          frozen, by choice trained"""
+tokens
+│
+embeddings          frozen  ┐
+block 1             frozen  │  no backward pass here,
+..                  frozen  │  and no activations are kept
+block L - n         frozen  ┘
+│
+block L - n + 1     trained ┐
+..                  trained │  the last n blocks
+block L             trained ┘
+│
+norm, head          frozen, by choice trained"""
 
 
 class Freeze(PeftMethod):

@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 DRAWING = """\
-    tokens
-    │
-    embeddings        trained
-    │
-    block 1           trained
-    ..                trained
-    block L           trained
-    │
-    norm, head        trained
-    │
-    logits"""
+tokens
+│
+embeddings        trained
+│
+block 1           trained
+..                trained
+block L           trained
+│
+norm, head        trained
+│
+logits"""
 
 
 class FullAttached(Attached):

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 DRAWING = """\
-    x  (in)
-    ├───────────────┐
-    │           W * (B A)           entry by entry, W frozen
-    W   out x in    │               A   r x in    trained
-    │   frozen      │               B   out x r   trained, begins at 0
-    └───── + ───────┘
-           y  (out)"""
+x  (in)
+├───────────────┐
+│           W * (B A)           entry by entry, W frozen
+W   out x in    │               A   r x in    trained
+│   frozen      │               B   out x r   trained, begins at 0
+└───── + ───────┘
+       y  (out)"""
 
 
 class Hira(TargetedMethod):

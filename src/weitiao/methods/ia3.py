@@ -33,15 +33,15 @@ KEYS_AND_VALUES = frozenset({"k", "v", "key", "value", "kv", "qkv"})
 """Words in a projection's name that say it computes keys or values, alone or fused with others."""
 
 DRAWING = """\
-    attention                     feed-forward
-             x                             x
-     ┌───────┼───────┐                     │
-    W_q     W_k     W_v    frozen    W_up, W_gate    frozen
-     │      * l_k   * l_v  trained       * l_ff      trained
-     └───────┼───────┘                     │
-         softmax           frozen        W_down      frozen
+attention                     feed-forward
+         x                             x
+ ┌───────┼───────┐                     │
+W_q     W_k     W_v    frozen    W_up, W_gate    frozen
+ │      * l_k   * l_v  trained       * l_ff      trained
+ └───────┼───────┘                     │
+     softmax           frozen        W_down      frozen
 
-    l_k, l_v (out) and l_ff (in of W_down) begin at 1"""
+l_k, l_v (out) and l_ff (in of W_down) begin at 1"""
 
 
 class Ia3(TargetedMethod):

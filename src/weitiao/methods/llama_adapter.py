@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 DRAWING = """\
-    the last blocks:
-        x                            P   n x d   trained
-        │                            │
-    W_q, W_k, W_v   frozen       W_k, W_v        frozen, the same
-        │                            │
-    attention(Q, K, V)           attention(Q, W_k P, W_v P)
-        │                            │
-        │                            * g         trained, begins at 0
-        └────────────── + ───────────┘
-                        │
-                       W_o                       frozen"""
+the last blocks:
+    x                            P   n x d   trained
+    │                            │
+W_q, W_k, W_v   frozen       W_k, W_v        frozen, the same
+    │                            │
+attention(Q, K, V)           attention(Q, W_k P, W_v P)
+    │                            │
+    │                            * g         trained, begins at 0
+    └────────────── + ───────────┘
+                    │
+                   W_o                       frozen"""
 
 
 class LlamaAdapter(PeftMethod):

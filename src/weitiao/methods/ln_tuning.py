@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 DRAWING = """\
-    x  (d)
-    │
-    normalise            to length, or to mean 0 and deviation 1
-    │
-    * g   d              trained, begins as the base's
-    + b   d              trained likewise, where the model has one
-    │
-    attention, or feed-forward, or head    frozen"""
+x  (d)
+│
+normalise            to norm 1, or to mean 0 and deviation 1
+│
+* g   d              trained, begins as the base's
++ b   d              trained likewise, if the model has one
+│
+attention, or feed-forward, or head    frozen"""
 
 
 class LnTuning(TargetedMethod):

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 DRAWING = """\
-    x  (in)
-    ├───────────────┐
-    │       (B1 A1) * (B2 A2)       entry by entry, out x in
-    W   out x in    │               A1, A2   r x in    trained
-    │   frozen      │               B1, B2   out x r   trained
-    │               │  x alpha / r  A2 begins at 0
-    └───── + ───────┘
-           y  (out)"""
+x  (in)
+├───────────────┐
+│       (B1 A1) * (B2 A2)       entry by entry, out x in
+W   out x in    │               A1, A2   r x in    trained
+│   frozen      │               B1, B2   out x r   trained
+│               │  x alpha / r  A2 begins at 0
+└───── + ───────┘
+       y  (out)"""
 
 
 class LoHa(TargetedMethod):

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 DRAWING = """\
-    x  (in)
-    ├────────────────────┐
-    │         ┌ c11 BA   c12 BA  .. ┐   C kron (B A), out x in
-    W         │ c21 BA   c22 BA  .. │   C     trained, begins at 0
-    │ frozen  └   ..       ..    .. ┘   A, B  trained, rank r
-    │                    │  x alpha / r
-    └──────── + ─────────┘
-              y  (out)"""
+x  (in)
+├────────────────────┐
+│         ┌ c11 BA   c12 BA  .. ┐   C kron (B A), out x in
+W         │ c21 BA   c22 BA  .. │   C     trained, begins at 0
+│ frozen  └   ..       ..    .. ┘   A, B  trained, rank r
+│                    │  x alpha / r
+└──────── + ─────────┘
+          y  (out)"""
 
 
 class LoKr(TargetedMethod):

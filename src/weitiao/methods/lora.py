@@ -27,14 +27,14 @@ INITIALISATIONS = re.compile(r"default|gaussian|pissa|pissa_niter_[1-9]\d*|olora
 FROM_WEIGHTS = ("pissa", "olora")
 
 DRAWING = """\
-    x  (in)
-    ├───────────────┐
-    │               A   r x in      trained
-    W   out x in    │
-    │   frozen      B   out x r     trained, begins at 0
-    │               │  x alpha / r
-    └───── + ───────┘
-           y  (out)"""
+x  (in)
+├───────────────┐
+│               A   r x in      trained
+W   out x in    │
+│   frozen      B   out x r     trained, begins at 0
+│               │  x alpha / r
+└───── + ───────┘
+       y  (out)"""
 
 
 class Lora(TargetedMethod):

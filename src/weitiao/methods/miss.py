@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 DRAWING = """\
-    x  (in)  =  [ x_1 | x_2 | .. | x_k ]   shards of r entries
-    ├────────────────┐
-    │        x_1 + x_2 + .. + x_k          r entries
-    W   out x in     │
-    │   frozen       D   r x out           trained, begins at 0
-    └────── + ───────┘
-            y  (out)"""
+x  (in)  =  [ x_1 | x_2 | .. | x_k ]   shards of r entries
+├────────────────┐
+│        x_1 + x_2 + .. + x_k          r entries
+W   out x in     │
+│   frozen       D   r x out           trained, begins at 0
+└────── + ───────┘
+        y  (out)"""
 
 
 class Miss(TargetedMethod):

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 DEFAULT_BLOCK_SIZE = 32
 
 DRAWING = """\
-    x  (in)  =  [ x_1 | x_2 | .. | x_n ]   pieces of b inputs
-                   │     │        │
-    trained       R_1   R_2  ..  R_n       rotations b x b, each made of
-                   │     │        │        b (b - 1) / 2 numbers that
-                   └─────┼────────┘        begin at 0: no turn
-                         │
-    frozen               W   out x in
-                         │
-                         y  (out)"""
+x  (in)  =  [ x_1 | x_2 | .. | x_n ]   pieces of b inputs
+               │     │        │
+trained       R_1   R_2  ..  R_n       rotations b x b, each made of
+               │     │        │        b (b - 1) / 2 numbers that
+               └─────┼────────┘        begin at 0: no rotation
+                     │
+frozen               W   out x in
+                     │
+                     y  (out)"""
 
 
 class Oft(TargetedMethod):

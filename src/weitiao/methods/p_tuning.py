@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 LSTM_LAYERS = 2
 
 DRAWING = """\
-    e_1 .. e_n  trained        text
-         │                      │
-         f      trained     embeddings    frozen
-         │                      │
-         p_1 .. p_n             │         f is an MLP or an LSTM;
-         └──── [ p ; E(text) ] ─┘         only the p it made are kept
-                     │
-               blocks 1 .. L              frozen
-                     │
-                   head                   frozen"""
+e_1 .. e_n  trained        text
+     │                      │
+     f      trained     embeddings    frozen
+     │                      │
+     p_1 .. p_n             │         f is an MLP or an LSTM;
+     └──── [ p ; E(text) ] ─┘         only the p it made are kept
+                 │
+           blocks 1 .. L              frozen
+                 │
+               head                   frozen"""
 
 
 class PTuning(PromptMethod):

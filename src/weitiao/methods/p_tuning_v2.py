@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from ._peft.prompt import PromptModel
 
 DRAWING = """\
-    each of the L blocks:
-               x
-     ┌─────────┼─────────┐
-    W_q       W_k       W_v               frozen
-     │         │         │
-     Q    [P_k ; K] [P_v ; V]             P_k, P_v   n tokens, trained,
-                                          with no network behind
-     └─────────┼─────────┘
-           attention                      frozen
-               │
-    feed-forward                          frozen"""
+each of the L blocks:
+           x
+ ┌─────────┼─────────┐
+W_q       W_k       W_v               frozen
+ │         │         │
+ Q    [P_k ; K] [P_v ; V]             P_k, P_v   n tokens, trained,
+                                      with no network behind
+ └─────────┼─────────┘
+       attention                      frozen
+           │
+feed-forward                          frozen"""
 
 
 class PTuningV2(BegunMethod):

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from ._peft.prompt import PromptModel
 
 DRAWING = """\
-    p_1 .. p_n            text
-    n x d, trained         │
-         │             embeddings    frozen
-         │                 │
-         └── [ p ; E(text) ]
-                  │
-            blocks 1 .. L            frozen
-                  │
-                head                 frozen"""
+p_1 .. p_n            text
+n x d, trained         │
+     │             embeddings    frozen
+     │                 │
+     └── [ p ; E(text) ]
+              │
+        blocks 1 .. L            frozen
+              │
+            head                 frozen"""
 
 
 class PromptTuning(BegunMethod):

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 LARGEST_GROUP = 64
 
 DRAWING = """\
-    x  (in)
-    │
-    W   out x in    frozen
-    │
-    h   =   h_1   h_2   ..                 outputs in pairs
-             └──┬──┘
-                R       trained: an angle and a length for each pair,
-             ┌──┴──┐    begins as no turn and length 1
-    y   =   y_1   y_2   ..   (out)"""
+x  (in)
+│
+W   out x in    frozen
+│
+h   =   h_1   h_2   ..                 outputs in pairs
+         └──┬──┘
+            R       trained: an angle and a scale for each pair,
+         ┌──┴──┐    begin at angle 0 and scale 1
+y   =   y_1   y_2   ..   (out)"""
 
 
 class Road(TargetedMethod):

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 DRAWING = """\
-    x  (in)
-    │
-    W + S            W   out x in   frozen
-    │
-    │      . . s . . . .     s   trained, begin at 0: r (in + out)
-    │      . . . . . s .         entries chosen by chance
-    │      s . . . . . .     .   0 for good
-    │
-    y  (out)"""
+x  (in)
+│
+W + S            W   out x in   frozen
+│
+│      . . s . . . .     s   trained, begin at 0: r (in + out)
+│      . . . . . s .         entries chosen at random
+│      s . . . . . .     .   0 for good
+│
+y  (out)"""
 
 
 class Shira(TargetedMethod):

@@ -31,16 +31,16 @@ def _check_tokens(tokens: list[int]) -> list[int]:
 
 
 DRAWING = """\
-    embeddings   vocabulary x d
-    ┌ ..                frozen
-    │ row t             trained: the row of a chosen token
-    │ ..                frozen
-    └ ..                frozen
-    │
-    blocks 1 .. L       frozen
-    │
-    head                frozen; where it shares the embeddings'
-                        weights, row t is trained there as well"""
+embeddings   vocabulary x d
+┌ ..                frozen
+│ row t             trained: the row of a chosen token
+│ ..                frozen
+└ ..                frozen
+│
+blocks 1 .. L       frozen
+│
+head                frozen; if it shares the embeddings'
+                    weights, row t is trained there as well"""
 
 
 class TrainableTokens(PeftMethod):

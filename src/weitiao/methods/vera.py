@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 DRAWING = """\
-    x  (in)
-    ├───────────────┐
-    │               A   r x in      random, frozen, shared by all layers
-    W   out x in    * d   r         trained, begins at 0.1
-    │   frozen      B   out x r     random, frozen, shared by all layers
-    │               * b   out       trained, begins at 0
-    └───── + ───────┘
-           y  (out)"""
+x  (in)
+├───────────────┐
+│               A   r x in      random, frozen, shared by all layers
+W   out x in    * d   r         trained, begins at 0.1
+│   frozen      B   out x r     random, frozen, shared by all layers
+│               * b   out       trained, begins at 0
+└───── + ───────┘
+       y  (out)"""
 
 
 class Vera(TargetedMethod):

@@ -104,15 +104,15 @@ class MemoryPlan:
 
     def __str__(self) -> str:
         """Describe the plan in one line."""
-        packs = f"packs of {self.pack_tokens} tokens"
-        if self.pack_tokens < self.wanted_tokens:
-            packs = f"packs of {self.pack_tokens} tokens ({self.wanted_tokens} do not fit in memory)"
         parts = [f"{readable_bytes(self.needed_bytes)} of activations"]
         if self.free_bytes < math.inf:
             parts.append(f"{readable_bytes(self.free_bytes)} free for them")
         if self.recompute not in WITHOUT_BLOCKS:
             parts.append(f"activation checkpointing: {self.recompute}")
-        return f"{packs}: {', '.join(parts)}"
+        needs = ", ".join(parts)
+        if self.pack_tokens == self.wanted_tokens:
+            return f"packs of {self.pack_tokens} tokens: {needs}"
+        return f"packs of {self.pack_tokens} tokens ({self.wanted_tokens} do not fit in memory): {needs}"
 
 
 def room_bytes(

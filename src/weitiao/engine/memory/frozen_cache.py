@@ -202,8 +202,11 @@ def find_frozen_blocks(forward: Forward, log: EventLog) -> FrozenBlocks | None:
     untrained = _leading(len(stack), lambda n: n in first and not first[n].trains)
     count = _leading(untrained, lambda n: all(first[n].same_as(other.get(n)) for other in others))
     if count < untrained:
-        what = f"the first {untrained} of {len(stack)} blocks do not train, but block {count + 1} has dropout"
-        log.emit("note", text=f"{what}; from there on they are computed in every step")
+        text = (
+            f"the first {untrained} of {len(stack)} blocks do not train, but the outputs of block {count + 1} vary "
+            "(dropout), so from there on they are computed in every step"
+        )
+        log.emit("note", text=text)
     if not count:
         return None
     hidden_1TD = first[count - 1].hidden_1TD

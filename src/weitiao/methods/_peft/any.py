@@ -101,11 +101,11 @@ LARGEST_SIZE = 4096
 SIZES_TRIED = 4
 """How many sizes near the refused one are tried; each try builds the model once more, without weights."""
 DRAWING = """\
-    x
-    ├───────────────┐
-    W   frozen      what PEFT adds   trained
-    └───── + ───────┘
-           y"""
+x
+├───────────────┐
+W   frozen      what PEFT adds   trained
+└───── + ───────┘
+       y"""
 
 
 class AnyPeft(TargetedMethod):

@@ -204,7 +204,7 @@ def _untie_targets(model: PeftModel) -> None:
                 base.weight = Parameter(base.weight.detach().clone(), requires_grad=False)
     shared = {weight for weight, count in owners.items() if count > 1}
     if table in untied and shared - untied - adapters:
-        what = "once merged, this model's head and embeddings would differ, and transformers would share no weights at all"
+        what = "once merged, this model's head and embeddings differ, and transformers then shares no weights at all"
         raise ModelError(
             Problem(
                 what,

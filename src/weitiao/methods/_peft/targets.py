@@ -77,8 +77,8 @@ TargetModules = Annotated[
     BeforeValidator(read_targets),
     AfterValidator(_check_targets),
     Field(
-        description="Which layers: auto (PEFT's choice for the architecture), all-linear, names (q_proj,v_proj) "
-        "or a regular\nexpression."
+        description="Layers to adapt: auto (PEFT's choice for the architecture), all-linear, names (q_proj,v_proj) "
+        "or a regular expression."
     ),
 ]
 ModuleNames = Annotated[
@@ -324,8 +324,10 @@ class TargetedMethod(PeftMethod):
         kept = set(passed_by_text(model, paths))
         left_out = sorted(set(last_names(paths)) - set(last_names(kept)))
         if left_out and not self._is_auto:
-            what = "method.target_modules names layers that an adapter cannot change: routers of experts, or layers "
-            what += "that a text does not pass through or whose weights are read without calling them"
+            what = (
+                "method.target_modules names layers that an adapter cannot change: routers of experts, or layers "
+                "that a text does not pass through or whose weights are read without calling them"
+            )
             expected = "some of " + ", ".join(last_names(anatomy(model).projections))
             return [Problem(what, ", ".join(left_out), expected, "method.target_modules=all-linear")]
         modules = {path.rpartition(".")[2]: model.get_submodule(path) for path in paths if path in kept}
