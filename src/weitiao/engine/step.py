@@ -333,7 +333,7 @@ def _too_little_memory(longest: Example) -> Problem:
 
 
 def _not_finite(step: int, loss: float, norm: float, rows: Sequence[str]) -> Problem:
-    culprits = "the rows " + ", ".join(rows) if rows else "no single row of the step causes it"
+    culprits = f"caused by the rows {', '.join(rows)}" if rows else "no single row of the step causes it"
     return Problem(
         f"step {step + 1} gave a loss or gradient that is not finite; it was not applied",
         f"loss {loss}, gradient norm {norm}; {culprits}",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import ModelError, NotFiniteError, Problem, nearest
 from ..models.anatomy import linear_classes
+from ..models.weights.files import some
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,11 +23,10 @@ def refuse_not_finite(tensors: Mapping[str, Tensor], purpose: str) -> None:
     """Raise NotFiniteError, naming the tensors, if any contains NaN or inf."""
     bad = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if bad:
-        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         raise NotFiniteError(
             Problem(
                 f"{purpose} holds NaN or inf, so nothing was written",
-                ", ".join(bad[:3]) + more,
+                some(bad),
                 "finite numbers",
                 "resume from the last checkpoint with a lower train.lr",
             )

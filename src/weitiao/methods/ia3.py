@@ -1,5 +1,4 @@
-"""One trained vector beside each chosen layer, which scales keys, values and the hidden activations of the
-MLP."""
+"""One trained vector beside each chosen layer, scaling keys, values and the MLP's hidden activations."""
 
 from __future__ import annotations
 

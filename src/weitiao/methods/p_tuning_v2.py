@@ -1,5 +1,4 @@
-"""Deep prompts: trained keys and values in the attention of every block, without a network that generates
-them."""
+"""Deep prompts: trained keys and values in every block's attention, without a network that generates them."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import copy
 import warnings
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from ...core.files import read_json_object
 from ...models.load import weightless_like
 from ...models.precision import quantization_of
 from ...models.weights.dequantize import dequantized, restore_transposed
+from ...models.weights.files import some
 from .._alternatives import require_applicable
 from .._base import Attached, Method
 from .._checks import refuse_not_finite
@@ -370,10 +371,10 @@ def _require_same_names(attached: PeftAttached, folder: Path) -> None:
     stored, expected = named_as_now(attached.model, _stored(folder)), attached.state()
     if stored.keys() != expected.keys():
         missing, left_over = expected.keys() - stored.keys(), stored.keys() - expected.keys()
-        raise ModelError(_does_not_fit(folder, f"missing: {_some(missing)}; unexpected: {_some(left_over)}"))
+        raise ModelError(_does_not_fit(folder, f"missing: {some(missing)}; unexpected: {some(left_over)}"))
     other = [n for n in stored if stored[n].is_floating_point() != expected[n].is_floating_point()]
     if other:
-        kinds = f"{_some(other)} as {str(stored[other[0]].dtype).removeprefix('torch.')}"
+        kinds = f"{some(other)} as {str(stored[other[0]].dtype).removeprefix('torch.')}"
         raise ModelError(_does_not_fit(folder, f"tensors of another type: {kinds}"))
 
 
@@ -404,7 +405,7 @@ def _other_modules(model: PreTrainedModel, wanted: PeftConfig, folder: Path) -> 
     empty = get_peft_model(weightless_like(model), wanted)
     chosen = {name: tuple(tensor.shape) for name, tensor in PeftAttached(empty, []).state().items()}
     stored = {name: tuple(tensor.shape) for name, tensor in named_as_now(empty, _stored(folder)).items()}
-    only = _some(chosen.keys() - stored.keys()), _some(stored.keys() - chosen.keys())
+    only = some(chosen.keys() - stored.keys()), some(stored.keys() - chosen.keys())
     if chosen.keys() != stored.keys():
         got = f"only in the settings: {only[0]}; only in {folder}: {only[1]}"
         what = "the adapter to continue from is on other modules than the settings choose"
@@ -440,12 +441,6 @@ def _stored(folder: Path) -> dict[str, Tensor]:
     _stored_names(folder)
     tensors: dict[str, Tensor] = load_file(folder / WEIGHTS_FILE)
     return tensors
-
-
-def _some(names: Collection[str]) -> str:
-    """Return the first few of some names as text."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(sorted(names)[:3]) + more if names else "none"
 
 
 def _plain(value: object) -> object:

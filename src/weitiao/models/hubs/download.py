@@ -75,7 +75,7 @@ def weights_of(hub: Hub, model: HubModel, files: Mapping[str, int]) -> list[str]
         return [*small, SINGLE]
     require_safetensors(model, files)
     if INDEX not in files:
-        what = f"{model.id} has no {SINGLE}"
+        what = f"{model.id} has no file {SINGLE}"
         found = ", ".join(name for name in files if name.endswith(".safetensors"))
         raise ModelError(Problem(what, found, f"{SINGLE}, or {INDEX} and the files it names"))
     named = sorted(set(weight_map(hub.fetch(model, [INDEX])).values()))

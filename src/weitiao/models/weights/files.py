@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 from ...core.errors import ModelError, Problem, raise_all
@@ -13,10 +14,11 @@ INDEX = "model.safetensors.index.json"
 NAMES_SHOWN = 5
 
 
-def some(names: list[str] | set[str]) -> str:
+def some(names: Collection[str]) -> str:
     """Return the first few of some names as text, and how many more there are."""
-    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    return ", ".join(sorted(names)[:NAMES_SHOWN]) + more if names else "none"
+    shown = ", ".join(sorted(names)[:NAMES_SHOWN]) or "none"
+    more = len(names) - NAMES_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def weight_files(folder: Path) -> list[Path]:
