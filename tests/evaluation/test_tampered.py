@@ -118,7 +118,7 @@ ADAPTERS: dict[str, tuple[Callable[[Path], object], str]] = {
         "it names no tensor",
     ),
     "a tensor missing": (of_weights(lambda w: w.pop(first(w))), "missing: "),
-    "a tensor more": (of_weights(lambda w: w.update({"x.lora_A.weight": torch.ones(2)})), "left over: x"),
+    "a tensor more": (of_weights(lambda w: w.update({"x.lora_A.weight": torch.ones(2)})), "unexpected: x"),
     "a tensor renamed": (of_weights(lambda w: w.update({"x": w.pop(first(w))})), "does not fit"),
     "no tensors": (of_weights(lambda w: w.clear()), "missing: "),
     "another shape": (of_weights(lambda w: w.update({first(w): torch.ones(3, 3)})), "does not fit"),

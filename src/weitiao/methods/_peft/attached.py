@@ -374,7 +374,7 @@ def _require_same_names(attached: PeftAttached, folder: Path) -> None:
         raise ModelError(_does_not_fit(folder, f"missing: {some(missing)}; unexpected: {some(left_over)}"))
     other = [n for n in stored if stored[n].is_floating_point() != expected[n].is_floating_point()]
     if other:
-        kinds = f"{some(other)} as {str(stored[other[0]].dtype).removeprefix('torch.')}"
+        kinds = f"{some(other)} ({str(stored[other[0]].dtype).removeprefix('torch.')})"
         raise ModelError(_does_not_fit(folder, f"tensors of another type: {kinds}"))
 
 
