@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ALL_LINEAR = "method.target_modules=all-linear adapts them"
 ROUTERS = "routers of experts"
 DROPPED = "layers that PEFT takes for experts and cannot adapt on quantised weights or with these settings"
-SPECIAL = "linear layers that compute more than a matrix product"
+SPECIAL = "linear layers that do not compute a plain matrix product"
 OFF_PATH = "modules that a text does not pass through"
 NO_LAYER = "matrices that no adapter can change: outside linear layers, or read without calling their layer"
 

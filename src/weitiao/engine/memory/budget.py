@@ -104,12 +104,12 @@ class MemoryPlan:
 
     def __str__(self) -> str:
         """Describe the plan in one line."""
-        parts = [f"{readable_bytes(self.needed_bytes)} of activations"]
+        needed = readable_bytes(self.needed_bytes)
+        needs = f"activations take {needed}"
         if self.free_bytes < math.inf:
-            parts.append(f"{readable_bytes(self.free_bytes)} free for them")
+            needs = f"activations take {needed}, {readable_bytes(self.free_bytes)} are free"
         if self.recompute not in WITHOUT_BLOCKS:
-            parts.append(f"activation checkpointing: {self.recompute}")
-        needs = ", ".join(parts)
+            needs = f"{needs}, activation checkpointing: {self.recompute}"
         if self.pack_tokens == self.wanted_tokens:
             return f"packs of {self.pack_tokens} tokens: {needs}"
         return f"packs of {self.pack_tokens} tokens ({self.wanted_tokens} do not fit in memory): {needs}"

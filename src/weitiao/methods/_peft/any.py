@@ -58,7 +58,7 @@ WHAT_THEY_ARE = {
     ),
     "fourierft": ("low rank", "The change is the inverse Fourier transform of a few trained coefficients."),
     "glora": ("low rank", "Weights and biases are scaled and shifted, each by low-rank or smaller parts."),
-    "gralora": ("low rank", "The weight is cut into blocks, and each block has a LoRA of its own."),
+    "gralora": ("low rank", "The weight is cut into blocks, and each block gets its own LoRA."),
     "hra": (
         "rotations",
         "The weight is reflected in a chain of trained directions (Householder reflections).",
