@@ -103,7 +103,7 @@ def test_a_wrong_choice_in_a_list_is_answered_with_all_of_them() -> None:
 
 def test_a_description_names_every_choice_once() -> None:
     field = TrainSettings.model_fields
-    assert description_of(field["frozen_cache"]).endswith("where it pays. One of auto, off.")
+    assert description_of(field["frozen_cache"]).endswith("if that saves time. One of auto, off.")
     assert description_of(field["kernels"]) == (field["kernels"].description or "").replace("\n", " ")
     assert description_of(FieldInfo(annotation=bool, description="One\nline.")) == "One line."
     for cls in EVERY:
