@@ -155,8 +155,8 @@ def about(name: str, translate: Translate) -> str:
 
 
 def drawing(name: str, translate: Translate) -> str:
-    """Return the drawing of one method, which is the same in every language."""
-    return f"```text\n{METHODS.load(name).drawing}\n```\n"
+    """Return the drawing of one method."""
+    return f"```text\n{translate(METHODS.load(name).drawing)}\n```\n"
 
 
 def names(source: str, translate: Translate) -> str:

@@ -27,6 +27,7 @@ from weitiao.data.report.html import MARKER
 from weitiao.data.settings import SourceSettings
 from weitiao.data.sources.readers import READERS
 from weitiao.methods import METHODS
+from weitiao.methods._aliases import KNOWN_ELSEWHERE
 from weitiao.models.known import known_models
 from weitiao.objectives import OBJECTIVES
 from weitiao.recipe.recipe import Recipe
@@ -68,6 +69,16 @@ NOT_SHOWN_TEXTS: dict[str, str] = {
     "epochs count from 0, got {}": "a fault of the code's own",
     "the data was checked without a tokenizer": "a fault of the code's own",
     "{} ids but {} weights": "a fault of the code's own",
+    **{remedy: "words to type" for _, remedy in KNOWN_ELSEWHERE.values() if " or " not in remedy},
+    "(?s).*Overriding a previously registered kernel": "a warning of torch's, recognised by it",
+    "CUDA error: out of memory": "an error of torch's, recognised by it",
+    "Careful, disabling adapter layers with bias": "a warning of PEFT's, recognised by it",
+    "Failed to load CPU gemm_4bit_forward": "a message of bitsandbytes', recognised by it",
+    "Found missing adapter keys": "a warning of PEFT's, recognised by it",
+    "The following (rank|alpha)_pattern keys did not match": "a warning of PEFT's, recognised by it",
+    "Triton Error [CUDA]: out of memory": "an error of Triton's, recognised by it",
+    "Unrecognized configuration class": "an error of transformers', recognised by it",
+    "`is_gradient_checkpointing` is deprecated": "a warning of transformers', recognised by it",
 }
 """String as `skeleton` gives it -> why it is not shown: text for a model, for a file or for another program."""
 

@@ -74,8 +74,8 @@ def test_frozen_cache_off_is_read_however_it_is_typed(text: str, meant: str) -> 
 @pytest.mark.parametrize("text", ["on", "true", "yes"])
 def test_frozen_cache_cannot_be_forced(text: str) -> None:
     (problem,) = problems_of(TrainSettings, frozen_cache=typed("frozen_cache", text))
-    assert "cannot be switched on" in problem.what
-    assert problem.expected == "auto (used where it pays) or off"
+    assert "cannot be forced on" in problem.what
+    assert problem.expected == "auto (used if it saves time) or off"
     assert problem.remedy == "train.frozen_cache=auto"
 
 
@@ -103,7 +103,7 @@ def test_a_wrong_choice_in_a_list_is_answered_with_all_of_them() -> None:
 
 def test_a_description_names_every_choice_once() -> None:
     field = TrainSettings.model_fields
-    assert description_of(field["frozen_cache"]).endswith("where it pays. One of auto, off.")
+    assert description_of(field["frozen_cache"]).endswith("if that saves time. One of auto, off.")
     assert description_of(field["kernels"]) == (field["kernels"].description or "").replace("\n", " ")
     assert description_of(FieldInfo(annotation=bool, description="One\nline.")) == "One line."
     for cls in EVERY:

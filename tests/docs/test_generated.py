@@ -47,8 +47,9 @@ def test_a_table_follows_the_code(generate: ModuleType) -> None:
     lora = generate.generated("method lora", generate.chinese)
     assert lora.splitlines()[0] == "| 设置 | 默认值 | 说明 |"
     assert "| `method.r` | `16` | 低秩矩阵的秩" in lora
-    drawing = generate.generated("drawing lora", generate.chinese)
-    assert drawing == f"```text\n{METHODS.load('lora').drawing}\n```\n"
+    drawing = METHODS.load("lora").drawing
+    assert generate.generated("drawing lora", str) == f"```text\n{drawing}\n```\n"
+    assert "B   out x r     训练，初始为 0" in generate.generated("drawing lora", generate.chinese)
     columns = generate.generated("formats-columns", generate.chinese)
     assert "`prompt`, `completion`" in columns and len(columns.splitlines()) == 2 + len(FORMATS.names())
     assert next(line for line in columns.splitlines() if "`preference`" in line).endswith("| 否 |")

@@ -267,7 +267,7 @@ def test_packs_are_lowered_to_what_fits_before_blocks_are_checkpointed(tmp_path:
     training, said = planned(tmp_path, needed_for(tmp_path, 200, "elementwise"))
     assert training.stepper.pack_tokens == 200
     assert said["gradient_checkpointing"] == "elementwise"
-    assert "packs of 200 tokens instead of 512" in said["text"]
+    assert "packs of 200 tokens (512 do not fit in memory): " in said["text"]
 
 
 def test_a_budget_given_is_kept_where_it_fits_and_lowered_where_not(tmp_path: Path) -> None:
@@ -290,7 +290,7 @@ def test_what_fits_in_no_way_is_refused_before_the_first_step(choice: str, tmp_p
     with pytest.raises(ResourceError) as caught:
         planned(tmp_path, 0.5 * needed_for(tmp_path, longest, "full"), gradient_checkpointing=choice)
     text = str(caught.value)
-    assert f"the longest row, {longest} tokens" in text
+    assert f"the longest row ({longest} tokens)" in text
     assert " needed, " in text
     assert "data.max_length=" in text
     assert ("train.gradient_checkpointing=auto" in text) == (choice == "none")

@@ -154,7 +154,7 @@ def test_where_only_the_sum_overflows_no_row_is_blamed(tmp_path: Path) -> None:
             return sound if alone else LossSum(sound.sum * math.inf)
 
     training.stepper.objective = Together()
-    with pytest.raises(NotFiniteError, match="no row of the step does it alone"):
+    with pytest.raises(NotFiniteError, match="no single row of the step causes it"):
         training.run()
 
 

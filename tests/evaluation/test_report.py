@@ -11,7 +11,6 @@ import yaml
 
 import tiny
 from weitiao.core.locale import in_language
-from weitiao.core.said import Said
 from weitiao.core.units import significant
 from weitiao.data.conversation import Conversation, Message
 from weitiao.evaluation.answer_scores import score_answers
@@ -153,10 +152,12 @@ def test_both_languages_have_the_same_numbers(tmp_path: Path) -> None:
 
 
 def test_what_the_method_does_not_reach_is_said_in_both_languages() -> None:
-    left_out = [Said("left as they are: experts, 56 % of the weights", "保持不变：专家，占权重的 56 %")]
+    left_out = ["left as they are: routers of experts, 56 % of the weights"]
     facts = replace(FACTS, left_out=left_out)
-    assert "## What the method does not reach\n\n- left as they are: experts, 56 % of" in report(facts)
-    assert "## 方法未触及的部分\n\n- 保持不变：专家，占权重的 56 %\n" in report(facts, CHINESE)
+    assert "## What the method does not reach\n\n- left as they are: routers of experts, 56 % of" in report(
+        facts
+    )
+    assert "## 方法未触及的部分\n\n- 保持不变：专家的路由，占权重的 56 %\n" in report(facts, CHINESE)
     assert "does not reach" not in report(FACTS)
 
 

@@ -439,7 +439,7 @@ def test_a_whole_run_and_one_that_ends_in_an_error(tiny_model_folder: Path, tmp_
     one = train_recipe(parse_recipe({**recipe, "out": tmp_path / "auto"}), [log])
     off = {**recipe["train"], "frozen_cache": "off"}  # type: ignore[dict-item]
     other = train_recipe(parse_recipe({**recipe, "out": tmp_path / "off", "train": off}))
-    assert any("1 frozen of 2 blocks" in event["text"] for event in log.of("stage"))
+    assert any("1 frozen blocks (of 2)" in event["text"] for event in log.of("stage"))
     assert one.losses == pytest.approx(other.losses, abs=1e-6)
     assert one.held_out["after"] == pytest.approx(other.held_out["after"], abs=1e-6)
     assert {path.name for path in one.folder.root.iterdir()} == {p.name for p in other.folder.root.iterdir()}

@@ -62,7 +62,7 @@ def test_start_switch_off_checkpointing_save_and_refused_merge(architecture: str
     again = LlamaAdapter().continue_from(tiny.make_model(architecture), tmp_path)
     assert torch.equal(logits(again.model), trained)
     for attached in (plain, again):
-        with pytest.raises(ModelError, match="fold into none"):
+        with pytest.raises(ModelError, match="cannot be merged into them"):
             attached.merge()
 
 

@@ -339,7 +339,7 @@ def test_targets_that_match_nothing_show_what_there_is() -> None:
     assert "lm_head (1)" in text
     assert "try       q_proj" in text
     assert "0 to 2" in text
-    with pytest.raises(ModelError, match="no module from end to end"):
+    with pytest.raises(ModelError, match="no module's full path"):
         Lora(target_modules=".*q_prj").attach(tiny.make_model("llama"))
     with pytest.raises(ModelError, match="LlamaAttention"):
         Lora(target_modules="self_attn").attach(tiny.make_model("llama"))
@@ -348,8 +348,8 @@ def test_targets_that_match_nothing_show_what_there_is() -> None:
 @pytest.mark.parametrize(
     ("settings", "quantization", "reason"),
     [
-        ({"init_lora_weights": "loftq"}, "none", "not held so"),
-        ({"init_lora_weights": "loftq"}, "int8", "not held so"),
+        ({"init_lora_weights": "loftq"}, "none", "not in 4 bits"),
+        ({"init_lora_weights": "loftq"}, "int8", "not in 4 bits"),
         ({"init_lora_weights": "pissa"}, "nf4", "quantised"),
         ({"init_lora_weights": "olora", "r": 17, "target_modules": "all-linear"}, "none", "smallest side 16"),
         ({"init_lora_weights": "pissa", "target_modules": "embed_tokens"}, "none", "embeddings"),

@@ -151,5 +151,5 @@ def test_a_model_without_blocks_is_refused() -> None:
             super().__init__(PretrainedConfig())
             self.linear = nn.Linear(2, 2)
 
-    with pytest.raises(ModelError, match="no row of blocks"):
+    with pytest.raises(ModelError, match="no list of blocks"):
         anatomy(Flat())

@@ -588,7 +588,7 @@ def test_rows_longer_than_the_context_leaves_are_refused_before_loading(
 @pytest.mark.parametrize(
     ("method", "steps", "what"),
     [
-        ({"name": "adalora", "tinit": 3, "tfinal": 2}, 5, "none are left"),
+        ({"name": "adalora", "tinit": 3, "tfinal": 2}, 5, "none is left"),
         ("diff_pruning", 1, "steps with gates"),
     ],
 )
@@ -610,7 +610,7 @@ def test_a_classifier_is_refused_before_loading(recipe: dict[str, Any], tmp_path
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["architectures"] = ["LlamaForSequenceClassification"]
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(ModelError, match=r"does not continue text(.|\n)*LlamaForSequenceClassification"):
+    with pytest.raises(ModelError, match=r"does not generate text(.|\n)*LlamaForSequenceClassification"):
         train_recipe(parse_recipe({**recipe, "model": str(folder)}))
     assert not Path(recipe["out"]).exists()
 

@@ -327,13 +327,13 @@ def _too_little_memory(longest: Example) -> Problem:
     return Problem(
         "one row alone does not fit into the device's memory",
         f"{longest.place}, {longest.longest} tokens",
-        "memory for the longest row, forward and backward",
+        "memory for the forward and backward pass of the longest row",
         "a new run with train.gradient_checkpointing=full, a shorter data.max_length or model.quantization=nf4",
     )
 
 
 def _not_finite(step: int, loss: float, norm: float, rows: Sequence[str]) -> Problem:
-    culprits = "the rows " + ", ".join(rows) if rows else "no row of the step does it alone"
+    culprits = f"caused by the rows {', '.join(rows)}" if rows else "no single row of the step causes it"
     return Problem(
         f"step {step + 1} gave a loss or gradient that is not finite; it was not applied",
         f"loss {loss}, gradient norm {norm}; {culprits}",

@@ -309,7 +309,7 @@ def _chosen(facts: ReportFacts, words: Words) -> list[list[str]]:
 
 
 def _left_out(facts: ReportFacts, words: Words) -> str:
-    sentences = [part.zh if words is CHINESE else part.en for part in facts.left_out]
+    sentences = [in_language(part, "zh" if words is CHINESE else "en") for part in facts.left_out]
     return f"## {words.left_out}\n\n" + "\n".join(f"- {cell(s)}" for s in sentences) if sentences else ""
 
 

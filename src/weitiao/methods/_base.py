@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from torch.nn import Parameter
     from transformers import PretrainedConfig, PreTrainedModel
 
-    from ..core.said import Said
 
 FAMILIES = ("low rank", "own weights", "scales and biases", "rotations", "prompts", "small networks")
 """The families of methods, in the order they are listed."""
@@ -61,7 +60,7 @@ class Attached(ABC):
         if strange:
             raise RunFolderError(
                 Problem(
-                    "the checkpoint's state is not that of this method and these settings",
+                    "the checkpoint's state belongs to another method or other settings",
                     ", ".join(sorted(strange)[:3]),
                     "a checkpoint of the same method with the same settings",
                 )
@@ -183,7 +182,7 @@ class Method(Settings, ABC):
         """Return everything that keeps the method from this model; needs shapes only, not weights."""
         return []
 
-    def left_out(self, model: PreTrainedModel) -> list[Said]:
+    def left_out(self, model: PreTrainedModel) -> list[str]:
         """Return sentences on the parts of a model that the method leaves unchanged, although its settings may not say
         so."""
         return []

@@ -282,7 +282,7 @@ def require_same_base(wanted: Fingerprint | None, found: Fingerprint, what: str,
                 f"{what} was trained on another base: {len(differences)} of its parts differ",
                 f"{base}: {some(differences)}",
                 "the base it was trained on",
-                "model.name=THAT-BASE, or --force (model.allow_other_base=true) to go on with this one",
+                "model.name=THAT-BASE, or --force (model.allow_other_base=true) to continue with this one",
             )
         )
     precisions = wanted.conversion(found)

@@ -142,7 +142,7 @@ def convert_first(name: str, say: Callable[[str], None]) -> None:
     try:
         path = ALIASES[name].path if name in ALIASES else Path(name).expanduser()
         if path.is_file() and path.suffix == ".gguf" and not folder_of(path).is_dir():
-            say(f"converting {path.name} to fp32, which is kept for the next time")
+            say(f"converting {path.name} to fp32; the copy is kept for the next time")
             dequantized_folder(path)
     except WeitiaoError:
         return
@@ -195,5 +195,5 @@ def _no_safetensors(name: str, files: list[str]) -> Problem:
     """Describe a model without safetensors: its weights are pickled, or it has none."""
     pickles = [file for file in files if file.endswith(PICKLES)]
     if not pickles:
-        return Problem(f"{name} holds a config and no weights", ", ".join(files[:8]), "model.safetensors")
+        return Problem(f"{name} holds a config but no weights", ", ".join(files[:8]), "model.safetensors")
     return pickled(shlex.quote(name), pickles)

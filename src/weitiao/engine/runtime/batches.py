@@ -51,7 +51,7 @@ class StepPlan:
         if seen < 1:
             raise DataError(
                 Problem(
-                    "an epoch sees less than one example",
+                    "an epoch holds less than one example",
                     f"{len(self.examples)} examples, seen {seen:g} times an epoch",
                     "at least one",
                     "a larger weight in data.sources",

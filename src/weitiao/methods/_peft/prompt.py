@@ -291,14 +291,14 @@ def _gives_no_cache(base: nn.Module) -> Problem:
         "this architecture's cache does not keep all of the virtual tokens, so its answers would differ from what"
         " was trained",
         type(base).__name__,
-        "attention with keys and values in every block, and embeddings that say all of a token",
+        "attention with keys and values in every block, and embeddings that hold everything about a token",
         "method.name=lora",
     )
 
 
 def _takes_no_cache(base: nn.Module) -> Problem:
     return Problem(
-        "this architecture's attention takes no cache by name, so a prefix cannot go with activation checkpointing",
+        "this architecture's attention takes no cache by name, so activation checkpointing cannot run with a prefix",
         type(base).__name__,
         " or ".join(CACHE_NAMES),
         "train.gradient_checkpointing=none",
