@@ -125,7 +125,7 @@ class RunConsole:
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
         for label, said in chosen_of(event).rows():
-            table.add_row(label.en, Text(said.en))
+            table.add_row(label, Text(said))
         self._print(_heading("training"), table)
 
     def _before(self, event: Event) -> None:
@@ -135,7 +135,7 @@ class RunConsole:
         self._print(*map(Text, evaluated_lines(event)))
 
     def _resumed(self, event: Event) -> None:
-        self._print(Text(f"going on from step {event['step']}"))
+        self._print(Text(f"continuing from step {event['step']}"))
 
     def _memory(self, event: Event) -> None:
         self._print(Text(event["text"]))
@@ -221,7 +221,7 @@ def scores_view(before: Mapping[str, float], after: Mapping[str, float]) -> Tabl
 
 def where_it_lies(out: str, adapter: str) -> list[Text]:
     """Return the paths of a run's results and the next commands, one line each, to be copied whole."""
-    from ..evaluation.report import next_commands
+    from ..evaluation.loading_code import next_commands
 
     commands = next_commands(out)
     lines = {

@@ -168,9 +168,9 @@ def _check(run_file: Path | None, blocks: dict[str, Any], overrides: tuple[str, 
         ready = preflight(recipe)
     click.echo("\n".join(ready.data.summary.lines()), err=True)
     for part in ready.left_out:
-        click.echo(f"note: {part.en}", err=True)
+        click.echo(f"note: {part}", err=True)
     for choice in ready.choices:
-        click.echo(f"{choice.setting}={choice.value}: {choice.reason.en}", err=True)
+        click.echo(f"{choice.setting}={choice.value}: {choice.reason}", err=True)
     click.echo(ready.recipe.as_yaml(), nl=False)
 
 

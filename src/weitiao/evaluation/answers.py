@@ -164,13 +164,11 @@ def first_tokens(text: str, tokenizer: PreTrainedTokenizerBase, most: int) -> tu
     return begun.rstrip(UNFINISHED).rstrip(), True
 
 
-def earlier_text(row: Mapping[str, Any], chinese: bool = False) -> str:
+def earlier_text(row: Mapping[str, Any]) -> str:
     """Return the turns before a question in one line, from an answer's fields; empty if there are none."""
     turns = row.get("earlier_turns")
     if not turns:
         return ""
     said = " → ".join(f"“{text}”" for text in row["earlier"])
     begun = "… → " if turns > len(row["earlier"]) else ""
-    if chinese:
-        return f"此前 {turns} 轮：{begun}{said}"
     return f"after {turns} turn{'' if turns == 1 else 's'}: {begun}{said}"

@@ -16,7 +16,6 @@ from ..core.errors import Interrupted, Problem, Terminated
 from ..core.events import Event, EventLog, read_events, steps_that_count
 from ..core.files import saving, staged_folder, write_json
 from ..core.run_folder import RunFolder
-from ..core.said import Said
 from ..core.version import VERSION
 from ..data.templates.system_prompts import with_trained_system
 from ..engine.loop import TrainingState
@@ -63,7 +62,7 @@ class Outcome:
     """Start of the command in time.monotonic() seconds; for a resumed run, earlier by the time of previous steps."""
     result_step: int
     """The step whose weights are the result."""
-    left_out: Sequence[Said] = ()
+    left_out: Sequence[str] = ()
     """Parts of the model that the method leaves unchanged."""
 
     @property
@@ -154,7 +153,6 @@ class Outcome:
             base=public_name(recipe.model.name),
             data=[public_name(source.path or "Python rows") for source in recipe.data.sources],
             data_lines=comparison.data.summary.lines(),
-            data_lines_zh=comparison.data.summary.lines_zh(),
             method=recipe.method.name,
             method_title=recipe.method.title,
             method_settings=recipe.method.model_dump(mode="json"),

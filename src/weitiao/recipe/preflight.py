@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from ..core.said import Said
     from ..data.dataset import Prepared
     from ..data.gate.gate import OnRows
     from ..engine.settings import TrainSettings
@@ -74,7 +73,7 @@ class _Room:
     """Rows of the token embedding: every id must be lower."""
     width: int
     """The hidden size."""
-    left_out: Sequence[Said]
+    left_out: Sequence[str]
     """Parts of the model that the method leaves unchanged."""
 
     def most_tokens(self, max_length: int) -> int:
@@ -91,7 +90,7 @@ class Ready:
     choices: Sequence[AutoSetting]
     data: Prepared
     tokenizer: PreTrainedTokenizerBase
-    left_out: Sequence[Said]
+    left_out: Sequence[str]
     """Parts of the model that the method leaves unchanged, even where its settings do not show it."""
     awaited: AwaitedAnswers | None = None
     """General rows that the model answers before training."""

@@ -211,7 +211,7 @@ class _Session:
         if ready.choices:
             log.emit("choices", rows=[choice.as_fields() for choice in ready.choices])
         for part in ready.left_out:
-            log.emit("note", text=part.en)
+            log.emit("note", text=str(part))
         fetch_model(self.recipe.model, partial(self._show, log))
         log.emit("stage", text=f"loading {self.recipe.model.name}")
         model = load_model(self.recipe.model)

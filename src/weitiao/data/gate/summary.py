@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...core.said import Said
+from ...core.locale import in_language
 from ...core.units import readable_count, readable_share
 from ..formats._choosing import grades
 from ..report.reason_phrases import reason_zh
@@ -62,7 +62,7 @@ class Summary:
     """Quantiles of the sequences' lengths in tokens: p50, p90, p99, max."""
     notes: list[str]
     """Other things that a person should know."""
-    replay: Said | None = None
+    replay: str | None = None
     """The general rows that are mixed into training, and their cost."""
     warnings: list[tuple[str, str, str]] = field(default_factory=list)
     """(severity, English, Chinese) of the checks' warnings, and of errors that the user has accepted."""
@@ -91,7 +91,7 @@ class Summary:
             rows = "row is" if self.duplicates == 1 else "rows are"
             lines.append(f"equal      {self.duplicates} {rows} equal to another row")
         if self.replay:
-            lines.append(f"replay     {self.replay.en}")
+            lines.append(f"replay     {self.replay}")
         lines += [f"note       {note}" for note in self.notes]
         return lines + [f"{severity:<11}{en}" for severity, en, _ in self.warnings]
 
@@ -114,7 +114,7 @@ class Summary:
         if self.duplicates:
             lines.append(f"重复：{self.duplicates} 条与其他数据相同")
         if self.replay:
-            lines.append(f"回放：{self.replay.zh}")
+            lines.append(f"回放：{in_language(self.replay, 'zh')}")
         lines += [f"说明：{note}" for note in self.notes]
         return lines + [f"{SEVERITIES_ZH[severity]}：{zh}" for severity, _, zh in self.warnings]
 
