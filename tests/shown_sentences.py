@@ -26,10 +26,19 @@ from weitiao.recipe.recipe import Recipe
 
 TWO_WORDS = re.compile(r"[A-Za-z]{2,}[,;:'\")]* \(?[a-z]+")
 """What makes a string a sentence rather than a name, a key or a command."""
+NAMES = re.compile(r"[a-z0-9_*./]+(?: [a-z0-9_*./]+)+")
+"""A list of other tools' names, which most often have an underscore."""
+MARKUP = re.compile(r"<\w+[ >]|style=")
+"""What HTML begins with."""
 COMMAND = re.compile(r"(weitiao|pip|python|git) ")
 """What a command begins with, which is typed alike in every language."""
 
-NOT_SHOWN: dict[str, str] = {}
+NOT_SHOWN: dict[str, str] = {
+    "weitiao.evaluation.card": "the card is written for the hub, in English",
+    "weitiao.evaluation.curve": "SVG",
+    "weitiao.evaluation.loading_code": "Python code and commands to copy",
+    "weitiao.recipe.demo": "names and questions of the sample data, which has its own language",
+}
 """Module -> why none of its strings is shown to a person."""
 NOT_SHOWN_CALLS = {
     "compile",
@@ -40,7 +49,17 @@ NOT_SHOWN_CALLS = {
     "NotImplementedError",
 }
 """Calls whose strings are patterns, or faults of the code's own."""
-NOT_SHOWN_TEXTS: dict[str, str] = {}
+NOT_SHOWN_TEXTS: dict[str, str] = {
+    "Value error,": "what pydantic begins with",
+    "What is the capital of France, and what is it known for?": "asked of a model (serving.merge)",
+    "Who are you?": "asked of a model (serving.merge)",
+    "Write a line of Python that adds 2 and 3.": "asked of a model (serving.merge)",
+    "held-out loss {} -> {}": "repr of a run",
+    "not finished": "repr of a run",
+    "decides nothing": "a mark on a field",
+    "deepspeed fsdp fsdp_config": "other tools' names",
+    "general answers": "the name of a cache",
+}
 """String as `skeleton` gives it -> why it is not shown: text for a model, for a file or for another program."""
 
 
@@ -93,7 +112,14 @@ def sentences(source: Source) -> dict[str, str]:
 
 def is_sentence(text: str) -> bool:
     """Return whether a string is one a person is shown and reads as words, neither a name nor a command."""
-    return bool(TWO_WORDS.search(text)) and not COMMAND.match(text) and text not in NOT_SHOWN_TEXTS
+    is_code = COMMAND.match(text) or MARKUP.match(text) or _lists_names(text)
+    return bool(TWO_WORDS.search(text)) and not is_code and text not in NOT_SHOWN_TEXTS
+
+
+def _lists_names(text: str) -> bool:
+    """Return whether a text lists names such as `eval_steps save_strategy`: half of them have `_` or `*`."""
+    names = text.split()
+    return bool(NAMES.fullmatch(text)) and 2 * sum("_" in one or "*" in one for one in names) >= len(names)
 
 
 def described() -> Iterator[tuple[str, str]]:

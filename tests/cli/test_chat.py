@@ -306,7 +306,7 @@ def test_adapters_that_cannot_share_a_chat_are_refused_in_words(
     whole = make_run(tmp_path / "whole", tiny_model_folder, "full")
     for words, expected in (
         ([f"a={two_runs['a']}", f"b={other}"], "b was trained on another base than a"),
-        ([f"a={two_runs['a']}", f"b={whole}"], "b is no adapter that can be switched"),
+        ([f"a={two_runs['a']}", f"b={whole}"], "b is not an adapter that can be switched"),
         ([f"a={two_runs['a']}", f"a={two_runs['b']}"], "two adapters are called a"),
     ):
         assert run(["chat", *(part for word in words for part in ("--adapter", word))]) == 2

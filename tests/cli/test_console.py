@@ -99,7 +99,7 @@ def test_everything_fits_the_width(width: int) -> None:
         "-50%", "weitiao chat runs/mine",
         "weitiao merge runs/mine runs/mine-merged", "runs/mine/adapter", "? 你是谁？", "[bold]AI[/bold]", "(nothing)",
         "1e-3, cosine, warm-up over 3 steps", "40 steps of 8 examples, 2.8 epochs of 114 examples", "6 examples",
-        "down_proj", "held-out loss 1.500, perplexity 4.48", "going on from step 20",
+        "down_proj", "held-out loss 1.500, perplexity 4.48", "continuing from step 20",
     ):  # fmt: skip
         assert words in text, words
     assert ("the data's answer: 我是小微，由某人训练。" in text) == (width == 80)
@@ -201,11 +201,11 @@ def test_without_held_out_rows_there_is_no_such_table() -> None:
 
 SAID = {
     "verdict": {
-        "event": "verdict", "kind": "learnt", "because": ["the held-out loss fell, by more than chance explains", ""],
+        "event": "verdict", "kind": "learnt", "because": "the held-out loss fell, by more than chance explains",
         "change": {"change": -0.531, "low": -0.571, "high": -0.49}, "rows": 6, "answers_changed": 2, "answers": 2,
         "general": [12, 14], "lost": ["What is the capital of France?", "How many legs has a spider?"],
-        "cautions": [["only 6 rows are held out: differences below 0.04 mean nothing, other rows may differ more", ""]],
-        "advice": [{"word": "train.steps=4", "why": ["the loss was still falling at the end of the training", ""]}],
+        "cautions": ["only 6 rows are held out: differences below 0.04 mean nothing, other rows may differ more"],
+        "advice": [{"word": "train.steps=4", "why": "the loss was still falling at the end of the training"}],
     },
     "choices": {
         "event": "choices",

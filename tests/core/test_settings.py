@@ -193,4 +193,4 @@ def test_a_boolean_for_a_number_is_answered_with_a_word_that_works() -> None:
     (problem,) = problems_of(DataSettings, sources="x.json", held_out=True)
     assert problem.remedy == "train.held_out=auto"
     (problem,) = problems_of(TrainSettings, steps=True)
-    assert problem.what == "train.steps cannot be used: true is no number"
+    assert problem.what == "train.steps cannot be used: true is not a number"

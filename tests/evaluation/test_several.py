@@ -49,5 +49,5 @@ def test_an_adapter_of_every_method_answers_beside_another_as_it_does_alone(
 
 
 def test_a_plain_model_is_no_adapter(lora: str) -> None:
-    with pytest.raises(SettingsError, match="nothing was trained there"):
+    with pytest.raises(SettingsError, match="it holds nothing trained"):
         open_several({"a": locate(lora), "b": locate(open_by_name(lora).source.base.name)})

@@ -71,7 +71,7 @@ def test_without_held_out_rows_only_equal_answers_say_something() -> None:
 
 
 def test_few_rows_are_cautioned_about() -> None:
-    assert "only 4 rows" in judge(*moved(-1.0, rows=4), CHANGED, SEEN).cautions[0].en
+    assert "only 4 rows" in judge(*moved(-1.0, rows=4), CHANGED, SEEN).cautions[0]
     assert not judge(*moved(-1.0, rows=10), CHANGED, SEEN).cautions
     assert judge(*moved(-1.0, rows=2), CHANGED, SEEN).kind == "not measured"
 
@@ -89,7 +89,7 @@ def test_a_loss_that_is_not_finite_got_worse(loss: float, rows: int, answers: li
     spoilt = HeldOut(loss, ((loss, 10.0), *after.rows[1:]))
     verdict = judge(before, spoilt, answers, SEEN)
     assert verdict.kind == "got worse" and verdict.change is None
-    assert str(loss) in verdict.because.en and "not a finite number" in verdict.because.en
+    assert str(loss) in verdict.because and "not a finite number" in verdict.because
     assert [advice.word for advice in verdict.advice] == ["train.lr=0.0001"]
     shown = lines(verdict.as_fields())
     assert "interval" not in " ".join(shown) and "+nan" not in " ".join(shown)
@@ -100,7 +100,7 @@ def test_a_look_that_failed_is_not_said_to_lack_rows() -> None:
     for before, after, when in ((look, None, "after"), (None, look, "before")):
         verdict = judge(before, after, CHANGED, SEEN)
         assert verdict.kind == "not measured"
-        assert verdict.because.en == f"the held-out loss {when} training could not be measured"
+        assert verdict.because == f"the held-out loss {when} training could not be measured"
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_no_rate_advised_is_beyond_ten_times_the_methods_own(seen: TrainingSeen,
 def test_nothing_learnt_at_a_rate_far_from_the_methods_own_is_told_that(lr: float, side: str) -> None:
     advice = judge(*moved(0.0), CHANGED, replace(NOT_FITTED, lr=lr)).advice
     assert [one.word for one in advice] == ["train.lr=0.001", "train.epochs=6"]
-    assert side in advice[0].why.en
+    assert side in advice[0].why
 
 
 def test_where_no_word_helps_none_is_given() -> None:
@@ -174,7 +174,7 @@ def test_a_persons_own_early_stopping_is_named() -> None:
     for seen in (SEEN, NOT_FITTED, STILL_FALLING):
         advice = judge(*moved(0.0), CHANGED, replace(seen, **own)).advice
         named = [one for one in advice if one.word == own["longer"]]
-        assert [one.why.en for one in named] == ["train.early_stopping_patience ended the run early"]
+        assert [one.why for one in named] == ["train.early_stopping_patience ended the run early"]
 
 
 def test_general_questions_are_lost_where_all_general_rows_are_in() -> None:

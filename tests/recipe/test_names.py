@@ -266,7 +266,7 @@ def test_the_case_of_a_method_does_not_matter(typed: str) -> None:
         ({"quantization_bit": 3}, "3 bits is not there yet"),
         ({"quantization_bit": 4, "quantization_method": "hqq"}, "is not there yet"),
         ({"name": "x"}, "a setting of several blocks"),
-        ({"gradient_accumulation_steps": "auto"}, "it is no number"),
+        ({"gradient_accumulation_steps": "auto"}, "it is not a number"),
         ({"report_to": "all"}, "depends on what is installed"),
         ({"dataset": "a", "dataset_dir": "REMOTE:x/y"}, "not there yet"),
         ({"resume_from_checkpoint": "saves/x"}, "a command of its own"),

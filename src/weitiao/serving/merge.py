@@ -138,7 +138,7 @@ def _require_trained(source: Source, name: str) -> None:
 def _require_new(out: Path) -> None:
     if out.exists():
         raise RunFolderError(
-            Problem("the output folder is there already", str(out), "a new folder", f"{out}-2")
+            Problem("the output folder already exists", str(out), "a new folder", f"{out}-2")
         )
 
 

@@ -1,8 +1,8 @@
 """The catalogue of translations: finds the entry that a finished English text was made from, and fills in its fields.
 
-A field is written `{name}` in both languages. In the English sentence, `{name:number}` matches only a number and
-`{name:word}` only text without spaces. In the translation, `{name:text}` translates the field itself, and `{name:list}`
-each item of a list such as `a, b or c`.
+A field is written `{name}` in both languages. In the English sentence, `{name:number}` matches only a number,
+`{name:word}` only text without spaces and `{name:plural}` only the ending of a plural. In the translation,
+`{name:text}` translates the field itself, and `{name:list}` each item of a list such as `a, b or c`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ CHINESE_SEPARATORS: Mapping[str, str] = {
 ITEMS = re.compile(r"(, | and | or )")
 CHINESE_ITEMS: Mapping[str, str] = {", ": "、", " and ": "和", " or ": "或"}
 
-MATCHES: Mapping[str | None, str] = {"number": r"([-+\d.,]+(?: ?%)?)", "word": r"(\S+)", None: "(.*?)"}
+MATCHES: Mapping[str | None, str] = {
+    "number": r"([-+\d.,]+(?: ?%)?)", "word": r"(\S+)", "plural": "(s|es|)", None: "(.*?)",
+}  # fmt: skip
 """Kind of a field in the English sentence -> the pattern of its values."""
 
 FEWEST_LETTERS = 3

@@ -155,15 +155,14 @@ NAMES = of_source(
 """Names from LLaMA-Factory's arguments for model, data, finetuning, training and generation."""
 
 WORD = re.compile(r"[\w.+-]+")
-FAMILIES = (
-    "aeva alpaca atom aquila baichuan bailing belle bloom blue breeze chatglm chatml cogvlm cohere command cpm4 custom "
-    "dbrx deepseek default dots_ocr empty ernie exaone falcon fewshot gemma glm gpt_oss granite hunyuan hy index "
-    "intern keye kimi lfm2 llama llava mimo minicpm minimax ministral mistral mllama moonlight moss olmo openchat "
-    "opencoder orion paligemma phi pixtral qwen sailor seed skywork smollm solar spark starchat telechat2 vicuna video "
-    "xuanyuan xverse yi youtu yuan zephyr ziya"
+TEMPLATES = re.compile(
+    r"aeva|alpaca|atom|aquila|baichuan|bailing|belle|bloom|blue|breeze|chatglm|chatml|cogvlm|cohere|command|"
+    r"cpm4|custom|dbrx|deepseek|default|dots_ocr|empty|ernie|exaone|falcon|fewshot|gemma|glm|gpt_oss|granite|"
+    r"hunyuan|hy|index|intern|keye|kimi|lfm2|llama|llava|mimo|minicpm|minimax|ministral|mistral|mllama|"
+    r"moonlight|moss|olmo|openchat|opencoder|orion|paligemma|phi|pixtral|qwen|sailor|seed|skywork|smollm|solar|"
+    r"spark|starchat|telechat2|vicuna|video|xuanyuan|xverse|yi|youtu|yuan|zephyr|ziya"
 )
-TEMPLATES = frozenset(FAMILIES.split())
-"""Prefixes of template names that belong to a model family."""
+"""What template names that belong to a model family begin with."""
 
 INSTRUCTIONS = frozenset({"alpaca", "default", "empty", "fewshot"})
 """Template names for base models, which have no template of their own."""
@@ -174,6 +173,6 @@ def template(name: object) -> str | None:
     own = DataSettings.model_fields["template"].annotation
     text = str(name).lower()
     word = isinstance(name, str) and WORD.fullmatch(text) and text not in str(own)
-    if not word or not any(text.startswith(one) for one in TEMPLATES):
+    if not word or not TEMPLATES.match(text):
         return None
     return "instruction" if text in INSTRUCTIONS else "auto"

@@ -46,7 +46,7 @@ def steps(value: Any) -> Any:  # noqa: ANN401
 def kept(value: Any) -> Any:  # noqa: ANN401
     """Return how many checkpoints are kept; raises Unfit for none, because resuming needs one."""
     if isinstance(value, int | float) and value < 1:
-        raise Unfit("a run goes on from a checkpoint", "a whole number from 1 on", "save_total_limit=1")
+        raise Unfit("a run goes on from a checkpoint", "a whole number of at least 1", "save_total_limit=1")
     return value
 
 
