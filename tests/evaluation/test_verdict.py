@@ -8,6 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+from left_in_english import english_in
+from verdicts import CHANGED, NOT_FITTED, SEEN, STILL_FALLING, UNCHANGED, every_verdict, held_out, moved
+from weitiao.core.locale import in_language
 from weitiao.evaluation.answers import Answer
 from weitiao.evaluation.held_out import HeldOut
 from weitiao.evaluation.panel import PanelChange, PanelScore
@@ -15,39 +18,11 @@ from weitiao.evaluation.verdict import (
     KINDS,
     Kind,
     TrainingSeen,
-    Verdict,
     judge,
     lines,
     paired_interval,
     t_quantile,
 )
-
-SEEN = TrainingSeen(
-    lr=1e-3,
-    suggested_lr=1e-3,
-    first_loss=4.0,
-    last_loss=2.0,
-    best_is_last=False,
-    longer="train.epochs=6",
-    more_held_out="data.held_out=10",
-)
-NOT_FITTED = replace(SEEN, last_loss=3.9)
-STILL_FALLING = replace(SEEN, best_is_last=True)
-CHANGED = [Answer("q", "", "old", "new"), Answer("r", "", "same", "same")]
-UNCHANGED = [Answer("q", "", "same", "same")]
-
-
-def held_out(*losses: float, weight: float = 10.0) -> HeldOut:
-    """Return a look at rows of so many nats a token, each of `weight` tokens."""
-    rows = tuple((loss * weight, weight) for loss in losses)
-    return HeldOut(sum(losses) / len(losses), rows)
-
-
-def moved(by: float, rows: int = 12) -> tuple[HeldOut, HeldOut]:
-    """Return looks before and after between which each row moved by about so much."""
-    draw = random.Random(1)
-    before = [draw.uniform(1, 5) for _ in range(rows)]
-    return held_out(*before), held_out(*(loss + by + draw.gauss(0, 0.1) for loss in before))
 
 
 @pytest.mark.parametrize(
@@ -197,28 +172,28 @@ def test_general_questions_that_are_lost_are_named_with_what_holds_them_back() -
     assert not judge(*moved(-1.0), CHANGED, SEEN, PanelScore(12, 9, 9, (), ())).advice
 
 
-def every_verdict() -> list[Verdict]:
-    looks = [moved(by, rows) for by in (-1.0, 0.0, 0.5) for rows in (1, 5, 12)]
-    score = PanelScore(12, 9, 8, (PanelChange("?", "5", "Xiaowei"),), ())
-    forgot = PanelScore(12, 9, 2, (PanelChange("?", "5", "Xiaowei"),), ())
-    panels = (None, score, forgot)
-    own = replace(NOT_FITTED, stopped_by="train.early_stopping_patience", lr=1.0)
-    none = replace(SEEN, more_held_out="", more_replay="")
-    seens = (SEEN, NOT_FITTED, STILL_FALLING, own, none, replace(none, held_out_file=True))
-    looks += [(look[0], HeldOut(math.nan, look[1].rows)) for look in looks[:1]]
-    every = [
-        (*look, answers, seen) for look in looks for answers in (CHANGED, UNCHANGED, []) for seen in seens
-    ]
-    return [judge(*each, panel) for each in every for panel in panels]
-
-
 def test_every_sentence_is_there_in_both_languages() -> None:
     assert {verdict.kind for verdict in every_verdict()} == set(KINDS)
     for verdict in every_verdict():
-        english, chinese = lines(verdict.as_fields()), lines(verdict.as_fields(), chinese=True)
-        assert len(english) == len(chinese) == len(set(english))
+        english = lines(verdict.as_fields())
+        assert len(english) == len(set(english))
         assert all(line.isascii() for line in english)
+        chinese = [in_language(line, "zh") for line in english]
         assert not any(line.isascii() for line in chinese)
+        assert [left for line in chinese for left in english_in(line)] == []
+
+
+def test_a_verdict_of_an_older_run_is_read() -> None:
+    """Such a run's events have each sentence in English and in Chinese."""
+    verdict = judge(*moved(-1.0, rows=4), CHANGED, STILL_FALLING)
+    fields = verdict.as_fields()
+    older = {
+        **fields,
+        "because": [fields["because"], "下降"],
+        "cautions": [[one, "太少"] for one in fields["cautions"]],
+        "advice": [{**one, "why": [one["why"], "还在降"]} for one in fields["advice"]],
+    }
+    assert len(lines(fields)) == 5 and lines(older) == lines(fields)
 
 
 @pytest.mark.parametrize(

@@ -163,9 +163,11 @@ def _summary(facts: ReportFacts, say: Say) -> str:
 
 def data_line(line: str, say: Say) -> str:
     """Return a line of the data summary in the report's language: its label and its text."""
-    label, text = line[:LABEL_COLUMNS].rstrip(), line[LABEL_COLUMNS:]
-    is_labelled = line[:LABEL_COLUMNS].endswith(" ") and say(label) != label
-    return say(f"{say(label)}: {say(text)}") if is_labelled else say(line)
+    label, text = line[:LABEL_COLUMNS], line[LABEL_COLUMNS:]
+    if not label.endswith(" "):
+        return say(line)
+    said = say(label.rstrip()), say(text)
+    return line if said == (label.rstrip(), text) else "：".join(said)
 
 
 def _failures(facts: ReportFacts, say: Say) -> str:

@@ -54,7 +54,7 @@ ANSWERS_FILE = "answers.json"
 COUNTED = {
     "cut": "{count} cut",
     "empty or unreadable": "{count} empty or unreadable",
-    "repeating itself": "{count} repeating themselves",
+    "repeating itself": "{count} repetitive",
     "in another language": "{count} in another language",
     "too long": "{count} too long",
     "unsure": "{count} unsure",

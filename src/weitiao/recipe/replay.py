@@ -129,7 +129,7 @@ def with_replay(
     wanted = settings.rows_beside(sum(draws_of(data.train)))
     if own_rows is not None:
         general, origin = _drawn(own_rows, wanted, recipe.train.seed), Path(settings.answers).name
-        price = _price(recipe, data, general, wanted, f"rows of {origin}")
+        price = _price(recipe, data, general, wanted, f"rows of '{origin}'")
         return mixed(_priced(data, price), general), None
     questions = _questions(recipe, data, tokenizer)
     awaited = AwaitedAnswers(min(wanted, len(questions)), questions, settings.max_new_tokens, most_tokens)
@@ -208,8 +208,8 @@ def _price(recipe: Recipe, data: Prepared, general: Sequence[Example], wanted: i
     fewer = [f"{wanted} were asked for but there are no more"] if wanted > count else []
     details = "; ".join([origin, *fewer, "data.replay=off leaves them out"])
     return (
-        f"{count} general row{'s' * (count != 1)} beside {own} an epoch: "
-        f"{more} step{'s' * (more != 1)} more, {steps} in all ({details})"
+        f"{count} general row{'s' * (count != 1)} beside {own} an epoch ({details}): "
+        f"{more} step{'s' * (more != 1)} more, {steps} in all"
     )
 
 
