@@ -9,8 +9,8 @@ QUOTED = re.compile(
     r"|\S*[=_./\\<>@:]\S*|--\S+",  # settings, paths, places, options
     re.DOTALL,
 )
-RUN = re.compile(r"[A-Za-z][A-Za-z'-]*[,;]?(?: [A-Za-z][A-Za-z'-]*[,;]?){2,}")
-"""Three English words or more."""
+RUN = re.compile(r"[A-Za-z][A-Za-z'-]*(?: [A-Za-z][A-Za-z'-]*){2,}")
+"""Three English words or more without a comma, which stands between names."""
 
 
 def english_in(text: str) -> list[str]:

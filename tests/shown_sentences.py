@@ -14,7 +14,7 @@ from weitiao.cli._commands import FILES, commands
 from weitiao.cli._models_list import notes
 from weitiao.cli._tables import setting_rows
 from weitiao.core.locale.catalogue import skeleton
-from weitiao.core.settings import Settings
+from weitiao.core.settings import Settings, description_of
 from weitiao.data.checks import CHECKS
 from weitiao.data.formats import FORMATS
 from weitiao.data.settings import SourceSettings
@@ -126,6 +126,7 @@ def described() -> Iterator[tuple[str, str]]:
     """Yield the descriptions of settings, components and commands, and the notes on models, each with its place."""
     for block, cls in classes_of_settings().items():
         for name, field in cls.model_fields.items():
+            yield description_of(field), f"{block}: {name}"
             for key, default, description in setting_rows(name, field):
                 yield description, f"{block}: {key}"
                 if default.startswith("("):

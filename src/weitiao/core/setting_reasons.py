@@ -7,7 +7,7 @@ from typing import Any
 
 NO_NUMBER, NO_WHOLE_NUMBER = "it is not a number", "it is not a whole number"
 NO_TEXT, NO_LIST, NO_BLOCK = "it is not text", "it is not a list", "it is not a block of keys and values"
-NO_SWITCH = "it is neither true nor false"
+NO_SWITCH = "it must be true or false"
 
 REASONS: Mapping[str, str] = {
     "int_type": NO_WHOLE_NUMBER,

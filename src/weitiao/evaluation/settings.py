@@ -57,14 +57,11 @@ class GenerationSettings(Settings):
         if self.min_new_tokens > self.max_new_tokens:
             yield f"min_new_tokens {self.min_new_tokens} is more than max_new_tokens {self.max_new_tokens}"
         if self.temperature == 0 and (self.top_k > 0 or self.top_p < 1):
-            yield "top_k and top_p are for sampling, which needs temperature above 0"
+            yield "top_k and top_p need temperature above 0"
         if self.num_beams > 1 and self.num_return_sequences > self.num_beams:
             yield f"num_beams {self.num_beams} is less than num_return_sequences {self.num_return_sequences}"
         if self.num_beams == 1 and self.temperature == 0 and self.num_return_sequences > 1:
-            yield (
-                f"with temperature 0 and one beam all {self.num_return_sequences} answers would be the same: "
-                "set temperature above 0, or num_beams as high as num_return_sequences"
-            )
+            yield f"num_return_sequences {self.num_return_sequences} needs temperature above 0 or as many num_beams"
 
     @property
     def streams(self) -> bool:

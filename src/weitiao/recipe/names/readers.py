@@ -85,9 +85,7 @@ def _bits(given: Names) -> int | None:
         raise Unfit("both are asked for", "one of them", _without(given, list(asked)[1:]))
     for part, bits in asked.items():
         if any(bits in none for none in excluded.values()):
-            raise Unfit(
-                f"{given[part]} asks for what the other excludes", "one of them", _without(given, [part])
-            )
+            raise Unfit("one asks for what another excludes", "one of them", _without(given, [part]))
     if asked:
         return next(iter(asked.values()))
     return 0 if excluded or {"load_in_4bit", "load_in_8bit", "quantization_bit"} & set(given) else None
