@@ -152,8 +152,13 @@ def test_both_languages_have_the_same_numbers(tmp_path: Path) -> None:
     assert "## 开销" in chinese.read_text(encoding="utf-8")
     for text in (english, chinese):
         assert "460,800" in text.read_text(encoding="utf-8")
-        assert "(loss.svg)" in text.read_text(encoding="utf-8")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["loss.svg", "report.md", "report.zh.md"]
+        assert f"({text.name.replace('report', 'loss').replace('.md', '.svg')})" in text.read_text(
+            encoding="utf-8"
+        )
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "loss.svg", "loss.zh.svg", "report.md", "report.zh.md",
+    ]  # fmt: skip
+    assert "— 训练</tspan>" in (tmp_path / "loss.zh.svg").read_text(encoding="utf-8")
 
 
 def test_what_the_method_does_not_reach_is_said_in_both_languages() -> None:

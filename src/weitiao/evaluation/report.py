@@ -27,7 +27,7 @@ from .loading_code import loading_code, next_commands
 from .run_facts import ReportFacts, Scores
 from .verdict import lines as verdict_lines
 
-CURVE_FILE = "loss.svg"
+CURVE_FILES: Mapping[Language, str] = {"en": "loss.svg", "zh": "loss.zh.svg"}
 MARKUP = re.compile(r"([\\|*_`\[\]~$#])")
 
 
@@ -44,9 +44,11 @@ LABEL_COLUMNS = 11
 
 
 def write_report(folder: Path, facts: ReportFacts) -> None:
-    """Write loss.svg, report.zh.md and, last, report.md into a run's folder, each atomically; raises OSError."""
+    """Write the curve and the report into a run's folder, in each language, each file atomically; raises OSError."""
     run = RunFolder(folder)
-    write_atomic(folder / CURVE_FILE, curve_svg(facts.losses, facts.held_out_losses, CURVE_LABELS))
+    for language, file in CURVE_FILES.items():
+        line, dots, axis = (in_language(label, language) for label in CURVE_LABELS)
+        write_atomic(folder / file, curve_svg(facts.losses, facts.held_out_losses, (line, dots, axis)))
     write_atomic(run.report_zh, report(facts, "zh"), PRIVATE_FILE)
     write_atomic(run.report, report(facts), PRIVATE_FILE)  # last: it marks the run as finished
 
@@ -63,7 +65,7 @@ def report(facts: ReportFacts, language: Language = "en") -> str:
         _failures(facts, say),
         _held_out(facts, say),
         _answers(facts, say),
-        _curve(facts, say),
+        _curve(facts, say, CURVE_FILES[language]),
         _cost(facts, say),
         f"## {say('How to load it')}\n\n```python\n{loading_code(facts)}\n```",
         _next(facts, say),
@@ -214,9 +216,9 @@ def _earlier(answer: Answer, say: Say) -> str:
     return f"*{cell(text)}*" if text else ""
 
 
-def _curve(facts: ReportFacts, say: Say) -> str:
+def _curve(facts: ReportFacts, say: Say, file: str) -> str:
     title = say("The loss while training")
-    return f"## {title}\n\n![{title}]({CURVE_FILE})" if facts.losses else ""
+    return f"## {title}\n\n![{title}]({file})" if facts.losses else ""
 
 
 def _cost(facts: ReportFacts, say: Say) -> str:
