@@ -118,7 +118,7 @@ def _read_quantization(given: Names, context: Context) -> Reading:
         if part in known and ((asked := not asks_for_nothing(one.value)) or bits != 8)
     ]
     rest = [one for part, one in given.items() if part not in known]
-    said += [f"{one.name} means nothing here: the model is not held in 4 bits" for one in rest]
+    said += [f"{one.name} means nothing here: the model is not quantised to 4 bits" for one in rest]
     excludes = {"model.quantization": (excluded, "none")} if excluded else {}
     return Reading(settings, tuple(said), excludes=excludes)
 
@@ -218,8 +218,10 @@ def _read_saves(given: Names, context: Context) -> Reading:
         said = f"{when}, which is how it is here"
         return Reading(said=(said, *_unused(steps, "a checkpoint is saved at the end of each epoch")))
     if strategy == "best":
-        said = f"{when}, which is how it is here: train.keep_best keeps the best step besides the newest"
-        return Reading(said=(said, *_unused(steps, "the best step is kept")))
+        said = (
+            f"{when}, which is how it is here: train.keep_best keeps the best checkpoint besides the newest"
+        )
+        return Reading(said=(said, *_unused(steps, "the best checkpoint is kept")))
     if steps is None:
         return Reading(said=(f"{when}, but no save_steps: a checkpoint is saved each epoch",))
     return _steps_between(steps, "train.save_every", when)
