@@ -184,7 +184,7 @@ class Some(Settings):
 def test_a_boolean_in_a_list_of_numbers_is_none() -> None:
     for raw in ({"numbers": [1, True]}, {"pair": (0.5, False)}, {"by_name": {"a": True}}):
         (problem,) = problems_of(Some, **{"numbers": [1], **raw})
-        assert "is no number" in problem.what
+        assert "is not a number" in problem.what
     some = Some(numbers=[1], switch=True, anything=True, by_name={"a": 1})
     assert some.switch is True and some.anything is True
 

@@ -67,7 +67,7 @@ def test_what_differs_on_disk_is_not_kept(
 
 def test_an_existing_folder_is_left_alone(tmp_path: Path, tiny_model_folder: Path) -> None:
     run = make_run(tmp_path / "run", tiny_model_folder)
-    with pytest.raises(RunFolderError, match="there already"):
+    with pytest.raises(RunFolderError, match="already exists"):
         merge_run(str(run), run)
     assert (run / "run.yaml").is_file()
 
