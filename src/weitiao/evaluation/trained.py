@@ -65,7 +65,7 @@ def _tokenizer_folder(adapter: Path) -> Path | None:
 
 def _other_tokenizer(folder: Path, base: str) -> Problem:
     return Problem(
-        "the adapter was trained with a different tokenizer than its base has now: the same text gives other ids",
+        "the adapter was trained with another tokenizer than its base has now: the same text gives other ids",
         f"{folder} and {base}",
         "equal vocabularies",
         "model.name=THAT-BASE, or --force (model.allow_other_base=true) to continue with the adapter's own",
