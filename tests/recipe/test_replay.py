@@ -304,7 +304,7 @@ def test_rows_of_ones_own_are_mixed_in_without_asking(make: Make, tmp_path: Path
 def test_a_share_above_the_file_s_rows_takes_all_and_says_so(make: Make, tmp_path: Path) -> None:
     ready = preflight(make({"answers": str(answers_file(tmp_path, 5)), "share": 40}))
     assert len(ready.data.train) == OWN_ROWS - HELD_OUT + 5
-    assert "40 were asked for, and there are no more" in ready.data.summary.lines()[-1]
+    assert "40 were asked for but there are no more" in ready.data.summary.lines()[-1]
 
 
 def test_bad_rows_of_ones_own_are_refused_together_with_those_of_the_data(make: Make, tmp_path: Path) -> None:
