@@ -16,7 +16,7 @@ from weitiao.cli._help import parts_of_help
 from weitiao.cli._models_list import notes
 from weitiao.cli._tables import setting_rows
 from weitiao.core.locale.catalogue import TWO_WORDS, skeleton
-from weitiao.core.settings import Settings
+from weitiao.core.settings import Settings, description_of
 from weitiao.data.checks import CHECKS
 from weitiao.data.checks.answers import MODEL, NO_HELP, UNABLE
 from weitiao.data.checks.languages import COMMON_WORDS
@@ -32,12 +32,21 @@ from weitiao.models.known import known_models
 from weitiao.objectives import OBJECTIVES
 from weitiao.recipe.recipe import Recipe
 
+NAMES = re.compile(r"[a-z0-9_*./]+(?: [a-z0-9_*./]+)+")
+"""A list of other tools' names, which most often have an underscore."""
+MARKUP = re.compile(r"<\w+[ >]|style=")
+"""What HTML begins with."""
 COMMAND = re.compile(r"""(weitiao|pip|python|git|eval|/\w+) |_WEITIAO|(-}})?{["%#]|{{-""")
 """What a command, a row in JSON or a piece of Jinja begins with, which are written alike in every language."""
 STYLE = re.compile(r"((not|bold|dim|underline|strike|red|green|yellow|cyan|magenta|\{\})( |$))+")
 """How text looks on a terminal, in rich's words."""
 
-NOT_SHOWN: dict[str, str] = {}
+NOT_SHOWN: dict[str, str] = {
+    "weitiao.evaluation.card": "the card is written for the hub, in English",
+    "weitiao.evaluation.curve": "SVG",
+    "weitiao.evaluation.loading_code": "Python code and commands to copy",
+    "weitiao.recipe.demo": "names and questions of the sample data, which has its own language",
+}
 """Module -> why none of its strings is shown to a person."""
 NOT_SHOWN_CALLS = {
     "compile",
@@ -79,6 +88,15 @@ NOT_SHOWN_TEXTS: dict[str, str] = {
     "Triton Error [CUDA]: out of memory": "an error of Triton's, recognised by it",
     "Unrecognized configuration class": "an error of transformers', recognised by it",
     "`is_gradient_checkpointing` is deprecated": "a warning of transformers', recognised by it",
+    "Value error,": "what pydantic begins with",
+    "What is the capital of France, and what is it known for?": "asked of a model (serving.merge)",
+    "Who are you?": "asked of a model (serving.merge)",
+    "Write a line of Python that adds 2 and 3.": "asked of a model (serving.merge)",
+    "held-out loss {} -> {}": "repr of a run",
+    "not finished": "repr of a run",
+    "decides nothing": "a mark on a field",
+    "deepspeed fsdp fsdp_config": "other tools' names",
+    "general answers": "the name of a cache",
 }
 """String as `skeleton` gives it -> why it is not shown: text for a model, for a file or for another program."""
 
@@ -136,14 +154,21 @@ def sentences(source: Source) -> dict[str, str]:
 
 def is_sentence(text: str) -> bool:
     """Return whether a string is one a person is shown and reads as words, neither a name nor a command."""
-    other = COMMAND.match(text) or STYLE.fullmatch(text) or text in NOT_SHOWN_TEXTS
-    return bool(TWO_WORDS.search(text)) and not other
+    others = (COMMAND.match(text), MARKUP.match(text), STYLE.fullmatch(text), _lists_names(text))
+    return bool(TWO_WORDS.search(text)) and not any(others) and text not in NOT_SHOWN_TEXTS
+
+
+def _lists_names(text: str) -> bool:
+    """Return whether a text lists names such as `eval_steps save_strategy`: half of them have `_` or `*`."""
+    names = text.split()
+    return bool(NAMES.fullmatch(text)) and 2 * sum("_" in one or "*" in one for one in names) >= len(names)
 
 
 def described() -> Iterator[tuple[str, str]]:
     """Yield the descriptions of settings, components and commands, and the notes on models, each with its place."""
     for block, cls in classes_of_settings().items():
         for name, field in cls.model_fields.items():
+            yield description_of(field), f"{block}: {name}"
             for key, default, description in setting_rows(name, field):
                 yield description, f"{block}: {key}"
                 if default.startswith("("):

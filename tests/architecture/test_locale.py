@@ -15,6 +15,7 @@ from weitiao.core.locale.catalogue import (
     CHINESE,
     FEWEST_LETTERS,
     FIELD,
+    MATCHES,
     Catalogue,
     chinese_catalogue,
     skeleton,
@@ -53,7 +54,7 @@ def test_every_entry_is_in_chinese_and_has_the_fields_of_its_sentence() -> None:
         assert HAN.search(chinese) or chinese == english, english
         fields = {found[1] for found in FIELD.finditer(english)}
         assert {found[1] for found in FIELD.finditer(chinese)} <= fields, english
-        assert {found[2] for found in FIELD.finditer(english)} <= {None, "number", "word"}, english
+        assert {found[2] for found in FIELD.finditer(english)} <= {None, *MATCHES}, english
         assert {found[2] for found in FIELD.finditer(chinese)} <= {None, "text", "list", "names"}, english
         assert not fields or len(re.sub(r"[^A-Za-z]", "", FIELD.sub("", english))) >= FEWEST_LETTERS, english
 
@@ -85,6 +86,7 @@ def test_an_entry_fills_its_fields_in() -> None:
             "the data": "数据",
             "{n:number} rows": "{n} 行",
             "it has {names}": "有 {names:names}",
+            "{n:number} box{s:plural}": "{n} 盒",
         }
     )
     assert catalogue.translate("there is no method called 'lorra'") == "没有名为 'lorra' 的方法"
@@ -95,6 +97,11 @@ def test_an_entry_fills_its_fields_in() -> None:
     )
     assert catalogue.translate("1,024 rows") == "1,024 行"
     assert catalogue.translate("it has method, data and x") == "有 method、data 和 x", "names stay"
+    assert [catalogue.translate(text) for text in ("1 box", "2 boxes", "2 boxes of x")] == [
+        "1 盒",
+        "2 盒",
+        "2 boxes of x",
+    ]
     assert catalogue.translate("some rows") == "some rows"
     assert catalogue.translate("a, b: c") == "a, b: c"
 

@@ -145,7 +145,7 @@ def test_a_file_with_an_equals_sign_is_a_file(tmp_path: Path) -> None:
         (["x.json", 'eval_dataset=""'], "the path is empty"),
         (["x.json", "max_lenght=3"], "data.max_length=3"),
         (["x.json", "data.max_lenght=3"], "data.max_length"),
-        (["no-such-run.yaml"], "the run file is not there"),
+        (["no-such-run.yaml"], "the run file does not exist"),
     ],
 )
 def test_what_cannot_be_read_is_said(words: list[str], shown: str) -> None:

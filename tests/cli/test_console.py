@@ -212,11 +212,11 @@ def test_without_held_out_rows_there_is_no_such_table() -> None:
 
 SAID = {
     "verdict": {
-        "event": "verdict", "kind": "learnt", "because": ["the held-out loss fell, by more than chance explains", ""],
+        "event": "verdict", "kind": "learnt", "because": "the held-out loss fell, by more than chance explains",
         "change": {"change": -0.531, "low": -0.571, "high": -0.49}, "rows": 6, "answers_changed": 2, "answers": 2,
         "general": [12, 14], "lost": ["What is the capital of France?", "How many legs has a spider?"],
-        "cautions": [["only 6 rows are held out: differences below 0.04 mean nothing, other rows may differ more", ""]],
-        "advice": [{"word": "train.steps=4", "why": ["the loss was still falling at the end of the training", ""]}],
+        "cautions": ["only 6 rows are held out: differences below 0.04 mean nothing, other rows may differ more"],
+        "advice": [{"word": "train.steps=4", "why": "the loss was still falling at the end of the training"}],
     },
     "choices": {
         "event": "choices",

@@ -116,9 +116,7 @@ def test_flags_words_and_their_names_mean_the_same(
         recipes.append(recipe)
     assert all(recipe == recipes[0] for recipe in recipes)
     assert recipes[0]["data"]["sources"][0]["path"] == rows
-    assert (
-        "micro_batch_size 2 x gradient_accumulation_steps 2 x 1 process, read as train.batch_size=4" in said
-    )
+    assert "micro_batch_size 2 x gradient_accumulation_steps 2, read as train.batch_size=4" in said
 
 
 def test_a_run_file_of_llama_factory_trains_as_it_is(

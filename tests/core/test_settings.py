@@ -184,7 +184,7 @@ class Some(Settings):
 def test_a_boolean_in_a_list_of_numbers_is_none() -> None:
     for raw in ({"numbers": [1, True]}, {"pair": (0.5, False)}, {"by_name": {"a": True}}):
         (problem,) = problems_of(Some, **{"numbers": [1], **raw})
-        assert "is no number" in problem.what
+        assert "is not a number" in problem.what
     some = Some(numbers=[1], switch=True, anything=True, by_name={"a": 1})
     assert some.switch is True and some.anything is True
 
@@ -193,4 +193,4 @@ def test_a_boolean_for_a_number_is_answered_with_a_word_that_works() -> None:
     (problem,) = problems_of(DataSettings, sources="x.json", held_out=True)
     assert problem.remedy == "train.held_out=auto"
     (problem,) = problems_of(TrainSettings, steps=True)
-    assert problem.what == "train.steps cannot be used: true is no number"
+    assert problem.what == "train.steps cannot be used: true is not a number"

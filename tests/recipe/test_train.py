@@ -434,7 +434,7 @@ def test_a_folder_in_use_is_refused_and_left_as_it_is(recipe: dict[str, Any], tm
     with pytest.raises(RunFolderError, match=r"in use"):
         train_recipe(parse_recipe(recipe))
     assert [path.name for path in root.iterdir()] == ["mine.txt"]
-    with pytest.raises(RunFolderError, match="no run lies"):
+    with pytest.raises(RunFolderError, match="holds no run"):
         resume_run(root)
     (root / "mine.txt").unlink()
     (root / ".run.yaml.123.part").write_text("torn by a crash")

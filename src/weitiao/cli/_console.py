@@ -242,7 +242,7 @@ def scores_view(before: Mapping[str, float], after: Mapping[str, float]) -> Tabl
 
 def next_steps(out: str, adapter: str) -> list[Text]:
     """Return the paths of a run's results and the next commands, one line each, to be copied whole."""
-    from ..evaluation.report import next_commands
+    from ..evaluation.loading_code import next_commands
 
     commands = next_commands(out)
     lines = {

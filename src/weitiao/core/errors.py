@@ -59,11 +59,17 @@ class Problem:
         """Return the problem in the language in use."""
         parts = (("got", shortened(self.got)), ("expected", self.expected), ("try", self.remedy))
         indented = [
-            f"  {padded(shown(label), LABEL_COLUMNS)} {_indented(shown(text))}"
+            f"  {padded(shown(label), LABEL_COLUMNS)} {_indented(_said(text))}"
             for label, text in parts
             if text
         ]
         return visible("\n".join([shown(self.what), *indented]))
+
+
+def _said(text: str) -> str:
+    """Return a part of a problem in the language in use; alternatives such as `a=1 or b=2` one by one."""
+    said = shown(text)
+    return said if said != text else f" {shown('or')} ".join(map(shown, text.split(" or ")))
 
 
 def _indented(text: str) -> str:

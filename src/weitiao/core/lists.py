@@ -35,7 +35,7 @@ def _meant(item: Any) -> Iterator[Any]:  # noqa: ANN401
         return
     first, last = map(int, found.groups())
     if not 0 <= last - first < LONGEST:
-        reason = f"the range {item.strip()} has no numbers, or too many"
+        reason = f"the range {item.strip()} is empty or too long"
         raise Unfit(reason, "the smaller number first: 0-3", f"{last}-{first}" if last < first else "")
     yield from range(first, last + 1)
 

@@ -84,12 +84,12 @@ def _require_no_other_place(folder: Path, name: str) -> None:
     if folder.exists():
         is_model = folder.suffix == ".gguf" or (folder / "config.json").is_file()
         runs = [] if is_model else RunFolder(folder).runs_about()
-        what = "no run and no model lies in this folder" if folder.is_dir() else "this file is no model"
+        what = "this folder holds no run and no model" if folder.is_dir() else "this file is not a model"
     else:
         # A hub id can look like a path, so this error is raised only if there are runs where it would point to.
         is_path = folder.parent != Path() and known(name) is None
         near = RunFolder(folder).similar_runs() or RunFolder(folder.parent).runs_about()
-        runs, what = near if is_path else [], "there is no run of this name"
+        runs, what = near if is_path else [], "there is no run with this name"
     if runs:
         raise RunFolderError(Problem(what, name, "a run, an adapter or a model", " or ".join(runs)))
 
@@ -174,7 +174,7 @@ def _base_of_adapter(folder: Path) -> str:
     if place is None:
         raise RunFolderError(
             Problem(
-                f"the adapter was trained on a model named {name}, which is in no place known here",
+                f"the adapter was trained on a model named {name}, which was not found",
                 str(folder),
                 "its folder, its .gguf file or its hub id",
                 "--base MODEL",

@@ -130,7 +130,7 @@ class Comparison:
             except MAY_SAY_SO as error:
                 if not is_out_of_memory(error):
                     raise
-                log.emit("note", text="not enough memory for a look at the held-out loss: training goes on")
+                log.emit("note", text="not enough memory to evaluate the held-out loss; training continues")
                 return {"loss": math.nan}
 
         return looked_or_noted
@@ -249,7 +249,7 @@ class Comparison:
         except (WeitiaoError, RowError, MemoryError, *MALFORMED) as error:
             said = str(error).partition("\n")[0] or "not enough memory"
             self.failures.append(f"{what}: {type(error).__name__}: {said}")
-            log.emit("note", text=f"{self.failures[-1]} (the run goes on without it)")
+            log.emit("note", text=f"{self.failures[-1]} (the run continues without it)")
 
 
 def systems_of(recipe: Recipe, data: Prepared) -> SystemPrompts | None:

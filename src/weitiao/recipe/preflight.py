@@ -164,16 +164,14 @@ def _require_room(data: Prepared, room: _Room) -> None:
     if room.context is None or longest + room.virtual <= room.context:
         return
     left = room.context - room.virtual
-    taken = (
-        f"; {room.virtual} of its {room.context} positions are taken by virtual tokens"
-        if room.virtual
-        else ""
-    )
+    what = "the longest row does not fit the model's context"
+    if room.virtual:
+        what = f"{what}; {room.virtual} of its {room.context} positions are taken by virtual tokens"
     fitting = room.context - longest
     fewer = [f"method.num_virtual_tokens={fitting}"] if room.virtual and fitting > 0 else []
     raise DataError(
         Problem(
-            f"the longest row does not fit the model's context{taken}",
+            what,
             f"{longest} tokens",
             f"up to {left} tokens",
             " or ".join([*fewer, f"data.max_length={left}"]),
@@ -291,7 +289,7 @@ def require_held_out(recipe: Recipe, held_out_rows: int) -> None:
         SettingsError,
         [
             Problem(
-                "this goes by the held-out loss, and no row is held out",
+                "this depends on the held-out loss, and no row is held out",
                 got,
                 "held-out rows",
                 "data.held_out=10",

@@ -278,7 +278,7 @@ class _Session:
         if path is not None:
             training.resume(path, self.keeps_packs)
         elif passed_over:
-            log.emit("note", text="no checkpoint is whole, so the run starts from its beginning")
+            log.emit("note", text="no checkpoint is complete, so the run starts from the beginning")
         log.emit(
             "started",
             step=training.progress.step,

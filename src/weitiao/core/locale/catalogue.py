@@ -1,9 +1,9 @@
 """The catalogue of translations: finds the entry that a finished English text was made from, and fills in its fields.
 
 A field is written `{name}` in both languages. In the English sentence, `{name:number}` matches only a number, with a
-unit such as `MiB` or `%`, and `{name:word}` only text without spaces. In the translation, `{name:text}` translates the
-field itself, `{name:list}` each item of a list such as `a, b or c`, and `{name:names}` what joins the items, which are
-names and stay as they are.
+unit such as `MiB` or `%`, `{name:word}` only text without spaces and `{name:plural}` only the ending of a plural. In
+the translation, `{name:text}` translates the field itself, `{name:list}` each item of a list such as `a, b or c`, and
+`{name:names}` what joins the items, which are names and stay as they are.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ BETWEEN_NAMES: Mapping[str, str] = {", ": "、", " and ": " 和 ", " or ": " 或
 MATCHES: Mapping[str | None, str] = {
     "number": r"([-+\d.,:]+(?: ?(?:%|[A-Za-z]{1,3}))?)",
     "word": r"(\S+)",
+    "plural": "(s|es|)",
     None: "(.*?)",
 }
 """Kind of a field in the English sentence -> the pattern of its values."""
