@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Collection, Iterator
 from functools import cache
 from inspect import cleandoc
+from typing import Any
 
 import click
 
-from source_code import PACKAGE, Source, sources
+from source_code import PACKAGE, ROOT, Source, sources
 from weitiao.cli._commands import FILES, commands
 from weitiao.cli._help import parts_of_help
 from weitiao.cli._models_list import notes
 from weitiao.cli._tables import setting_rows
-from weitiao.core.locale.catalogue import TWO_WORDS, skeleton
+from weitiao.core.locale.catalogue import TWO_WORDS, chinese_catalogue, skeleton
+from weitiao.core.registry import Registry
 from weitiao.core.settings import Settings, description_of
 from weitiao.data.checks import CHECKS
 from weitiao.data.checks.answers import MODEL, NO_HELP, UNABLE
@@ -26,12 +29,19 @@ from weitiao.data.formats import FORMATS
 from weitiao.data.report.html import MARKER
 from weitiao.data.settings import SourceSettings
 from weitiao.data.sources.readers import READERS
+from weitiao.evaluation.metrics import METRICS
 from weitiao.methods import METHODS
 from weitiao.methods._aliases import KNOWN_ELSEWHERE
 from weitiao.models.known import known_models
 from weitiao.objectives import OBJECTIVES
 from weitiao.recipe.recipe import Recipe
 
+REGISTRIES: tuple[Registry[Any], ...] = (METHODS, OBJECTIVES, FORMATS, READERS, CHECKS, METRICS, FILES)
+"""Every folder whose files are components."""
+TABLES = ROOT / "docs" / "generate.py"
+"""What writes the tables of the documentation, whose labels are in the catalogue too."""
+OF_CLICK = {"Options", "Commands", "Usage:", "Show this message and exit."}
+"""What click itself says in `--help`."""
 NAMES = re.compile(r"[a-z0-9_*./]+(?: [a-z0-9_*./]+)+")
 """A list of other tools' names, which most often have an underscore."""
 MARKUP = re.compile(r"<\w+[ >]|style=")
@@ -88,6 +98,9 @@ NOT_SHOWN_TEXTS: dict[str, str] = {
     "Triton Error [CUDA]: out of memory": "an error of Triton's, recognised by it",
     "Unrecognized configuration class": "an error of transformers', recognised by it",
     "`is_gradient_checkpointing` is deprecated": "a warning of transformers', recognised by it",
+    "module 'weitiao' has no attribute {}": "an AttributeError, as Python says it",
+    "IProgress not found": "a warning of tqdm's, recognised by it",
+    "runs/demo, runs/demo-2, ...": "folders",
     "Value error,": "what pydantic begins with",
     "What is the capital of France, and what is it known for?": "asked of a model (serving.merge)",
     "Who are you?": "asked of a model (serving.merge)",
@@ -145,11 +158,15 @@ def sentences(source: Source) -> dict[str, str]:
     if source.module in NOT_SHOWN:
         return {}
     found = (
-        (skeleton(part).strip("[] \n"), f"{source.module}:{line}")
-        for line, text in texts_in(source.tree)
-        for part in parts_of_help(text)
+        (part, f"{source.module}:{line}") for line, text in texts_in(source.tree) for part in parts_of(text)
     )
     return {text: place for text, place in found if is_sentence(text)}
+
+
+def parts_of(text: str) -> list[str]:
+    """Return the texts that are looked up on their own: an option's default stands in brackets behind its help."""
+    parts = (part[1:-1] if re.fullmatch(r"\[[^]]*\]", part) else part for part in parts_of_help(text))
+    return [skeleton(part).strip() for part in parts]
 
 
 def is_sentence(text: str) -> bool:
@@ -165,61 +182,98 @@ def _lists_names(text: str) -> bool:
 
 
 def described() -> Iterator[tuple[str, str]]:
-    """Yield the descriptions of settings, components and commands, and the notes on models, each with its place."""
-    for block, cls in classes_of_settings().items():
-        for name, field in cls.model_fields.items():
-            yield description_of(field), f"{block}: {name}"
-            for key, default, description in setting_rows(name, field):
-                yield description, f"{block}: {key}"
-                if default.startswith("("):
-                    yield default, f"{block}: {key}"
-    for registry in (METHODS, OBJECTIVES, FORMATS, READERS, CHECKS, FILES):
-        yield from ((registry.summary(name), f"{registry.kind} {name}") for name in registry.names())
+    """Yield the descriptions of the run file's settings, and the notes on models, each with its place."""
+    blocks: dict[str, type[Settings]] = {"run file": Recipe, "data.sources": SourceSettings}
+    for name, field in Recipe.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+            blocks[name] = field.annotation
+    for block, cls in blocks.items():
+        yield from described_settings(block, cls)
     for model in known_models().values():
         yield from ((note, f"model {model.alias}") for note in notes(model))
+    yield from ((part, "weitiao") for part in (commands.help, *helps_of_options(commands)) if part)
+
+
+def described_settings(block: str, cls: type[Settings]) -> Iterator[tuple[str, str]]:
+    """Yield the descriptions of a block's settings, and the defaults that are phrases."""
+    for name, field in cls.model_fields.items():
+        yield description_of(field), f"{block}: {name}"
+        for key, default, description in setting_rows(name, field):
+            yield description, f"{block}: {key}"
+            if default.startswith("("):
+                yield default, f"{block}: {key}"
+
+
+def described_components() -> Iterator[tuple[str, str]]:
+    """Yield what every component says of itself: its first line, its settings, and the help of commands."""
+    for registry in REGISTRIES:
+        yield from ((registry.summary(name), f"{registry.kind} {name}") for name in registry.names())
+    for name in METHODS.names():
+        yield from described_settings(f"method {name}", METHODS.load(name))
+    for name in OBJECTIVES.names():
+        yield from described_settings(f"objective {name}", OBJECTIVES.load(name))
     yield from helps()
 
 
-def classes_of_settings() -> dict[str, type[Settings]]:
-    """Return every class of settings by what it sets."""
-    found: dict[str, type[Settings]] = {"run file": Recipe, "data.sources": SourceSettings}
-    for name, field in Recipe.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
-            found[name] = field.annotation
-    found |= {f"method {name}": METHODS.load(name) for name in METHODS.names()}
-    return found | {f"objective {name}": OBJECTIVES.load(name) for name in OBJECTIVES.names()}
-
-
 def helps() -> Iterator[tuple[str, str]]:
-    """Yield what `--help` says of every command and option, with its place."""
+    """Yield what `--help` says of every command and its options, with its place."""
     context = click.Context(commands)
     found = {name: commands.get_command(context, name) for name in commands.list_commands(context)}
     groups = {name: command for name, command in found.items() if isinstance(command, click.Group)}
     for name, group in groups.items():
         found |= {f"{name} {inner}": command for inner, command in group.commands.items()}
-    for name, command in {"": commands, **found}.items():
+    for name, command in found.items():
         assert command is not None
         texts = (command.help, command.epilog, command.short_help)
         yield from ((cleandoc(text), f"weitiao {name}") for text in texts if text)
-        for option in command.params:
-            if isinstance(option, click.Option) and option.help:
-                parts = (part.strip("[]") for part in parts_of_help(option.help) if is_sentence(part))
-                yield from ((part, f"weitiao {name} {option.opts[0]}") for part in parts)
+        yield from ((part, f"weitiao {name}") for part in helps_of_options(command))
+
+
+def helps_of_options(command: click.Command) -> Iterator[str]:
+    """Yield the sentences of the help of a command's options."""
+    for option in command.params:
+        if isinstance(option, click.Option) and option.help:
+            yield from filter(is_sentence, parts_of(option.help))
 
 
 @cache
 def all_sentences() -> dict[str, dict[str, str]]:
-    """Return the sentences of each room, those that are found by import in the room `described`."""
-    rooms = {"described": {skeleton(text): place for text, place in described() if text}}
+    """Return the sentences of each room -> where they are.
+
+    What is found by import is in the room `described`. What components say is in the room `components`: a new one may
+    come without its Chinese, and `python tests/shown_sentences.py` then names what is missing.
+    """
+    rooms = {
+        "described": {skeleton(text): place for text, place in described() if text},
+        "components": {skeleton(text): place for text, place in described_components() if text},
+    }
+    components = {f"{registry.package}.{name}" for registry in REGISTRIES for name in registry.names()}
     for source in sources():
-        rooms.setdefault(source.room or "package", {}).update(sentences(source))
+        room = "components" if source.module in components else source.room or "package"
+        rooms.setdefault(room, {}).update(sentences(source))
     return rooms
+
+
+def without_chinese(rooms: Collection[str]) -> dict[str, str]:
+    """Return the sentences of rooms that the catalogue does not have -> where they are."""
+    known = {skeleton(english) for english in chinese_catalogue().entries}
+    found = (item for room in rooms for item in all_sentences().get(room, {}).items())
+    return {text: place for text, place in found if text not in known}
 
 
 def every_text() -> set[str]:
     """Return every string of the code, short ones and those of its data files included, as `skeleton` gives them."""
-    texts = (text for source in sources() for _, text in texts_in(source.tree))
-    found = {skeleton(part).strip("[] \n") for text in texts for part in (text, *parts_of_help(text))}
+    trees = [*(source.tree for source in sources()), ast.parse(TABLES.read_text(encoding="utf-8"))]
+    texts = (text for tree in trees for _, text in texts_in(tree))
+    found = {part for text in texts for part in (skeleton(text).strip(), *parts_of(text))}
     for path in PACKAGE.rglob("*.j2"):
         found |= set(re.findall(r"""t\(["'](.+?)["']""", path.read_text(encoding="utf-8")))
-    return found | set(all_sentences()["described"])
+    return found | set(all_sentences()["described"]) | set(all_sentences()["components"]) | OF_CLICK
+
+
+if __name__ == "__main__":
+    missing = without_chinese(all_sentences())
+    print(
+        "\n".join(f"{place}: {text!r}" for text, place in missing.items()) or "every sentence has its Chinese"
+    )
+    sys.exit(bool(missing))

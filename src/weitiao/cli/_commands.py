@@ -15,7 +15,7 @@ from ..core.locale import LANGUAGES, shown, use_language
 from ..core.registry import Registry
 from ..core.version import VERSION
 from ._completion import SHELLS
-from ._help import LANG_HELP, Context, lang_option, language_named
+from ._help import LANG_HELP, HelpContext, lang_option, language_named
 
 FILES: Registry[object] = Registry(__package__, "click:Command", "command")
 
@@ -23,7 +23,7 @@ FILES: Registry[object] = Registry(__package__, "click:Command", "command")
 class LazyCommands(click.Group):
     """A group whose commands are the files of this folder; each file defines a `command`."""
 
-    context_class = Context
+    context_class = HelpContext
 
     def main(self, args: Sequence[str] | None = None, *given: Any, **more: Any) -> Any:  # noqa: ANN401  (click's)
         """Run a command line in the language it names; it is chosen before anything is parsed."""
@@ -80,7 +80,7 @@ class LazyCommands(click.Group):
 class Command(click.Command):
     """A command that reports unknown options in the same form as all other errors, and takes `--lang`."""
 
-    context_class = Context
+    context_class = HelpContext
 
     def __init__(self, *given: Any, **more: Any) -> None:  # noqa: ANN401  (what click's command takes)
         """Add the option for the language, unless the command has its own."""

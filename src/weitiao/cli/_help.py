@@ -58,7 +58,7 @@ class Formatter(click.HelpFormatter):
             self.write("".join(f"{indent}{'':<{first}}{line}\n" for line in lines))
 
 
-class Context(click.Context):
+class HelpContext(click.Context):
     """A context whose help is written by `Formatter`."""
 
     formatter_class = Formatter

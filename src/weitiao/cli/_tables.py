@@ -115,13 +115,13 @@ def _default(value: Any, field: FieldInfo) -> str:  # noqa: ANN401  (any default
     """Write a field's default, or what None becomes where the field says so."""
     extra = field.json_schema_extra
     meaning = extra.get(LEFT_OUT) if value is None and isinstance(extra, dict) else None
-    return str(meaning) if meaning else as_typed(value)
+    return str(meaning) if meaning else default_as_typed(value)
 
 
-def as_typed(value: Any) -> str:  # noqa: ANN401  (any default)
+def default_as_typed(value: Any) -> str:  # noqa: ANN401  (any default)
     """Write a default as a person types it."""
     if value is None or value in ([], {}, ""):
         return "-"
     if isinstance(value, bool):
         return str(value).lower()
-    return ", ".join(map(as_typed, value)) if isinstance(value, list | tuple) else str(value)
+    return ", ".join(map(default_as_typed, value)) if isinstance(value, list | tuple) else str(value)

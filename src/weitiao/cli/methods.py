@@ -153,9 +153,11 @@ def _facts(method: type[Method]) -> dict[str, str]:
 
 def run_line(name: str, method: type[Method]) -> str:
     """Return a command that trains with a method on the bundled data; settings without a default get example values."""
-    from ._tables import as_typed
+    from ._tables import default_as_typed
 
-    settings = [f"method.{key}={as_typed(value).replace(', ', ',')}" for key, value in method.example.items()]
+    settings = [
+        f"method.{key}={default_as_typed(value).replace(', ', ',')}" for key, value in method.example.items()
+    ]
     start = (
         f"weitiao train --model smollm2-135m --data examples/tcm_en.json --method {name} --out runs/{name}"
     )

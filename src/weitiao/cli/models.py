@@ -12,7 +12,7 @@ import click
 from ..core.errors import ModelError, Problem, RunFolderError
 from ..core.locale import shown
 from ._commands import Command
-from ._help import Context
+from ._help import HelpContext
 from ._options import hub_option
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ Examples:
 class ModelsGroup(click.Group):
     """A group that shows a model if the first word is not a subcommand."""
 
-    context_class = Context
+    context_class = HelpContext
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Insert `show` before the words unless a subcommand comes first."""

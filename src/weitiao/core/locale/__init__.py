@@ -24,10 +24,10 @@ _chosen: list[Language] = []
 
 def language() -> Language:
     """Return the language in use: the one chosen by `use_language`, else that of the environment."""
-    return _chosen[0] if _chosen else language_of(os.environ)
+    return _chosen[0] if _chosen else language_from(os.environ)
 
 
-def language_of(environment: Mapping[str, str]) -> Language:
+def language_from(environment: Mapping[str, str]) -> Language:
     """Return the language that environment variables choose: Chinese for every `zh...`, else English."""
     named = (environment.get(name) for name in (VARIABLE, *LOCALE_VARIABLES))
     return "zh" if next(filter(None, named), "").lower().startswith("zh") else "en"
