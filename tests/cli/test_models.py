@@ -256,7 +256,7 @@ def test_code_of_a_model_is_allowed_by_this_commands_flag(
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     assert run(["models", str(folder)]) == 4
     told = capsys.readouterr().err
-    assert "--trust-remote-code, where you trust" in told and "model.trust_remote_code" not in told
+    assert "--trust-remote-code, if you trust" in told and "model.trust_remote_code" not in told
 
 
 def test_the_share_is_that_which_a_run_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -336,7 +336,7 @@ def test_a_damaged_best_is_said_and_the_last_step_stays(tmp_path: Path) -> None:
     )
     training.held_out_loss = lambda _: {"loss": next(losses)}
     training.run()
-    assert "step-00000001, the best one, is damaged" in heard.of("note")[-1]["text"]
+    assert "the best checkpoint, step-00000001, is damaged" in heard.of("note")[-1]["text"]
     newest = list_checkpoints(tmp_path / "checkpoints")[0]
     assert equal(weights_of(training), load_file(newest / "trainable.safetensors"))
 

@@ -186,7 +186,7 @@ def test_without_a_compiler_it_is_refused_in_words(monkeypatch: pytest.MonkeyPat
     assert all(name in problem.got for name in CPP_COMPILERS)
     assert problem.remedy.endswith("train.compile=false")
     monkeypatch.setenv("CXX", "/no/compiler")
-    with pytest.raises(ResourceError, match="/no/compiler, which is not there"):
+    with pytest.raises(ResourceError, match="/no/compiler, which does not exist"):
         require_compiler(CPU)
 
 

@@ -135,7 +135,7 @@ ADAPTERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "settings deep": (as_text("adapter_config.json", b"[" * 99999), "settings cannot be read"),
     "an unknown kind": (of_settings(peft_type="MAGIC"), "settings cannot be used"),
     "no kind": (of_settings(peft_type=None), "settings cannot be used"),
-    "a rank in words": (of_settings(r="many"), "cannot be put on this model|does not fit"),
+    "a rank in words": (of_settings(r="many"), "cannot be applied to this model|does not fit"),
     "other modules": (of_settings(target_modules=["nothing"]), "does not fit|cannot be put"),
     "code to import": (of_settings(megatron_config={"a": 1}, megatron_core="os"), "Python code"),
     "no base named": (of_settings(base_model_name_or_path=None), "does not say which model"),

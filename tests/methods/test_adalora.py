@@ -140,5 +140,5 @@ def test_biases_train_and_are_put_back() -> None:
 
 
 def test_ranks_that_would_grow_are_refused() -> None:
-    with pytest.raises(SettingsError, match=r"target_r \(8\) has to be below init_r \(8\)"):
+    with pytest.raises(SettingsError, match=r"target_r \(8\) must be below init_r \(8\)"):
         parse_settings(AdaLora, {"init_r": 8, "target_r": 8})

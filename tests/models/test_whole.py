@@ -182,7 +182,7 @@ def test_a_config_that_is_none_is_refused(folder: Path, content: str) -> None:
 
 
 def kind_of(dtype: torch.dtype) -> Callable[[Path], object]:
-    """Return what stores a weight as numbers of another kind."""
+    """Return what stores a weight as not stored as floating-point numbers."""
     return lambda folder: rewrite(folder, lambda w: w.update({Q_PROJ: w[Q_PROJ].to(dtype)}))
 
 
@@ -196,16 +196,16 @@ def generates(content: str) -> Callable[[Path], object]:
 
 BITSANDBYTES = {"quant_method": "bitsandbytes"}
 STRANGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "whole numbers": (kind_of(torch.int64), rf"numbers of another kind(.|\n)*{Q_PROJ}: I64"),
+    "whole numbers": (kind_of(torch.int64), rf"not stored as floating-point numbers(.|\n)*{Q_PROJ}: I64"),
     "truth values": (kind_of(torch.bool), f"{Q_PROJ}: BOOL"),
     "complex numbers": (kind_of(torch.complex64), f"{Q_PROJ}: C64"),
     "4 bits said, none held": (
         described_as(quantization_config={**BITSANDBYTES, "load_in_4bit": True}),
-        r"says that its weights are packed, and \d+ of them are not",
+        r"says that its weights are quantised, but \d+ of them are not",
     ),
     "8 bits said, none held": (
         described_as(quantization_config={**BITSANDBYTES, "load_in_8bit": True}),
-        r"says that its weights are packed, and \d+ of them are not",
+        r"says that its weights are quantised, but \d+ of them are not",
     ),
     "no heads": (described_as(num_attention_heads=0), "cannot be used"),
     "no heads of keys": (described_as(num_key_value_heads=0), "no llama model can be built"),

@@ -33,6 +33,10 @@ UNREADABLE = (OSError, ImportError, AssertionError, *MALFORMED)
 """What transformers raises for a file that exists but is malformed; its checks have no exception class of their own."""
 
 
+TRUST = "model.trust_remote_code=true"
+"""The setting that lets a model run its own code."""
+
+
 def load_config(settings: ModelSettings) -> PretrainedConfig:
     """Load a model's config, with the requested quantisation written into it.
 
@@ -85,7 +89,7 @@ def _needs_trust(where: Resolved, raw: dict[str, Any]) -> Problem:
         f"{where.name} runs only with its own Python code, which can do anything on this machine",
         f"model_type {raw.get('model_type')!r}, code in {files}",
         "a model that transformers knows",
-        "model.trust_remote_code=true, if you trust its authors and have read the code",
+        f"{TRUST}, if you trust its authors and have read the code",
     )
 
 
