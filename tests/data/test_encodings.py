@@ -107,5 +107,5 @@ def test_an_encoding_asked_for_in_vain_says_so(tmp_path: Path) -> None:
         instructions(tmp_path / "a.csv", "shift_jis")
     with pytest.raises(ValidationError, match="did you mean gb18030"):
         SourceSettings(path="a.json", encoding="gb18003")
-    with pytest.raises(ValidationError, match="no encoding of text"):
+    with pytest.raises(ValidationError, match="no text encoding"):
         SourceSettings(path="a.json", encoding="base64")

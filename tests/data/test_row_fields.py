@@ -214,7 +214,7 @@ def left_out(rows: list[dict[str, Any]], template: str, **settings: Any) -> dict
     return {
         row: place
         for one in found
-        if one.check == "unwritten" and "part of what is asked" in one.what
+        if one.check == "unwritten" and "a part of the question" in one.what
         for row, place in zip(one.rows, one.places, strict=True)
     }
 
