@@ -26,20 +26,19 @@ from weitiao.core.settings import Settings
 from weitiao.core.units import readable_bytes, readable_count
 from weitiao.data.checks import CHECKS
 from weitiao.data.formats import FORMATS
-from weitiao.data.settings import DataSettings, SourceSettings
+from weitiao.data.settings import SourceSettings
 from weitiao.data.sources.readers import READERS
 from weitiao.engine.checkpoint import CheckpointSettings
 from weitiao.engine.kernels.settings import KernelSettings
 from weitiao.engine.optim.optimizers import OptimizerSettings
 from weitiao.engine.optim.schedules import ScheduleSettings
-from weitiao.engine.runtime.tracking import TrackSettings
 from weitiao.engine.settings import StepSettings
-from weitiao.evaluation.answers import EvaluateSettings
+from weitiao.evaluation.metrics import METRICS
 from weitiao.methods import METHODS
 from weitiao.methods._aliases import KNOWN_ELSEWHERE
 from weitiao.models.known import known_models
-from weitiao.models.settings import ModelSettings
 from weitiao.objectives import OBJECTIVES
+from weitiao.recipe.blocks import OUTER
 from weitiao.recipe.names.table import TABLE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,16 +51,13 @@ Row = Sequence[str]
 Translate = Callable[[str], str]
 
 BLOCKS: Mapping[str, tuple[str, type[Settings]]] = {
-    "model": ("model", ModelSettings),
-    "data": ("data", DataSettings),
+    **{name: (name, cls) for name, cls in OUTER.items() if name != "train"},
     "source": ("data.sources", SourceSettings),
     "steps": ("train", StepSettings),
     "optimizer": ("train", OptimizerSettings),
     "schedule": ("train", ScheduleSettings),
     "kernels": ("train", KernelSettings),
     "checkpoints": ("train", CheckpointSettings),
-    "evaluate": ("evaluate", EvaluateSettings),
-    "track": ("track", TrackSettings),
 }
 """What a page calls a table of settings -> the block they stand in, and their class."""
 
@@ -117,6 +113,27 @@ def every_method(translate: Translate) -> str:
         )
         parts.append(f"### {name}\n\n{settings}")
     return "\n".join(parts)
+
+
+def objectives(translate: Translate) -> str:
+    """Return every objective in a row, then the settings of those that have any under headings of their own."""
+    rows = [(f"`{name}`", OBJECTIVES.summary(name)) for name in OBJECTIVES.names()]
+    kinds = {name: OBJECTIVES.load(name) for name in OBJECTIVES.names()}
+    settings = (
+        f"### {name}\n\n{settings_table(kind, 'objective', translate)}"
+        for name, kind in kinds.items()
+        if kind.model_fields
+    )
+    return "\n".join([table(("objective", "what is minimised"), rows, translate), *settings])
+
+
+def metrics(translate: Translate) -> str:
+    """Return every metric of answers."""
+    rows = [
+        (f"`{name}`", METRICS.summary(name), yes_or_no(METRICS.load(name).higher_is_better))
+        for name in METRICS.names()
+    ]
+    return table(("metric", "what it is", "higher is better"), rows, translate)
 
 
 def about(name: str, translate: Translate) -> str:
@@ -312,6 +329,8 @@ def model_notes(translate: Translate) -> str:
 WHOLE: Mapping[str, Callable[[Translate], str]] = {
     "methods": methods,
     "every-method": every_method,
+    "objectives": objectives,
+    "metrics": metrics,
     "names-of-methods": names_of_methods,
     "names-in-methods": names_in_methods,
     "formats": formats,

@@ -6,14 +6,16 @@ import ast
 import re
 from collections.abc import Iterator
 from functools import cache
+from inspect import cleandoc
 
 import click
 
 from source_code import PACKAGE, Source, sources
 from weitiao.cli._commands import FILES, commands
+from weitiao.cli._help import parts_of_help
 from weitiao.cli._models_list import notes
 from weitiao.cli._tables import setting_rows
-from weitiao.core.locale.catalogue import skeleton
+from weitiao.core.locale.catalogue import TWO_WORDS, skeleton
 from weitiao.core.settings import Settings
 from weitiao.data.checks import CHECKS
 from weitiao.data.checks.answers import MODEL, NO_HELP, UNABLE
@@ -29,10 +31,10 @@ from weitiao.models.known import known_models
 from weitiao.objectives import OBJECTIVES
 from weitiao.recipe.recipe import Recipe
 
-TWO_WORDS = re.compile(r"[A-Za-z]{2,}[,;:'\")]* \(?[a-z]+")
-"""What makes a string a sentence rather than a name, a key or a command."""
-COMMAND = re.compile(r"""(weitiao|pip|python|git) |(-}})?{["%#]|{{-""")
+COMMAND = re.compile(r"""(weitiao|pip|python|git|eval|/\w+) |_WEITIAO|(-}})?{["%#]|{{-""")
 """What a command, a row in JSON or a piece of Jinja begins with, which are written alike in every language."""
+STYLE = re.compile(r"((not|bold|dim|underline|strike|red|green|yellow|cyan|magenta|\{\})( |$))+")
+"""How text looks on a terminal, in rich's words."""
 
 NOT_SHOWN: dict[str, str] = {}
 """Module -> why none of its strings is shown to a person."""
@@ -59,6 +61,7 @@ NOT_SHOWN_TEXTS: dict[str, str] = {
     "orem ipsum": "a placeholder that is looked for in data",
     "row {} cannot be used, so it has no form": "a fault of the code's own",
     "row {} cannot be used, so it has no texts": "a fault of the code's own",
+    "it has": "the beginning of a detail, by which it is recognised",
     MARKER: "a comment in a page's HTML",
     '<span class="whole">': "HTML",
     # other modules of data
@@ -112,13 +115,18 @@ def sentences(source: Source) -> dict[str, str]:
     """Return a module's sentences as `skeleton` gives them -> `module:line`."""
     if source.module in NOT_SHOWN:
         return {}
-    found = ((skeleton(text).strip(), f"{source.module}:{line}") for line, text in texts_in(source.tree))
+    found = (
+        (skeleton(part).strip("[] \n"), f"{source.module}:{line}")
+        for line, text in texts_in(source.tree)
+        for part in parts_of_help(text)
+    )
     return {text: place for text, place in found if is_sentence(text)}
 
 
 def is_sentence(text: str) -> bool:
     """Return whether a string is one a person is shown and reads as words, neither a name nor a command."""
-    return bool(TWO_WORDS.search(text)) and not COMMAND.match(text) and text not in NOT_SHOWN_TEXTS
+    other = COMMAND.match(text) or STYLE.fullmatch(text) or text in NOT_SHOWN_TEXTS
+    return bool(TWO_WORDS.search(text)) and not other
 
 
 def described() -> Iterator[tuple[str, str]]:
@@ -150,12 +158,17 @@ def helps() -> Iterator[tuple[str, str]]:
     """Yield what `--help` says of every command and option, with its place."""
     context = click.Context(commands)
     found = {name: commands.get_command(context, name) for name in commands.list_commands(context)}
+    groups = {name: command for name, command in found.items() if isinstance(command, click.Group)}
+    for name, group in groups.items():
+        found |= {f"{name} {inner}": command for inner, command in group.commands.items()}
     for name, command in {"": commands, **found}.items():
         assert command is not None
-        yield from ((part, f"weitiao {name}") for part in (command.help, command.epilog) if part)
+        texts = (command.help, command.epilog, command.short_help)
+        yield from ((cleandoc(text), f"weitiao {name}") for text in texts if text)
         for option in command.params:
             if isinstance(option, click.Option) and option.help:
-                yield option.help, f"weitiao {name} {option.opts[0]}"
+                parts = (part.strip("[]") for part in parts_of_help(option.help) if is_sentence(part))
+                yield from ((part, f"weitiao {name} {option.opts[0]}") for part in parts)
 
 
 @cache
@@ -169,7 +182,8 @@ def all_sentences() -> dict[str, dict[str, str]]:
 
 def every_text() -> set[str]:
     """Return every string of the code, short ones and those of its data files included, as `skeleton` gives them."""
-    found = {skeleton(text).strip() for source in sources() for _, text in texts_in(source.tree)}
+    texts = (text for source in sources() for _, text in texts_in(source.tree))
+    found = {skeleton(part).strip("[] \n") for text in texts for part in (text, *parts_of_help(text))}
     for path in PACKAGE.rglob("*.j2"):
         found |= set(re.findall(r"""t\(["'](.+?)["']""", path.read_text(encoding="utf-8")))
     return found | set(all_sentences()["described"])

@@ -46,6 +46,13 @@ class PairsBesideReference(Pairs):
 
     needs_reference: ClassVar[bool] = True
 
+    def feature_loss(
+        self, features_S: Tensor, examples: Sequence[Example], reference: Tensor | None = None
+    ) -> LossSum:
+        if reference is None:
+            raise ValueError("there is no reference")
+        return super().feature_loss(features_S, examples, reference)
+
 
 class WholeStep(OfSequences):
     """Each example against all others of the step: -log softmax over examples of 0.1 * log p(first)."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from weitiao.data.gate.summary import Summary
     from weitiao.data.templates.template import Template
+    from weitiao.objectives._base import Objective
 
 
 def make_examples(
@@ -75,6 +76,7 @@ def make_training(
     examples: Sequence[Example],
     *,
     method: str | dict[str, Any] = "lora",
+    objective: str | Objective = "sft",
     held_out: Sequence[Example] = (),
     model: PreTrainedModel | None = None,
     listeners: tuple[Listener, ...] = (),
@@ -86,6 +88,7 @@ def make_training(
             "model": "tiny",
             "data": "rows.json",
             "method": method,
+            "objective": objective,
             "train": {**LINEAR, **train},
             "out": folder,
         }

@@ -229,14 +229,14 @@ def test_what_people_type_to_leave_leaves(chat: Chat, word: str) -> None:
 def test_system_shows_sets_and_removes(chat: Chat) -> None:
     chat.take("/system Be [brief].")
     assert chat.system_prompt == "Be [brief]."
-    assert "system prompt: 'Be [brief].'; /system changes it\n(the conversation begins anew)" in said(chat)
+    assert "system prompt: 'Be [brief].'; /system changes it\n(the conversation starts over)" in said(chat)
     chat.take("/system")
     assert "system prompt: 'Be [brief].'" in said(chat) and chat.system_prompt == "Be [brief]."
     chat.take("/system none")
     assert said(chat).startswith("no system prompt; /system TEXT sets one; the template writes before")
     assert chat.system_prompt == ""
     chat.take("/system training")
-    assert "training had no system prompt" in said(chat) and chat.system_prompt == ""
+    assert "do not all begin with one system prompt" in said(chat) and chat.system_prompt == ""
 
 
 def test_an_answer_that_was_cut_says_so_on_a_terminal_and_what_to_type(opened: Opened) -> None:

@@ -14,12 +14,12 @@ from transformers import PreTrainedTokenizerFast
 
 from weitiao.cli import run
 from weitiao.cli._gate import GatePrinter, look_of, shown_text
-from weitiao.cli.check import RowProgress, display_language, read_settings
+from weitiao.cli.check import RowProgress, read_settings
 from weitiao.core.errors import SettingsError
+from weitiao.core.locale import Language
 from weitiao.data.gate.gate import open_data
 from weitiao.data.report.html import MARKER
 from weitiao.data.report.overview import overview
-from weitiao.data.report.phrases import Language
 from weitiao.data.report.token_view import Samples, Token
 from weitiao.data.settings import DataSettings
 
@@ -153,19 +153,6 @@ def test_what_cannot_be_read_is_said(words: list[str], shown: str) -> None:
         read_settings(words, None)
 
 
-@pytest.mark.parametrize(
-    ("environment", "language"),
-    [
-        ({"LANG": "zh_CN.UTF-8"}, "zh"),
-        ({"LC_ALL": "C.UTF-8", "LANG": "zh_CN.UTF-8"}, "en"),
-        ({"LC_ALL": "", "LANG": "zh_TW"}, "zh"),
-        ({}, "en"),
-    ],
-)
-def test_the_language_is_the_locales(environment: dict[str, str], language: str) -> None:
-    assert display_language(environment) == language
-
-
 def drawn(
     tmp_path: Path, tokenizer: PreTrainedTokenizerFast, language: Language, colours: bool, columns: int = 80
 ) -> str:
@@ -280,7 +267,7 @@ def test_data_of_which_nothing_is_left_cannot_be_trained(
 ) -> None:
     path = write_rows(tmp_path / "a.jsonl", [{"instruction": "why " * 90, "output": "so"}])
     for overlong, fix in (
-        ("cut", "a higher data.max_length, or shorter rows"),
+        ("cut", "raise data.max_length, or shorten the rows"),
         ("drop", "data.overlong=cut"),
     ):
         gate = open_data(settings_of(path, max_length=16, overlong=overlong), chatml_tokenizer)

@@ -14,6 +14,8 @@ from weitiao.cli._commands import FILES, commands
 from weitiao.cli._completion import SHELLS
 from weitiao.methods import METHODS
 from weitiao.models.aliases import ALIASES
+from weitiao.objectives import OBJECTIVES
+from weitiao.recipe.blocks import BLOCKS
 
 
 def offered(*words: str) -> list[str]:
@@ -27,8 +29,10 @@ def test_commands_methods_models_and_settings_are_offered() -> None:
     assert offered("tr") == ["train"]
     assert offered("methods", "") == sorted(METHODS.names())
     assert offered("train", "--method", "lo") == [n for n in sorted(METHODS.names()) if n.startswith("lo")]
+    assert offered("train", "--objective", "") == sorted(OBJECTIVES.names())
     assert offered("train", "--model", "smol") == [n for n in sorted(ALIASES) if n.startswith("smol")]
     assert offered("train", "run.yaml", "train.warm") == ["train.warmup_ratio=", "train.warmup_steps="]
+    assert offered("settings", "") == sorted(name for name, block in BLOCKS.items() if block.cls)
     assert offered("settings", "tra") == ["track", "train"]
     assert "--resume" in offered("train", "--r")
 

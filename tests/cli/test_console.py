@@ -13,6 +13,8 @@ from rich.console import Console
 from weitiao.cli._console import run_console
 from weitiao.cli._errors import _problem_text
 from weitiao.core.errors import Problem
+from weitiao.evaluation.answer_scores import AnswerScore
+from weitiao.evaluation.metrics import METRICS
 from weitiao.recipe import progress
 
 ROWS = [
@@ -99,7 +101,7 @@ def test_everything_fits_the_width(width: int) -> None:
         "-50%", "weitiao chat runs/mine",
         "weitiao merge runs/mine runs/mine-merged", "runs/mine/adapter", "? 你是谁？", "[bold]AI[/bold]", "(nothing)",
         "1e-3, cosine, warm-up over 3 steps", "40 steps of 8 examples, 2.8 epochs of 114 examples", "6 examples",
-        "down_proj", "held-out loss 1.500, perplexity 4.48", "going on from step 20",
+        "down_proj", "held-out loss 1.500, perplexity 4.48", "continuing from step 20",
     ):  # fmt: skip
         assert words in text, words
     assert ("the data's answer: 我是小微，由某人训练。" in text) == (width == 80)
@@ -152,6 +154,15 @@ def test_an_answer_that_was_cut_is_marked() -> None:
     text = shown([{"event": "answers", "rows": [{**ROWS[0], "before_cut": True, "after_cut": False}]}])
     assert text.count("[…]") == 2 and "max_new_tokens" in text
     assert "[…]" not in shown([{"event": "answers", "rows": ROWS}])
+
+
+def test_what_every_metric_found_stands_below_the_answers() -> None:
+    scores = [AnswerScore(name, 0.0, 0.375).as_fields() for name in METRICS.names()]
+    text = shown([{"event": "answers", "rows": ROWS, "scores": scores}], width=120)
+    for name in METRICS.names():
+        (line,) = [one for one in text.splitlines() if METRICS.load(name).title.en in one]
+        assert line.split("better)")[1].replace("│", " ").split() == ["0%", "37.5%"]
+    assert text.index("xxxx") < text.index("37.5%")
 
 
 @pytest.mark.parametrize("width", [80, 120])

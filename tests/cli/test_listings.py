@@ -14,6 +14,8 @@ from weitiao.core.settings import description_of
 from weitiao.methods import METHODS
 from weitiao.models import gguf
 from weitiao.models.aliases import ALIASES
+from weitiao.objectives import OBJECTIVES
+from weitiao.recipe.blocks import BLOCKS
 from weitiao.recipe.names.table import TABLE
 from weitiao.recipe.recipe import read_recipe
 
@@ -111,7 +113,7 @@ def test_a_name_known_elsewhere_is_answered_with_what_to_type(capsys: pytest.Cap
 
 def test_one_of_pefts_own_says_what_it_is_and_leaves_merging_open(capsys: pytest.CaptureFixture[str]) -> None:
     told = on_one_line(shown_by(capsys, "methods", "peft:boft"))
-    assert "orthogonal" in told and "merges into the base: PEFT decides" in told
+    assert "orthogonal" in told and "merges into the base: depends on PEFT" in told
 
 
 @pytest.mark.parametrize(
@@ -135,6 +137,20 @@ def test_settings_are_listed_by_block(capsys: pytest.CaptureFixture[str]) -> Non
     assert "train.batch_size" in train and "model.name" not in train
     said = " ".join(train.split())
     assert "One of" in said and all(choice in said for choice in ("auto, off.", "cosine_with_restarts"))
+
+
+def test_settings_list_the_objectives_among_the_blocks(capsys: pytest.CaptureFixture[str]) -> None:
+    everything, own = shown_by(capsys, "settings"), shown_by(capsys, "settings", "Objective")
+    for name in OBJECTIVES.names():
+        for shown in (everything, own):
+            assert f"objective={name}" in shown and on_one_line(OBJECTIVES.summary(name)) in on_one_line(
+                shown
+            )
+        if not OBJECTIVES.load(name).model_fields:
+            assert shown_by(capsys, "settings", name) == f"{name} has no settings of its own\n"
+    assert "train.lr" in everything and "train.lr" not in own
+    helped = shown_by(capsys, "settings", "--help")
+    assert all(f"{name}" in helped for name, block in BLOCKS.items() if block.cls)
 
 
 @pytest.mark.parametrize("name", ALIASES)

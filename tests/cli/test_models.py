@@ -88,13 +88,13 @@ def test_a_folder_is_shown_without_its_weights(
     shown = shown_by(capsys, str(folder))
     told = on_one_line(shown)
     for words in (
-        "blocks 3 in a row, hidden states of 32",
+        "blocks 3, hidden size 32",
         "context 512 tokens",
         "q_proj 32 32 3 self_attn.q_proj",
         "k_proj 32 16 3 self_attn.k_proj",
         "down_proj 64 32 3 mlp.down_proj",
         "the tokenizer's own",
-        "has a place of its own",
+        "a message of its own",
         "<|im_end|> (the same token pads)",
         "free here",
     ):
@@ -113,14 +113,14 @@ def test_a_template_of_its_own_names_the_assistant(
     folder = tiny.save_tiny_model(tmp_path)
     default = "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are Tiny.<|im_end|>\n' }}{% endif %}"
     tiny.make_tokenizer(chat_template=default + tiny.CHATML).save_pretrained(folder)
-    assert 'where there is none it writes "You are Tiny."' in on_one_line(shown_by(capsys, str(folder)))
+    assert 'without one, it writes "You are Tiny."' in on_one_line(shown_by(capsys, str(folder)))
 
 
 def test_a_template_that_refuses_system_messages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tiny.save_tiny_model(tmp_path)
     refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}"
     tiny.make_tokenizer(chat_template=refusing + tiny.CHATML).save_pretrained(folder)
-    assert "no place of its own: it goes before the first question" in on_one_line(
+    assert "not supported by the template: it is written before the first question" in on_one_line(
         shown_by(capsys, str(folder))
     )
 
@@ -129,7 +129,7 @@ def test_a_base_without_a_template(tmp_path: Path, capsys: pytest.CaptureFixture
     folder = tiny.save_tiny_model(tmp_path)
     (folder / "chat_template.jinja").unlink(missing_ok=True)
     tiny.make_tokenizer(chat_template=None).save_pretrained(folder)
-    assert "weitiao's, as the tokenizer has none" in on_one_line(shown_by(capsys, str(folder)))
+    assert "weitiao's, because the tokenizer has none" in on_one_line(shown_by(capsys, str(folder)))
 
 
 def test_a_model_that_some_methods_do_not_fit_says_why(

@@ -115,3 +115,32 @@ def test_a_run_from_the_command_line_to_its_merge(
     assert run(["merge", str(out), str(tmp_path / "merged")]) == 0
     assert "same choice at 100.0%" in capsys.readouterr().out
     assert run(["merge", str(out), str(tmp_path / "merged")]) == 5
+
+
+def test_the_objective_is_a_flag_that_lies_over_the_file(
+    run_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = run_file.read_text(encoding="utf-8") + "objective: nothing\n"
+    run_file.write_text(written, encoding="utf-8")
+    assert run(["train", str(run_file), "--objective", "SFT", "--dry-run"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["objective"] == {"name": "sft"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"), [("stf", "try       sft"), ("dpo", "training on preferences is not there yet")]
+)
+def test_an_unknown_objective_is_refused_with_what_is_nearest(
+    typed: str, said: str, run_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["train", str(run_file), "--objective", typed]) == 2
+    shown = capsys.readouterr().err
+    assert f"there is no objective called '{typed}'" in shown and said in shown
+    assert run(["train", str(run_file), f"objective={typed}"]) == 2
+    assert capsys.readouterr().err == shown
+
+
+def test_no_other_objective_beside_resume(
+    run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["train", "--resume", str(tmp_path), "--objective", "sft"]) == 2
+    assert "--objective beside --resume" in capsys.readouterr().err

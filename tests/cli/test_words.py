@@ -198,7 +198,7 @@ def test_a_misspelt_run_is_answered_with_its_neighbour(
         (["chat", "no-such-folder/x", "--max_new_tokens", "0"], "max_new_tokens"),
         (["chat", "no-such-folder/x", "--max-tokens", "0"], "max_new_tokens"),
         (["chat", "no-such-folder/x", "--Max_Length=0"], "max_new_tokens"),
-        (["check", "--Model"], "--model cannot be used so"),
+        (["check", "--Model"], "--model cannot be used like this"),
         (["chat", "x", "--odd_flag"], "there is no option --odd"),
     ],
     ids=str,

@@ -21,6 +21,7 @@ from malformed import MALFORMED
 from template_zoo import NAMES, tokenizer
 from weitiao.cli import run
 from weitiao.core.errors import DataError
+from weitiao.core.locale import in_language
 from weitiao.data.checks._base import Finding
 from weitiao.data.conversation import Message
 from weitiao.data.dataset import CONVERSATIONS, check_data, load_data, require_trainable
@@ -325,9 +326,8 @@ def test_prompts_that_are_too_long_are_named_and_their_lengths_shown(overlong: s
     named = found(gate, "lengths")
     assert named.rows == (1,)
     assert named.places == (f"{path}:2",)
-    assert (
-        named.what_zh.isascii() is False and "longer" not in named.what_zh and "question" not in named.what_zh
-    )
+    said = in_language(named.what, "zh")
+    assert not said.isascii() and "longer" not in said and "question" not in said
     assert len(gate.store.lengths_E) == 2
     (tokens,) = gate.tally.left_out_tokens
     assert tokens > 900
@@ -421,7 +421,7 @@ NOTED: dict[str, tuple[str, str, Fields]] = {
     "a control character": ("encoding", "control characters", {"output": "One \x08 two"}),
     "a placeholder": ("placeholders", "placeholders", {"output": "Dear [Your name], hello"}),
     "a key": ("placeholders", "secret", {"output": "Use sk-abcdefghijklmnopqrstuvwx now"}),
-    "an empty thought": ("reasoning", "thoughts are empty", {"output": "<think>\n\n</think>\n\nfour"}),
+    "an empty thought": ("reasoning", "reasoning is empty", {"output": "<think>\n\n</think>\n\nfour"}),
     "an open thought": ("reasoning", "never closed", {"output": "<think>hm and four"}),
 }
 

@@ -17,7 +17,7 @@ from weitiao.data.batching.packing import cut_into_packs
 from weitiao.data.example import Example
 from weitiao.engine.loop import Training
 from weitiao.engine.step import StepResult
-from weitiao.engine.two_passes import MethodOff, need_two_passes
+from weitiao.engine.two_passes import need_two_passes
 from weitiao.evaluation.held_out import measure_held_out
 from weitiao.methods._base import Attached
 from weitiao.objectives import OBJECTIVES
@@ -32,10 +32,9 @@ OBJECTIVE_KINDS = [*(OBJECTIVES.load(name) for name in OBJECTIVES.names()), *TOY
 def make(folder: Path, objective: Objective, pack_tokens: int, architecture: str = "llama") -> Training:
     rows = PAIRS if isinstance(objective, SequenceObjective) else ROWS
     settings = {"lr": 1e-2, "eps": 1e-3, "batch_size": 8, "pack_tokens": EVERYTHING}
-    training = make_training(folder, rows, model=tiny.make_model(architecture), **settings)
-    training.stepper.objective, training.stepper.pack_tokens = objective, pack_tokens
-    if objective.needs_reference:
-        training.stepper.reference = MethodOff(training.stepper.forward, training.attached.disabled)
+    model = tiny.make_model(architecture)
+    training = make_training(folder, rows, objective=objective, model=model, **settings)
+    training.stepper.pack_tokens = pack_tokens
     return training
 
 

@@ -18,7 +18,7 @@ from weitiao.cli._words import flags_as_words
 from weitiao.core.errors import Problem, SettingsError
 from weitiao.data.settings import ReplaySettings
 from weitiao.methods import METHODS
-from weitiao.recipe.names.own import FIXED, blocks_for
+from weitiao.recipe.blocks import FIXED
 from weitiao.recipe.recipe import parse_recipe, read_recipe
 
 HOLE = "\N{REPLACEMENT CHARACTER}"
@@ -170,7 +170,7 @@ def settings_there_are() -> list[tuple[str, str, dict[str, Any]]]:
     found = [(path, name, LEAST) for path, cls in FIXED.items() for name in cls.model_fields]
     for method in METHODS.names():
         run = {**LEAST, "method": {"name": method, **METHODS.load(method).example}}
-        found += [("method", name, run) for name in blocks_for(METHODS.load(method))["method"].model_fields]
+        found += [("method", name, run) for name in METHODS.load(method).model_fields]
     return found
 
 

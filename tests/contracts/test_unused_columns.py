@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from weitiao.core.locale import in_language
 from weitiao.data.conversation import Row
 from weitiao.data.formats import FORMATS
 from weitiao.data.formats._base import RowError
@@ -188,7 +189,7 @@ def test_what_is_not_used_is_listed_once_a_source_with_counts(tmp_path: Path) ->
     (finding,) = [one for one in overview(gate).findings if one.check == "columns"]
     assert finding.severity == "note" and finding.what.endswith("not used: id, tags")
     assert finding.places == (f"{tmp_path / 'a.jsonl'}: id (3), tags (2)",)
-    assert "用到" in finding.what_zh
+    assert "用到" in in_language(finding.what, "zh")
 
 
 def test_what_is_not_used_does_not_depend_on_chunks(tmp_path: Path) -> None:

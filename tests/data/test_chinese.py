@@ -70,7 +70,7 @@ def test_why_a_row_cannot_be_used(tmp_path: Path, row: dict[str, object], said: 
         (
             "a.json",
             '{"train": [{"a": 1}], "test": [{"a": 2}]}',
-            "{path} 含有数据集的 2 个划分（train, test），各是一个数据的列表",
+            "{path} 含有数据集的 2 个划分（train、test），各是一个数据的列表",
             "把每个列表写成单独的文件：data.sources=train.json data.held_out_path=test.json",
         ),
     ],

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from weitiao.core.locale import in_language
 from weitiao.data.conversation import Conversation, Row
 from weitiao.data.formats import FORMATS
 from weitiao.data.formats._base import RowError
@@ -198,7 +199,7 @@ def test_grades_are_pointed_out_and_other_columns_noted(tmp_path: Path) -> None:
     assert findings["warning"].what.endswith("alike: rating, quality, correct")
     assert findings["warning"].places == (f"{tmp_path / 'a.jsonl'}: rating (2), quality (2), correct (2)",)
     assert findings["note"].what.endswith("not used: id")
-    assert "评级" in findings["warning"].what_zh
+    assert "评级" in in_language(findings["warning"].what, "zh")
 
 
 @pytest.mark.parametrize(

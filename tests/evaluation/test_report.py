@@ -10,14 +10,17 @@ import pytest
 import yaml
 
 import tiny
+from weitiao.core.locale import in_language
 from weitiao.core.said import Said
 from weitiao.core.units import significant
 from weitiao.data.conversation import Conversation, Message
+from weitiao.evaluation.answer_scores import score_answers
 from weitiao.evaluation.answers import Answer, Question, before_after, choose_questions, earlier_text
 from weitiao.evaluation.card import card, write_card
 from weitiao.evaluation.chosen import Chosen
 from weitiao.evaluation.curve import LEFT, curve_svg, held_out_points, round_marks
 from weitiao.evaluation.generate import Generated
+from weitiao.evaluation.metrics import METRICS
 from weitiao.evaluation.report import CHINESE, ENGLISH, cell, report, write_report
 from weitiao.evaluation.run_facts import ReportFacts, Scores
 
@@ -25,8 +28,7 @@ FACTS = ReportFacts(
     run="runs/my run",
     base="smollm2-135m",
     data=("my.json",),
-    data_lines=("120 rows, 114 trained, 6 held out",),
-    data_lines_zh=("120 条，训练 114 条，留出 6 条",),
+    data_lines=("rows       120 read (120 alpaca), 120 kept",),
     method="lora",
     method_title="LoRA",
     method_settings={"r": 8, "alpha": 16},
@@ -58,7 +60,7 @@ def test_the_report_says_what_was_trained_and_what_came_of_it() -> None:
         "python 3.11.7, torch 2.13.0",
         "PeftModel.from_pretrained(base, 'runs/my run/adapter')",
         "`weitiao chat 'runs/my run'`",
-        "- 120 rows, 114 trained, 6 held out",
+        "- rows       120 read (120 alpaca), 120 kept",
     ):
         assert words in text, words
 
@@ -276,3 +278,17 @@ def test_the_whole_time_is_told_from_that_of_training() -> None:
     assert "| 2:05, of which training 1:15 (40 steps) |" in report(replace(FACTS, whole_seconds=125))
     assert "| 2:05，其中训练 1:15 (40 步) |" in report(replace(FACTS, whole_seconds=125), CHINESE)
     assert "| 1:16 (40 steps) |" in report(replace(FACTS, whole_seconds=76))
+
+
+def test_both_reports_say_what_every_metric_found() -> None:
+    answers = [Answer("q", "It is Paris.", "No idea.", "It is Paris."), Answer("q", "Yes.", "No.", "No.")]
+    english, chinese = (report(replace(FACTS, answers=answers), words) for words in (ENGLISH, CHINESE))
+    for name in METRICS.names():
+        metric = METRICS.load(name)()
+        (score,) = [one for one in score_answers(answers) if one.metric == name]
+        numbers = f"| {metric.written(score.before)} | {metric.written(score.after)} |"
+        assert f"| {metric.title} (higher is better) {numbers}" in english
+        assert f"| {in_language(metric.title, 'zh')}（越高越好） {numbers}" in chinese
+    assert "| 0% | 50% |" in english
+    own_questions = [replace(one, reference="") for one in answers]
+    assert METRICS.load("exact_match").title not in report(replace(FACTS, answers=own_questions))

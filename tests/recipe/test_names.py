@@ -16,9 +16,10 @@ from transformers import BitsAndBytesConfig, GenerationConfig, TrainingArguments
 
 from weitiao.core.errors import Problem, SettingsError
 from weitiao.methods import METHODS
+from weitiao.recipe.blocks import BLOCKS, FIXED
 from weitiao.recipe.names.entries import Context, Given, Name, read_group
-from weitiao.recipe.names.layers import TOP, Layer, flat
-from weitiao.recipe.names.own import FIXED, blocks_for, spelling
+from weitiao.recipe.names.layers import Layer, flat
+from weitiao.recipe.names.own import blocks_for, spelling
 from weitiao.recipe.names.table import TABLE, entries
 from weitiao.recipe.recipe import Recipe, parse_recipe, read_recipe
 
@@ -75,10 +76,10 @@ def is_known(name: str, block: str = "", method: str = "lora") -> bool:
         raw = {part: raw}
     raw["method"] = {"name": method, **raw.get("method", {})}
     layer = Layer(raw)
-    blocks = blocks_for(METHODS.load(method))
+    blocks = blocks_for({"method": METHODS.load(method)})
     for dotted, _ in flat(layer.own):
         path, _, key = dotted.rpartition(".")
-        known = {**blocks[path].model_fields, "name": None} if path in blocks else dict.fromkeys(TOP)
+        known = {**blocks[path].model_fields, "name": None} if path in blocks else BLOCKS
         if spelling(key, known) is None:
             return False
     return not layer.problems
@@ -345,7 +346,7 @@ def test_every_name_of_a_peft_config_is_known_to_its_method(kind: str) -> None:
 
 def test_every_setting_that_the_table_names_is_there() -> None:
     """A target that no block has would be refused only when somebody types the name."""
-    methods = [blocks_for(METHODS.load(name)) for name in METHODS.names()]
+    methods = [blocks_for({"method": METHODS.load(name)}) for name in METHODS.names()]
     for one in TABLE:
         for target in one.group.targets:
             path, _, key = target.rpartition(".")

@@ -127,7 +127,7 @@ def test_the_rows_and_steps_are_known_before_any_model_is_loaded(
         assert f"{general} general row" in lines[0] and f" beside {own} an epoch: " in lines[0]
         assert f" {all_steps - more} step" in lines[0] and f" more, {all_steps} in all " in lines[0]
         assert ("there are no more" in lines[0]) == (general >= ALL)
-        assert str(general) in ready.data.summary.lines_zh()[-1]
+        assert str(general) in ready.data.summary.lines("zh")[-1]
 
 
 @pytest.mark.parametrize(

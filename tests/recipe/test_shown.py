@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from tiny_training import Events
 from weitiao.core.events import Progress
+from weitiao.evaluation.metrics import METRICS
 from weitiao.evaluation.report import ENGLISH
 from weitiao.recipe.recipe import parse_recipe
 from weitiao.recipe.run import Run
@@ -103,6 +105,9 @@ def test_the_curve_and_the_answers_know_where_they_begin_and_end(recipe: dict[st
     run, _ = trained({**recipe, "evaluate": asked})
     (answer,) = run.answers
     assert answer["reference"] and answer["before_cut"] and answer["after_cut"]
+    html = unescape(run._repr_html_())
+    for title in (METRICS.load(name).title.en for name in METRICS.names()):
+        assert title in html and title in run.report
     assert "step 0:" in (run.folder.root / "loss.svg").read_text(encoding="utf-8")
     assert "cut off after 2 tokens" in run.folder.report.read_text(encoding="utf-8")
 

@@ -38,6 +38,7 @@ from weitiao.engine.runtime.signals import watch_signals
 from weitiao.engine.settings import TrainSettings
 from weitiao.evaluation.held_out import measure_held_out
 from weitiao.evaluation.locate import locate
+from weitiao.evaluation.metrics import METRICS
 from weitiao.methods import METHODS
 from weitiao.recipe import baseline, build
 from weitiao.recipe.preflight import preflight
@@ -516,6 +517,9 @@ def test_tensorboard_has_the_curves(recipe: dict[str, Any], tmp_path: Path) -> N
         written.Tags()["scalars"]
     )
     assert [scalar.step for scalar in written.Scalars("held_out/loss")] == [2, 4, 5]
+    for name in METRICS.names():
+        assert [scalar.step for scalar in written.Scalars(f"answers/{name}")] == [5]
+        assert [scalar.step for scalar in written.Scalars(f"answers_before/{name}")] == [5]
 
 
 def test_missing_tracker_packages_are_all_named_before_training(recipe: dict[str, Any]) -> None:

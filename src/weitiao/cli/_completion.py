@@ -1,4 +1,4 @@
-"""Shell completion: names of commands, methods, models and settings."""
+"""Shell completion: names of commands, methods, objectives, models and settings."""
 
 from __future__ import annotations
 
@@ -24,6 +24,13 @@ def methods(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> 
     from ..methods import METHODS
 
     return _items(METHODS.names(), incomplete)
+
+
+def objectives(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the objectives that start with the typed text."""
+    from ..objectives import OBJECTIVES
+
+    return _items(OBJECTIVES.names(), incomplete)
 
 
 def models(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -57,14 +64,9 @@ def blocks(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> l
 
 def settings_blocks() -> dict[str, type[Settings]]:
     """Return the blocks of a run file by name, with their settings classes."""
-    from ..core.settings import Settings
-    from ..recipe.recipe import Recipe
+    from ..recipe.blocks import BLOCKS
 
-    return {
-        name: field.annotation
-        for name, field in Recipe.model_fields.items()
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings)
-    }
+    return {name: block.cls for name, block in BLOCKS.items() if block.cls}
 
 
 def _settings() -> Iterable[str]:

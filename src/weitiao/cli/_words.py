@@ -72,7 +72,9 @@ def _is_read(name: str) -> bool:
 
 
 def _second_run_file(word: str, first: str) -> Problem:
-    return Problem("a run has one run file", f"{first} and {word}", "one run file", f"weitiao train {first}")
+    return Problem(
+        "there is more than one run file", f"{first} and {word}", "one run file", f"weitiao train {first}"
+    )
 
 
 def _unknown_word(word: str) -> Problem:
@@ -128,11 +130,11 @@ def _taken(waiting: list[str], takes_value: bool) -> list[str]:
 
 def _is_setting(key: str) -> bool:
     """Return whether a flag's name is a setting, under its name here or in another tool."""
-    from ..recipe.names.layers import TOP
+    from ..recipe.blocks import BLOCKS
     from ..recipe.names.own import known_setting
     from ..recipe.names.table import entries
 
-    return (key.partition(".")[0] in TOP and "." in key) or bool(entries(key)) or known_setting(key)
+    return (key.partition(".")[0] in BLOCKS and "." in key) or bool(entries(key)) or known_setting(key)
 
 
 def _value(key: str, waiting: list[str]) -> str:

@@ -172,7 +172,7 @@ def trained_forms(words: Sequence[str]) -> dict[str, frozenset[str]]:
     SettingsError for an unknown one.
     """
     from ..objectives import OBJECTIVES
-    from ..recipe.recipe import DEFAULT_NAMES
+    from ..recipe.blocks import DEFAULT_NAMES
 
     block = _understood(words, None).raw.get("objective", DEFAULT_NAMES["objective"])
     name = str(block.get("name")) if isinstance(block, Mapping) else str(block)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.files import PRIVATE_FILE, write_atomic
+from ..core.locale import Language, in_language
 from ..core.run_folder import RunFolder
 from ..core.units import (
     is_longer,
@@ -21,6 +22,7 @@ from ..core.units import (
 )
 from ..core.visible import visible
 from ..models.aliases import ALIASES
+from .answer_scores import score_answers
 from .answers import CUT_MARK, Answer, earlier_text, marked
 from .curve import curve_svg
 from .run_facts import ReportFacts, Scores
@@ -312,7 +314,7 @@ def _left_out(facts: ReportFacts, words: Words) -> str:
 
 
 def _summary(facts: ReportFacts, words: Words) -> str:
-    lines = facts.data_lines_zh if words is CHINESE else facts.data_lines
+    lines = [in_language(line, "zh" if words is CHINESE else "en") for line in facts.data_lines]
     return f"## {words.summary}\n\n" + "\n".join(f"- {cell(line)}" for line in lines) if lines else ""
 
 
@@ -344,7 +346,17 @@ def _answers(facts: ReportFacts, words: Words) -> str:
     ]
     cut = any(a.before_cut or a.after_cut or a.reference_cut for a in facts.answers)
     note = words.cut.format(mark=cell(CUT_MARK), tokens=facts.most_new_tokens) if cut else ""
-    return "\n\n".join(filter(None, (f"## {words.answers}", table(header, rows), note)))
+    return "\n\n".join(
+        filter(None, (f"## {words.answers}", table(header, rows), note, _answer_scores(facts, words)))
+    )
+
+
+def _answer_scores(facts: ReportFacts, words: Words) -> str:
+    """Return a table of what every metric says of the answers; empty if the data has no answers to compare with."""
+    language: Language = "zh" if words is CHINESE else "en"
+    scores = score_answers(facts.answers)
+    rows = [[in_language(part, language) for part in score.row()] for score in scores]
+    return table(["", words.before, words.after], [list(map(cell, row)) for row in rows]) if rows else ""
 
 
 def _earlier(answer: Answer, words: Words) -> str:

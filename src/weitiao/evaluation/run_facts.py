@@ -32,8 +32,6 @@ class ReportFacts:
     """The data sources, one text each."""
     data_lines: Sequence[str]
     """The data summary, line by line."""
-    data_lines_zh: Sequence[str]
-    """The same in Chinese."""
     method: str
     """The method's name."""
     method_title: str

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.events import Listener
-from ..core.settings import read_yaml
+from ..core.settings import Settings, read_yaml
 from ..data.settings import DataSettings
 from ..data.sources.python_rows import is_split
 from ..engine.runtime.tracking import TrackSettings
@@ -17,6 +17,7 @@ from ..methods._base import Method
 from ..models.quiet import libraries_quiet
 from ..models.settings import ModelSettings
 from ..objectives._base import Objective
+from .blocks import BLOCKS
 from .recipe import Recipe, parse_recipe
 from .run import Run
 from .told import telling
@@ -92,9 +93,9 @@ def _as_block(name: str, value: Any) -> Any:  # noqa: ANN401
     """Return a block as plain values, so that keywords can override it."""
     if isinstance(value, Method | Objective):
         return {"name": value.name, **value.model_dump()}
-    if isinstance(value, ModelSettings | DataSettings | TrainSettings | EvaluateSettings | TrackSettings):
+    if isinstance(value, Settings):
         return value.model_dump()
-    if name in ("model", "method", "objective") and isinstance(value, str):
+    if BLOCKS[name].bare == "name" and isinstance(value, str):
         return {"name": value}
     if name == "data" and (not isinstance(value, Mapping) or is_split(value)):
         return {"sources": [{"rows": value}] if is_split(value) else value}

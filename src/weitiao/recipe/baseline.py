@@ -20,6 +20,8 @@ from ..engine.forward import Forward
 from ..engine.loop import HeldOutLoss
 from ..engine.memory.budget import default_pack_tokens
 from ..engine.memory.oom import MAY_SAY_SO, is_out_of_memory
+from ..engine.two_passes import Reference
+from ..evaluation.answer_scores import score_answers
 from ..evaluation.answers import Answer, Question, answer_questions, before_after, choose_questions
 from ..evaluation.generate import Generated
 from ..evaluation.held_out import HeldOut, ShouldStop, measure_held_out, never
@@ -34,6 +36,7 @@ from ..evaluation.panel import (
 from ..methods._base import Attached
 from ..models.anatomy import base_of, width_of
 from .recipe import Recipe
+from .reference import reference_for, reference_of_start, restores_start
 
 FIRST_ROWS = 16
 """Rows searched for a short one on which to check that the loss is finite."""
@@ -85,24 +88,26 @@ class Comparison:
         systems = systems_of(self.recipe, self.data)
         return systems.common if systems else ""
 
-    def look_before(
+    def prepare_baseline(
         self, forward: Forward, attached: Attached, earlier: Sequence[Event], log: EventLog
     ) -> None:
-        """Look at the untrained model; with an adapter, which can be disabled at any time, this is postponed.
+        """Measure and ask the untrained model, or postpone it if the method can be disabled at any time.
 
-        Such a run need not begin with minutes of measuring and answering: the base is measured at the first held-out
-        evaluation, and asked at the end. What an interrupted process measured is read from its events. Raises
+        A postponed run need not begin with minutes of measuring and answering: the base is measured at the first
+        held-out evaluation, and asked at the end. What an interrupted process measured is read from its events. Raises
         NotFiniteError for a model whose loss is not finite.
         """
-        self._waits = self._is_base(attached)
+        self._waits = restores_start(self.recipe, attached)
         self._take_earlier(earlier)
         if self.before is None and not self._waits:
             log.emit("stage", text="measuring and asking the model before training")
-            self._look_before(forward, log)
+            self.measure_baseline(forward, log)
         elif self.before is None:
             with attached.disabled(), forward.attention():
                 shortest = min(self.data.train[:FIRST_ROWS], key=lambda example: example.longest)
-                require_finite_loss(measure_held_out(forward, self.recipe.objective, [shortest], 1))
+                reference = reference_of_start(self.recipe, forward)
+                found = measure_held_out(forward, self.recipe.objective, [shortest], 1, reference=reference)
+                require_finite_loss(found)
 
     def remember(self, measured: HeldOut) -> None:
         """Keep the result of an evaluation during training, so that the final model need not be measured again."""
@@ -116,7 +121,7 @@ class Comparison:
         def looked(should_stop: ShouldStop) -> Mapping[str, float] | None:
             if self.before is None:
                 with attached.disabled():
-                    self._look_before(forward, log, should_stop)
+                    self.measure_baseline(forward, log, should_stop)
             return None if self.before is None else look(should_stop)
 
         def looked_or_noted(should_stop: ShouldStop) -> Mapping[str, float] | None:
@@ -130,10 +135,6 @@ class Comparison:
 
         return looked_or_noted
 
-    def _is_base(self, attached: Attached) -> bool:
-        """Return whether the model with its method disabled is the model before training."""
-        return self.recipe.model.adapter is None and not attached.saves_whole_model
-
     def _take_earlier(self, earlier: Sequence[Event]) -> None:
         seen = [event for event in earlier if event["event"] == "before"]
         if seen and seen[-1]["questions"] == [question.text for question in self.questions]:
@@ -141,9 +142,10 @@ class Comparison:
             measured = HeldOut.from_fields(held_out) if held_out else None
             self.before = Look(measured, _answers_of(seen[-1]), seen[-1].get("panel"))
 
-    def _look_before(self, forward: Forward, log: EventLog, should_stop: ShouldStop = never) -> None:
+    def measure_baseline(self, forward: Forward, log: EventLog, should_stop: ShouldStop = never) -> None:
         """Measure the untrained model, and ask it unless that is postponed; `before` stays None if stopped."""
-        held_out = self._measure(forward, log, should_stop, "held-out loss before training")
+        reference = reference_of_start(self.recipe, forward)
+        held_out = self._measure(forward, log, reference, "held-out loss before training", should_stop)
         if held_out is None and self.data.held_out:
             return
         require_finite_loss(held_out)
@@ -171,19 +173,21 @@ class Comparison:
             "stage", text="asking the trained model" if known else "measuring and asking the trained model"
         )
         with self._noting("the held-out loss after training", log):
-            self.after = Look(known or self._measure(forward, log), None)
+            reference = reference_for(self.recipe, attached, forward)
+            self.after = Look(known or self._measure(forward, log, reference), None)
         self.after = self.after or Look(None, None)
         self._ask(self.after, forward, log)
         if self._waits:
             with self._noting("the held-out loss before training", log), attached.disabled():
                 if self.before is None:
-                    self._look_before(forward, log)
+                    self.measure_baseline(forward, log)
             with attached.disabled():
                 if self.before is not None and self.before.answers is None:
                     log.emit("stage", text="asking the model before training")
                     self._ask(self.before, forward, log)
         if self.answers:
-            log.emit("answers", rows=[answer.as_fields() for answer in self.answers])
+            rows = [answer.as_fields() for answer in self.answers]
+            log.emit("answers", rows=rows, scores=[one.as_fields() for one in score_answers(self.answers)])
 
     @property
     def panel_score(self) -> PanelScore | None:
@@ -204,8 +208,9 @@ class Comparison:
         self,
         forward: Forward,
         log: EventLog,
-        should_stop: ShouldStop = never,
+        reference: Reference | None,
         what: str = "held-out loss after training",
+        should_stop: ShouldStop = never,
     ) -> HeldOut | None:
         """Return the held-out loss, None if stopped or if nothing is held out; `what` is shown with the progress."""
         if not self.data.held_out:
@@ -221,6 +226,7 @@ class Comparison:
                 pack_tokens,
                 should_stop,
                 Progress(log.emit, what),
+                reference,
             )
 
     def _ask(self, look: Look, forward: Forward, log: EventLog) -> None:

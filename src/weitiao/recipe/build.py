@@ -41,6 +41,7 @@ from .baseline import Comparison
 from .identity import settings_and_data
 from .preflight import bytes_written
 from .recipe import Recipe
+from .reference import reference_for
 
 
 def precision_for(settings: ModelSettings, model: PreTrainedModel) -> Precision:
@@ -116,7 +117,7 @@ def build_training(
     comparison: Comparison | None = None,
 ) -> Training:
     """Assemble the engine's parts; raises SettingsError for an unsuitable optimizer or schedule, ResourceError if the
-    longest row does not fit into memory.
+    longest row does not fit into memory, ModelError if the objective needs a reference that the method cannot give.
 
     `free_bytes` is the available memory, by default what is free on the model's device. `comparison` receives the
     result of each held-out evaluation, and measures the base before the first one.
@@ -149,6 +150,7 @@ def build_training(
         pack_tokens=planned.pack_tokens,
         seed=settings.seed,
         scale=LossScale.for_precision(forward.precision),
+        reference=reference_for(recipe, attached, forward),
         ranks=Ranks.current(),
         longest_row=longest_of(data.train),
     )

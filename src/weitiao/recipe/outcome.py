@@ -154,7 +154,6 @@ class Outcome:
             base=public_name(recipe.model.name),
             data=[public_name(source.path or "Python rows") for source in recipe.data.sources],
             data_lines=comparison.data.summary.lines(),
-            data_lines_zh=comparison.data.summary.lines_zh(),
             method=recipe.method.name,
             method_title=recipe.method.title,
             method_settings=recipe.method.model_dump(mode="json"),

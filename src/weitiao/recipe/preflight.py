@@ -22,6 +22,7 @@ from ..models.embedding_rows import require_rows
 from .choices import AutoSetting, settle
 from .identity import require_same_files
 from .recipe import Recipe
+from .reference import require_reference
 from .replay import AwaitedAnswers, planned, read_own_rows, with_replay
 
 if TYPE_CHECKING:
@@ -208,6 +209,7 @@ def _check_model(recipe: Recipe) -> _Room:
     rows = model.get_input_embeddings().weight.shape[0]
     left_out = recipe.method.left_out(model)  # before attaching, which changes names and modules
     planned = _plan_continued(recipe, model) if recipe.model.adapter else recipe.method.plan(model)
+    require_reference(recipe, planned)
     require_fast(recipe.train, planned.fast_parameters())
     require_kernels(recipe.train, model.config, _device_of(recipe))
     need_disk(

@@ -1,151 +1,29 @@
-"""The run file: one block per part, each defined next to its code; read, checked and written as a whole."""
+"""Reads a run file: short forms spelt out, flags and words laid over it, every block checked, all problems at once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
-
-from pydantic import PrivateAttr, SerializeAsAny
+from typing import Any, TypeVar
 
 from ..core.errors import Problem, SettingsError, nearest, raise_all
 from ..core.registry import Registry
-from ..core.settings import (
-    DECIDES_NOTHING,
-    Settings,
-    as_typed,
-    check_settings,
-    deciding_nothing,
-    merge,
-    parse_overrides,
-    read_yaml,
-)
-from ..data.settings import DataSettings, SourceSettings, replay_spelt_out, require_usable_name
+from ..core.settings import Settings, as_typed, check_settings, merge, parse_overrides, read_yaml
+from ..data.settings import SourceSettings, replay_spelt_out, require_usable_name
 from ..data.sources.python_rows import is_split
-from ..engine.runtime.tracking import TrackSettings
-from ..engine.settings import TrainSettings
-from ..evaluation.answers import EvaluateSettings
-from ..methods import METHODS
-from ..methods._base import MEASURED_WIDTH, Method
-from ..models.settings import ModelSettings
-from ..objectives import OBJECTIVES
-from ..objectives._base import Objective
+from .blocks import BLOCKS, DEFAULT_NAMES, RunBlock
+from .blocks import Recipe as Recipe
+from .blocks import dotted as dotted
 from .names.configs import as_mapping
-from .names.layers import Layer
-from .names.own import setting_names, spelling
+from .names.layers import Layer, class_of
+from .names.own import blocks_for, setting_names, spelling
 from .names.reading import Understood, understand
 from .names.table import names_of_other_tools
 from .names.usual import with_usual
 
 S = TypeVar("S", bound=Settings)
 Checked = tuple[Settings | None, list[Problem]]
-
-
-def _absolute(path: str | None) -> str | None:
-    """Return an existing path as an absolute one; anything else (a hub id, an alias) unchanged."""
-    return path if path is None or not Path(path).exists() else str(Path(path).absolute())
-
-
-def dotted(nested: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Return nested settings as a flat mapping by dotted name."""
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        name = f"{path}.{key}" if path else str(key)
-        flat |= dotted(value, name) if isinstance(value, Mapping) and value else {name: value}
-    return flat
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What a recipe was read from; it does not count when recipes are compared."""
-
-    said: tuple[str, ...] = field(default=(), compare=False)
-
-
-class Recipe(Settings):
-    """A whole run: everything that decides its result."""
-
-    model: ModelSettings
-    """Which model to start from."""
-    data: DataSettings
-    """What is trained on."""
-    method: SerializeAsAny[Method]
-    """What of the model is trained."""
-    objective: SerializeAsAny[Objective]
-    """What is minimised."""
-    train: TrainSettings = TrainSettings()
-    """How it is trained."""
-    evaluate: Annotated[EvaluateSettings, DECIDES_NOTHING] = EvaluateSettings()
-    """What is asked before and after."""
-    track: Annotated[TrackSettings, DECIDES_NOTHING] = TrackSettings()
-    """Where the curves go."""
-    out: Annotated[Path, DECIDES_NOTHING]
-    """The run's folder; new or empty."""
-
-    _origin: Origin = PrivateAttr(default=Origin())
-
-    @property
-    def said(self) -> tuple[str, ...]:
-        """One sentence for each name that was read as another tool's, or has no meaning here."""
-        return self._origin.said
-
-    def read_as(self, said: tuple[str, ...]) -> Recipe:
-        """Return the recipe with the sentences about the names it was read from."""
-        recipe = self.model_copy()
-        recipe._origin = Origin(said)
-        return recipe
-
-    @property
-    def lr(self) -> float:
-        """The peak learning rate: the given one, else the method's at the model width where it was measured."""
-        return self.train.lr or self.lr_for(MEASURED_WIDTH)
-
-    def lr_for(self, width: int) -> float:
-        """Return the default peak learning rate for a model of this width (hidden size), to two digits."""
-        return float(f"{self.method.lr_for(width) * self.objective.lr_factor:.2g}")
-
-    def with_absolute_paths(self) -> Recipe:
-        """Return the recipe with existing paths made absolute, so that its run can be used from any folder."""
-        sources = [source.model_copy(update={"path": _absolute(source.path)}) for source in self.data.sources]
-        replay = self.data.replay
-        if replay is not None and not replay.asks_the_model:
-            replay = replay.model_copy(update={"answers": _absolute(replay.answers)})
-        held_out_path = _absolute(self.data.held_out_path)
-        data = {"sources": sources, "held_out_path": held_out_path, "replay": replay}
-        model = {"name": _absolute(self.model.name), "adapter": _absolute(self.model.adapter)}
-        return self.model_copy(
-            update={
-                "data": self.data.model_copy(update=data),
-                "model": self.model.model_copy(update=model),
-            }
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the recipe as plain values, which `parse_recipe` turns into an equal one."""
-        plain = self.model_dump(mode="json")
-        for key, part in (("method", self.method), ("objective", self.objective)):
-            plain[key] = {"name": part.name, **plain[key]}
-        return plain
-
-    def decides(self) -> dict[str, Any]:
-        """Return the settings that determine the trained numbers, by dotted name."""
-        free = deciding_nothing(self)
-        return {
-            name: value
-            for name, value in dotted(self.as_dict()).items()
-            if not any(name == one or name.startswith(f"{one}.") for one in free)
-        }
-
-    def as_yaml(self) -> str:
-        """Return the run file as YAML."""
-        import yaml
-
-        return yaml.safe_dump(self.as_dict(), sort_keys=False, allow_unicode=True)
-
-
-DEFAULT_NAMES: Mapping[str, Any] = {"method": {"name": "lora"}, "objective": {"name": "sft"}}
-"""The defaults: LoRA and supervised fine-tuning."""
 
 
 def lay_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,7 +57,7 @@ def parse_recipe(raw: Mapping[str, Any], *over: Mapping[str, Any]) -> Recipe:
     blocks = lay_over(DEFAULT_NAMES, understood.raw)
     problems = [*understood.problems, *_unknown_blocks(blocks)]
     parsed: dict[str, Any] = {}
-    for name, check in BLOCKS.items():
+    for name, check in CHECKS.items():
         if name not in blocks or (name == "data" and _names_no_data(blocks[name])):
             problems += [_missing(name)] if Recipe.model_fields[name].is_required() else []
             continue
@@ -215,7 +93,7 @@ def _with_names(problem: Problem, origins: Mapping[str, str]) -> Problem:
 
 def spelt_out(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Expand the short forms `model: NAME`, `method: lora` into blocks, so that overrides can be applied."""
-    short = {"model": "name", "method": "name", "objective": "name", "data": "sources"}
+    short = {name: block.bare for name, block in BLOCKS.items() if block.bare}
     spelt_right = {key: spelling(str(key), dict.fromkeys(BLOCKS)) or key for key in raw}
     plain = {
         key if spelt_right[key] in raw else spelt_right[key]: [value]
@@ -285,24 +163,31 @@ def _out(value: Any) -> tuple[Any, list[Problem]]:  # noqa: ANN401
     return None, [Problem(what, f"out: {value!r}", "the path of a new folder", "--out RUN")]
 
 
-BLOCKS: Mapping[str, Callable[[Any], tuple[Any, list[Problem]]]] = {
-    "model": _plain_block(ModelSettings, "model"),
-    "data": _plain_block(DataSettings, "data"),
-    "method": _named_block(METHODS, Method, "method"),
-    "objective": _named_block(OBJECTIVES, Objective, "objective"),
-    "train": _plain_block(TrainSettings, "train"),
-    "evaluate": _plain_block(EvaluateSettings, "evaluate"),
-    "track": _plain_block(TrackSettings, "track"),
-    "out": _out,
+def _checked_as(name: str, block: RunBlock) -> Callable[[Any], tuple[Any, list[Problem]]]:
+    """Return the function that builds a block from plain values."""
+    if block.cls is None:
+        return _out
+    if block.named is None:
+        return _plain_block(block.cls, name)
+    return _named_block(block.named.registry, block.cls, name)
+
+
+CHECKS: Mapping[str, Callable[[Any], tuple[Any, list[Problem]]]] = {
+    name: _checked_as(name, block) for name, block in BLOCKS.items()
 }
 
 
 def _unknown_blocks(blocks: Mapping[str, Any]) -> list[Problem]:
     """Describe keys that are neither a block nor a known name, with the nearest known name."""
     problems = []
+    named = {
+        name: class_of(block.named.registry, blocks[name])
+        for name, block in BLOCKS.items()
+        if block.named and name in blocks
+    }
     for key in blocks:
         if key not in BLOCKS:
-            known = [*BLOCKS, *setting_names(), *names_of_other_tools()]
+            known = [*BLOCKS, *setting_names(blocks_for(named)), *names_of_other_tools()]
             got = f"{key}: {blocks[key]!r}"
             what, expected = f"there is no setting {key}", "a block (" + ", ".join(BLOCKS) + ") or a setting"
             near = (name + as_typed(blocks[key]) for name in nearest(key, known))

@@ -9,6 +9,7 @@ from typing import Any
 from ..core.events import Event, steps_that_count
 from ..core.units import readable_change
 from ..core.visible import visible
+from ..evaluation.answer_scores import scores_of
 from ..evaluation.answers import CUT_MARK, earlier_text, marked
 from ..evaluation.curve import curve_svg, held_out_points
 from ..evaluation.report import ENGLISH
@@ -29,6 +30,7 @@ def run_html(title: str, events: Sequence[Event]) -> str:
         parts.append(f'<div style="max-width: 640px">{_fluid(curve)}</div>')
     if "answers" in last:
         parts.append(_answers(last["answers"]["rows"]))
+        parts.append(_answer_scores(last["answers"]))
     return "\n".join(part for part in parts if part)
 
 
@@ -76,6 +78,11 @@ def _answers(rows: Sequence[Mapping[str, Any]]) -> str:
     cut = any(row.get(f"{which}_cut") for row in rows for which in ("before", "after", "reference"))
     note = f"<p>{CUT_MARK} cut off: evaluate.generation.max_new_tokens</p>" if cut else ""
     return _table(header, cells) + note
+
+
+def _answer_scores(event: Event) -> str:
+    rows = [score.row() for score in scores_of(event.get("scores", []))]
+    return _table(["", ENGLISH.before, ENGLISH.after], rows) if rows else ""
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -228,7 +228,7 @@ class _Session:
         modules = [name for name, _ in model.named_modules()]
         attached = attach(self.recipe, model, data, log)
         forward = forward_for(attached, precision, log)
-        comparison.look_before(forward, attached, earlier, log)
+        comparison.prepare_baseline(forward, attached, earlier, log)
         training = build_training(
             self.recipe, self.folder, attached, data, forward, base, log, comparison=comparison
         )

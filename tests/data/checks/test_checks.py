@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import tiny
+from weitiao.core.locale import in_language
 from weitiao.data.checks import CHECKS
 from weitiao.data.checks._base import Check, Finding, GateContext, GateOutcome, RowFacts
 from weitiao.data.conversation import Conversation, Message
@@ -127,8 +128,12 @@ def pair(chosen: str, rejected: str, number: int) -> Preference:
 
 PLANTED: list[tuple[str, str, Callable[[int], AnyForm]]] = [
     ("answers", "empty", lambda n: talk("Say something.", " \n", n)),
-    ("answers", "refuse", lambda n: talk("Help me.", "As an AI language model, I cannot help with that.", n)),
-    ("answers", "refuse", lambda n: talk("帮帮我。", "抱歉，我无法回答这个问题。", n)),
+    (
+        "answers",
+        "refusals",
+        lambda n: talk("Help me.", "As an AI language model, I cannot help with that.", n),
+    ),
+    ("answers", "refusals", lambda n: talk("帮帮我。", "抱歉，我无法回答这个问题。", n)),
     ("answers", "over and over", lambda n: talk("Go on.", "It begins. " + "I go on and on. " * 20, n)),
     ("answers", "another prompt format", lambda n: talk("Go on.", "### Response: a fine day", n)),
     ("answers", "equal to their question", lambda n: talk("Tell me more!", "tell me more", n)),
@@ -141,29 +146,29 @@ PLANTED: list[tuple[str, str, Callable[[int], AnyForm]]] = [
     ("encoding", "invisible", lambda n: talk("Hello", "A fine\u200b day.", n)),
     ("encoding", "half a character", lambda n: talk("Hello", "A fine \ud83d day.", n)),
     ("encoding", "line ends", lambda n: talk("Hello", "A fine\r\nday\nit is.", n)),
-    ("placeholders", "nobody filled in", lambda n: talk("Who are you?", "I am {{name}}.", n)),
-    ("placeholders", "nobody filled in", lambda n: talk("Write.", "Dear [Your Name], hello.", n)),
+    ("placeholders", "that are not filled in", lambda n: talk("Who are you?", "I am {{name}}.", n)),
+    ("placeholders", "that are not filled in", lambda n: talk("Write.", "Dear [Your Name], hello.", n)),
     ("placeholders", "secret", lambda n: talk("Key?", "It is AKIA" + "ABCDEFGH12345678.", n)),
     ("encoding", "lost a backslash", lambda n: talk("Solve.", "It is 3 \times 4.", n)),
     ("encoding", "lost a backslash", lambda n: talk("Solve.", "It is $\nabla f$.", n)),
     ("encoding", "lost a backslash", lambda n: talk("Solve.", "It is $\frac{1}{2}$.", n)),
-    ("placeholders", "signs for pictures", lambda n: talk("<image>\nWhat is this?", "A cat.", n)),
-    ("placeholders", "signs for pictures", lambda n: talk("<|vision_start|>看图", "猫", n)),
+    ("placeholders", "tags for images", lambda n: talk("<image>\nWhat is this?", "A cat.", n)),
+    ("placeholders", "tags for images", lambda n: talk("<|vision_start|>看图", "猫", n)),
     ("placeholders", "mail addresses", lambda n: talk("Mail?", "Write to li.lei@weitiao.cn today.", n)),
     ("reasoning", "never closed", lambda n: talk("Why?", "<think>Because of", n)),
-    ("reasoning", "say nothing after", lambda n: talk("Why?", "<think>Because.</think>\n", n)),
-    ("reasoning", "some answers have thoughts", lambda n: talk("Why?", "<think>Hm.</think>So it is.", n)),
+    ("reasoning", "with nothing after it", lambda n: talk("Why?", "<think>Because.</think>\n", n)),
+    ("reasoning", "some answers have reasoning", lambda n: talk("Why?", "<think>Hm.</think>So it is.", n)),
     ("tools", "not a JSON object", called),
     ("tools", "do not describe", called),
-    ("tools", "without a result", called),
+    ("tools", "without the result", called),
     ("roles", "no question", lambda n: Conversation((Message("assistant", "Hello there."),), place(n))),
-    ("roles", "system texts are empty", lambda n: talk("Hello?", "Hello.", n, system=" ")),
+    ("roles", "system prompts are empty", lambda n: talk("Hello?", "Hello.", n, system=" ")),
     (
         "languages",
         "different languages",
         lambda n: talk("How do you say that it is the day?", sentence(3, 40, True), n),
     ),
-    ("balance", "equal to the rejected", lambda n: pair("Yes, it is.", "Yes, it is.", n)),
+    ("balance", "the rejected answer are the same", lambda n: pair("Yes, it is.", "Yes, it is.", n)),
     (
         "balance",
         "same score",
@@ -231,8 +236,9 @@ def test_findings_do_not_depend_on_chunks_and_are_complete(name: str) -> None:
             assert again.findings(outcome) == findings
             assert json.dumps(again.facts(outcome)) == json.dumps(once.facts(outcome))
         for finding in findings:
-            assert finding.what.strip() and finding.what_zh.strip()
-            assert finding.severity == "note" or (finding.fix and finding.fix_zh)
+            assert finding.what.strip() and in_language(finding.what, "zh") != finding.what
+            assert finding.severity == "note" or finding.fix
+            assert not finding.fix or in_language(finding.fix, "zh") != finding.fix or "=" in finding.fix
             assert all(0 <= row < len(rows) for row in finding.rows)
 
 
@@ -349,7 +355,7 @@ def test_rows_that_train_questions_are_counted() -> None:
     )
     (found,) = checked("lengths", rows, [2]).findings(outcome_of(rows))
     assert (found.severity, found.count, found.rows) == ("note", 2, (0, 3))
-    assert found.what.startswith("rows train questions or system texts too")
+    assert found.what.startswith("rows also train questions or system prompts")
 
 
 def test_lengths_count_tokens_left_out_and_cut() -> None:

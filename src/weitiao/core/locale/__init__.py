@@ -7,7 +7,8 @@ The code says everything in English. `in_language` turns a finished English text
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Literal
 
 Language = Literal["en", "zh"]
@@ -32,9 +33,15 @@ def language_of(environment: Mapping[str, str]) -> Language:
     return "zh" if next(filter(None, named), "").lower().startswith("zh") else "en"
 
 
-def use_language(chosen: Language | None) -> None:
-    """Choose the language for this process; None goes back to the environment's."""
+@contextmanager
+def use_language(chosen: Language | None) -> Iterator[None]:
+    """Choose the language for the context; None is the environment's."""
+    before = list(_chosen)
     _chosen[:] = [chosen] if chosen else []
+    try:
+        yield
+    finally:
+        _chosen[:] = before
 
 
 def in_language(text: str, language: Language) -> str:

@@ -39,7 +39,7 @@ class Encoding(KindsCheck):
         ),
         "replacement": Kind(
             "warning",
-            "texts contain replacement characters, where characters were lost",
+            "texts contain replacement characters in place of lost characters",
             "make the file again from its source with the right encoding; the lost characters cannot be "
             "restored from it",
         ),

@@ -3,13 +3,15 @@ report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...core.locale import Language, in_language
 from ...core.units import readable_count, readable_share
+from ...core.visible import padded
 from ..formats._choosing import grades
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from .gate import Gate
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
+LABEL_COLUMNS = 11
+"""Columns of a terminal that the label of a line takes."""
 PLACES = 2
 """Number of places shown with a warning."""
 
@@ -59,7 +63,7 @@ class Summary:
     """Quantiles of the sequences' lengths in tokens: p50, p90, p99, max."""
     notes: list[str]
     """Other things that a person should know."""
-    replay: str = ""
+    replay: str | None = None
     """The general rows that are mixed into training, and their cost."""
     warnings: list[tuple[str, str]] = field(default_factory=list)
     """(severity, text) of the checks' warnings, and of errors that the user has accepted."""
@@ -68,37 +72,34 @@ class Summary:
         """Return plain values for JSON."""
         return asdict(self)
 
-    def lines(self) -> list[str]:
-        """Return the summary as lines to print; `core.locale` has their Chinese."""
+    def lines(self, language: Language = "en") -> list[str]:
+        """Return the summary as lines to print in a language, each with a label of `LABEL_COLUMNS`."""
+        said = [(in_language(label, language), in_language(text, language)) for label, text in self._parts()]
+        return [padded(label, LABEL_COLUMNS) + text for label, text in said]
+
+    def _parts(self) -> Iterator[tuple[str, str]]:
+        """Yield the label and the text of each line, in English."""
         formats = ", ".join(f"{count} {name}" for name, count in self.formats.items())
         lengths = ", ".join(f"{name} {length}" for name, length in self.length_tokens.items())
         trained, tokens = readable_count(self.trained_tokens), readable_count(self.tokens)
         share = readable_share(self.trained_tokens, self.tokens)
-        lines = [
-            f"rows       {self.read} read ({formats}), {self.kept} kept",
-            f"examples   {self.train} to train on, {self.held_out} held out, {self.template} template",
-            f"tokens     {trained} of {tokens} trained on an epoch ({share})",
-            f"lengths    {lengths} tokens",
-        ]
+        yield "rows", f"{self.read} read ({formats}), {self.kept} kept"
+        yield "examples", f"{self.train} to train on, {self.held_out} held out, {self.template} template"
+        yield "tokens", f"{trained} of {tokens} trained on an epoch ({share})"
+        yield "lengths", f"{lengths} tokens a sequence"
         for reason, count in self.dropped.items():
             what = f"{reason} ({', '.join(self.dropped_places[reason])})"
-            lines.append(f"left out   {count}: {what}")
+            yield "left out", f"{count}: {what}"
         if self.cut:
-            turns, answers = self.turns_left_out, self.answers_shortened
-            lines.append(
-                f"cut        {self.cut} to fit data.max_length ({turns} early turns left out, "
-                f"{answers} answers shortened)"
-            )
+            how = f"{self.turns_left_out} early turns left out, {self.answers_shortened} answers shortened"
+            yield "cut", f"{self.cut} to fit data.max_length ({how})"
         if self.duplicates:
-            equal = f"equal      {self.duplicates} rows are equal to another row"
-            lines.append("equal      1 row is equal to another row" if self.duplicates == 1 else equal)
+            equal = f"{self.duplicates} rows are equal to another row"
+            yield "equal", "1 row is equal to another row" if self.duplicates == 1 else equal
         if self.replay:
-            lines.append(f"replay     {self.replay}")
-        lines += [f"note       {note}" for note in self.notes]
-        return lines + [
-            f"error      {text}" if severity == "error" else f"warning    {text}"
-            for severity, text in self.warnings
-        ]
+            yield "replay", self.replay
+        yield from (("note", note) for note in self.notes)
+        yield from self.warnings
 
 
 def summary_of(gate: Gate, train_E: NDArray[np.int64], held_out_E: NDArray[np.int64]) -> Summary:

@@ -74,7 +74,7 @@ FACTS: Mapping[str, str] = {
     "held_out": "held-out rows",
     "question": "same question",
     "tokens": "tokens",
-    "rows": "rows in all",
+    "rows": "rows",
 }
 """Name of a check's fact -> its title; a fact without an entry is shown by its name."""
 
@@ -102,7 +102,7 @@ CHECKS: Mapping[str, str] = {
     "tasks": "tasks",
     "tokenizer_language": "tokenizer and language",
     "tools": "tools",
-    "trained_stop": "trained stop token",
+    "trained_stop": "trained stop",
     "unwritten": "left out by the template",
 }
 """Name of a check -> its title; a check without an entry is shown by its name."""

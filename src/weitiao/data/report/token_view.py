@@ -188,7 +188,8 @@ class Samples:
         files = [source for source in store.sources if source not in unreadable]
         near = nearest(place.rpartition(":")[0], files)
         remedy = " or ".join(f"{source}:1" for source in near)
-        return Problem("no row comes from this file", place, "one of " + ", ".join(files[:10]), remedy)
+        expected = f"one of {', '.join(files[:10])}" if files else "the data has no rows"
+        return Problem("no row comes from this file", place, expected, remedy)
 
     def _passages(self, row: int, form: AnyForm, most: int) -> tuple[Passage, ...]:
         if self._template is None or self._words is None:

@@ -16,7 +16,7 @@ from ...core.units import readable_bytes
 from ...data.batching.packing import make_pack
 from ...data.example import Example, TokenSequence
 from ...models.anatomy import base_of
-from ...objectives._base import Objective
+from ...objectives._base import Objective, SequenceObjective
 from ..attention.backends import attention_scratch_bytes
 from ..forward import Forward
 from ..optim.optimizers import OptimizerName, state_bytes
@@ -242,7 +242,14 @@ def _cut_to(example: Example, size: int, trained: int) -> Example:
 
 
 def _pass(forward: Forward, objective: Objective, example: Example) -> None:
-    objective.loss(forward.outputs(make_pack([example]))).sum.backward()  # type: ignore[no-untyped-call]
+    outputs = forward.outputs(make_pack([example]))
+    reference = None
+    if objective.needs_reference and isinstance(objective, SequenceObjective):
+        with (
+            torch.no_grad()
+        ):  # a run's reference has features of this shape, from a pass that needs less memory
+            reference = objective.features(outputs)
+    objective.loss(outputs, reference).sum.backward()  # type: ignore[no-untyped-call]
 
 
 def _does_not_fit(

@@ -110,6 +110,7 @@ class Tracking:
     def __init__(self, settings: TrackSettings, root: Path, hyperparameters: Mapping[str, Any]) -> None:
         """Start the trackers for the run at `root`; their files go into its folder `track`."""
         self._trackers: list[GeneralTracker] = []
+        self._step = 0
         if not settings.to:
             return
         from accelerate import PartialState
@@ -124,18 +125,27 @@ class Tracking:
             self._trackers.append(tracker)
 
     def __call__(self, event: Event) -> None:
-        """Log the numbers of a `step` or `evaluated` event; ignore other events."""
-        if event["event"] == "step":
-            shown = {key: event[key] for key in SHOWN if event.get(key) is not None}
-            values = {f"train/{key}": value for key, value in (shown | event.get("metrics", {})).items()}
-        elif event["event"] == "evaluated":
-            values = {f"held_out/{key}": event[key] for key in event if key not in NO_CURVES}
-        else:
-            return
-        for tracker in self._trackers:
-            tracker.log(values, step=event["step"])
+        """Log the numbers of a `step`, `evaluated` or `answers` event; ignore other events."""
+        self._step = event.get("step", self._step)
+        if values := numbers_of_event(event):
+            for tracker in self._trackers:
+                tracker.log(values, step=self._step)
 
     def close(self) -> None:
         """Finish the trackers' runs."""
         for tracker in self._trackers:
             tracker.finish()
+
+
+def numbers_of_event(event: Event) -> dict[str, Any]:
+    """Return what trackers plot of an event, by name; empty if it has nothing to plot."""
+    if event["event"] == "step":
+        shown = {key: event[key] for key in SHOWN if event.get(key) is not None}
+        return {f"train/{key}": value for key, value in (shown | event.get("metrics", {})).items()}
+    if event["event"] == "evaluated":
+        return {f"held_out/{key}": event[key] for key in event if key not in NO_CURVES}
+    if event["event"] == "answers":
+        scores = event.get("scores", [])
+        before = {f"answers_before/{one['metric']}": one["before"] for one in scores}
+        return before | {f"answers/{one['metric']}": one["after"] for one in scores}
+    return {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ...core.errors import Problem, SettingsError
 from ...core.registry import Registry
@@ -14,6 +14,7 @@ from ...methods._aliases import read_as
 from ...methods._base import Method
 from ...objectives import OBJECTIVES
 from ...objectives._base import Objective
+from ..blocks import BLOCKS, NAMED
 from .configs import as_mapping
 from .entries import Given, Group, Name, Reading, renamed
 from .methods_names import method_name
@@ -23,10 +24,6 @@ from .table import CONTAINERS, entry, letters
 from .words import as_written, plain_value
 
 T = TypeVar("T")
-
-TOP = ("model", "data", "method", "objective", "train", "evaluate", "track", "out")
-"""The top-level keys of a run file."""
-USUAL_METHOD = "lora"
 
 MISSING = object()
 """Stands for a setting that is not given."""
@@ -52,14 +49,21 @@ class Layer:
         self.said: list[str] = []
         self.problems: list[Problem] = []
         named = method or named_method(raw)
-        below: str = before.method_name if before else USUAL_METHOD
+        below: str = before.method_name if before else NAMED["method"].default
         self.method_name: str = named or below
-        # Another method does not inherit the settings of the method below.
-        self.replaces = ("method",) if self.method_name != below else ()
-        self.method: type[Method] | None = _class_of(METHODS, self.method_name)
-        self.objective_name: str = _named_objective(raw) or (before.objective_name if before else "")
-        objective: type[Objective] | None = _class_of(OBJECTIVES, self.objective_name)
-        self._blocks: Blocks = blocks_for(self.method, objective)
+        self.method: type[Method] | None = class_of(METHODS, self.method_name)
+        objective_below = before.objective if before else class_of(OBJECTIVES, NAMED["objective"].default)
+        block = _objective_block(raw)
+        self.objective: type[Objective] | None = (
+            objective_below if block is None else class_of(OBJECTIVES, block)
+        )
+        # Another method or objective does not inherit the settings of the one below.
+        changed = {
+            "method": self.method_name != below,
+            "objective": self.objective is not objective_below,
+        }
+        self.replaces = [block for block, is_other in changed.items() if is_other]
+        self._blocks: Blocks = blocks_for({"method": self.method, "objective": self.objective})
         self._typed: dict[str, str] = {}
         self._walk("", raw)
 
@@ -86,41 +90,33 @@ class Layer:
 
     def _own_names(self, path: str) -> Mapping[str, object]:
         if not path:
-            return dict.fromkeys(TOP)
+            return BLOCKS
         cls = self._blocks.get(path)
-        named = {"name": None} if path in ("method", "objective") else {}
+        named = {"name": None} if path in NAMED else {}
         return {**named, **(cls.model_fields if cls else {})}
 
     def _take_own(self, dotted: str, value: Any, key: str) -> None:  # noqa: ANN401
         if dotted == "data.sources":
             self._put(dotted, _sources(value, self), key)
-        elif isinstance(value, Mapping) and (dotted in self._blocks or dotted in TOP):
+        elif isinstance(value, Mapping) and (dotted in self._blocks or dotted in BLOCKS):
             self.own = merge(nested(dotted, {}), self.own)
             self._walk(dotted, value)
         else:
             self._put(dotted, value, key)
 
     def _take_theirs(self, path: str, key: str, value: Any) -> bool:  # noqa: ANN401
-        """Take a name that the table or the method knows; return whether it is known."""
+        """Take a name that the table, the method or the objective knows; return whether it is known."""
         found = entry(key, path)
-        if (found is None or found.inside_only) and path in ("", "method"):
-            found = self._of_method(key) or found
+        if found is None or found.inside_only:
+            chosen = {"method": self.method, "objective": self.objective}
+            inside = {block: cls for block, cls in chosen.items() if path in ("", block) and cls is not None}
+            own = (_of_component(block, cls, key) for block, cls in inside.items())
+            found = next(filter(None, own), found)
         if found is not None:
             given = Given(key, plain_value(value))
             self._require_one_value(found, given)
             self.theirs.append(Theirs(found, given))
         return found is not None
-
-    def _of_method(self, key: str) -> Name | None:
-        """Return the entry for a name in the method's own list: a setting, or what to try instead."""
-        known = self.method.known_elsewhere if self.method else {}
-        ours = known.get(key) or known.get(letters(key))
-        if ours is None or self.method is None:
-            return None
-        if ours in self.method.model_fields:
-            return Name(key, renamed(f"method.{ours}"), "method", f"method.{ours}")
-        names = [f"method.{name}" for name in ours.replace(" or ", ", ").split(", ")]
-        return Name(key, _no_counterpart(self.method_name, " or ".join(names)), "method", ours)
 
     def _require_one_value(self, found: Name, given: Given) -> None:
         """Add a problem if two spellings of one name have different values."""
@@ -219,12 +215,24 @@ def _ambiguous(found: list[str]) -> Group:
     return Group(read, tuple(found))
 
 
-def _no_counterpart(method: str, remedy: str) -> Group:
-    """Return a group that refuses a name for which a method has several settings."""
+def _of_component(block: str, cls: type[Settings], key: str) -> Name | None:
+    """Return the entry for a name in a method's or objective's own list: a setting, or what to try instead."""
+    ours = cls.known_elsewhere.get(key) or cls.known_elsewhere.get(letters(key))
+    if ours is None:
+        return None
+    if ours in cls.model_fields:
+        return Name(key, renamed(f"{block}.{ours}"), block, f"{block}.{ours}")
+    names = [f"{block}.{name}" for name in ours.replace(" or ", ", ").split(", ")]
+    name = cls.__module__.rpartition(".")[2]
+    return Name(key, _no_counterpart(name, " or ".join(names)), block, ours)
+
+
+def _no_counterpart(component: str, remedy: str) -> Group:
+    """Return a group that refuses a name for which a method or objective has several settings."""
 
     def read(given: Mapping[str, Given], context: object) -> Reading:
         (one,) = given.values()
-        what = f"{method} has no one setting for {one.name}"
+        what = f"{component} has no one setting for {one.name}"
         return Reading(problems=(Problem(what, str(one), "its own settings", remedy),))
 
     return Group(read)
@@ -250,18 +258,20 @@ def named_method(raw: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _named_objective(raw: Mapping[str, Any]) -> str | None:
-    """Return the name of the objective that a layer chooses; None if it chooses none."""
+def _objective_block(raw: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """Return a layer's block that chooses an objective; None if it chooses none."""
     block = next((value for key, value in raw.items() if letters(str(key)) == "objective"), None)
-    if isinstance(block, Objective):
-        return block.name
-    return str(block["name"]) if isinstance(block, Mapping) and "name" in block else None
+    return block if isinstance(block, Objective) or (isinstance(block, Mapping) and "name" in block) else None
 
 
-def _class_of(registry: Registry[T], name: str) -> type[T] | None:
-    """Return a component's class; None for an unknown name, which its block's check refuses."""
+def class_of(registry: Registry[T], block: Any) -> type[T] | None:  # noqa: ANN401
+    """Return the class that a block, or a component's name, chooses; None for an unknown name, which the block's own
+    check refuses."""
+    if isinstance(block, Settings):
+        return cast(type[T], type(block))
+    name = block.get("name") if isinstance(block, Mapping) else block
     try:
-        return registry.load(name)
+        return registry.load(str(name))
     except SettingsError:
         return None
 

@@ -2,58 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from ...core.settings import Settings
-from ...data.settings import DataSettings, SourceSettings
-from ...engine.runtime.tracking import TrackSettings
-from ...engine.settings import TrainSettings
-from ...evaluation.answers import EvaluateSettings
-from ...evaluation.settings import GenerationSettings
-from ...methods import METHODS
-from ...methods._base import Method
-from ...models.settings import ModelSettings
-from ...objectives._base import Objective
+from ..blocks import FIXED, NAMED
 
 Blocks = Mapping[str, type[Settings]]
 """The class of each block, by its dotted path."""
 
-FIXED: Blocks = {
-    "model": ModelSettings,
-    "data": DataSettings,
-    "train": TrainSettings,
-    "evaluate": EvaluateSettings,
-    "track": TrackSettings,
-    "data.sources": SourceSettings,
-    "evaluate.generation": GenerationSettings,
-}
-"""The blocks whose settings do not depend on a method or objective."""
+
+def blocks_for(named: Mapping[str, type[Settings] | None]) -> Blocks:
+    """Return all blocks of a run; `named` holds the classes chosen for its method and objective, as far as known."""
+    return {**FIXED, **{name: cls for name, cls in named.items() if cls is not None}}
 
 
-def blocks_for(method: type[Method] | None, objective: type[Objective] | None = None) -> Blocks:
-    """Return all blocks of a run, including those of its method and objective."""
-    named: dict[str, type[Settings]] = {}
-    if method is not None:
-        named["method"] = method
-    if objective is not None:
-        named["objective"] = objective
-    return {**FIXED, **named}
+def components() -> Iterator[tuple[str, str, type[Settings]]]:
+    """Yield each method and objective as (block, name, class); imports them all."""
+    for block, named in NAMED.items():
+        yield from ((block, name, named.registry.load(name)) for name in named.registry.names())
 
 
-def setting_names() -> list[str]:
-    """Return the names of all settings that do not depend on a method, without their blocks."""
-    return [name for cls in FIXED.values() for name in cls.model_fields]
+def setting_names(blocks: Blocks = FIXED) -> list[str]:
+    """Return the names of all settings of these blocks, without their blocks."""
+    return [name for cls in blocks.values() for name in cls.model_fields]
+
+
+def every_setting_name() -> list[str]:
+    """Return the names of all settings, those of every method and objective included, without their blocks."""
+    own = [name for _, _, cls in components() for name in cls.model_fields]
+    return list(dict.fromkeys([*setting_names(), *own]))
 
 
 def dotted_settings() -> list[str]:
-    """Return the dotted names of all settings that do not depend on a method."""
-    return [f"{path}.{name}" for path, cls in FIXED.items() for name in cls.model_fields]
+    """Return the dotted names of all settings, those of every method and objective included."""
+    named = [f"{block}.{name}" for block, _, cls in components() for name in cls.model_fields]
+    return [f"{path}.{name}" for path, cls in FIXED.items() for name in cls.model_fields] + named
 
 
 def known_setting(name: str) -> bool:
-    """Return whether a block has a setting of this name, or a method knows it under this or another tool's name."""
-    methods = [METHODS.load(method) for method in METHODS.names()]
-    known = {one for method in methods for one in (*method.model_fields, *method.known_elsewhere)}
+    """Return whether a block has a setting of this name, or a method or objective knows it under any tool's name."""
+    known = {one for _, _, cls in components() for one in (*cls.model_fields, *cls.known_elsewhere)}
     return bool(homes(name, FIXED)) or spelling(name, dict.fromkeys(known)) is not None
 
 

@@ -15,7 +15,6 @@ from ...core.errors import Problem
 from ...core.settings import Settings, as_typed, merge
 from .entries import Context, Given, Group, Reading, read_group
 from .layers import MISSING, Layer, Theirs, flat, looked_up
-from .own import blocks_for
 from .usual import UsualLayer
 from .words import as_written
 
@@ -124,8 +123,7 @@ def _own(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, int]]:
 
 
 def _context(own: Mapping[str, Any], last: Layer) -> Context:
-    blocks = blocks_for(last.method)
-    method = blocks.get("method")
+    method = last.method
     return Context(
         own=dict(flat(own)),
         method=last.method_name,
