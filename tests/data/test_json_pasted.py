@@ -109,7 +109,7 @@ def test_what_people_paste_is_read_with_one_note(what: str, tmp_path: Path) -> N
     ],
 )
 def test_what_may_mean_two_things_stays_refused(text: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="not JSON that can be read"):
+    with pytest.raises(DataError, match="cannot be read as JSON"):
         read(tmp_path / "a.json", text)
 
 

@@ -37,7 +37,7 @@ DIALOGUES = [
 @pytest.mark.parametrize("text", DIALOGUES)
 def test_questions_and_answers_in_a_text_are_named(text: str, tmp_path: Path) -> None:
     said = refused(tmp_path / "a.txt", text)
-    assert "questions and answers that are written into a text" in said
+    assert "questions and answers written as running text" in said
     assert '{"question": "...", "answer": "..."}' in said
     assert "format: plain_text" in said
     path = str(tmp_path / "a.txt")
@@ -222,8 +222,8 @@ PAGE = {
         ({"questions": ["q", "r"], "answers": ["a", "b"]}, "a table by columns", "zip(*whole.values())"),
         ({"text": ["a", "b"]}, "a table by columns", "zip(*whole.values())"),
         ({"text": {"0": "a", "1": "b"}}, "a table by columns", "orient='records'"),
-        ({"0": ROWS, "1": ROWS}, "rows under a key each", "[*whole.values()]"),
-        ({"x7": {**ROWS, "n": 1}, "x8": {**ROWS, "n": 2}}, "rows under a key each", "[*whole.values()]"),
+        ({"0": ROWS, "1": ROWS}, "each row under its own key", "[*whole.values()]"),
+        ({"x7": {**ROWS, "n": 1}, "x8": {**ROWS, "n": 2}}, "each row under its own key", "[*whole.values()]"),
         ({"你好吗": "好", "你是谁": "小微"}, "questions as keys", "whole.items()"),
         ({"Who?": ["I", "me"], "Why?": ["So"]}, "questions as keys", "whole.items()"),
     ],
@@ -341,5 +341,5 @@ def test_columns_are_called_as_their_file_names_them(tmp_path: Path) -> None:
 def test_an_entry_that_is_no_object_is_named_as_such(tmp_path: Path) -> None:
     path = tmp_path / "dataset_info.json"
     path.write_text('{"k14": [], "a": {"file_name": "a.json"}}', encoding="utf-8")
-    with pytest.raises(DataError, match="the entry 'k14' is no object"):
+    with pytest.raises(DataError, match="the entry 'k14' is not an object"):
         expand_source(SourceSettings(path=f"{path}:k14"))

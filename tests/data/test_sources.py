@@ -79,7 +79,7 @@ def test_syntax_error_in_json_has_line_column_and_caret(tmp_path: Path) -> None:
     assert f"{tmp_path / 'a.json'}:3:8" in one.got
     line, caret = one.got.split("\n")[1:]
     assert line[caret.index("^")] == "“"
-    assert "behind the end" in problem(tmp_path / "a.json", '[{"a": 1}] x').got
+    assert "after the end" in problem(tmp_path / "a.json", '[{"a": 1}] x').got
     assert ":1:10: Expecting ','" in problem(tmp_path / "a.json", '[{"a":1} {"a":2}]').got
     assert "list of objects" in problem(tmp_path / "a.json", '"text"').got
 
@@ -116,7 +116,7 @@ def test_parquet_rows_are_numbered(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "a.parquet")
     rows = read(tmp_path / "a.parquet").rows
     assert [(row.fields, row.line) for row in rows] == [(ROWS[0], 1), (ROWS[1], 2)]
-    assert "not a parquet file" in problem(tmp_path / "b.parquet", "nothing of the kind").what
+    assert "cannot be read as a Parquet file" in problem(tmp_path / "b.parquet", "nothing of the kind").what
 
 
 def test_folder_reads_all_its_data_files(tmp_path: Path) -> None:

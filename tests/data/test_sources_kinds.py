@@ -62,7 +62,7 @@ def test_objects_over_several_lines_one_after_the_other(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("\n".join(json.dumps(row, indent=1) for row in ROWS))
     rows = read_source(SourceSettings(path=str(tmp_path / "a.json")))
     assert [(row.fields, row.line) for row in rows.rows] == [(ROWS[0], 1), (ROWS[1], 5), (ROWS[2], 9)]
-    assert "one after the other" in rows.notes[0]
+    assert "concatenated objects" in rows.notes[0]
 
 
 @pytest.mark.parametrize("opening", ["[", '{"version": 1, "data": ['])
@@ -284,7 +284,7 @@ def test_all_that_is_wrong_with_a_dataset_info_is_said_at_once(tmp_path: Path) -
         open_source(SourceSettings(path=f"{path}:mine,mien,code,bad"))
     said = [str(problem) for problem in caught.value.problems]
     assert len(said) == 4
-    assert "is not there" in said[0]
+    assert "does not exist" in said[0]
     assert f"{path}:mine" in said[1]
     assert "is not run" in said[2]
     assert "columns of 'bad'" in said[3]

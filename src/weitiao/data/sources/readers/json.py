@@ -1,4 +1,4 @@
-"""JSON: a list of objects, an object that holds one list, or objects one after the other."""
+"""JSON: a list of objects, an object that holds one list, or concatenated objects."""
 
 from __future__ import annotations
 
