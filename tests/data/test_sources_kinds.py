@@ -79,8 +79,10 @@ def test_json_larger_than_the_window_keeps_exact_places(opening: str, between: s
     assert [row.fields for row in rows] == objects
     lines = text.split("\n")
     for row in rows[::500]:
-        line = lines[row.line - 1]
-        begins = row.column - 1 if row.column else line.find('{"n"')
+        # The rows that begin on this line, before this one, are passed over.
+        line, begins = lines[row.line - 1], -1
+        for _ in range(max(row.number, 1)):
+            begins = line.find('{"n"', begins + 1)
         assert json.JSONDecoder().raw_decode(line, begins)[0] == row.fields
     broken = len(opening) + text[len(opening) :].index('"n": 11000') + 3
     path.write_text(text[:broken] + text[broken + 2 :], encoding="utf-8")

@@ -65,6 +65,7 @@ PATTERNS: Mapping[str, str] = {
 }  # fmt: skip
 """A part of a problem, with `{}` for variable text -> the same in Chinese; the first match wins."""
 DETAILS: tuple[tuple[str, str], ...] = (
+    (r"^(.+?), row (\d+)(?=: |$)", r"\1，第 \2 条"),
     (r": turn (\d+) is (\w+)$", r": 第 \1 轮是 \2"),
     (r": turn (\d+)$", r": 第 \1 轮"),
     (r": turn (\d+) has (.*)$", r": 第 \1 轮有 \2"),
@@ -74,7 +75,7 @@ DETAILS: tuple[tuple[str, str], ...] = (
     (r": it has nothing$", ": 没有任何列"),
     (r": it has (.*)$", r": 有 \1"),
 )
-"""Regular expression for the detail after a place -> its replacement in Chinese."""
+"""Regular expression for a place's row number, or for the detail after a place -> its replacement in Chinese."""
 
 
 def problem_zh(problem: Problem) -> Problem:
