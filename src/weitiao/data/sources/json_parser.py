@@ -157,7 +157,7 @@ def jsonl_rows(text: Lines, file: JsonFile, first: int = 1) -> Found:
                 values.seen_at(f"line {number}")
             yield Row(value, source, number)
         elif not begun and _goes_over_lines(line, value):
-            yield from json_rows(Rest("\n" * (number - first) + line, text), file)
+            yield from json_rows(Rest("\n" * (number - 1) + line, text), file)
             return
         elif line.strip():
             for one in _careful(line, number, file):
