@@ -143,7 +143,7 @@ class Comparison:
 
     def _asked_the_same(self, event: Event) -> bool:
         """Return whether an earlier look asked what is asked now, with the settings that decide the answers."""
-        same = event["questions"] == [question.text for question in self.questions]
+        same = bool(event["questions"] == [question.text for question in self.questions])
         if event["answers"] is None:  # nothing was asked yet
             return same
         panel = (event.get("panel") is not None) == bool(self.panel)
