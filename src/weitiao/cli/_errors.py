@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..core.errors import Problem
+from ._wrapping import NARROWEST
 
 if TYPE_CHECKING:
     from rich.text import Text
 
 EXPECTED = "  expected  "
 """Start of the line of an error that says in a sentence what was expected."""
-NARROWEST = 24
-"""Least width of wrapped text, on any terminal."""
 
 
 def print_problems(problems: Sequence[Problem]) -> None:
@@ -50,7 +49,10 @@ def _filled(line: str, columns: int | None, indent: str) -> str:
     """Return a line wrapped between words, with continuation lines indented."""
     if columns is None:
         return line
-    width = max(NARROWEST, columns)
     return textwrap.fill(
-        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        line,
+        max(NARROWEST, columns),
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
     )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count, groupby, product
 from pathlib import Path
 from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
 from rich.text import Text
+
+from ._wrapping import hanging
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,8 +22,6 @@ COLUMNS = {"alias": 27, "size": 8, "download": 11, "context": 9, "notes": 8, "li
 RIGHT = ("size", "download", "context")
 """Right-aligned columns."""
 GATED = "Hugging Face asks you to accept its terms first"
-NARROWEST = 24
-"""Least width of wrapped text, on any terminal."""
 FORMS = (
     "an alias of this list, or any model's id on the hub, such as owner/name; it is downloaded on first use",
     "a folder with config.json and model.safetensors",
@@ -53,8 +52,7 @@ def list_models(chosen: Sequence[KnownModel] | None = None, word: str = "") -> N
     if chosen is None:
         _bundled(console)
     models = list(known_models().values()) if chosen is None else chosen
-    said = dict.fromkeys(note for model in models for note in notes(model))
-    letters = dict(zip(said, ascii_lowercase, strict=False))
+    letters = letters_of(models)
     _families(console, models, letters)
     console.print()
     for note, letter in letters.items():
@@ -65,6 +63,18 @@ def list_models(chosen: Sequence[KnownModel] | None = None, word: str = "") -> N
         _on_this_disk(console)
     else:
         _hanging(console, "", f"These have {word!r} in their names; weitiao models lists all.")
+
+
+def letters_of(models: Iterable[KnownModel]) -> dict[str, str]:
+    """Return the letter of each note on some models, in the order in which they come."""
+    said = dict.fromkeys(note for model in models for note in notes(model))
+    return dict(zip(said, _letters(), strict=False))
+
+
+def _letters() -> Iterator[str]:
+    """Yield a to z, then aa, ab and so on."""
+    for length in count(1):
+        yield from map("".join, product(ascii_lowercase, repeat=length))
 
 
 def notes(model: KnownModel) -> Iterator[str]:
@@ -121,9 +131,7 @@ def _in_columns(cells: Sequence[str]) -> str:
 def _hanging(console: Console, label: str, text: str) -> None:
     """Print text wrapped to the console's width, indented to the right of its label."""
     indent = " " * len(label.strip("\n"))
-    width = max(NARROWEST, console.width - len(indent))
-    lines = textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
-    console.print(Text(label + f"\n{indent}".join(lines)), soft_wrap=True)
+    console.print(Text(hanging(text, console.width, indent, label)), soft_wrap=True)
 
 
 def _state(name: str) -> str:

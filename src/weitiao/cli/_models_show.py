@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from rich.text import Text
 from ..core.settings import parse_settings
 from ..core.units import readable_bytes, readable_count, readable_share
 from ..core.visible import visible
+from ._wrapping import hanging, wrapped_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 LABEL = 12
 """Width of the labels, including the gap."""
-NARROWEST = 24
-"""Least width of wrapped text, on any terminal."""
 
 
 def show_model(name: str, hub: HubName | None, trust_remote_code: bool) -> None:
@@ -59,14 +57,12 @@ def show_model(name: str, hub: HubName | None, trust_remote_code: bool) -> None:
 def _print(console: Console, rows: Iterator[tuple[str, str]]) -> None:
     """Print labels and texts; wrapped texts are indented to the right of the labels."""
     for label, text in rows:
-        width = max(NARROWEST, console.width - LABEL)
-        lines = textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False) or [""]
-        filled = f"\n{' ' * LABEL}".join(lines)
+        filled = hanging(text, console.width, " " * LABEL).removeprefix(" " * LABEL)
         console.print(Text.assemble((f"{label:<{LABEL}}", "bold"), filled), soft_wrap=True)
 
 
 def _filled(text: str, width: int) -> Text:
-    return Text("\n".join(textwrap.wrap(text, max(NARROWEST, width), break_on_hyphens=False)))
+    return Text("\n".join(wrapped_lines(text, width)))
 
 
 def _known(model: KnownModel) -> Iterator[tuple[str, str]]:
@@ -152,7 +148,7 @@ def _method(method: MethodFacts, width: int) -> Text:
     from ..recipe.model_facts import TRAINED_BYTES
 
     if method.obstacle:
-        reason = textwrap.wrap(f"does not fit: {method.obstacle}", max(NARROWEST, width - 18))
+        reason = wrapped_lines(f"does not fit: {method.obstacle}", width - 18)
         return Text(f"{method.name:<18}" + f"\n{'':<18}".join(reason))
     share = readable_share(method.trainable, method.total)
     beside = readable_bytes(TRAINED_BYTES * method.trainable)

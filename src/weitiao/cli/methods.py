@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import click
 
 from ._commands import Command
 from ._completion import methods
+from ._wrapping import hanging, wrapped_lines
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -23,8 +23,8 @@ FIGURES = {"method": 20, "share": 12, "merges": 8, "inference cost": 18, "memory
 """Columns of the list and their widths including the gap."""
 GAP = 2
 UNKNOWN = "unknown"
-NARROWEST = 12
-"""Least width of wrapped text, on any terminal."""
+NARROWEST_COLUMN = 12
+"""Least width of the last column."""
 FURTHER = "PEFT's other tuners, with PEFT's own settings: peft:NAME, such as peft:fourierft or peft:boft."
 OF_WHAT = (
     "Share: of all parameters of Llama-3.1-8B, those that the method adds included, with default settings. "
@@ -58,10 +58,10 @@ def _list() -> None:
             console.print(_bold_name(_in_columns(cells, widths)), soft_wrap=True)
             if not wide:
                 words = f"Trains {method.trains}. {when}"
-                console.print(_filled(words, console.width, " " * 4), markup=False, soft_wrap=True)
+                console.print(hanging(words, console.width, " " * 4), markup=False, soft_wrap=True)
     console.print()
     for line in (OF_WHAT, "One of them in full: weitiao methods NAME", FURTHER):
-        console.print(_filled(line, console.width), soft_wrap=True)
+        console.print(hanging(line, console.width), soft_wrap=True)
 
 
 def _widths(width: int, wide: bool) -> list[int]:
@@ -69,7 +69,7 @@ def _widths(width: int, wide: bool) -> list[int]:
     *figures, memory = FIGURES.values()
     rest = width - sum(figures)
     if not wide:
-        return [*figures, max(NARROWEST, rest)]
+        return [*figures, max(NARROWEST_COLUMN, rest)]
     trains = (rest - memory) * 2 // 5
     return [*figures, memory, trains, rest - memory - trains]
 
@@ -99,20 +99,9 @@ def _figures(method: type[Method]) -> tuple[str, str, str, str]:
 
 def _in_columns(cells: Sequence[str], widths: Sequence[int]) -> str:
     """Return one row of the list: as many cells as there are widths, each wrapped within its column."""
-    columns = [_wrapped(cell, width - GAP) for cell, width in zip(cells, widths, strict=False)]
+    columns = [wrapped_lines(cell, width - GAP, 1) for cell, width in zip(cells, widths, strict=False)]
     rows = zip_longest(*columns, fillvalue="")
     return "\n".join("".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    """Wrap text only at spaces, so that links and formulas stay whole; leading spaces are kept."""
-    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
-
-
-def _filled(text: str, width: int, indent: str = "", label: str = "") -> str:
-    """Return text wrapped to a width, indented to the right of a label."""
-    lines = _wrapped(text, max(NARROWEST, width - len(indent)))
-    return "\n".join([label.ljust(len(indent)) + lines[0], *(indent + line for line in lines[1:])])
 
 
 def _explain(name: str) -> None:
@@ -124,9 +113,9 @@ def _explain(name: str) -> None:
     console.print(f"[bold]{method.title}[/bold] (method.name={name})")
     facts = _facts(method)
     indent = " " * (max(map(len, facts)) + 2)
-    told = [_filled(text, console.width, indent, f"{label}:") for label, text in facts.items()]
+    told = [hanging(text, console.width, indent, f"{label}:") for label, text in facts.items()]
     summary = METHODS.summary(name) if name in METHODS.names() else (method.__doc__ or "")
-    for part in (_filled(summary, console.width), "", method.drawing, "", *told, ""):
+    for part in (hanging(summary, console.width), "", method.drawing, "", *told, ""):
         console.print(part, markup=False, soft_wrap=True)
     if method.model_fields:
         console.print(settings_table(method, "method"))
