@@ -16,9 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from string import ascii_lowercase
 
-from weitiao.cli._models_list import notes
+from weitiao.cli._models_list import letters_of, notes
 from weitiao.cli._tables import setting_rows
 from weitiao.core.errors import EXIT_CODES
 from weitiao.core.locale import in_language
@@ -295,7 +294,7 @@ def largest(pairs: Sequence[Mapping[str, str]], name: str) -> str:
 
 def known_models_table(translate: Translate) -> str:
     """Return every model that has an alias, with its ids on the hubs."""
-    letters = note_letters()
+    letters = letters_of(known_models().values())
     rows = [
         (
             f"`{model.alias}`",
@@ -313,17 +312,10 @@ def known_models_table(translate: Translate) -> str:
     return table(facts, rows, translate)
 
 
-def note_letters() -> dict[str, str]:
-    """Return each note on the known models and its letter, in the order of the list."""
-    said = dict.fromkeys(note for model in known_models().values() for note in notes(model))
-    return dict(zip(said, ascii_lowercase, strict=False))
-
-
 def model_notes(translate: Translate) -> str:
     """Return what the letters of the list of models mean."""
-    return table(
-        ("remark", "meaning"), [(letter, note) for note, letter in note_letters().items()], translate
-    )
+    letters = letters_of(known_models().values())
+    return table(("remark", "meaning"), [(letter, note) for note, letter in letters.items()], translate)
 
 
 WHOLE: Mapping[str, Callable[[Translate], str]] = {

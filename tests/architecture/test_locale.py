@@ -92,7 +92,7 @@ def test_an_entry_fills_its_fields_in() -> None:
         }
     )
     assert catalogue.translate("there is no method called 'lorra'") == "没有名为 'lorra' 的方法"
-    assert catalogue.translate("one of a, b or c") == "其中之一：a、b或c"
+    assert catalogue.translate("one of a, b or c") == "其中之一：a、b 或 c"
     assert catalogue.translate("one of a of the registry") == "登记的 a 之一", "the longer sentence wins"
     assert catalogue.translate("x.json: the data; there is no method called y") == (
         "x.json：数据；没有名为 y 的方法"

@@ -257,6 +257,23 @@ def test_rows_that_the_objective_does_not_train_cannot_be_trained(tmp_path: Path
     assert "sft" in capsys.readouterr().err
 
 
+def test_rows_of_a_form_that_is_not_trained_are_subtracted_once(tmp_path: Path) -> None:
+    pairs = [{"prompt": f"p{n}", "chosen": "a", "rejected": "b"} for n in range(6)]
+    asked = [{"instruction": f"q{n}", "output": "a"} for n in range(6)]
+    for name, rows in (("pairs.json", pairs), ("asked.json", asked)):
+        (tmp_path / name).write_text(json.dumps(rows), encoding="utf-8")
+    settings = DataSettings.model_validate(
+        {"sources": [str(tmp_path / "pairs.json"), str(tmp_path / "asked.json")], "held_out": 5}
+    )
+    gate = open_data(settings)
+    # The first six rows are pairs.
+    held_out = {"preference": int(gate.held_out[:6].sum()), "conversation": int(gate.held_out[6:].sum())}
+    assert min(held_out.values()) > 0
+    for kind, out in held_out.items():
+        assert overview(gate, {"some": {kind}}).trained_on == 6 - out
+    assert overview(gate).trained_on == 12 - 5
+
+
 def settings_of(path: Path, **more: object) -> DataSettings:
     """Return the settings that read a file."""
     return DataSettings(sources=[str(path)], held_out=0, **more)  # type: ignore[arg-type]

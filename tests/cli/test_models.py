@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ import tiny_architectures
 from pages import ROOT
 from tiny_run import make_run
 from weitiao.cli import run
-from weitiao.cli._models_list import LATER, notes
+from weitiao.cli._models_list import LATER, letters_of, notes
 from weitiao.cli._transfers import Transfers
 from weitiao.core.settings import parse_settings
 from weitiao.core.units import readable_share
@@ -58,6 +60,25 @@ def test_every_model_is_listed_with_its_facts_and_notes(
             assert letter in letters, (model.alias, note)
         assert model.licence is None or row.endswith(model.licence)
     assert all(name in shown for name in ALIASES)
+
+
+@pytest.mark.parametrize("columns", [24, 40, 80, 200])
+@pytest.mark.parametrize("word", ["", "qwen", "glm", "bert"])
+def test_letters_of_notes_are_explained_in_order_at_every_width(
+    word: str, columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = shown_by(capsys, *([word] if word else [])).splitlines()
+    rows = [line.split() for line in lines if line.strip().split(" ")[0] in MODELS]
+    used = {cell for row in rows for cell in row[5:] if re.fullmatch("[a-z]{1,2}", cell)}
+    explained = [found[1] for line in lines if (found := re.match(r"([a-z]{1,2})  \S", line))]
+    assert explained == sorted(used, key=lambda letter: (len(letter), letter)) and (used or word)
+
+
+def test_letters_go_on_behind_z() -> None:
+    model = next(iter(MODELS.values()))
+    many = [replace(model, traps=(f"trap {number}",)) for number in range(30)]
+    assert [*letters_of(many).values()][24:] == ["y", "z", "aa", "ab", "ac", "ad"]
 
 
 def test_kinds_that_cannot_be_trained_yet_say_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -148,6 +149,32 @@ def test_what_stays_as_it_is_is_said_with_its_share() -> None:
     assert Lora(target_modules="all-linear").left_out(model) == [
         "left as they are: routers of experts, 0.68 % of the weights"
     ]
+
+
+ROUTERS = re.compile(r"\.(router|gate|wg|shared_expert_gate)(\.layer|\.wg)?\.(weight|bias)$")
+"""The routers' names in these architectures, against which what is found by structure is held."""
+AS_WIDE_AS_EXPERTS = [
+    ("qwen2_moe", {"shared_expert_intermediate_size": 6}),
+    ("qwen2_moe", {"num_experts": 32}),
+    ("granitemoeshared", {"shared_intermediate_size": 3}),
+    ("granitemoeshared", {"shared_intermediate_size": 6}),
+    ("deepseek_v3", {"moe_intermediate_size": 6}),
+    ("deepseek_v3", {"n_routed_experts": 32}),
+    ("llama4_text", {"intermediate_size": 6}),
+]
+"""Mixtures whose shared experts have as many rows, or columns, as there are experts."""
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes"), [*((name, {}) for name in experts.SETTINGS), *AS_WIDE_AS_EXPERTS], ids=str
+)
+def test_routers_and_nothing_else_are_said_to_be_left(architecture: str, changes: dict[str, Any]) -> None:
+    model = experts.make_model(architecture, **changes)
+    weights = dict(model.named_parameters())
+    routers = [name for name in weights if ROUTERS.search(name)]
+    share = sum(weights[name].numel() for name in routers) / sum(map(torch.numel, weights.values()))
+    (said,) = [one.en for one in Lora().left_out(model) if "routers of experts" in one.en]
+    assert said.endswith(f"routers of experts, {100 * share:.2g} % of the weights")
 
 
 OBSTACLES = {"dropout": {"dropout": 0.1}, "DoRA": {"use_dora": True}}

@@ -19,6 +19,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase, PreTrainedTo
 
 import tiny
 from interrupting import ctrl_c_everywhere
+from source_code import sources
 from weitiao.data.dataset import load_data, prepared
 from weitiao.data.gate import cache
 from weitiao.data.gate.cache import (
@@ -186,7 +187,14 @@ def test_what_changes_no_finding_does_not(file: Path) -> None:
     assert look(file, accept="answers", skip_bad_rows=True).from_cache
 
 
-def test_a_change_of_the_code_makes_it_anew(tmp_path: Path) -> None:
+def test_the_code_of_every_import_is_in_the_name_of_an_entry() -> None:
+    rooms = {target.split(".")[1] for one in sources() if one.room == "data" for target in one.imports()
+             if target.startswith("weitiao.")}  # fmt: skip
+    assert rooms == {*cache.CODE}
+
+
+@pytest.mark.parametrize("changed", ["data/checks/roles.py", "core/settings.py", "core/units.py"])
+def test_a_change_of_the_code_makes_it_anew(changed: str, tmp_path: Path) -> None:
     package = tmp_path / "src" / "weitiao"
     shutil.copytree(Path(cache.__file__).parents[2], package, ignore=shutil.ignore_patterns("__pycache__"))
 
@@ -200,7 +208,7 @@ def test_a_change_of_the_code_makes_it_anew(tmp_path: Path) -> None:
 
     before = version()
     assert before == code_version()
-    with (package / "data" / "checks" / "roles.py").open("a") as source:
+    with (package / changed).open("a") as source:
         source.write("\n")
     assert version() != before
 

@@ -31,7 +31,7 @@ from weitiao.data.report.html import (
     write_page,
 )
 from weitiao.data.report.overview import overview
-from weitiao.data.report.phrases import CHECKS, FACTS, FATES, SEVERITIES, VERDICTS
+from weitiao.data.report.phrases import CHECKS, FACTS, FATES, SEVERITIES, VERDICTS, place_in
 from weitiao.data.report.token_view import Sample, Samples, put_back
 from weitiao.data.settings import DataSettings
 
@@ -158,6 +158,21 @@ def test_rows_are_found_by_place_those_that_cannot_be_used_too(opened: Opened) -
             samples.row_at(place)
     with pytest.raises(DataError, match="0 to 2"):
         samples.sample(3)
+
+
+def test_rows_that_share_a_line_are_found_by_their_number(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(
+        json.dumps([{"prompt": f"q{n}", "completion": "a" if n != 3 else None} for n in range(9)])
+    )
+    gate = open_data(DataSettings.model_validate({"sources": str(tmp_path / "a.json"), "held_out": 0}), None)
+    samples = Samples(gate, None)
+    assert [samples.row_at(f"a.json, row {n}") for n in (1, 4, 9)] == [0, 3, 8]
+    assert samples.row_at(str(tmp_path / "a.json, row 2")) == samples.row_at("a.json:1, row 2") == 1
+    assert samples.sample(2).place.endswith("a.json, row 3")
+    with pytest.raises(DataError, match=r"a row up to .*a.json, row 9"):
+        samples.row_at("a.json, row 10")
+    assert place_in("a.json, row 12: turn 3 is user", "zh") == "a.json，第 12 条: 第 3 轮是 user"
+    assert place_in("a.json, row 12", "zh") == "a.json，第 12 条"
 
 
 class Reader(HTMLParser):

@@ -99,7 +99,7 @@ def test_all_problems_of_all_sources_come_at_once(tmp_path: Path) -> None:
     found = problems([str(tmp_path / name) for name in names], held_out_path=str(tmp_path / "none.csv"))
     assert len(found) == 6
     assert found[0].startswith("2 of 4 rows cannot be used: 'output' is missing")
-    assert "bad.json:1" in found[0]
+    assert "bad.json, row 2" in found[0]
     assert found[1].startswith("1 of 4 rows cannot be used: 'output' is true or false")
     assert "GBK" in found[2]
     assert "ask, tell" in found[3]

@@ -9,7 +9,7 @@ import pytest
 
 from weitiao.core.errors import DataError, Problem
 from weitiao.data.settings import SourceSettings
-from weitiao.data.sources.sources import read_source
+from weitiao.data.sources.sources import open_source, read_source
 from weitiao.data.sources.stream import Rows
 
 ROWS = [{"instruction": "谁？", "output": "我"}, {"instruction": "b", "output": "c\nd"}]
@@ -154,13 +154,42 @@ def test_hub_set_that_cannot_be_had_is_a_data_error() -> None:
         read_source(SourceSettings(path="nobody-here/no-such-set"))
 
 
-def test_rows_that_share_a_line_have_places_of_their_own(tmp_path: Path) -> None:
-    file = tmp_path / "one_line.json"
-    file.write_text(
-        '[{"instruction": "a", "output": "b"}, {"instruction": "c", "output": "d"}]', encoding="utf-8"
-    )
-    rows = read_source(SourceSettings(path=str(file))).rows
-    assert [row.place for row in rows] == [f"{file}:1", f"{file}:1:39"]
+TURN = '{"role": "user", "content": "a"}'
+SHARED_LINES = {
+    "one line": ("a.json", '[{"a": 1}, {"a": 2}, {"a": 3}]', [", row 1", ", row 2", ", row 3"]),
+    "one row": ("a.json", '[{"a": 1}]', [":1"]),
+    "a line a row": ("a.json", '[{"a": 1},\n{"a": 2}\n, {"a": 3}]', [":1", ":2", ":3"]),
+    "some share": (
+        "a.json",
+        '[{"a": 1},\n{"a": 2}, {"a": 3},\n{"a": 4}]',
+        [":1", ":2, row 1", ":2, row 2", ":3"],
+    ),
+    "begins where one ends": ("a.json", '[{"a":\n1}, {"a": 2}]', [":1", ":2"]),
+    "under a key": ("a.json", '{"n": 1, "data": [{"a": 1}, {"a": 2}]}', [", row 1", ", row 2"]),
+    "no row among them": ("a.json", '[{"a": 1}, 7, {"a": 3}]', [", row 1", ", row 2", ", row 3"]),
+    "not usable": (
+        "a.json",
+        '[{"a": 1}, {"a": ' + "9" * 5000 + '}, {"a": 3}]',
+        [", row 1", ", row 2", ", row 3"],
+    ),
+    "one after the other": ("a.json", '{"a": 1} {"a": 2}\n{"a": 3}', [", row 1", ", row 2", ":2"]),
+    "repaired": ("a.json", "[{'a': 1}, {'a': 2},]", [", row 1", ", row 2"]),
+    "conversations": ("a.json", f"[{TURN}]\n[{TURN}][{TURN}]", [":1", ":2, row 1", ":2, row 2"]),
+    "lines": (
+        "a.jsonl",
+        '{"a": 1}\n{"a": 2}{"a": 3} {"a": 4}\n',
+        [":1", ":2, row 1", ":2, row 2", ":2, row 3"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SHARED_LINES)
+def test_rows_that_share_a_line_are_numbered_on_it(case: str, tmp_path: Path) -> None:
+    name, text, places = SHARED_LINES[case]
+    file = tmp_path / name
+    file.write_text(text, encoding="utf-8")
+    found = list(open_source(SourceSettings(path=str(file))))
+    assert [row.place for row in found] == [f"{file}{place}" for place in places]
 
 
 def test_json_nested_too_deeply_is_said_with_its_place(tmp_path: Path) -> None:

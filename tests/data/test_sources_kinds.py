@@ -79,8 +79,10 @@ def test_json_larger_than_the_window_keeps_exact_places(opening: str, between: s
     assert [row.fields for row in rows] == objects
     lines = text.split("\n")
     for row in rows[::500]:
-        line = lines[row.line - 1]
-        begins = row.column - 1 if row.column else line.find('{"n"')
+        # The rows that begin on this line, before this one, are passed over.
+        line, begins = lines[row.line - 1], -1
+        for _ in range(max(row.number, 1)):
+            begins = line.find('{"n"', begins + 1)
         assert json.JSONDecoder().raw_decode(line, begins)[0] == row.fields
     broken = len(opening) + text[len(opening) :].index('"n": 11000') + 3
     path.write_text(text[:broken] + text[broken + 2 :], encoding="utf-8")
@@ -271,9 +273,33 @@ def test_entries_of_a_dataset_info_become_sources(tmp_path: Path) -> None:
         for name in ("pairs", "far")
     }
     assert one["pairs"].columns == {"prompt": "q", "chosen": "c", "rejected": "r"}
-    assert (one["pairs"].path, one["far"].path, one["far"].split) == ("o/n", "modelscope:o/n", "test")
+    assert (one["pairs"].path, one["far"].path, one["far"].split_read) == ("o/n", "modelscope:o/n", "test")
     assert expand_source(SourceSettings(path=f"{path}:text")).sources[0].columns == {"text": "instruction"}
     assert len(read_source(SourceSettings(path=f"{path}:mine,talk")).rows) == 3
+
+
+@pytest.mark.parametrize(
+    ("entry", "own", "split", "subset"),
+    [
+        ({}, {}, "train", None),
+        ({"split": "test", "subset": "s"}, {}, "test", "s"),
+        ({"split": "test", "subset": "s"}, {"split": "train"}, "train", "s"),
+        ({"split": "test"}, {"split": "validation", "subset": "mine"}, "validation", "mine"),
+        ({"split": None, "subset": "s"}, {"subset": "mine"}, "train", "mine"),
+    ],
+)
+def test_what_the_source_says_of_split_and_subset_wins(
+    entry: dict[str, Any], own: dict[str, Any], split: str, subset: str | None, tmp_path: Path
+) -> None:
+    path = info(tmp_path, far={"hf_hub_url": "o/n", **entry})
+    given = SourceSettings(path=f"{path}:far", **own)
+    # A run file has every setting, also those that were left out.
+    for source in (given, SourceSettings(**given.model_dump(exclude={"rows"}))):
+        (found,) = expand_source(source).sources
+        assert (found.split_read, found.subset) == (split, subset)
+    if "subset" not in own:
+        (found,) = expand_source(SourceSettings(path=str(tmp_path), **own, subset="far")).sources
+        assert (found.split_read, found.subset) == (split, subset)
 
 
 def test_all_that_is_wrong_with_a_dataset_info_is_said_at_once(tmp_path: Path) -> None:

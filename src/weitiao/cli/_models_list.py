@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count, groupby, product
 from pathlib import Path
 from string import ascii_lowercase
 from typing import TYPE_CHECKING
@@ -54,8 +54,7 @@ def list_models(chosen: Sequence[KnownModel] | None = None, word: str = "") -> N
     if chosen is None:
         _bundled(console)
     models = list(known_models().values()) if chosen is None else chosen
-    said = dict.fromkeys(note for model in models for note in notes(model))
-    letters = dict(zip(said, ascii_lowercase, strict=False))
+    letters = letters_of(models)
     _families(console, models, letters)
     console.print()
     for note, letter in letters.items():
@@ -71,6 +70,18 @@ def list_models(chosen: Sequence[KnownModel] | None = None, word: str = "") -> N
         _on_this_disk(console)
     else:
         _hanging(console, "", f"These have {word!r} in their names; weitiao models lists all.")
+
+
+def letters_of(models: Iterable[KnownModel]) -> dict[str, str]:
+    """Return the letter of each note on some models, in the order in which they come."""
+    said = dict.fromkeys(note for model in models for note in notes(model))
+    return dict(zip(said, _letters(), strict=False))
+
+
+def _letters() -> Iterator[str]:
+    """Yield a to z, then aa, ab and so on."""
+    for length in count(1):
+        yield from map("".join, product(ascii_lowercase, repeat=length))
 
 
 def notes(model: KnownModel) -> Iterator[str]:

@@ -62,6 +62,7 @@ def _as_text(path: object) -> object:
 PathText = Annotated[str, BeforeValidator(_as_text), AfterValidator(require_usable_name)]
 
 
+USUAL_SPLIT = "train"
 CHECKS_PACKAGE = "weitiao.data.checks"
 """The checks depend on these settings, so this module knows them only by file name."""
 
@@ -93,7 +94,7 @@ class SourceSettings(Settings):
     concatenated."""
     take: int | None = Field(default=None, ge=1, le=sys.maxsize)
     """The number of rows to use from this source, drawn with the seed; for mixing sources by row counts."""
-    split: str = "train"
+    split: str | None = left_out(USUAL_SPLIT)
     """The split to read of a data set of the hub, or of a folder whose files are named after splits."""
     subset: str | None = None
     """The subset (configuration) to read of a data set of the hub; of a folder with LLaMA-Factory's
@@ -116,8 +117,12 @@ class SourceSettings(Settings):
         """Replace a DatasetDict by the split that `split` names."""
         if not isinstance(value, Mapping) or not is_split(value.get("rows")):
             return value
-        split = value.get("split", cls.model_fields["split"].default)
-        return {**value, "rows": chosen_split(value["rows"], str(split))}
+        return {**value, "rows": chosen_split(value["rows"], str(value.get("split") or USUAL_SPLIT))}
+
+    @property
+    def split_read(self) -> str:
+        """The split that is read: the one that was named, else train."""
+        return self.split or USUAL_SPLIT
 
     @field_validator("rows", mode="before")
     @classmethod

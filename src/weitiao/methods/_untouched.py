@@ -34,7 +34,7 @@ def left_untouched(
     parts, chosen = anatomy(model), set(adapted)
     weights = dict(model.named_parameters())
     total = sum(map(numbers_of, weights.values()))
-    routers = _named(weights, [*parts.routers, *_router_weights(weights, parts.experts)])
+    routers = _named(weights, [*parts.routers, *_router_weights(model, weights, parts.experts)])
     off_path = _off_path(model, weights)
     found = [
         (f"experts ({obstacle or ALL_LINEAR})", [path for path in parts.experts if path not in chosen]),
@@ -69,15 +69,25 @@ def share(names: Iterable[str], weights: Mapping[str, Parameter], total: int) ->
     return f"{100 * sum(numbers_of(weights[name]) for name in names) / total:.2g}"
 
 
-def _router_weights(weights: Mapping[str, Parameter], experts: Iterable[str]) -> list[str]:
-    """Return the matrices beside experts that have one row per expert, also those that are in no linear layer."""
+def _router_weights(
+    model: PreTrainedModel, weights: Mapping[str, Parameter], experts: Iterable[str]
+) -> list[str]:
+    """Return the matrices beside experts that lie in no linear layer and have one row per expert, and their biases.
+
+    Linear layers are judged by `Anatomy.routers`: those of a shared expert may be as wide as there are experts.
+    """
+    linear = {path for path, module in model.named_modules() if isinstance(module, linear_classes())}
     counts = {path.rpartition(".")[0]: weights[path].shape[0] for path in experts}
-    return [
+    found = [
         name
         for name, weight in weights.items()
         for holder, count in counts.items()
-        if weight.ndim == 2 and weight.shape[0] == count
+        if weight.ndim == 2 and weight.shape[0] == count and name.rpartition(".")[0] not in linear
         if is_inside(name, holder.rpartition(".")[0]) and not is_inside(name, holder)
+    ]
+    modules = {name.rpartition(".")[0]: weights[name].shape[:1] for name in found}
+    return found + [
+        name for name, weight in weights.items() if weight.shape == modules.get(name.rpartition(".")[0])
     ]
 
 

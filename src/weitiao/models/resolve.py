@@ -32,6 +32,8 @@ from .weights.files import INDEX, SINGLE, require_files
 
 MODELSCOPE = "modelscope:"
 """Optional prefix of a ModelScope id, as for data sets."""
+FOLDERS_SHOWN = 3
+"""Most models inside a folder that an error names."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -173,7 +175,8 @@ def _require_model_folder(folder: Path) -> None:
 def _not_a_model_folder(folder: Path) -> Problem:
     files = sorted(p.name for p in folder.iterdir())
     ggufs = [str(folder / name) for name in files if name.endswith(".gguf")]
-    remedy = " or ".join(ggufs)
+    inside = sorted(str(one.parent) for one in folder.glob("*/config.json"))
+    remedy = " or ".join([*ggufs, *inside][:FOLDERS_SHOWN]) or FORMS
     if "adapter_config.json" in files:
         remedy = f"model.name={_base_of(folder)} model.adapter={folder}"
     holds = ", ".join(files[:8]) or "nothing"

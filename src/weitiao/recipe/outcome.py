@@ -71,10 +71,13 @@ class Outcome:
         return self.folder.model if self.attached.saves_whole_model else self.folder.adapter
 
     def save_result(self) -> None:
-        """Write the result and rename it into place; a result without a report, left by a crash, is replaced.
+        """Write the result and rename it into place, unless an earlier process of this run has saved it.
 
         Raises ResourceError if the disk is full, RunFolderError if the folder cannot be written.
         """
+        if self._is_saved():
+            self.log.emit("note", text=f"the result was saved before and stays as it is: {self.result}")
+            return
         with saving(self.result, self.progress.step), staged_folder(self.result) as staging:
             if self.attached.saves_whole_model:
                 set_stops(base_of(self.attached.model), self.comparison.data.template.stop_ids)
@@ -90,6 +93,11 @@ class Outcome:
             shutil.rmtree(self.result, ignore_errors=True)  # last: the old result is usable until now
         remember_place(self.base, self.recipe.model.name)
         self.log.emit("saved", step=self.progress.step, path=str(self.result))
+
+    def _is_saved(self) -> bool:
+        """Return whether the result of this step lies in the folder; it is renamed into place when it is whole."""
+        saved = [event["step"] for event in read_events(self.folder.events) if event["event"] == "saved"]
+        return self.result.is_dir() and saved[-1:] == [self.progress.step]
 
     @contextmanager
     def saved(self) -> Iterator[None]:

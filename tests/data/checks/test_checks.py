@@ -16,6 +16,7 @@ import tiny
 from weitiao.core.locale import in_language
 from weitiao.data.checks import CHECKS
 from weitiao.data.checks._base import Check, Finding, GateContext, GateOutcome, RowFacts
+from weitiao.data.checks._kinds import excerpt
 from weitiao.data.conversation import Conversation, Message
 from weitiao.data.example import TokenSequence
 from weitiao.data.forms import AnyForm, Choice, Labelled, Preference, Scored, Tagged, Text, Unpaired, parts
@@ -343,6 +344,48 @@ def test_classes_that_are_rare_or_nearly_all_are_named() -> None:
     forms = [Labelled(place(n), text=sentence(n), labels=("spam" if n == 3 else "ham",)) for n in range(300)]
     findings = found("balance", facts_of(forms, rendered=False))
     assert [(one.what.rpartition(": ")[2], one.count) for one in findings] == [("spam", 1), ("ham", 299)]
+
+
+SUBJECT = "the customer asks about an order that was delivered later than the shop had promised, "
+LONG_NAMES = (
+    SUBJECT + "for the first time",
+    SUBJECT + "for the second time",
+    SUBJECT * 2 + "again",
+    SUBJECT * 3 + "again",
+)
+
+
+def test_long_classes_that_begin_alike_are_counted_apart() -> None:
+    labels = [LONG_NAMES[1]] + [LONG_NAMES[2]] * 2 + [LONG_NAMES[3]] + [LONG_NAMES[0]] * 296
+    forms = [Labelled(place(n), text=sentence(n), labels=(labels[n],)) for n in range(300)]
+    rows = facts_of(forms, rendered=False)
+    named = [(one.what.partition(": ")[2], one.count, one.rows[0]) for one in found("balance", rows)]
+    begin = "the customer asks about an order that…"
+    again = f"{begin}later than the shop had promised, again"
+    expected = [
+        (f"{again}", 2, 1),
+        (f"{begin}shop had promised, for the second time", 1, 0),
+        (f"{again} (2)", 1, 3),
+    ]
+    expected.append((f"{begin}shop had promised, for the first time", 296, 4))
+    assert sorted(named) == sorted(expected)
+    facts = checked("balance", rows).facts(outcome_of(rows))
+    assert facts["labels"] == 4 and sum(facts["rows_by_label"].values()) == 300
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("short " * 3, "short short short"),
+        ("word " * 40, "word " * 14 + "word word…"),
+        ("字" * 100, "字" * 79 + "…"),
+        ("a" + " " * 200 + "b", "a…"),
+        ("a" + " " * 200, "a"),
+        ("x" * 75 + " <|im_start|> y" * 9, "x" * 75 + " <|im_start|>…"),
+    ],
+)
+def test_an_excerpt_says_where_it_was_cut(text: str, shown: str) -> None:
+    assert excerpt(text) == shown
 
 
 def test_rows_that_train_questions_are_counted() -> None:

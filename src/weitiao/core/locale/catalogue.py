@@ -119,8 +119,7 @@ class Catalogue:
     def _field(self, value: str, kind: str | None) -> Translation:
         if kind == "list":
             items = [self._said(part) for part in ITEMS.split(value)]
-            joined = "".join(CHINESE_ITEMS.get(one.text, one.text) for one in items)
-            return Translation(joined, sum(one.letters for one in items))
+            return Translation(_listed([one.text for one in items]), sum(one.letters for one in items))
         if kind == "names":
             return Translation(ITEMS.sub(lambda found: BETWEEN_NAMES[found[1]], value), 0)
         return self._said(value) if kind == "text" else Translation(value, 0)
@@ -153,6 +152,15 @@ class Catalogue:
         """Return the translation of a part of several words with whole brackets; single words are too often names."""
         is_phrase = " " in text.strip() and text.count("(") == text.count(")")
         return self._found(text) if is_phrase else None
+
+
+def _listed(items: Sequence[str]) -> str:
+    """Return items and what joins them, in Chinese; words that join get spaces beside Latin letters."""
+    text = items[0]
+    for joint, item in zip(items[1::2], items[2::2], strict=True):
+        latin = text[-1:].isascii() and item[:1].isascii()
+        text += (BETWEEN_NAMES if latin else CHINESE_ITEMS)[joint] + item
+    return text
 
 
 class Phrase(NamedTuple):

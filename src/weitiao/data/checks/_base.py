@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from ..conversation import Conversation
 from ..example import TokenSequence
 from ..forms import AnyForm
 from ._row_text import RowText, row_text
@@ -53,6 +54,13 @@ class RowFacts:
     def text(self) -> RowText:
         """The row's texts, extracted once for all checks."""
         return self.known_text or row_text(self.form)
+
+    @property
+    def trains_questions(self) -> bool:
+        """Whether a turn that is not an answer has a weight above 0."""
+        return isinstance(self.form, Conversation) and any(
+            message.weight and message.role != "assistant" for message in self.form.messages
+        )
 
 
 @dataclass(frozen=True)

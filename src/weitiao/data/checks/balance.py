@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..forms import Choice, Labelled, Preference, Scored, Tagged, Unpaired
 from ._base import Finding, GateOutcome, Hits, RowFacts
-from ._kinds import DistinctValues, Kind, KindsCheck, gravest_first
+from ._kinds import DistinctValues, Kind, KindsCheck, both_ends, gravest_first
 
 RARE, FREQUENT = 0.01, 0.9
 LEAST_ROWS = 200
@@ -16,6 +18,17 @@ LEAST_ROWS = 200
 LONGER = 0.75
 SHOWN = 50
 LABELS, POSITIONS = "labels", "positions"
+
+
+@dataclass(frozen=True)
+class _Class:
+    """A label or a position of the right choice, and how many rows have it."""
+
+    key: int
+    """The hash of its full text."""
+    name: str
+    """The text it is shown as; no two classes of a table share it."""
+    count: int
 
 
 class Balance(KindsCheck):
@@ -80,7 +93,7 @@ class Balance(KindsCheck):
         self.counts["tagged"] += isinstance(row.form, Tagged)
         # Count each label once per row.
         for label in dict.fromkeys(labels):
-            self.value(LABELS, label)
+            self.value(LABELS, label, both_ends(label))
             self.hits.setdefault(f"_{LABELS}", Hits()).numbers.append(row.number)
 
     def _pair(self, row: RowFacts, form: Preference) -> None:
@@ -97,19 +110,23 @@ class Balance(KindsCheck):
         found = self.found(("equal_pair", "ties"), outcome.rows)
         of = self.counts["labelled"]
         classes = self._classes(LABELS)
-        rare = [name for name, count in classes.items() if count < RARE * of]
+        rare = [one for one in classes if one.count < RARE * of]
         # With many classes each one is rare; among tags, every tag but "outside" is.
         if of >= LEAST_ROWS and not self.counts["tagged"] and len(classes) <= 0.5 / RARE:
-            found += [self._of_class("rare", name, LABELS, outcome) for name in rare]
+            found += [self._of_class("rare", one, LABELS, outcome) for one in rare]
             found += [
-                self._of_class("frequent", name, LABELS, outcome)
-                for name, count in classes.items()
-                if count > FREQUENT * of
+                self._of_class("frequent", one, LABELS, outcome)
+                for one in classes
+                if one.count > FREQUENT * of
             ]
         positions = self._classes(POSITIONS)
-        for name, count in positions.items():
-            if sum(positions.values()) >= LEAST_ROWS and count > FREQUENT * sum(positions.values()):
-                found.append(self._of_class("position", name, POSITIONS, outcome))
+        choices = sum(one.count for one in positions)
+        if choices >= LEAST_ROWS:
+            found += [
+                self._of_class("position", one, POSITIONS, outcome)
+                for one in positions
+                if one.count > FREQUENT * choices
+            ]
         if self.counts["pairs"] >= LEAST_ROWS and self.counts["longer"] > LONGER * self.counts["pairs"]:
             found.append(self._longer())
         return gravest_first(found)
@@ -119,30 +136,36 @@ class Balance(KindsCheck):
         count, of = self.counts["longer"], self.counts["pairs"]
         return Finding(self.name, kind.severity, kind.what, count, count / of, fix=kind.fix)
 
-    def _of_class(self, kind: str, label: str, table: str, outcome: GateOutcome) -> Finding:
+    def _of_class(self, kind: str, one: _Class, table: str, outcome: GateOutcome) -> Finding:
         """Return the finding for the rows of one class."""
         import numpy as np
 
         values = self.values[table]
-        key = next(key for key, words, _ in values.counted() if words == label)
         rows = np.frombuffer(self.hits[f"_{table}"].numbers, dtype=np.int64)
-        own = rows[np.frombuffer(values.hashes, dtype=np.uint64) == np.uint64(key)]
+        own = rows[np.frombuffer(values.hashes, dtype=np.uint64) == np.uint64(one.key)]
         hits = Hits()
         hits.numbers.extend(own.tolist())
         hits.details = [outcome.places[int(row)] for row in own[:5]]
         of = self.counts["labelled"] if table == LABELS else len(values.hashes)
-        return self.kinds[kind].finding(self.name, hits, of, label)
+        return self.kinds[kind].finding(self.name, hits, of, one.name)
 
-    def _classes(self, table: str) -> dict[str, int]:
-        return {
-            words or f"#{key:x}": count
-            for key, words, count in self.values.get(table, DistinctValues()).counted()
-        }
+    def _classes(self, table: str) -> list[_Class]:
+        """Return the classes of a table, the most frequent first; those that are shown alike get a number."""
+        counted = self.values.get(table, DistinctValues()).counted()
+        alike: Counter[str] = Counter()
+        classes = []
+        for key, shown, count in counted:
+            alike[shown] += 1
+            again = f" ({alike[shown]})" if alike[shown] > 1 else ""
+            classes.append(_Class(key, f"{shown}{again}" if shown else f"#{key:x}", count))
+        return classes
 
     def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
         """Return rows by label and their entropy in bits, right choices by position, and which answers of pairs are
         longer."""
-        labels, positions = self._classes(LABELS), self._classes(POSITIONS)
+        labels, positions = (
+            {one.name: one.count for one in self._classes(table)} for table in (LABELS, POSITIONS)
+        )
         return {
             "rows_by_label": dict(list(labels.items())[:SHOWN]),
             "labels": len(labels),

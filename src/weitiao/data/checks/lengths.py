@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from ..conversation import Conversation
-from ..forms import AnyForm
 from ..templates.render import NO_TOKEN
 from ..templates.render import NOTHING_TRAINED as NOTHING_TRAINED_REASON
 from ._base import Check, Finding, GateContext, GateOutcome, Hits, RowFacts
@@ -47,13 +45,6 @@ QUESTIONS = Kind(
 )
 
 
-def _trains_questions(form: AnyForm) -> bool:
-    """Return whether a turn that is not an answer has a weight above 0."""
-    return isinstance(form, Conversation) and any(
-        message.weight and message.role != "assistant" for message in form.messages
-    )
-
-
 class Lengths(Check):
     """Measures token sequences, and counts rows that were left out or cut."""
 
@@ -81,7 +72,7 @@ class Lengths(Check):
             self.left_out.append(row.tokens)
         if row.dropped:
             self.dropped.setdefault(row.dropped, Hits()).add(row)
-        if row.sequences and _trains_questions(row.form):
+        if row.sequences and row.trains_questions:
             self.questions.add(row)
         if row.cut_tokens:
             self.cut.add(row, f"{row.cut_tokens} tokens")

@@ -45,7 +45,7 @@ class TrainedStop(KindsCheck):
                 self.counts["answers"] += len(ends)
             elif (
                 bad != len(sequence.ids) - 1
-                and not _trains_questions(row)
+                and not row.trains_questions  # then not every run of trained tokens ends an answer
                 and not self._goes_on(row, sequence, bad)
             ):
                 self.hit("untrained", row, f"token {bad + 1} of {len(sequence.ids)}")
@@ -62,14 +62,6 @@ class TrainedStop(KindsCheck):
     def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
         """Return how many answers end in a trained stop token."""
         return {"answers_with_trained_stop": self.counts["answers"]}
-
-
-def _trains_questions(row: RowFacts) -> bool:
-    """Return whether turns other than answers are trained, so that not every run of trained tokens ends an answer."""
-    form = row.form
-    return isinstance(form, Conversation) and any(
-        message.weight and message.role != "assistant" for message in form.messages
-    )
 
 
 def _trained_ends(weights: tuple[float, ...]) -> list[int]:

@@ -114,7 +114,7 @@ class Format(ABC):
         `named` is whether the user named the format; competing columns are then not refused, as the choice is made.
         """
         fields = Fields(_without_nan(row.fields))
-        form = self.read(Row(fields, row.source, row.line, row.column))
+        form = self.read(Row(fields, row.source, row.line, row.number))
         task = fields.get("task")
         if not (task is None or task == ""):
             if isinstance(task, bool) or not isinstance(task, str | int):

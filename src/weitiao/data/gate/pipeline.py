@@ -232,7 +232,7 @@ def make_checks(context: GateContext) -> dict[str, Check]:
 
 
 def _place(row: Row | BadRow) -> tuple[str, int, int]:
-    return (row.source, row.line, row.column) if isinstance(row, Row) else (row.place, 0, 0)
+    return (row.source, row.line, row.number) if isinstance(row, Row) else (row.place, 0, 0)
 
 
 def chunks_of(

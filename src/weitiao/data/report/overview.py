@@ -12,6 +12,7 @@ import numpy as np
 from ..checks._base import SHOWN_PLACES, Finding, Severity
 from ..checks._kinds import GRAVEST_FIRST, LISTED_ROWS
 from ..formats._choosing import grades
+from ..forms import kind_of_form
 from ..gate.gate import Gate, Verdict, kept_rows
 from ..gate.summary import counted
 
@@ -81,7 +82,8 @@ def overview(gate: Gate, trained: Mapping[str, Collection[str]] | None = None) -
     """Return a gate's overview; `trained` maps the name of the chosen objective to the forms that it trains."""
     lengths_S, trained_S = gate.store.lengths_S, gate.store.trained_S
     trained_forms = {form for forms in (trained or {}).values() for form in forms}
-    kept, held_out = int(kept_rows(gate.store, gate.template is not None).sum()), int(gate.held_out.sum())
+    kept_R = kept_rows(gate.store, gate.template is not None)
+    kept = int(kept_R.sum())
     met = np.concatenate((lengths_S, np.array(gate.tally.left_out_tokens, np.int64)))
     longest = int(met.max(initial=0))
     limit = gate.settings.max_length
@@ -91,15 +93,14 @@ def overview(gate: Gate, trained: Mapping[str, Collection[str]] | None = None) -
         finding for name, forms in (trained or {}).items() for finding in untrained_rows(gate, name, forms)
     ]
     others += nothing_left(gate, kept)
-    untrained = sum(count for form, count in tally.forms.items() if trained and form not in trained_forms)
     findings = sorted([*gate.findings, *unusable_rows(gate), *others, *unused_columns(gate)], key=_gravest)
     return Overview(
         verdict="error" if gate.problems else _verdict(findings),
         findings=tuple(findings),
         read=tally.read,
         kept=kept,
-        trained_on=max(0, kept - held_out - untrained),
-        held_out=held_out,
+        trained_on=_trained_on(gate, kept_R & ~gate.held_out, trained_forms if trained else {*tally.forms}),
+        held_out=int(gate.held_out.sum()),
         left_out=sum(len(hits["numbers"]) for hits in tally.dropped.values()),
         unusable=len(tally.bad),
         cut=tally.cut,
@@ -112,6 +113,18 @@ def overview(gate: Gate, trained: Mapping[str, Collection[str]] | None = None) -
         shares=_bins(trained_S / np.maximum(lengths_S, 1), SHARE_BINS, 1.0),
         folder=_shared_folder(gate.store.sources),
     )
+
+
+def _trained_on(gate: Gate, left_R: NDArray[np.bool_], forms: Collection[str]) -> int:
+    """Return how many of the rows that are left are of a form that is trained."""
+    met = {form for form, count in gate.tally.forms.items() if count}
+    if met <= {*forms}:
+        return int(left_R.sum())
+    if not met & {*forms}:
+        return 0
+    # Only data of several forms, which is refused, gets here: the forms are read from the disk.
+    left = (gate.store.form(int(row)) for row in np.flatnonzero(left_R))
+    return sum(form is not None and kind_of_form(form) in forms for form in left)
 
 
 def unusable_rows(gate: Gate) -> list[Finding]:

@@ -159,8 +159,10 @@ JSON_FAULTS: tuple[str, ...] = (
     "Extra data",
 )
 """What Python's json module says of a line that is not JSON."""
-AT_A_LINE = re.compile(r"(.+?:\d+(?::\d+)?): (.+)", re.DOTALL)
-"""A place with its detail."""
+AT_A_LINE = re.compile(r"(.+?(?::\d+(?::\d+)?|, row \d+))(?:: (.+))?", re.DOTALL)
+"""A place, and its detail if it has one."""
+IN_A_LINE = re.compile(r"(.+), row (\d+)", re.DOTALL)
+"""The place of a row that shares its line with others."""
 
 
 def both(text: str) -> tuple[str, str]:
@@ -177,7 +179,8 @@ def place_in(place: str, language: Language) -> str:
     """Return a place such as file:line, with the detail after it in a language; text of the data stays as it is."""
     found = AT_A_LINE.fullmatch(place)
     at, _, detail = (found[1], "", found[2]) if found else place.partition(": ")
-    return f"{at}: {detail_in(detail, language)}" if detail else place
+    at = IN_A_LINE.sub(r"\1，第 \2 条", at) if language == "zh" else at
+    return f"{at}: {detail_in(detail, language)}" if detail else at
 
 
 def detail_in(detail: str, language: Language) -> str:

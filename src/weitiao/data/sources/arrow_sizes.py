@@ -36,7 +36,11 @@ def unpacked_sizes(path: Path) -> Iterator[int]:
     known: dict[int, int] = {}
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         try:
-            places = _places_in_file(content) if content[:6] == FILE_MARK else _places_in_stream(content)
+            places = (
+                _places_in_file(content)
+                if content[: len(FILE_MARK)] == FILE_MARK
+                else _places_in_stream(content)
+            )
             for place in places:
                 if place not in known:
                     known[place] = _unpacked_bytes(content, place)

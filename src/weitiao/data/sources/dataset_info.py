@@ -63,14 +63,14 @@ class Expanded:
 def expand_source(source: SourceSettings) -> Expanded:
     """Return one source per named entry (`a` or `a,b`) of a dataset_info.json; any other source unchanged.
 
-    An entry's file, columns, tags, split, subset and num_samples become settings of the source. The source's own
-    columns, tags and take have precedence over the entry's. Raises DataError with all problems: a missing list or file,
-    an unknown name.
+    An entry's file, columns, tags, split, subset and num_samples become settings of the source. What the source sets
+    of them itself has precedence, except its path, and a subset that names the entry. Raises DataError with all
+    problems: a missing list or file, an unknown name.
     """
     found = _list_and_names(source)
     if found is None:
         return Expanded((source,))
-    path, names = found
+    path, names, source = found
     entries = read_object(path)
     problems: list[Problem] = []
     sources: list[SourceSettings] = []
@@ -88,10 +88,10 @@ def expand_source(source: SourceSettings) -> Expanded:
     return Expanded(tuple(sources), tuple(notes))
 
 
-def _list_and_names(source: SourceSettings) -> tuple[Path, list[str]] | None:
-    """Return the dataset_info.json a source refers to and the names of its entries; None if it refers to none.
+def _list_and_names(source: SourceSettings) -> tuple[Path, list[str], SourceSettings] | None:
+    """Return the dataset_info.json a source refers to, the names of its entries, and the source without them.
 
-    Raises DataError.
+    None if it refers to no such list. Raises DataError.
     """
     if source.path is None:
         return None
@@ -99,13 +99,14 @@ def _list_and_names(source: SourceSettings) -> tuple[Path, list[str]] | None:
         return _found_list(source, source.path)
 
 
-def _found_list(source: SourceSettings, given: str) -> tuple[Path, list[str]] | None:
+def _found_list(source: SourceSettings, given: str) -> tuple[Path, list[str], SourceSettings] | None:
     """Return what `_list_and_names` returns; raises DataError, OSError."""
     text, _, after = given.rpartition(":")
     if after and Path(text).name == FILE_NAME:
         path, named = Path(text).expanduser(), after
     else:
         path, named = Path(given).expanduser(), source.subset or ""
+        source = source.model_copy(update={"subset": None})
         path = path / FILE_NAME if path.is_dir() else path
         if path.name != FILE_NAME or not path.is_file() or not _is_list(path):
             return None
@@ -122,7 +123,7 @@ def _found_list(source: SourceSettings, given: str) -> tuple[Path, list[str]] | 
     if not names:
         known = ", ".join(read_object(path))
         raise DataError(Problem(f"{path} lists several data sets", given, f"one of {known}", f"{path}:NAME"))
-    return path, names
+    return path, names, source
 
 
 def _is_list(path: Path) -> bool:
@@ -155,8 +156,8 @@ def _source(
     talk = entry.get("formatting") in TURNS
     made: dict[str, Any] = {
         "path": _origin(entry, path, name, source.outside),
-        "split": entry.get("split", source.split),
-        "subset": entry.get("subset"),
+        "split": source.split or entry.get("split"),
+        "subset": source.subset or entry.get("subset"),
         "take": source.take or entry.get("num_samples"),
         "columns": {**renamed, **source.columns},
         "tags": {**(_tags(tags, _usual_tags(entry)) if talk else {}), **source.tags},

@@ -25,7 +25,7 @@ def read_hub(source: SourceSettings) -> Found:
 
     name = str(source.path)
     try:
-        for number, fields in enumerate(_records(name, source.subset, source.split), start=1):
+        for number, fields in enumerate(_records(name, source.subset, source.split_read), start=1):
             yield Row(dict(fields), name, number)
     except (DatasetsError, OSError, ValueError) as error:
         expected = "a file that exists, or a data set of the hub that can be reached"

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...core.errors import DataError, Problem
 from ..bad_rows import BadRow
-from ..conversation import Row
+from ..conversation import Row, place_of
 from ..formats._detect import known_names
 from .json_values import UnusableValue
 from .split_names import SPLITS
@@ -42,22 +42,21 @@ def turns_column(value: object) -> str:
     return ""
 
 
-def row_of(value: object, source: str, line: int, column: int) -> Row | BadRow:
+def row_of(value: object, source: str, line: int) -> Row | BadRow:
     """Return the row of a JSON value: an object, or a list of turns (a conversation); a bad row for anything else."""
     if isinstance(value, dict):
         if SERVED in value and isinstance(value.get("row"), dict):
-            return _served(value, source, line, column)
-        return Row(value, source, line, column)
+            return _served(value, source, line)
+        return Row(value, source, line)
     if name := turns_column(value):
-        return Row({name: value}, source, line, column)
+        return Row({name: value}, source, line)
     shown = repr(value)
-    place = f"{source}:{line}" + (f":{column}" if column else "")
-    return BadRow(place, "it is not an object {...}", shown[:EXCERPT_CHARACTERS])
+    return BadRow(place_of(source, line), "it is not an object {...}", shown[:EXCERPT_CHARACTERS])
 
 
-def _served(value: Mapping[str, Any], source: str, line: int, column: int) -> Row | BadRow:
+def _served(value: Mapping[str, Any], source: str, line: int) -> Row | BadRow:
     """Return the row inside a row of Hugging Face's datasets server; a bad row if the server truncated its cells."""
-    row = Row(value["row"], source, line, column)
+    row = Row(value["row"], source, line)
     if cut := value.get("truncated_cells"):
         return BadRow(
             row.place, "the datasets server has cut its cells: download the data set itself", f"{cut}"
@@ -67,7 +66,7 @@ def _served(value: Mapping[str, Any], source: str, line: int, column: int) -> Ro
 
 def unusable(error: UnusableValue, source: str, line: int) -> BadRow:
     """Return the bad row of a value that is JSON but cannot be used."""
-    return BadRow(f"{source}:{line}", error.reason)
+    return BadRow(place_of(source, line), error.reason)
 
 
 def lists_of_rows(whole: Mapping[str, object]) -> list[str]:
