@@ -95,7 +95,8 @@ class Finding:
     severity: Severity
     what: str
     """The finding in one sentence, without numbers that differ from row to row."""
-    what_zh: str
+    what_zh: str = ""
+    """The same in Chinese; without it, the English sentence is shown."""
     count: int = 0
     """Number of rows."""
     share: float = 0.0
@@ -109,6 +110,11 @@ class Finding:
     fix_zh: str = ""
     in_summary: bool = False
     """Whether the data summary already counts these rows in a line of its own, so that a run reports them once."""
+
+    def __post_init__(self) -> None:
+        """Show the English sentences where there are no Chinese ones."""
+        object.__setattr__(self, "what_zh", self.what_zh or self.what)
+        object.__setattr__(self, "fix_zh", self.fix_zh or self.fix)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

@@ -28,7 +28,7 @@ class Kind:
 
     severity: Severity
     what: str
-    what_zh: str
+    what_zh: str = ""
     fix: str = ""
     fix_zh: str = ""
     least_share: float = 0.0
@@ -42,7 +42,7 @@ class Kind:
             check=check,
             severity=self.severity,
             what=self.what + detail,
-            what_zh=self.what_zh + (detail_zh or detail),
+            what_zh=(self.what_zh or self.what) + (detail_zh or detail),
             count=len(hits),
             share=len(hits) / max(1, of),
             places=tuple(hits.details),
