@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -133,8 +134,9 @@ def _explain(name: str) -> None:
     else:
         console.print("It has no settings of its own.")
     runs = [run_line(name, method)]
-    if name in METHODS.names():
-        runs.append(f"weitiao train recipes/{name}.yaml   (settings chosen for it)")
+    recipe = Path("recipes") / f"{name}.yaml"
+    if recipe.is_file():
+        runs.append(f"weitiao train {recipe}   (settings chosen for it)")
     console.print("\n".join(["\nRuns:", *(f"  {run}" for run in runs)]), markup=False, soft_wrap=True)
 
 
