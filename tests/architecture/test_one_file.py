@@ -40,9 +40,10 @@ ALSO = "remedies or saved_it_answers or test_models"
 """Tests that go over all components too, and take minutes."""
 COSTLY = (
     "qwen2 or opt or gemma or bloom or mistral or jamba or t5 or bert or mamba or bundled_model "
-    "or asserts_a_time"
+    "or bit_by_bit or determined_by_the_seed or without_the_place or asserts_a_time"
 )
-"""Left out of the quick run: further architectures, a model of real size, what only a test can break."""
+"""Left out of the quick run: further architectures, a model of real size, what others ask too or only a test can
+break."""
 
 
 def registries(modules: tuple[Source, ...]) -> set[str]:
