@@ -173,7 +173,8 @@ def names(source: str, translate: Translate) -> str:
 
 def names_of_methods(translate: Translate) -> str:
     """Return what names of methods become here."""
-    rows = [(f"`{name}`", f"`{remedy}`") for name, (_, remedy) in KNOWN_ELSEWHERE.items()]
+    known = KNOWN_ELSEWHERE.items()
+    rows = [(f"`{name}`", f"`{remedy}`") for name, (_, remedy) in known if METHODS.spelling(name) is None]
     return table(("name there", "here"), rows, translate)
 
 

@@ -85,6 +85,7 @@ NOT_SHOWN_TEXTS: dict[str, str] = {
     MARKER: "a comment in a page's HTML",
     '<span class="whole">': "HTML",
     # other modules of data
+    **{skeleton(READERS.load(name).example).strip(): "a file of this kind" for name in READERS.names()},
     "epochs count from 0, got {}": "a fault of the code's own",
     "the data was checked without a tokenizer": "a fault of the code's own",
     "{} ids but {} weights": "a fault of the code's own",

@@ -84,10 +84,11 @@ def test_one_method_is_explained_with_its_settings(name: str, capsys: pytest.Cap
 
 @pytest.mark.parametrize("name", METHODS.names())
 def test_the_runs_an_explanation_shows_are_ones_that_work(
-    name: str, capsys: pytest.CaptureFixture[str]
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(ROOT)
     shown = shown_by(capsys, "methods", name)
-    flags, recipe = (shlex.split(line) for line in shown.splitlines() if line.startswith("  weitiao "))
+    flags, *recipes = (shlex.split(line) for line in shown.splitlines() if line.startswith("  weitiao "))
     typed = dict(zip(flags[2:10:2], flags[3:10:2], strict=True))
     method = METHODS.load(name)
     blocks = {
@@ -98,7 +99,15 @@ def test_the_runs_an_explanation_shows_are_ones_that_work(
     }
     assert read_recipe(None, blocks, flags[10:]).method == method(**method.example)
     assert (ROOT / typed["--data"]).is_file()
-    assert read_recipe(ROOT / recipe[2], {}).method.name == name
+    assert len(recipes) == (ROOT / "recipes" / f"{name}.yaml").is_file()
+    assert [read_recipe(ROOT / recipe[2], {}).method.name for recipe in recipes] == [name] * len(recipes)
+
+
+def test_a_recipe_is_shown_only_where_it_lies(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "recipes/" not in shown_by(capsys, "methods", "lora")
 
 
 def test_an_unknown_method_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

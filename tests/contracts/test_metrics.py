@@ -86,7 +86,7 @@ def test_nothing_to_compare_is_no_number_and_empty_answers_are_one(name: str) ->
 
 
 @every_metric
-def test_a_metric_says_what_it_is_in_both_languages(name: str) -> None:
+def test_a_metric_says_what_it_is(name: str) -> None:
     metric = load(name)
     assert METRICS.summary(name).endswith(".")
     assert metric.title.isascii()

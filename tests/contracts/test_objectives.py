@@ -15,6 +15,7 @@ from tiny_objectives import TOYS, OfSequences, Pairs, PairsBesideReference, Whol
 from tiny_training import largest_difference, make_examples, make_training, weights_of
 from weitiao.data.batching.packing import cut_into_packs
 from weitiao.data.example import Example
+from weitiao.data.forms import FORMS
 from weitiao.engine.loop import Training
 from weitiao.engine.step import StepResult
 from weitiao.engine.two_passes import need_two_passes
@@ -43,15 +44,35 @@ def steps(training: Training, count: int = 3) -> list[StepResult]:
         return [training.stepper.apply(training.plan.batch(step), step) for step in range(count)]
 
 
+@pytest.mark.parametrize("name", OBJECTIVES.names())
+def test_it_says_what_it_is(name: str) -> None:
+    kind = OBJECTIVES.load(name)
+    assert OBJECTIVES.summary(name).endswith((".", ":"))
+    assert kind.title and kind.forms and kind.forms <= set(FORMS)
+    assert kind(**kind.example).name == name
+    assert all(field.description for field in kind.model_fields.values())
+    assert kind.lr_factor > 0
+    if kind.needs_reference or kind.couples == "step":
+        assert issubclass(kind, SequenceObjective), "the engine needs a value for each sequence"
+
+
+@pytest.mark.parametrize("name", OBJECTIVES.names())
+def test_it_reports_the_metrics_that_it_names(name: str, tmp_path: Path) -> None:
+    kind = OBJECTIVES.load(name)
+    (result,) = steps(make(tmp_path, kind(**kind.example), EVERYTHING), 1)
+    assert tuple(result.metrics) == kind.metrics
+    assert all(isinstance(value, float) for value in kind(**kind.example).report(result.loss).values())
+
+
 @pytest.mark.parametrize("architecture", ["llama", "bloom"])
 @pytest.mark.parametrize("kind", OBJECTIVE_KINDS, ids=lambda kind: kind.__name__)
 def test_cutting_a_step_differently_changes_nothing(
     kind: type[Objective], architecture: str, tmp_path: Path
 ) -> None:
-    whole = make(tmp_path, kind(), EVERYTHING, architecture)
+    whole = make(tmp_path, kind(**kind.example), EVERYTHING, architecture)
     at_once = steps(whole)
     for pack_tokens in (60, 1):
-        cut = make(tmp_path, kind(), pack_tokens, architecture)
+        cut = make(tmp_path, kind(**kind.example), pack_tokens, architecture)
         packs = cut.stepper.forward.cut(cut.plan.batch(0), pack_tokens)
         assert len(packs) > 1
         for one, other in zip(steps(cut), at_once, strict=True):

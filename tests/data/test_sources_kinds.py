@@ -17,7 +17,6 @@ from weitiao.core.errors import DataError
 from weitiao.data.conversation import Row
 from weitiao.data.settings import DataSettings, SourceSettings
 from weitiao.data.sources import json_buffer, json_parser
-from weitiao.data.sources.readers import READERS
 from weitiao.data.sources.sources import expand_source, open_source, read_source
 
 ROWS = [{"instruction": f"q{n}", "output": f"a{n}"} for n in range(3)]
@@ -27,13 +26,6 @@ LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
 def fields(path: Path | str, **settings: Any) -> list[dict[str, Any]]:  # noqa: ANN401
     """Return the rows of a source."""
     return [row.fields for row in read_source(SourceSettings(path=str(path), **settings)).rows]
-
-
-def test_every_reader_has_a_docstring_and_endings_of_its_own() -> None:
-    loaded = [READERS.load(name) for name in READERS.names()]
-    endings = [ending for one in loaded for ending in one.suffixes]
-    assert len(endings) == len(set(endings))
-    assert all(READERS.summary(name) for name in READERS.names())
 
 
 def test_text_may_be_compressed(tmp_path: Path) -> None:

@@ -24,19 +24,23 @@ from weitiao.methods._peft.register import PREFIX, needs_registering, register
 from weitiao.models.load import load_model
 from weitiao.models.settings import ModelSettings
 
-OWN: dict[str, dict[str, Any]] = {
-    "bitfit": {"add_bias": True},
+MOST: dict[str, dict[str, Any]] = {
     "adapter": {"train_norms": True},
     "diff_pruning": {"structured": True, "target_sparsity": 0.9},
     "freeze": {"last_n": 1, "first_n": 1, "embeddings": True, "norms": "all"},
 }
-"""Each of our own methods, with settings under which it does most."""
+"""Settings under which a method does most, where its `example` does less."""
+OWN = [name for name in METHODS.names() if METHODS.load(name).tuner() is not None]
 
 each = pytest.mark.parametrize("name", OWN)
 
 
+def settings_of(name: str) -> dict[str, Any]:
+    return {**METHODS.load(name).example, **MOST.get(name, {})}
+
+
 def make(name: str, **changes: Any) -> PeftMethod:  # noqa: ANN401
-    method = METHODS.load(name)(**(OWN[name] | changes))
+    method = METHODS.load(name)(**(settings_of(name) | changes))
     assert isinstance(method, PeftMethod)
     return method
 
@@ -204,7 +208,7 @@ def test_resumed_bit_by_bit(name: str, tmp_path: Path) -> None:
 
 
 def training(name: str, folder: Path) -> Training:
-    method = {"name": name, **OWN[name]}
+    method = {"name": name, **settings_of(name)}
     settings = {"lr": 1e-2, "steps": 12, "batch_size": 3, "save_every": 1, "keep_checkpoints": 20}
     return make_training(folder, make_examples(9, seed=2), method=method, **settings)
 

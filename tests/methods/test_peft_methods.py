@@ -270,8 +270,11 @@ WITH_BLOCKS = [n for n in METHODS.names() if "layers_to_transform" in METHODS.lo
 def test_an_empty_list_of_blocks_is_refused(name: str) -> None:
     """PEFT takes it for all blocks."""
     with pytest.raises(SettingsError, match=r"layers_to_transform cannot be used: it names no block"):
-        parse_settings(METHODS.load(name), {"layers_to_transform": []}, "method")
-    assert parse_settings(METHODS.load(name), {"layers_to_transform": None}, "method")
+        parse_settings(
+            METHODS.load(name), {**METHODS.load(name).example, "layers_to_transform": []}, "method"
+        )
+    needed = dict(METHODS.load(name).example)
+    assert parse_settings(METHODS.load(name), {**needed, "layers_to_transform": None}, "method")
 
 
 @pytest.mark.parametrize("case", REFUSED)

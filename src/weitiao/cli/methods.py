@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -118,15 +119,16 @@ def _explain(name: str) -> None:
     label_columns = max(map(columns_of, facts)) + 1
     told = [hanging(padded(label, label_columns), fact, console.width) for label, fact in facts.items()]
     summary = METHODS.summary(name) if name in METHODS.names() else (method.__doc__ or "")
-    for part in (hanging("", shown(summary), console.width), "", method.drawing, "", *told, ""):
+    for part in (hanging("", shown(summary), console.width), "", shown(method.drawing), "", *told, ""):
         console.print(part, markup=False, soft_wrap=True)
     if method.model_fields:
         console.print(settings_table(method, "method"))
     else:
         console.print(shown("It has no settings."))
     runs = [run_line(name, method)]
-    if name in METHODS.names():
-        runs.append(f"weitiao train recipes/{name}.yaml   {shown('(settings tuned for it)')}")
+    recipe = Path("recipes") / f"{name}.yaml"
+    if recipe.is_file():
+        runs.append(f"weitiao train {recipe}   {shown('(settings tuned for it)')}")
     console.print(
         "\n".join([f"\n{shown('To run it:')}", *(f"  {run}" for run in runs)]), markup=False, soft_wrap=True
     )

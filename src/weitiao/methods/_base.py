@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch.nn import Parameter
     from transformers import PretrainedConfig, PreTrainedModel
 
+    from ._layers.base import OwnTuner
 
 FAMILIES = ("low rank", "own weights", "scales and biases", "rotations", "prompts", "small networks")
 """The families of methods, in the order they are listed."""
@@ -142,11 +143,14 @@ class Method(Settings, ABC):
     """Values for the settings that have no default, for help texts and tests."""
     suggested_lr: ClassVar[float] = 1e-3
     """The suggested peak learning rate (AdamW) on a model of width MEASURED_WIDTH."""
-    tuner: ClassVar[str] = ""
-    """For a method of our own, `module:class` of the tuner that PEFT needs to load its adapters."""
     lr_falls_with_width: ClassVar[bool] = True
     """Whether wider models need a lower rate: true for methods that train matrices, false for vectors that scale, shift
     or act as tokens (Tensor Programs V, table 3: https://arxiv.org/abs/2203.03466)."""
+
+    @classmethod
+    def tuner(cls) -> type[OwnTuner] | None:
+        """Return the class that puts layers of our own on a model; None if PEFT has the method, or needs none."""
+        return None
 
     @property
     def name(self) -> str:

@@ -97,6 +97,17 @@ def module_table(model: nn.Module) -> str:
 
 def quantization_problems(name: str, quantization: str) -> list[Problem]:
     """Return a problem if the base is quantised, for a method that trains the model's own weights."""
+    what = f"{name} trains the model's own weights, which cannot be trained in {quantization}"
+    return _on_quantized(name, quantization, what, "a method that adds weights")
+
+
+def whole_weights_problems(name: str, quantization: str) -> list[Problem]:
+    """Return a problem if the base is quantised, for a method that computes with the base's unpacked weights."""
+    what = f"{name} computes with unquantised weights, which a base in {quantization} does not have"
+    return _on_quantized(name, quantization, what, "a method that works on quantised weights")
+
+
+def _on_quantized(name: str, quantization: str, what: str, others: str) -> list[Problem]:
     from . import METHODS
 
     if quantization == "none":
@@ -104,9 +115,9 @@ def quantization_problems(name: str, quantization: str) -> list[Problem]:
     able = [other for other in METHODS.names() if METHODS.load(other).on_quantized]
     return [
         Problem(
-            f"{name} trains the model's own weights, which cannot be trained in {quantization}",
+            what,
             f"method: {name}, model.quantization: {quantization}",
-            "quantization: none, or a method that adds weights: " + ", ".join(able),
+            f"quantization: none, or {others}: " + ", ".join(able),
             "model.quantization=none",
         )
     ]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
     from ._layers.adapter import AdapterConfig
+    from ._layers.base import OwnTuner
 
 DEFAULT_REDUCTION = 16
 
@@ -60,7 +61,6 @@ class Adapter(PeftMethod):
         "When LoRA's linear change is not enough and slightly slower generation is acceptable."
     )
     suggested_lr: ClassVar[float] = 1e-3
-    tuner: ClassVar[str] = "weitiao.methods._layers.adapter:AdapterTuner"
 
     known_elsewhere: ClassVar[Mapping[str, str]] = {
         "bottleneck_size": "size",
@@ -97,12 +97,17 @@ class Adapter(PeftMethod):
             raise Unfit(reason, "one of them", "leave method.reduction_factor out")
         return self
 
+    @classmethod
+    def tuner(cls) -> type[OwnTuner]:
+        """Return the class that puts the layers on a model."""
+        from ._layers.adapter import AdapterTuner
+
+        return AdapterTuner
+
     def peft_config(self, model: PreTrainedModel) -> AdapterConfig:
         """Return PEFT's config, with every chosen module by its path."""
         from ._layers.adapter import AdapterConfig
-        from ._peft.register import register
 
-        register()
         parts = anatomy(model)
         norms = [*parts.block_norms, *parts.outer_norms]
         width = _width(model)

@@ -22,6 +22,7 @@ from ._peft.attached import PeftMethod
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
+    from ._layers.base import OwnTuner
     from ._layers.bitfit import BitfitConfig
 
 DRAWING = """\
@@ -51,7 +52,6 @@ class Bitfit(PeftMethod):
     when: ClassVar[str] = "Hardly any memory and a very small file; for light changes of tone or format."
     example: ClassVar[Mapping[str, object]] = {"add_bias": True}
     suggested_lr: ClassVar[float] = 5e-3
-    tuner: ClassVar[str] = "weitiao.methods._layers.bitfit:BitfitTuner"
     lr_falls_with_width: ClassVar[bool] = False
 
     known_elsewhere: ClassVar[Mapping[str, str]] = {
@@ -73,12 +73,17 @@ class Bitfit(PeftMethod):
             raise Unfit(reason, "targets: all, attention or mlp", "method.targets=all")
         return self
 
+    @classmethod
+    def tuner(cls) -> type[OwnTuner]:
+        """Return the class that puts the layers on a model."""
+        from ._layers.bitfit import BitfitTuner
+
+        return BitfitTuner
+
     def peft_config(self, model: PreTrainedModel) -> BitfitConfig:
         """Return PEFT's config, with every chosen layer by its path."""
         from ._layers.bitfit import BitfitConfig
-        from ._peft.register import register
 
-        register()
         return BitfitConfig(
             target_modules=self._paths(model),
             modules_to_save=head_to_save(model) or None,

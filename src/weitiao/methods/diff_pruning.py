@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch.nn import Parameter
     from transformers import PreTrainedModel
 
+    from ._layers.base import OwnTuner
     from ._layers.diff import DiffConfig, DiffLayer
 
 PRUNED = "pruned"
@@ -58,7 +59,6 @@ class DiffPruning(TargetedMethod):
         "When any weight may change but few should; training takes three times the memory of full."
     )
     suggested_lr: ClassVar[float] = 1e-3
-    tuner: ClassVar[str] = "weitiao.methods._layers.diff:DiffTuner"
 
     peft_type: ClassVar[str] = "WEITIAO_DIFF_PRUNING"
 
@@ -82,12 +82,17 @@ class DiffPruning(TargetedMethod):
         """Return all linear layers of the blocks, as in the paper."""
         return "all-linear"
 
+    @classmethod
+    def tuner(cls) -> type[OwnTuner]:
+        """Return the class that puts the layers on a model."""
+        from ._layers.diff import DiffTuner
+
+        return DiffTuner
+
     def peft_config(self, model: PreTrainedModel) -> DiffConfig:
         """Return PEFT's config."""
         from ._layers.diff import DiffConfig
-        from ._peft.register import register
 
-        register()
         return DiffConfig(
             structured=self.structured,
             gate_start=self.gate_start,

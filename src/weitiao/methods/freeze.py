@@ -23,6 +23,7 @@ from ._peft.attached import PeftMethod
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
+    from ._layers.base import OwnTuner
     from ._layers.freeze import FreezeConfig
 
 DEFAULT_LAST_N = 2
@@ -56,7 +57,6 @@ class Freeze(PeftMethod):
     drawing: ClassVar[str] = DRAWING
     when: ClassVar[str] = "Fast and light on memory: no backward pass below the lowest trained block."
     suggested_lr: ClassVar[float] = 6e-4
-    tuner: ClassVar[str] = "weitiao.methods._layers.freeze:FreezeTuner"
     on_quantized: ClassVar[bool] = False
 
     known_elsewhere: ClassVar[Mapping[str, str]] = {
@@ -107,12 +107,17 @@ class Freeze(PeftMethod):
         chosen_otherwise = self.blocks is not None or self.first_n is not None
         return (0 if chosen_otherwise else DEFAULT_LAST_N) if self.last_n is None else self.last_n
 
+    @classmethod
+    def tuner(cls) -> type[OwnTuner]:
+        """Return the class that puts the layers on a model."""
+        from ._layers.freeze import FreezeTuner
+
+        return FreezeTuner
+
     def peft_config(self, model: PreTrainedModel) -> FreezeConfig:
         """Return PEFT's config, with the path of every module that holds chosen weights."""
         from ._layers.freeze import FreezeConfig
-        from ._peft.register import register
 
-        register()
         return FreezeConfig(
             target_modules=_holders(model, self._parts(anatomy(model))),
             modules_to_save=head_to_save(model) or None,

@@ -6,20 +6,21 @@ import copy
 import warnings
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...core.errors import MALFORMED, ModelError, Problem, raise_all
 from ...core.files import read_json_object
+from ...models.anatomy import transposed_paths
 from ...models.load import weightless_like
 from ...models.precision import quantization_of
 from ...models.weights.dequantize import dequantized, restore_transposed
 from ...models.weights.files import some
-from .._alternatives import require_applicable
+from .._alternatives import DoesNotApply, require_applicable
 from .._base import Attached, Method
-from .._checks import refuse_not_finite
+from .._checks import refuse_not_finite, whole_weights_problems
 from .._swap import swapped
 from .quiet import renamed_in_transformers
 from .register import PREFIX, register, require_mergeable, shares_on_merging
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
     from torch import Tensor
     from torch.nn import Parameter
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 ADAPTER = "default"
 CONFIG_FILE = "adapter_config.json"
@@ -223,6 +224,24 @@ class PeftMethod(Method):
     def peft_config(self, model: PreTrainedModel) -> PeftConfig:
         """Return PEFT's config of this method for this model."""
 
+    def problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
+        """Return what the method says of itself that keeps it from this model (`on_quantized`, `on_transposed`)."""
+        found = self.quantized_problems(quantization_of(config))
+        return found or self.transposed_problems(model, transposed_paths(model))
+
+    def quantized_problems(self, quantization: str) -> list[Problem]:
+        """Return a problem if the base is quantised and the method needs its unpacked weights."""
+        return [] if self.on_quantized else whole_weights_problems(self.name, quantization)
+
+    def transposed_problems(self, model: PreTrainedModel, transposed: Collection[str]) -> list[Problem]:
+        """Return a problem if the method reads weights as out x in, and some layers store them in x out."""
+        if self.on_transposed or not transposed:
+            return []
+        what = f"{self.name} cannot adapt Conv1D layers, which store their weights transposed"
+        names = ", ".join(sorted({path.rpartition(".")[2] for path in transposed}))
+        got = f"{names} (Conv1D) in a {model.config.model_type} model"
+        return [DoesNotApply(what, got, "linear layers")]
+
     def attach(self, model: PreTrainedModel) -> PeftAttached:
         """Put a new adapter on a model; raises ModelError if it does not apply."""
         require_applicable(self, model, model.config)
@@ -244,6 +263,7 @@ class PeftMethod(Method):
         """Return PEFT's model around a base; raises ModelError if PEFT refuses."""
         from peft import get_peft_model
 
+        register()
         try:
             return get_peft_model(model, config)
         except (AttributeError, TypeError, ValueError, NotImplementedError) as error:

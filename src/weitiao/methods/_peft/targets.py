@@ -196,9 +196,10 @@ class TargetedMethod(PeftMethod):
         found = self._target_problems(model) + missing_names(
             model, "method.modules_to_save", self.modules_to_save
         )
-        found += self._layer_problems(model) + self._base_problems(quantization_of(config))
+        found += self._layer_problems(model) + self.quantized_problems(quantization_of(config))
         found += self._packed_problems(model, quantization_of(config))
-        return found or self._transposed_problems(model) or self.shape_problems(model, config)
+        transposed = transposed_paths(model) & set(self.paths(model))
+        return found or self.transposed_problems(model, transposed) or self.shape_problems(model, config)
 
     def shape_problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
         """Return what is wrong with the settings on the chosen layers; most methods fit any."""
@@ -267,18 +268,6 @@ class TargetedMethod(PeftMethod):
         what = "method.layers_to_transform names blocks this model does not have"
         return [Problem(what, ", ".join(map(str, wrong)), f"0 to {count - 1}")]
 
-    def _base_problems(self, quantization: str) -> list[Problem]:
-        """Return a problem if the base is quantised and the method needs its unpacked weights."""
-        if self.on_quantized or quantization == "none":
-            return []
-        from .. import METHODS
-
-        able = [name for name in METHODS.names() if METHODS.load(name).on_quantized]
-        what = f"{self.name} computes with unquantised weights, which a base in {quantization} does not have"
-        got = f"method: {self.name}, model.quantization: {quantization}"
-        expected = "quantization: none, or a method that works on quantised weights: " + ", ".join(able)
-        return [Problem(what, got, expected, "model.quantization=none")]
-
     def _packed_problems(self, model: PreTrainedModel, quantization: str) -> list[Problem]:
         """Return a problem if a module to be trained in full contains quantised layers."""
         if quantization == "none":
@@ -298,17 +287,6 @@ class TargetedMethod(PeftMethod):
         return [
             Problem(what, got, expected, f"method.target_modules with {wrong[0]}, or model.quantization=none")
         ]
-
-    def _transposed_problems(self, model: PreTrainedModel) -> list[Problem]:
-        """Return a problem if the method reads weights as out x in and the layers store in x out."""
-        if self.on_transposed:
-            return []
-        transposed = transposed_paths(model) & set(self.paths(model))
-        if not transposed:
-            return []
-        what = f"{self.name} cannot adapt Conv1D layers, which store their weights transposed"
-        got = f"{', '.join(last_names(transposed))} (Conv1D) in a {model.config.model_type} model"
-        return [DoesNotApply(what, got, "linear layers")]
 
     def adapts(self, module: nn.Module) -> bool:
         """Return whether a module is of the kind that the method adapts."""

@@ -34,6 +34,7 @@ class Csv(Reader):
     """Reads every cell as text; rows with too few or too many cells become bad rows."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".csv", ".tsv")
+    example: ClassVar[str] = 'question,answer\nWhat boils at 100 °C?,"Water, at sea level."\n'
 
     def read(self, file: DataFile) -> Found:
         """Yield the rows of a table; raises DataError if its header cannot be used, or a line is too long."""

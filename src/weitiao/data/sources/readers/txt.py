@@ -32,6 +32,7 @@ class Txt(Reader):
 
     suffixes: ClassVar[tuple[str, ...]] = (".txt",)
     prose: ClassVar[bool] = True
+    example: ClassVar[str] = "Ginger is a flowering plant.\n"
 
     def read(self, file: DataFile) -> Found:
         """Yield a file's documents, each with the line it begins on.
