@@ -332,6 +332,10 @@ def test_many_processes_that_fill_and_mend_the_same_entries_never_lose_one(home:
     assert sorted(entry.name for entry in home.iterdir()) == sorted(f"entry{turn}" for turn in range(60))
 
 
+def must_not_be_made(folder: Path) -> bool:
+    pytest.fail("what is there is not whole")
+
+
 def test_ctrl_c_at_any_moment_leaves_a_whole_entry_or_nothing(home: Path) -> None:
     def make(folder: Path) -> bool:
         (folder / "a.bin").write_bytes(b"a")
@@ -343,7 +347,7 @@ def test_ctrl_c_at_any_moment_leaves_a_whole_entry_or_nothing(home: Path) -> Non
         stops += 1
         found = [path.name for path in home.iterdir()]
         assert found in ([], ["entry"])
-        assert not found or cache._is_whole(home / "entry")
+        assert not found or cached_or_made("entry", must_not_be_made)[1]
         shutil.rmtree(home / "entry", ignore_errors=True)
     assert stops >= 6
 

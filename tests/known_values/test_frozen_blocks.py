@@ -86,7 +86,7 @@ def found(training: Training, rows: Sequence[Example]) -> tuple[float, dict[str,
     """Return loss and gradients as a step has them."""
     training.attached.model.train()
     with training.stepper.forward.attention():
-        return training.stepper._gradients(rows, 0).loss, gradients(training.stepper.parameters)
+        return training.stepper.gradients(rows, 0).loss, gradients(training.stepper.parameters)
 
 
 def moved(training: Training) -> Training:

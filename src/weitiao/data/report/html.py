@@ -112,8 +112,8 @@ def page(gate: Gate, view: Overview, samples: Sequence[Sample], language: Langua
             view=view,
             samples=samples,
             shown_rows={sample.row for sample in samples},
-            charts=list(_charts(gate.facts)),
-            numbers=list(_numbers(gate.facts)),
+            charts=list(charts(gate.facts)),
+            numbers=list(numbers(gate.facts)),
             listings=list(_listings(gate.facts)),
             style=Markup(_part("page.css")),
             script=Markup(_part("page.js")),
@@ -122,7 +122,8 @@ def page(gate: Gate, view: Overview, samples: Sequence[Sample], language: Langua
     )
 
 
-def _charts(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Chart]:
+def charts(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Chart]:
+    """Yield a chart for each fact, of any check, that is counts by name."""
     for name, counts in _facts_by_name(facts):
         if _is_table(counts) and len(counts) > 1:
             yield Chart(called(FACTS, name), tuple((str(key), count) for key, count in counts.items()))
@@ -141,7 +142,7 @@ def _facts_by_name(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str
             yield from given.items()
 
 
-def _numbers(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Numbers]:
+def numbers(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Numbers]:
     """Yield, for each check, the facts that are plain numbers or words, or tables of one line."""
     for check, given in facts.items():
         rows = [
