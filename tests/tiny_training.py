@@ -90,7 +90,7 @@ def make_training(
             "out": folder,
         }
     )
-    base = model or tiny.make_model("llama")
+    base = model or tiny.make_model("llama", num_hidden_layers=2)
     data = Prepared(
         list(examples),
         list(held_out),
