@@ -40,6 +40,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "p_tuning_v2": {"name": "p_tuning_v2"},
     "p_tuning_v2-random": {"name": "p_tuning_v2", "init": "random"},
 }  # fmt: skip
+OTHERS = ("prompt_tuning-random", "p_tuning-lstm", "prefix_tuning-projection")
+"""Variants that are no method's example, which the contract of methods tests."""
 ENCODED = ("p_tuning", "p_tuning-lstm", "prefix_tuning-projection")
 ARCHITECTURES = ("llama", "qwen2", "gpt2", "opt", "gemma", "gemma2", "bloom")
 TOKENS = 5
@@ -214,7 +216,7 @@ def _pack(examples: list[Example]) -> Any:  # noqa: ANN401
     return make_pack(examples)
 
 
-@every_variant
+@pytest.mark.parametrize("variant", OTHERS)
 def test_it_learns_with_the_rate_it_suggests(variant: str, tmp_path: Path) -> None:
     """Twenty steps of the suggested rate on one example take at least a twentieth off its loss."""
     events = Events()
@@ -227,7 +229,7 @@ def test_it_learns_with_the_rate_it_suggests(variant: str, tmp_path: Path) -> No
     assert losses[-1] < 0.95 * losses[0]
 
 
-@pytest.mark.parametrize("variant", ["prompt_tuning-random", "p_tuning-lstm", "prefix_tuning-projection"])
+@pytest.mark.parametrize("variant", OTHERS)
 def test_a_resumed_run_is_bit_exact(variant: str, tmp_path: Path) -> None:
     """As with the settings of each method's example, in the contract of methods."""
 
