@@ -117,7 +117,13 @@ def typed(raw: dict[str, Any], folder: Path, word: str) -> Ready:
     return preflight(parse_recipe({**raw, "out": str(folder / "typed")}, parse_overrides([word])))
 
 
-@pytest.mark.parametrize("case", LENGTHS)
+SLOW = ("own patience, epochs open", "own least gain, the rest open")
+"""The words of the case before each, in runs that are longer."""
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in LENGTHS]
+)
 def test_every_word_changes_the_run_and_a_longer_one_is_longer(
     case: str, recipe: dict[str, Any], tmp_path: Path
 ) -> None:

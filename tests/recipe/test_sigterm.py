@@ -121,8 +121,10 @@ cli.main()
 """The command line, sent a signal at an event or when the events' file is closed."""
 
 
-@pytest.mark.parametrize("moment", ["verdict", "finished", "closed"])
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+@pytest.mark.parametrize(
+    ("name", "code", "moment"),
+    [("SIGINT", 130, "verdict"), ("SIGTERM", 143, "finished"), ("SIGINT", 130, "closed")],
+)
 def test_when_everything_is_written(
     moment: str, name: str, code: int, recipe: dict[str, Any], tmp_path: Path
 ) -> None:
