@@ -32,7 +32,6 @@ REFUSED = {
 }
 """The error a method raises for an architecture it does not support."""
 PAIRS = [(name, a) for name in METHODS.names() for a in ARCHITECTURES if (name, a) not in REFUSED]
-every_pair = pytest.mark.parametrize(("name", "architecture"), PAIRS)
 
 
 def chosen_pairs(turn: int) -> list[tuple[str, str]]:

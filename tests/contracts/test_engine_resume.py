@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from tiny_training import equal, last_state, make_examples, make_training, weigh
 from weitiao.engine.checkpoint import newest_whole
 from weitiao.engine.loop import Training
 from weitiao.engine.optim.optimizers import OPTIMIZERS, OptimizerName
-from weitiao.engine.optim.schedules import SchedulerName
+from weitiao.engine.optim.schedules import FOLLOW_HELD_OUT, SchedulerName, build_schedule
+from weitiao.engine.settings import TrainSettings
 
 EXAMPLES = make_examples(20, seed=5, draws=0.7)
 HELD_OUT = make_examples(3, seed=6)
@@ -84,9 +86,33 @@ def test_every_optimizer(optimizer: str, tmp_path: Path) -> None:
     assert_exact(tmp_path, optimizer=optimizer, weight_decay=0.1, **LARGE)
 
 
-@pytest.mark.parametrize("scheduler", get_args(SchedulerName))
-def test_every_schedule(scheduler: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheduler", ["linear", "warmup_stable_decay", *sorted(FOLLOW_HELD_OUT)])
+def test_with_a_schedule_of_each_kind(scheduler: str, tmp_path: Path) -> None:
     assert_exact(tmp_path, scheduler=scheduler, scheduler_args=ARGUMENTS.get(scheduler, {}), warmup_steps=2)
+
+
+@pytest.mark.parametrize("scheduler", sorted(set(get_args(SchedulerName)) - FOLLOW_HELD_OUT))
+def test_every_schedule_goes_on_with_the_same_rates(scheduler: SchedulerName) -> None:
+    arguments = ARGUMENTS.get(scheduler, {})
+    settings = TrainSettings(scheduler=scheduler, scheduler_args=arguments, warmup_steps=2, lr=1e-2)
+
+    def made() -> tuple[torch.optim.Optimizer, Any]:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-2)
+        return optimizer, build_schedule(optimizer, settings, STEPS)
+
+    def rates(optimizer: torch.optim.Optimizer, schedule: Any, count: int) -> list[float]:  # noqa: ANN401
+        found = []
+        for _ in range(count):
+            optimizer.step()
+            schedule.step()
+            found.append(optimizer.param_groups[0]["lr"])
+        return found
+
+    straight, resumed = made(), made()
+    rates(*straight, HALF)
+    for one, other in zip(resumed, straight, strict=True):
+        one.load_state_dict(json.loads(json.dumps(other.state_dict())))
+    assert rates(*resumed, STEPS - HALF) == rates(*straight, STEPS - HALF)
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ CONTENT = st.sampled_from(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     name=st.sampled_from(sorted(TAGGED)),
     rows=st.lists(st.lists(CONTENT, min_size=2, max_size=4), min_size=3, max_size=5),

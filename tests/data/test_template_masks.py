@@ -71,7 +71,7 @@ def stretches_of(sequence: TokenSequence, name: str) -> list[tuple[str, float]]:
     return [(tokenizer(name).decode(ids), weight) for ids, weight in stretches]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     name=st.sampled_from(NAMES),
     rows=st.lists(st.lists(CONTENT, min_size=2, max_size=4), min_size=3, max_size=6),

@@ -16,13 +16,13 @@ from weitiao.data.example import Example
 from weitiao.engine.loop import Training
 from weitiao.objectives.sft import SupervisedFineTuning
 
-STEPS = 3
+STEPS = 2
 EXAMPLES = make_examples(24, seed=3, longest=24)
 TOKENS_OF_A_STEP = 8 * 24
 
 
 def trained(training: Training, reverse: bool = False) -> dict[str, torch.Tensor]:
-    """Return the weights after three optimizer steps."""
+    """Return the weights after two optimizer steps."""
     with training.stepper.forward.attention():
         for step in range(STEPS):
             batch = training.plan.batch(step)

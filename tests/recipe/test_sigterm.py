@@ -57,7 +57,9 @@ def recipe(recipe: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+@pytest.mark.parametrize(
+    ("name", "code"), [("SIGTERM", 143), pytest.param("SIGINT", 130, marks=pytest.mark.slow)]
+)
 def test_while_the_frozen_cache_is_filled(
     name: str, code: int, recipe: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -123,7 +125,11 @@ cli.main()
 
 @pytest.mark.parametrize(
     ("name", "code", "moment"),
-    [("SIGINT", 130, "verdict"), ("SIGTERM", 143, "finished"), ("SIGINT", 130, "closed")],
+    [
+        ("SIGTERM", 143, "finished"),
+        ("SIGINT", 130, "closed"),
+        pytest.param("SIGINT", 130, "verdict", marks=pytest.mark.slow),
+    ],
 )
 def test_when_everything_is_written(
     moment: str, name: str, code: int, recipe: dict[str, Any], tmp_path: Path
