@@ -176,7 +176,7 @@ def test_saved_it_answers_bit_equal_in_a_process_without_weitiao(tmp_path: Path)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     arguments, expected, left_out = [], {}, set()
-    for name, architecture in {*chosen_pairs(0), *chosen_pairs(3)}:
+    for name, architecture in chosen_pairs(3):
         base, saved = tmp_path / f"base-{architecture}", tmp_path / f"{name}-{architecture}"
         tiny.make_model(architecture).save_pretrained(base)
         attached = make(name).attach(load_model(ModelSettings(name=str(base))))

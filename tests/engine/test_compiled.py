@@ -155,6 +155,7 @@ def can_compile() -> bool:
     return True
 
 
+@pytest.mark.slow  # what a compiler makes of the graphs; that they are the right ones is tested above
 @pytest.mark.usefixtures("dynamo")
 @pytest.mark.skipif(not can_compile(), reason="needs a C++ compiler")
 def test_a_compiled_run_gives_the_weights_of_one_that_is_not(tmp_path: Path) -> None:

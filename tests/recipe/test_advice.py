@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -117,13 +118,21 @@ def typed(raw: dict[str, Any], folder: Path, word: str) -> Ready:
     return preflight(parse_recipe({**raw, "out": str(folder / "typed")}, parse_overrides([word])))
 
 
-SLOW = ("own patience, epochs open", "own least gain, the rest open")
-"""The words of the case before each, in runs that are longer."""
-
-
-@pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in LENGTHS]
+SLOW = (
+    "steps and epochs set",
+    "part of an epoch",
+    "own patience, epochs open",
+    "own least gain, the rest open",
+    "many rows",
 )
+"""The words of the case before each, in a run with other settings."""
+
+
+def cases(table: Iterable[str]) -> list[Any]:
+    return [pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in table]
+
+
+@pytest.mark.parametrize("case", cases(LENGTHS))
 def test_every_word_changes_the_run_and_a_longer_one_is_longer(
     case: str, recipe: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -144,7 +153,7 @@ def test_every_word_changes_the_run_and_a_longer_one_is_longer(
     assert len(again.losses) > len(run.losses)
 
 
-@pytest.mark.parametrize("case", HELD_OUT)
+@pytest.mark.parametrize("case", cases(HELD_OUT))
 def test_rows_are_held_out_by_a_word_only_where_it_works(
     case: str, recipe: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -126,7 +126,7 @@ cli.main()
 @pytest.mark.parametrize(
     ("name", "code", "moment"),
     [
-        ("SIGTERM", 143, "finished"),
+        pytest.param("SIGTERM", 143, "finished", marks=pytest.mark.slow),
         ("SIGINT", 130, "closed"),
         pytest.param("SIGINT", 130, "verdict", marks=pytest.mark.slow),
     ],

@@ -306,7 +306,7 @@ def test_the_result_is_there_before_the_model_is_asked(
     assert (root / "report.md").is_file()
 
 
-@pytest.mark.parametrize("text", ["${oc.env:HOME}", "???", "$${x} {{name}} ${a.b}", "off"])
+@pytest.mark.parametrize("text", ["${oc.env:HOME} $${x} {{name}} ${a.b}", "???", "off"])
 def test_text_of_a_person_comes_through_a_run_as_it_is(
     recipe: dict[str, Any], tmp_path: Path, text: str
 ) -> None:
