@@ -8,7 +8,7 @@ PIP = .venv/bin/python -m pip install --disable-pip-version-check -c constraints
 ON_GPU = PYTHONPATH=src$(if $(PYTHONPATH),:$(PYTHONPATH)) $(PYTHON)
 OUT ?= gpu-results
 
-.PHONY: help demo test lint docs docs-check bench bench-methods gpu gpu-tests gpu-bench
+.PHONY: help demo test test-fast lint docs docs-check bench bench-methods gpu gpu-tests gpu-bench
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -19,6 +19,9 @@ demo: .venv/.installed  ## fine-tune a small chat model on this computer and see
 
 test: lint docs  ## everything that must hold: style, types, architecture, behaviour; first writes the tables in the pages
 	.venv/bin/python -m pytest -n $(JOBS)
+
+test-fast: .venv/.installed-dev  ## what a change needs most, in 90 seconds: architecture, core, known values, contracts (thinned)
+	.venv/bin/python -m pytest -n $(JOBS) --fast
 
 lint: .venv/.installed-dev  ## style and types only
 	.venv/bin/python -m ruff check .

@@ -92,3 +92,9 @@ def test_the_check_sees_a_ring_of_inner_imports() -> None:
     assert set(ring([one, two])) == {"weitiao.data.one", "weitiao.data.two"}
     assert set(ring([one, for_types])) == {"weitiao.data.one", "weitiao.data.two"}
     assert ring([one]) == []
+
+
+def test_the_code_of_every_import_is_in_the_name_of_an_entry() -> None:
+    rooms = {target.split(".")[1] for one in sources() if one.room == "data" for target in one.imports()
+             if target.startswith("weitiao.")}  # fmt: skip
+    assert rooms == {*cache.CODE}

@@ -146,7 +146,7 @@ class Dying:
 
 def run(arguments):
     Dying()
-    time.sleep(100)
+    time.sleep(20)
 
 cli.run = run
 sys.argv = ["weitiao"]

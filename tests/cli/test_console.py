@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from weitiao.cli._console import run_console
-from weitiao.cli._errors import _problem_text
+from weitiao.cli._errors import problem_text
 from weitiao.core.errors import Problem
 from weitiao.evaluation.answer_scores import AnswerScore
 from weitiao.evaluation.metrics import METRICS
@@ -250,10 +250,10 @@ def test_a_problems_sentences_are_broken_between_words_and_what_is_typed_is_whol
         "a local folder, a .gguf file, a hub id such as owner/name, or an alias such as smollm2-135m",
         "weitiao chat " + "runs/mine " * 12,
     )
-    text = str(_problem_text(problem, width))
+    text = str(problem_text(problem, width))
     what, given, typed = str(problem).split("\n")[0], problem.got, problem.remedy
     assert f"  got       {given}" in text and f"  try       {typed}" in text
     sentences = [line for line in text.splitlines() if given not in line and typed not in line]
     assert max(map(len, sentences)) <= width
     assert " ".join(" ".join(sentences).split()) == " ".join(f"{what} expected {problem.expected}".split())
-    assert str(_problem_text(problem, None)) == str(problem)
+    assert str(problem_text(problem, None)) == str(problem)

@@ -9,7 +9,7 @@ import pytest
 
 from pages import ROOT
 from weitiao.cli import run
-from weitiao.cli.settings import DOTTED, _rows
+from weitiao.cli.settings import DOTTED, rows_of_setting
 from weitiao.core.settings import description_of
 from weitiao.methods import METHODS
 from weitiao.models import gguf
@@ -190,7 +190,7 @@ def test_every_name_of_another_tool_has_what_its_setting_does() -> None:
     blocks = ("model.", "data.", "train.", "method.", "evaluate.", "track.")
     named = [one for one in TABLE if one.becomes.startswith(blocks) and one.becomes != "method.name"]
     assert len(named) > 100
-    bare = [one.name for one in named if not any(map(_rows, DOTTED.findall(one.becomes)))]
+    bare = [one.name for one in named if not any(map(rows_of_setting, DOTTED.findall(one.becomes)))]
     assert bare == []
 
 

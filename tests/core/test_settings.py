@@ -161,14 +161,14 @@ def _leaves(annotation: Any) -> list[Any]:  # noqa: ANN401
 
 
 @pytest.mark.parametrize("value", [True, False])
-@pytest.mark.parametrize(("cls", "name"), number_settings(), ids=str)
-def test_a_boolean_is_no_number(cls: type[Settings], name: str, value: bool) -> None:
-    field = cls.model_fields[name]
-    if value is False and "off" in choices_of(field.annotation):
-        return  # what YAML makes of the word
-    inside = get_origin(field.annotation) in (list, dict, tuple)
-    problems = problems_of(cls, **{name: [value] if inside else value})
-    assert [one for one in problems if name in one.what], f"{cls.__name__}.{name}={value} is accepted"
+def test_a_boolean_is_no_number(value: bool) -> None:
+    for cls, name in number_settings():
+        field = cls.model_fields[name]
+        if value is False and "off" in choices_of(field.annotation):
+            continue  # what YAML makes of the word
+        inside = get_origin(field.annotation) in (list, dict, tuple)
+        problems = problems_of(cls, **{name: [value] if inside else value})
+        assert [one for one in problems if name in one.what], f"{cls.__name__}.{name}={value} is accepted"
 
 
 class Some(Settings):

@@ -19,7 +19,6 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase, PreTrainedTo
 
 import tiny
 from interrupting import ctrl_c_everywhere
-from source_code import sources
 from weitiao.data.dataset import load_data, prepared
 from weitiao.data.gate import cache
 from weitiao.data.gate.cache import (
@@ -187,12 +186,6 @@ def test_what_changes_no_finding_does_not(file: Path) -> None:
     assert look(file, accept="answers", skip_bad_rows=True).from_cache
 
 
-def test_the_code_of_every_import_is_in_the_name_of_an_entry() -> None:
-    rooms = {target.split(".")[1] for one in sources() if one.room == "data" for target in one.imports()
-             if target.startswith("weitiao.")}  # fmt: skip
-    assert rooms == {*cache.CODE}
-
-
 @pytest.mark.parametrize("changed", ["data/checks/roles.py", "core/settings.py", "core/units.py"])
 def test_a_change_of_the_code_makes_it_anew(changed: str, tmp_path: Path) -> None:
     package = tmp_path / "src" / "weitiao"
@@ -340,6 +333,10 @@ def test_many_processes_that_fill_and_mend_the_same_entries_never_lose_one(home:
     assert sorted(entry.name for entry in home.iterdir()) == sorted(f"entry{turn}" for turn in range(60))
 
 
+def must_not_be_made(folder: Path) -> bool:
+    pytest.fail("what is there is not whole")
+
+
 def test_ctrl_c_at_any_moment_leaves_a_whole_entry_or_nothing(home: Path) -> None:
     def make(folder: Path) -> bool:
         (folder / "a.bin").write_bytes(b"a")
@@ -351,7 +348,7 @@ def test_ctrl_c_at_any_moment_leaves_a_whole_entry_or_nothing(home: Path) -> Non
         stops += 1
         found = [path.name for path in home.iterdir()]
         assert found in ([], ["entry"])
-        assert not found or cache._is_whole(home / "entry")
+        assert not found or cached_or_made("entry", must_not_be_made)[1]
         shutil.rmtree(home / "entry", ignore_errors=True)
     assert stops >= 6
 

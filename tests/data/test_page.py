@@ -21,9 +21,9 @@ from weitiao.data.gate.gate import Gate, open_data
 from weitiao.data.report.html import (
     MARKER,
     Chart,
-    _charts,
-    _joined,
-    _numbers,
+    both_joined,
+    charts,
+    numbers,
     page,
     require_free,
     rows_to_show,
@@ -77,7 +77,7 @@ def rendered(gate: Gate, samples: Samples, language: Language = "en") -> str:
 
 
 def test_tokens_say_what_is_trained_and_what_controls(opened: Opened) -> None:
-    _, samples = opened([asked("你是谁？🙂", "我是一个小模型。<|im_end|>")])
+    gate, samples = opened([asked("你是谁？🙂", "我是一个小模型。<|im_end|>")])
     sample = samples.sample(0)
     assert sample.fate == "trained" and sample.details == ()
     assert text_of(sample, trained=True, control=False) == "我是一个小模型。<|im_end|>"
@@ -85,7 +85,7 @@ def test_tokens_say_what_is_trained_and_what_controls(opened: Opened) -> None:
     assert "你是谁？🙂" in text_of(sample, trained=False, control=False)
     passage = sample.passages[0]
     assert passage.kept_tokens == sum(len(token.ids) for token in passage.tokens)
-    assert [i for token in passage.tokens for i in token.ids] == list(samples._gate.store.sequence(0).ids)
+    assert [i for token in passage.tokens for i in token.ids] == list(gate.store.sequence(0).ids)
 
 
 def test_what_is_cut_off_stands_where_it_stood(opened: Opened) -> None:
@@ -205,6 +205,13 @@ def test_hostile_rows_are_text_in_the_page(opened: Opened) -> None:
     assert HOSTILE in reader.said.replace("↵\n", "")
 
 
+def test_no_character_of_a_row_is_unseen_or_turns_the_text_around(opened: Opened) -> None:
+    gate, samples = opened([asked("left\u202eright", "an\x07swer")])
+    made = rendered(gate, samples)
+    assert "\u202e" not in made and "\x07" not in made
+    assert r"\u202e" in made
+
+
 def test_the_page_asks_nothing_of_anyone(opened: Opened) -> None:
     gate, samples = opened(
         [asked("Who?", "Me, a model."), asked("Who else?", "You and <think>nobody</think>.")]
@@ -264,10 +271,10 @@ def test_facts_become_charts_and_numbers_whatever_the_check() -> None:
         "new_check": {"by_colour": {"red": 3, "blue": 1}, "one_line": {"x": 2}, "count": 1234, "none": 0},
         "duplicates": {"exact": {"copies": 2, "groups": 1}, "near": {"copies": 4, "groups": 2}},
     }
-    assert list(_charts(facts)) == [Chart("by colour", (("red", 3), ("blue", 1)))]
-    new, copies = _numbers(facts)
+    assert list(charts(facts)) == [Chart("by colour", (("red", 3), ("blue", 1)))]
+    new, copies = numbers(facts)
     assert list(new.rows) == [(("one line", "x"), "2"), (("count",), "1,234")]
-    assert _joined(copies.rows[0][0]) == ("exact, copies", "完全相同，重复的行")
+    assert both_joined(copies.rows[0][0]) == ("exact, copies", "完全相同，重复的行")
 
 
 def test_a_limit_near_the_longest_is_in_the_picture_one_far_off_is_not(opened: Opened) -> None:

@@ -12,7 +12,7 @@ from weitiao.core.locale import in_language
 from weitiao.engine.checkpoint import MANIFEST, damage_of
 from weitiao.engine.memory.budget import MemoryPlan
 from weitiao.engine.optim.schedules import ScheduleSettings, warmup_notes
-from weitiao.engine.step import _not_finite
+from weitiao.engine.step import not_finite_problem
 
 ENGLISH = re.compile(r"[a-z]{2,},? [a-z]{2,}")
 
@@ -56,7 +56,7 @@ def test_a_damaged_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rows", [[], ["a.json:3", "a.json:9"]])
 def test_a_step_that_is_not_finite(rows: list[str]) -> None:
-    problem: Problem = _not_finite(3, float("nan"), 1.0, rows)
+    problem: Problem = not_finite_problem(3, float("nan"), 1.0, rows)
     for text in (problem.what, problem.expected, problem.remedy):
         assert_chinese(text)
     assert_chinese(problem.got)

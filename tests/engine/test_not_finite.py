@@ -87,15 +87,14 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_row_that_is_not_finite(fault: str, tmp_path: Path) -> None:
     heard = Events()
-    training = make(tmp_path, heard)
-    sound = training.stepper.objective
     before: dict[str, torch.Tensor] = {}
 
     def remember(event: dict[str, Any]) -> None:
         if event["event"] == "step" and event["step"] == BAD_STEP:
             before.update(weights_of(training))
 
-    training.log._listeners = (heard, remember)
+    training = make(tmp_path, heard, remember)
+    sound = training.stepper.objective
     training.stepper.objective = Spoilt(token=MARK, **FAULTS[fault])
     with pytest.raises(NotFiniteError) as caught:
         training.run()

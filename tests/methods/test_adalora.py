@@ -40,7 +40,9 @@ def test_the_loop_cuts_the_budget_as_plain_peft_does(tmp_path: Path) -> None:
     """The same steps by hand, with PEFT's own loss and its allocator called after every update."""
     examples = make_examples(8, shortest=6, longest=6)
     plain = {"scheduler": "constant", "weight_decay": 0, "max_grad_norm": 0, "warmup_steps": 0}
-    training = make_training(tmp_path, examples, method=SETTINGS, steps=10, batch_size=8, lr=1e-2, **plain)
+    training = make_training(
+        tmp_path, examples, method=SETTINGS, layers=3, steps=10, batch_size=8, lr=1e-2, **plain
+    )
     first = {n: t.clone() for n, t in weights_of(training).items()}
     training.run()
 
@@ -85,7 +87,9 @@ def test_resume_is_bit_exact_in_every_phase(tmp_path: Path) -> None:
 
 
 def test_after_the_cuts_plain_peft_answers_bit_equal(tmp_path: Path) -> None:
-    training = make_training(tmp_path / "run", make_examples(24), method=SETTINGS, steps=10, batch_size=3)
+    training = make_training(
+        tmp_path / "run", make_examples(24), method=SETTINGS, layers=3, steps=10, batch_size=3
+    )
     training.run()
     trained = logits(training.attached.model)
     training.attached.save(tmp_path / "adapter")
@@ -95,7 +99,9 @@ def test_after_the_cuts_plain_peft_answers_bit_equal(tmp_path: Path) -> None:
 
 
 def test_it_trains_on_from_a_saved_adapter_with_a_schedule_of_its_own(tmp_path: Path) -> None:
-    first = make_training(tmp_path / "run", make_examples(24), method=SETTINGS, steps=10, batch_size=3)
+    first = make_training(
+        tmp_path / "run", make_examples(24), method=SETTINGS, layers=3, steps=10, batch_size=3
+    )
     first.run()
     first.attached.save(tmp_path / "adapter")
     method = AdaLora(init_r=6, target_r=3)

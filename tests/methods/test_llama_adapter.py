@@ -93,7 +93,7 @@ def test_it_learns_in_packs_with_the_rate_it_suggests(tmp_path: Path) -> None:
     events = Events()
     training = make_training(
         tmp_path, make_examples(2, seed=8), method={"name": "llama_adapter", "adapter_layers": 3},
-        listeners=(events,), steps=40, batch_size=2, scheduler="constant",
+        listeners=(events,), layers=3, steps=40, batch_size=2, scheduler="constant",
     )  # fmt: skip
     training.run()
     losses = [event["loss"] for event in events.of("step")]

@@ -63,8 +63,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 QUERY = {"llama": "q_proj", "qwen2": "q_proj", "gpt2": "c_attn", "opt": "q_proj"}
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("architecture", QUERY)
+@pytest.mark.parametrize(
+    ("variant", "architecture"),
+    [
+        *((variant, "llama") for variant in VARIANTS),
+        *((variant, [*QUERY][1 + number % 3]) for number, variant in enumerate(VARIANTS)),
+    ],
+)
 def test_each_variant_keeps_the_contract(variant: str, architecture: str, tmp_path: Path) -> None:
     """Start, switch off, save and load on the untouched base, merge, write and read the merged model."""
     settings = dict(VARIANTS[variant])

@@ -283,5 +283,5 @@ class _Usage:
 def test_what_ended_the_reading_process_is_said(
     said: str, code: int, error: type[Exception], text: str
 ) -> None:
-    found = convert_module._failure(Path("x.bin"), code, said)
+    found = convert_module.reading_failure(Path("x.bin"), code, said)
     assert isinstance(found, error) and text in str(found)

@@ -62,8 +62,14 @@ def pack_tokens_at_the_end(root: Path) -> int:
     [
         (None, ["train.gradient_checkpointing=full"]),
         (LORA, ["train.gradient_checkpointing=every-2", "train.pack_tokens=32"]),
-        (FREEZE, ["train.frozen_cache=off", "train.gradient_checkpointing=full"]),
-        (FREEZE, ["train.offload_activations=false", "train.frozen_cache=off"]),
+        (
+            FREEZE,
+            [
+                "train.frozen_cache=off",
+                "train.gradient_checkpointing=full",
+                "train.offload_activations=false",
+            ],
+        ),
     ],
     ids=str,
 )
@@ -87,7 +93,6 @@ def test_settings_of_memory_may_change_and_change_no_weight(
     ("words", "size"),
     [
         ([], 256),
-        (["train.pack_tokens=1024"], 1024),
         (["train.pack_tokens=64"], 64),
         (["train.save_every=1"], 256),
     ],

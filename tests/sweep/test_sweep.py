@@ -14,7 +14,7 @@ from weitiao.models.anatomy import anatomy
 
 HANDFUL = [
     ("lora", "gemma3_text"),
-    ("lora", "mixtral"),
+    pytest.param("lora", "mixtral", marks=pytest.mark.slow),  # tests/contracts/test_experts.py has it too
     ("lora", "mamba"),
     ("lora", "bart"),
     ("prefix_tuning", "mistral"),

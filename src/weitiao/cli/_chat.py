@@ -128,7 +128,7 @@ class Chat:
             if kept := answer.text.strip():
                 self.turns[voice] += [self._asked(question), Message("assistant", kept)]
 
-    def _messages(self, voice: Voice, question: str) -> list[Message]:
+    def messages(self, voice: Voice, question: str) -> list[Message]:
         """Return a voice's own conversation including the new question."""
         return asked_with(self.system_prompt, [*self.turns[voice], self._asked(question)])
 
@@ -145,7 +145,7 @@ class Chat:
             if len(self.voices) > 1:
                 self._say(f"[{shown(voice.value)}]", "bold")
             # Closing the generator stops generation at once if Ctrl-C comes while a piece is printed.
-            with closing(self._pieces(voice, self._messages(voice, question), answer)) as pieces:
+            with closing(self._pieces(voice, self.messages(voice, question), answer)) as pieces:
                 self._write(pieces, answer)
             self._say_cut([answer])
 
@@ -176,7 +176,7 @@ class Chat:
     def _side_by_side(self, question: str, answers: Sequence[Growing]) -> None:
         with Live(console=self.console, auto_refresh=False, vertical_overflow="visible") as live:
             for voice, answer in zip(self.voices, answers, strict=True):
-                with closing(self._pieces(voice, self._messages(voice, question), answer)) as pieces:
+                with closing(self._pieces(voice, self.messages(voice, question), answer)) as pieces:
                     for piece in pieces:
                         answer.text += piece
                         live.update(self._columns(answers), refresh=True)

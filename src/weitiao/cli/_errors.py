@@ -26,11 +26,11 @@ def print_problems(problems: Sequence[Problem]) -> None:
         # Soft wrapping keeps the given value and the remedy on one line each, so that they can be copied.
         columns = console.width if console.is_terminal else None
         console.print(
-            _problem_text(problem, columns), soft_wrap=True, end="\n\n" if number < count - 1 else "\n"
+            problem_text(problem, columns), soft_wrap=True, end="\n\n" if number < count - 1 else "\n"
         )
 
 
-def _problem_text(problem: Problem, columns: int | None) -> Text:
+def problem_text(problem: Problem, columns: int | None) -> Text:
     """Return the text to print; sentences are wrapped to `columns`, or not at all for None."""
     from rich.text import Text
 

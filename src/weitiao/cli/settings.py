@@ -108,8 +108,10 @@ def _print_one(console: Console, name: str) -> None:
     read = entries(key) if path in ("", "method") and not own else ()
     found = homes(key, FIXED) if path not in NAMED else []
     found = found or [dotted for one in read for dotted in DOTTED.findall(one.becomes)]
-    rows = [row for dotted in found for row in _rows(dotted)] or own
-    rows = rows or [row for dotted in dotted_settings() for row in _rows(dotted) if row[0] == name.lower()]
+    rows = [row for dotted in found for row in rows_of_setting(dotted)] or own
+    rows = rows or [
+        row for dotted in dotted_settings() for row in rows_of_setting(dotted) if row[0] == name.lower()
+    ]
     if not read and not rows:
         raise SettingsError(
             unknown_name("setting", name, [*dotted_settings(), *names_of_other_tools()], "weitiao settings")
@@ -123,7 +125,7 @@ def _print_one(console: Console, name: str) -> None:
         console.print(table)
 
 
-def _rows(dotted: str) -> list[tuple[str, str, str]]:
+def rows_of_setting(dotted: str) -> list[tuple[str, str, str]]:
     """Return (key, default, description) of a dotted setting; one of methods or objectives has a row per meaning."""
     from ..recipe.blocks import FIXED, NAMED
     from ..recipe.names.own import spelling

@@ -53,7 +53,7 @@ def dequantized_folder(gguf: Path) -> Path:
         if not folder.is_dir():
             need_disk(folder.parent, _fp32_bytes(gguf), f"the fp32 copy of {gguf.name}")
             with staged_folder(folder) as staging:
-                _dequantize(gguf, staging)
+                dequantize(gguf, staging)
             prints_of_file(folder / SINGLE)  # hashed now, so that no run waits for it
     return folder
 
@@ -85,7 +85,7 @@ def _fp32_bytes(gguf: Path) -> int:
         ) from error
 
 
-def _dequantize(gguf: Path, staging: Path) -> None:
+def dequantize(gguf: Path, staging: Path) -> None:
     """Read a GGUF with transformers and save it as a plain model; raises ModelError if transformers cannot read it."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig

@@ -157,7 +157,7 @@ class Outcome:
         trainable, total = count_parameters(self.attached.model)
         recipe, progress, comparison = self.recipe, self.progress, self.comparison
         return ReportFacts(
-            run=_public_path(self.folder.root),
+            run=public_path(self.folder.root),
             base=public_name(recipe.model.name),
             data=[public_name(source.path or "Python rows") for source in recipe.data.sources],
             data_lines=comparison.data.summary.lines(),
@@ -212,7 +212,7 @@ def _tokenizer_folder(attached: Attached, comparison: Comparison, result: Path) 
     return result if is_safe else result / TOKENIZER_FOLDER
 
 
-def _public_path(folder: Path) -> str:
+def public_path(folder: Path) -> str:
     """Return a run's folder relative to the working directory, or only its name: no parent folders are revealed."""
     if not folder.is_absolute():
         return str(folder)

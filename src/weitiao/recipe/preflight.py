@@ -121,7 +121,7 @@ def preflight(
     findings.run(lambda: _check_schedule(recipe))
     findings.run(lambda: require_installed(recipe.train))
     findings.run(lambda: _check_compiler(recipe))
-    findings.run(lambda: _require_gpu_to_offload(recipe))
+    findings.run(lambda: require_gpu_to_offload(recipe))
     findings.run(recipe.track.require_installed)
     findings.settle()
     if room is None or tokenised is None:
@@ -262,7 +262,7 @@ def _check_schedule(recipe: Recipe) -> None:
     build_schedule(optimizer, recipe.train, steps=recipe.train.steps or 100)
 
 
-def _require_gpu_to_offload(recipe: Recipe) -> None:
+def require_gpu_to_offload(recipe: Recipe) -> None:
     """Raise SettingsError if activations are to be offloaded to CPU memory but the model runs on the CPU."""
     from ..models.precision import device_for
 

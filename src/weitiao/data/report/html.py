@@ -113,8 +113,8 @@ def page(gate: Gate, view: Overview, samples: Sequence[Sample], language: Langua
             view=view,
             samples=samples,
             shown_rows={sample.row for sample in samples},
-            charts=list(_charts(gate.facts)),
-            numbers=list(_numbers(gate.facts)),
+            charts=list(charts(gate.facts)),
+            numbers=list(numbers(gate.facts)),
             listings=list(_listings(gate.facts)),
             style=Markup(_part("page.css")),
             script=Markup(_part("page.js")),
@@ -123,7 +123,8 @@ def page(gate: Gate, view: Overview, samples: Sequence[Sample], language: Langua
     )
 
 
-def _charts(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Chart]:
+def charts(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Chart]:
+    """Yield a chart for each fact, of any check, that is counts by name."""
     for name, counts in _facts_by_name(facts):
         if _is_table(counts) and len(counts) > 1:
             yield Chart(called(FACTS, name), tuple((str(key), count) for key, count in counts.items()))
@@ -142,7 +143,7 @@ def _facts_by_name(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str
             yield from given.items()
 
 
-def _numbers(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Numbers]:
+def numbers(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Numbers]:
     """Yield, for each check, the facts that are plain numbers or words, or tables of one line."""
     for check, given in facts.items():
         rows = [
@@ -177,7 +178,7 @@ def _is_grid(given: Mapping[str, Any]) -> bool:
     return len(values) > 1 and len(names) == 1 and None not in names
 
 
-def _joined(names: Sequence[str]) -> tuple[str, str]:
+def both_joined(names: Sequence[str]) -> tuple[str, str]:
     """Return the names of a fact in English and Chinese; what is named by the data stays as it is."""
     return ", ".join(names), "，".join(in_language(name, "zh") for name in names)
 
@@ -250,7 +251,7 @@ def _environment() -> Environment:
     made.filters["whole"] = unbroken_tokens
     made.globals |= {
         "both": both,
-        "joined": _joined,
+        "joined": both_joined,
         "phrases": phrases,
         "place": lambda place: (place, phrases.place_in(place, "zh")),
         "why": lambda one: tuple(phrases.reason_in(one.reason, one.detail, to) for to in LANGUAGES),

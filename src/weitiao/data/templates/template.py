@@ -87,7 +87,8 @@ class Template:
         self._encoder = Encoder(tokenizer)
         self._renderer = Renderer(self._write, self._stop)
         with_tools = self._with_tools(self._renderer, [PROBE_TOOL])
-        self._call_ids = wanted_ids(with_tools.write) if kind == "chat" else CallIds()
+        self.call_ids = wanted_ids(with_tools.write) if kind == "chat" else CallIds()
+        """The ids that the template wants calls to have."""
         in_answers = self._in_answers(tokenizer, with_tools)
         self.control_tokens = ControlTokens(tokenizer, self._stops, in_answers)
         self.answer_ids = frozenset(map(int, tokenizer.convert_tokens_to_ids(sorted(in_answers))))
@@ -284,7 +285,7 @@ class Template:
         control tokens."""
         if messages and messages[0].role == "system" and not self.takes_system:
             messages = _folded(messages)
-        messages = self._call_ids.given_to(messages)
+        messages = self.call_ids.given_to(messages)
         return self.control_tokens.mark(messages, tools)
 
     def _check(self) -> None:

@@ -151,16 +151,17 @@ class PromptModel(SavesAsUsed, PeftModelForCausalLM):  # type: ignore[misc]  # p
     def get_prompt(self, batch_size: int, task_ids: None = None, max_cache_len: int | None = None) -> Any:  # noqa: ANN401
         """Return what PEFT's method does: a cache that holds the prefix, or embeddings (B, n, d)."""
         prompt = super().get_prompt(batch_size, task_ids, max_cache_len)
-        if isinstance(prompt, DynamicCache) and self._is_checkpointed:
+        if isinstance(prompt, DynamicCache) and self.is_checkpointed:
             self._prefix = [(layer.keys[:1], layer.values[:1]) for layer in prompt.layers]
         return prompt
 
     def lost_prefix(self, number: int) -> KeysValues | None:
         """Return a block's prefix if transformers drops it, which is in training with activation checkpointing."""
-        return self._prefix[number] if self._is_checkpointed and self.virtual_tokens else None
+        return self._prefix[number] if self.is_checkpointed and self.virtual_tokens else None
 
     @property
-    def _is_checkpointed(self) -> bool:
+    def is_checkpointed(self) -> bool:
+        """Whether the base trains with activation checkpointing, in which transformers drops a cached prefix."""
         return bool(self.base_model.training and checkpoints_activations(self.base_model))
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  (transformers' own arguments)

@@ -188,7 +188,7 @@ def _convert(sources: Sequence[Path], staging: Path, tied: Mapping[str, str]) ->
     lines = done.stdout.splitlines()
     if done.returncode != 0 or len(lines) != len(sources):
         at = sources[min(len(lines), len(sources) - 1)]
-        raise _failure(at, done.returncode, done.stderr)
+        raise reading_failure(at, done.returncode, done.stderr)
     return {name: json.loads(line) for name, line in zip(names, lines, strict=True)}
 
 
@@ -198,7 +198,7 @@ def _file_names(count: int) -> list[str]:
     return [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
 
 
-def _failure(file: Path, code: int, said: str) -> WeitiaoError:
+def reading_failure(file: Path, code: int, said: str) -> WeitiaoError:
     """Return the error that describes why the reading process failed."""
     full = OS_ERROR.search(said)
     if full is not None and int(full[1]) in FULL:
