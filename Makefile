@@ -17,7 +17,7 @@ help:  ## this list
 demo: .venv/.installed  ## fine-tune a small chat model on this computer and see its answers before and after
 	.venv/bin/weitiao demo
 
-test: lint docs  ## everything that must hold: style, types, architecture, behaviour; first writes the tables in the pages
+test: lint docs  ## everything that must hold: style, types, all tests; first writes the tables in the pages
 	.venv/bin/python -m pytest -n $(JOBS)
 
 test-fast: .venv/.installed-dev  ## what a change needs most, in 90 seconds: architecture, core, known values, contracts (thinned)
