@@ -48,7 +48,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["settings", "trian"], 2, "try       train"),
         (["merge"], 2, "Missing argument 'RUN'"),
         (["chat", "x", "--temperature", "hot"], 2, "'hot' is not a valid float"),
-        (["chat", "x", "--top-p", "0.5"], 2, "needs temperature above 0"),
+        (["chat", "x", "--top-p", "0.5"], 2, "need temperature above 0"),
         (["train", "--lr"], 2, "--lr cannot be used like this"),
         (["train", "--lerning-rate", "1e-4"], 2, "try       --learning-rate"),
         (["train", "lora"], 2, "try       --method lora"),

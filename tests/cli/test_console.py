@@ -160,7 +160,7 @@ def test_what_every_metric_found_stands_below_the_answers() -> None:
     scores = [AnswerScore(name, 0.0, 0.375).as_fields() for name in METRICS.names()]
     text = shown([{"event": "answers", "rows": ROWS, "scores": scores}], width=120)
     for name in METRICS.names():
-        (line,) = [one for one in text.splitlines() if METRICS.load(name).title.en in one]
+        (line,) = [one for one in text.splitlines() if METRICS.load(name).title in one]
         assert line.split("better)")[1].replace("│", " ").split() == ["0%", "37.5%"]
     assert text.index("xxxx") < text.index("37.5%")
 

@@ -27,7 +27,9 @@ NOT_SENTENCES = re.compile(r"^.*(weitiao |│|  \| |eval ).*$|`[^`]*`|\"[^\"]*\"
 
 def shown_by(*words: str, columns: str = "100") -> str:
     """Return what a command line prints in Chinese."""
-    result = CliRunner(env={"COLUMNS": columns}).invoke(commands, ["--lang", "zh", *words])
+    result = CliRunner(env={"COLUMNS": columns}).invoke(
+        commands, ["--lang", "zh", *words], prog_name="weitiao"
+    )
     assert result.exit_code == 0, result.output
     return result.output
 

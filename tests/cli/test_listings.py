@@ -156,7 +156,7 @@ def test_settings_list_the_objectives_among_the_blocks(capsys: pytest.CaptureFix
                 shown
             )
         if not OBJECTIVES.load(name).model_fields:
-            assert shown_by(capsys, "settings", name) == f"{name} has no settings of its own\n"
+            assert shown_by(capsys, "settings", name) == f"{name} has no settings\n"
     assert "train.lr" in everything and "train.lr" not in own
     helped = shown_by(capsys, "settings", "--help")
     assert all(f"{name}" in helped for name, block in BLOCKS.items() if block.cls)

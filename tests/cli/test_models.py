@@ -116,7 +116,7 @@ def test_a_folder_is_shown_without_its_weights(
         "down_proj 64 32 3 mlp.down_proj",
         "the tokenizer's own",
         "a message of its own",
-        "<|im_end|> (the same token pads)",
+        "<|im_end|> (also the padding token)",
         "free here",
     ):
         assert words in told, words

@@ -136,8 +136,9 @@ def _template(console: Console, template: TemplateFacts | str) -> None:
         rows.append(("system", f"a message of its own{own}"))
     else:
         rows.append(("system", "not supported by the template: it is written before the first question"))
-    same = " (also the padding token)" if template.pad in template.stops else ""
-    rows.append(("ends with", " or ".join(template.stops) + same))
+    stops = " or ".join(template.stops)
+    pads = template.pad in template.stops
+    rows.append(("ends with", f"{stops} ({shown('also the padding token')})" if pads else stops))
     _print(console, ((label, visible(text)) for label, text in rows))
     for line in visible(template.example).split("\n"):
         console.print(Text(f"  | {line}", style="dim"), soft_wrap=True)

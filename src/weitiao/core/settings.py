@@ -181,7 +181,10 @@ def _problem(cls: type[Settings], details: dict[str, Any], path: str) -> Problem
         return Problem(f"{key} is missing", expected=_describe(cls, location), remedy=f"{key}=...")
     if details["type"] == "literal_error":
         return _no_such_choice(key, got, details)
-    what, cause = f"{key} cannot be used: {reason_of(details)}", details.get("ctx", {}).get("error")
+    reason, cause = reason_of(details), details.get("ctx", {}).get("error")
+    # What a whole block's settings say of each other has no key of its own where the block has none.
+    what = f"{key} cannot be used: {reason}" if key else reason
+    got = got if key else ", ".join(f"{name}: {value}" for name, value in dict(details["input"]).items())
     if isinstance(cause, Unfit):
         is_word = isinstance(details["input"], bool)
         meant = _choice_instead(cls, location, details["input"], key) if is_word else ""
