@@ -149,7 +149,7 @@ class Dying:
 
 def run(arguments):
     Dying()
-    time.sleep(20)
+    time.sleep(2)
 
 cli.run = run
 sys.argv = ["weitiao"]
