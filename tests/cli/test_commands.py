@@ -13,6 +13,7 @@ from click.testing import CliRunner
 import weitiao.cli
 from weitiao.cli import run
 from weitiao.cli._commands import FILES, commands
+from weitiao.cli._signals import Signals
 from weitiao.core.errors import EXIT_CODES
 
 
@@ -88,6 +89,8 @@ def test_ctrl_c_ends_in_130(monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(commands, "main", interrupted)
+    # Its own, as this process goes on after the command: an error that follows within a minute would end it.
+    monkeypatch.setattr(weitiao.cli, "SIGNALS", Signals())
     assert run(["methods"]) == 130
 
 
@@ -146,7 +149,7 @@ class Dying:
 
 def run(arguments):
     Dying()
-    time.sleep(20)
+    time.sleep(2)
 
 cli.run = run
 sys.argv = ["weitiao"]
