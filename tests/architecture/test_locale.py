@@ -65,6 +65,10 @@ def test_no_sentence_is_there_twice() -> None:
     keys = Counter(KEY.findall(CHINESE.read_text(encoding="utf-8")))
     assert [key for key, count in keys.items() if count > 1] == []
     assert len(keys) == len(chinese_catalogue().entries)
+    alike = Counter(FIELD.sub(r"{\2}", english) for english in chinese_catalogue().entries)
+    assert [english for english, count in alike.items() if count > 1] == [], (
+        "they differ in names of fields only"
+    )
 
 
 def test_sentences_are_found_in_code() -> None:

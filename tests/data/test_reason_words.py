@@ -17,8 +17,10 @@ from weitiao.data.formats._base import KIND_NAMES, RowError
 from weitiao.data.formats._known import ANSWER_TEXT, MEANINGS, PROMPT_TEXT, TURN_TEXT, WHOLE_TEXT
 from weitiao.data.formats._turns import ENDS, FAULTS
 from weitiao.data.sources.json_values import TOO_DEEP, TOO_LONG
-from weitiao.data.templates.render import REASONS
+from weitiao.data.templates.render import NEVER_CUT, NO_ROOM, NO_TOKEN, NOTHING_TRAINED, TOKENS_STAY
+from weitiao.data.templates.render import TOO_LONG as LONG_ROW
 
+LENGTHS = (NOTHING_TRAINED, NO_TOKEN, LONG_ROW, NO_ROOM, NEVER_CUT, TOKENS_STAY)
 FOLDER = Path(weitiao.data.__file__).parent
 HAN = re.compile("[\u4e00-\u9fff]")
 PLACE_OF_REASON = {"RowError": 0, "UnusableValue": 0, "BadRow": 1}
@@ -60,7 +62,7 @@ def _piece(value: ast.expr) -> str:
 
 def all_reasons() -> list[str]:
     """Return an instance of each reason that stands in the code, and those that tables hold."""
-    found = [*ENDS.values(), TOO_DEEP, TOO_LONG, "'x' or 'y' is missing", *REASONS]
+    found = [*ENDS.values(), TOO_DEEP, TOO_LONG, "'x' or 'y' is missing", *LENGTHS]
     found += [f"its turns are out of order: {fault}" for fault in FAULTS.values()]
     for path in FOLDER.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -86,7 +88,10 @@ def test_what_a_column_holds_and_what_a_value_is_have_their_chinese() -> None:
 @pytest.mark.parametrize(
     ("english", "chinese"),
     [
-        ("'问题' is a list where text was meant", "'问题' 应为文本，却是列表"),
+        (
+            "'问题' must be text, not a list",
+            in_language("'x' must be text, not a list", "zh").replace("x", "问题"),
+        ),
         ("its turns are out of order: two answers in a row", "轮次的顺序不对：连续两个回答"),
         ("longer than 512 tokens (data.max_length)", "超过 512 个词元（data.max_length）"),
         ("said by nobody", "said by nobody"),

@@ -45,15 +45,15 @@ def test_every_sentence_about_a_name_is_chinese(name: Name) -> None:
 @pytest.mark.parametrize(
     ("settings", "what"),
     [
-        ({"load_in_4bit": True, "load_in_8bit": True}, "无法读取 load_in_4bit和load_in_8bit：两个都要求了"),
+        ({"load_in_4bit": True, "load_in_8bit": True}, "无法读取 load_in_4bit 和 load_in_8bit：两个都要求了"),
         ({"optim": "sgd"}, "optim：尚未实现优化器 sgd"),
         ({"bf16": "maybe"}, "无法读取 bf16：必须是 true 或 false"),
         ({"lora_rank": 4, "r": 5}, "method.r 的两个名称给出了不同的值"),
-        ({"train": {"lr": -1}}, "train.lr 不能这样设：必须大于 0"),
-        ({"train": {"steps": 1.5}}, "train.steps 不能这样设：不是整数"),
+        ({"train": {"lr": -1}}, "train.lr 无法使用：必须大于 0"),
+        ({"train": {"steps": 1.5}}, "train.steps 无法使用：不是整数"),
         (
             {"evaluate": {"generation": {"top_k": 3, "num_return_sequences": 2}}},
-            "evaluate.generation 不能这样设：top_k 和 top_p 需要 temperature 大于 0；"
+            "evaluate.generation 无法使用：top_k 和 top_p 需要 temperature 大于 0；"
             "num_return_sequences 2 需要 temperature 大于 0，或同样多的 num_beams",
         ),
     ],

@@ -58,9 +58,8 @@ EVENTS: list[dict[str, Any]] = [
 
 @pytest.fixture(autouse=True)
 def _in_chinese() -> Iterator[None]:
-    use_language("zh")
-    yield
-    use_language(None)
+    with use_language("zh"):
+        yield
 
 
 def test_no_line_of_a_run_from_python_is_english() -> None:

@@ -106,7 +106,7 @@ def test_the_curve_and_the_answers_know_where_they_begin_and_end(recipe: dict[st
     (answer,) = run.answers
     assert answer["reference"] and answer["before_cut"] and answer["after_cut"]
     html = unescape(run._repr_html_())
-    for title in (METRICS.load(name).title.en for name in METRICS.names()):
+    for title in (METRICS.load(name).title for name in METRICS.names()):
         assert title in html and title in run.report
     assert "step 0:" in (run.folder.root / "loss.svg").read_text(encoding="utf-8")
     assert "cut off after 2 tokens" in run.folder.report.read_text(encoding="utf-8")

@@ -157,10 +157,10 @@ def test_stopped_while_the_base_is_measured_a_run_goes_on_and_measures_it(
 ) -> None:
     recipe = {**straight[0], "out": str(tmp_path / "run")}
 
-    def stopped(*arguments: Any) -> Any:  # noqa: ANN401
+    def stopped(*arguments: Any, **more: Any) -> Any:  # noqa: ANN401
         if len(arguments[2]) > 1:  # not the look at one row, before the steps
             os.kill(os.getpid(), signal.SIGTERM)
-        return measure_held_out(*arguments)
+        return measure_held_out(*arguments, **more)
 
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(baseline, "measure_held_out", stopped)

@@ -154,7 +154,7 @@ def test_a_chat_says_it_and_takes_another_or_none(tmp_path: Path) -> None:
 
     assert roles() == [ROOK, "Hi"]
     chat.take("/system none")
-    assert roles() == ["Hi"] and "/system training takes that of training" in shown.getvalue()
+    assert roles() == ["Hi"] and "/system training restores that of training" in shown.getvalue()
     chat.take("/system Be brief.")
     assert roles() == ["Be brief.", "Hi"]
     chat.take("/system training")

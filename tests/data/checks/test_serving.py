@@ -102,7 +102,7 @@ def test_texts_that_are_already_written_with_the_template_are_said(name: str) ->
         Text("t:2", text="a text"),
         Text("t:3", text=str(own.eos_token)),
     ]
-    found = [one for one in findings("control_tokens", name, texts) if "already written" in one.what]
+    found = [one for one in findings("control_tokens", name, texts) if "already rendered" in one.what]
     assert [one.rows for one in found] == [(0,)]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from ...core.locale import Language, in_language
-from ...core.locale.catalogue import Catalogue, chinese_catalogue
+from ...core.locale.catalogue import Catalogue, chinese_catalogue, skeleton
 from ..formats._base import KIND_NAMES
 
 VERDICTS: Mapping[str, str] = {
@@ -207,5 +207,5 @@ def token_counts(tokens: int, trained: int) -> str:
 @cache
 def _details() -> Catalogue:
     entries = chinese_catalogue().entries
-    known = (*DETAILS, *JSON_FAULTS, *KIND_NAMES.values())
-    return Catalogue({english: entries[english] for english in known if english in entries})
+    known = {skeleton(english) for english in (*DETAILS, *JSON_FAULTS, *KIND_NAMES.values())}
+    return Catalogue({english: said for english, said in entries.items() if skeleton(english) in known})
