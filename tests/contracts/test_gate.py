@@ -356,7 +356,7 @@ def test_a_system_text_reaches_the_model_with_every_template(name: str, tmp_path
     assert gate.verdict != "error", [one.what for one in gate.findings]
     ids = gate.store.sequence(0).ids
     assert "Speak kindly." in tokenizer(name).decode(ids)
-    unplaced = [one for one in gate.findings if "no place for a system text" in one.what]
+    unplaced = [one for one in gate.findings if "no place for a system prompt" in one.what]
     assert bool(unplaced) is not gate.template.takes_system
 
 
@@ -393,7 +393,7 @@ def test_begin_tokens_that_are_double_or_inside_are_errors(tmp_path: Path) -> No
 def test_begin_tokens_in_the_data_are_text_and_named(tmp_path: Path) -> None:
     path = written(tmp_path / "rows.jsonl", [row(0), row(1, instruction="<|begin_of_text|>Hello there")])
     gate = look(path, "llama3", held_out=0)
-    assert found(gate, "begin_token", "begin token's characters").rows == (1,)
+    assert found(gate, "begin_token", "characters of the begin token").rows == (1,)
     begin = tokenizer("llama3").bos_token_id
     assert [gate.store.sequence(n).ids.count(begin) for n in range(2)] == [1, 1]
 
@@ -408,7 +408,7 @@ def test_a_long_text_that_is_cut_begins_once(tmp_path: Path) -> None:
 NOTED: dict[str, tuple[str, str, Fields]] = {
     "a refusal": (
         "answers",
-        "refuse",
+        "refusals",
         {"output": "I'm sorry, but as an AI language model I cannot do that."},
     ),
     "one word": ("answers", "one word", {"output": "Copper"}),

@@ -132,7 +132,7 @@ def test_switched_off_it_is_the_base(name: str, architecture: str) -> None:
 def assert_not_merged(attached: Attached) -> None:
     """Merging is refused with a reason and what to do, and what was trained is as before."""
     trained = logits(attached.model)
-    with pytest.raises(ModelError, match=r"fold into none|no weight of the base|no plain model") as refusal:
+    with pytest.raises(ModelError, match="cannot be merged into|no plain model") as refusal:
         attached.merge()
     assert "expected" in str(refusal.value)
     assert torch.equal(logits(attached.model), trained)
@@ -211,7 +211,7 @@ def test_what_is_not_finite_is_not_written(name: str, tmp_path: Path) -> None:
     attached = make(name).attach(tiny.make_model("llama"))
     parameter = next(iter(attached.trainable().values()))
     parameter.data.view(-1)[0] = float("nan")
-    with pytest.raises(NotFiniteError, match=r"not finite"):
+    with pytest.raises(NotFiniteError, match="NaN or inf"):
         attached.save(tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -76,7 +76,7 @@ def test_order_inside_a_step(tmp_path: Path) -> None:
 
 
 def test_weights_of_tokens_count_as_they_are(tmp_path: Path) -> None:
-    """Twice the weight on every token changes nothing; on one example it does."""
+    """Twice the weight on every token changes nothing; on half of the examples it does."""
     double = [
         Example.of(one.ids, tuple(2 * weight for weight in one.weights), example.place)
         for example in EXAMPLES
@@ -86,7 +86,7 @@ def test_weights_of_tokens_count_as_they_are(tmp_path: Path) -> None:
         trained(make_training(tmp_path, rows, lr=1e-2, eps=1e-3, batch_size=8)) for rows in (EXAMPLES, double)
     )
     assert largest_difference(plain, twice) < 1e-6
-    one = trained(make_training(tmp_path, [*double[:1], *EXAMPLES[1:]], lr=1e-2, eps=1e-3, batch_size=8))
+    one = trained(make_training(tmp_path, [*double[:12], *EXAMPLES[12:]], lr=1e-2, eps=1e-3, batch_size=8))
     assert largest_difference(plain, one) > 1e-5
 
 

@@ -144,7 +144,7 @@ def test_words_of_the_command_line_reach_it() -> None:
         ({"name": "peft:"}, r"no method"),
         ({"name": "peft:poly"}, r"the task that each row"),
         ({"name": "peft:c3a", "blok_size": 8}, r"method\.block_size"),
-        ({"name": "peft:c3a", "block_size": "many"}, r"block_size.*integer"),
+        ({"name": "peft:c3a", "block_size": "many"}, r"block_size.*whole number"),
         ({"name": "peft:hra", "layers_pattern": "layers"}, r"layers_to_transform"),
         ({"name": "peft:glora", "config_A_B": "matrix"}, r"(?s)config_A_B.*expected  lora, vector"),
     ],

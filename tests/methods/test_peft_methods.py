@@ -214,7 +214,7 @@ def test_norms_of_an_architecture_peft_does_not_know() -> None:
     attached = make("ln_tuning").attach(tiny.make_model("opt"))
     assert attached.config.target_modules == ["final_layer_norm", "self_attn_layer_norm"]
     with pytest.raises(
-        ModelError, match=r"no normalisation layer(.|\n)*q_proj \(Linear\)(.|\n)*final_layer_norm"
+        ModelError, match=r"not a normalisation layer(.|\n)*q_proj \(Linear\)(.|\n)*final_layer_norm"
     ):
         make("ln_tuning", target_modules="q_proj").attach(tiny.make_model("opt"))
 

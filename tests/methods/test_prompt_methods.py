@@ -427,7 +427,11 @@ def test_bf16_weights_and_bf16_autocast(variant: str) -> None:
         ("prompt_tuning", {"init": "random", "init_text": "a"}, "not used with"),
         ("prompt_tuning", {"num_virtual_tokens": 0}, "num_virtual_tokens"),
         ("p_tuning", {"encoder_num_layers": 3}, "encoder: LSTM, or neither"),
-        ("p_tuning", {"encoder": "LSTM", "encoder_num_layers": 1, "encoder_dropout": 0.1}, "there is one"),
+        (
+            "p_tuning",
+            {"encoder": "LSTM", "encoder_num_layers": 1, "encoder_dropout": 0.1},
+            "there is only one",
+        ),
         ("prefix_tuning", {"projection": True, "init": "vocabulary"}, "method.projection=false"),
         ("prefix_tuning", {"projection_size": 8}, "projection: true as well"),
     ],

@@ -240,14 +240,14 @@ def _cut_to(example: Example, size: int, trained: int) -> Example:
 
 
 def _pass(forward: Forward, objective: Objective, example: Example) -> None:
-    outputs = forward.outputs(make_pack([example]))
-    reference = None
+    pack, reference = make_pack([example]), None
     if objective.needs_reference and isinstance(objective, SequenceObjective):
         with (
             torch.no_grad()
         ):  # a run's reference has features of this shape, from a pass that needs less memory
-            reference = objective.features(outputs)
-    objective.loss(outputs, reference).sum.backward()  # type: ignore[no-untyped-call]
+            reference = objective.features(forward.outputs(pack))
+    # The outputs get no name: training keeps none of them alive in the backward pass either.
+    objective.loss(forward.outputs(pack), reference).sum.backward()  # type: ignore[no-untyped-call]
 
 
 def _does_not_fit(
