@@ -132,7 +132,7 @@ def test_switched_off_it_is_the_base(name: str, architecture: str) -> None:
 def assert_not_merged(attached: Attached) -> None:
     """Merging is refused with a reason and what to do, and what was trained is as before."""
     trained = logits(attached.model)
-    with pytest.raises(ModelError, match="cannot be merged into|no plain model") as refusal:
+    with pytest.raises(ModelError, match=r"cannot be merged into|no plain model") as refusal:
         attached.merge()
     assert "expected" in str(refusal.value)
     assert torch.equal(logits(attached.model), trained)
