@@ -114,7 +114,9 @@ def test_what_a_setting_comes_to_is_one_it_takes(name: str) -> None:
         meaning = str(extra[LEFT_OUT]) if isinstance(extra, dict) else "("
         if not meaning.startswith("("):
             _, problems = check_settings(cls, {**cls.example, key: meaning})
-            assert not any(problem.what.startswith(f"{key} cannot be used") for problem in problems), f"{key}={meaning}"
+            assert not any(problem.what.startswith(f"{key} cannot be used") for problem in problems), (
+                f"{key}={meaning}"
+            )
 
 
 def test_attaching_leaves_the_users_own_warnings_alone() -> None:

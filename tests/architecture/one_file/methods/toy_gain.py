@@ -37,6 +37,7 @@ class ToyGain(PeftMethod):
     memory: ClassVar[str] = "very low"
     drawing: ClassVar[str] = DRAWING
     when: ClassVar[str] = "Never: it shows what one file of a method with its own layer needs."
+    suggested_lr: ClassVar[float] = 3e-2
     on_quantized: ClassVar[bool] = False
     on_transposed: ClassVar[bool] = False
     lr_falls_with_width: ClassVar[bool] = False
