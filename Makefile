@@ -8,7 +8,7 @@ PIP = .venv/bin/python -m pip install --disable-pip-version-check -c constraints
 ON_GPU = PYTHONPATH=src$(if $(PYTHONPATH),:$(PYTHONPATH)) $(PYTHON)
 OUT ?= gpu-results
 
-.PHONY: help demo test lint bench bench-methods gpu gpu-tests gpu-bench
+.PHONY: help demo test test-fast lint docs docs-check bench bench-methods gpu gpu-tests gpu-bench
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -17,13 +17,22 @@ help:  ## this list
 demo: .venv/.installed  ## fine-tune a small chat model on this computer and see its answers before and after
 	.venv/bin/weitiao demo
 
-test: lint  ## everything that must hold: style, types, architecture, behaviour
+test: lint docs  ## everything that must hold: style, types, all tests; first writes the tables in the pages
 	.venv/bin/python -m pytest -n $(JOBS)
+
+test-fast: .venv/.installed-dev  ## what a change needs most, in 90 seconds: architecture, core, known values, contracts (thinned)
+	.venv/bin/python -m pytest -n $(JOBS) --fast
 
 lint: .venv/.installed-dev  ## style and types only
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check .
 	.venv/bin/python -m mypy
+
+docs: .venv/.installed-dev  ## write the tables in the pages anew from the code
+	.venv/bin/python docs/generate.py
+
+docs-check: .venv/.installed-dev  ## whether the tables in the pages are as the code is, and every sentence has its Chinese
+	.venv/bin/python docs/generate.py --check && .venv/bin/python tests/shown_sentences.py
 
 bench: .venv/.installed-dev  ## speed and memory beside LLaMA-Factory, TRL and plain peft, into benchmarks/RESULTS.md; DATA=FILE
 	.venv/bin/python benchmarks/throughput.py $(if $(DATA),--data $(DATA))

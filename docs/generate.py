@@ -3,7 +3,8 @@
     python docs/generate.py            write them
     python docs/generate.py --check    write nothing; exit 1 where a page is not as the code is
 
-Chinese pages take the code's sentences from docs/zh/words.yaml; what is not there stays English.
+Chinese pages take the code's sentences from the catalogue (src/weitiao/core/locale/zh.yaml); what is not there stays
+English.
 """
 
 from __future__ import annotations
@@ -15,13 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from string import ascii_lowercase
 
-import yaml
-
-from weitiao.cli._models_list import notes
+from weitiao.cli._models_list import letters_of, notes
 from weitiao.cli._tables import setting_rows
 from weitiao.core.errors import EXIT_CODES
+from weitiao.core.locale import in_language
 from weitiao.core.settings import Settings
 from weitiao.core.units import readable_bytes, readable_count
 from weitiao.data.checks import CHECKS
@@ -44,7 +43,6 @@ from weitiao.recipe.names.table import TABLE
 ROOT = Path(__file__).resolve().parents[1]
 PAIRS = ROOT / "docs" / "architectures.jsonl"
 WAYS = ("packed", "one by one", "refused", "not made")
-WORDS = ROOT / "docs" / "zh" / "words.yaml"
 DOTTED = re.compile(r"[\w.]+")
 PLACE = re.compile(r"(<!-- generated: (?P<name>[\w., -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -61,69 +59,6 @@ BLOCKS: Mapping[str, tuple[str, type[Settings]]] = {
     "checkpoints": ("train", CheckpointSettings),
 }
 """What a page calls a table of settings -> the block they stand in, and their class."""
-
-CHINESE_LABELS: Mapping[str, str] = {
-    "setting": "设置",
-    "default": "默认值",
-    "what it does": "说明",
-    "(needed)": "（必填）",
-    "code": "退出码",
-    "alias": "别名",
-    "parameters": "参数量",
-    "download": "下载大小",
-    "context": "上下文",
-    "notes": "注",
-    "note": "注",
-    "licence": "许可证",
-    "meaning": "含义",
-    "method": "方法",
-    "objective": "训练目标",
-    "what is minimised": "最小化什么",
-    "metric": "指标",
-    "higher is better": "越高越好",
-    "name there": "原名",
-    "here": "在 weitiao 里",
-    "what is trained": "训练什么",
-    "merges": "可合并",
-    "share": "训练参数占比",
-    "inference cost": "推理额外开销",
-    "memory": "训练显存",
-    "on 4 or 8 bits": "可用于 4/8 比特基座",
-    "lr": "学习率",
-    "when": "适用",
-    "format": "格式",
-    "columns": "列",
-    "a row": "一条数据",
-    "what it is": "是什么",
-    "trained today": "目前可训练",
-    "files": "文件",
-    "what becomes rows": "怎样成为数据",
-    "check": "检查",
-    "what it looks for": "查什么",
-    "fact": "项目",
-    "formula": "公式",
-    "learning rate": "学习率",
-    "paper": "论文",
-    "yes": "是",
-    "no": "否",
-    "architecture": "架构",
-    "architectures": "架构",
-    "methods tried": "试过的方法数",
-    "packed": "打包",
-    "one by one": "逐条",
-    "refused": "拒绝",
-    "not made": "无法缩小",
-    "all": "全部",
-    "all but": "除这些以外的全部：",
-    "reason": "原因",
-    "pairs": "组合数",
-    "largest difference of a loss": "损失的最大相对差",
-    "largest difference of merged logits": "合并后 logits 的最大差",
-    "continued as uninterrupted": "续训与不中断一致",
-    "batch as single": "成批生成与逐条一致",
-    "No settings of its own.": "没有自己的设置。",
-}
-"""What the tables here say themselves."""
 
 
 def settings_table(cls: type[Settings], block: str, translate: Translate) -> str:
@@ -152,7 +87,16 @@ def methods(translate: Translate) -> str:
         )
         for name, m in ((name, METHODS.load(name)) for name in METHODS.names())
     ]
-    facts = ("what is trained", "share", "merges", "inference cost", "memory", "on 4 or 8 bits", "lr", "when")
+    facts = (
+        "what is trained",
+        "share trained",
+        "merges",
+        "inference cost",
+        "memory",
+        "on 4 or 8 bits",
+        "lr",
+        "when",
+    )
     return table(("method", *facts), rows, translate)
 
 
@@ -196,8 +140,8 @@ def about(name: str, translate: Translate) -> str:
     method = METHODS.load(name)
     rows = [
         ("what is trained", method.trains),
-        ("share", method.share),
-        ("formula", f"`{method.formula}`"),
+        ("share trained", method.share),
+        ("formula", f"`{translate(method.formula)}`"),
         ("when", method.when),
         ("merges", yes_or_no(method.merges)),
         ("inference cost", method.inference_cost),
@@ -210,8 +154,8 @@ def about(name: str, translate: Translate) -> str:
 
 
 def drawing(name: str, translate: Translate) -> str:
-    """Return the drawing of one method, which is the same in every language."""
-    return f"```text\n{METHODS.load(name).drawing}\n```\n"
+    """Return the drawing of one method."""
+    return f"```text\n{translate(METHODS.load(name).drawing)}\n```\n"
 
 
 def names(source: str, translate: Translate) -> str:
@@ -229,7 +173,8 @@ def names(source: str, translate: Translate) -> str:
 
 def names_of_methods(translate: Translate) -> str:
     """Return what names of methods become here."""
-    rows = [(f"`{name}`", f"`{remedy}`") for name, (_, remedy) in KNOWN_ELSEWHERE.items()]
+    known = KNOWN_ELSEWHERE.items()
+    rows = [(f"`{name}`", f"`{remedy}`") for name, (_, remedy) in known if METHODS.spelling(name) is None]
     return table(("name there", "here"), rows, translate)
 
 
@@ -350,7 +295,7 @@ def largest(pairs: Sequence[Mapping[str, str]], name: str) -> str:
 
 def known_models_table(translate: Translate) -> str:
     """Return every model that has an alias, with its ids on the hubs."""
-    letters = note_letters()
+    letters = letters_of(known_models().values())
     rows = [
         (
             f"`{model.alias}`",
@@ -364,19 +309,14 @@ def known_models_table(translate: Translate) -> str:
         )
         for model in known_models().values()
     ]
-    facts = ("alias", "parameters", "download", "context", "notes", "licence", "Hugging Face", "ModelScope")
+    facts = ("alias", "parameters", "download", "context", "remarks", "licence", "Hugging Face", "ModelScope")
     return table(facts, rows, translate)
-
-
-def note_letters() -> dict[str, str]:
-    """Return each note on the known models and its letter, in the order of the list."""
-    said = dict.fromkeys(note for model in known_models().values() for note in notes(model))
-    return dict(zip(said, ascii_lowercase, strict=False))
 
 
 def model_notes(translate: Translate) -> str:
     """Return what the letters of the list of models mean."""
-    return table(("note", "meaning"), [(letter, note) for note, letter in note_letters().items()], translate)
+    letters = letters_of(known_models().values())
+    return table(("remark", "meaning"), [(letter, note) for note, letter in letters.items()], translate)
 
 
 WHOLE: Mapping[str, Callable[[Translate], str]] = {
@@ -416,17 +356,9 @@ def generated(name: str, translate: Translate) -> str:
     return WHOLE[kind](translate)
 
 
-class Chinese:
-    """The code's sentences in Chinese; remembers which it was asked for."""
-
-    def __init__(self) -> None:
-        self.words: dict[str, str] = yaml.safe_load(WORDS.read_text(encoding="utf-8"))
-        self.asked: set[str] = set()
-
-    def __call__(self, text: str) -> str:
-        """Return a sentence in Chinese, or as it is."""
-        self.asked.add(text)
-        return {**self.words, **CHINESE_LABELS}.get(text, text)
+def chinese(text: str) -> str:
+    """Return a sentence of the code in Chinese, or as it is."""
+    return in_language(text, "zh")
 
 
 def pages() -> Iterator[Path]:
@@ -434,7 +366,7 @@ def pages() -> Iterator[Path]:
     yield from sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
-def current(page: Path, chinese: Translate) -> str:
+def current(page: Path) -> str:
     """Return a page's text with its tables as the code is."""
     relative = page.relative_to(ROOT)
     translate = chinese if "zh" in relative.parts or ".zh" in relative.suffixes else str
@@ -444,9 +376,9 @@ def current(page: Path, chinese: Translate) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Write or check all pages; return 1 where a check found one that is not current."""
-    chinese, stale = Chinese(), []
+    stale = []
     for page in pages():
-        text = current(page, chinese)
+        text = current(page)
         if text != page.read_text(encoding="utf-8"):
             stale.append(page.relative_to(ROOT).as_posix())
             if "--check" not in arguments:

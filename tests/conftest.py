@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["WEITIAO_LANG"] = "en"
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
@@ -28,7 +29,51 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+FAST: dict[str, bool] = {"architecture": False, "core": False, "known_values": True, "contracts": True}
+"""What `pytest --fast` (make test-fast) takes: the folder -> whether one case of each test is enough."""
+NOT_FAST = ("test_one_file",)
+"""Modules of these folders that run a suite of their own."""
+
 LOOPBACK = ("127.", "::1", "localhost")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fast", action="store_true", help="only what a change needs most: FAST in tests/conftest.py"
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out, under --fast, the folders that are not in FAST."""
+    tests = Path(__file__).parent
+    if not config.getoption("--fast") or tests not in collection_path.parents:
+        return None  # which leaves it to pytest
+    folder = collection_path.relative_to(tests).parts[0]
+    return folder not in FAST or collection_path.stem in NOT_FAST or None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep, under --fast, one case of each test of the thinned folders: that of LoRA, else the first."""
+    if not config.getoption("--fast"):
+        return
+    chosen: dict[str, pytest.Item] = {}
+    for item in items:
+        name = item.nodeid.partition("[")[0]
+        if name not in chosen or (_is_of_lora(item) and not _is_of_lora(chosen[name])):
+            chosen[name] = item
+    thinned = {folder for folder, one_case in FAST.items() if one_case}
+    kept = [
+        item
+        for item in items
+        if item.path.parts[-2] not in thinned or chosen[item.nodeid.partition("[")[0]] is item
+    ]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+    items[:] = kept
+
+
+def _is_of_lora(item: pytest.Item) -> bool:
+    return "lora" in item.nodeid.partition("[")[2].rstrip("]").split("-")
 
 
 class NetworkRefused(AssertionError):
@@ -53,9 +98,15 @@ sys.addaudithook(_refuse_remote)
 
 @pytest.fixture(scope="session", autouse=True)
 def weitiao_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Keep what weitiao caches in a folder of this session, unless WEITIAO_HOME names one."""
+    """Keep what weitiao caches in a folder of this session, unless WEITIAO_HOME names one.
+
+    Workers of pytest-xdist share it, so that the bundled model is converted once.
+    """
     if "WEITIAO_HOME" not in os.environ:
-        os.environ["WEITIAO_HOME"] = str(tmp_path_factory.mktemp("weitiao-home"))
+        own = tmp_path_factory.getbasetemp()
+        home = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "weitiao-home"
+        home.mkdir(exist_ok=True)
+        os.environ["WEITIAO_HOME"] = str(home)
     return Path(os.environ["WEITIAO_HOME"])
 
 

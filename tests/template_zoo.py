@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
+import pytest
 from tokenizers import (
     AddedToken,
     Tokenizer,
@@ -21,6 +23,7 @@ from transformers import PreTrainedTokenizerFast
 import tiny
 from real_templates import REAL
 from weitiao.data.conversation import Conversation, Message
+from weitiao.data.templates import template_cache
 
 if TYPE_CHECKING:
     from weitiao.data.conversation import Role
@@ -172,3 +175,11 @@ def talk(*contents: str, system: str = "", draws: float = 1.0) -> Conversation:
 def dicts(messages: Sequence[Message]) -> list[dict[str, str]]:
     """Return messages as transformers takes them."""
     return [{"role": message.role, "content": message.content} for message in messages]
+
+
+@contextmanager
+def without_plans() -> Iterator[None]:
+    """Let a template that is made and asked in here render every row itself, as the first of its shape."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(template_cache, "MOST_SHAPES", 0)
+        yield

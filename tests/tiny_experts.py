@@ -45,21 +45,21 @@ SETTINGS: dict[str, dict[str, object]] = {
 }  # fmt: skip
 
 
-def make_config(architecture: str) -> PretrainedConfig:
-    """Return the config of a tiny mixture-of-experts model with six experts per MoE layer."""
+def make_config(architecture: str, **changes: object) -> PretrainedConfig:
+    """Return the config of a tiny mixture-of-experts model with six experts per MoE layer, unless that is changed."""
     from transformers import AutoConfig
 
-    return AutoConfig.for_model(architecture, **SETTINGS[architecture])
+    return AutoConfig.for_model(architecture, **SETTINGS[architecture] | changes)
 
 
-def make_model(architecture: str) -> PreTrainedModel:
+def make_model(architecture: str, **changes: object) -> PreTrainedModel:
     """Return a tiny mixture-of-experts model with random fp32 weights, always the same."""
     import torch
     from transformers import AutoModelForCausalLM
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(make_config(architecture)).float().eval()
+        model = AutoModelForCausalLM.from_config(make_config(architecture, **changes)).float().eval()
         for parameter in model.parameters():
             parameter.data = parameter.data.nan_to_num(0) * 0.5 + 0.1 * torch.randn_like(parameter)
     return model

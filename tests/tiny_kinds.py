@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-LAYERS = 3
+LAYERS = 2
 SHARED = {"hidden_size": 32, "num_hidden_layers": LAYERS, "vocab_size": tiny.VOCABULARY, "pad_token_id": 0}
 CLASSES = 3
 
@@ -19,7 +19,9 @@ CLASSES = 3
 def _llama_classifier() -> PreTrainedModel:
     from transformers import LlamaConfig, LlamaForSequenceClassification
 
-    return LlamaForSequenceClassification(LlamaConfig(**tiny.LLAMA_LIKE, num_labels=CLASSES))
+    return LlamaForSequenceClassification(
+        LlamaConfig(**tiny.LLAMA_LIKE | {"num_hidden_layers": LAYERS}, num_labels=CLASSES)
+    )
 
 
 def _bert_classifier() -> PreTrainedModel:

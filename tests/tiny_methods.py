@@ -32,7 +32,22 @@ REFUSED = {
 }
 """The error a method raises for an architecture it does not support."""
 PAIRS = [(name, a) for name in METHODS.names() for a in ARCHITECTURES if (name, a) not in REFUSED]
-every_pair = pytest.mark.parametrize(("name", "architecture"), PAIRS)
+
+
+def chosen_pairs(turn: int) -> list[tuple[str, str]]:
+    """Return every method once, with one of the architectures that it takes; each turn gives it the next one."""
+    taken = {name: [a for n, a in PAIRS if n == name] for name in METHODS.names()}
+    return [(name, own[(number + turn) % len(own)]) for number, (name, own) in enumerate(taken.items())]
+
+
+def some_pairs(turn: int) -> pytest.MarkDecorator:
+    """Parametrise a test over every method, and several times over every architecture.
+
+    The tests of a contract take different turns, so that together they try all pairs.
+    """
+    return pytest.mark.parametrize(("name", "architecture"), chosen_pairs(turn))
+
+
 UNMERGED = {("bitfit", "qwen2"), ("bitfit", "gemma")}
 """Pairs that cannot be merged, though the method usually can: the plain architecture has no such biases."""
 

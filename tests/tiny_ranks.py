@@ -118,7 +118,7 @@ def steps(
     with stepper.forward.attention():
         training.attached.model.train()
         if objective is None:
-            told["losses"].append(stepper._gradients(training.plan.batch(0), 0).loss)
+            told["losses"].append(stepper.gradients(training.plan.batch(0), 0).loss)
         gradients = {name: p.grad.clone() for name, p in stepper.parameters.items() if p.grad is not None}
         try:
             for step in range(3):

@@ -80,9 +80,10 @@ def make_training(
     held_out: Sequence[Example] = (),
     model: PreTrainedModel | None = None,
     listeners: tuple[Listener, ...] = (),
+    layers: int = 2,
     **train: Any,  # noqa: ANN401  (settings of the train block)
 ) -> Training:
-    """Return a training of a tiny Llama, or of `model`, for three epochs; checkpoints go to `folder`/checkpoints."""
+    """Return a training of `model`, else of a tiny Llama, for three epochs; checkpoints go to `folder`/checkpoints."""
     recipe = parse_recipe(
         {
             "model": "tiny",
@@ -93,7 +94,7 @@ def make_training(
             "out": folder,
         }
     )
-    base = model or tiny.make_model("llama")
+    base = model or tiny.make_model("llama", num_hidden_layers=layers)
     data = Prepared(
         list(examples),
         list(held_out),

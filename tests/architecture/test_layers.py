@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
 
 from source_code import Source, sources
+from weitiao.data.gate.cache import CODE
 
 LAYERS = (
     "cli, web > compare > recipe > serving > planner, evaluation > engine > methods, objectives"
@@ -92,3 +93,9 @@ def test_the_check_sees_a_ring_of_inner_imports() -> None:
     assert set(ring([one, two])) == {"weitiao.data.one", "weitiao.data.two"}
     assert set(ring([one, for_types])) == {"weitiao.data.one", "weitiao.data.two"}
     assert ring([one]) == []
+
+
+def test_the_code_of_every_import_is_in_the_name_of_an_entry() -> None:
+    rooms = {target.split(".")[1] for one in sources() if one.room == "data" for target in one.imports()
+             if target.startswith("weitiao.")}  # fmt: skip
+    assert rooms == {*CODE}

@@ -1,13 +1,18 @@
-"""What the tests themselves must not do: assert a time, which fails on a busy machine and proves nothing."""
+"""What the tests themselves must not do: assert a time, call what is private, read source text for behaviour.
+
+A time fails on a busy machine and proves nothing; a test of what is private, or of how something is written, fails when
+the code is rearranged and nothing has changed.
+"""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 
-from source_code import Source, sources_of_tests
+from source_code import Source, sources, sources_of_tests
 
 CLOCKS = {"perf_counter", "monotonic", "process_time", "thread_time", "perf_counter_ns", "monotonic_ns"}
 
@@ -35,9 +40,13 @@ def asserted_times(function: Function) -> Iterator[ast.Assert]:
                 yield node
 
 
-@pytest.mark.parametrize("source", sources_of_tests(), ids=lambda source: source.module)
-def test_no_test_asserts_a_time(source: Source) -> None:
-    found = [f"line {one.lineno}" for function in source.functions() for one in asserted_times(function)]
+def test_no_test_asserts_a_time() -> None:
+    found = [
+        f"{source.module}, line {one.lineno}"
+        for source in sources_of_tests()
+        for function in source.functions()
+        for one in asserted_times(function)
+    ]
     assert not found
 
 
@@ -50,3 +59,100 @@ def test_no_test_asserts_a_time(source: Source) -> None:
 )
 def test_an_asserted_time_is_found(text: str) -> None:
     assert [*asserted_times(next(Source("test", False, text).functions()))]
+
+
+ABOUT_TEXTS = ("tests.architecture.", "tests.docs.", "tests.contracts.test_remedies", "tests.shown_sentences")
+"""Tests of how the project is written, of every command and setting that a message names, and of translations."""
+
+
+def is_private(name: str) -> bool:
+    """Return whether a name begins with one underscore; `_repr_html_` and its like are protocols of other tools."""
+    return name.startswith("_") and not name.endswith("_")
+
+
+@cache
+def private_names() -> frozenset[str]:
+    """Return the private functions, classes, variables and attributes of the package, but not its modules."""
+    trees = [source.tree for source in sources()]
+    names = {name for tree in trees for node in ast.walk(tree) for name in _bound(node) if is_private(name)}
+    return frozenset(names)
+
+
+def _bound(node: ast.AST) -> Iterator[str]:
+    """Yield the names that a piece of source defines or assigns."""
+    if isinstance(node, Function | ast.ClassDef):
+        yield node.name
+    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        yield node.id
+    elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and _is_own(node.value):
+        yield node.attr
+
+
+def _is_own(node: ast.expr) -> bool:
+    """Return whether an object is the one that the code belongs to, and not one of torch or transformers."""
+    return ast.unparse(node) in ("self", "cls", "super()")
+
+
+def private_uses(tree: ast.Module) -> Iterator[ast.AST]:
+    """Find where a test takes something private from a module or an object of the package."""
+    modules = {source.module for source in sources()}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("weitiao"):
+            names = [one.name for one in node.names if f"{node.module}.{one.name}" not in modules]
+            if any(map(is_private, names)):
+                yield node
+        elif isinstance(node, ast.Attribute) and node.attr in private_names():
+            if not _is_own(node.value) and ast.unparse(node.value) != "os":
+                yield node
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("getattr", "setattr")):
+            given = [one.value for one in node.args if isinstance(one, ast.Constant)]
+            if private_names() & {one for one in given if isinstance(one, str)}:
+                yield node
+
+
+def reads_source_text(source: Source) -> bool:
+    """Return whether a test asks for the text of functions or modules instead of calling them."""
+    asked = {one.attr for one in ast.walk(source.tree) if isinstance(one, ast.Attribute)}
+    return bool(asked & {"getsource", "getsourcelines"}) or any(
+        name.startswith("source_code.sources") for name in source.imports()
+    )
+
+
+def test_no_test_uses_what_is_private() -> None:
+    found = [
+        f"{source.module}, line {node.lineno}: {ast.unparse(node)}"
+        for source in sources_of_tests()
+        for node in private_uses(source.tree)
+    ]
+    assert not found
+
+
+def test_no_test_reads_source_text_for_behaviour() -> None:
+    reading = {source.module for source in sources_of_tests() if reads_source_text(source)}
+    assert {module for module in reading if not module.startswith(ABOUT_TEXTS)} == set()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from weitiao.engine.step import _not_finite",
+        "stepper._norm()",
+        "monkeypatch.setattr(gate, '_locked', None)",
+        "patch.setattr('_locked', None)",
+    ],
+)
+def test_a_private_use_is_found(text: str) -> None:
+    assert [*private_uses(ast.parse(text))]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["from weitiao.objectives import _cross_entropy", "os._exit(1)", "run._repr_html_()", "self._norm()"],
+)
+def test_what_is_no_private_use_is_left(text: str) -> None:
+    assert [*private_uses(ast.parse(text))] == []
+
+
+@pytest.mark.parametrize("text", ["inspect.getsource(f)", "from source_code import sources"])
+def test_reading_source_text_is_found(text: str) -> None:
+    assert reads_source_text(Source("tests.data.test_x", False, text))

@@ -28,6 +28,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_script_runs_small_on_a_cpu_and_prints_the_table_last(tmp_path: Path) -> None:
     page = (BENCHMARKS / "RESULTS.md").read_text(encoding="utf-8")
     done = run("--tiny", "--device", "cpu", "--steps", "1", "--out", str(tmp_path))

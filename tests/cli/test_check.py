@@ -14,12 +14,12 @@ from transformers import PreTrainedTokenizerFast
 
 from weitiao.cli import run
 from weitiao.cli._gate import GatePrinter, look_of, shown_text
-from weitiao.cli.check import RowProgress, display_language, read_settings
+from weitiao.cli.check import RowProgress, read_settings
 from weitiao.core.errors import SettingsError
+from weitiao.core.locale import Language
 from weitiao.data.gate.gate import open_data
 from weitiao.data.report.html import MARKER
 from weitiao.data.report.overview import overview
-from weitiao.data.report.phrases import Language
 from weitiao.data.report.token_view import Samples, Token
 from weitiao.data.settings import DataSettings
 
@@ -145,25 +145,12 @@ def test_a_file_with_an_equals_sign_is_a_file(tmp_path: Path) -> None:
         (["x.json", 'eval_dataset=""'], "the path is empty"),
         (["x.json", "max_lenght=3"], "data.max_length=3"),
         (["x.json", "data.max_lenght=3"], "data.max_length"),
-        (["no-such-run.yaml"], "the run file is not there"),
+        (["no-such-run.yaml"], "the run file does not exist"),
     ],
 )
 def test_what_cannot_be_read_is_said(words: list[str], shown: str) -> None:
     with pytest.raises(SettingsError, match=shown):
         read_settings(words, None)
-
-
-@pytest.mark.parametrize(
-    ("environment", "language"),
-    [
-        ({"LANG": "zh_CN.UTF-8"}, "zh"),
-        ({"LC_ALL": "C.UTF-8", "LANG": "zh_CN.UTF-8"}, "en"),
-        ({"LC_ALL": "", "LANG": "zh_TW"}, "zh"),
-        ({}, "en"),
-    ],
-)
-def test_the_language_is_the_locales(environment: dict[str, str], language: str) -> None:
-    assert display_language(environment) == language
 
 
 def drawn(
@@ -270,6 +257,23 @@ def test_rows_that_the_objective_does_not_train_cannot_be_trained(tmp_path: Path
     assert "sft" in capsys.readouterr().err
 
 
+def test_rows_of_a_form_that_is_not_trained_are_subtracted_once(tmp_path: Path) -> None:
+    pairs = [{"prompt": f"p{n}", "chosen": "a", "rejected": "b"} for n in range(6)]
+    asked = [{"instruction": f"q{n}", "output": "a"} for n in range(6)]
+    for name, rows in (("pairs.json", pairs), ("asked.json", asked)):
+        (tmp_path / name).write_text(json.dumps(rows), encoding="utf-8")
+    settings = DataSettings.model_validate(
+        {"sources": [str(tmp_path / "pairs.json"), str(tmp_path / "asked.json")], "held_out": 5}
+    )
+    gate = open_data(settings)
+    # The first six rows are pairs.
+    held_out = {"preference": int(gate.held_out[:6].sum()), "conversation": int(gate.held_out[6:].sum())}
+    assert min(held_out.values()) > 0
+    for kind, out in held_out.items():
+        assert overview(gate, {"some": {kind}}).trained_on == 6 - out
+    assert overview(gate).trained_on == 12 - 5
+
+
 def settings_of(path: Path, **more: object) -> DataSettings:
     """Return the settings that read a file."""
     return DataSettings(sources=[str(path)], held_out=0, **more)  # type: ignore[arg-type]
@@ -280,7 +284,7 @@ def test_data_of_which_nothing_is_left_cannot_be_trained(
 ) -> None:
     path = write_rows(tmp_path / "a.jsonl", [{"instruction": "why " * 90, "output": "so"}])
     for overlong, fix in (
-        ("cut", "a higher data.max_length, or shorter rows"),
+        ("cut", "raise data.max_length, or shorten the rows"),
         ("drop", "data.overlong=cut"),
     ):
         gate = open_data(settings_of(path, max_length=16, overlong=overlong), chatml_tokenizer)

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 import weitiao.cli
 from weitiao.cli import run
 from weitiao.cli._commands import FILES, commands
+from weitiao.cli._signals import Signals
 from weitiao.core.errors import EXIT_CODES
 
 
@@ -48,17 +49,17 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["settings", "trian"], 2, "try       train"),
         (["merge"], 2, "Missing argument 'RUN'"),
         (["chat", "x", "--temperature", "hot"], 2, "'hot' is not a valid float"),
-        (["chat", "x", "--top-p", "0.5"], 2, "needs temperature above 0"),
-        (["train", "--lr"], 2, "--lr cannot be used so"),
+        (["chat", "x", "--top-p", "0.5"], 2, "need temperature above 0"),
+        (["train", "--lr"], 2, "--lr cannot be used like this"),
         (["train", "--lerning-rate", "1e-4"], 2, "try       --learning-rate"),
         (["train", "lora"], 2, "try       --method lora"),
         (["train", "smollm2-135m"], 2, "try       --model smollm2-135m"),
-        (["train", "a.yaml", "b.yaml"], 2, "a run has one run file"),
+        (["train", "a.yaml", "b.yaml"], 2, "there is more than one run file"),
         (["train", "train.lr="], 2, "train.lr has no value"),
         (["train", "--modle", "x"], 2, "--model"),
-        (["train", "no-such.yaml"], 2, "the run file is not there"),
+        (["train", "no-such.yaml"], 2, "the run file does not exist"),
         (["train", "--resume", "R", "--model", "M"], 2, "--model beside --resume"),
-        (["train", "--resume", "no-such-run"], 5, "no run lies in this folder"),
+        (["train", "--resume", "no-such-run"], 5, "this folder holds no run"),
         (["merge", "./no-such-run", "OUT"], 5, "nothing to merge"),
         (["chat", "./no-such-run"], 4, "no model at this path"),
     ],
@@ -88,6 +89,8 @@ def test_ctrl_c_ends_in_130(monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(commands, "main", interrupted)
+    # Its own, as this process goes on after the command: an error that follows within a minute would end it.
+    monkeypatch.setattr(weitiao.cli, "SIGNALS", Signals())
     assert run(["methods"]) == 130
 
 
@@ -146,7 +149,7 @@ class Dying:
 
 def run(arguments):
     Dying()
-    time.sleep(100)
+    time.sleep(2)
 
 cli.run = run
 sys.argv = ["weitiao"]

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from weitiao.cli._console import run_console
-from weitiao.cli._errors import _problem_text
+from weitiao.cli._errors import problem_text
 from weitiao.core.errors import Problem
 from weitiao.evaluation.answer_scores import AnswerScore
 from weitiao.evaluation.metrics import METRICS
@@ -101,7 +101,7 @@ def test_everything_fits_the_width(width: int) -> None:
         "-50%", "weitiao chat runs/mine",
         "weitiao merge runs/mine runs/mine-merged", "runs/mine/adapter", "? 你是谁？", "[bold]AI[/bold]", "(nothing)",
         "1e-3, cosine, warm-up over 3 steps", "40 steps of 8 examples, 2.8 epochs of 114 examples", "6 examples",
-        "down_proj", "held-out loss 1.500, perplexity 4.48", "going on from step 20",
+        "down_proj", "held-out loss 1.500, perplexity 4.48", "continuing from step 20",
     ):  # fmt: skip
         assert words in text, words
     assert ("the data's answer: 我是小微，由某人训练。" in text) == (width == 80)
@@ -160,7 +160,7 @@ def test_what_every_metric_found_stands_below_the_answers() -> None:
     scores = [AnswerScore(name, 0.0, 0.375).as_fields() for name in METRICS.names()]
     text = shown([{"event": "answers", "rows": ROWS, "scores": scores}], width=120)
     for name in METRICS.names():
-        (line,) = [one for one in text.splitlines() if METRICS.load(name).title.en in one]
+        (line,) = [one for one in text.splitlines() if METRICS.load(name).title in one]
         assert line.split("better)")[1].replace("│", " ").split() == ["0%", "37.5%"]
     assert text.index("xxxx") < text.index("37.5%")
 
@@ -212,11 +212,11 @@ def test_without_held_out_rows_there_is_no_such_table() -> None:
 
 SAID = {
     "verdict": {
-        "event": "verdict", "kind": "learnt", "because": ["the held-out loss fell, by more than chance explains", ""],
+        "event": "verdict", "kind": "learnt", "because": "the held-out loss fell, by more than chance explains",
         "change": {"change": -0.531, "low": -0.571, "high": -0.49}, "rows": 6, "answers_changed": 2, "answers": 2,
         "general": [12, 14], "lost": ["What is the capital of France?", "How many legs has a spider?"],
-        "cautions": [["only 6 rows are held out: differences below 0.04 mean nothing, other rows may differ more", ""]],
-        "advice": [{"word": "train.steps=4", "why": ["the loss was still falling at the end of the training", ""]}],
+        "cautions": ["only 6 rows are held out: differences below 0.04 mean nothing, other rows may differ more"],
+        "advice": [{"word": "train.steps=4", "why": "the loss was still falling at the end of the training"}],
     },
     "choices": {
         "event": "choices",
@@ -250,10 +250,10 @@ def test_a_problems_sentences_are_broken_between_words_and_what_is_typed_is_whol
         "a local folder, a .gguf file, a hub id such as owner/name, or an alias such as smollm2-135m",
         "weitiao chat " + "runs/mine " * 12,
     )
-    text = str(_problem_text(problem, width))
+    text = str(problem_text(problem, width))
     what, given, typed = str(problem).split("\n")[0], problem.got, problem.remedy
     assert f"  got       {given}" in text and f"  try       {typed}" in text
     sentences = [line for line in text.splitlines() if given not in line and typed not in line]
     assert max(map(len, sentences)) <= width
     assert " ".join(" ".join(sentences).split()) == " ".join(f"{what} expected {problem.expected}".split())
-    assert str(_problem_text(problem, None)) == str(problem)
+    assert str(problem_text(problem, None)) == str(problem)

@@ -9,7 +9,7 @@ import pytest
 
 from pages import ROOT
 from weitiao.cli import run
-from weitiao.cli.settings import DOTTED, _rows
+from weitiao.cli.settings import DOTTED, rows_of_setting
 from weitiao.core.settings import description_of
 from weitiao.methods import METHODS
 from weitiao.models import gguf
@@ -84,10 +84,11 @@ def test_one_method_is_explained_with_its_settings(name: str, capsys: pytest.Cap
 
 @pytest.mark.parametrize("name", METHODS.names())
 def test_the_runs_an_explanation_shows_are_ones_that_work(
-    name: str, capsys: pytest.CaptureFixture[str]
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(ROOT)
     shown = shown_by(capsys, "methods", name)
-    flags, recipe = (shlex.split(line) for line in shown.splitlines() if line.startswith("  weitiao "))
+    flags, *recipes = (shlex.split(line) for line in shown.splitlines() if line.startswith("  weitiao "))
     typed = dict(zip(flags[2:10:2], flags[3:10:2], strict=True))
     method = METHODS.load(name)
     blocks = {
@@ -98,7 +99,15 @@ def test_the_runs_an_explanation_shows_are_ones_that_work(
     }
     assert read_recipe(None, blocks, flags[10:]).method == method(**method.example)
     assert (ROOT / typed["--data"]).is_file()
-    assert read_recipe(ROOT / recipe[2], {}).method.name == name
+    assert len(recipes) == (ROOT / "recipes" / f"{name}.yaml").is_file()
+    assert [read_recipe(ROOT / recipe[2], {}).method.name for recipe in recipes] == [name] * len(recipes)
+
+
+def test_a_recipe_is_shown_only_where_it_lies(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "recipes/" not in shown_by(capsys, "methods", "lora")
 
 
 def test_an_unknown_method_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,7 +122,7 @@ def test_a_name_known_elsewhere_is_answered_with_what_to_type(capsys: pytest.Cap
 
 def test_one_of_pefts_own_says_what_it_is_and_leaves_merging_open(capsys: pytest.CaptureFixture[str]) -> None:
     told = on_one_line(shown_by(capsys, "methods", "peft:boft"))
-    assert "orthogonal" in told and "merges into the base: PEFT decides" in told
+    assert "orthogonal" in told and "merges into the base: depends on PEFT" in told
 
 
 @pytest.mark.parametrize(
@@ -147,7 +156,7 @@ def test_settings_list_the_objectives_among_the_blocks(capsys: pytest.CaptureFix
                 shown
             )
         if not OBJECTIVES.load(name).model_fields:
-            assert shown_by(capsys, "settings", name) == f"{name} has no settings of its own\n"
+            assert shown_by(capsys, "settings", name) == f"{name} has no settings\n"
     assert "train.lr" in everything and "train.lr" not in own
     helped = shown_by(capsys, "settings", "--help")
     assert all(f"{name}" in helped for name, block in BLOCKS.items() if block.cls)
@@ -181,7 +190,7 @@ def test_every_name_of_another_tool_has_what_its_setting_does() -> None:
     blocks = ("model.", "data.", "train.", "method.", "evaluate.", "track.")
     named = [one for one in TABLE if one.becomes.startswith(blocks) and one.becomes != "method.name"]
     assert len(named) > 100
-    bare = [one.name for one in named if not any(map(_rows, DOTTED.findall(one.becomes)))]
+    bare = [one.name for one in named if not any(map(rows_of_setting, DOTTED.findall(one.becomes)))]
     assert bare == []
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ import tiny_architectures
 from pages import ROOT
 from tiny_run import make_run
 from weitiao.cli import run
-from weitiao.cli._models_list import LATER, notes
+from weitiao.cli._models_list import LATER, letters_of, notes
 from weitiao.cli._transfers import Transfers
 from weitiao.core.settings import parse_settings
 from weitiao.core.units import readable_share
@@ -60,6 +62,25 @@ def test_every_model_is_listed_with_its_facts_and_notes(
     assert all(name in shown for name in ALIASES)
 
 
+@pytest.mark.parametrize("columns", [24, 40, 80, 200])
+@pytest.mark.parametrize("word", ["", "qwen", "glm", "bert"])
+def test_letters_of_notes_are_explained_in_order_at_every_width(
+    word: str, columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = shown_by(capsys, *([word] if word else [])).splitlines()
+    rows = [line.split() for line in lines if line.strip().split(" ")[0] in MODELS]
+    used = {cell for row in rows for cell in row[5:] if re.fullmatch("[a-z]{1,2}", cell)}
+    explained = [found[1] for line in lines if (found := re.match(r"([a-z]{1,2})  \S", line))]
+    assert explained == sorted(used, key=lambda letter: (len(letter), letter)) and (used or word)
+
+
+def test_letters_go_on_behind_z() -> None:
+    model = next(iter(MODELS.values()))
+    many = [replace(model, traps=(f"trap {number}",)) for number in range(30)]
+    assert [*letters_of(many).values()][24:] == ["y", "z", "aa", "ab", "ac", "ad"]
+
+
 def test_kinds_that_cannot_be_trained_yet_say_so(capsys: pytest.CaptureFixture[str]) -> None:
     for kind in LATER:
         assert any(model.kind == kind for model in MODELS.values())
@@ -88,14 +109,14 @@ def test_a_folder_is_shown_without_its_weights(
     shown = shown_by(capsys, str(folder))
     told = on_one_line(shown)
     for words in (
-        "blocks 3 in a row, hidden states of 32",
+        "blocks 3, hidden size 32",
         "context 512 tokens",
         "q_proj 32 32 3 self_attn.q_proj",
         "k_proj 32 16 3 self_attn.k_proj",
         "down_proj 64 32 3 mlp.down_proj",
         "the tokenizer's own",
-        "has a place of its own",
-        "<|im_end|> (the same token pads)",
+        "a message of its own",
+        "<|im_end|> (also the padding token)",
         "free here",
     ):
         assert words in told, words
@@ -113,14 +134,14 @@ def test_a_template_of_its_own_names_the_assistant(
     folder = tiny.save_tiny_model(tmp_path)
     default = "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are Tiny.<|im_end|>\n' }}{% endif %}"
     tiny.make_tokenizer(chat_template=default + tiny.CHATML).save_pretrained(folder)
-    assert 'where there is none it writes "You are Tiny."' in on_one_line(shown_by(capsys, str(folder)))
+    assert 'without one, it writes "You are Tiny."' in on_one_line(shown_by(capsys, str(folder)))
 
 
 def test_a_template_that_refuses_system_messages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tiny.save_tiny_model(tmp_path)
     refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}"
     tiny.make_tokenizer(chat_template=refusing + tiny.CHATML).save_pretrained(folder)
-    assert "no place of its own: it goes before the first question" in on_one_line(
+    assert "not supported by the template: it is written before the first question" in on_one_line(
         shown_by(capsys, str(folder))
     )
 
@@ -129,7 +150,7 @@ def test_a_base_without_a_template(tmp_path: Path, capsys: pytest.CaptureFixture
     folder = tiny.save_tiny_model(tmp_path)
     (folder / "chat_template.jinja").unlink(missing_ok=True)
     tiny.make_tokenizer(chat_template=None).save_pretrained(folder)
-    assert "weitiao's, as the tokenizer has none" in on_one_line(shown_by(capsys, str(folder)))
+    assert "weitiao's, because the tokenizer has none" in on_one_line(shown_by(capsys, str(folder)))
 
 
 def test_a_model_that_some_methods_do_not_fit_says_why(
@@ -256,7 +277,7 @@ def test_code_of_a_model_is_allowed_by_this_commands_flag(
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     assert run(["models", str(folder)]) == 4
     told = capsys.readouterr().err
-    assert "--trust-remote-code, where you trust" in told and "model.trust_remote_code" not in told
+    assert "--trust-remote-code, if you trust" in told and "model.trust_remote_code" not in told
 
 
 def test_the_share_is_that_which_a_run_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

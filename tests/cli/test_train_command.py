@@ -113,7 +113,7 @@ def test_a_run_from_the_command_line_to_its_merge(
     assert run(["train", str(run_file)]) == 5
     assert run(["train", "--resume", str(out)]) == 5
     assert run(["merge", str(out), str(tmp_path / "merged")]) == 0
-    assert "same choice at 100.0%" in capsys.readouterr().out
+    assert "same next token at 100.0%" in capsys.readouterr().out
     assert run(["merge", str(out), str(tmp_path / "merged")]) == 5
 
 
@@ -127,7 +127,7 @@ def test_the_objective_is_a_flag_that_lies_over_the_file(
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"), [("stf", "try       sft"), ("dpo", "training on preferences is not there yet")]
+    ("typed", "said"), [("stf", "try       sft"), ("dpo", "training on preferences is not supported yet")]
 )
 def test_an_unknown_objective_is_refused_with_what_is_nearest(
     typed: str, said: str, run_file: Path, capsys: pytest.CaptureFixture[str]

@@ -116,9 +116,7 @@ def test_flags_words_and_their_names_mean_the_same(
         recipes.append(recipe)
     assert all(recipe == recipes[0] for recipe in recipes)
     assert recipes[0]["data"]["sources"][0]["path"] == rows
-    assert (
-        "micro_batch_size 2 x gradient_accumulation_steps 2 x 1 process, read as train.batch_size=4" in said
-    )
+    assert "micro_batch_size 2 x gradient_accumulation_steps 2, read as train.batch_size=4" in said
 
 
 def test_a_run_file_of_llama_factory_trains_as_it_is(
@@ -198,7 +196,7 @@ def test_a_misspelt_run_is_answered_with_its_neighbour(
         (["chat", "no-such-folder/x", "--max_new_tokens", "0"], "max_new_tokens"),
         (["chat", "no-such-folder/x", "--max-tokens", "0"], "max_new_tokens"),
         (["chat", "no-such-folder/x", "--Max_Length=0"], "max_new_tokens"),
-        (["check", "--Model"], "--model cannot be used so"),
+        (["check", "--Model"], "--model cannot be used like this"),
         (["chat", "x", "--odd_flag"], "there is no option --odd"),
     ],
     ids=str,

@@ -21,6 +21,7 @@ from malformed import MALFORMED
 from template_zoo import NAMES, tokenizer
 from weitiao.cli import run
 from weitiao.core.errors import DataError
+from weitiao.core.locale import in_language
 from weitiao.data.checks._base import Finding
 from weitiao.data.conversation import Message
 from weitiao.data.dataset import CONVERSATIONS, check_data, load_data, require_trainable
@@ -159,7 +160,7 @@ BAD_TALKS: dict[str, tuple[list[Any], str]] = {
     "begins with an answer": ([TALK[1], *TALK], "it begins with an answer"),
     "a system message later": (
         [*TALK, {"role": "system", "content": "s"}, *TALK],
-        "system message stands behind",
+        "system message comes after",
     ),
     "an unknown role": ([{"role": "wizard", "content": "x"}, *TALK], "the role 'wizard' is unknown"),
     "an image": ([{"role": "user", "content": [{"type": "image_url"}]}, TALK[1]], "images"),
@@ -168,7 +169,7 @@ BAD_TALKS: dict[str, tuple[list[Any], str]] = {
         "a tool's result without a call",
     ),
     "nothing": ([], "it has no answer"),
-    "nothing that is trained": ([TALK[0], {**TALK[1], "weight": 0}], "no answer of it is trained"),
+    "nothing that is trained": ([TALK[0], {**TALK[1], "weight": 0}], "none of its answers is trained"),
 }
 
 
@@ -325,9 +326,8 @@ def test_prompts_that_are_too_long_are_named_and_their_lengths_shown(overlong: s
     named = found(gate, "lengths")
     assert named.rows == (1,)
     assert named.places == (f"{path}:2",)
-    assert (
-        named.what_zh.isascii() is False and "longer" not in named.what_zh and "question" not in named.what_zh
-    )
+    said = in_language(named.what, "zh")
+    assert not said.isascii() and "longer" not in said and "question" not in said
     assert len(gate.store.lengths_E) == 2
     (tokens,) = gate.tally.left_out_tokens
     assert tokens > 900
@@ -356,7 +356,7 @@ def test_a_system_text_reaches_the_model_with_every_template(name: str, tmp_path
     assert gate.verdict != "error", [one.what for one in gate.findings]
     ids = gate.store.sequence(0).ids
     assert "Speak kindly." in tokenizer(name).decode(ids)
-    unplaced = [one for one in gate.findings if "no place for a system text" in one.what]
+    unplaced = [one for one in gate.findings if "no place for a system prompt" in one.what]
     assert bool(unplaced) is not gate.template.takes_system
 
 
@@ -393,7 +393,7 @@ def test_begin_tokens_that_are_double_or_inside_are_errors(tmp_path: Path) -> No
 def test_begin_tokens_in_the_data_are_text_and_named(tmp_path: Path) -> None:
     path = written(tmp_path / "rows.jsonl", [row(0), row(1, instruction="<|begin_of_text|>Hello there")])
     gate = look(path, "llama3", held_out=0)
-    assert found(gate, "begin_token", "begin token's characters").rows == (1,)
+    assert found(gate, "begin_token", "characters of the begin token").rows == (1,)
     begin = tokenizer("llama3").bos_token_id
     assert [gate.store.sequence(n).ids.count(begin) for n in range(2)] == [1, 1]
 
@@ -408,7 +408,7 @@ def test_a_long_text_that_is_cut_begins_once(tmp_path: Path) -> None:
 NOTED: dict[str, tuple[str, str, Fields]] = {
     "a refusal": (
         "answers",
-        "refuse",
+        "refusals",
         {"output": "I'm sorry, but as an AI language model I cannot do that."},
     ),
     "one word": ("answers", "one word", {"output": "Copper"}),
@@ -421,7 +421,7 @@ NOTED: dict[str, tuple[str, str, Fields]] = {
     "a control character": ("encoding", "control characters", {"output": "One \x08 two"}),
     "a placeholder": ("placeholders", "placeholders", {"output": "Dear [Your name], hello"}),
     "a key": ("placeholders", "secret", {"output": "Use sk-abcdefghijklmnopqrstuvwx now"}),
-    "an empty thought": ("reasoning", "thoughts are empty", {"output": "<think>\n\n</think>\n\nfour"}),
+    "an empty thought": ("reasoning", "reasoning is empty", {"output": "<think>\n\n</think>\n\nfour"}),
     "an open thought": ("reasoning", "never closed", {"output": "<think>hm and four"}),
 }
 
@@ -462,7 +462,7 @@ def test_the_position_of_the_right_choice_and_longer_answers_are_found(tmp_path:
 def test_rows_of_which_nothing_is_trained_are_found(tmp_path: Path) -> None:
     silent = {"messages": [*TALK, TALK[0], {**TALK[1], "weight": 0}]}
     path = written(tmp_path / "rows.jsonl", [{"messages": TALK}, silent])
-    named = found(look(path, train_on="last", held_out=0), "lengths", "no token of it is trained")
+    named = found(look(path, train_on="last", held_out=0), "lengths", "none of its tokens is trained")
     assert named.places == (f"{path}:2",)
 
 

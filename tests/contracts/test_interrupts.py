@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
@@ -25,7 +26,7 @@ from interrupting import Case, Ended, Moment, Place, Server
 from tiny import make_answering
 from tiny_gguf import save_tiny_gguf
 from tiny_run import make_run
-from weitiao.cli._commands import FILES
+from weitiao.cli._commands import FILES, commands
 from weitiao.models.aliases import ALIASES
 
 MOMENTS = 20
@@ -127,7 +128,15 @@ def cases(folder: Path) -> dict[str, Case]:
         words = ("train", str(folder / f"run{number}.yaml"), "--out", "run")
         named[name] = Case(words, result="run/[am][do]*/*.safetensors", run="run")
     covered = {name.partition(" ")[0] for name in named}
-    return {**named, **{name: Case((name,)) for name in FILES.names() if name not in covered}}
+    return {**named, **{name: Case(least_words(name)) for name in FILES.names() if name not in covered}}
+
+
+def least_words(name: str) -> tuple[str, ...]:
+    """Return the shortest command line that works: the command's help if it needs arguments."""
+    command = commands.get_command(click.Context(commands), name)
+    assert command is not None
+    needs = any(parameter.required for parameter in command.params)
+    return (name, "--help") if needs else (name,)
 
 
 def resuming(begun: Path) -> Case:

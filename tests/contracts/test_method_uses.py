@@ -10,10 +10,11 @@ from transformers import PreTrainedTokenizerFast
 
 import tiny
 import tiny_architectures
-from tiny_methods import REFUSED, every_method, every_pair, logits, make, train
-from tiny_training import equal, last_state, make_examples, make_training, weights_of
+from tiny_methods import REFUSED, every_method, logits, make, some_pairs, train
+from tiny_training import Events, equal, last_state, make_examples, make_training, weights_of
 from weitiao.core.errors import ModelError
 from weitiao.data.conversation import Message
+from weitiao.data.example import Example
 from weitiao.data.templates.template import choose_template
 from weitiao.engine.checkpoint import list_checkpoints
 from weitiao.engine.loop import Training
@@ -24,7 +25,7 @@ from weitiao.methods import METHODS
 from weitiao.methods._base import Attached
 from weitiao.methods._peft.attached import load_adapter
 
-STEPS, STOPPED_AFTER = 12, (8, 10)
+STEPS, STOPPED_AFTER = 12, 8
 """AdaLoRA warms up, allots and settles within these; diff pruning prunes after the ninth."""
 
 
@@ -33,7 +34,7 @@ def attach(name: str, architecture: str = "llama", seed: int = 0) -> Attached:
     return make(name).attach(tiny_architectures.make_model(architecture))
 
 
-@every_pair
+@some_pairs(1)
 def test_it_trains_under_bf16_autocast(name: str, architecture: str) -> None:
     for base in (
         tiny_architectures.make_model(architecture),
@@ -92,7 +93,13 @@ CANNOT_GO_ON = {"p_tuning"}
 
 def training(name: str, folder: Path) -> Training:
     method = {"name": name, **METHODS.load(name).example}
-    settings = {"lr": 1e-2, "steps": STEPS, "batch_size": 3, "save_every": 1, "keep_checkpoints": STEPS}
+    settings = {
+        "lr": 1e-2,
+        "steps": STEPS,
+        "batch_size": 3,
+        "save_every": STOPPED_AFTER,
+        "keep_checkpoints": 2,
+    }
     return make_training(folder, make_examples(9, seed=2), method=method, **settings)
 
 
@@ -100,17 +107,33 @@ def training(name: str, folder: Path) -> Training:
 def test_a_resumed_run_is_bit_exact(name: str, tmp_path: Path) -> None:
     straight = training(name, tmp_path / "straight")
     straight.run()
-    saved = {
-        int(path.name.partition("-")[2]): path
-        for path in list_checkpoints(tmp_path / "straight" / "checkpoints")
-    }
-    for step in STOPPED_AFTER:
-        resumed = training(name, tmp_path / f"from-{step}")
-        resumed.resume(saved[step])
-        assert resumed.progress.step == step
-        resumed.run()
-        assert equal(weights_of(resumed), weights_of(straight))
-        assert last_state(tmp_path / f"from-{step}") == last_state(tmp_path / "straight")
+    saved = {path.name: path for path in list_checkpoints(tmp_path / "straight" / "checkpoints")}
+    resumed = training(name, tmp_path / "resumed")
+    resumed.resume(saved[f"step-{STOPPED_AFTER:08d}"])
+    assert resumed.progress.step == STOPPED_AFTER
+    resumed.run()
+    assert equal(weights_of(resumed), weights_of(straight))
+    assert last_state(tmp_path / "resumed") == last_state(tmp_path / "straight")
+
+
+@every_method
+def test_it_learns_with_the_rate_it_suggests(name: str, tmp_path: Path) -> None:
+    """Twenty steps on one example lower its loss; tests/recipe/test_learns.py asks more, and is slow."""
+    ids, heard = (
+        (14, 30, 16, 5, 18, 41, 16, 9),
+        Events(),
+    )  # among them those whose rows trainable_tokens trains
+    make_training(
+        tmp_path,
+        [Example.of(ids, (0.0,) * 4 + (1.0,) * 4, "rows.json:1")],
+        method={"name": name, **METHODS.load(name).example},
+        listeners=(heard,),
+        steps=20,
+        batch_size=1,
+        scheduler="constant",
+    ).run()
+    losses = [event["loss"] for event in heard.of("step")]
+    assert losses[-1] < 0.97 * losses[0], losses
 
 
 def greedy_without_cache(attached: Attached, row_1T: torch.Tensor, count: int) -> list[int]:
@@ -120,7 +143,7 @@ def greedy_without_cache(attached: Attached, row_1T: torch.Tensor, count: int) -
     return seen[0, row_1T.shape[1] :].tolist()
 
 
-@every_pair
+@some_pairs(4)
 def test_padded_batches_with_the_cache_equal_single_rows_without(name: str, architecture: str) -> None:
     attached = attach(name, architecture)
     train(attached)
@@ -146,11 +169,12 @@ def test_answers_are_determined_by_the_seed(name: str, chatml_tokenizer: PreTrai
     model = make(name).attach(tiny.make_llama(seed=3)).model
     template = choose_template(chatml_tokenizer)
     asked = [[Message("user", text)] for text in ("Hi", "What is LoRA, and what does it add?", "你是谁？")]
-    for changes in ({}, {"num_beams": 2}, {"temperature": 1.0, "seed": 4}):
-        settings = GenerationSettings(**{"max_new_tokens": 8, **changes})
+    for changes in ({"num_beams": 2}, {"temperature": 1.0, "seed": 4}):
+        settings = GenerationSettings(**{"max_new_tokens": 4, **changes})
         together = generate(model, chatml_tokenizer, template, asked, settings)
-        assert generate(model, chatml_tokenizer, template, asked, settings) == together
-        if "temperature" not in changes:
+        if "temperature" in changes:
+            assert generate(model, chatml_tokenizer, template, asked, settings) == together
+        else:
             alone = [generate(model, chatml_tokenizer, template, [one], settings)[0] for one in asked]
             assert alone == together
 
@@ -160,13 +184,16 @@ WITH_WINDOW = {"mistral": {"sliding_window": 24}, "gemma3_text": WINDOWED}
 """Architectures whose window reaches over the virtual tokens, but not over padding as well."""
 
 
-@pytest.mark.parametrize("architecture", WITH_WINDOW)
-@every_method
+@pytest.mark.parametrize(
+    ("name", "architecture"),
+    [
+        (name, [one for one in WITH_WINDOW if (name, one) not in REFUSED][number % 2 - 1])
+        for number, name in enumerate(METHODS.names())
+    ],
+)
 def test_answers_in_a_batch_are_those_alone_behind_a_sliding_window(
     name: str, architecture: str, chatml_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    if (name, architecture) in REFUSED:
-        return
     changes = WITH_WINDOW[architecture] | {
         "vocab_size": tiny.vocabulary_size(),
         "max_position_embeddings": 256,
@@ -179,7 +206,7 @@ def test_answers_in_a_batch_are_those_alone_behind_a_sliding_window(
         [Message("user", text)]
         for text in ("Hi", "Who are you, and what does LoRA add to a layer?", "你是谁？")
     ]
-    settings = GenerationSettings(max_new_tokens=8, min_new_tokens=8)
+    settings = GenerationSettings(max_new_tokens=6, min_new_tokens=6)
     together = generate(attached.model, chatml_tokenizer, template, asked, settings)
     alone = [generate(attached.model, chatml_tokenizer, template, [one], settings)[0] for one in asked]
     assert together == alone

@@ -15,6 +15,7 @@ from tiny_objectives import TOYS, OfSequences, Pairs, PairsBesideReference, Whol
 from tiny_training import largest_difference, make_examples, make_training, weights_of
 from weitiao.data.batching.packing import cut_into_packs
 from weitiao.data.example import Example
+from weitiao.data.forms import FORMS
 from weitiao.engine.loop import Training
 from weitiao.engine.step import StepResult
 from weitiao.engine.two_passes import need_two_passes
@@ -38,23 +39,46 @@ def make(folder: Path, objective: Objective, pack_tokens: int, architecture: str
     return training
 
 
-def steps(training: Training, count: int = 3) -> list[StepResult]:
+def steps(training: Training, count: int = 2) -> list[StepResult]:
     with training.stepper.forward.attention():
         return [training.stepper.apply(training.plan.batch(step), step) for step in range(count)]
 
 
-@pytest.mark.parametrize("architecture", ["llama", "bloom"])
-@pytest.mark.parametrize("kind", OBJECTIVE_KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("name", OBJECTIVES.names())
+def test_it_says_what_it_is(name: str) -> None:
+    kind = OBJECTIVES.load(name)
+    assert OBJECTIVES.summary(name).endswith((".", ":"))
+    assert kind.title and kind.forms and kind.forms <= set(FORMS)
+    assert kind(**kind.example).name == name
+    assert all(field.description for field in kind.model_fields.values())
+    assert kind.lr_factor > 0
+    if kind.needs_reference or kind.couples == "step":
+        assert issubclass(kind, SequenceObjective), "the engine needs a value for each sequence"
+
+
+@pytest.mark.parametrize("name", OBJECTIVES.names())
+def test_it_reports_the_metrics_that_it_names(name: str, tmp_path: Path) -> None:
+    kind = OBJECTIVES.load(name)
+    (result,) = steps(make(tmp_path, kind(**kind.example), EVERYTHING), 1)
+    assert tuple(result.metrics) == kind.metrics
+    assert all(isinstance(value, float) for value in kind(**kind.example).report(result.loss).values())
+
+
+@pytest.mark.parametrize(
+    ("kind", "architecture"),
+    [*((kind, "llama") for kind in OBJECTIVE_KINDS), (OBJECTIVES.load("sft"), "bloom"), (Pairs, "bloom")],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
 def test_cutting_a_step_differently_changes_nothing(
     kind: type[Objective], architecture: str, tmp_path: Path
 ) -> None:
-    whole = make(tmp_path, kind(), EVERYTHING, architecture)
-    at_once = steps(whole)
+    whole = make(tmp_path, kind(**kind.example), EVERYTHING, architecture)
+    at_once = steps(whole, 1)
     for pack_tokens in (60, 1):
-        cut = make(tmp_path, kind(), pack_tokens, architecture)
+        cut = make(tmp_path, kind(**kind.example), pack_tokens, architecture)
         packs = cut.stepper.forward.cut(cut.plan.batch(0), pack_tokens)
         assert len(packs) > 1
-        for one, other in zip(steps(cut), at_once, strict=True):
+        for one, other in zip(steps(cut, 1), at_once, strict=True):
             assert one.loss == pytest.approx(other.loss, abs=2e-6)
             assert one.metrics == pytest.approx(other.metrics, abs=1e-6)
         assert largest_difference(weights_of(cut), weights_of(whole)) < 1e-6
@@ -119,7 +143,7 @@ def test_the_gradient_is_that_of_transformers_on_single_sequences(
 def test_a_reference_is_the_model_before_training(tmp_path: Path) -> None:
     """As long as the model is its reference all margins are 0, and the loss is log 2 (0.693147)."""
     training = make(tmp_path, PairsBesideReference(), EVERYTHING)
-    first, *_, last = steps(training)
+    first, *_, last = steps(training, 3)
     assert first.loss == pytest.approx(0.693147, abs=1e-6)
     assert first.metrics == {"accuracy": 0.0}
     assert last.loss < first.loss - 1e-3
@@ -175,7 +199,7 @@ def test_the_check_of_cutting_would_see_a_loss_that_is_cut_apart(tmp_path: Path)
 
 def test_the_method_is_on_again_after_the_reference(tmp_path: Path) -> None:
     training = make(tmp_path, PairsBesideReference(), EVERYTHING)
-    steps(training)
+    steps(training, 3)
     attached: Attached = training.attached
     assert all(parameter.requires_grad for parameter in attached.trainable().values())
     assert training.stepper.forward.model.training

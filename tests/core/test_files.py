@@ -311,7 +311,7 @@ def test_a_run_folder_and_its_states(tmp_path: Path) -> None:
     folder.require_new()
     assert not folder.root.exists(), "asking writes nothing"
     for require in (folder.require_run, folder.require_result):
-        with pytest.raises(RunFolderError, match="no run lies"):
+        with pytest.raises(RunFolderError, match="holds no run"):
             require()
     with folder.locked():
         folder.require_new()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import sys
 import unicodedata
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -82,10 +81,3 @@ def test_styles_and_movements_stay() -> None:
     console.print(Text("bold \x1b[2J", style="bold"))
     console.clear()
     assert file.getvalue() == "\x1b[1mbold \\x1b[2J\x1b[0m\n\x1b[2J\x1b[H"
-
-
-def test_the_page_is_harmless(tmp_path: Path) -> None:
-    from weitiao.data.report.html import _environment
-
-    template = _environment().from_string("<p>{{ text }}</p>")
-    assert template.render(text="a\u202e<b>") == r"<p>a\u202e&lt;b&gt;</p>"

@@ -52,7 +52,7 @@ def test_values(text: str) -> None:
 
 REFUSED = {
     "a key twice": ("a: 1\nb: {c: 1, c: 2}\n", "duplicate key c"),
-    "an anchor that holds itself": ("a: &a [*a]\n", "holds itself"),
+    "an anchor that holds itself": ("a: &a [*a]\n", "contains itself"),
     "a bomb": ("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)), "anchors"),
     "depth": ("[" * 5000 + "]" * 5000, "nested"),

@@ -104,7 +104,7 @@ def test_a_damaged_file_is_named_and_read_no_further(tmp_path: Path) -> None:
             try:
                 assert all(size >= 0 for size in unpacked_sizes(path))
             except BadArrow:
-                with pytest.raises(DataError, match="is not an arrow file that can be read"):
+                with pytest.raises(DataError, match="cannot be read as an Arrow file"):
                     read(path)
 
 

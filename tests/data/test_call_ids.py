@@ -126,7 +126,7 @@ def test_templates_that_want_ids_get_them(name: str, messages: tuple[Message, ..
     one = Conversation((*messages, Message("assistant", "Done.")), "x:1")
     (sequence,) = template.render(one)
     text = own.decode(list(sequence.ids))
-    calls, _ = ids_in(template._call_ids.given_to(one.messages))
+    calls, _ = ids_in(template.call_ids.given_to(one.messages))
     assert all(text.count(call) >= 2 for call in calls)
     prompt = template.prompt(one.messages[:-1]).ids
     assert sequence.ids[: len(prompt)] == prompt
@@ -135,7 +135,7 @@ def test_templates_that_want_ids_get_them(name: str, messages: tuple[Message, ..
 
 @pytest.mark.parametrize("name", ["qwen2.5", "qwen3", "llama3.1", "chatml"])
 def test_templates_that_write_no_ids_get_none(name: str) -> None:
-    assert choose_template(tokenizer(name))._call_ids == CallIds()
+    assert choose_template(tokenizer(name)).call_ids == CallIds()
 
 
 @pytest.mark.parametrize("number", ["call_1234567890", None])

@@ -73,9 +73,9 @@ def test_the_path_to_the_current_message_is_read_and_other_branches_are_reported
     form, unused = FORMATS.load("chatgpt")().parse_noting(Row(row, "f.json", 1))
     assert read(row) == [("user", "q"), ("assistant", "a"), ("user", "r"), ("assistant", "b")]
     assert isinstance(form, Conversation) and all(one.weight is None for one in form.messages)
-    assert "mapping[].messages on other branches" in unused and "title" in unused
+    assert "mapping[].other_branches" in unused and "title" in unused
     assert "mapping[].create_time" in unused and "mapping[].weight" not in unused
-    assert "mapping[].messages on other branches" not in FORMATS.load("chatgpt")().parse_noting(
+    assert "mapping[].other_branches" not in FORMATS.load("chatgpt")().parse_noting(
         Row(exported(ASKED, ANSWERED), "f.json", 1)
     )[1]  # fmt: skip
 
@@ -112,17 +112,17 @@ IMAGE = {"content_type": "multimodal_text", "parts": [{"content_type": "image_as
     [
         (exported(message("user", IMAGE), ANSWERED), "images or other parts"),
         (exported(ASKED, message("assistant", content("print(1)", "code"), recipient="python"), ANSWERED),
-         "tools of ChatGPT's own"),
-        (exported(ASKED, message("tool", content("1")), ANSWERED), "tools of ChatGPT's own"),
+         "ChatGPT's built-in tools"),
+        (exported(ASKED, message("tool", content("1")), ANSWERED), "ChatGPT's built-in tools"),
         (exported(ASKED), "no answer"),
         (exported(ASKED, ANSWERED, ASKED), "ends with a question"),
         (exported(ASKED, ANSWERED, ANSWERED), "two answers in a row"),
         (exported(), "no answer"),
-        ({**exported(ASKED, ANSWERED), "current_node": "gone"}, "is not there"),
+        ({**exported(ASKED, ANSWERED), "current_node": "gone"}, "'mapping' lacks a message"),
         ({**exported(ASKED, ANSWERED), "current_node": None}, "'current_node' names no message"),
-        ({"mapping": {"a": {"parent": "b"}, "b": {"parent": "a"}}, "current_node": "a"}, "lead in a circle"),
-        ({"mapping": {"a": {"parent": None, "message": "x"}}, "current_node": "a"}, "is text where an object"),
-        ({"mapping": [1], "current_node": "a"}, "'mapping' is a list"),
+        ({"mapping": {"a": {"parent": "b"}, "b": {"parent": "a"}}, "current_node": "a"}, "form a cycle"),
+        ({"mapping": {"a": {"parent": None, "message": "x"}}, "current_node": "a"}, "must be an object, not text"),
+        ({"mapping": [1], "current_node": "a"}, "'mapping' must be an object, not a list"),
         (exported(message("wizard", content("q")), ANSWERED), "'wizard' is unknown"),
         (exported(message("user", {"content_type": "hologram", "parts": ["x"]}), ANSWERED), "images or other parts"),
     ],

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from weitiao.core.locale import in_language
 from weitiao.data.conversation import Conversation, Row
 from weitiao.data.formats import FORMATS
 from weitiao.data.formats._base import RowError
@@ -152,7 +153,7 @@ def test_a_row_that_is_not_to_be_used_is_refused(
     gate = look(tmp_path / "a.jsonl", [{**ALPACA, column: good}, {**ALPACA, column: bad}, ALPACA])
     assert dict(gate.tally.forms) == {"conversation": 2} and not gate.tally.unused
     (reason,) = reasons(gate)
-    assert reason.startswith(f"{column!r} says that the row is not one to train on")
+    assert reason.startswith(f"{column!r} marks the row as one not to train on")
     both = look(tmp_path / "a.jsonl", [{**ALPACA, column: bad}], ignore_columns=column)
     assert dict(both.tally.forms) == {"conversation": 1}
 
@@ -178,14 +179,14 @@ def test_every_format_asks_whether_a_row_is_to_be_used(name: str) -> None:
     if one.form in ("unpaired", "scored"):  # they train on bad answers as bad
         assert one.parse_noting(Row({**row, "is_good": False}, "x", 1)) == (plain, [*unused, "is_good"])
         return
-    with pytest.raises(RowError, match="not one to train on"):
+    with pytest.raises(RowError, match="one not to train on"):
         one.parse_noting(Row({**row, "is_good": False}, "x", 1))
 
 
 def test_what_judges_answers_may_be_the_label_of_kto(tmp_path: Path) -> None:
     rows = [{**ALPACA, "is_good": True}, {**ALPACA, "is_good": False}]
     (reason,) = reasons(look(tmp_path / "a.jsonl", rows))
-    assert "data.columns.label=is_good makes it the label of KTO" in reason
+    assert "data.columns.label=is_good uses it as the label for KTO" in reason
     gate = look(tmp_path / "a.jsonl", rows, columns={"label": "is_good"})
     assert dict(gate.tally.forms) == {"unpaired": 2}
     (other,) = reasons(look(tmp_path / "a.jsonl", [{**ALPACA, "deleted": True}, ALPACA]))
@@ -198,7 +199,7 @@ def test_grades_are_pointed_out_and_other_columns_noted(tmp_path: Path) -> None:
     assert findings["warning"].what.endswith("alike: rating, quality, correct")
     assert findings["warning"].places == (f"{tmp_path / 'a.jsonl'}: rating (2), quality (2), correct (2)",)
     assert findings["note"].what.endswith("not used: id")
-    assert "评级" in findings["warning"].what_zh
+    assert "评级" in in_language(findings["warning"].what, "zh")
 
 
 @pytest.mark.parametrize(
@@ -233,7 +234,7 @@ def test_a_mask_that_can_mean_both_is_refused(key: str) -> None:
         {"messages": [TALK[0], {**TALK[1], key: 1}]},
         {"messages": TALK, key: [0, 1]},
     ):
-        with pytest.raises(RowError, match="how much something counts"):
+        with pytest.raises(RowError, match="a weight in the loss"):
             one.parse(Row(row, "x", 1))
 
 

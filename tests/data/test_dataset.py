@@ -174,7 +174,7 @@ def test_nothing_left_to_train_on_is_refused() -> None:
 def test_folded_system_is_noted() -> None:
     made = load(rows(3, system="Be kind."), name="no_system")
     assert made.gate is not None
-    assert any("no place for a system text" in finding.what for finding in made.gate.findings)
+    assert any("no place for a system prompt" in finding.what for finding in made.gate.findings)
 
 
 def test_rows_the_chat_template_refuses_are_listed_or_counted() -> None:
@@ -198,7 +198,7 @@ def test_the_summary_says_the_same_in_both_languages() -> None:
     settings = DataSettings.model_validate({"sources": rows, "held_out": 1, "max_length": 40})
     summary = load_data(settings, tokenizer("chatml"), seed=1).summary
     numbers = [
-        [re.findall(r"\d+", line) for line in lines] for lines in (summary.lines(), summary.lines_zh())
+        [re.findall(r"\d+", line) for line in lines] for lines in (summary.lines("en"), summary.lines("zh"))
     ]
     assert len(numbers[0]) == len(numbers[1]) >= 6
     assert [sorted(line) for line in numbers[0]] == [sorted(line) for line in numbers[1]]

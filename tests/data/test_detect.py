@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from weitiao.core.errors import DataError
+from weitiao.core.locale import in_language
 from weitiao.data.conversation import Row
 from weitiao.data.formats import FORMATS
 from weitiao.data.formats._detect import Detected, detect, known_columns, load_formats, rename
@@ -92,7 +93,7 @@ def test_every_format_finds_its_own_example_and_says_why(name: str) -> None:
     made = found(json.loads(load_formats()[name].example))
     assert (made.format, made.proposals) == (name, ())
     assert made.reason.startswith(f"{name}, because it has ")
-    assert made.reason_zh.startswith(f"{name}：有 ")
+    assert in_language(made.reason, "zh").startswith(f"{name}，因为有 ")
 
 
 def test_the_reason_names_columns_rivals_and_mapping() -> None:
@@ -100,7 +101,9 @@ def test_the_reason_names_columns_rivals_and_mapping() -> None:
     assert made.reason == (
         "alpaca, because it has instruction and output, instruction being its '问题' (which says more than plain_text)"
     )
-    assert made.reason_zh == "alpaca：有 instruction、output 列，instruction 即“问题”（比 plain_text 更具体）"
+    assert in_language(made.reason, "zh") == (
+        "alpaca，因为有 instruction 和 output，instruction 即 '问题'（比 plain_text 更具体）"
+    )
 
 
 def asked(row: dict[str, Any], wanted: str = "auto") -> str:
@@ -166,7 +169,8 @@ def test_names_in_another_case_or_language_are_read(
     made = found(columns(names))
     assert (made.format, made.columns, made.proposals) == (format_, mapping, ())
     assert all(f"{ours} being its {theirs!r}" in made.reason for ours, theirs in mapping.items())
-    assert all(f"{ours} 即“{theirs}”" in made.reason_zh for ours, theirs in mapping.items())
+    said = in_language(made.reason, "zh")
+    assert all(f"{ours} 即 {theirs!r}" in said for ours, theirs in mapping.items())
 
 
 def test_what_a_person_maps_goes_before_what_is_meant() -> None:

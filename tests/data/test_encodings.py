@@ -86,7 +86,7 @@ def test_utf8_with_a_damaged_byte_is_no_other_encoding(text: str, tmp_path: Path
     with pytest.raises(DataError) as caught:
         instructions(path)
     (problem,) = caught.value.problems
-    assert "is not text in UTF-8" in problem.what
+    assert "is not valid UTF-8 text" in problem.what
     assert "damaged there" in problem.remedy
 
 
@@ -103,9 +103,9 @@ def test_the_place_is_exact_far_into_a_file(tmp_path: Path) -> None:
 
 def test_an_encoding_asked_for_in_vain_says_so(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes("instruction\n中文字".encode())
-    with pytest.raises(DataError, match="not text in shift_jis"):
+    with pytest.raises(DataError, match="not valid shift_jis text"):
         instructions(tmp_path / "a.csv", "shift_jis")
     with pytest.raises(ValidationError, match="did you mean gb18030"):
         SourceSettings(path="a.json", encoding="gb18003")
-    with pytest.raises(ValidationError, match="no encoding of text"):
+    with pytest.raises(ValidationError, match="no text encoding"):
         SourceSettings(path="a.json", encoding="base64")

@@ -369,7 +369,7 @@ def test_a_turn_that_holds_all_three_has_a_system_message() -> None:
         ]
     }
     assert parse("sharegpt", row) == [("system", "s"), *QA, ("user", "r"), ("assistant", "b")]
-    with pytest.raises(RowError, match="two keys of one speaker"):
+    with pytest.raises(RowError, match="two keys for the same speaker"):
         parse("sharegpt", {"conversation": [{"human": "q", "input": "r", "assistant": "a"}]})
 
 
@@ -436,8 +436,9 @@ def test_a_rows_weight_is_that_of_its_answers(form_and_fields: tuple[str, dict[s
     assert [one.weight for one in turns_of(form, {**fields, name: 0.25})] == [None, 0.25]
     assert [one.weight for one in turns_of(form, {**fields, "train": True})] == [None, 1.0]
     for bad, said in ((-1, "below 0"), (1e39, "above 10,000"),
-                      (float("nan"), "no finite"), (float("inf"), "no finite"), ("x", "no finite"),
-                      (0, "no answer of it is trained"), ([1, 0], "no finite"), (10**5000, "no finite")):  # fmt: skip
+                      (float("nan"), "not a finite"), (float("inf"), "not a finite"), ("x", "not a finite"),
+                      (0, "none of its answers is trained"), ([1, 0], "not a finite"),
+                      (10**5000, "not a finite")):  # fmt: skip
         with pytest.raises(RowError, match=said):
             turns_of(form, {**fields, name: bad})
 
@@ -460,24 +461,24 @@ def test_a_mask_of_turns_weighs_them() -> None:
 @pytest.mark.parametrize(
     ("form", "fields", "reason"),
     [
-        ("messages", {**messages(*QA), "loss_mask": [1]}, "not one number for each turn"),
-        ("messages", {**messages(*QA), "loss_mask": 1}, "'loss_mask' is a number where a list"),
+        ("messages", {**messages(*QA), "loss_mask": [1]}, "not have one number per turn"),
+        ("messages", {**messages(*QA), "loss_mask": 1}, "'loss_mask' must be a list, not a number"),
         ("messages", {**messages(*QA), "loss_mask": [0, 2]}, "neither 0 nor 1"),
-        ("messages", {**messages(*QA), "loss_mask": [False, True]}, "true or false, which can mean both"),
+        ("messages", {**messages(*QA), "loss_mask": [False, True]}, "true or false, whose meaning differs"),
         ("sharegpt", {"conversation": [{"human": "q", "assistant": "a", "weight": 0, "loss": True}]},
          "weights contradict each other"),
         ("alpaca", {"instruction": "q", "output": "a", "loss_mask": [1]}, "'loss_mask' holds"),
         ("alpaca", {"instruction": "q"}, "'output' is missing"),
-        ("alpaca", {"instruction": "q", "output": None}, "'output' is null where text was meant"),
-        ("alpaca", {"instruction": "q", "output": True}, "'output' is true or false where text was meant"),
-        ("alpaca", {"instruction": "q", "output": float("nan")}, "'output' is null where text was meant"),
-        ("alpaca", {"instruction": "q", "output": 10**5000}, "'output' is a number of too many digits"),
-        ("alpaca", {"instruction": ["q"], "output": "a"}, "'instruction' is a list where text was meant"),
+        ("alpaca", {"instruction": "q", "output": None}, "'output' must be text, not null"),
+        ("alpaca", {"instruction": "q", "output": True}, "'output' must be text, not true or false"),
+        ("alpaca", {"instruction": "q", "output": float("nan")}, "'output' must be text, not null"),
+        ("alpaca", {"instruction": "q", "output": 10**5000}, "'output' is a number with too many digits"),
+        ("alpaca", {"instruction": ["q"], "output": "a"}, "'instruction' must be text, not a list"),
         ("alpaca", {"instruction": "q", "output": " \n"}, "an answer is empty"),
         ("alpaca", {"instruction": "", "output": "a"}, "a question is empty"),
-        ("alpaca", {"instruction": "q", "output": "a", "history": "x"}, "'history' is text where a list"),
+        ("alpaca", {"instruction": "q", "output": "a", "history": "x"}, "'history' must be a list, not text"),
         ("alpaca", {"instruction": "q", "output": "a", "history": [["x"]]}, "[question, answer] pairs"),
-        ("alpaca", {"instruction": "q", "output": "a", "history": [["x", []]]}, "one of 'history' is a list"),
+        ("alpaca", {"instruction": "q", "output": "a", "history": [["x", []]]}, "an item of 'history' must be text"),
         ("messages", {"messages": "[{]"}, "text that is not a JSON list"),
         ("messages", {"messages": []}, "no answer"),
         ("messages", {"messages": ["x"]}, "a turn in 'messages' is text"),
@@ -499,43 +500,43 @@ def test_a_mask_of_turns_weighs_them() -> None:
         ("messages", messages(("user", "q"), ("tool", "t"), ("assistant", "a")),
          "a tool's result without a call"),
         ("messages", {"messages": [{"role": "assistant", "content": "", "tool_calls": [1]}]},
-         "a call of a tool is a number"),
-        ("messages", calling([{"function": {"arguments": {}}}]), "a call of a tool has no 'name'"),
+         "a tool call is a number"),
+        ("messages", calling([{"function": {"arguments": {}}}]), "a tool call has no 'name'"),
         ("messages", calling([{"function": {"name": "f", "arguments": "{"}}]), "not a JSON object"),
         ("messages", calling([{"function": {"name": "f", "arguments": "x"}}]),
-         "a call's 'arguments' is text, not an object"),
+         "a tool call's 'arguments' is text, not an object"),
         ("messages", calling([CALL], ("user", "q"), ("assistant", "a")), "a call without its result"),
         ("messages", calling([CALL], ("assistant", "a")), "a call without its result"),
         ("messages", calling([CALL], ("tool", "t"), ("user", "q"), ("assistant", "a")),
          "result without an answer"),
         ("messages", calling([CALL], ("tool", "t")), "ends with a tool's result"),
-        ("messages", calling("x"), "'tool_calls' is text where a list"),
+        ("messages", calling("x"), "'tool_calls' must be a list, not text"),
         ("messages", {"messages": [{**messages(*QA)["messages"][0], "tool_calls": [CALL]}]},
          "not the assistant's calls"),
         ("messages", {**messages(*QA), "tools": [1]}, "a tool in 'tools' is a number"),
         ("messages", {**messages(*QA), "tools": [{}]}, "a tool in 'tools' has no 'name'"),
         ("messages", {**messages(*QA), "tools": "[{"}, "not a JSON list"),
         ("messages", weighted(-1), "'weight' is below 0"),
-        ("messages", weighted(float("nan")), "no finite number"),
-        ("messages", weighted("much"), "no finite number"),
-        ("messages", weighted(0), "no answer of it is trained"),
+        ("messages", weighted(float("nan")), "not a finite number"),
+        ("messages", weighted("much"), "not a finite number"),
+        ("messages", weighted(0), "none of its answers is trained"),
         ("messages", messages(("user", "q\ud800"), ("assistant", "a")), "a lone surrogate"),
         ("messages", {**messages(("system", "s"), *QA), "system": "t"}, "two system messages"),
-        ("messages", {**messages(*QA), "task": []}, "'task' is a list"),
+        ("messages", {**messages(*QA), "task": []}, "'task' must be a name, not a list"),
         ("messages", messages(("user", [{"type": "image_url"}]), ("assistant", "a")), "images"),
         ("messages", messages(("user", ["q"]), ("assistant", "a")), "a part of a turn's 'content' is text"),
-        ("messages", messages(("user", False), ("assistant", "a")), "a turn's 'content' is true or false"),
-        ("sharegpt", {"conversations": [{"from": "human", "value": None}]}, "a turn's 'value' is null"),
-        ("messages", calling([{"function": {"name": "f\ud800"}}]), "a call of a tool holds half a character"),
-        ("prompt_completion", {"prompt": "q", "completion": "a", "weight": 0}, "no answer of it is trained"),
+        ("messages", messages(("user", False), ("assistant", "a")), "'content' must be text, not true or false"),
+        ("sharegpt", {"conversations": [{"from": "human", "value": None}]}, "a turn's 'value' must be text, not null"),
+        ("messages", calling([{"function": {"name": "f\ud800"}}]), "a tool call holds half a character"),
+        ("prompt_completion", {"prompt": "q", "completion": "a", "weight": 0}, "none of its answers is trained"),
         ("prompt_completion", {"prompt": "q"}, "'completion' is missing"),
         ("question_answer", {"question": "", "context": "c", "answer": "a"}, "a question is empty"),
         ("question_answer", {"question": "q", "answers": {"text": []}}, "'answers' is an empty list"),
-        ("question_answer", {"question": "q", "answers": [[]]}, "the first of 'answers' is a list"),
+        ("question_answer", {"question": "q", "answers": [[]]}, "the first of 'answers' must be text, not a list"),
         ("instruction_response", {"prompt": "q"}, "'response' or 'answer' or"),
         ("sharegpt", {"conversations": [{"from": "human"}]}, "a turn has no 'value'"),
         ("sharegpt", {"conversations": [{"from": "human", "value": "q"}, {"from": "function_call", "value": "f()"}]},
-         "a call of a tool is text"),
+         "a tool call is text"),
     ],
 )  # fmt: skip
 def test_bad_rows_have_their_reason(form: str, fields: dict[str, Any], reason: str) -> None:

@@ -30,7 +30,7 @@ PASTED: dict[str, tuple[str, Any, str]] = {
     "a comment between a comma and its bracket": (
         '[{"a": 1, // last\n}, # more\n]',
         [ROW],
-        "commas with nothing behind them (2, first in line 1)",
+        "trailing commas (2, first in line 1)",
     ),
     "full-width quotes": (
         '[{“a”: “he said “hi” and "ho"”, "b": "“x”：，"}]',
@@ -70,11 +70,11 @@ PASTED: dict[str, tuple[str, Any, str]] = {
         "single quotes (9,",
     ),
     "a fence of Markdown": ('```json\n[{"a": 1}]\n```\n', [ROW], "``` lines (2,"),
-    "blanks of other kinds": ('[\u3000{"a":\u00a01}]\u200b', [ROW], "white space of other kinds (3,"),
+    "blanks of other kinds": ('[\u3000{"a":\u00a01}]\u200b', [ROW], "unusual white space (3,"),
     "objects with commas between": (
         '{"a": 1},\n{"a":\n 1},\n',
         [ROW, ROW],
-        "commas with nothing behind them (1,",
+        "trailing commas (1,",
     ),
 }
 
@@ -109,7 +109,7 @@ def test_what_people_paste_is_read_with_one_note(what: str, tmp_path: Path) -> N
     ],
 )
 def test_what_may_mean_two_things_stays_refused(text: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="not JSON that can be read"):
+    with pytest.raises(DataError, match="cannot be read as JSON"):
         read(tmp_path / "a.json", text)
 
 

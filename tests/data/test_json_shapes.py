@@ -60,8 +60,8 @@ def test_a_file_that_is_one_list_of_turns_is_one_conversation(indent: int | None
 
 
 def test_turns_that_are_rows_are_refused_by_what_they_are(tmp_path: Path) -> None:
-    assert "single turns of conversations" in refused(tmp_path / "a.json", ASKED * 1500)
-    assert "single turns of conversations" in refused(tmp_path / "a.json", [*ASKED, ROW])
+    assert "single turns, not conversations" in refused(tmp_path / "a.json", ASKED * 1500)
+    assert "single turns, not conversations" in refused(tmp_path / "a.json", [*ASKED, ROW])
 
 
 def test_a_dict_of_splits_is_named(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_dict_of_splits_is_named(tmp_path: Path) -> None:
 def test_one_row_is_named(more: dict[str, object], tmp_path: Path) -> None:
     said = refused(tmp_path / "a.json", {**ROW, **more})
     assert "holds one row, not a list of rows" in said
-    assert "put [ before it and ] behind it" in said
+    assert "put [ before it and ] after it" in said
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
@@ -121,7 +121,7 @@ def test_a_value_that_python_cannot_make_is_one_bad_row(
     found = read_source(SourceSettings(path=str(path)))
     assert [row.fields for row in found.rows] == [{"a": 1}]
     assert [said in bad.reason for bad in found.bad] == [True]
-    assert found.bad[0].place.startswith(f"{path}:1")
+    assert found.bad[0].place == (f"{path}, row 1" if form == "%s %s" else f"{path}:1")
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
@@ -159,5 +159,5 @@ def test_keys_given_twice_are_noted_once_with_count_and_place(name: str, tmp_pat
     found = read_source(SourceSettings(path=str(path)))
     assert [row.fields["a"] for row in found.rows] == [1, 1, 3, '"a":']
     assert found.notes == [
-        f"{path}: a key stands twice in 2 rows (first 'c' in line 2); its last value was taken"
+        f"{path}: a key appears twice in 2 rows (first 'c', line 2); its last value was used"
     ]

@@ -37,7 +37,7 @@ DIALOGUES = [
 @pytest.mark.parametrize("text", DIALOGUES)
 def test_questions_and_answers_in_a_text_are_named(text: str, tmp_path: Path) -> None:
     said = refused(tmp_path / "a.txt", text)
-    assert "questions and answers that are written into a text" in said
+    assert "questions and answers written as running text" in said
     assert '{"question": "...", "answer": "..."}' in said
     assert "format: plain_text" in said
     path = str(tmp_path / "a.txt")
@@ -63,7 +63,7 @@ def test_full_width_commas_between_columns_are_named(tmp_path: Path) -> None:
 def test_a_word_document_is_not_called_a_zip_archive(tmp_path: Path) -> None:
     (tmp_path / "a.docx").write_bytes(b"PK\x03\x04" + bytes(30))
     said = refused(tmp_path / "a.docx")
-    assert "a document of an Office" in said
+    assert "an Office document" in said
     assert "copy its text" in said
 
 
@@ -183,7 +183,7 @@ def test_files_outside_of_the_lists_folder_are_read_only_where_it_is_said(name: 
     (folder / "link.json").symlink_to(other / "a.json")
     (folder / "folder").symlink_to(other)
     path = info(folder, a={"file_name": name.format(tmp_path)})
-    with pytest.raises(DataError, match="lies outside the folder of the list") as caught:
+    with pytest.raises(DataError, match="is outside the folder of the list") as caught:
         read_source(SourceSettings(path=f"{path}:a"))
     assert "outside: true" in caught.value.problems[0].remedy
     assert len(read_source(SourceSettings(path=f"{path}:a", outside=True)).rows) == 1
@@ -222,8 +222,8 @@ PAGE = {
         ({"questions": ["q", "r"], "answers": ["a", "b"]}, "a table by columns", "zip(*whole.values())"),
         ({"text": ["a", "b"]}, "a table by columns", "zip(*whole.values())"),
         ({"text": {"0": "a", "1": "b"}}, "a table by columns", "orient='records'"),
-        ({"0": ROWS, "1": ROWS}, "rows under a key each", "[*whole.values()]"),
-        ({"x7": {**ROWS, "n": 1}, "x8": {**ROWS, "n": 2}}, "rows under a key each", "[*whole.values()]"),
+        ({"0": ROWS, "1": ROWS}, "each row under its own key", "[*whole.values()]"),
+        ({"x7": {**ROWS, "n": 1}, "x8": {**ROWS, "n": 2}}, "each row under its own key", "[*whole.values()]"),
         ({"你好吗": "好", "你是谁": "小微"}, "questions as keys", "whole.items()"),
         ({"Who?": ["I", "me"], "Why?": ["So"]}, "questions as keys", "whole.items()"),
     ],
@@ -237,7 +237,7 @@ def test_an_object_that_is_no_list_is_named(value: object, said: str, remedy: st
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([{"questions": ["q", "r"], "answers": ["a", "b"]}], "lists side by side (questions, answers)"),
+        ([{"questions": ["q", "r"], "answers": ["a", "b"]}], "as parallel lists (questions, answers)"),
         ([{"你好吗": "好"}, {"你是谁": "小微"}, {"再见": "再见"}], "a question as the key"),
     ],
 )
@@ -294,7 +294,7 @@ def test_a_column_that_is_empty_everywhere_is_named(tmp_path: Path) -> None:
 
 def test_texts_to_learn_as_xtuner_writes_them_are_named(tmp_path: Path) -> None:
     row = {"conversation": [{"input": "", "output": "A long text."}]}
-    assert "a text to learn, as in XTuner" in refused(tmp_path / "a.json", json.dumps([row, row]))
+    assert "plain text, as in XTuner" in refused(tmp_path / "a.json", json.dumps([row, row]))
 
 
 @pytest.mark.parametrize(
@@ -341,5 +341,5 @@ def test_columns_are_called_as_their_file_names_them(tmp_path: Path) -> None:
 def test_an_entry_that_is_no_object_is_named_as_such(tmp_path: Path) -> None:
     path = tmp_path / "dataset_info.json"
     path.write_text('{"k14": [], "a": {"file_name": "a.json"}}', encoding="utf-8")
-    with pytest.raises(DataError, match="the entry 'k14' is no object"):
+    with pytest.raises(DataError, match="the entry 'k14' is not an object"):
         expand_source(SourceSettings(path=f"{path}:k14"))

@@ -13,6 +13,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from weitiao.core.errors import DataError, SettingsError
+from weitiao.core.locale import Language, in_language
 from weitiao.data.checks._kinds import around, excerpt
 from weitiao.data.dataset import prepared
 from weitiao.data.example import TokenSequence
@@ -20,8 +21,9 @@ from weitiao.data.gate.gate import Gate, open_data
 from weitiao.data.report.html import (
     MARKER,
     Chart,
-    _charts,
-    _numbers,
+    both_joined,
+    charts,
+    numbers,
     page,
     require_free,
     rows_to_show,
@@ -29,7 +31,7 @@ from weitiao.data.report.html import (
     write_page,
 )
 from weitiao.data.report.overview import overview
-from weitiao.data.report.phrases import CHECKS, FACTS, WORDS, Language, say
+from weitiao.data.report.phrases import CHECKS, FACTS, FATES, SEVERITIES, VERDICTS, place_in
 from weitiao.data.report.token_view import Sample, Samples, put_back
 from weitiao.data.settings import DataSettings
 
@@ -75,7 +77,7 @@ def rendered(gate: Gate, samples: Samples, language: Language = "en") -> str:
 
 
 def test_tokens_say_what_is_trained_and_what_controls(opened: Opened) -> None:
-    _, samples = opened([asked("你是谁？🙂", "我是一个小模型。<|im_end|>")])
+    gate, samples = opened([asked("你是谁？🙂", "我是一个小模型。<|im_end|>")])
     sample = samples.sample(0)
     assert sample.fate == "trained" and sample.details == ()
     assert text_of(sample, trained=True, control=False) == "我是一个小模型。<|im_end|>"
@@ -83,7 +85,7 @@ def test_tokens_say_what_is_trained_and_what_controls(opened: Opened) -> None:
     assert "你是谁？🙂" in text_of(sample, trained=False, control=False)
     passage = sample.passages[0]
     assert passage.kept_tokens == sum(len(token.ids) for token in passage.tokens)
-    assert [i for token in passage.tokens for i in token.ids] == list(samples._gate.store.sequence(0).ids)
+    assert [i for token in passage.tokens for i in token.ids] == list(gate.store.sequence(0).ids)
 
 
 def test_what_is_cut_off_stands_where_it_stood(opened: Opened) -> None:
@@ -158,6 +160,21 @@ def test_rows_are_found_by_place_those_that_cannot_be_used_too(opened: Opened) -
         samples.sample(3)
 
 
+def test_rows_that_share_a_line_are_found_by_their_number(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(
+        json.dumps([{"prompt": f"q{n}", "completion": "a" if n != 3 else None} for n in range(9)])
+    )
+    gate = open_data(DataSettings.model_validate({"sources": str(tmp_path / "a.json"), "held_out": 0}), None)
+    samples = Samples(gate, None)
+    assert [samples.row_at(f"a.json, row {n}") for n in (1, 4, 9)] == [0, 3, 8]
+    assert samples.row_at(str(tmp_path / "a.json, row 2")) == samples.row_at("a.json:1, row 2") == 1
+    assert samples.sample(2).place.endswith("a.json, row 3")
+    with pytest.raises(DataError, match=r"a row up to .*a.json, row 9"):
+        samples.row_at("a.json, row 10")
+    assert place_in("a.json, row 12: turn 3 is user", "zh") == "a.json，第 12 条: 第 3 轮是 user"
+    assert place_in("a.json, row 12", "zh") == "a.json，第 12 条"
+
+
 class Reader(HTMLParser):
     """Reads a page as a browser would: tags, attributes, and what stands in scripts."""
 
@@ -188,6 +205,13 @@ def test_hostile_rows_are_text_in_the_page(opened: Opened) -> None:
     assert HOSTILE in reader.said.replace("↵\n", "")
 
 
+def test_no_character_of_a_row_is_unseen_or_turns_the_text_around(opened: Opened) -> None:
+    gate, samples = opened([asked("left\u202eright", "an\x07swer")])
+    made = rendered(gate, samples)
+    assert "\u202e" not in made and "\x07" not in made
+    assert r"\u202e" in made
+
+
 def test_the_page_asks_nothing_of_anyone(opened: Opened) -> None:
     gate, samples = opened(
         [asked("Who?", "Me, a model."), asked("Who else?", "You and <think>nobody</think>.")]
@@ -208,15 +232,14 @@ def test_the_page_says_all_in_both_languages(opened: Opened) -> None:
     gate, samples = opened([asked("Who?", "Me, a model."), asked("Who?", "Me, a model.")])
     made = rendered(gate, samples)
     for finding in gate.findings:
-        assert finding.what in made and finding.what_zh in made
+        assert finding.what in made and in_language(finding.what, "zh") in made
     assert len(re.findall('class="en"', made)) == len(re.findall('class="zh"', made))
 
 
 def test_every_word_is_there_in_both_languages() -> None:
-    for table in (WORDS, FACTS, CHECKS):
-        for key, (english, chinese) in table.items():
-            assert english and chinese, key
-            assert set(re.findall(r"\{\w+\}", english)) == set(re.findall(r"\{\w+\}", chinese)), key
+    for table in (VERDICTS, SEVERITIES, FATES, FACTS, CHECKS):
+        for key, english in table.items():
+            assert english == in_language(english, "en") != in_language(english, "zh"), key
 
 
 def test_data_that_cannot_be_read_gives_a_page_too(tmp_path: Path) -> None:
@@ -224,8 +247,8 @@ def test_data_that_cannot_be_read_gives_a_page_too(tmp_path: Path) -> None:
     made = rendered(gate, Samples(gate, None))
     assert overview(gate).verdict == "error" and "none.json" in made
     # A heading with nothing under it says that there is something.
-    for name in ("findings", "charts", "formats"):
-        assert f">{say('en', name)}<" not in made, name
+    for name in ("Findings", "What is in it", "Formats"):
+        assert f">{name}<" not in made, name
 
 
 def test_only_pages_of_ours_are_overwritten(tmp_path: Path, opened: Opened) -> None:
@@ -248,10 +271,10 @@ def test_facts_become_charts_and_numbers_whatever_the_check() -> None:
         "new_check": {"by_colour": {"red": 3, "blue": 1}, "one_line": {"x": 2}, "count": 1234, "none": 0},
         "duplicates": {"exact": {"copies": 2, "groups": 1}, "near": {"copies": 4, "groups": 2}},
     }
-    assert list(_charts(facts)) == [Chart(("by colour", "by colour"), (("red", 3), ("blue", 1)))]
-    new, copies = _numbers(facts)
-    assert [(names[0], value) for names, value in new.rows] == [("one line, x", "2"), ("count", "1,234")]
-    assert next(names[1] for names, _ in copies.rows) == "完全相同，重复的行"
+    assert list(charts(facts)) == [Chart("by colour", (("red", 3), ("blue", 1)))]
+    new, copies = numbers(facts)
+    assert list(new.rows) == [(("one line", "x"), "2"), (("count",), "1,234")]
+    assert both_joined(copies.rows[0][0]) == ("exact, copies", "完全相同，重复的行")
 
 
 def test_a_limit_near_the_longest_is_in_the_picture_one_far_off_is_not(opened: Opened) -> None:
@@ -311,5 +334,5 @@ def test_one_fault_is_one_finding_and_keeps_its_severity_in_a_run(opened: Opened
     warnings = [line for line in lines if line.startswith("warning    ")]
     assert len(warnings) == len([check for check, _ in found]) - 1
     assert any("{{name}}" in line for line in warnings) and sum("{{name}}" in line for line in lines) == 1
-    assert len([line for line in summary.lines_zh() if line.startswith("警告：")]) == len(warnings)
-    assert not any(line.startswith("note") and "see weitiao check" in line for line in lines)
+    assert len([line for line in summary.lines("zh") if line.startswith("警告 ")]) == len(warnings)
+    assert not any(line.startswith("note") and "see `weitiao check`" in line for line in lines)

@@ -84,28 +84,28 @@ def test_they_are_trained_as_they_are(given: Any, tmp_path: Path) -> None:  # no
     assert gate.tally.formats == {"pretokenized": 4}
     # Of the second row nothing is trained behind its first token.
     assert trained(gate) == EXPECTED
-    assert "no token of it is trained" in "".join(gate.tally.dropped)
+    assert "none of its tokens is trained" in "".join(gate.tally.dropped)
     require_trainable(gate, CONVERSATIONS)
 
 
 REFUSED: dict[str, tuple[Fields, str]] = {
     "labels that are shifted": (
         {"input_ids": [5, 6, 7], "labels": [6, 7, -100]},
-        "number 1 is 6, the token 5",
+        "label 1 is 6, the token is 5",
     ),
-    "fewer labels": ({"input_ids": [5, 6, 7], "labels": [6, 7]}, "not equally many"),
+    "fewer labels": ({"input_ids": [5, 6, 7], "labels": [6, 7]}, "different lengths"),
     "no ids": ({"input_ids": []}, "empty list"),
-    "texts": ({"input_ids": ["a"]}, "something else than whole numbers"),
-    "fractions": ({"input_ids": [1.5]}, "something else than whole numbers"),
-    "null": ({"input_ids": [1, None]}, "something else than whole numbers"),
-    "true": ({"input_ids": [True]}, "something else than whole numbers"),
+    "texts": ({"input_ids": ["a"]}, "values other than whole numbers"),
+    "fractions": ({"input_ids": [1.5]}, "values other than whole numbers"),
+    "null": ({"input_ids": [1, None]}, "values other than whole numbers"),
+    "true": ({"input_ids": [True]}, "values other than whole numbers"),
     "below 0": ({"input_ids": [1, -1]}, "below 0"),
-    "a hole": ({"input_ids": [1, 2, 3], "attention_mask": [1, 0, 1]}, "hides tokens"),
+    "a hole": ({"input_ids": [1, 2, 3], "attention_mask": [1, 0, 1]}, "masks tokens"),
     "nothing attended": ({"input_ids": [1, 2], "attention_mask": [0, 0]}, "leaves no token"),
-    "another mask": ({"input_ids": [1, 2], "attention_mask": [1, 2]}, "other numbers than 0 and 1"),
+    "another mask": ({"input_ids": [1, 2], "attention_mask": [1, 2]}, "numbers other than 0 and 1"),
     "several texts": ({"input_ids": [1, 2, 3, 4], "position_ids": [0, 1, 0, 1]}, "several texts"),
     "pictures": ({"input_ids": [1, 2], "pixel_values": [[0.1]]}, "'pixel_values'"),
-    "a batch": ({"input_ids": [[1], [2]]}, "something else than whole numbers"),
+    "a batch": ({"input_ids": [[1], [2]]}, "values other than whole numbers"),
 }
 
 
@@ -159,7 +159,7 @@ def test_a_long_answer_is_left_out_whole_and_said_so() -> None:
         overlong="cut",
     )
     assert gate.tally.dropped_counts() == {
-        "longer than 10 tokens, and answers that are tokens already (input_ids) are not cut": 1
+        "longer than 10 tokens, and answers given as tokens (input_ids) are not cut": 1
     }
     assert (gate.tally.left_out_tokens, gate.tally.answers_shortened) == ([20], 0)
 

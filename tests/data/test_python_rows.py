@@ -108,7 +108,7 @@ def test_tables_of_arrow_give_rows() -> None:
         settings = DataSettings.model_validate(given)
         assert [row.fields for row in read_source(settings.sources[0]).rows] == ROWS
     twice = pyarrow.table([[1], [2]], names=["a", "a"])
-    with pytest.raises(DataError, match="two columns of one name"):
+    with pytest.raises(DataError, match="two columns of the same name"):
         read_source(SourceSettings(rows=twice))
 
 
@@ -128,13 +128,13 @@ def test_a_weight_that_is_missing_in_a_frame_is_refused(missing: object) -> None
     assert check_data(DataSettings(sources=[SourceSettings(rows=pandas.DataFrame(rows))])).tally.read == 2
     kind = "Float64" if missing is pandas.NA else float
     frame = pandas.DataFrame(rows).assign(weight=pandas.array([0.5, missing], dtype=kind))
-    with pytest.raises(DataError, match="'weight' is no finite number"):
+    with pytest.raises(DataError, match="'weight' is not a finite number"):
         check_data(DataSettings(sources=[SourceSettings(rows=frame)]))
 
 
 def test_two_columns_of_one_name_are_refused() -> None:
     frame = pandas.DataFrame([["q", "a", "b"]], columns=["question", "answer", "answer"])
-    with pytest.raises(DataError, match="two columns of one name"):
+    with pytest.raises(DataError, match="two columns of the same name"):
         check_data(DataSettings(sources=[SourceSettings(rows=frame)]))
 
 

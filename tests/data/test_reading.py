@@ -99,8 +99,8 @@ def test_all_problems_of_all_sources_come_at_once(tmp_path: Path) -> None:
     found = problems([str(tmp_path / name) for name in names], held_out_path=str(tmp_path / "none.csv"))
     assert len(found) == 6
     assert found[0].startswith("2 of 4 rows cannot be used: 'output' is missing")
-    assert "bad.json:1" in found[0]
-    assert found[1].startswith("1 of 4 rows cannot be used: 'output' is true or false")
+    assert "bad.json, row 2" in found[0]
+    assert found[1].startswith("1 of 4 rows cannot be used: 'output' must be text, not true or false")
     assert "GBK" in found[2]
     assert "ask, tell" in found[3]
     assert "instruction, output, as in " in found[3]
@@ -150,7 +150,7 @@ def test_placeholders_are_filled_and_the_rest_noted() -> None:
     assert [m.content for m in checked.conversations[0].messages] == ["who made {{name}}?", "小微 {{x}}"]
     assert any("data.fill.x=" in note for note in checked.notes)
     (found,) = problems([row], fill={"name": "a", "author": "b", "nmae": "c", "x": "d"})
-    assert "{{nmae}} stands nowhere" in found
+    assert "no placeholder {{nmae}}" in found
 
 
 def test_weight_of_the_source_goes_to_its_rows() -> None:

@@ -58,6 +58,6 @@ def test_no_more_than_the_last_rows_are_kept() -> None:
     remembered.known([talk("a", 0)])
     for start in range(0, 3 * MOST_ROWS, MOST_ROWS // 2):
         remembered.known([talk(str(start + n), n) for n in range(MOST_ROWS // 2)])
-        assert len(remembered._rows) <= MOST_ROWS
+        assert len(remembered) <= MOST_ROWS
     remembered.known([talk("a", 0)])
     assert renderer.asked[-1] == talk("a", 0)

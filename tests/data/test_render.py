@@ -10,7 +10,7 @@ from template_zoo import NAMES, talk, tokenizer
 from weitiao.data.conversation import Conversation
 from weitiao.data.forms import Text
 from weitiao.data.settings import DataSettings
-from weitiao.data.templates.render import REASONS, RenderedRow, render_chunk
+from weitiao.data.templates.render import NO_TOKEN, RenderedRow, render_chunk
 from weitiao.data.templates.template import choose_template
 
 WORDS = st.text("ab 是\n", min_size=1, max_size=40).map(lambda text: f"x{text}y")
@@ -93,8 +93,8 @@ def test_a_row_whose_only_token_is_its_first_is_left_out() -> None:
     one_token, two_tokens = Text("rows:1", text=""), Text("rows:2", text="a")
     empty, whole = render_chunk([one_token, two_tokens], template, DataSettings(sources="rows.txt"))
     assert not empty.sequences
-    assert empty.dropped == "no token of it is trained (the tokenizer makes none of its text)"
-    assert empty.dropped in REASONS
+    assert empty.dropped == "none of its tokens is trained (the tokenizer produces none from its text)"
+    assert empty.dropped == NO_TOKEN
     assert [sequence.trained_tokens for sequence in whole.sequences] == [1]
 
 

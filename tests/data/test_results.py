@@ -80,9 +80,9 @@ def test_what_names_no_call_stays_as_it_stands(results: list[Turn]) -> None:
 @pytest.mark.parametrize(
     ("calls", "ids", "reason"),
     [
-        (CALLS, ["a", "b", "d"], "has the tool_call_id of no call"),
-        ([("a", "f")], ["b"], "has the tool_call_id of no call"),
-        (CALLS, ["a", "b", "b"], "two results of tools have the same tool_call_id"),
+        (CALLS, ["a", "b", "d"], "belongs to no call"),
+        ([("a", "f")], ["b"], "belongs to no call"),
+        (CALLS, ["a", "b", "b"], "two tool results have the same tool_call_id"),
         ([("a", "f"), ("a", "g")], ["a"], "two calls of one answer have the same id"),
         (CALLS, ["c", "a"], "a call without its result"),
     ],

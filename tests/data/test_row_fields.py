@@ -170,7 +170,7 @@ def test_a_task_that_no_row_has_is_refused() -> None:
 
 
 def test_a_field_that_is_no_text_has_its_row_refused() -> None:
-    with pytest.raises(DataError, match="'choices' is a list where text was meant"):
+    with pytest.raises(DataError, match="'choices' must be text, not a list"):
         prepared([row(choices=["a", "b"])], "{instruction} {choices}: ")
 
 
@@ -214,7 +214,7 @@ def left_out(rows: list[dict[str, Any]], template: str, **settings: Any) -> dict
     return {
         row: place
         for one in found
-        if one.check == "unwritten" and "part of what is asked" in one.what
+        if one.check == "unwritten" and "a part of the question" in one.what
         for row, place in zip(one.rows, one.places, strict=True)
     }
 
@@ -227,7 +227,7 @@ def test_a_field_alone_stands_for_all_that_is_asked() -> None:
 
 @pytest.mark.parametrize("template", ["{system}\nA: ", "{task}: ", "{?system}{system}{/system}"])
 def test_a_template_without_a_field_for_the_question_is_refused(template: str) -> None:
-    with pytest.raises(ValueError, match="no field for what is asked"):
+    with pytest.raises(ValueError, match="no field for the question"):
         DataSettings(sources="x.json", template=template)
 
 

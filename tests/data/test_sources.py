@@ -9,7 +9,7 @@ import pytest
 
 from weitiao.core.errors import DataError, Problem
 from weitiao.data.settings import SourceSettings
-from weitiao.data.sources.sources import read_source
+from weitiao.data.sources.sources import open_source, read_source
 from weitiao.data.sources.stream import Rows
 
 ROWS = [{"instruction": "谁？", "output": "我"}, {"instruction": "b", "output": "c\nd"}]
@@ -79,7 +79,7 @@ def test_syntax_error_in_json_has_line_column_and_caret(tmp_path: Path) -> None:
     assert f"{tmp_path / 'a.json'}:3:8" in one.got
     line, caret = one.got.split("\n")[1:]
     assert line[caret.index("^")] == "“"
-    assert "behind the end" in problem(tmp_path / "a.json", '[{"a": 1}] x').got
+    assert "after the end" in problem(tmp_path / "a.json", '[{"a": 1}] x').got
     assert ":1:10: Expecting ','" in problem(tmp_path / "a.json", '[{"a":1} {"a":2}]').got
     assert "list of objects" in problem(tmp_path / "a.json", '"text"').got
 
@@ -116,7 +116,7 @@ def test_parquet_rows_are_numbered(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "a.parquet")
     rows = read(tmp_path / "a.parquet").rows
     assert [(row.fields, row.line) for row in rows] == [(ROWS[0], 1), (ROWS[1], 2)]
-    assert "not a parquet file" in problem(tmp_path / "b.parquet", "nothing of the kind").what
+    assert "cannot be read as a Parquet file" in problem(tmp_path / "b.parquet", "nothing of the kind").what
 
 
 def test_folder_reads_all_its_data_files(tmp_path: Path) -> None:
@@ -150,17 +150,46 @@ def test_unknown_kind_of_file_is_refused_with_the_known_ones(tmp_path: Path) -> 
 
 
 def test_hub_set_that_cannot_be_had_is_a_data_error() -> None:
-    with pytest.raises(DataError, match="cannot be fetched"):
+    with pytest.raises(DataError, match="cannot be downloaded"):
         read_source(SourceSettings(path="nobody-here/no-such-set"))
 
 
-def test_rows_that_share_a_line_have_places_of_their_own(tmp_path: Path) -> None:
-    file = tmp_path / "one_line.json"
-    file.write_text(
-        '[{"instruction": "a", "output": "b"}, {"instruction": "c", "output": "d"}]', encoding="utf-8"
-    )
-    rows = read_source(SourceSettings(path=str(file))).rows
-    assert [row.place for row in rows] == [f"{file}:1", f"{file}:1:39"]
+TURN = '{"role": "user", "content": "a"}'
+SHARED_LINES = {
+    "one line": ("a.json", '[{"a": 1}, {"a": 2}, {"a": 3}]', [", row 1", ", row 2", ", row 3"]),
+    "one row": ("a.json", '[{"a": 1}]', [":1"]),
+    "a line a row": ("a.json", '[{"a": 1},\n{"a": 2}\n, {"a": 3}]', [":1", ":2", ":3"]),
+    "some share": (
+        "a.json",
+        '[{"a": 1},\n{"a": 2}, {"a": 3},\n{"a": 4}]',
+        [":1", ":2, row 1", ":2, row 2", ":3"],
+    ),
+    "begins where one ends": ("a.json", '[{"a":\n1}, {"a": 2}]', [":1", ":2"]),
+    "under a key": ("a.json", '{"n": 1, "data": [{"a": 1}, {"a": 2}]}', [", row 1", ", row 2"]),
+    "no row among them": ("a.json", '[{"a": 1}, 7, {"a": 3}]', [", row 1", ", row 2", ", row 3"]),
+    "not usable": (
+        "a.json",
+        '[{"a": 1}, {"a": ' + "9" * 5000 + '}, {"a": 3}]',
+        [", row 1", ", row 2", ", row 3"],
+    ),
+    "one after the other": ("a.json", '{"a": 1} {"a": 2}\n{"a": 3}', [", row 1", ", row 2", ":2"]),
+    "repaired": ("a.json", "[{'a': 1}, {'a': 2},]", [", row 1", ", row 2"]),
+    "conversations": ("a.json", f"[{TURN}]\n[{TURN}][{TURN}]", [":1", ":2, row 1", ":2, row 2"]),
+    "lines": (
+        "a.jsonl",
+        '{"a": 1}\n{"a": 2}{"a": 3} {"a": 4}\n',
+        [":1", ":2, row 1", ":2, row 2", ":2, row 3"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SHARED_LINES)
+def test_rows_that_share_a_line_are_numbered_on_it(case: str, tmp_path: Path) -> None:
+    name, text, places = SHARED_LINES[case]
+    file = tmp_path / name
+    file.write_text(text, encoding="utf-8")
+    found = list(open_source(SourceSettings(path=str(file))))
+    assert [row.place for row in found] == [f"{file}{place}" for place in places]
 
 
 def test_json_nested_too_deeply_is_said_with_its_place(tmp_path: Path) -> None:

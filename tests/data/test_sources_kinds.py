@@ -17,7 +17,6 @@ from weitiao.core.errors import DataError
 from weitiao.data.conversation import Row
 from weitiao.data.settings import DataSettings, SourceSettings
 from weitiao.data.sources import json_buffer, json_parser
-from weitiao.data.sources.readers import READERS
 from weitiao.data.sources.sources import expand_source, open_source, read_source
 
 ROWS = [{"instruction": f"q{n}", "output": f"a{n}"} for n in range(3)]
@@ -27,13 +26,6 @@ LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
 def fields(path: Path | str, **settings: Any) -> list[dict[str, Any]]:  # noqa: ANN401
     """Return the rows of a source."""
     return [row.fields for row in read_source(SourceSettings(path=str(path), **settings)).rows]
-
-
-def test_every_reader_has_a_docstring_and_endings_of_its_own() -> None:
-    loaded = [READERS.load(name) for name in READERS.names()]
-    endings = [ending for one in loaded for ending in one.suffixes]
-    assert len(endings) == len(set(endings))
-    assert all(READERS.summary(name) for name in READERS.names())
 
 
 def test_text_may_be_compressed(tmp_path: Path) -> None:
@@ -62,7 +54,7 @@ def test_objects_over_several_lines_one_after_the_other(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("\n".join(json.dumps(row, indent=1) for row in ROWS))
     rows = read_source(SourceSettings(path=str(tmp_path / "a.json")))
     assert [(row.fields, row.line) for row in rows.rows] == [(ROWS[0], 1), (ROWS[1], 5), (ROWS[2], 9)]
-    assert "one after the other" in rows.notes[0]
+    assert "concatenated objects" in rows.notes[0]
 
 
 @pytest.mark.parametrize("opening", ["[", '{"version": 1, "data": ['])
@@ -79,8 +71,10 @@ def test_json_larger_than_the_window_keeps_exact_places(opening: str, between: s
     assert [row.fields for row in rows] == objects
     lines = text.split("\n")
     for row in rows[::500]:
-        line = lines[row.line - 1]
-        begins = row.column - 1 if row.column else line.find('{"n"')
+        # The rows that begin on this line, before this one, are passed over.
+        line, begins = lines[row.line - 1], -1
+        for _ in range(max(row.number, 1)):
+            begins = line.find('{"n"', begins + 1)
         assert json.JSONDecoder().raw_decode(line, begins)[0] == row.fields
     broken = len(opening) + text[len(opening) :].index('"n": 11000') + 3
     path.write_text(text[:broken] + text[broken + 2 :], encoding="utf-8")
@@ -271,9 +265,33 @@ def test_entries_of_a_dataset_info_become_sources(tmp_path: Path) -> None:
         for name in ("pairs", "far")
     }
     assert one["pairs"].columns == {"prompt": "q", "chosen": "c", "rejected": "r"}
-    assert (one["pairs"].path, one["far"].path, one["far"].split) == ("o/n", "modelscope:o/n", "test")
+    assert (one["pairs"].path, one["far"].path, one["far"].split_read) == ("o/n", "modelscope:o/n", "test")
     assert expand_source(SourceSettings(path=f"{path}:text")).sources[0].columns == {"text": "instruction"}
     assert len(read_source(SourceSettings(path=f"{path}:mine,talk")).rows) == 3
+
+
+@pytest.mark.parametrize(
+    ("entry", "own", "split", "subset"),
+    [
+        ({}, {}, "train", None),
+        ({"split": "test", "subset": "s"}, {}, "test", "s"),
+        ({"split": "test", "subset": "s"}, {"split": "train"}, "train", "s"),
+        ({"split": "test"}, {"split": "validation", "subset": "mine"}, "validation", "mine"),
+        ({"split": None, "subset": "s"}, {"subset": "mine"}, "train", "mine"),
+    ],
+)
+def test_what_the_source_says_of_split_and_subset_wins(
+    entry: dict[str, Any], own: dict[str, Any], split: str, subset: str | None, tmp_path: Path
+) -> None:
+    path = info(tmp_path, far={"hf_hub_url": "o/n", **entry})
+    given = SourceSettings(path=f"{path}:far", **own)
+    # A run file has every setting, also those that were left out.
+    for source in (given, SourceSettings(**given.model_dump(exclude={"rows"}))):
+        (found,) = expand_source(source).sources
+        assert (found.split_read, found.subset) == (split, subset)
+    if "subset" not in own:
+        (found,) = expand_source(SourceSettings(path=str(tmp_path), **own, subset="far")).sources
+        assert (found.split_read, found.subset) == (split, subset)
 
 
 def test_all_that_is_wrong_with_a_dataset_info_is_said_at_once(tmp_path: Path) -> None:
@@ -284,7 +302,7 @@ def test_all_that_is_wrong_with_a_dataset_info_is_said_at_once(tmp_path: Path) -
         open_source(SourceSettings(path=f"{path}:mine,mien,code,bad"))
     said = [str(problem) for problem in caught.value.problems]
     assert len(said) == 4
-    assert "is not there" in said[0]
+    assert "does not exist" in said[0]
     assert f"{path}:mine" in said[1]
     assert "is not run" in said[2]
     assert "columns of 'bad'" in said[3]

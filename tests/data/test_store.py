@@ -44,7 +44,7 @@ FORMS: list[AnyForm] = [
     Choice("a.json:6", prompt=ASKED, choices=("A", "B"), correct=1),
     Labelled("a.json:7", text="good", labels=("positive", "short"), multi=True),
     Tagged("a.json:8", tokens=("Li", "Bai"), tags=("B-PER", "I-PER")),
-    Pair("a.json:9:4", source="hello", target="你好"),
+    Pair("a.json:9, row 4", source="hello", target="你好"),
 ]
 
 

@@ -257,7 +257,7 @@ def test_missing_template_or_end_token_is_refused() -> None:
         choose_template(base, "instruction")
     chat = tiny.make_tokenizer()
     chat.eos_token = None
-    with pytest.raises(ModelError, match="nothing says which token ends"):
+    with pytest.raises(ModelError, match="no token that ends an answer"):
         choose_template(chat)
 
 
@@ -313,7 +313,7 @@ def test_end_token_that_melts_into_the_answer_is_refused() -> None:
 
     base = tiny.make_tokenizer(chat_template=None)
     base.eos_token = "e"
-    with pytest.raises(ModelError, match="answers do not end in a token"):
+    with pytest.raises(ModelError, match="answers do not end with a token"):
         choose_template(base, "instruction")
 
 

@@ -25,11 +25,11 @@ def look(path: Path, rows: list[dict[str, Any]], **source: Any) -> Gate:  # noqa
 @pytest.mark.parametrize(
     ("row", "reason", "detail"),
     [
-        ({"问题": ["x"], "答案": "a"}, "'问题' is a list", "['x']"),
+        ({"问题": ["x"], "答案": "a"}, "'问题' must be text, not a list", "['x']"),
         ({"答案": "a"}, "'问题' is missing", "it has '答案'"),
         ({"问题": "q"}, "'答案' is missing", "it has '问题'"),
         ({"问题": "q", "答案": "a", "标签": "x"}, "'标签' holds a label", "'x'"),
-        ({"问题": "q", "答案": ["output"]}, "'答案' is a list", "['output']"),
+        ({"问题": "q", "答案": ["output"]}, "'答案' must be text, not a list", "['output']"),
     ],
 )
 def test_a_refused_row_names_the_datas_own_columns(

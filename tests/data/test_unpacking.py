@@ -39,7 +39,7 @@ def zstandard_of(content: bytes) -> bytes:
 
 def zstandard() -> bytes:
     """Return a .zst of rows that are alike."""
-    return zstandard_of(b'{"a": 1}\n' * (200 * MIB // 9))
+    return zstandard_of(b'{"a": 1}\n' * (60 * MIB // 9))
 
 
 def table(**columns: pyarrow.Array) -> pyarrow.Table:
@@ -85,7 +85,7 @@ def as_xlsx(rows: bytes) -> bytes:
 
 def long_cell() -> bytes:
     """Return an Excel file with one long text."""
-    return as_xlsx(b'<row r="2"><c r="A2" t="inlineStr"><is><t>' + b"x" * 200 * MIB + b"</t></is></c></row>")
+    return as_xlsx(b'<row r="2"><c r="A2" t="inlineStr"><is><t>' + b"x" * 60 * MIB + b"</t></is></c></row>")
 
 
 def wide_rows() -> bytes:
@@ -94,17 +94,17 @@ def wide_rows() -> bytes:
 
 
 BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
-    "white space": ("a.jsonl.gz", lambda: packed(b" ", 150, after=b'{"a": 1}')),
-    "one line": ("a.jsonl.gz", lambda: packed(b"x", 150, b'{"a": "', b'"}')),
-    "one value": ("a.json.gz", lambda: packed(b"x", 150, b'[{"a": "', b'"}]')),
-    "small lines": ("a.jsonl.gz", lambda: packed(b'{"a": 1}\n', 20)),
-    "small values": ("a.json.gz", lambda: packed(b'{"a":1},', 20, b"[", b'{"a":1}]')),
-    "brackets": ("a.json.gz", lambda: packed(b"[", 150)),
-    "a comment": ("a.json.gz", lambda: packed(b"x", 150, b"[//")),
-    "zero bytes": ("a.jsonl.gz", lambda: packed(b"\0", 150)),
-    "small table rows": ("a.csv.gz", lambda: packed(b"1,2\n", 20, b"a,b\n")),
-    "one document": ("a.txt.gz", lambda: packed(b"x", 150)),
-    "lines of text": ("a.txt.gz", lambda: packed(b"x\n\n", 20)),
+    "white space": ("a.jsonl.gz", lambda: packed(b" ", 40, after=b'{"a": 1}')),
+    "one line": ("a.jsonl.gz", lambda: packed(b"x", 40, b'{"a": "', b'"}')),
+    "one value": ("a.json.gz", lambda: packed(b"x", 40, b'[{"a": "', b'"}]')),
+    "small lines": ("a.jsonl.gz", lambda: packed(b'{"a": 1}\n', 5)),
+    "small values": ("a.json.gz", lambda: packed(b'{"a":1},', 5, b"[", b'{"a":1}]')),
+    "brackets": ("a.json.gz", lambda: packed(b"[", 40)),
+    "a comment": ("a.json.gz", lambda: packed(b"x", 40, b"[//")),
+    "zero bytes": ("a.jsonl.gz", lambda: packed(b"\0", 40)),
+    "small table rows": ("a.csv.gz", lambda: packed(b"1,2\n", 5, b"a,b\n")),
+    "one document": ("a.txt.gz", lambda: packed(b"x", 40)),
+    "lines of text": ("a.txt.gz", lambda: packed(b"x\n\n", 5)),
     "zstandard": ("a.jsonl.zst", zstandard),
     "a long value of a parquet dictionary": (
         "a.parquet",
@@ -117,7 +117,7 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
         "a.arrow",
         lambda: as_arrow(table(a=repeated("x" * 10 * MIB, 1000))),
     ),
-    "packed arrow": ("a.arrow", lambda: as_arrow(table(a=pyarrow.array(["x" * MIB] * 200)))),
+    "packed arrow": ("a.arrow", lambda: as_arrow(table(a=pyarrow.array(["x" * MIB] * 60)))),
     "a long cell": ("a.xlsx", long_cell),
     "wide rows": ("a.xlsx", wide_rows),
 }
@@ -134,7 +134,12 @@ def test_a_packed_file_is_measured_before_its_first_row(ending: str, tmp_path: P
 
 
 @pytest.mark.parametrize("what", BOMBS)
-def test_it_is_refused_before_it_fills_anything(what: str, tmp_path: Path) -> None:
+def test_it_is_refused_before_it_fills_anything(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        decompression, "ALWAYS_BYTES", 32 * MIB
+    )  # a quarter, so that bombs are as much smaller
     name, make = BOMBS[what]
     path = tmp_path / name
     path.write_bytes(make())

@@ -15,6 +15,7 @@ from weitiao.core.settings import parse_overrides, parse_settings
 from weitiao.data.conversation import Conversation, Message
 from weitiao.data.formats._base import RowError
 from weitiao.data.settings import DataSettings
+from weitiao.data.templates.encoder import Encoder, Piece
 from weitiao.data.templates.template import choose_template
 from weitiao.data.templates.template_choice import Wording
 from weitiao.data.templates.text_template import parse_text_template
@@ -93,19 +94,14 @@ def test_training_sees_the_prompt_that_asking_does_and_trains_only_answers(name:
     trained = sum(sum(weight > 0 for weight in one.weights) for one in template.render(one))
     if WORDINGS[called].kind(True) != "chat":
         (whole,) = template.render(one)
-        assert trained == sum(len(template._encoder.encode([_inner(text)])[0]) for text in ("1", "2")) + 2
+        encoder = Encoder(template.tokenizer)
+        assert trained == sum(len(encoder.encode([Piece(text)])[0]) for text in ("1", "2")) + 2
         assert (
             sum(
                 id in template.stop_ids for id, weight in zip(whole.ids, whole.weights, strict=True) if weight
             )
             == 2
         )
-
-
-def _inner(text: str) -> Any:  # noqa: ANN401
-    from weitiao.data.templates.encoder import Piece
-
-    return Piece(text)
 
 
 def test_what_the_texts_write() -> None:
@@ -206,16 +202,16 @@ def test_a_tokenizer_without_an_end_token_is_refused() -> None:
         ("{{instruction}}", "no field"),
         ("Q: {}", "no name"),
         ("Q: {0} {1}", "no name"),
-        ("Q: {instruction", "stands alone"),
-        ("Q: instruction}", "stands alone"),
-        ('{"q": {instruction}}', "stands alone"),
+        ("Q: {instruction", "a single brace at"),
+        ("Q: instruction}", "a single brace at"),
+        ('{"q": {instruction}}', "a single brace at"),
         ("{?input}{instruction}", "{/input}"),
         ("{instruction}{/input}", "closes nothing"),
         ("{?a}{?b}{instruction}{/a}{/b}", "closes nothing"),
         ("{output} {instruction}", "is the answer"),
         ("{instruction}\nA: {answer}</s>", "is the answer"),
         ("{role}: {instruction}", "something else"),
-        ("{instruction!r}:{x:>10}", "no field's name"),
+        ("{instruction!r}:{x:>10}", "not a valid field name"),
         ("{% for m in messages %}{{ m }}{% endfor %}", "Jinja"),
     ],
 )

@@ -41,4 +41,4 @@ def test_without_the_package_that_reads_it_the_use_of_the_gpu_is_unknown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert monitor._gpu_percent() is None
+    assert monitor.gpu_percent() is None

@@ -87,15 +87,14 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_row_that_is_not_finite(fault: str, tmp_path: Path) -> None:
     heard = Events()
-    training = make(tmp_path, heard)
-    sound = training.stepper.objective
     before: dict[str, torch.Tensor] = {}
 
     def remember(event: dict[str, Any]) -> None:
         if event["event"] == "step" and event["step"] == BAD_STEP:
             before.update(weights_of(training))
 
-    training.log._listeners = (heard, remember)
+    training = make(tmp_path, heard, remember)
+    sound = training.stepper.objective
     training.stepper.objective = Spoilt(token=MARK, **FAULTS[fault])
     with pytest.raises(NotFiniteError) as caught:
         training.run()
@@ -154,7 +153,7 @@ def test_where_only_the_sum_overflows_no_row_is_blamed(tmp_path: Path) -> None:
             return sound if alone else LossSum(sound.sum * math.inf)
 
     training.stepper.objective = Together()
-    with pytest.raises(NotFiniteError, match="no row of the step does it alone"):
+    with pytest.raises(NotFiniteError, match="no single row of the step causes it"):
         training.run()
 
 

@@ -43,14 +43,14 @@ def test_a_row_longer_than_pack_tokens_makes_no_second_shape(tmp_path: Path) -> 
     assert len(lengths) > 1
     assert set(lengths) == {LONGEST}
     training.stepper.pack_tokens = 30  # as a checkpoint of a run that did not compile may have it
-    assert training.stepper._budget(ROWS) == LONGEST
+    assert training.stepper.budget(ROWS) == LONGEST
 
 
 def test_packs_that_are_not_filled_up_stay_as_small_as_they_were(tmp_path: Path) -> None:
     training = make(tmp_path, pack_tokens=30)
     training.stepper.forward = training.stepper.forward.with_options(compiles=False)
     small = replace(training.stepper, pack_tokens=30)
-    assert small.pack_tokens == small._budget(ROWS) == 30
+    assert small.pack_tokens == small.budget(ROWS) == 30
 
 
 class Fails(SupervisedFineTuning):

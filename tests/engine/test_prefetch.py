@@ -20,11 +20,11 @@ def test_the_next_pack_is_ready_when_one_is_yielded() -> None:
     held = []
     for number, pack in enumerate(prefetch.ahead(packs, CPU)):
         assert pack is packs[number]
-        held.append(len(prefetch._made))
+        held.append(len(prefetch))
         assert prefetch.tensors(pack, CPU) is prefetch.tensors(pack, CPU)
         assert prefetch.tensors(pack, CPU).ids_1T[0].tolist() == pack.ids_T.tolist()
     assert held == [2, 2, 1]
-    assert not prefetch._made
+    assert len(prefetch) == 0
 
 
 def test_an_error_between_two_packs_leaves_nothing_that_a_later_step_could_take() -> None:
@@ -33,7 +33,7 @@ def test_an_error_between_two_packs_leaves_nothing_that_a_later_step_could_take(
     stopped = prefetch.ahead(packs, CPU)
     next(stopped)
     assert list(prefetch.ahead(packs[1:], CPU)) == packs[1:]
-    assert not prefetch._made
+    assert len(prefetch) == 0
 
 
 def test_on_a_cpu_tensors_are_the_packs_own_memory() -> None:
@@ -54,5 +54,5 @@ def test_a_step_is_that_of_packs_made_when_they_are_needed(tmp_path: Path) -> No
     with torch.no_grad(), stepper.forward.attention():
         one_by_one = sum(float(stepper.objective.loss(stepper.forward.outputs(pack)).sum) for pack in packs)
     with stepper.forward.attention():
-        ahead = stepper._gradients(rows, 0).loss
+        ahead = stepper.gradients(rows, 0).loss
     assert ahead == one_by_one / sum(row.loss_weight for row in rows)

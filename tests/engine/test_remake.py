@@ -93,4 +93,4 @@ def test_what_it_keeps_goes_with_the_graph() -> None:
         loss = _gated(functional.silu)(x).exp().sum()
     counted = run_counted(loss.backward, torch.device("cpu"))
     del loss
-    assert counted._bytes <= x.nbytes  # the gradient
+    assert counted.live_bytes <= x.nbytes  # the gradient

@@ -16,14 +16,13 @@ from weitiao.data.example import Example
 from weitiao.engine.loop import Training
 from weitiao.objectives.sft import SupervisedFineTuning
 
-STEPS = 3
+STEPS = 2
 EXAMPLES = make_examples(24, seed=3, longest=24)
 TOKENS_OF_A_STEP = 8 * 24
-ARCHITECTURES = ("llama", "gpt2", "bloom")
 
 
 def trained(training: Training, reverse: bool = False) -> dict[str, torch.Tensor]:
-    """Return the weights after three optimizer steps."""
+    """Return the weights after two optimizer steps."""
     with training.stepper.forward.attention():
         for step in range(STEPS):
             batch = training.plan.batch(step)
@@ -37,8 +36,9 @@ def make(folder: Path, architecture: str = "llama", **changes: Any) -> Training:
     return make_training(folder, EXAMPLES, model=tiny.make_model(architecture), **settings)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize(
+    ("architecture", "method"), [("llama", "lora"), ("llama", "full"), ("gpt2", "full"), ("bloom", "lora")]
+)
 def test_one_two_or_eight_packs(architecture: str, method: str, tmp_path: Path) -> None:
     whole = trained(make(tmp_path, architecture, method=method))
     for pack_tokens, most in ((TOKENS_OF_A_STEP // 2, 4), (1, 8)):
@@ -76,7 +76,7 @@ def test_order_inside_a_step(tmp_path: Path) -> None:
 
 
 def test_weights_of_tokens_count_as_they_are(tmp_path: Path) -> None:
-    """Twice the weight on every token changes nothing; on one example it does."""
+    """Twice the weight on every token changes nothing; on half of the examples it does."""
     double = [
         Example.of(one.ids, tuple(2 * weight for weight in one.weights), example.place)
         for example in EXAMPLES
@@ -86,7 +86,7 @@ def test_weights_of_tokens_count_as_they_are(tmp_path: Path) -> None:
         trained(make_training(tmp_path, rows, lr=1e-2, eps=1e-3, batch_size=8)) for rows in (EXAMPLES, double)
     )
     assert largest_difference(plain, twice) < 1e-6
-    one = trained(make_training(tmp_path, [*double[:1], *EXAMPLES[1:]], lr=1e-2, eps=1e-3, batch_size=8))
+    one = trained(make_training(tmp_path, [*double[:12], *EXAMPLES[12:]], lr=1e-2, eps=1e-3, batch_size=8))
     assert largest_difference(plain, one) > 1e-5
 
 

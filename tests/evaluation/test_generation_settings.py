@@ -15,10 +15,10 @@ from weitiao.evaluation.settings import GenerationSettings
     ("raw", "words"),
     [
         ({"min_new_tokens": 300}, "min_new_tokens 300 is more than max_new_tokens 256"),
-        ({"num_return_sequences": 2}, "all 2 answers would be the same"),
+        ({"num_return_sequences": 2}, "num_return_sequences 2 needs temperature above 0"),
         ({"num_beams": 2, "num_return_sequences": 3}, "num_beams 2 is less than num_return_sequences 3"),
-        ({"top_p": 0.9}, "needs temperature above 0"),
-        ({"top_k": 5}, "needs temperature above 0"),
+        ({"top_p": 0.9}, "need temperature above 0"),
+        ({"top_k": 5}, "need temperature above 0"),
         ({"stop": ["a", ""]}, "an empty stop text"),
         ({"temperature": -1}, "temperature"),
         ({"temprature": 1}, "temperature"),
@@ -34,7 +34,7 @@ def test_what_contradicts_itself_is_refused(raw: dict[str, Any], words: str) -> 
 def test_all_contradictions_are_told_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         parse_settings(GenerationSettings, {"min_new_tokens": 300, "top_p": 0.5, "num_return_sequences": 2})
-    for words in ("min_new_tokens", "top_p", "would be the same"):
+    for words in ("min_new_tokens", "top_p", "num_return_sequences"):
         assert words in str(caught.value)
 
 

@@ -66,6 +66,22 @@ def test_a_run_without_a_result_says_how_to_go_on(tmp_path: Path) -> None:
         locate(str(tmp_path))
 
 
+def test_a_folder_without_run_or_model_says_what_to_name(tmp_path: Path, tiny_model_folder: Path) -> None:
+    empty = tmp_path / "deep" / "empty"
+    empty.mkdir(parents=True)
+    with pytest.raises(RunFolderError) as caught:
+        locate(str(empty))
+    (problem,) = caught.value.problems
+    assert "weitiao train --out RUN" in problem.remedy and "hub id" in problem.remedy
+    (empty.parent / "made" / "adapter").mkdir(parents=True)
+    (empty.parent / "made" / "run.yaml").write_text("model: m\n")
+    with pytest.raises(RunFolderError, match=f"try +{empty.parent / 'made'}$"):
+        locate(str(empty))
+    (empty / "inner").symlink_to(tiny_model_folder)
+    with pytest.raises(ModelError, match=f"try +{empty / 'inner'}$"):
+        open_by_name(str(empty))
+
+
 def test_a_template_that_is_none_is_refused(tmp_path: Path, tiny_model_folder: Path) -> None:
     run = make_run(tmp_path / "run", tiny_model_folder)
     text = (run / "run.yaml").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import tiny
-from weitiao.core.said import Said
+from weitiao.core.locale import LANGUAGES, Language, in_language
 from weitiao.core.units import significant
 from weitiao.data.conversation import Conversation, Message
 from weitiao.evaluation.answer_scores import score_answers
@@ -20,15 +20,14 @@ from weitiao.evaluation.chosen import Chosen
 from weitiao.evaluation.curve import LEFT, curve_svg, held_out_points, round_marks
 from weitiao.evaluation.generate import Generated
 from weitiao.evaluation.metrics import METRICS
-from weitiao.evaluation.report import CHINESE, ENGLISH, cell, report, write_report
+from weitiao.evaluation.report import CHOSEN_BY_LOSS, cell, cut_note, report, write_report
 from weitiao.evaluation.run_facts import ReportFacts, Scores
 
 FACTS = ReportFacts(
     run="runs/my run",
     base="smollm2-135m",
     data=("my.json",),
-    data_lines=("120 rows, 114 trained, 6 held out",),
-    data_lines_zh=("120 条，训练 114 条，留出 6 条",),
+    data_lines=("rows       120 read (120 alpaca), 120 kept",),
     method="lora",
     method_title="LoRA",
     method_settings={"r": 8, "alpha": 16},
@@ -60,7 +59,7 @@ def test_the_report_says_what_was_trained_and_what_came_of_it() -> None:
         "python 3.11.7, torch 2.13.0",
         "PeftModel.from_pretrained(base, 'runs/my run/adapter')",
         "`weitiao chat 'runs/my run'`",
-        "- 120 rows, 114 trained, 6 held out",
+        "- rows       120 read (120 alpaca), 120 kept",
     ):
         assert words in text, words
 
@@ -68,7 +67,7 @@ def test_the_report_says_what_was_trained_and_what_came_of_it() -> None:
 def test_the_report_says_what_the_run_was_set_to() -> None:
     chosen = Chosen(
         method="LoRA",
-        targets=("q_proj, v_proj (60 modules)", "q_proj, v_proj（60 个模块）"),
+        targets=("q_proj, v_proj", 60),
         lr=2e-4,
         scheduler="cosine",
         warmup_steps=4,
@@ -86,13 +85,20 @@ def test_the_report_says_what_the_run_was_set_to() -> None:
         "| Held out | 6 examples |",
     ):
         assert words in report(facts), words
-    for words in ("| 学习率 | 2e-4, cosine，前 4 步预热 |", "| 留出 | 6 条 |", "共 2.5 轮 |"):
-        assert words in report(facts, CHINESE), words
+    for words in (
+        r"| 方法 | LoRA (lora)：q\_proj, v\_proj（60 个模块） |",
+        "| 学习率 | 2e-4, cosine，前 4 步预热 |",
+        "| 长度 | 40 步，每步 8 条，114 条样本共 2.5 轮 |",
+        "| 留出 | 6 条 |",
+    ):
+        assert words in report(facts, "zh"), words
     early = replace(facts, steps=20)
     assert "(20 of 40 steps: stopped early" in report(early)
-    assert "计划 40 步，第 20 步提前停止" in report(early, CHINESE)
+    assert "计划 40 步，第 20 步提前停止" in report(early, "zh")
     assert "stopped" not in report(facts)
     assert Chosen.of_fields({**chosen.as_fields(), "targets": list(chosen.targets or ())}) == chosen
+    older = ["q_proj, v_proj (60 modules)", "q_proj, v_proj（60 个模块）"]
+    assert Chosen.of_fields({**chosen.as_fields(), "targets": older}) == chosen
 
 
 def test_answers_that_were_cut_are_marked_and_the_mark_explained() -> None:
@@ -148,21 +154,25 @@ def test_both_languages_have_the_same_numbers(tmp_path: Path) -> None:
     assert "## 开销" in chinese.read_text(encoding="utf-8")
     for text in (english, chinese):
         assert "460,800" in text.read_text(encoding="utf-8")
-        assert "(loss.svg)" in text.read_text(encoding="utf-8")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["loss.svg", "report.md", "report.zh.md"]
+        assert f"({text.name.replace('report', 'loss').replace('.md', '.svg')})" in text.read_text(
+            encoding="utf-8"
+        )
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "loss.svg", "loss.zh.svg", "report.md", "report.zh.md",
+    ]  # fmt: skip
+    assert "— 训练</tspan>" in (tmp_path / "loss.zh.svg").read_text(encoding="utf-8")
 
 
 def test_what_the_method_does_not_reach_is_said_in_both_languages() -> None:
-    left_out = [Said("left as they are: experts, 56 % of the weights", "保持不变：专家，占权重的 56 %")]
-    facts = replace(FACTS, left_out=left_out)
+    facts = replace(FACTS, left_out=["left as they are: experts, 56 % of the weights"])
     assert "## What the method does not reach\n\n- left as they are: experts, 56 % of" in report(facts)
-    assert "## 方法未触及的部分\n\n- 保持不变：专家，占权重的 56 %\n" in report(facts, CHINESE)
+    assert "## 方法未触及的部分\n\n- " in report(facts, "zh")
     assert "does not reach" not in report(FACTS)
 
 
-@pytest.mark.parametrize("words", [ENGLISH, CHINESE])
-def test_without_held_out_rows_it_says_so(words: object) -> None:
-    text = report(replace(FACTS, before=None, after=None, answers=(), losses=()), words)  # type: ignore[arg-type]
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_without_held_out_rows_it_says_so(language: Language) -> None:
+    text = report(replace(FACTS, before=None, after=None, answers=(), losses=()), language)
     assert "data.held_out" in text
     assert "loss.svg" not in text
 
@@ -232,12 +242,12 @@ def test_the_turns_before_a_question_are_shown_in_a_line() -> None:
     one, four = Question((turns[0], turns[1])), Question(tuple(turns[:5]))
     said = [Generated("a"), Generated("b")]
     single, several = before_after([one, four], said, said)
-    assert earlier_text(single.as_fields()) == "" == earlier_text(single.as_fields(), chinese=True)
+    assert earlier_text(single.as_fields()) == ""
     line = earlier_text(several.as_fields())
     assert line.startswith("after 3 turns: … → “1? why") and "“2? why" in line and line.endswith("…”")
     assert len(line) < 170 and "Be brief" not in line and "3?" not in line
-    assert earlier_text(several.as_fields(), chinese=True).startswith("此前 3 轮：… → “1? why")
-    text, chinese = (report(replace(FACTS, answers=[single, several]), words) for words in (ENGLISH, CHINESE))
+    assert in_language(line, "zh").startswith("此前 3 轮：… → “1? why")
+    text, chinese = (report(replace(FACTS, answers=[single, several]), one) for one in LANGUAGES)
     assert "*after 3 turns: " in text and text.count("<br>") == 1
     assert "*此前 3 轮：" in chinese
 
@@ -252,43 +262,44 @@ def test_the_datas_answer_is_cut_as_the_models_are() -> None:
     assert 15 <= len(tokenizer.encode(answer.reference, add_special_tokens=False)) <= 20
     (uncut,) = before_after([whole], said, said, tokenizer, 1000)
     assert (uncut.reference, uncut.reference_cut) == (text, False)
-    for words in (ENGLISH, CHINESE):
-        shown = report(replace(FACTS, answers=[answer], most_new_tokens=20), words)
+    for language in LANGUAGES:
+        shown = report(replace(FACTS, answers=[answer], most_new_tokens=20), language)
         assert cell(f"{answer.reference} […]") in shown
-        assert words.cut.format(mark=cell("[…]"), tokens=20) in shown
+        assert in_language(cut_note(20), language) in shown
 
 
 def test_the_step_whose_weights_are_the_result_is_named() -> None:
     best = replace(FACTS, steps=60, result_step=40, chosen_by_loss=True)
     assert "of step 40 of the 60 made, the lowest held-out loss" in report(best)
-    assert "第 40 步（共训练 60 步），留出集损失最低" in report(best, CHINESE)
+    assert "第 40 步（共训练 60 步），留出损失最低" in report(best, "zh")
     assert "60; the weights are of step 40 of the 60 made" in card(best)
     assert "of step 40, the last" in report(FACTS) and "of step 40, the last" in card(FACTS)
 
 
 def test_that_the_judging_loss_chose_the_weights_is_said() -> None:
     best = replace(FACTS, chosen_by_loss=True)
-    for words in (ENGLISH, CHINESE):
-        assert words.chosen_by_loss in report(best, words)
-        assert words.chosen_by_loss not in report(FACTS, words)
-        assert words.chosen_by_loss not in report(replace(best, before=None), words)
+    for language in LANGUAGES:
+        said = in_language(CHOSEN_BY_LOSS, language)
+        assert said in report(best, language)
+        assert said not in report(FACTS, language)
+        assert said not in report(replace(best, before=None), language)
 
 
 def test_the_whole_time_is_told_from_that_of_training() -> None:
     assert "| 2:05, of which training 1:15 (40 steps) |" in report(replace(FACTS, whole_seconds=125))
-    assert "| 2:05，其中训练 1:15 (40 步) |" in report(replace(FACTS, whole_seconds=125), CHINESE)
+    assert "| 2:05，其中训练 1:15（40 步） |" in report(replace(FACTS, whole_seconds=125), "zh")
     assert "| 1:16 (40 steps) |" in report(replace(FACTS, whole_seconds=76))
 
 
 def test_both_reports_say_what_every_metric_found() -> None:
     answers = [Answer("q", "It is Paris.", "No idea.", "It is Paris."), Answer("q", "Yes.", "No.", "No.")]
-    english, chinese = (report(replace(FACTS, answers=answers), words) for words in (ENGLISH, CHINESE))
+    english, chinese = (report(replace(FACTS, answers=answers), language) for language in LANGUAGES)
     for name in METRICS.names():
         metric = METRICS.load(name)()
         (score,) = [one for one in score_answers(answers) if one.metric == name]
         numbers = f"| {metric.written(score.before)} | {metric.written(score.after)} |"
-        assert f"| {metric.title.en} (higher is better) {numbers}" in english
-        assert f"| {metric.title.zh}（越高越好） {numbers}" in chinese
+        assert f"| {metric.title} (higher is better) {numbers}" in english
+        assert f"| {in_language(metric.title, 'zh')}（越高越好） {numbers}" in chinese
     assert "| 0% | 50% |" in english
     own_questions = [replace(one, reference="") for one in answers]
-    assert METRICS.load("exact_match").title.en not in report(replace(FACTS, answers=own_questions))
+    assert METRICS.load("exact_match").title not in report(replace(FACTS, answers=own_questions))

@@ -38,7 +38,7 @@ def test_an_adapter_of_every_method_answers_beside_another_as_it_does_alone(
     own = str(make_run(tmp_path / "run", tiny_model_folder, name, **METHODS.load(name).example))
     alone = open_by_name(own)
     if alone.source.trained is not None:
-        with pytest.raises(SettingsError, match="no adapter that can be switched"):
+        with pytest.raises(SettingsError, match="not an adapter that can be switched"):
             open_several({"a": locate(lora), "b": locate(own)})
         return
     together = open_several({"a": locate(lora), "b": locate(own)})
@@ -49,5 +49,5 @@ def test_an_adapter_of_every_method_answers_beside_another_as_it_does_alone(
 
 
 def test_a_plain_model_is_no_adapter(lora: str) -> None:
-    with pytest.raises(SettingsError, match="nothing was trained there"):
+    with pytest.raises(SettingsError, match="it holds nothing trained"):
         open_several({"a": locate(lora), "b": locate(open_by_name(lora).source.base.name)})

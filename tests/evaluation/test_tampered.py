@@ -105,10 +105,10 @@ ADAPTERS: dict[str, tuple[Callable[[Path], object], str]] = {
         of_weights(lambda w: w.update({first(w): w[first(w)].double() + 1e300})),
         "NaN or inf",
     ),
-    "whole numbers": (of_weights(lambda w: w.update({first(w): w[first(w)].int()})), "another kind: .*int32"),
+    "whole numbers": (of_weights(lambda w: w.update({first(w): w[first(w)].int()})), "another type: .*int32"),
     "complex numbers": (
         of_weights(lambda w: w.update({first(w): w[first(w)] * 1j})),
-        "another kind: .*complex",
+        "another type: .*complex",
     ),
     "a strength of NaN": (of_settings(lora_alpha=float("nan")), "settings hold NaN or inf"),
     "a strength of inf": (of_settings(alpha_pattern={"q_proj": float("inf")}), "settings hold NaN or inf"),
@@ -118,21 +118,24 @@ ADAPTERS: dict[str, tuple[Callable[[Path], object], str]] = {
         "it names no tensor",
     ),
     "a tensor missing": (of_weights(lambda w: w.pop(first(w))), "missing: "),
-    "a tensor more": (of_weights(lambda w: w.update({"x.lora_A.weight": torch.ones(2)})), "left over: x"),
+    "a tensor more": (of_weights(lambda w: w.update({"x.lora_A.weight": torch.ones(2)})), "unexpected: x"),
     "a tensor renamed": (of_weights(lambda w: w.update({"x": w.pop(first(w))})), "does not fit"),
     "no tensors": (of_weights(lambda w: w.clear()), "missing: "),
     "another shape": (of_weights(lambda w: w.update({first(w): torch.ones(3, 3)})), "does not fit"),
     "another rank": (of_settings(r=2), "does not fit"),
-    "a file cut": (cut, "no whole safetensors file"),
-    "an empty file": (as_text("adapter_model.safetensors", b""), "no whole safetensors file"),
-    "a pointer for a file": (as_text("adapter_model.safetensors", b"version https://git-lfs"), "no whole"),
+    "a file cut": (cut, "not a complete safetensors file"),
+    "an empty file": (as_text("adapter_model.safetensors", b""), "not a complete safetensors file"),
+    "a pointer for a file": (
+        as_text("adapter_model.safetensors", b"version https://git-lfs"),
+        "not a complete",
+    ),
     "no file": (lambda f: (f / "adapter_model.safetensors").unlink(), "holds no adapter"),
     "settings cut": (as_text("adapter_config.json", b'{"peft_type": "LO'), "settings cannot be read"),
     "settings a list": (as_text("adapter_config.json", b"[]"), "settings cannot be read"),
     "settings deep": (as_text("adapter_config.json", b"[" * 99999), "settings cannot be read"),
     "an unknown kind": (of_settings(peft_type="MAGIC"), "settings cannot be used"),
     "no kind": (of_settings(peft_type=None), "settings cannot be used"),
-    "a rank in words": (of_settings(r="many"), "cannot be put on this model|does not fit"),
+    "a rank in words": (of_settings(r="many"), "cannot be applied to this model|does not fit"),
     "other modules": (of_settings(target_modules=["nothing"]), "does not fit|cannot be put"),
     "code to import": (of_settings(megatron_config={"a": 1}, megatron_core="os"), "Python code"),
     "no base named": (of_settings(base_model_name_or_path=None), "does not say which model"),
@@ -210,7 +213,7 @@ def test_a_fingerprint_that_was_taken_away_is_found_in_the_run_or_missed_aloud(
     with pytest.raises(ModelError, match="trained on another base"):
         open_by_name(str(run))
     (run / FILE).unlink()
-    assert "could not be compared" in open_by_name(str(run)).notes[0]
+    assert "it is unknown whether" in open_by_name(str(run)).notes[0]
 
 
 def test_a_changed_base_is_refused_before_its_weights_are_loaded(

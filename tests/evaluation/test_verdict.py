@@ -8,6 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+from left_in_english import english_in
+from verdicts import CHANGED, NOT_FITTED, SEEN, STILL_FALLING, UNCHANGED, every_verdict, held_out, moved
+from weitiao.core.locale import in_language
 from weitiao.evaluation.answers import Answer
 from weitiao.evaluation.held_out import HeldOut
 from weitiao.evaluation.panel import PanelChange, PanelScore
@@ -15,39 +18,11 @@ from weitiao.evaluation.verdict import (
     KINDS,
     Kind,
     TrainingSeen,
-    Verdict,
     judge,
     lines,
     paired_interval,
     t_quantile,
 )
-
-SEEN = TrainingSeen(
-    lr=1e-3,
-    suggested_lr=1e-3,
-    first_loss=4.0,
-    last_loss=2.0,
-    best_is_last=False,
-    longer="train.epochs=6",
-    more_held_out="data.held_out=10",
-)
-NOT_FITTED = replace(SEEN, last_loss=3.9)
-STILL_FALLING = replace(SEEN, best_is_last=True)
-CHANGED = [Answer("q", "", "old", "new"), Answer("r", "", "same", "same")]
-UNCHANGED = [Answer("q", "", "same", "same")]
-
-
-def held_out(*losses: float, weight: float = 10.0) -> HeldOut:
-    """Return a look at rows of so many nats a token, each of `weight` tokens."""
-    rows = tuple((loss * weight, weight) for loss in losses)
-    return HeldOut(sum(losses) / len(losses), rows)
-
-
-def moved(by: float, rows: int = 12) -> tuple[HeldOut, HeldOut]:
-    """Return looks before and after between which each row moved by about so much."""
-    draw = random.Random(1)
-    before = [draw.uniform(1, 5) for _ in range(rows)]
-    return held_out(*before), held_out(*(loss + by + draw.gauss(0, 0.1) for loss in before))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +46,7 @@ def test_without_held_out_rows_only_equal_answers_say_something() -> None:
 
 
 def test_few_rows_are_cautioned_about() -> None:
-    assert "only 4 rows" in judge(*moved(-1.0, rows=4), CHANGED, SEEN).cautions[0].en
+    assert "only 4 rows" in judge(*moved(-1.0, rows=4), CHANGED, SEEN).cautions[0]
     assert not judge(*moved(-1.0, rows=10), CHANGED, SEEN).cautions
     assert judge(*moved(-1.0, rows=2), CHANGED, SEEN).kind == "not measured"
 
@@ -89,7 +64,7 @@ def test_a_loss_that_is_not_finite_got_worse(loss: float, rows: int, answers: li
     spoilt = HeldOut(loss, ((loss, 10.0), *after.rows[1:]))
     verdict = judge(before, spoilt, answers, SEEN)
     assert verdict.kind == "got worse" and verdict.change is None
-    assert str(loss) in verdict.because.en and "not a finite number" in verdict.because.en
+    assert str(loss) in verdict.because and "not a finite number" in verdict.because
     assert [advice.word for advice in verdict.advice] == ["train.lr=0.0001"]
     shown = lines(verdict.as_fields())
     assert "interval" not in " ".join(shown) and "+nan" not in " ".join(shown)
@@ -100,7 +75,7 @@ def test_a_look_that_failed_is_not_said_to_lack_rows() -> None:
     for before, after, when in ((look, None, "after"), (None, look, "before")):
         verdict = judge(before, after, CHANGED, SEEN)
         assert verdict.kind == "not measured"
-        assert verdict.because.en == f"the held-out loss {when} training could not be measured"
+        assert verdict.because == f"the held-out loss {when} training could not be measured"
 
 
 @pytest.mark.parametrize(
@@ -155,7 +130,7 @@ def test_no_rate_advised_is_beyond_ten_times_the_methods_own(seen: TrainingSeen,
 def test_nothing_learnt_at_a_rate_far_from_the_methods_own_is_told_that(lr: float, side: str) -> None:
     advice = judge(*moved(0.0), CHANGED, replace(NOT_FITTED, lr=lr)).advice
     assert [one.word for one in advice] == ["train.lr=0.001", "train.epochs=6"]
-    assert side in advice[0].why.en
+    assert side in advice[0].why
 
 
 def test_where_no_word_helps_none_is_given() -> None:
@@ -174,7 +149,7 @@ def test_a_persons_own_early_stopping_is_named() -> None:
     for seen in (SEEN, NOT_FITTED, STILL_FALLING):
         advice = judge(*moved(0.0), CHANGED, replace(seen, **own)).advice
         named = [one for one in advice if one.word == own["longer"]]
-        assert [one.why.en for one in named] == ["train.early_stopping_patience ended the run early"]
+        assert [one.why for one in named] == ["train.early_stopping_patience ended the run early"]
 
 
 def test_general_questions_are_lost_where_all_general_rows_are_in() -> None:
@@ -197,28 +172,28 @@ def test_general_questions_that_are_lost_are_named_with_what_holds_them_back() -
     assert not judge(*moved(-1.0), CHANGED, SEEN, PanelScore(12, 9, 9, (), ())).advice
 
 
-def every_verdict() -> list[Verdict]:
-    looks = [moved(by, rows) for by in (-1.0, 0.0, 0.5) for rows in (1, 5, 12)]
-    score = PanelScore(12, 9, 8, (PanelChange("?", "5", "Xiaowei"),), ())
-    forgot = PanelScore(12, 9, 2, (PanelChange("?", "5", "Xiaowei"),), ())
-    panels = (None, score, forgot)
-    own = replace(NOT_FITTED, stopped_by="train.early_stopping_patience", lr=1.0)
-    none = replace(SEEN, more_held_out="", more_replay="")
-    seens = (SEEN, NOT_FITTED, STILL_FALLING, own, none, replace(none, held_out_file=True))
-    looks += [(look[0], HeldOut(math.nan, look[1].rows)) for look in looks[:1]]
-    every = [
-        (*look, answers, seen) for look in looks for answers in (CHANGED, UNCHANGED, []) for seen in seens
-    ]
-    return [judge(*each, panel) for each in every for panel in panels]
-
-
 def test_every_sentence_is_there_in_both_languages() -> None:
     assert {verdict.kind for verdict in every_verdict()} == set(KINDS)
     for verdict in every_verdict():
-        english, chinese = lines(verdict.as_fields()), lines(verdict.as_fields(), chinese=True)
-        assert len(english) == len(chinese) == len(set(english))
+        english = lines(verdict.as_fields())
+        assert len(english) == len(set(english))
         assert all(line.isascii() for line in english)
+        chinese = [in_language(line, "zh") for line in english]
         assert not any(line.isascii() for line in chinese)
+        assert [left for line in chinese for left in english_in(line)] == []
+
+
+def test_a_verdict_of_an_older_run_is_read() -> None:
+    """Such a run's events have each sentence in English and in Chinese."""
+    verdict = judge(*moved(-1.0, rows=4), CHANGED, STILL_FALLING)
+    fields = verdict.as_fields()
+    older = {
+        **fields,
+        "because": [fields["because"], "下降"],
+        "cautions": [[one, "太少"] for one in fields["cautions"]],
+        "advice": [{**one, "why": [one["why"], "还在降"]} for one in fields["advice"]],
+    }
+    assert len(lines(fields)) == 5 and lines(older) == lines(fields)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def step(training: Training, rows: Sequence[Example], pack_tokens: int) -> tuple
     training.stepper.forward.model.train()  # as a run does: else blocks are not checkpointed
     training.stepper.pack_tokens = pack_tokens
     with training.stepper.forward.attention():
-        loss = training.stepper._gradients(rows, 0).loss
+        loss = training.stepper.gradients(rows, 0).loss
     return loss, gradients(training.stepper.parameters)
 
 
@@ -250,7 +250,7 @@ class TestMemory:
         training.stepper.forward.model.train()  # as a run does: else blocks are not checkpointed
         with training.stepper.forward.attention():
             training.stepper.apply(rows, 0)  # what is made once is there now
-            taken = peak_bytes(lambda: training.stepper._gradients(rows, 1))
+            taken = peak_bytes(lambda: training.stepper.gradients(rows, 1))
         grads = sum(parameter.nbytes for parameter in training.stepper.parameters.values())
         assert 0.8 * (taken - grads) < event["activation_bytes"] < 2.5 * taken + 2**28
 
@@ -265,7 +265,7 @@ class TestMemory:
             training.stepper.forward.model.train()
             training.stepper.pack_tokens = 8192
             with training.stepper.forward.attention():
-                return peak_bytes(lambda: training.stepper._gradients(rows, 0))
+                return peak_bytes(lambda: training.stepper.gradients(rows, 0))
 
         assert taken(True) < 0.7 * taken(False)
 

@@ -83,7 +83,7 @@ def test_value_and_gradients_are_torchs(rows: int, vocabulary: int) -> None:
         torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("rows", "vocabulary"), SIZES)
+@pytest.mark.parametrize(("rows", "vocabulary"), [(1, 2), (13, 1000), (8, LARGE)])
 def test_a_head_of_any_other_kind_gives_the_same(rows: int, vocabulary: int) -> None:
     made = Made(rows, vocabulary, several=3)
     value, *gradients = made.ours(made.unknown(cap=3.0))
@@ -198,7 +198,7 @@ from weitiao.data.batching.packing import make_pack
 from weitiao.objectives._outputs import Head, Outputs
 from weitiao.objectives._cross_entropy import cross_entropy_sum
 torch.set_num_threads(1)
-rows, vocabulary = 2000, 152000
+rows, vocabulary = 1200, 152000
 layer = torch.nn.Linear(8, vocabulary, bias=False).requires_grad_(False)
 hidden = torch.randn(rows, 8, requires_grad=True)
 head = Head({project}, vocabulary, {weight})

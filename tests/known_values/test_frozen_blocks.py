@@ -68,6 +68,11 @@ ROWS = begin_alike()
 NOTHING_TRAINED = Example.of((4, 5, 6, 7), (0.0,) * 4, "rows.json:99")
 
 
+def three_blocks(folder: Path, rows: Sequence[Example], **changes: Any) -> Training:  # noqa: ANN401
+    """Return a training of a tiny Llama of three blocks, or of the model that is given."""
+    return make_training(folder, rows, **{"layers": 3, **changes})
+
+
 @contextmanager
 def kept(
     folder: Path,
@@ -86,7 +91,7 @@ def found(training: Training, rows: Sequence[Example]) -> tuple[float, dict[str,
     """Return loss and gradients as a step has them."""
     training.attached.model.train()
     with training.stepper.forward.attention():
-        return training.stepper._gradients(rows, 0).loss, gradients(training.stepper.parameters)
+        return training.stepper.gradients(rows, 0).loss, gradients(training.stepper.parameters)
 
 
 def moved(training: Training) -> Training:
@@ -118,13 +123,17 @@ def counting(training: Training) -> Iterator[list[int]]:
 @pytest.mark.parametrize(
     ("label", "what"),
     # BLOOM has a norm on its embeddings, which trains with the others outside the blocks: nothing is frozen.
-    [(label, what) for label in MODELS for what in TOP if (label, what) != ("bloom", "norms only")],
+    [
+        *(("llama", what) for what in TOP),
+        *((label, [*TOP][number % 2]) for number, label in enumerate(MODELS[1:])),
+        *((label, [*TOP][2 + number % 2]) for number, label in enumerate(MODELS[1:])),
+    ],
 )
 def test_loss_and_gradients_are_those_of_the_whole_model(label: str, what: str, tmp_path: Path) -> None:
     method, frozen = TOP[what]
     if what.startswith("lora") and label == "bloom":
         method = {**LORA_ON_TOP, "target_modules": ["query_key_value"]}
-    training = moved(make_training(tmp_path, ROWS, method=method, model=make(label), pack_tokens=40))
+    training = moved(three_blocks(tmp_path, ROWS, method=method, model=make(label), pack_tokens=40))
     loss, expected = found(training, ROWS)
     plain = sum(float(plain_loss_sum(training.attached.model, row).detach()) for row in ROWS)
     assert loss == pytest.approx(plain / sum(row.loss_weight for row in ROWS), abs=1e-5)
@@ -142,7 +151,7 @@ def test_loss_and_gradients_are_those_of_the_whole_model(label: str, what: str, 
 
 
 def test_the_head_alone(tmp_path: Path) -> None:
-    training = make_training(tmp_path, ROWS, method=HEAD, pack_tokens=40)
+    training = three_blocks(tmp_path, ROWS, method=HEAD, pack_tokens=40)
     loss, expected = found(training, ROWS)
     with kept(tmp_path, training, ROWS):
         assert cast("Replay", training.stepper.forward.state.replay).frozen.count == 3
@@ -162,7 +171,7 @@ def test_the_head_alone(tmp_path: Path) -> None:
 )
 def test_with_other_settings(changes: dict[str, Any], tmp_path: Path) -> None:
     """Dropout above the frozen blocks draws what it drew."""
-    training = moved(make_training(tmp_path, ROWS, **{"method": FREEZE, "pack_tokens": 40, **changes}))
+    training = moved(three_blocks(tmp_path, ROWS, **{"method": FREEZE, "pack_tokens": 40, **changes}))
     loss, expected = found(training, ROWS)
     with kept(tmp_path, training, ROWS):
         assert isinstance(training.stepper.forward.state.replay, Replay)
@@ -173,7 +182,7 @@ def test_with_other_settings(changes: dict[str, Any], tmp_path: Path) -> None:
 
 def test_half_precision_is_kept_bit_by_bit(tmp_path: Path) -> None:
     model = make("llama").to(torch.bfloat16)
-    training = make_training(tmp_path, ROWS[-5:], method=FREEZE, model=model, pack_tokens=1)
+    training = three_blocks(tmp_path, ROWS[-5:], method=FREEZE, model=model, pack_tokens=1)
     loss, expected = found(training, ROWS[-5:])
     with kept(tmp_path, training, ROWS[-5:]):
         states = cast("Replay", training.stepper.forward.state.replay).states
@@ -185,7 +194,7 @@ def test_half_precision_is_kept_bit_by_bit(tmp_path: Path) -> None:
 
 
 def test_what_is_not_stored_is_computed(tmp_path: Path) -> None:
-    training = make_training(tmp_path, ROWS, method=FREEZE)
+    training = three_blocks(tmp_path, ROWS, method=FREEZE)
     others = make_examples(2, seed=77)
     loss, _ = found(training, [*ROWS, *others])
     with kept(tmp_path, training, ROWS):
@@ -208,7 +217,7 @@ def test_what_is_not_stored_is_computed(tmp_path: Path) -> None:
 def test_nothing_is_stored(changes: dict[str, Any], tmp_path: Path) -> None:
     """Where something below all others trains, where it is switched off: no file, and not a word."""
     log = Events()
-    training = make_training(tmp_path, ROWS, **changes)
+    training = three_blocks(tmp_path, ROWS, **changes)
     with kept(tmp_path, training, ROWS, log=log):
         assert not isinstance(training.stepper.forward.state.replay, Replay)
         assert not RunFolder(tmp_path).frozen_states.exists()
@@ -223,10 +232,10 @@ def test_where_no_example_is_seen_twice(tmp_path: Path) -> None:
         ({"steps": 1}, 0),
         ({"steps": 3}, 1),
     ):
-        training = make_training(tmp_path, ROWS, method=FREEZE, **settings)
+        training = three_blocks(tmp_path, ROWS, method=FREEZE, **settings)
         with kept(tmp_path, training, ROWS, log=log):
             assert isinstance(training.stepper.forward.state.replay, Replay) == bool(stored)
-    training = make_training(tmp_path, ROWS, method=FREEZE, epochs=1.0)
+    training = three_blocks(tmp_path, ROWS, method=FREEZE, epochs=1.0)
     with kept(tmp_path, training, ROWS, HELD_OUT, log):
         states = cast("Replay", training.stepper.forward.state.replay).states
         assert len(states.rows_ND) == sum(row.tokens for row in HELD_OUT)
@@ -243,19 +252,19 @@ def dropping(where: str, amount: float) -> Any:  # noqa: ANN401
 @pytest.mark.parametrize("amount", [0.1, 1e-5])
 def test_dropout_below_is_refused_with_a_note(amount: float, tmp_path: Path) -> None:
     log = Events()
-    training = make_training(tmp_path, ROWS, method=FREEZE, model=dropping("transformer.drop", amount))
+    training = three_blocks(tmp_path, ROWS, method=FREEZE, model=dropping("transformer.drop", amount))
     with kept(tmp_path, training, ROWS, log=log):
         assert not isinstance(training.stepper.forward.state.replay, Replay)
     (note,) = log.of("note")
     assert "dropout" in note["text"]
-    training = make_training(tmp_path, ROWS, method=FREEZE, model=dropping("h.1.mlp.dropout", amount))
+    training = three_blocks(tmp_path, ROWS, method=FREEZE, model=dropping("h.1.mlp.dropout", amount))
     with kept(tmp_path, training, ROWS, log=log):
         assert cast("Replay", training.stepper.forward.state.replay).frozen.count == 1
     assert "block 2" in log.of("note")[1]["text"]
 
 
 def test_noise_on_embeddings_is_refused(tmp_path: Path) -> None:
-    training = make_training(tmp_path, ROWS, method=FREEZE, neftune_alpha=5.0)
+    training = three_blocks(tmp_path, ROWS, method=FREEZE, neftune_alpha=5.0)
     with kept(tmp_path, training, ROWS):
         assert not isinstance(training.stepper.forward.state.replay, Replay)
 
@@ -266,7 +275,7 @@ def test_a_block_that_reads_more_than_hidden_states_is_refused_with_a_note(tmp_p
     left: dict[str, torch.Tensor] = {}
     model.model.layers[0].register_forward_hook(lambda *args: left.update(mean=args[2].mean()))
     model.model.layers[2].register_forward_pre_hook(lambda _, args: (args[0] + left["mean"],))
-    training = make_training(tmp_path, ROWS, method=FREEZE, model=model)
+    training = three_blocks(tmp_path, ROWS, method=FREEZE, model=model)
     with kept(tmp_path, training, ROWS, log=log):
         assert not isinstance(training.stepper.forward.state.replay, Replay)
     assert [event["event"] for event in log] == ["note"]
@@ -287,7 +296,7 @@ def stop_after(step: int) -> Any:  # noqa: ANN401
 def make_run(folder: Path, *listeners: Any, **changes: Any) -> Training:  # noqa: ANN401
     settings = {"lr": 1e-2, "eps": 1e-3, "epochs": 3.0, "batch_size": 4, "save_every": 1, "eval_every": 2}
     settings |= {"method": {**LORA_ON_TOP, "dropout": 0.1}, "pack_tokens": 40, "keep_best": False} | changes
-    return make_training(folder, ROWS, held_out=HELD_OUT, listeners=listeners, **settings)
+    return three_blocks(folder, ROWS, held_out=HELD_OUT, listeners=listeners, **settings)
 
 
 def run(folder: Path, *listeners: Any, **changes: Any) -> Training:  # noqa: ANN401
@@ -439,7 +448,7 @@ def test_a_whole_run_and_one_that_ends_in_an_error(tiny_model_folder: Path, tmp_
     one = train_recipe(parse_recipe({**recipe, "out": tmp_path / "auto"}), [log])
     off = {**recipe["train"], "frozen_cache": "off"}  # type: ignore[dict-item]
     other = train_recipe(parse_recipe({**recipe, "out": tmp_path / "off", "train": off}))
-    assert any("1 frozen of 2 blocks" in event["text"] for event in log.of("stage"))
+    assert any("1 frozen blocks (of 2)" in event["text"] for event in log.of("stage"))
     assert one.losses == pytest.approx(other.losses, abs=1e-6)
     assert one.held_out["after"] == pytest.approx(other.held_out["after"], abs=1e-6)
     assert {path.name for path in one.folder.root.iterdir()} == {p.name for p in other.folder.root.iterdir()}

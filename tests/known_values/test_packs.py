@@ -19,8 +19,13 @@ from weitiao.engine.probe import choose_forward
 every_model = pytest.mark.parametrize("label", MODELS)
 
 
-@every_model
-@pytest.mark.parametrize("method", ["lora", "full", "freeze"])
+@pytest.mark.parametrize(
+    ("label", "method"),
+    [
+        *((label, "lora") for label in MODELS),
+        *((label, ("full", "freeze")[number % 2]) for number, label in enumerate(MODELS)),
+    ],
+)
 def test_a_step_is_the_plain_forward_of_its_samples(label: str, method: str, tmp_path: Path) -> None:
     examples = make_examples(5)
     blocks = {"full": "full", "freeze": {"name": "freeze", "last_n": 1}}
@@ -40,7 +45,7 @@ def test_a_step_is_the_plain_forward_of_its_samples(label: str, method: str, tmp
     expected = gradients(stepper.parameters)
 
     with stepper.forward.attention():
-        assert stepper._gradients(examples, 0).loss == pytest.approx(float(loss.detach()), abs=1e-5)
+        assert stepper.gradients(examples, 0).loss == pytest.approx(float(loss.detach()), abs=1e-5)
     found = gradients(stepper.parameters)
     assert found.keys() == expected.keys()
     for name in found:

@@ -139,7 +139,7 @@ def test_an_architecture_without_the_place_is_refused() -> None:
     from transformers import MixtralConfig
 
     experts = MixtralConfig(**tiny.LLAMA_LIKE, num_local_experts=2)
-    with pytest.raises(ModelError, match="find no place"):
+    with pytest.raises(ModelError, match="no place for adapters"):
         Adapter().attach(weightless(experts))
 
 
@@ -157,7 +157,7 @@ def test_merging_is_refused_with_the_reason_and_changes_nothing(placement: str, 
     before = loss(attached.model)
     attached.save(tmp_path)
     for one in (attached, load_adapter(tiny.make_model("llama"), tmp_path)):
-        with pytest.raises(ModelError, match="no weight of the base can take it in"):
+        with pytest.raises(ModelError, match="cannot be merged into the base's weights"):
             one.merge()
         assert torch.equal(loss(one.model), before)
 

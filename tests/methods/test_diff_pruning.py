@@ -127,7 +127,8 @@ CONSTANT = {"scheduler": "constant"}
 def test_the_phases_of_a_run(tmp_path: Path) -> None:
     """Of 8 steps 6 have gates; then exactly the kept share is left, moves, and nothing else does."""
     method = {"name": "diff_pruning", "target_sparsity": 0.95}
-    run = make_training(tmp_path, make_examples(8), method=method, steps=8, lr=1e-2, batch_size=4, **CONSTANT)
+    rows = make_examples(8)
+    run = make_training(tmp_path, rows, method=method, layers=3, steps=8, lr=1e-2, batch_size=4, **CONSTANT)
     attached = run.attached
     assert isinstance(attached, DiffAttached)
     seen: list[list[Tensor]] = []

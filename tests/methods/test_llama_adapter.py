@@ -62,7 +62,7 @@ def test_start_switch_off_checkpointing_save_and_refused_merge(architecture: str
     again = LlamaAdapter().continue_from(tiny.make_model(architecture), tmp_path)
     assert torch.equal(logits(again.model), trained)
     for attached in (plain, again):
-        with pytest.raises(ModelError, match="fold into none"):
+        with pytest.raises(ModelError, match="cannot be merged into them"):
             attached.merge()
 
 
@@ -93,7 +93,7 @@ def test_it_learns_in_packs_with_the_rate_it_suggests(tmp_path: Path) -> None:
     events = Events()
     training = make_training(
         tmp_path, make_examples(2, seed=8), method={"name": "llama_adapter", "adapter_layers": 3},
-        listeners=(events,), steps=40, batch_size=2, scheduler="constant",
+        listeners=(events,), layers=3, steps=40, batch_size=2, scheduler="constant",
     )  # fmt: skip
     training.run()
     losses = [event["loss"] for event in events.of("step")]

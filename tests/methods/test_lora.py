@@ -63,8 +63,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 QUERY = {"llama": "q_proj", "qwen2": "q_proj", "gpt2": "c_attn", "opt": "q_proj"}
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("architecture", QUERY)
+@pytest.mark.parametrize(
+    ("variant", "architecture"),
+    [
+        *((variant, "llama") for variant in VARIANTS),
+        *((variant, [*QUERY][1 + number % 3]) for number, variant in enumerate(VARIANTS)),
+    ],
+)
 def test_each_variant_keeps_the_contract(variant: str, architecture: str, tmp_path: Path) -> None:
     """Start, switch off, save and load on the untouched base, merge, write and read the merged model."""
     settings = dict(VARIANTS[variant])
@@ -339,7 +344,7 @@ def test_targets_that_match_nothing_show_what_there_is() -> None:
     assert "lm_head (1)" in text
     assert "try       q_proj" in text
     assert "0 to 2" in text
-    with pytest.raises(ModelError, match="no module from end to end"):
+    with pytest.raises(ModelError, match="no module's full path"):
         Lora(target_modules=".*q_prj").attach(tiny.make_model("llama"))
     with pytest.raises(ModelError, match="LlamaAttention"):
         Lora(target_modules="self_attn").attach(tiny.make_model("llama"))
@@ -348,8 +353,8 @@ def test_targets_that_match_nothing_show_what_there_is() -> None:
 @pytest.mark.parametrize(
     ("settings", "quantization", "reason"),
     [
-        ({"init_lora_weights": "loftq"}, "none", "not held so"),
-        ({"init_lora_weights": "loftq"}, "int8", "not held so"),
+        ({"init_lora_weights": "loftq"}, "none", "not in 4 bits"),
+        ({"init_lora_weights": "loftq"}, "int8", "not in 4 bits"),
         ({"init_lora_weights": "pissa"}, "nf4", "quantised"),
         ({"init_lora_weights": "olora", "r": 17, "target_modules": "all-linear"}, "none", "smallest side 16"),
         ({"init_lora_weights": "pissa", "target_modules": "embed_tokens"}, "none", "embeddings"),

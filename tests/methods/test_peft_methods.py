@@ -214,7 +214,7 @@ def test_norms_of_an_architecture_peft_does_not_know() -> None:
     attached = make("ln_tuning").attach(tiny.make_model("opt"))
     assert attached.config.target_modules == ["final_layer_norm", "self_attn_layer_norm"]
     with pytest.raises(
-        ModelError, match=r"no normalisation layer(.|\n)*q_proj \(Linear\)(.|\n)*final_layer_norm"
+        ModelError, match=r"not a normalisation layer(.|\n)*q_proj \(Linear\)(.|\n)*final_layer_norm"
     ):
         make("ln_tuning", target_modules="q_proj").attach(tiny.make_model("opt"))
 
@@ -250,13 +250,13 @@ def test_what_does_not_fit_a_model_is_refused_before_weights(case: str) -> None:
 REFUSED = {
     "ia3": ({"target_modules": ["k_proj"], "feedforward_modules": ["up_proj"]}, "up_proj is not"),
     "oft": ({"r": 4, "oft_block_size": 8}, "one of them"),
-    "vera": ({"d_initial": 0}, "neither would ever move"),
-    "lokr": ({"decompose_factor": 0}, "-1: the layer decides"),
+    "vera": ({"d_initial": 0}, "neither would ever change"),
+    "lokr": ({"decompose_factor": 0}, "-1 to let the layer"),
     "road": ({"group_size": 7}, "multiple of 2"),
     "ln_tuning": ({"target_modules": "all-linear"}, "not linear"),
     "trainable_tokens": ({"token_indices": [3, 3]}, "3 more than once"),
     "miss": ({"variant": "bat", "dropout": 0.1}, "not used by the variant bat"),
-    "oft-share": ({"block_share": True, "module_dropout": 0.1}, "one for all"),
+    "oft-share": ({"block_share": True, "module_dropout": 0.1}, "all share one"),
     "trainable_tokens-none": ({}, "token_indices is missing"),
     "hira": ({"hira_dropout": 0.1}, r"method\.dropout|dropout"),
     "shira": ({"layers_to_transform": [0], "target_modules": "a.*b"}, "regular expression"),
@@ -270,8 +270,11 @@ WITH_BLOCKS = [n for n in METHODS.names() if "layers_to_transform" in METHODS.lo
 def test_an_empty_list_of_blocks_is_refused(name: str) -> None:
     """PEFT takes it for all blocks."""
     with pytest.raises(SettingsError, match=r"layers_to_transform cannot be used: it names no block"):
-        parse_settings(METHODS.load(name), {"layers_to_transform": []}, "method")
-    assert parse_settings(METHODS.load(name), {"layers_to_transform": None}, "method")
+        parse_settings(
+            METHODS.load(name), {**METHODS.load(name).example, "layers_to_transform": []}, "method"
+        )
+    needed = dict(METHODS.load(name).example)
+    assert parse_settings(METHODS.load(name), {**needed, "layers_to_transform": None}, "method")
 
 
 @pytest.mark.parametrize("case", REFUSED)

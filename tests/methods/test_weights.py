@@ -121,7 +121,7 @@ def test_settings_read_back_as_written(settings: Freeze) -> None:
 def test_full_trains_everything_and_has_no_base_to_go_back_to() -> None:
     attached = Full().attach(tiny.make_model("qwen2"))
     assert set(attached.trainable()) == parameters("qwen2")
-    with pytest.raises(ModelError, match="load the base beside it"), attached.disabled():
+    with pytest.raises(ModelError, match="load the base separately"), attached.disabled():
         pass
     assert attached.merge() is attached.model
 
@@ -243,7 +243,7 @@ def test_two_at_once_are_refused_in_words(tmp_path: Path) -> None:
 def test_it_does_not_load_on_a_base_in_few_bits(tmp_path: Path) -> None:
     tiny.make_model("llama").save_pretrained(tmp_path / "base")
     Freeze().attach(tiny.make_model("llama")).save(tmp_path / "adapter")
-    with pytest.raises(ModelError, match="few bits"):
+    with pytest.raises(ModelError, match="is quantised"):
         load_adapter(
             load_model(ModelSettings(name=str(tmp_path / "base"), quantization="nf4")), tmp_path / "adapter"
         )

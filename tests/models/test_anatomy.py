@@ -96,7 +96,7 @@ def test_a_weightless_model_has_the_same_parts(architecture: str) -> None:
 def test_a_classifier_has_no_head_onto_the_vocabulary() -> None:
     llama, bert = (anatomy(kinds.make_model(f"{name} classifier")) for name in ("llama", "bert"))
     assert (llama.head, llama.classifier, llama.tied) == (None, "score", False)
-    assert (bert.head, bert.classifier, bert.depth) == (None, "classifier", 3)
+    assert (bert.head, bert.classifier, bert.depth) == (None, "classifier", kinds.LAYERS)
     assert bert.attention[:4] == tuple(
         f"bert.encoder.layer.0.attention.{name}"
         for name in ("self.query", "self.key", "self.value", "output.dense")
@@ -107,18 +107,18 @@ def test_a_classifier_has_no_head_onto_the_vocabulary() -> None:
 def test_an_encoder_and_its_decoder() -> None:
     parts = anatomy(kinds.make_model("t5"))
     assert parts.stacks == tuple(
-        tuple(f"{half}.block.{n}" for n in range(3)) for half in ("encoder", "decoder")
+        tuple(f"{half}.block.{n}" for n in range(kinds.LAYERS)) for half in ("encoder", "decoder")
     )
-    assert (len(parts.blocks), parts.depth, parts.head) == (6, 3, "lm_head")
-    assert len(parts.attention) == 3 * 4 + 3 * 8
+    assert (len(parts.blocks), parts.depth, parts.head) == (2 * kinds.LAYERS, kinds.LAYERS, "lm_head")
+    assert len(parts.attention) == kinds.LAYERS * (4 + 8)
     assert {path.rpartition(".")[2] for path in parts.mlp} == {"wi", "wo"}
-    assert [parts.block_of(f"{half}.block.2.layer.0") for half in ("encoder", "decoder")] == [2, 2]
+    assert [parts.block_of(f"{half}.block.1.layer.0") for half in ("encoder", "decoder")] == [1, 1]
 
 
 def test_a_state_space_model() -> None:
     parts = anatomy(kinds.make_model("mamba"))
     assert parts.attention == ()
-    assert parts.projections == tuple(f"backbone.layers.{n}.mixer.in_proj" for n in range(3))
+    assert parts.projections == tuple(f"backbone.layers.{n}.mixer.in_proj" for n in range(kinds.LAYERS))
     assert {path.rpartition(".")[2] for path in parts.unreachable} == {"x_proj", "dt_proj", "out_proj"}
 
 
@@ -151,5 +151,5 @@ def test_a_model_without_blocks_is_refused() -> None:
             super().__init__(PretrainedConfig())
             self.linear = nn.Linear(2, 2)
 
-    with pytest.raises(ModelError, match="no row of blocks"):
+    with pytest.raises(ModelError, match="no list of blocks"):
         anatomy(Flat())

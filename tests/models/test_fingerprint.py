@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 import tiny_architectures as tiny
-from weitiao.models.fingerprint import Fingerprint, fingerprint, fingerprint_of_files
+from weitiao.models.fingerprint import (
+    Fingerprint,
+    fingerprint,
+    fingerprint_of_files,
+    remember_place,
+    remembered_place,
+)
 from weitiao.models.load import load_config, load_model
 from weitiao.models.settings import ModelSettings
 
@@ -77,3 +84,21 @@ def test_prints_of_older_versions_are_read(folder: Path) -> None:
     plain = prints(folder).as_dict()
     older = Fingerprint.parse({**plain, "tensors": {n: t[:3] for n, t in plain["tensors"].items()}})
     assert older.differences(prints(folder)) == []
+
+
+def test_of_several_places_the_newest_that_still_holds_the_base_is_found(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEITIAO_HOME", str(tmp_path / "home"))
+    base = fingerprint(load_model(ModelSettings(name=str(folder), device_map="cpu")), folder)
+    assert remembered_place(base) is None
+    copies = [shutil.copytree(folder, tmp_path / name) for name in ("one", "two")]
+    for copy in (folder, *copies):
+        remember_place(base, str(copy))
+    assert remembered_place(base) == str(copies[1])
+    tiny.make_model("llama", seed=1).save_pretrained(copies[1])
+    assert remembered_place(base) == str(copies[0]), "the newest one holds other weights now"
+    shutil.rmtree(copies[0])
+    assert remembered_place(base) == str(folder)
+    remember_place(base, "owner/name")
+    assert remembered_place(base) == "owner/name"

@@ -105,9 +105,9 @@ def test_many_processes_at_once_get_one_folder(gguf_file: Path, home: Path) -> N
     context.set_forkserver_preload(["torch", "transformers", "weitiao.models.gguf"])
     home.mkdir(parents=True)
     where = str(gguf_file), str(home.parent)
-    for rounds in range(3):
+    for rounds in range(2):
         results = context.Queue()
-        askers = [context.Process(target=ask, args=(*where, results)) for _ in range(6)]
+        askers = [context.Process(target=ask, args=(*where, results)) for _ in range(3)]
         killed = context.Process(target=make, args=where)
         for asker in (killed, *askers):
             asker.start()
@@ -119,7 +119,7 @@ def test_many_processes_at_once_get_one_folder(gguf_file: Path, home: Path) -> N
             asker.join()
         assert len(set(found)) == 1
         assert [p.name for p in home.iterdir() if p.is_dir()] == [Path(found[0][0]).name]
-        if rounds < 2:
+        if rounds < 1:
             shutil.rmtree(found[0][0])
 
 
@@ -131,7 +131,7 @@ def test_a_crash_leaves_nothing_that_counts_as_made(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(ours, "_dequantize", crash)
+        patch.setattr(ours, "dequantize", crash)
         with pytest.raises(KeyboardInterrupt):
             dequantized_folder(gguf_file)
     assert [p for p in home.iterdir() if p.is_dir()] == []

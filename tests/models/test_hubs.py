@@ -107,7 +107,7 @@ def test_a_download_that_breaks_off_goes_on_with_the_same_command(
 ) -> None:
     served.cut = {"model.safetensors"}
     told = fetched(served, tmp_path, hub=hub)
-    assert told["error"] == "ModelError" and "broke off" in str(told["text"])
+    assert told["error"] == "ModelError" and "was interrupted" in str(told["text"])
     assert "the same command again" in str(told["text"])
     served.cut = set()
     assert "error" not in fetched(served, tmp_path, hub=hub)

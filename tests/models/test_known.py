@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from pages import ROOT
 from weitiao.cli._models_list import LATER
+from weitiao.core.locale.catalogue import chinese_catalogue
 from weitiao.core.yaml_text import load_yaml
 from weitiao.models.known import FILE, KnownModel, known, known_models
 
@@ -57,8 +57,8 @@ def test_every_alias_is_the_last_part_of_an_id_and_stands_once() -> None:
 def test_every_sentence_is_used_and_has_its_chinese() -> None:
     sentences = set(load_yaml(FILE.read_text())["traps"].values())
     assert sentences == {trap for model in MODELS.values() for trap in model.traps}
-    chinese = load_yaml((ROOT / "docs/zh/words.yaml").read_text(encoding="utf-8"))
-    assert [sentence for sentence in sentences | set(LATER.values()) if sentence not in chinese] == []
+    chinese = chinese_catalogue()
+    assert [one for one in sentences | set(LATER.values()) if not chinese.has(one)] == []
 
 
 @pytest.mark.parametrize(

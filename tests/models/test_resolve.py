@@ -98,7 +98,7 @@ def test_a_models_own_code_is_not_run_unless_said(tmp_path: Path) -> None:
 def test_an_unknown_architecture_and_an_encoder(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="config of"):
         load_config(write_config(tmp_path / "a", model_type="nothing-known"))
-    with pytest.raises(ModelError, match="does not continue text"):
+    with pytest.raises(ModelError, match="does not generate text"):
         load_weightless(write_config(tmp_path / "b", model_type="t5"))
 
 
@@ -112,7 +112,7 @@ def test_an_unknown_architecture_and_an_encoder(tmp_path: Path) -> None:
 )
 def test_a_model_saved_for_another_task_is_named(tmp_path: Path, model_type: str, architecture: str) -> None:
     """transformers would load its body and make up the head."""
-    with pytest.raises(ModelError, match=rf"does not continue text(.|\n)*{architecture}"):
+    with pytest.raises(ModelError, match=rf"does not generate text(.|\n)*{architecture}"):
         load_config(write_config(tmp_path, model_type=model_type, architectures=[architecture]))
     load_config(write_config(tmp_path, model_type="llama", architectures=["LlamaForCausalLM"]))
 
@@ -121,7 +121,7 @@ def test_damaged_weights(tmp_path: Path) -> None:
     settings = write_config(tmp_path)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
-    with pytest.raises(ModelError, match="no whole safetensors file"):
+    with pytest.raises(ModelError, match="not a complete safetensors file"):
         load_model(settings)
 
 
@@ -134,7 +134,7 @@ def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
 def test_a_quantised_model_is_not_quantised_again(tmp_path: Path) -> None:
     quantization = {"quant_method": "gptq", "bits": 4}
     settings = write_config(tmp_path, quantization_config=quantization)
-    with pytest.raises(ModelError, match="comes quantised already"):
+    with pytest.raises(ModelError, match="is already quantised"):
         load_config(settings.model_copy(update={"quantization": "nf4"}))
 
 

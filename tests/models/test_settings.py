@@ -44,7 +44,7 @@ def test_null_is_no_quantization() -> None:
         ({"name": "m", "double_quantization": True}, "double_quantization needs"),
         (
             {"name": "m", "quantization": "int8", "compute_dtype": "fp32"},
-            "compute_dtype is that of 4-bit layers",
+            "compute_dtype is for 4-bit layers",
         ),
     ],
 )

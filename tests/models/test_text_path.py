@@ -57,9 +57,7 @@ def test_what_a_text_does_not_reach_is_said_or_refused() -> None:
     model = model_with_pictures()
     assert anatomy(model).blocks == tuple(f"model.language_model.layers.{n}" for n in range(2))
     sentences = Lora().left_out(model)
-    assert (
-        len(sentences) == 1 and "a text does not pass through" in sentences[0].en and "%" in sentences[0].en
-    )
+    assert len(sentences) == 1 and "a text does not pass through" in sentences[0] and "%" in sentences[0]
     with pytest.raises(ModelError, match=r"cannot change(.|\n)*fc1"):
         Lora(target_modules="q_proj,fc1").attach(model)
 

@@ -125,11 +125,17 @@ def _first(folder: Path) -> Path:
 SHARDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "swapped": (_swap, "not in the file that the index"),
     "left out of the index": (_omit, "do not hold"),
-    "a tensor twice": (_repeat, "stand in two weight files"),
+    "a tensor twice": (_repeat, "are in two weight files"),
     "a shard missing": (lambda f: _first(f).unlink(), "lacks 1 of its weight files"),
-    "a shard cut": (lambda f: _first(f).write_bytes(_first(f).read_bytes()[:-9]), "no whole safetensors"),
-    "a shard empty": (lambda f: _first(f).write_bytes(b""), "no whole safetensors"),
-    "a shard of text": (lambda f: _first(f).write_bytes(b"version https://git-lfs"), "no whole safetensors"),
+    "a shard cut": (
+        lambda f: _first(f).write_bytes(_first(f).read_bytes()[:-9]),
+        "not a complete safetensors",
+    ),
+    "a shard empty": (lambda f: _first(f).write_bytes(b""), "not a complete safetensors"),
+    "a shard of text": (
+        lambda f: _first(f).write_bytes(b"version https://git-lfs"),
+        "not a complete safetensors",
+    ),
     "no index but a list": (_index("[1]"), "index of the model's weight files cannot be read"),
     "an index cut": (_index('{"weight_map": {"a'), "index of the model's weight files cannot be read"),
     "an empty index": (_index('{"weight_map": {}}'), "index of the model's weight files cannot be read"),
@@ -176,7 +182,7 @@ def test_a_config_that_is_none_is_refused(folder: Path, content: str) -> None:
 
 
 def kind_of(dtype: torch.dtype) -> Callable[[Path], object]:
-    """Return what stores a weight as numbers of another kind."""
+    """Return what stores a weight as not stored as floating-point numbers."""
     return lambda folder: rewrite(folder, lambda w: w.update({Q_PROJ: w[Q_PROJ].to(dtype)}))
 
 
@@ -190,16 +196,16 @@ def generates(content: str) -> Callable[[Path], object]:
 
 BITSANDBYTES = {"quant_method": "bitsandbytes"}
 STRANGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "whole numbers": (kind_of(torch.int64), rf"numbers of another kind(.|\n)*{Q_PROJ}: I64"),
+    "whole numbers": (kind_of(torch.int64), rf"not stored as floating-point numbers(.|\n)*{Q_PROJ}: I64"),
     "truth values": (kind_of(torch.bool), f"{Q_PROJ}: BOOL"),
     "complex numbers": (kind_of(torch.complex64), f"{Q_PROJ}: C64"),
     "4 bits said, none held": (
         described_as(quantization_config={**BITSANDBYTES, "load_in_4bit": True}),
-        r"says that its weights are packed, and \d+ of them are not",
+        r"says that its weights are quantised, but \d+ of them are not",
     ),
     "8 bits said, none held": (
         described_as(quantization_config={**BITSANDBYTES, "load_in_8bit": True}),
-        r"says that its weights are packed, and \d+ of them are not",
+        r"says that its weights are quantised, but \d+ of them are not",
     ),
     "no heads": (described_as(num_attention_heads=0), "cannot be used"),
     "no heads of keys": (described_as(num_key_value_heads=0), "no llama model can be built"),
@@ -239,7 +245,7 @@ def test_a_tokenizer_that_cannot_be_read_is_refused(folder: Path, content: str) 
 
 def test_a_model_beside_an_adapter_is_not_loaded_with_it(folder: Path) -> None:
     (folder / "adapter_config.json").write_text("{}")
-    with pytest.raises(ModelError, match="a model and an adapter at once"):
+    with pytest.raises(ModelError, match="both a model and an adapter"):
         load_model(settings(folder))
 
 
@@ -289,7 +295,7 @@ def test_a_foreign_quantisation_names_the_package_it_needs(folder: Path, method:
 @pytest.mark.parametrize("described", [{"quant_method": "exl9"}, {"bits": 4}])
 def test_an_unknown_quantisation_is_refused(folder: Path, described: dict[str, Any]) -> None:
     describe(folder, quantization_config=described)
-    with pytest.raises(ModelError, match="a quantisation that is not known here"):
+    with pytest.raises(ModelError, match="an unknown quantisation"):
         load_config(settings(folder))
 
 

@@ -37,7 +37,7 @@ def test_with_nothing_set_rate_epochs_and_patience_are_chosen(recipe: dict[str, 
         "train.epochs": epochs_at_most(38, 8),
         "train.early_stopping_patience": 2,
     }
-    assert f"width {width}" in ready.choices[0].reason.en and "38 rows" in ready.choices[1].reason.en
+    assert f"width {width}" in ready.choices[0].reason and "38 rows" in ready.choices[1].reason
     assert ready.recipe.train.lr == ready.choices[0].value
 
 

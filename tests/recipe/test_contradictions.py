@@ -100,7 +100,7 @@ def test_numbers_that_mean_none() -> None:
     for value in (0, -1):
         with pytest.raises(SettingsError, match="save_total_limit=1"):
             parse_recipe(LEAST, {"save_total_limit": value})
-    with pytest.raises(SettingsError, match="no number of looks"):
+    with pytest.raises(SettingsError, match="not a number of measurements"):
         parse_recipe(LEAST, {"early_stopping_patience": True})
     assert parse_recipe(LEAST, {"early_stopping_patience": False}).train.early_stopping_patience == "off"
 

@@ -42,14 +42,15 @@ def test_an_odd_count_as_a_word_is_refused() -> None:
             read_recipe(None, LEAST, [f"per_device_train_batch_size={text}"])
 
 
-@pytest.mark.parametrize("value", [*ODD, -math.inf, "", None, (), b"x", object()], ids=lambda v: str(v)[:9])
-def test_no_name_of_the_table_ends_in_a_traceback(value: object) -> None:
-    for one in TABLE:
-        for raw in ({one.name: value}, {one.home: {one.name: value}} if "." not in one.home else {}):
-            try:
-                parse_recipe({**LEAST, **raw})
-            except SettingsError as error:
-                assert error.problems
+@pytest.mark.parametrize(("turn", "value"), enumerate([*ODD, "", None, (), b"x", object()]))
+def test_no_name_of_the_table_ends_in_a_traceback(turn: int, value: object) -> None:
+    """Names stand by themselves and in their block by turns."""
+    for number, one in enumerate(TABLE, start=turn):
+        raw = {one.name: value} if number % 2 or "." in one.home else {one.home: {one.name: value}}
+        try:
+            parse_recipe({**LEAST, **raw})
+        except SettingsError as error:
+            assert error.problems
 
 
 @pytest.mark.parametrize("size", ["x", "", "0", "-1", "1.5", "1e3", "٣"])

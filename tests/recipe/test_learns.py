@@ -2,7 +2,8 @@
 
 A small Llama first learns to add: a marker says how much, and each digit of the row comes back with that added, modulo
 ten. Behind one more marker the amount is drawn for every digit anew, so the base can only guess: ln 5, 1.6 nats a
-digit. Each method then has to make that marker mean one of the amounts.
+digit. Each method then has to make that marker mean one of the amounts. It takes minutes; that twenty steps lower the
+loss of every method is in the contract of methods.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from weitiao.models.load import load_model
 from weitiao.models.settings import ModelSettings
 from weitiao.recipe.recipe import read_recipe
 
+BARE = {"model": {"name": "smollm2-135m"}, "data": {"sources": ["x.json"]}, "out": "runs/x"}
+pytestmark = pytest.mark.slow
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 # Ids of tokens: what the open marker means is to be learnt, and is among those that trainable_tokens' recipe names.
 OPEN, EQUALS = 2, 3
@@ -97,8 +100,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def learn(name: str, base: Path, folder: Path, slower: float = 1.0) -> tuple[float, float]:
-    """Train a method as its recipe says, at its rate divided by `slower`; returns the held-out losses."""
-    recipe = read_recipe(RECIPES / f"{name}.yaml", {}, [])
+    """Train a method as its recipe says, at its rate divided by `slower`; returns the held-out losses.
+
+    A method without a recipe trains with its defaults.
+    """
+    path = RECIPES / f"{name}.yaml"
+    bare = {**BARE, "method": {"name": name, **METHODS.load(name).example}}
+    recipe = read_recipe(path, {}, []) if path.exists() else read_recipe(None, bare, [])
     steps = STEPS_OF.get(name, STEPS)
     short = {"steps": steps, "batch_size": BATCH, "save_every": steps, "keep_best": False}
     training = make_training(

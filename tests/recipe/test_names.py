@@ -169,7 +169,7 @@ def test_the_product_of_a_batch_is_shown_with_its_processes(monkeypatch: pytest.
     monkeypatch.setenv("WORLD_SIZE", "2")
     given = {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 4}
     recipe = parse_recipe(LEAST, given)
-    factors = "per_device_train_batch_size 3 x gradient_accumulation_steps 4 x 2 processes"
+    factors = "per_device_train_batch_size 3 x gradient_accumulation_steps 4 x WORLD_SIZE 2"
     assert recipe.said == (f"{factors}, read as train.batch_size=24",)
 
 
@@ -267,10 +267,10 @@ def test_the_case_of_a_method_does_not_matter(typed: str) -> None:
         ({"quantization_bit": 3}, "3 bits is not there yet"),
         ({"quantization_bit": 4, "quantization_method": "hqq"}, "is not there yet"),
         ({"name": "x"}, "a setting of several blocks"),
-        ({"gradient_accumulation_steps": "auto"}, "it is no number"),
+        ({"gradient_accumulation_steps": "auto"}, "it is not a number"),
         ({"report_to": "all"}, "depends on what is installed"),
         ({"dataset": "a", "dataset_dir": "REMOTE:x/y"}, "not there yet"),
-        ({"resume_from_checkpoint": "saves/x"}, "a command of its own"),
+        ({"resume_from_checkpoint": "saves/x"}, "is resumed by a command"),
     ],
     ids=str,
 )

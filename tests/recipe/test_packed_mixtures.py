@@ -42,10 +42,10 @@ def test_a_packed_mixture_is_trained_opened_and_merged(
     run = train_recipe(parse_recipe({**recipe, **own}), [heard])
     assert run.held_out["after"]["loss"] < run.held_out["before"]["loss"]
     said = [event["text"] for event in heard.of("note") if "%" in event["text"]]
-    assert any(f"{quantization} packs linear layers; the experts" in text for text in said)
+    assert any(f"{quantization} quantises linear layers; the experts" in text for text in said)
     assert any("experts (DoRA needs a layer" in text for text in said) == (method is DORA)
-    assert f"{quantization} packs linear layers" in run.folder.report.read_text(encoding="utf-8")
-    assert f"{quantization} 只压缩线性层" in run.folder.report_zh.read_text(encoding="utf-8")
+    assert f"{quantization} quantises linear layers" in run.folder.report.read_text(encoding="utf-8")
+    assert f"{quantization} 只量化线性层" in run.folder.report_zh.read_text(encoding="utf-8")
     opened = open_by_name(str(run.folder.root))
     asked = [[Message("user", text)] for text in QUESTIONS]
     settings = GenerationSettings(max_new_tokens=3)

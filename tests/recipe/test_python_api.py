@@ -75,7 +75,7 @@ def test_a_run_merges_itself(finished: Run, tmp_path: Path) -> None:
     assert answer == finished.generate("Hi", max_new_tokens=4)
     beside = finished.merge(quiet=True)
     assert beside.out == finished.folder.root.with_name("run-merged")
-    with pytest.raises(RunFolderError, match="there already"):
+    with pytest.raises(RunFolderError, match="already exists"):
         finished.merge(quiet=True)
 
 

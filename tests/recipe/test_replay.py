@@ -124,10 +124,10 @@ def test_the_rows_and_steps_are_known_before_any_model_is_loaded(
     assert len(lines) == bool(general)
     if general:
         more, all_steps = (2 * -(-(own + n) // BATCH) for n in (0, general))
-        assert f"{general} general row" in lines[0] and f" beside {own} an epoch: " in lines[0]
-        assert f" {all_steps - more} step" in lines[0] and f" more, {all_steps} in all " in lines[0]
+        assert f"{general} general row" in lines[0] and f" beside {own} an epoch (" in lines[0]
+        assert f" {all_steps - more} step" in lines[0] and f" more, {all_steps} in all" in lines[0]
         assert ("there are no more" in lines[0]) == (general >= ALL)
-        assert str(general) in ready.data.summary.lines_zh()[-1]
+        assert str(general) in ready.data.summary.lines("zh")[-1]
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ def test_rows_of_ones_own_are_mixed_in_without_asking(make: Make, tmp_path: Path
 def test_a_share_above_the_file_s_rows_takes_all_and_says_so(make: Make, tmp_path: Path) -> None:
     ready = preflight(make({"answers": str(answers_file(tmp_path, 5)), "share": 40}))
     assert len(ready.data.train) == OWN_ROWS - HELD_OUT + 5
-    assert "40 were asked for, and there are no more" in ready.data.summary.lines()[-1]
+    assert "40 were asked for but there are no more" in ready.data.summary.lines()[-1]
 
 
 def test_bad_rows_of_ones_own_are_refused_together_with_those_of_the_data(make: Make, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 
 from tiny_training import Events
 from weitiao.cli import run
-from weitiao.core.errors import Stopped
+from weitiao.core.errors import RunFolderError, Stopped
 from weitiao.core.events import Event
 from weitiao.engine.checkpoint import list_checkpoints
 from weitiao.recipe.recipe import parse_recipe
@@ -61,8 +62,14 @@ def pack_tokens_at_the_end(root: Path) -> int:
     [
         (None, ["train.gradient_checkpointing=full"]),
         (LORA, ["train.gradient_checkpointing=every-2", "train.pack_tokens=32"]),
-        (FREEZE, ["train.frozen_cache=off", "train.gradient_checkpointing=full"]),
-        (FREEZE, ["train.offload_activations=false", "train.frozen_cache=off"]),
+        (
+            FREEZE,
+            [
+                "train.frozen_cache=off",
+                "train.gradient_checkpointing=full",
+                "train.offload_activations=false",
+            ],
+        ),
     ],
     ids=str,
 )
@@ -86,7 +93,6 @@ def test_settings_of_memory_may_change_and_change_no_weight(
     ("words", "size"),
     [
         ([], 256),
-        (["train.pack_tokens=1024"], 1024),
         (["train.pack_tokens=64"], 64),
         (["train.save_every=1"], 256),
     ],
@@ -117,6 +123,74 @@ def test_packs_once_halved_stay_so_unless_their_size_is_typed(
         root = interrupted(recipe)
     resume_run(root, words)
     assert pack_tokens_at_the_end(root) == size
+
+
+QUESTIONS = ["What is 3?", "What is 30?"]
+
+
+@pytest.mark.parametrize(
+    ("word", "asked_again"),
+    [
+        ("evaluate.generation.max_new_tokens=2", True),
+        ("evaluate.generation.repetition_penalty=1.5", True),
+        ("evaluate.generation.stop=[is]", True),
+        ("evaluate.panel=true", True),
+        ("evaluate.questions=[Why]", True),
+        ("evaluate.generation.max_new_tokens=8", False),
+        ("train.save_every=1", False),
+    ],
+)
+def test_answers_before_training_are_kept_only_if_the_same_is_asked(
+    word: str, asked_again: bool, recipe: dict[str, Any]
+) -> None:
+    evaluate = {"questions": QUESTIONS, "panel": False, "generation": {"max_new_tokens": 8}}
+    root = interrupted({**recipe, "method": {"name": "full"}, "evaluate": evaluate})
+    heard = Events()
+    resume_run(root, [word], [heard])
+    assert len(heard.of("before")) == asked_again
+    if "max_new_tokens=2" in word:
+        (answers,) = heard.of("answers")
+        assert all(row["before_cut"] or len(row["before"].split()) <= 2 for row in answers["rows"])
+
+
+def files_of(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Return when each file was written, and what it holds."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("method", [LORA, {"name": "full"}], ids=str)
+def test_a_finished_run_is_left_as_it_is(method: dict[str, Any], recipe: dict[str, Any]) -> None:
+    root = train_recipe(parse_recipe({**recipe, "method": method})).folder.root
+    before = files_of(root)
+    with pytest.raises(RunFolderError, match="has finished"):
+        resume_run(root, ["train.save_every=2"])
+    assert files_of(root) == before
+    (root / "report.md").unlink()
+    shutil.rmtree(root / "checkpoints")
+    before = files_of(root)
+    with pytest.raises(RunFolderError, match="is saved, and no checkpoint is left"):
+        resume_run(root)
+    assert files_of(root) == before
+
+
+@pytest.mark.parametrize("method", [LORA, {"name": "full"}], ids=str)
+def test_a_saved_result_is_not_saved_again_for_its_report(
+    method: dict[str, Any], recipe: dict[str, Any]
+) -> None:
+    root = train_recipe(parse_recipe({**recipe, "method": method})).folder.root
+    result = root / ("model" if method["name"] == "full" else "adapter")
+    (root / "report.md").unlink()
+    before, heard = files_of(result), Events()
+    resume_run(root, [], [heard])
+    after = files_of(result)
+    # The card is written again with the scores, as in a run that was not interrupted.
+    assert {name for name in before if before[name] != after[name]} <= {"README.md"}
+    assert (root / "report.md").is_file() and heard.of("finished") and not heard.of("saved")
+    assert any("saved before" in event["text"] for event in heard.of("note"))
 
 
 def test_the_command_takes_what_it_is_told(recipe: dict[str, Any]) -> None:

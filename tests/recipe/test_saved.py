@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 import tiny
 from weitiao.core.errors import DataError
 from weitiao.evaluation.open_model import open_by_name
-from weitiao.recipe.outcome import _public_path
+from weitiao.recipe.outcome import public_path
 from weitiao.recipe.recipe import parse_recipe
 from weitiao.recipe.train import train_recipe
 from weitiao.serving.merge import merge_run
@@ -50,10 +50,10 @@ def test_no_result_names_a_private_path(
 
 
 def test_a_runs_folder_is_named_as_seen_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _public_path(Path("runs/mine")) == "runs/mine"
-    assert _public_path(tmp_path / "runs" / "mine") == "mine"
+    assert public_path(Path("runs/mine")) == "runs/mine"
+    assert public_path(tmp_path / "runs" / "mine") == "mine"
     monkeypatch.chdir(tmp_path)
-    assert _public_path(tmp_path / "runs" / "mine") == "runs/mine"
+    assert public_path(tmp_path / "runs" / "mine") == "runs/mine"
 
 
 def test_a_tokenizer_lies_beside_an_adapter_and_plain_peft_loads_it(

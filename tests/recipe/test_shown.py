@@ -12,7 +12,7 @@ import pytest
 from tiny_training import Events
 from weitiao.core.events import Progress
 from weitiao.evaluation.metrics import METRICS
-from weitiao.evaluation.report import ENGLISH
+from weitiao.evaluation.report import CHOSEN_BY_LOSS
 from weitiao.recipe.recipe import parse_recipe
 from weitiao.recipe.run import Run
 from weitiao.recipe.train import train_recipe
@@ -66,14 +66,14 @@ def test_the_step_whose_weights_were_kept_is_in_report_card_and_event(recipe: di
     assert (finished["result_step"], finished["step"]) == (1, 3)
     assert finished["whole_seconds"] >= finished["seconds"]
     assert "of step 1 of the 3 made" in run.report
-    assert ENGLISH.chosen_by_loss in run.report
+    assert CHOSEN_BY_LOSS in run.report
     assert "of step 1 of the 3 made" in (run.adapter_path / "README.md").read_text(encoding="utf-8")
 
 
 def test_where_the_last_weights_are_kept_nothing_was_chosen(recipe: dict[str, Any]) -> None:
     run, heard = trained(recipe, keep_best=False, eval_every=1)
     assert heard.of("finished")[0]["result_step"] == 5
-    assert "of step 5, the last" in run.report and ENGLISH.chosen_by_loss not in run.report
+    assert "of step 5, the last" in run.report and CHOSEN_BY_LOSS not in run.report
 
 
 def test_a_conversation_shows_its_earlier_turns_and_a_long_answer_is_cut(
@@ -106,7 +106,7 @@ def test_the_curve_and_the_answers_know_where_they_begin_and_end(recipe: dict[st
     (answer,) = run.answers
     assert answer["reference"] and answer["before_cut"] and answer["after_cut"]
     html = unescape(run._repr_html_())
-    for title in (METRICS.load(name).title.en for name in METRICS.names()):
+    for title in (METRICS.load(name).title for name in METRICS.names()):
         assert title in html and title in run.report
     assert "step 0:" in (run.folder.root / "loss.svg").read_text(encoding="utf-8")
     assert "cut off after 2 tokens" in run.folder.report.read_text(encoding="utf-8")

@@ -57,7 +57,9 @@ def recipe(recipe: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+@pytest.mark.parametrize(
+    ("name", "code"), [("SIGTERM", 143), pytest.param("SIGINT", 130, marks=pytest.mark.slow)]
+)
 def test_while_the_frozen_cache_is_filled(
     name: str, code: int, recipe: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -121,8 +123,14 @@ cli.main()
 """The command line, sent a signal at an event or when the events' file is closed."""
 
 
-@pytest.mark.parametrize("moment", ["verdict", "finished", "closed"])
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+@pytest.mark.parametrize(
+    ("name", "code", "moment"),
+    [
+        pytest.param("SIGTERM", 143, "finished", marks=pytest.mark.slow),
+        ("SIGINT", 130, "closed"),
+        pytest.param("SIGINT", 130, "verdict", marks=pytest.mark.slow),
+    ],
+)
 def test_when_everything_is_written(
     moment: str, name: str, code: int, recipe: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
@@ -43,18 +44,33 @@ from weitiao.methods import METHODS
 from weitiao.recipe import baseline, build
 from weitiao.recipe.preflight import preflight
 from weitiao.recipe.recipe import parse_recipe, read_recipe
-from weitiao.recipe.run import open_run
+from weitiao.recipe.run import Run, open_run
 from weitiao.recipe.train import resume_run, train_recipe
 
+Straight = tuple[dict[str, Any], Run]
 
-@pytest.fixture
-def recipe(recipe: dict[str, Any]) -> dict[str, Any]:
-    """With looks, checkpoints and a question."""
+
+def with_looks(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return a run file with looks, checkpoints and a question."""
     return {
         **recipe,
         "train": {**recipe["train"], "save_every": 2, "eval_every": 2},
         "evaluate": {"question_count": 1, "generation": {"max_new_tokens": 2}},
     }
+
+
+@pytest.fixture
+def recipe(recipe: dict[str, Any]) -> dict[str, Any]:
+    return with_looks(recipe)
+
+
+@pytest.fixture(scope="module")
+def straight(
+    recipe_in: Callable[[Path], dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> Straight:
+    """A run file, and the run it gives when nothing comes between; read only."""
+    recipe = with_looks(recipe_in(tmp_path_factory.mktemp("straight")))
+    return recipe, train_recipe(parse_recipe(recipe))
 
 
 def begun(heard: list[Event]) -> list[Event]:
@@ -137,14 +153,14 @@ def test_the_base_is_measured_at_the_first_look_and_no_weights_twice(
 
 
 def test_stopped_while_the_base_is_measured_a_run_goes_on_and_measures_it(
-    recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    straight: Straight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train_recipe(parse_recipe({**recipe, "out": tmp_path / "straight"}))
+    recipe = {**straight[0], "out": str(tmp_path / "run")}
 
-    def stopped(*arguments: Any) -> Any:  # noqa: ANN401
+    def stopped(*arguments: Any, **more: Any) -> Any:  # noqa: ANN401
         if len(arguments[2]) > 1:  # not the look at one row, before the steps
             os.kill(os.getpid(), signal.SIGTERM)
-        return measure_held_out(*arguments)
+        return measure_held_out(*arguments, **more)
 
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(baseline, "measure_held_out", stopped)
@@ -152,7 +168,7 @@ def test_stopped_while_the_base_is_measured_a_run_goes_on_and_measures_it(
     heard = Events()
     resume_run(tmp_path / "run", (), [heard])
     assert len(heard.of("before")) == 1
-    assert adapter_of(tmp_path / "run") == adapter_of(tmp_path / "straight")
+    assert adapter_of(tmp_path / "run") == adapter_of(straight[1].folder.root)
 
 
 def test_a_base_that_gives_no_finite_loss_is_refused_before_the_first_step(
@@ -204,12 +220,19 @@ def test_keywords_that_fit_nowhere_or_twice_are_all_named(recipe: dict[str, Any]
     assert next(p for p in caught.value.problems if "stepz" in p.what).remedy.startswith("steps")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-@pytest.mark.parametrize(("kind", "count"), [("step", 1), ("step", 3), ("step", 5), ("evaluated", 1)])
+@pytest.mark.parametrize(
+    ("number", "code", "kind", "count"),
+    [
+        (signal.SIGTERM, 143, "step", 1),
+        (signal.SIGINT, 130, "step", 3),
+        (signal.SIGTERM, 143, "step", 5),
+        (signal.SIGINT, 130, "evaluated", 1),
+    ],
+)
 def test_a_signal_saves_within_one_step_and_the_run_goes_on_exactly(
-    recipe: dict[str, Any], tmp_path: Path, number: signal.Signals, code: int, kind: str, count: int
+    straight: Straight, tmp_path: Path, number: signal.Signals, code: int, kind: str, count: int
 ) -> None:
-    straight = train_recipe(parse_recipe({**recipe, "out": tmp_path / "straight"}))
+    recipe = {**straight[0], "out": str(tmp_path / "run")}
     heard = Events()
     with pytest.raises(Stopped) as caught:
         train_recipe(parse_recipe(recipe), [heard, at_event(kind, count, send(number))])
@@ -221,10 +244,10 @@ def test_a_signal_saves_within_one_step_and_the_run_goes_on_exactly(
     assert list_checkpoints(root / "checkpoints")[0].name == f"step-{stopped_at:08d}"
     assert not (root / "adapter").exists()
     resumed = resume_run(root)
-    assert adapter_of(root) == adapter_of(tmp_path / "straight")
+    assert adapter_of(root) == adapter_of(straight[1].folder.root)
     if stopped_at < 5:  # the last checkpoint of the other run knows the last look as well
-        assert last_state(root) == last_state(tmp_path / "straight")
-    assert resumed.losses == straight.losses
+        assert last_state(root) == last_state(straight[1].folder.root)
+    assert resumed.losses == straight[1].losses
 
 
 def test_a_loop_over_runs_that_passes_over_errors_ends_when_it_is_told_to(
@@ -246,17 +269,17 @@ def test_a_loop_over_runs_that_passes_over_errors_ends_when_it_is_told_to(
     "error", [MemoryError(), RuntimeError("no kernel"), IndexError("position 9"), ValueError("x")]
 )
 def test_what_fails_after_training_costs_neither_result_nor_report(
-    recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    straight: Straight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def fails(*_: object) -> list[str]:
         raise error
 
-    straight = train_recipe(parse_recipe({**recipe, "out": tmp_path / "straight"}))
+    recipe = {**straight[0], "out": str(tmp_path / "run")}
     monkeypatch.setattr(baseline, "answer_questions", fails)
     heard = Events()
     run = train_recipe(parse_recipe(recipe), [heard])
-    assert adapter_of(tmp_path / "run") == adapter_of(tmp_path / "straight")
-    assert run.held_out == straight.held_out
+    assert adapter_of(tmp_path / "run") == adapter_of(straight[1].folder.root)
+    assert run.held_out == straight[1].held_out
     assert run.answers == []
     assert any("answering the questions" in note["text"] for note in heard.of("note"))
     report = (tmp_path / "run" / "report.md").read_text()
@@ -284,7 +307,7 @@ def test_the_result_is_there_before_the_model_is_asked(
     assert (root / "report.md").is_file()
 
 
-@pytest.mark.parametrize("text", ["${oc.env:HOME}", "${a.b}", "???", "$${x}", "{{name}}", "off"])
+@pytest.mark.parametrize("text", ["${oc.env:HOME} $${x} {{name}} ${a.b}", "???", "off"])
 def test_text_of_a_person_comes_through_a_run_as_it_is(
     recipe: dict[str, Any], tmp_path: Path, text: str
 ) -> None:
@@ -434,7 +457,7 @@ def test_a_folder_in_use_is_refused_and_left_as_it_is(recipe: dict[str, Any], tm
     with pytest.raises(RunFolderError, match=r"in use"):
         train_recipe(parse_recipe(recipe))
     assert [path.name for path in root.iterdir()] == ["mine.txt"]
-    with pytest.raises(RunFolderError, match="no run lies"):
+    with pytest.raises(RunFolderError, match="holds no run"):
         resume_run(root)
     (root / "mine.txt").unlink()
     (root / ".run.yaml.123.part").write_text("torn by a crash")
@@ -588,7 +611,7 @@ def test_rows_longer_than_the_context_leaves_are_refused_before_loading(
 @pytest.mark.parametrize(
     ("method", "steps", "what"),
     [
-        ({"name": "adalora", "tinit": 3, "tfinal": 2}, 5, "none are left"),
+        ({"name": "adalora", "tinit": 3, "tfinal": 2}, 5, "none is left"),
         ("diff_pruning", 1, "steps with gates"),
     ],
 )
@@ -610,7 +633,7 @@ def test_a_classifier_is_refused_before_loading(recipe: dict[str, Any], tmp_path
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["architectures"] = ["LlamaForSequenceClassification"]
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(ModelError, match=r"does not continue text(.|\n)*LlamaForSequenceClassification"):
+    with pytest.raises(ModelError, match=r"does not generate text(.|\n)*LlamaForSequenceClassification"):
         train_recipe(parse_recipe({**recipe, "model": str(folder)}))
     assert not Path(recipe["out"]).exists()
 

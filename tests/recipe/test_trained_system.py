@@ -150,11 +150,11 @@ def test_a_chat_says_it_and_takes_another_or_none(tmp_path: Path) -> None:
     chat, shown = chat_with(run.opened)
 
     def roles() -> list[str]:
-        return [message.content for message in chat._messages(chat.voices[0], "Hi")]
+        return [message.content for message in chat.messages(chat.voices[0], "Hi")]
 
     assert roles() == [ROOK, "Hi"]
     chat.take("/system none")
-    assert roles() == ["Hi"] and "/system training takes that of training" in shown.getvalue()
+    assert roles() == ["Hi"] and "/system training restores that of training" in shown.getvalue()
     chat.take("/system Be brief.")
     assert roles() == ["Be brief.", "Hi"]
     chat.take("/system training")

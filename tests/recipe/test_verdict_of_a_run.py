@@ -10,6 +10,7 @@ from rich.console import Console
 
 from weitiao.cli._console import PlainSteps, RunConsole
 from weitiao.core.events import read_events
+from weitiao.core.locale import in_language
 from weitiao.evaluation.held_out import HeldOut
 from weitiao.evaluation.verdict import KINDS, paired_interval
 from weitiao.recipe.recipe import parse_recipe
@@ -28,7 +29,9 @@ def test_it_is_in_events_reports_and_python(asked: dict[str, Any], tmp_path: Pat
     verdict = told["verdict"]
     assert run.verdict == verdict["kind"]
     assert f"## Verdict: {run.verdict}" in run.folder.report.read_text(encoding="utf-8")
-    assert f"## 结论: {KINDS[verdict['kind']]}" in run.folder.report_zh.read_text(encoding="utf-8")
+    assert f"## 结论：{in_language(verdict['kind'], 'zh')}" in run.folder.report_zh.read_text(
+        encoding="utf-8"
+    )
     assert verdict["answers"] == 2
     assert list(told).index("verdict") < list(told).index("finished")
 
@@ -73,7 +76,7 @@ def test_a_run_whose_loss_is_not_finite_got_worse(asked: dict[str, Any]) -> None
 def test_the_terminal_ends_with_the_word_and_never_with_done(kind: str) -> None:
     console = Console(width=80, record=True, force_terminal=False)
     draw = RunConsole(console, PlainSteps(console))
-    fields = {"because": ["it fell", "下降"], "change": None, "rows": 2, "answers": 0, "general": None}
+    fields = {"because": "it fell", "change": None, "rows": 2, "answers": 0, "general": None}
     draw({"event": "verdict", "kind": kind, "cautions": [], "advice": [], **fields})
     draw({
         "event": "finished", "out": "runs/x", "adapter": "runs/x/adapter", "held_out": {}, "seconds": 1.0,

@@ -129,10 +129,10 @@ def test_a_person_gives_fields_and_tasks_beside_a_question(tmp_path: Path) -> No
     chat = Chat(
         opened, GenerationSettings(max_new_tokens=3), Console(file=io.StringIO()), fields={"task": "de"}
     )
-    assert opened.template.prompt(chat._messages(chat.voices[0], "Hi")).text == "German of Hi: "
+    assert opened.template.prompt(chat.messages(chat.voices[0], "Hi")).text == "German of Hi: "
     chat.take("/field task")
     chat.take("/field input very loud")
-    assert opened.template.prompt(chat._messages(chat.voices[0], "Hi")).text == "I: Hi\nX: very loud\nA: "
+    assert opened.template.prompt(chat.messages(chat.voices[0], "Hi")).text == "I: Hi\nX: very loud\nA: "
     german = run.generate([{"role": "user", "content": "Hi", "task": "de"}], max_new_tokens=4)
     asked = opened.tokenizer("German of Hi: ", add_special_tokens=False, return_tensors="pt")
     ids = opened.model.generate(**asked, max_new_tokens=4, do_sample=False)[0, asked["input_ids"].shape[1] :]

@@ -52,14 +52,14 @@ def _write_and_tamper(opened: Opened, folder: Path) -> torch.dtype:
     return dtype
 
 
-_WRITE = merge._write
+_WRITE = merge.write_merged
 
 
 def test_what_differs_on_disk_is_not_kept(
     tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(tmp_path / "run", tiny_model_folder)
-    monkeypatch.setattr(merge, "_write", _write_and_tamper)
+    monkeypatch.setattr(merge, "write_merged", _write_and_tamper)
     with pytest.raises(ModelError, match="does not answer as"):
         merge_run(str(run), tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
@@ -67,7 +67,7 @@ def test_what_differs_on_disk_is_not_kept(
 
 def test_an_existing_folder_is_left_alone(tmp_path: Path, tiny_model_folder: Path) -> None:
     run = make_run(tmp_path / "run", tiny_model_folder)
-    with pytest.raises(RunFolderError, match="there already"):
+    with pytest.raises(RunFolderError, match="already exists"):
         merge_run(str(run), run)
     assert (run / "run.yaml").is_file()
 
@@ -82,7 +82,7 @@ def test_a_full_disk_is_known_before_any_weight_is_loaded(
 ) -> None:
     run = make_run(tmp_path / "run", tiny_model_folder)
     (run / "adapter" / "adapter_model.safetensors").unlink()
-    monkeypatch.setattr(merge, "_size_bytes", lambda settings: 1 << 60)
+    monkeypatch.setattr(merge, "merged_bytes", lambda settings: 1 << 60)
     with pytest.raises(ResourceError, match="too little disk"):
         merge_run(str(run), tmp_path / "out")
 
@@ -90,7 +90,7 @@ def test_a_full_disk_is_known_before_any_weight_is_loaded(
 def test_the_size_is_that_of_the_plain_weights(tiny_model_folder: Path) -> None:
     weights_bytes = (tiny_model_folder / "model.safetensors").stat().st_size
     source = merge.locate(str(tiny_model_folder))
-    assert weights_bytes < merge._size_bytes(source.base) < weights_bytes + (65 << 20)
+    assert weights_bytes < merge.merged_bytes(source.base) < weights_bytes + (65 << 20)
 
 
 def test_a_difference_and_a_nan_do_not_hold() -> None:

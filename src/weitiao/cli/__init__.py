@@ -28,7 +28,9 @@ def main() -> None:
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
         SIGNALS.ends()
-        print("stopped by Ctrl-C", file=sys.stderr)
+        from ..core.locale import shown
+
+        print(shown("stopped by Ctrl-C"), file=sys.stderr)
         code = 130
     SIGNALS.leave()
     sys.exit(code)
@@ -36,6 +38,14 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; errors a person can fix are printed, others raised."""
+    from ..core.locale import use_language
+    from ._help import language_named
+
+    with use_language(language_named(arguments)):
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     import click
 
     from ..core.errors import Interrupted, Problem, Stopped, WeitiaoError
@@ -86,7 +96,12 @@ def _report_fault(kind: type[BaseException], error: BaseException, trace: Traceb
         SIGNALS.end_now()
     sys.__excepthook__(kind, error, trace)
     if threading.current_thread() is threading.main_thread() and issubclass(kind, Exception):
-        print("\nThis is a fault of weitiao's own. Please report it, with the lines above.", file=sys.stderr)
+        from ..core.locale import shown
+
+        print(
+            "\n" + shown("This is a fault in weitiao. Please report it, with the lines above."),
+            file=sys.stderr,
+        )
 
 
 def _report_lost(unraisable: sys.UnraisableHookArgs) -> None:

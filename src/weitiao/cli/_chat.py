@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..core.errors import Problem, SettingsError, WeitiaoError, unknown_name
+from ..core.locale import shown
 from ..core.settings import parse_settings
 from ..core.visible import visible
 from ..data.conversation import Message
@@ -73,20 +74,20 @@ class Chat:
         """Build the table of commands."""
         self._commands: Mapping[str, tuple[Callable[[str], None], str]] = {
             "/reset": (self._reset, "forget the conversation so far"),
-            "/base": (self._base, "switch what was trained off, or on again"),
-            "/both": (self._both, "answer before and after training, or only after again"),
+            "/base": (self._base, "switch off what was trained, or on again"),
+            "/both": (self._both, "show the answers before and after training, or only those after"),
             "/system": (
                 self._system,
-                "show the system prompt; TEXT: set it, none: remove it, training: that of training; begins anew",
+                "show the system prompt; TEXT sets it, none removes it, training restores it, all starting over",
             ),
             "/field": (
                 self._field,
-                "NAME VALUE: what fills a field of the template, or the task (no value empties it)",
+                "NAME VALUE: set a field of the template, or the task; without VALUE it is removed",
             ),
-            "/adapter": (self._adapter, "NAME: answer with another adapter; alone, list them"),
+            "/adapter": (self._adapter, "NAME: switch to another adapter; without NAME, list them"),
             "/set": (self._set, "NAME VALUE: change a generation setting, such as temperature 0.7"),
-            "/help": (self._help, "show this list and the settings"),
-            "/exit": (self._exit, "end, as exit, quit and Ctrl-D do"),
+            "/help": (self._help, "list the commands and the settings"),
+            "/exit": (self._exit, "end the chat, as exit, quit and Ctrl-D do"),
         }
 
     def take(self, line: str) -> None:
@@ -122,12 +123,12 @@ class Chat:
             else:
                 self._one_after_another(question, answers)
         except KeyboardInterrupt:
-            self._say("\n(stopped)", "dim")
+            self._say("\n" + shown("(stopped)"), "dim")
         for voice, answer in zip(self.voices, answers, strict=True):
             if kept := answer.text.strip():
                 self.turns[voice] += [self._asked(question), Message("assistant", kept)]
 
-    def _messages(self, voice: Voice, question: str) -> list[Message]:
+    def messages(self, voice: Voice, question: str) -> list[Message]:
         """Return a voice's own conversation including the new question."""
         return asked_with(self.system_prompt, [*self.turns[voice], self._asked(question)])
 
@@ -142,9 +143,9 @@ class Chat:
     def _one_after_another(self, question: str, answers: Sequence[Growing]) -> None:
         for voice, answer in zip(self.voices, answers, strict=True):
             if len(self.voices) > 1:
-                self._say(f"[{voice.value}]", "bold")
+                self._say(f"[{shown(voice.value)}]", "bold")
             # Closing the generator stops generation at once if Ctrl-C comes while a piece is printed.
-            with closing(self._pieces(voice, self._messages(voice, question), answer)) as pieces:
+            with closing(self._pieces(voice, self.messages(voice, question), answer)) as pieces:
                 self._write(pieces, answer)
             self._say_cut([answer])
 
@@ -170,12 +171,12 @@ class Chat:
         """On a terminal, say that an answer was cut off at max_new_tokens; a pipe gets only the answers."""
         if self.console.is_terminal and any(answer.cut for answer in answers):
             limit = self.settings.max_new_tokens
-            self._say(f"({CUT_MARK} cut off after {limit} tokens: /set max_new_tokens {2 * limit})", "dim")
+            self._tell(f"({CUT_MARK} cut off after {limit} tokens: /set max_new_tokens {2 * limit})")
 
     def _side_by_side(self, question: str, answers: Sequence[Growing]) -> None:
         with Live(console=self.console, auto_refresh=False, vertical_overflow="visible") as live:
             for voice, answer in zip(self.voices, answers, strict=True):
-                with closing(self._pieces(voice, self._messages(voice, question), answer)) as pieces:
+                with closing(self._pieces(voice, self.messages(voice, question), answer)) as pieces:
                     for piece in pieces:
                         answer.text += piece
                         live.update(self._columns(answers), refresh=True)
@@ -184,7 +185,7 @@ class Chat:
     def _columns(self, answers: Sequence[Growing]) -> Table:
         table = Table(expand=True)
         for voice in self.voices:
-            table.add_column(voice.value, ratio=1, overflow="fold")
+            table.add_column(shown(voice.value), ratio=1, overflow="fold")
         table.add_row(*(Text(visible(answer.text)) for answer in answers))
         return table
 
@@ -207,27 +208,27 @@ class Chat:
     def _reset(self, _: str) -> None:
         for turns in self.turns.values():
             turns.clear()
-        self._say("(the conversation begins anew)", "dim")
+        self._tell("(the conversation starts over)")
 
     def _base(self, _: str) -> None:
         self._require_trained()
         base = self.voices == (Voice.BASE,)
         self.voices = (Voice.TRAINED,) if base else (Voice.BASE,)
-        self._say(f"(answers as {self.voices[0].value})", "dim")
+        self._tell(f"(answers as {self.voices[0].value})")
 
     def _both(self, _: str) -> None:
         self._require_trained()
         both = len(self.voices) > 1
         self.voices = (Voice.TRAINED,) if both else (Voice.BASE, Voice.TRAINED)
-        self._say("(one answer)" if both else "(answers before and after training)", "dim")
+        self._tell("(one answer)" if both else "(answers before and after training)")
 
     def _require_trained(self) -> None:
         if not self.opened.is_trained:
             raise SettingsError(
                 Problem(
-                    "this is a plain model, so there is no before and after",
+                    "this model was not trained by weitiao, so there is no before and after",
                     self.opened.source.base.name,
-                    "a run's folder or an adapter's",
+                    "the folder of a run or of an adapter",
                     "weitiao chat RUN",
                 )
             )
@@ -239,26 +240,26 @@ class Chat:
             return
         word = text.lower()
         if word == OF_TRAINING and not self.opened.system:
-            what = "training had no system prompt that all of its rows begin with"
+            what = "the rows trained on do not all begin with one system prompt"
             raise SettingsError(Problem(what, f"/system {text}", "a text, or none", "/system none"))
         self.system = None if word == OF_TRAINING else "" if word in NO_SYSTEM else text
         for turns in self.turns.values():
             turns.clear()
         self.say_system()
-        self._say("(the conversation begins anew)", "dim")
+        self._tell("(the conversation starts over)")
 
     def say_system(self, *, whole: bool = False) -> None:
         """Print the system prompt in use, in one line or `whole`, and how to change it."""
         text = self.system_prompt
         if not text:
-            back = f", /system {OF_TRAINING} takes that of training" if self.opened.system else ""
+            back = f"; /system {OF_TRAINING} restores that of training" if self.opened.system else ""
             before = answer_excerpt(self.opened.template.before_question, SHOWN_CHARACTERS)
             written = f"; the template writes before a question: {visible(before)}" if before else ""
-            self._say(f"no system prompt; /system TEXT sets one{back}{written}", "dim")
+            self._tell(f"no system prompt; /system TEXT sets one{back}{written}")
             return
         where = ", as in training" if text == self.opened.system else ""
-        shown = visible(text if whole else answer_excerpt(text, SHOWN_CHARACTERS))
-        self._say(f"system prompt: '{shown}'{where}; /system changes it", "dim")
+        quoted = visible(text if whole else answer_excerpt(text, SHOWN_CHARACTERS))
+        self._tell(f"system prompt: '{quoted}'{where}; /system changes it")
 
     def _adapter(self, name: str) -> None:
         """Switch to another adapter and its own conversation; raises SettingsError for an unknown name."""
@@ -277,7 +278,7 @@ class Chat:
         self._talks[current] = self.turns
         self.opened = self.adapters[name]
         self.turns = self._talks.get(name) or {voice: [] for voice in Voice}
-        self._say(f"(answers with {name}, in a conversation of its own)", "dim")
+        self._tell(f"(answers with {name}, in its own conversation)")
 
     def _field(self, text: str) -> None:
         name, _, value = text.replace("=", " ", 1).partition(" ")
@@ -286,7 +287,7 @@ class Chat:
         else:
             self.fields.pop(name, None)
         now = ", ".join(f"{name} = {value}" for name, value in self.fields.items())
-        self._say(f"(beside each question: {now or 'nothing'})", "dim")
+        self._tell(f"(beside each question: {now or 'nothing'})")
 
     def _set(self, text: str) -> None:
         """Change one generation setting; on SettingsError nothing changes."""
@@ -300,12 +301,16 @@ class Chat:
 
     def _help(self, _: str) -> None:
         for name, (_command, meaning) in self._commands.items():
-            self._say(f"{name:<9}{meaning}")
+            self._say(f"{name:<9}{shown(meaning)}")
         for name, value in self.settings.model_dump().items():
             self._say(f"  {name} = {value}", "dim")
 
     def _exit(self, _: str) -> None:
         self.ended = True
+
+    def _tell(self, text: str) -> None:
+        """Print a sentence in the language in use, dimmed."""
+        self._say(shown(text), "dim")
 
     def _say(self, text: str, style: str = "") -> None:
         print_sentence(self.console, text, style)

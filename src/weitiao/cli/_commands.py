@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from ..core.errors import EXIT_CODES, Problem, SettingsError, nearest, unknown_name
+from ..core.locale import LANGUAGES, shown, use_language
 from ..core.registry import Registry
 from ..core.version import VERSION
 from ._completion import SHELLS
+from ._help import LANG_HELP, HelpContext, lang_option, language_named
 
 FILES: Registry[object] = Registry(__package__, "click:Command", "command")
 
 
 class LazyCommands(click.Group):
     """A group whose commands are the files of this folder; each file defines a `command`."""
+
+    context_class = HelpContext
+
+    def main(self, args: Sequence[str] | None = None, *given: Any, **more: Any) -> Any:  # noqa: ANN401  (click's)
+        """Run a command line in the language it names; it is chosen before anything is parsed."""
+        with use_language(language_named(sys.argv[1:] if args is None else args)):
+            return super().main(args, *given, **more)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the commands; imports none of them."""
@@ -51,7 +63,7 @@ class LazyCommands(click.Group):
         if incomplete.startswith("-"):
             return super().shell_complete(ctx, incomplete)
         return [
-            CompletionItem(name, help=FILES.summary(name))
+            CompletionItem(name, help=shown(FILES.summary(name)))
             for name in FILES.names()
             if name.startswith(incomplete)
         ]
@@ -66,7 +78,15 @@ class LazyCommands(click.Group):
 
 
 class Command(click.Command):
-    """A command that reports unknown options in the same form as all other errors."""
+    """A command that reports unknown options in the same form as all other errors, and takes `--lang`."""
+
+    context_class = HelpContext
+
+    def __init__(self, *given: Any, **more: Any) -> None:  # noqa: ANN401  (what click's command takes)
+        """Add the option for the language, unless the command has its own."""
+        super().__init__(*given, **more)
+        if not any(parameter.name == "lang" for parameter in self.params):
+            self.params.append(lang_option())
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments; raises SettingsError for unknown options and bad usage."""
@@ -78,7 +98,10 @@ class Command(click.Command):
             name = error.option_name
             raise SettingsError(
                 Problem(
-                    f"{name} cannot be used so", name, error.format_message(), f"{ctx.command_path} --help"
+                    f"{name} cannot be used like this",
+                    name,
+                    error.format_message(),
+                    f"{ctx.command_path} --help",
                 )
             ) from error
 
@@ -98,7 +121,7 @@ class Command(click.Command):
         meant = self.flag_elsewhere(plain[2:].replace("-", "_"))
         if meant not in known:
             return word
-        click.echo(f"{name}, read as {meant}", err=True)
+        click.echo(shown(f"{name}, read as {meant}"), err=True)
         return meant + equals + value
 
     def flag_elsewhere(self, name: str) -> str:
@@ -130,5 +153,6 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     callback=_print_version,
     help="Print the version.",
 )
+@click.option("--lang", type=click.Choice(LANGUAGES), expose_value=False, help=LANG_HELP)
 def commands() -> None:
     """Fine-tune a language model on your own data (微调), and compare its answers before and after."""

@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ..core.events import Event, Listener
+from ..core.locale import shown
 from ..core.units import readable_change, readable_count, readable_share
-from ..core.visible import visible
+from ..core.visible import columns_of, padded, visible
 from ..evaluation.answer_scores import AnswerScore, scores_of
 from ..evaluation.answers import CUT_MARK, earlier_text, marked
 from ..evaluation.verdict import lines
@@ -26,6 +27,8 @@ from ._transfers import Transfers
 LABEL_COLUMNS = 11
 """Width of the labels in the data summary."""
 LABEL_STYLES = {"warning": "yellow", "error": "bold red"}
+AS_IN_DATA = "the data's answer"
+"""Heading of the answer that the data has for a question."""
 WIDE_COLUMNS = 110
 """From this width on, the reference answer is a third column."""
 
@@ -92,15 +95,16 @@ class RunConsole:
         """Return a line of the data summary; on a terminal, wrapped text is indented to the label's width."""
         label, text = line[:LABEL_COLUMNS], line[LABEL_COLUMNS:]
         if not label.endswith(" "):
-            return Text(line)
-        return self._hanging(label, text, LABEL_STYLES.get(label.strip(), ""))
+            return Text(shown(line))
+        label = label.strip()
+        return self._hanging(padded(shown(label), LABEL_COLUMNS), shown(text), LABEL_STYLES.get(label, ""))
 
     def _hanging(self, label: str, text: str, style: str) -> RenderableType:
         """Return a label and its text; on a terminal, wrapped lines stay to the right of the label."""
         if not self._console.is_terminal:
             return Text.assemble((label, style), text)
         table = Table.grid()
-        table.add_column(width=len(label), no_wrap=True)
+        table.add_column(width=columns_of(label), no_wrap=True)
         table.add_column(overflow="fold")
         table.add_row(Text(label, style=style), Text(text))
         return table
@@ -110,14 +114,14 @@ class RunConsole:
         width = max(len(row["setting"]) + len(_short(row["value"])) for row in event["rows"]) + 1
         for row in event["rows"]:
             setting = f"{row['setting']}={_short(row['value'])}"
-            self._print(self._hanging(f"{setting:<{width + 2}}", row["reason"], "bold"))
+            self._print(self._hanging(f"{setting:<{width + 2}}", shown(row["reason"]), "bold"))
 
     def _parameters(self, event: Event) -> None:
         trainable, everything = event["trainable"], event["all"]
         numbers = f"{trainable:,} / {everything:,} / {readable_share(trainable, everything)}"
         self._print(
             _heading("trainable parameters / all / percent"),
-            Text(f"{numbers}   ({readable_count(trainable)} of {readable_count(everything)})"),
+            Text(f"{numbers}   ({shown(f'{readable_count(trainable)} of {readable_count(everything)}')})"),
         )
 
     def _chosen(self, event: Event) -> None:
@@ -126,26 +130,26 @@ class RunConsole:
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
         for label, said in chosen_of(event).rows():
-            table.add_row(label.en, Text(said.en))
+            table.add_row(shown(label), Text(shown(said)))
         self._print(_heading("training"), table)
 
     def _before(self, event: Event) -> None:
-        self._print(*map(Text, before_lines(event)))
+        self._print(*map(_text, before_lines(event)))
 
     def _evaluated(self, event: Event) -> None:
-        self._print(*map(Text, evaluated_lines(event)))
+        self._print(*map(_text, evaluated_lines(event)))
 
     def _resumed(self, event: Event) -> None:
-        self._print(Text(f"going on from step {event['step']}"))
+        self._print(_text(f"continuing from step {event['step']}"))
 
     def _memory(self, event: Event) -> None:
-        self._print(Text(event["text"]))
+        self._print(_text(event["text"]))
 
     def _note(self, event: Event) -> None:
-        self._print(Text(f"note: {event['text']}"))
+        self._print(_text(f"note: {event['text']}"))
 
     def _read_as(self, event: Event) -> None:
-        self._print(Text(event["text"], style="dim"))
+        self._print(Text(shown(event["text"]), style="dim"))
 
     def _answers(self, event: Event) -> None:
         if event["rows"]:
@@ -164,9 +168,9 @@ class RunConsole:
         if held_out.get("before") and held_out.get("after"):
             self._print(_heading("on held-out data"), scores_view(held_out["before"], held_out["after"]))
         self._print(
-            _heading(self._kind), *map(Text, self._verdict_lines), Text(f"finished {cost_text(event)}")
+            _heading(self._kind), *map(_text, self._verdict_lines), _text(f"finished {cost_text(event)}")
         )
-        self._print_whole(*where_it_lies(event["out"], event["adapter"]))
+        self._print_whole(*next_steps(event["out"], event["adapter"]))
 
 
 @contextmanager
@@ -187,7 +191,9 @@ def answers_table(rows: Sequence[Mapping[str, Any]], width: int) -> RenderableTy
     On a narrow terminal the reference answer is printed below the other two.
     """
     cut = any(row.get(f"{which}_cut") for row in rows for which in ("before", "after", "reference"))
-    note = [Text(f"{CUT_MARK} cut off: evaluate.generation.max_new_tokens", style="dim")] if cut else []
+    note = (
+        [Text(shown(f"{CUT_MARK} cut off: evaluate.generation.max_new_tokens"), style="dim")] if cut else []
+    )
     return Group(*(_one_answer(row, beside=width >= WIDE_COLUMNS) for row in rows), *note)
 
 
@@ -196,58 +202,67 @@ def _one_answer(row: Mapping[str, Any], *, beside: bool) -> RenderableType:
     texts = {key: _answer(row[key], bool(row.get(f"{key}_cut"))) for key in headings}
     reference = marked(visible(row["reference"]), bool(row.get("reference_cut")))
     if reference and beside:
-        headings["reference"], texts["reference"] = "the data's answer", reference
+        headings["reference"], texts["reference"] = AS_IN_DATA, reference
     table = Table(expand=True)
     for key, heading in headings.items():
-        table.add_column(heading, ratio=1, overflow="fold", style="green" if key == "after" else "")
+        table.add_column(shown(heading), ratio=1, overflow="fold", style="green" if key == "after" else "")
     # Text, not str: rich must not interpret markup in a model's answer.
     table.add_row(*(Text(texts[key]) for key in headings))
-    below = [Padding(Text(f"the data's answer: {reference}"), (0, 2))] if reference and not beside else []
+    below = (
+        [Padding(Text(f"{shown(AS_IN_DATA)}{shown(': ')}{reference}"), (0, 2))]
+        if reference and not beside
+        else []
+    )
     earlier = visible(earlier_text(row))
     above = [Text(f"  {earlier}", style="dim", no_wrap=True, overflow="ellipsis")] if earlier else []
     return Group(*above, Text(f"? {visible(row['question'])}", style="bold"), table, *below)
 
 
 def _answer(text: str, cut: bool) -> str:
-    return marked(visible(text), cut) or "(nothing)"
+    return marked(visible(text), cut) or shown("(nothing)")
 
 
 def answer_scores_view(scores: Sequence[AnswerScore]) -> Table:
     """Return a table of what every metric says of the answers, before and after."""
-    table = Table("", "before", "after")
+    table = Table("", *map(shown, ("before", "after")))
     for score in scores:
-        table.add_row(*score.row())
+        table.add_row(*map(shown, score.row()))
     return table
 
 
 def scores_view(before: Mapping[str, float], after: Mapping[str, float]) -> Table:
     """Return a table of the held-out loss and the other measures, before and after."""
-    table = Table("", "before", "after", "change")
+    table = Table("", *map(shown, ("before", "after", "change")))
     old, new = written_measures(before), written_measures(after)
     for name in old:
         if name in new:
-            table.add_row(name, old[name], new[name], readable_change(before[name], after[name]))
+            table.add_row(shown(name), old[name], new[name], readable_change(before[name], after[name]))
     return table
 
 
-def where_it_lies(out: str, adapter: str) -> list[Text]:
+def next_steps(out: str, adapter: str) -> list[Text]:
     """Return the paths of a run's results and the next commands, one line each, to be copied whole."""
-    from ..evaluation.report import next_commands
+    from ..evaluation.loading_code import next_commands
 
     commands = next_commands(out)
     lines = {
         "result": adapter,
         "report": f"{out}/report.md",
         "run file": f"{out}/run.yaml",
-        "talk to it": commands["chat"],
+        "chat": commands["chat"],
         "compare": commands["compare"],
         "merge": commands["merge"],
     }
-    return [Text.assemble((f"{label:<12}", "bold"), text) for label, text in lines.items()]
+    return [Text.assemble((padded(shown(label), 12), "bold"), text) for label, text in lines.items()]
 
 
 def _heading(text: str) -> RenderableType:
-    return Group(Text(), Rule(Text(text, style="bold"), align="left"))
+    return Group(Text(), Rule(Text(shown(text), style="bold"), align="left"))
+
+
+def _text(line: str) -> Text:
+    """Return a line in the language in use."""
+    return Text(shown(line))
 
 
 def _short(value: float | str) -> str:

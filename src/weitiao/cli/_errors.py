@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..core.errors import Problem
+from ..core.errors import LABEL_COLUMNS, Problem
+from ..core.locale import shown
+from ..core.visible import padded
+from ._wrapping import hanging
 
 if TYPE_CHECKING:
     from rich.text import Text
-
-EXPECTED = "  expected  "
-"""Start of the line of an error that says in a sentence what was expected."""
-NARROWEST = 24
-"""Least width of wrapped text, on any terminal."""
 
 
 def print_problems(problems: Sequence[Problem]) -> None:
@@ -24,33 +21,29 @@ def print_problems(problems: Sequence[Problem]) -> None:
     console = make_console(stderr=True)
     count = len(problems)
     if count > 1:
-        console.print(f"{count} problems:\n", style="bold")
+        console.print(shown(f"{count} problems:") + "\n", style="bold")
     for number, problem in enumerate(problems):
         # Soft wrapping keeps the given value and the remedy on one line each, so that they can be copied.
         columns = console.width if console.is_terminal else None
         console.print(
-            _problem_text(problem, columns), soft_wrap=True, end="\n\n" if number < count - 1 else "\n"
+            problem_text(problem, columns), soft_wrap=True, end="\n\n" if number < count - 1 else "\n"
         )
 
 
-def _problem_text(problem: Problem, columns: int | None) -> Text:
+def problem_text(problem: Problem, columns: int | None) -> Text:
     """Return the text to print; sentences are wrapped to `columns`, or not at all for None."""
     from rich.text import Text
 
+    expected, remedy = (f"  {padded(shown(label), LABEL_COLUMNS)} " for label in ("expected", "try"))
     what, *rest = str(problem).split("\n")
     text = Text(_filled(what, columns, ""), style="bold red")
     for line in rest:
-        is_sentence = line.startswith(EXPECTED)
-        shown = _filled(line, columns, " " * len(EXPECTED)) if is_sentence else line
-        text.append("\n" + shown, style="green" if line.startswith("  try ") else "none")
+        # Only the line of what was expected is a sentence; the others hold what a person copies.
+        line_shown = _filled(line, columns, expected) if line.startswith(expected) else line
+        text.append("\n" + line_shown, style="green" if line.startswith(remedy) else "none")
     return text
 
 
-def _filled(line: str, columns: int | None, indent: str) -> str:
-    """Return a line wrapped between words, with continuation lines indented."""
-    if columns is None:
-        return line
-    width = max(NARROWEST, columns)
-    return textwrap.fill(
-        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
+def _filled(line: str, columns: int | None, label: str) -> str:
+    """Return a line wrapped to the right of its label."""
+    return line if columns is None else hanging(label, line[len(label) :], columns)

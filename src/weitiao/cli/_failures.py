@@ -27,5 +27,5 @@ def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
 def _memory_is_full(error: MemoryError | RuntimeError) -> ResourceError:
     """Return the error for running out of memory where nothing smaller could be tried; saved steps are safe."""
     said = str(error).partition("\n")[0] or "an allocation failed"
-    remedy = "end other programs, then the same command, or weitiao train --resume RUN"
+    remedy = "close other programs and repeat the command, or weitiao train --resume RUN"
     return ResourceError(Problem("not enough memory", said, "free memory", remedy))

@@ -13,18 +13,31 @@ from rich.table import Table
 from rich.text import Text
 
 from ..core.errors import Problem
+from ..core.locale import Language, in_language
 from ..core.units import readable_count
 from ..core.visible import visible
 from ..data.checks._base import Finding
 from ..data.gate.gate import Gate
 from ..data.report.overview import Bin, Overview
-from ..data.report.phrases import CHECKS, LANGUAGES, Language, called, say
-from ..data.report.problem_phrases import place_zh, problem_zh
+from ..data.report.phrases import (
+    CHECKS,
+    FATES,
+    NO_FINDINGS,
+    NO_MODEL,
+    TEMPLATES,
+    VERDICTS,
+    called,
+    more_tokens,
+    place_in,
+    reason_in,
+    token_counts,
+)
 from ..data.report.token_view import Passage, Sample, Token
 
 SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "note": "blue"}
 SIGNS = {"error": "✗", "warning": "!", "note": "·", "ok": "✓"}
 BAR_COLUMNS = 40
+HINT = "Every sample: --sample N, --row FILE:LINE; the whole as a page: --html FILE."
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
@@ -32,7 +45,7 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
 class TokenStyle:
     """How a token is drawn: its style, and the brackets that replace it without colours."""
 
-    word: str
+    name: str
     style: str
     open: str = ""
     close: str = ""
@@ -40,10 +53,10 @@ class TokenStyle:
 
 CONTEXT = TokenStyle("context", "dim")
 TRAINED = TokenStyle("trained", "green", "⟪", "⟫")
-PARTLY = TokenStyle("partly", "green dim", "⟪", "⟫")
-CONTROL = TokenStyle("control", "magenta", "⟨", "⟩")
-CONTROL_TRAINED = TokenStyle("control_trained", "bold magenta underline", "⟪⟨", "⟩⟫")
-CUT = TokenStyle("cut", "red strike", "⟦", "⟧")
+PARTLY = TokenStyle("trained with less weight", "green dim", "⟪", "⟫")
+CONTROL = TokenStyle("control token", "magenta", "⟨", "⟩")
+CONTROL_TRAINED = TokenStyle("control token, trained", "bold magenta underline", "⟪⟨", "⟩⟫")
+CUT = TokenStyle("cut off", "red strike", "⟦", "⟧")
 LOOKS = (CONTEXT, TRAINED, PARTLY, CONTROL, CONTROL_TRAINED, CUT)
 
 
@@ -63,7 +76,7 @@ class GatePrinter:
 
     def __init__(self, console: Console, language: Language) -> None:
         self._console, self._language = console, language
-        self._index = LANGUAGES.index(language)
+        self._colon, self._comma = ("：", "，") if language == "zh" else (": ", ", ")
         self._colours = console.color_system is not None and not console.no_color
 
     def print(self, gate: Gate, view: Overview, samples: Sequence[Sample]) -> None:
@@ -77,7 +90,7 @@ class GatePrinter:
             put(self._problem(problem))
         if view.findings or not gate.problems:
             put()
-            put(self._findings(view) if view.findings else Text(self._say("no_findings"), style="green"))
+            put(self._findings(view) if view.findings else Text(self._say(NO_FINDINGS), style="green"))
         if view.lengths:
             put()
             put(self._lengths(view))
@@ -85,16 +98,19 @@ class GatePrinter:
             put()
             put(self._sample(sample, view.short(sample.place)))
         put()
-        put(Text(self._say("hint"), style="dim"))
+        put(Text(self._say(HINT), style="dim"))
 
-    def _say(self, key: str, **values: object) -> str:
-        return say(self._language, key, **values)
+    def _say(self, text: str) -> str:
+        return in_language(text, self._language)
+
+    def _labelled(self, label: str, text: str) -> str:
+        return f"{self._say(label)}{self._colon}{text}"
 
     def _verdict(self, gate: Gate, view: Overview) -> Text:
         style = SEVERITY_STYLES.get(view.verdict, "bold green")
-        line = Text(f"{SIGNS[view.verdict]} {self._say(f'verdict.{view.verdict}')}", style=style)
+        line = Text(f"{SIGNS[view.verdict]} {self._say(VERDICTS[view.verdict])}", style=style)
         if gate.template is None:
-            line.append(f"\n{self._say('verdict.no_model')}", style="none")
+            line.append(f"\n{self._say(NO_MODEL)}", style="none")
         return line
 
     def _facts(self, gate: Gate, view: Overview) -> Table:
@@ -107,44 +123,42 @@ class GatePrinter:
 
     def _fact_lines(self, gate: Gate, view: Overview) -> Iterator[tuple[str, str]]:
         for found in gate.tally.detected:
-            why = found["why" if self._language == "en" else "why_zh"]
+            why = self._say(found["why"])
             yield "format", f"{found['format']}: {found['source']} ({why})" if why else found["format"]
             if found.get("proposals"):
-                yield "note", f"{self._say('problem.remedy')}: {found['proposals']}"
+                yield "note", self._labelled("try", found["proposals"])
         counts = {
             "read": view.read,
             "kept": view.kept,
-            "left_out": view.left_out,
+            "left out": view.left_out,
             "unusable": view.unusable,
             "cut": view.cut,
         }
         yield "rows", self._counted(counts)
-        yield "held_out", f"{view.held_out}"
+        yield "held out", f"{view.held_out}"
         if gate.template is not None:
-            yield "template", self._say(f"template.{gate.template.kind}")
-            trained = f"{self._say('trained_share_all')} {view.trained_share:.1%}"
-            yield "tokens", f"{readable_count(view.tokens)}{self._say('comma')}{trained}"
+            yield "template", self._say(TEMPLATES[gate.template.kind])
+            trained = f"{self._say('trained')} {view.trained_share:.1%}"
+            yield "tokens", f"{readable_count(view.tokens)}{self._comma}{trained}"
         for note in gate.tally.notes:
-            yield "note", note
+            yield "note", self._say(note)
 
     def _counted(self, counts: dict[str, int]) -> str:
         shown = {key: count for key, count in counts.items() if count or key in ("read", "kept")}
-        return self._say("comma").join(f"{count:,} {self._say(key)}" for key, count in shown.items())
+        return self._comma.join(f"{count:,} {self._say(key)}" for key, count in shown.items())
 
     def _problem(self, problem: Problem) -> Text:
-        if self._language == "zh":
-            problem = problem_zh(problem)
-        text = Text(f"{SIGNS['error']} {problem.what}", style="bold red")
-        parts = {"got": problem.got, "expected": problem.expected, "remedy": problem.remedy}
-        for key, said in parts.items():
+        text = Text(f"{SIGNS['error']} {self._say(problem.what)}", style="bold red")
+        parts = {"got": problem.got, "expected": problem.expected, "try": problem.remedy}
+        for label, said in parts.items():
             if said:
-                text.append(f"\n  {self._say(f'problem.{key}')}{self._say('colon')}{said}", style="none")
+                text.append(f"\n  {self._labelled(label, self._say(said))}", style="none")
         return text
 
     def _findings(self, view: Overview) -> Table:
         table = Table(box=None, pad_edge=False, padding=(0, 1), title_justify="left")
         table.add_column(self._say("finding"), no_wrap=True)
-        table.add_column(self._say("count"), justify="right", no_wrap=True)
+        table.add_column(self._say("rows"), justify="right", no_wrap=True)
         table.add_column(self._say("share"), justify="right", no_wrap=True)
         table.add_column("", ratio=1, overflow="fold")
         for finding in view.findings:
@@ -156,23 +170,24 @@ class GatePrinter:
 
     def _told(self, finding: Finding, view: Overview) -> Text:
         """Write a finding: what was found, the first places, how to fix it."""
-        english = self._language == "en"
-        check = called(CHECKS, finding.check)[self._index]
-        text = Text(visible(finding.what if english else finding.what_zh), style="bold")
+        check = self._say(called(CHECKS, finding.check))
+        text = Text(visible(self._say(finding.what)), style="bold")
         text.append(f"  [{check}]", style="not bold dim")
-        for place in finding.places if english else map(place_zh, finding.places):
-            text.append(f"\n{self._say('places')} {visible(view.short(place))}", style="not bold dim")
+        for place in finding.places:
+            shown = place_in(view.short(place), self._language)
+            text.append(f"\n{self._say('at')} {visible(shown)}", style="not bold dim")
         if finding.count > len(finding.places) > 0:
-            more = self._say("more", count=f"{finding.count - len(finding.places):,}")
-            text.append(f"\n{more}", style="not bold dim")
-        if fix := finding.fix if english else finding.fix_zh:
-            text.append(f"\n{self._say('fix')}{self._say('colon')}{visible(fix)}", style="not bold green")
+            more = f"and {finding.count - len(finding.places):,} more"
+            text.append(f"\n{self._say(more)}", style="not bold dim")
+        if finding.fix:
+            fix = self._labelled("fix", visible(self._say(finding.fix)))
+            text.append(f"\n{fix}", style="not bold green")
         return text
 
     def _lengths(self, view: Overview) -> Group:
         """Draw the histogram of sequence lengths, with a line at `max_length`."""
         limit = f"data.max_length {view.max_length}"
-        title = f"{self._say('lengths')}  ({self._say('longest')} {view.longest}, {limit})"
+        title = f"{self._say('Length in tokens')}  ({self._say('longest')} {view.longest}, {limit})"
         most = max(one.count for one in view.lengths)
         lines = [Text(title, style="bold")]
         lines += [self._bar(one, most) for one in view.lengths]
@@ -190,12 +205,13 @@ class GatePrinter:
 
     def _sample(self, sample: Sample, place: str) -> Group:
         """Draw a sample with its tokens coloured by weight."""
-        fate = self._say(f"fate.{sample.fate}")
+        fate = self._say(FATES[sample.fate])
         head = f"{self._say('sample')} {sample.row}  {visible(place)}  {fate}"
         said = [f"{name} = {visible(value)}" for name, value in sample.details]
         drawn: list[RenderableType] = [Rule(head, align="left", style="dim")]
-        if reason := sample.reason if self._language == "en" else sample.reason_zh:
-            drawn.append(Text(f"{self._say('reason')}{self._say('colon')}{visible(reason)}", style="red"))
+        if sample.reason:
+            reason = visible(reason_in(sample.reason, sample.detail, self._language))
+            drawn.append(Text(self._labelled("reason", reason), style="red"))
         if said:
             drawn.append(Text(", ".join(said), style="dim"))
         for passage in sample.passages:
@@ -214,9 +230,9 @@ class GatePrinter:
             return
         yield self._coloured(passage.tokens)
         if passage.hidden_tokens:
-            yield Text(self._say("more_tokens", count=f"{passage.hidden_tokens:,}"), style="dim")
-        counts = {"tokens": passage.kept_tokens, "trained": passage.trained_tokens}
-        yield Text(self._say("sample_tokens", **counts), style="bold")
+            yield Text(self._say(more_tokens(passage.hidden_tokens)), style="dim")
+        counts = token_counts(passage.kept_tokens, passage.trained_tokens)
+        yield Text(self._say(counts), style="bold")
 
     def _coloured(self, tokens: Sequence[Token]) -> Text:
         text = Text()
@@ -231,9 +247,9 @@ class GatePrinter:
 
     def _legend(self, sample: Sample) -> Text:
         met = {look_of(token) for passage in sample.passages for token in passage.tokens}
-        text = Text(f"{self._say('legend')}{self._say('colon')}", style="dim")
+        text = Text(self._labelled("legend", ""), style="dim")
         for look in (look for look in LOOKS if look in met):
-            word = self._say(f"legend.{look.word}")
+            word = self._say(look.name)
             text.append(
                 word if self._colours else f"{look.open}{word}{look.close}", style=f"not dim {look.style}"
             )

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count, groupby, product
 from pathlib import Path
 from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from ..core.locale import shown
+from ..core.visible import padded
+from ._wrapping import hanging, right
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ..models.known import KnownModel
 
-COLUMNS = {"alias": 27, "size": 8, "download": 11, "context": 9, "notes": 8, "licence": 0}
+COLUMNS = {"alias": 27, "size": 8, "download": 11, "context": 9, "remarks": 9, "licence": 0}
 """Columns of the list and their widths including the gap; the last takes the rest."""
 RIGHT = ("size", "download", "context")
 """Right-aligned columns."""
 GATED = "Hugging Face asks you to accept its terms first"
-NARROWEST = 24
-"""Least width of wrapped text, on any terminal."""
 FORMS = (
-    "an alias of this list, or any model's id on the hub, such as owner/name; it is downloaded on first use",
+    "an alias from this list, or any model's id on the hub, such as owner/name; it is downloaded on first use",
     "a folder with config.json and model.safetensors",
     "a .gguf file",
 )
@@ -53,18 +54,34 @@ def list_models(chosen: Sequence[KnownModel] | None = None, word: str = "") -> N
     if chosen is None:
         _bundled(console)
     models = list(known_models().values()) if chosen is None else chosen
-    said = dict.fromkeys(note for model in models for note in notes(model))
-    letters = dict(zip(said, ascii_lowercase, strict=False))
+    letters = letters_of(models)
     _families(console, models, letters)
     console.print()
     for note, letter in letters.items():
         _hanging(console, f"{letter}  ", note)
-    _hanging(console, "\n", "Size: parameters. Download: the weights, about. Letters: the notes above.")
-    _hanging(console, "", "One of them in full: weitiao models NAME. From ModelScope: --hub modelscope.")
+    console.print()
+    _hanging(
+        console,
+        "",
+        "Size: parameters. Download: approximate size of the weights. Letters: the remarks above.",
+    )
+    _hanging(console, "", "All about one of them: weitiao models NAME. From ModelScope: --hub modelscope.")
     if chosen is None:
         _on_this_disk(console)
     else:
         _hanging(console, "", f"These have {word!r} in their names; weitiao models lists all.")
+
+
+def letters_of(models: Iterable[KnownModel]) -> dict[str, str]:
+    """Return the letter of each note on some models, in the order in which they come."""
+    said = dict.fromkeys(note for model in models for note in notes(model))
+    return dict(zip(said, _letters(), strict=False))
+
+
+def _letters() -> Iterator[str]:
+    """Yield a to z, then aa, ab and so on."""
+    for length in count(1):
+        yield from map("".join, product(ascii_lowercase, repeat=length))
 
 
 def notes(model: KnownModel) -> Iterator[str]:
@@ -80,13 +97,13 @@ def _bundled(console: Console) -> None:
     """Print the aliases that come with a package and need no hub."""
     from ..models.aliases import ALIASES
 
-    console.print("Without a hub", style="cyan")
+    console.print(shown("Without a hub"), style="cyan")
     for alias in ALIASES.values():
-        _hanging(console, f"  {alias.name}  ", f"{alias.description} ({_state(alias.name)})")
+        _hanging(console, f"  {alias.name}  ", f"{shown(alias.description)} ({shown(_state(alias.name))})")
 
 
 def _families(console: Console, models: Sequence[KnownModel], letters: Mapping[str, str]) -> None:
-    console.print(f"\n{_in_columns(list(COLUMNS))}", style="bold", soft_wrap=True)
+    console.print(f"\n{_in_columns(list(map(shown, COLUMNS)))}", style="bold", soft_wrap=True)
     for family, members in groupby(models, lambda model: model.family):
         console.print(f"\n{family}", style="cyan")
         for model in members:
@@ -112,18 +129,15 @@ def _in_columns(cells: Sequence[str]) -> str:
     """Return a row of the list, with numbers right-aligned."""
     columns = zip(COLUMNS.items(), cells, strict=True)
     line = (
-        cell.rjust(width - 2) + "  " if name in RIGHT else cell.ljust(width)
+        right(cell, width - 2) + "  " if name in RIGHT else padded(cell, width)
         for (name, width), cell in columns
     )
     return "".join(line).rstrip()
 
 
 def _hanging(console: Console, label: str, text: str) -> None:
-    """Print text wrapped to the console's width, indented to the right of its label."""
-    indent = " " * len(label.strip("\n"))
-    width = max(NARROWEST, console.width - len(indent))
-    lines = textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
-    console.print(Text(label + f"\n{indent}".join(lines)), soft_wrap=True)
+    """Print a text in the language in use, wrapped to the console's width to the right of its label."""
+    console.print(Text(hanging(label, shown(text), console.width)), soft_wrap=True)
 
 
 def _state(name: str) -> str:
@@ -145,10 +159,10 @@ def _on_this_disk(console: Console) -> None:
 
     cached = list(_hub_cache())
     if cached:
-        console.print("\nIn the hub's cache", style="cyan")
+        console.print("\n" + shown("In the hub's cache"), style="cyan")
         for name, size_bytes in cached:
             console.print(Text(f"  {name}  {readable_bytes(size_bytes)}"), soft_wrap=True)
-    console.print("\nA model's name may be")
+    console.print("\n" + shown("A model's name may be"))
     for form in FORMS:
         _hanging(console, "  ", form)
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from ..core.locale import shown
 from ..core.settings import parse_settings
 from ..core.units import readable_bytes, readable_count, readable_share
-from ..core.visible import visible
+from ..core.visible import padded, visible
+from ._wrapping import hanging, right
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
     from ..models.known import KnownModel
     from ..recipe.model_facts import MethodFacts, ModelFacts, TemplateFacts
 
+NAME = 18
+"""Width of the first column of tables."""
+METHOD_COLUMNS = {"trains": 9, "share": 10, "training": 12}
+MODULE_COLUMNS = {"in": 8, "out": 8, "count": 7}
+"""Right-aligned columns and their widths."""
 LABEL = 12
 """Width of the labels, including the gap."""
-NARROWEST = 24
-"""Least width of wrapped text, on any terminal."""
 
 
 def show_model(name: str, hub: HubName | None, trust_remote_code: bool) -> None:
@@ -48,7 +52,8 @@ def show_model(name: str, hub: HubName | None, trust_remote_code: bool) -> None:
     _modules(console, facts)
     _template(console, facts.template)
     _memory(console, facts)
-    console.print(f"\n{'method':<18}{'trains':>9}{'share':>10}{'beside':>12}", style="bold")
+    header = (right(shown(label), columns) for label, columns in METHOD_COLUMNS.items())
+    console.print(f"\n{padded(shown('method'), NAME)}{''.join(header)}", style="bold")
     for method in method_facts(settings):  # printed one by one as they are computed
         console.print(_method(method, console.width), soft_wrap=True)
     console.print()
@@ -59,21 +64,20 @@ def show_model(name: str, hub: HubName | None, trust_remote_code: bool) -> None:
 def _print(console: Console, rows: Iterator[tuple[str, str]]) -> None:
     """Print labels and texts; wrapped texts are indented to the right of the labels."""
     for label, text in rows:
-        width = max(NARROWEST, console.width - LABEL)
-        lines = textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False) or [""]
-        filled = f"\n{' ' * LABEL}".join(lines)
-        console.print(Text.assemble((f"{label:<{LABEL}}", "bold"), filled), soft_wrap=True)
+        line = Text(hanging(padded(shown(label), LABEL), shown(text), console.width))
+        line.stylize("bold", 0, len(shown(label)))
+        console.print(line, soft_wrap=True)
 
 
 def _filled(text: str, width: int) -> Text:
-    return Text("\n".join(textwrap.wrap(text, max(NARROWEST, width), break_on_hyphens=False)))
+    return Text(hanging("", shown(text), width))
 
 
 def _known(model: KnownModel) -> Iterator[tuple[str, str]]:
     """Yield what the table of known models says about a model."""
     from ._models_list import LATER
 
-    terms = ", which asks you to accept its terms first" if model.gated else ""
+    terms = ", after you accept its terms there" if model.gated else ""
     yield "id", f"{model.hub} on Hugging Face{terms}"
     if model.modelscope:
         yield "", f"{model.modelscope} on ModelScope (--hub modelscope)"
@@ -81,7 +85,7 @@ def _known(model: KnownModel) -> Iterator[tuple[str, str]]:
         yield "licence", model.licence
     yield (
         "size",
-        f"{readable_count(model.parameters)} parameters, about {readable_bytes(model.download_bytes)} to download",
+        f"{readable_count(model.parameters)} parameters, a download of about {readable_bytes(model.download_bytes)}",
     )
     if model.kind in LATER:
         yield "kind", LATER[model.kind]
@@ -93,22 +97,25 @@ def _made_of(facts: ModelFacts) -> Iterator[tuple[str, str]]:
     """Yield what the model's config says."""
     yield "class", facts.kind
     yield "parameters", f"{facts.parameters:,} ({readable_count(facts.parameters)})"
-    yield "blocks", f"{' and '.join(map(str, facts.blocks))} in a row, hidden states of {facts.hidden:,}"
-    head = "the head has the same weights" if facts.tied else "the head has weights of its own"
+    yield "blocks", f"{' and '.join(map(str, facts.blocks))}, hidden size {facts.hidden:,}"
+    head = "the head shares the weights" if facts.tied else "the head has its own weights"
     yield "vocabulary", f"{facts.vocabulary:,} tokens; {head}"
     yield "context", f"{facts.context:,} tokens" if facts.context else "no limit in its config"
 
 
 def _modules(console: Console, facts: ModelFacts) -> None:
     """Print the linear layers of a block, which target_modules can select."""
-    console.print(f"\n{'target_modules':<18}{'in':>8}{'out':>8}{'count':>7}  inside a block", style="bold")
+    header = (right(shown(label), columns) for label, columns in MODULE_COLUMNS.items())
+    console.print(
+        f"\n{padded('target_modules', NAME)}{''.join(header)}  {shown('inside a block')}", style="bold"
+    )
     for module in facts.modules:
         inputs, outputs = module.shape
-        part = "" if module.adaptable else f" ({module.part})"
+        part = "" if module.adaptable else f" ({shown(module.part)})"
         line = f"{module.name:<18}{inputs:>8,}{outputs:>8,}{module.count:>7,}  {module.place}{part}"
         console.print(Text(line), soft_wrap=True)
     if facts.experts:
-        text = f"{', '.join(facts.experts)}: one matrix for each expert; methods that adapt experts can name them"
+        text = f"{', '.join(facts.experts)}: one matrix for each expert; methods that adapt experts accept these names"
         console.print(_filled(text, console.width), soft_wrap=True)
     names = list(dict.fromkeys(module.name for module in facts.modules if module.adaptable))
     if names:
@@ -118,19 +125,20 @@ def _modules(console: Console, facts: ModelFacts) -> None:
 
 def _template(console: Console, template: TemplateFacts | str) -> None:
     """Print how the template writes a question and its answer."""
-    console.print("\ntemplate", style="bold")
+    console.print("\n" + shown("template"), style="bold")
     if isinstance(template, str):
-        console.print(Text(f"  none that can be trained on: {template}"))
+        console.print(Text(f"  {shown(f'none that can be trained with: {template}')}"))
         return
-    whose = "the tokenizer's own" if template.kind == "chat" else "weitiao's, as the tokenizer has none"
+    whose = "the tokenizer's own" if template.kind == "chat" else "weitiao's, because the tokenizer has none"
     rows = [("written by", whose)]
     if template.takes_system:
-        own = f'; where there is none it writes "{template.system}"' if template.system else ""
-        rows.append(("system", f"has a place of its own{own}"))
+        own = f'; without one, it writes "{template.system}"' if template.system else ""
+        rows.append(("system", f"a message of its own{own}"))
     else:
-        rows.append(("system", "has no place of its own: it goes before the first question"))
-    same = " (the same token pads)" if template.pad in template.stops else ""
-    rows.append(("ends with", " or ".join(template.stops) + same))
+        rows.append(("system", "not supported by the template: it is written before the first question"))
+    stops = " or ".join(template.stops)
+    pads = template.pad in template.stops
+    rows.append(("ends with", f"{stops} ({shown('also the padding token')})" if pads else stops))
     _print(console, ((label, visible(text)) for label, text in rows))
     for line in visible(template.example).split("\n"):
         console.print(Text(f"  | {line}", style="dim"), soft_wrap=True)
@@ -140,29 +148,29 @@ def _memory(console: Console, facts: ModelFacts) -> None:
     """Print the size of the weights in each precision, and the free memory."""
     from ..recipe.model_facts import free_here_bytes
 
-    console.print("\nweights in memory", style="bold")
+    console.print("\n" + shown("weights in memory"), style="bold")
     free_bytes = free_here_bytes()
     for name, size in facts.bytes_by_precision.items():
-        more = "" if size < free_bytes else ", more than is free here"
+        more = "" if size < free_bytes else ", more than the free memory of this machine"
         _print(console, iter([(name, f"{readable_bytes(size)}{more}")]))
-    _print(console, iter([("free here", readable_bytes(free_bytes))]))
+    _print(console, iter([("free", readable_bytes(free_bytes))]))
 
 
 def _method(method: MethodFacts, width: int) -> Text:
     from ..recipe.model_facts import TRAINED_BYTES
 
     if method.obstacle:
-        reason = textwrap.wrap(f"does not fit: {method.obstacle}", max(NARROWEST, width - 18))
-        return Text(f"{method.name:<18}" + f"\n{'':<18}".join(reason))
+        return Text(hanging(f"{method.name:<{NAME}}", shown(f"does not fit: {method.obstacle}"), width))
     share = readable_share(method.trainable, method.total)
     beside = readable_bytes(TRAINED_BYTES * method.trainable)
-    return Text(f"{method.name:<18}{readable_count(method.trainable):>9}{share:>10}{beside:>12}")
+    cells = map(right, (readable_count(method.trainable), share, beside), METHOD_COLUMNS.values())
+    return Text(f"{method.name:<{NAME}}{''.join(cells)}")
 
 
 def _explained(facts: ModelFacts) -> Iterator[str]:
     yield (
-        "Share: of all parameters, those that the method adds included. "
-        "Beside the weights, training takes what is under `beside` (16 bytes a trained number: fp32, its gradient and "
-        "AdamW's moments) and the activations, fitted to the free memory. Default settings; "
-        "weitiao methods NAME explains a method."
+        "Share: the trained part of all parameters, the method's own included. "
+        "In addition to the weights, training needs the memory under `training` (16 bytes per trained parameter: fp32 "
+        "value, gradient and AdamW's two moments) and the activations, which are fitted to the free memory. All with "
+        "default settings; weitiao methods NAME explains a method."
     )

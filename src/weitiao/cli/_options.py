@@ -10,17 +10,15 @@ import click
 from ..core.settings import Settings
 from ..models.hubs.hub import NAMES
 
-BASE_HELP = (
-    "Where the base model of an adapter lies, where that is not known: a folder, a .gguf file or a hub id."
-)
-FORCE_HELP = "Go on where the base is not the one that was trained on."
+BASE_HELP = "The base model of an adapter, if it is not recorded there: a folder, a .gguf file or a hub id."
+FORCE_HELP = "Continue although the base is not the one that was trained on."
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 hub_option = click.option(
     "--hub",
     type=click.Choice(NAMES, case_sensitive=False),
-    help="Where an id or an alias is downloaded from.  [WEITIAO_HUB, else huggingface]",
+    help="The hub that ids and aliases are downloaded from.  [WEITIAO_HUB, else huggingface]",
 )
 """For commands that load a model."""
 

@@ -37,7 +37,7 @@ class Signals:
 
     def came_just_now(self) -> bool:
         """Return whether a signal was recently turned into an exception, which may still be on its way."""
-        return time.monotonic() - self._came_at < SOON_SECONDS
+        return self._came is not None and time.monotonic() - self._came_at < SOON_SECONDS
 
     def ends(self) -> None:
         """Mark the command as over: another signal ends the process without an exception."""

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from ..core.events import Event, Listener
+from ..core.locale import shown
 from ..core.units import readable_bytes, readable_seconds
 from ._tables import make_console
 
@@ -58,9 +59,9 @@ class Transfers:
 def _how_far(event: Event) -> str:
     done, total = event["done"], event["total"]
     share = 100 * done / total if total else 100
-    text = f"{share:.0f}%  {readable_bytes(done)} of {readable_bytes(total)}"
+    text = f"{share:.0f}%  {shown(f'{readable_bytes(done)} of {readable_bytes(total)}')}"
     left = event["seconds_left"]
-    return text if left is None or done == total else f"{text}  {readable_seconds(left)} left"
+    return text if left is None or done == total else f"{text}  {shown(f'{readable_seconds(left)} left')}"
 
 
 def download_shown(settings: ModelSettings) -> None:
@@ -81,7 +82,7 @@ def transfer_console(console: Console | None = None) -> Iterator[Listener]:
         if event["event"] == "transfer":
             transfers(event)
         elif event["event"] == "stage":
-            console.print(Text(f"{event['text']} ...", style="dim"), soft_wrap=True)
+            console.print(Text(f"{shown(event['text'])} ...", style="dim"), soft_wrap=True)
 
     try:
         yield draw

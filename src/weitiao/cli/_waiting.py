@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ..core.locale import shown
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -17,6 +19,6 @@ def waiting(console: Console) -> Iterator[Callable[[str], None]]:
 
     steps = LiveSteps(console) if console.is_terminal else PlainSteps(console)
     try:
-        yield steps.stage
+        yield lambda text: steps.stage(shown(text))
     finally:
         steps.stop()

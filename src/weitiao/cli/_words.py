@@ -72,7 +72,9 @@ def _is_read(name: str) -> bool:
 
 
 def _second_run_file(word: str, first: str) -> Problem:
-    return Problem("a run has one run file", f"{first} and {word}", "one run file", f"weitiao train {first}")
+    return Problem(
+        "there is more than one run file", f"{first} and {word}", "one run file", f"weitiao train {first}"
+    )
 
 
 def _unknown_word(word: str) -> Problem:

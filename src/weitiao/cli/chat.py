@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..core.errors import Problem, SettingsError, raise_all
+from ..core.locale import shown
 from ..core.settings import parse_settings
 from ..evaluation.settings import GenerationSettings
 from ._commands import Command
@@ -28,7 +29,7 @@ EPILOG = """
 \b
 In the chat: /reset, /base, /both, /system TEXT, /adapter NAME, /field NAME VALUE,
 /set NAME VALUE, /help, /exit.
-Ctrl-C stops an answer; exit, quit or Ctrl-D ends the chat. A pipe may ask one question a line.
+Ctrl-C stops an answer; exit, quit or Ctrl-D ends the chat. A pipe gives one question a line.
 
 Several adapters of one base: weitiao chat --adapter a=RUN --adapter b=RUN
 """
@@ -41,20 +42,20 @@ Several adapters of one base: weitiao chat --adapter a=RUN --adapter b=RUN
     "adapters",
     metavar="NAME=RUN",
     multiple=True,
-    help="An adapter to switch to with /adapter NAME; all on one base. May be repeated, in the place of RUN.",
+    help="An adapter to switch to with /adapter NAME, instead of RUN; all must have one base. May be repeated.",
 )
 @click.option("--both", is_flag=True, help="Answer each question before and after training.")
 @click.option(
     "--system",
     metavar="TEXT",
-    help="The system prompt to begin with, none for none; left out, that of the rows trained on, if they had one.",
+    help="The system prompt at the start, or none; by default that of the rows trained on, if they had one.",
 )
 @click.option(
     "--field",
     "fields",
     multiple=True,
     metavar="NAME=VALUE",
-    help="What fills a field of a template with fields, such as task=translate.",
+    help="The value of a field of the template, such as task=translate. May be repeated.",
 )
 @click.option("--base", metavar="MODEL", help=BASE_HELP)
 @hub_option
@@ -71,7 +72,7 @@ def command(
     force: bool,
     **options: Any,  # noqa: ANN401  (the settings check them)
 ) -> None:
-    """Talk to what RUN trained; RUN may also be an adapter's folder or any model's name."""
+    """Chat with the model that RUN trained; RUN may also be the folder of an adapter, or a model's name."""
     settings = parse_settings(GenerationSettings, given(options))
     named = _named(run, adapters)
     beside = _beside(fields)
@@ -84,16 +85,16 @@ def command(
     prompt = "" if system is not None and system.lower() in NO_SYSTEM else system
     chat = Chat(first, settings, make_console(), system=prompt, fields=beside, adapters=others)
     for note in dict.fromkeys(note for one in opened.values() for note in one.notes):
-        print_sentence(chat.console, f"note: {note}", "dim")
+        print_sentence(chat.console, shown(f"note: {note}"), "dim")
     if chat.system_prompt:
         chat.say_system()
     if given_beside := chat.opened.source.wording.beside_a_question:
-        note = f"/field NAME VALUE gives beside a question: {given_beside}"
-        print_sentence(chat.console, note, "dim")
+        note = f"/field NAME VALUE sets what is given beside a question: {given_beside}"
+        print_sentence(chat.console, shown(note), "dim")
     if both:
         chat.take("/both")
     if sys.stdin.isatty():
-        chat.console.print("/help lists the commands; exit or Ctrl-D ends", style="dim")
+        chat.console.print(shown("/help lists the commands; exit or Ctrl-D ends the chat"), style="dim")
     for line in _lines(chat):
         chat.take(line)
         if chat.ended:
@@ -114,7 +115,7 @@ def _named(run: str | None, adapters: Sequence[str]) -> dict[str, str]:
     """Return the runs of --adapter by name; raises SettingsError with all problems of them and RUN."""
     pairs = [(name, path) if path else (Path(name).name, name) for name, _, path in map(_parted, adapters)]
     problems = [
-        Problem(f"two adapters are called {name}", f"--adapter {name}=...", "names of their own")
+        Problem(f"two adapters are called {name}", f"--adapter {name}=...", "a different name for each")
         for name, count in Counter(name for name, _ in pairs).items()
         if count > 1
     ]
@@ -123,7 +124,7 @@ def _named(run: str | None, adapters: Sequence[str]) -> dict[str, str]:
         what = "RUN and --adapter are given together"
         problems.append(Problem(what, run, "one of the two", f"weitiao chat {remedy}"))
     if run is None and not adapters:
-        what = "nothing to talk to is named"
+        what = "no model to chat with is named"
         problems.append(Problem(what, expected="a run, an adapter or a model", remedy="weitiao chat RUN"))
     raise_all(SettingsError, problems)
     return dict(pairs)
@@ -174,4 +175,4 @@ def _lines(chat: Chat) -> Iterator[str]:
             chat.console.print()
             return
         except KeyboardInterrupt:
-            chat.console.print("\n(Ctrl-D or /exit ends)", style="dim")
+            chat.console.print("\n" + shown("(Ctrl-D or /exit ends the chat)"), style="dim")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..core.errors import DataError, Problem, SettingsError, nearest, raise_all
-from ..data.report.phrases import LANGUAGES, Language, say
+from ..core.locale import LANGUAGES, Language, in_language, language, shown
 from ..models.settings import ModelSettings
 from ._commands import Command
 from ._completion import models, run_file_or_setting
@@ -40,7 +39,7 @@ Examples:
   weitiao check run.yaml data.max_length=2048
   weitiao check my.json --model smollm2-135m --row my.json:12
 
-Exits with 0 where no error stands, with 3 where one does.
+Exits with 0 if there is no error, with 3 if there is one.
 """
 TYPICAL_TOKENS = 400
 """Tokens drawn of an automatically chosen sample; requested samples are drawn whole."""
@@ -56,16 +55,22 @@ QUIET_SECONDS, TERMINAL_SECONDS, PLAIN_SECONDS = 2.0, 0.2, 10.0
 @hub_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 @click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Write the report as one page.")
-@click.option("--force", is_flag=True, help="Let --html replace a file that is no such page.")
+@click.option("--force", is_flag=True, help="Let --html replace a file that is not such a page.")
 @click.option(
     "--sample",
     "numbers",
     metavar="N",
     type=int,
     multiple=True,
-    help="Show the row of this number, the first is 0. May be repeated.",
+    help="Show the row with this number; the first is 0. May be repeated.",
 )
-@click.option("--row", "places", metavar="FILE:LINE", multiple=True, help="Show the row that begins there.")
+@click.option(
+    "--row",
+    "places",
+    metavar="FILE:LINE",
+    multiple=True,
+    help="Show the row that begins there. May be repeated.",
+)
 @click.option(
     "--skip-bad-rows",
     is_flag=True,
@@ -86,8 +91,8 @@ def command(
 ) -> int:
     """Show what is in your data, what will be trained on, and what is wrong with it.
 
-    DATA are files, folders or data sets of the hub, or a run file, whose data and model are taken. With a model
-    it also shows lengths, masks and coloured tokens.
+    DATA are files, folders or data sets of the hub, or a run file with its data and model. With a model it also shows
+    lengths, masks and coloured tokens.
     """
     from ..data.gate.gate import open_data
     from ..data.report.html import MOST_TOKENS, page, require_free, rows_to_show, write_page
@@ -96,21 +101,21 @@ def command(
 
     if html is not None:
         require_free(html, force)
-    language = lang or display_language(os.environ)
+    shown_in = lang or language()
     typed = (*words, "data.skip_bad_rows=true") if skip_bad_rows else words
     typed = (*typed, f"model.hub={hub}") if hub else typed
     data, from_model, seed = read_settings(typed, model)
     trained = trained_forms(typed)
     tokenizer, stops = _load(from_model)
-    progress = RowProgress(language, sys.stderr.isatty())
+    progress = RowProgress(shown_in, sys.stderr.isatty())
     gate = open_data(data, tokenizer, seed, stops, progress)
     progress.end()
     view, samples = overview(gate, trained), Samples(gate, tokenizer, {*chain(*trained.values())})
     rows = _asked(samples, numbers, places)
     if html is not None:
-        shown = sorted({*rows, *rows_to_show(view, samples)})
-        write_page(html, page(gate, view, [samples.sample(row, MOST_TOKENS) for row in shown], language))
-        click.echo(say(language, "page_written", path=html), err=True)
+        pictured = sorted({*rows, *rows_to_show(view, samples)})
+        write_page(html, page(gate, view, [samples.sample(row, MOST_TOKENS) for row in pictured], shown_in))
+        click.echo(in_language(f"The page is in {html}", shown_in), err=True)
     asked = [samples.sample(row) for row in rows]
     if as_json:
         written = json.dumps(_plain(gate, view, asked), ensure_ascii=False, indent=2)
@@ -121,14 +126,8 @@ def command(
         from ._tables import make_console
 
         drawn = asked or [samples.sample(row, TYPICAL_TOKENS) for row in samples.typical()]
-        GatePrinter(make_console(), language).print(gate, view, drawn)
+        GatePrinter(make_console(), shown_in).print(gate, view, drawn)
     return DataError.exit_code if view.verdict == "error" else 0
-
-
-def display_language(environment: Mapping[str, str]) -> Language:
-    """Return the language of the person's locale."""
-    named = (environment.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
-    return "zh" if next(filter(None, named), "").lower().startswith("zh") else "en"
 
 
 def read_settings(words: Sequence[str], model: str | None) -> tuple[DataSettings, ModelSettings | None, int]:
@@ -141,7 +140,7 @@ def read_settings(words: Sequence[str], model: str | None) -> tuple[DataSettings
     problems = [*understood.problems, *_unknown_overrides(words, DataSettings)]
     blocks = understood.raw
     for line in understood.said:
-        click.echo(line, err=True)
+        click.echo(shown(line), err=True)
     if not _names_data(blocks.get("data")) and not problems:
         what = "no data is named"
         raise SettingsError(
@@ -156,7 +155,7 @@ def read_settings(words: Sequence[str], model: str | None) -> tuple[DataSettings
     seed = _seed(blocks.get("train"), TrainSettings().seed)
     raise_all(SettingsError, [*problems, *found])
     if data is None:
-        raise ValueError("settings without a problem are there")
+        raise RuntimeError("settings without problems are missing")
     return data, wanted, seed
 
 
@@ -279,7 +278,7 @@ class RowProgress:
         ):
             return
         self._said = now
-        line = say(self._language, "progress", rows=f"{rows:,}", speed=f"{rows / passed:,.0f}")
+        line = in_language(f"{rows:,} rows checked, {rows / passed:,.0f} rows/s", self._language)
         click.echo(
             f"\r{line}\033[K" if self._terminal else line,
             err=True,

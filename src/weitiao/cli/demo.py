@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Literal
 
 import click
 
+from ..core.locale import LANGUAGES, Language, language, shown
 from ._commands import Command
 from ._completion import models
 
 ONLY_ENGLISH = (
-    "自带的模型 smollm2-135m 只懂英文，所以这里用英文数据演示。要用中文数据，请指定一个懂中文的模型：\n"
-    "  weitiao demo --lang zh --model Qwen/Qwen3-0.6B\n"
-    "(The bundled model understands English only, so the sample is English; --model NAME trains the Chinese rows.)"
+    "The bundled model smollm2-135m understands only English, so the sample data is English. For Chinese sample data, "
+    "name a model that understands Chinese: weitiao demo --lang zh --model Qwen/Qwen3-0.6B"
 )
 
 
@@ -26,9 +25,8 @@ ONLY_ENGLISH = (
 )
 @click.option(
     "--lang",
-    type=click.Choice(["en", "zh"]),
-    default="en",
-    help="Language of the sample data; zh needs --model.  [en]",
+    type=click.Choice(LANGUAGES),
+    help="Language of what is shown, and of the sample data with --model.  [WEITIAO_LANG, else the system's]",
 )
 @click.option(
     "--model",
@@ -36,10 +34,10 @@ ONLY_ENGLISH = (
     shell_complete=models,
     help="Another model to teach, such as one that understands Chinese.  [smollm2-135m]",
 )
-@click.option("--name", help="What the model shall call itself.")
-@click.option("--author", help="Who it shall say made it.")
+@click.option("--name", help="The name the model is taught.")
+@click.option("--author", help="The author the model is taught.")
 def command(
-    out: Path | None, lang: Literal["en", "zh"], model: str | None, name: str | None, author: str | None
+    out: Path | None, lang: Language | None, model: str | None, name: str | None, author: str | None
 ) -> None:
     """Fine-tune the bundled model smollm2-135m with LoRA on sample data: about a minute on two cores.
 
@@ -50,9 +48,10 @@ def command(
     from ..recipe.train import train_recipe
     from ._console import run_console
 
-    if model is None and lang != BUNDLED_LANGUAGE:
-        click.echo(ONLY_ENGLISH)
-    recipe = demo_recipe(out or _free_folder(Path("runs/demo")), lang, name, author, model)
+    if model is None and lang not in (None, BUNDLED_LANGUAGE):
+        click.echo(shown(ONLY_ENGLISH))
+    sample = lang or (language() if model else BUNDLED_LANGUAGE)
+    recipe = demo_recipe(out or _free_folder(Path("runs/demo")), sample, name, author, model)
     with run_console() as listener:
         train_recipe(recipe, [listener], began)
 

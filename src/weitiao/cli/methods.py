@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from ..core.locale import shown
+from ..core.visible import columns_of, padded
 from ._commands import Command
 from ._completion import methods
+from ._wrapping import hanging, in_columns, wrap
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -23,19 +26,19 @@ FIGURES = {"method": 20, "share": 12, "merges": 8, "inference cost": 18, "memory
 """Columns of the list and their widths including the gap."""
 GAP = 2
 UNKNOWN = "unknown"
-NARROWEST = 12
-"""Least width of wrapped text, on any terminal."""
-FURTHER = "PEFT's other tuners, with PEFT's own settings: peft:NAME, such as peft:fourierft or peft:boft."
+NARROWEST_COLUMN = 12
+"""Least width of the last column of the list."""
+FURTHER = "PEFT's other tuners, with PEFT's settings: peft:NAME, such as peft:fourierft or peft:boft."
 OF_WHAT = (
-    "Share: of all parameters of Llama-3.1-8B, those that the method adds included, with default settings. "
-    "Memory: beside the base's."
+    "Share: the trained part of all parameters (the method's own included), for Llama-3.1-8B with default settings. "
+    "Memory: in addition to the base's."
 )
 
 
 @click.command(cls=Command)
 @click.argument("name", required=False, shell_complete=methods)
 def command(name: str | None) -> None:
-    """List the training methods, or explain the one NAMEd."""
+    """List the training methods, or explain the one called NAME."""
     if name is None:
         _list()
     else:
@@ -48,20 +51,21 @@ def _list() -> None:
     console = make_console()
     wide = console.width >= WIDE_COLUMNS
     widths = _widths(console.width, wide)
-    header = _in_columns((*FIGURES, "what is trained", "when, and the paper"), widths)
+    labels = (*FIGURES, "what is trained", "when to use it, and the paper")
+    header = _in_columns(list(map(shown, labels)), widths)
     console.print(header, style="bold", soft_wrap=True)
     for family, members in _families():
-        console.print(f"\n{family}", style="cyan")
+        console.print(f"\n{shown(family)}", style="cyan")
         for name, method in members:
-            when = f"{method.when} {method.paper.removeprefix('https://')}"
-            cells = (f"  {name}", *_figures(method), method.trains, when)
+            when = f"{shown(method.when)} {method.paper.removeprefix('https://')}"
+            cells = [f"  {name}", *map(shown, _figures(method)), shown(method.trains), when]
             console.print(_bold_name(_in_columns(cells, widths)), soft_wrap=True)
             if not wide:
-                words = f"Trains {method.trains}. {when}"
-                console.print(_filled(words, console.width, " " * 4), markup=False, soft_wrap=True)
+                words = f"{shown(f'Trains {method.trains}.')} {when}"
+                console.print(hanging(" " * 4, words, console.width), markup=False, soft_wrap=True)
     console.print()
-    for line in (OF_WHAT, "One of them in full: weitiao methods NAME", FURTHER):
-        console.print(_filled(line, console.width), soft_wrap=True)
+    for line in (OF_WHAT, "All about one of them: weitiao methods NAME", FURTHER):
+        console.print(hanging("", shown(line), console.width), soft_wrap=True)
 
 
 def _widths(width: int, wide: bool) -> list[int]:
@@ -69,7 +73,7 @@ def _widths(width: int, wide: bool) -> list[int]:
     *figures, memory = FIGURES.values()
     rest = width - sum(figures)
     if not wide:
-        return [*figures, max(NARROWEST, rest)]
+        return [*figures, max(NARROWEST_COLUMN, rest)]
     trains = (rest - memory) * 2 // 5
     return [*figures, memory, trains, rest - memory - trains]
 
@@ -99,20 +103,9 @@ def _figures(method: type[Method]) -> tuple[str, str, str, str]:
 
 def _in_columns(cells: Sequence[str], widths: Sequence[int]) -> str:
     """Return one row of the list: as many cells as there are widths, each wrapped within its column."""
-    columns = [_wrapped(cell, width - GAP) for cell, width in zip(cells, widths, strict=False)]
+    columns = [wrap(cell, width - GAP) for cell, width in zip(cells, widths, strict=False)]
     rows = zip_longest(*columns, fillvalue="")
-    return "\n".join("".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    """Wrap text only at spaces, so that links and formulas stay whole; leading spaces are kept."""
-    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
-
-
-def _filled(text: str, width: int, indent: str = "", label: str = "") -> str:
-    """Return text wrapped to a width, indented to the right of a label."""
-    lines = _wrapped(text, max(NARROWEST, width - len(indent)))
-    return "\n".join([label.ljust(len(indent)) + lines[0], *(indent + line for line in lines[1:])])
+    return "\n".join(in_columns(row, widths) for row in rows)
 
 
 def _explain(name: str) -> None:
@@ -122,20 +115,23 @@ def _explain(name: str) -> None:
     method, console = METHODS.load(name), make_console()
     name = METHODS.spelling(name) or name
     console.print(f"[bold]{method.title}[/bold] (method.name={name})")
-    facts = _facts(method)
-    indent = " " * (max(map(len, facts)) + 2)
-    told = [_filled(text, console.width, indent, f"{label}:") for label, text in facts.items()]
+    facts = {f"{shown(label)}{shown(': ').rstrip()}": shown(fact) for label, fact in _facts(method).items()}
+    label_columns = max(map(columns_of, facts)) + 1
+    told = [hanging(padded(label, label_columns), fact, console.width) for label, fact in facts.items()]
     summary = METHODS.summary(name) if name in METHODS.names() else (method.__doc__ or "")
-    for part in (_filled(summary, console.width), "", method.drawing, "", *told, ""):
+    for part in (hanging("", shown(summary), console.width), "", shown(method.drawing), "", *told, ""):
         console.print(part, markup=False, soft_wrap=True)
     if method.model_fields:
         console.print(settings_table(method, "method"))
     else:
-        console.print("It has no settings of its own.")
+        console.print(shown("It has no settings."))
     runs = [run_line(name, method)]
-    if name in METHODS.names():
-        runs.append(f"weitiao train recipes/{name}.yaml   (settings chosen for it)")
-    console.print("\n".join(["\nRuns:", *(f"  {run}" for run in runs)]), markup=False, soft_wrap=True)
+    recipe = Path("recipes") / f"{name}.yaml"
+    if recipe.is_file():
+        runs.append(f"weitiao train {recipe}   {shown('(settings tuned for it)')}")
+    console.print(
+        "\n".join([f"\n{shown('To run it:')}", *(f"  {run}" for run in runs)]), markup=False, soft_wrap=True
+    )
 
 
 def _facts(method: type[Method]) -> dict[str, str]:
@@ -144,24 +140,26 @@ def _facts(method: type[Method]) -> dict[str, str]:
         "what is trained": method.trains,
         "formula": method.formula,
         "when": method.when,
-        "share that trains": method.share,
+        "share trained": method.share,
         "merges into the base": _yes_or_no(method.merges),
         "inference cost": method.inference_cost,
         "memory in training": method.memory,
         "on a base in 4 or 8 bits": _yes_or_no(method.on_quantized),
-        "learning rate": f"{method.suggested_lr:g}, unless train.lr says otherwise",
+        "learning rate": f"{method.suggested_lr:g}, unless train.lr sets another",
         "paper": method.paper,
     }
     if method.share != UNKNOWN:
-        facts["share that trains"] += "; counted on Llama-3.1-8B"
+        facts["share trained"] = f"{method.share}; counted on Llama-3.1-8B"
     return {label: fact for label, fact in facts.items() if fact != UNKNOWN}
 
 
 def run_line(name: str, method: type[Method]) -> str:
     """Return a command that trains with a method on the bundled data; settings without a default get example values."""
-    from ._tables import shown
+    from ._tables import default_as_typed
 
-    settings = [f"method.{key}={shown(value).replace(', ', ',')}" for key, value in method.example.items()]
+    settings = [
+        f"method.{key}={default_as_typed(value).replace(', ', ',')}" for key, value in method.example.items()
+    ]
     start = (
         f"weitiao train --model smollm2-135m --data examples/tcm_en.json --method {name} --out runs/{name}"
     )
@@ -169,4 +167,4 @@ def run_line(name: str, method: type[Method]) -> str:
 
 
 def _yes_or_no(value: bool | None) -> str:
-    return {True: "yes", False: "no", None: "PEFT decides; where it cannot, weitiao merge says why"}[value]
+    return {True: "yes", False: "no", None: "depends on PEFT; weitiao merge says why where it cannot"}[value]

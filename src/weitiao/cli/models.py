@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ..core.errors import ModelError, Problem, RunFolderError
+from ..core.locale import shown
 from ._commands import Command
+from ._help import HelpContext
 from ._options import hub_option
 
 if TYPE_CHECKING:
@@ -22,8 +24,8 @@ EPILOG = """
 \b
 Examples:
   weitiao models                        every model that has a short name
-  weitiao models qwen                   those that have `qwen` in their name
-  weitiao models smollm2-135m           what one is made of, and what fits it
+  weitiao models qwen                   those with `qwen` in their names
+  weitiao models smollm2-135m           the parts of one model, and the methods that fit it
   weitiao models path/to/folder         the same for a folder or a .gguf file
   weitiao models convert path/to/folder
 """
@@ -31,6 +33,8 @@ Examples:
 
 class ModelsGroup(click.Group):
     """A group that shows a model if the first word is not a subcommand."""
+
+    context_class = HelpContext
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Insert `show` before the words unless a subcommand comes first."""
@@ -42,8 +46,8 @@ class ModelsGroup(click.Group):
         """List the options of `show`, which is never typed, and the subcommands."""
         with formatter.section("Options"):
             options = [p for p in self.commands["show"].get_params(ctx) if isinstance(p, click.Option)]
-            shown = [option.get_help_record(ctx) for option in options]
-            formatter.write_dl([record for record in shown if record is not None])
+            records = [option.get_help_record(ctx) for option in options]
+            formatter.write_dl([record for record in records if record is not None])
         self.format_commands(ctx, formatter)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -53,9 +57,9 @@ class ModelsGroup(click.Group):
 
 @click.group(cls=ModelsGroup, epilog=EPILOG, subcommand_metavar="[NAME | WORD]", invoke_without_command=True)
 def command() -> None:
-    """List models, or show the one NAMEd: an alias, a hub id, a folder or a .gguf file.
+    """List models, or show the one called NAME: an alias, a hub id, a folder or a .gguf file.
 
-    A WORD that is no name lists the models that have it in theirs.
+    A WORD that is not a model's name lists the models whose names contain it.
     """
 
 
@@ -90,7 +94,7 @@ def _require_model(name: str) -> None:
         return
     source = locate(name)
     if source.base.name != name:
-        what = "this folder holds what was trained on a model, not a model"
+        what = "this folder holds an adapter or a run, not a model"
         remedy = f"weitiao models {shlex.quote(source.base.name)}"
         raise RunFolderError(Problem(what, name, "a model", remedy))
 
@@ -100,15 +104,17 @@ def _as_typed_here(problem: Problem) -> Problem:
     return replace(problem, remedy=problem.remedy.replace(TRUSTS, "--trust-remote-code"))
 
 
-@command.command("convert", cls=Command, short_help="Write pickled weights as safetensors into a new folder.")
+@command.command(
+    "convert", cls=Command, short_help="Convert pickled weights to safetensors, in a new folder."
+)
 @click.argument("model", metavar="FOLDER")
 @click.option("--out", type=click.Path(path_type=Path), help="The new folder.  [FOLDER-safetensors]")
 @hub_option
 def convert_command(model: str, out: Path | None, hub: HubName | None) -> None:
-    """Write FOLDER's pickled weights (pytorch_model.bin and its like) as safetensors into a new folder.
+    """Convert FOLDER's pickled weights (pytorch_model.bin and the like) to safetensors, in a new folder.
 
-    FOLDER may also be a model of a hub, which is downloaded first. Another process reads the pickles, and takes
-    nothing from them but tensors.
+    FOLDER may also be a model of a hub, which is downloaded first. The pickles are read in a process of their own,
+    which accepts nothing but tensors.
     """
     from ..core.settings import parse_settings
     from ..core.units import readable_bytes
@@ -121,11 +127,13 @@ def convert_command(model: str, out: Path | None, hub: HubName | None) -> None:
     with transfer_console(console) as listener:
         folder = pickled_folder(parse_settings(ModelSettings, {"name": model, "hub": hub}), listener)
         target = out or converted_folder(Path(model))
-        console.print(f"converting {folder} into {target}", style="dim", markup=False, soft_wrap=True)
+        console.print(shown(f"converting {folder} into {target}"), style="dim", markup=False, soft_wrap=True)
         done = convert(folder, target, listener)
     for note in done.notes:
-        print_sentence(console, f"note: {note}")
-    what = f"{done.out} ({done.tensors} tensors, {readable_bytes(done.size_bytes)})"
-    console.print(what, markup=False, soft_wrap=True)
+        print_sentence(console, shown(f"note: {note}"))
+    size = shown(f"{done.tensors} tensors, {readable_bytes(done.size_bytes)}")
+    console.print(f"{done.out} ({size})", markup=False, soft_wrap=True)
     quoted = shlex.quote(str(done.out))
-    console.print(f"next: weitiao train --model {quoted} --data DATA --out RUN", markup=False, soft_wrap=True)
+    console.print(
+        shown(f"next: weitiao train --model {quoted} --data DATA --out RUN"), markup=False, soft_wrap=True
+    )

@@ -10,6 +10,7 @@ import click
 from rich.markup import escape
 
 from ..core.errors import SettingsError, unknown_name
+from ..core.locale import shown
 from ._commands import Command
 from ._completion import blocks
 
@@ -27,24 +28,27 @@ DOTTED = re.compile(r"\b[a-z]+(?:\.[a-z_]+)+\b")
 def command(name: str | None) -> None:
     """List every setting of a run file, or those of NAME.
 
-    NAME is a block (model, data, objective, train, evaluate, track), a method, an objective, or one setting, also by
-    its name in transformers, PEFT or LLaMA-Factory.
+    NAME is a block (model, data, objective, train, evaluate, track), a method, an objective, or one setting, under its
+    name here or in transformers, PEFT or LLaMA-Factory.
     """
     from ..recipe.blocks import BLOCKS, OUTER
-    from ._tables import make_console, settings_table
+    from ._tables import make_console, print_sentence, settings_table
 
     console = make_console()
     if name is None:
         for block in BLOCKS:
             _print_block(console, block)
     elif name.lower() == "method":
-        console.print(
-            "weitiao settings METHOD lists the settings of a method, weitiao methods what there are"
+        print_sentence(
+            console,
+            shown(
+                "weitiao settings METHOD lists the settings of a method; weitiao methods lists the methods"
+            ),
         )
     elif (component := _component(name)) is not None:
         block, cls = component
         has_some = bool(cls.model_fields)
-        console.print(settings_table(cls, block) if has_some else f"{name} has no settings of its own")
+        console.print(settings_table(cls, block) if has_some else shown(f"{name} has no settings"))
     elif name.lower() in {*OUTER, "objective"}:
         _print_block(console, name.lower())
     else:
@@ -66,13 +70,15 @@ def _print_block(console: Console, block: str) -> None:
 def _print_components(console: Console, block: str) -> None:
     """Print the components that a block may name, the default first, each followed by its settings if it has any."""
     from ..recipe.blocks import NAMED
-    from ._tables import plain_table, settings_table
+    from ._tables import Flowing, plain_table, settings_table
 
     registry, default = NAMED[block].registry, NAMED[block].default
     names = sorted(registry.names(), key=lambda name: name != default)
     table = plain_table(block, "default", "what it is")
     for name in names:
-        table.add_row(f"{block}={name}", "yes" if name == default else "", escape(registry.summary(name)))
+        table.add_row(
+            f"{block}={name}", shown("yes") if name == default else "", Flowing(shown(registry.summary(name)))
+        )
     console.print(table)
     for name in names:
         if registry.load(name).model_fields:
@@ -94,7 +100,7 @@ def _print_one(console: Console, name: str) -> None:
     from ..recipe.blocks import FIXED, NAMED
     from ..recipe.names.own import dotted_settings, homes
     from ..recipe.names.table import entries, names_of_other_tools
-    from ._tables import plain_table
+    from ._tables import SETTING_COLUMNS, plain_table, setting_cells
 
     path, _, key = name.rpartition(".")
     path = path.lower()
@@ -102,22 +108,24 @@ def _print_one(console: Console, name: str) -> None:
     read = entries(key) if path in ("", "method") and not own else ()
     found = homes(key, FIXED) if path not in NAMED else []
     found = found or [dotted for one in read for dotted in DOTTED.findall(one.becomes)]
-    rows = [row for dotted in found for row in _rows(dotted)] or own
-    rows = rows or [row for dotted in dotted_settings() for row in _rows(dotted) if row[0] == name.lower()]
+    rows = [row for dotted in found for row in rows_of_setting(dotted)] or own
+    rows = rows or [
+        row for dotted in dotted_settings() for row in rows_of_setting(dotted) if row[0] == name.lower()
+    ]
     if not read and not rows:
         raise SettingsError(
             unknown_name("setting", name, [*dotted_settings(), *names_of_other_tools()], "weitiao settings")
         )
     for one in read:
-        console.print(f"{name} ({one.source}): {one.becomes}", markup=False)
+        console.print(f"{name} ({one.source}): {shown(one.becomes)}", markup=False)
     if rows:
-        table = plain_table("setting", "default", "what it does")
-        for row in dict.fromkeys(rows):
-            table.add_row(*map(escape, row))
+        table = plain_table(*SETTING_COLUMNS)
+        for key, default, description in dict.fromkeys(rows):
+            table.add_row(escape(key), *setting_cells(default, description))
         console.print(table)
 
 
-def _rows(dotted: str) -> list[tuple[str, str, str]]:
+def rows_of_setting(dotted: str) -> list[tuple[str, str, str]]:
     """Return (key, default, description) of a dotted setting; one of methods or objectives has a row per meaning."""
     from ..recipe.blocks import FIXED, NAMED
     from ..recipe.names.own import spelling

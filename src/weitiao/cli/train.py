@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ..core.errors import Problem, SettingsError, nearest
+from ..core.locale import language, shown
 from ..core.settings import parse_overrides
 from ..data.settings import SourceSettings
 from ..models.settings import ModelSettings
@@ -30,9 +31,9 @@ Examples:
 
 OWN_FLAGS = {
     "epochs": "Passes over the data (train.epochs).",
-    "steps": "Optimizer steps in all, instead of epochs (train.steps).",
+    "steps": "Number of optimizer steps, instead of epochs (train.steps).",
     "lr": "Peak learning rate (train.lr).",
-    "batch_size": "Examples in a step (train.batch_size).",
+    "batch_size": "Examples per step (train.batch_size).",
 }
 """Training settings with a flag of their own, under the name most people type, and their help texts."""
 
@@ -89,7 +90,7 @@ def own_flags(command: F) -> F:
     "--method",
     metavar="METHOD",
     shell_complete=_completion.methods,
-    help="What is trained: a name that `weitiao methods` lists.",
+    help="The training method: a name that `weitiao methods` lists.",
 )
 @click.option(
     "--objective",
@@ -103,11 +104,15 @@ def own_flags(command: F) -> F:
     "--resume",
     metavar="RUN",
     type=click.Path(path_type=Path),
-    help="Go on with an interrupted run of this folder.",
+    help="Continue the interrupted run in this folder.",
 )
 @hub_option
 @click.option("--force", is_flag=True, help=FORCE_HELP)
-@click.option("--dry-run", is_flag=True, help="Check everything, load no weights, print the whole run file.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Check everything without weights, and print the complete run file.",
+)
 def command(
     words: tuple[str, ...],
     resume: Path | None,
@@ -118,9 +123,9 @@ def command(
 ) -> None:
     """Fine-tune a model on your data.
 
-    The settings come from RUN.yaml; flags replace what it says, and words such as train.lr=2e-4 replace both.
-    Every setting is a flag too, and so are its names in transformers, PEFT and LLaMA-Factory (--learning_rate 2e-4,
-    --lora_rank 16); their run files are read as they are.
+    The settings come from RUN.yaml; flags override them, and words such as train.lr=2e-4 override both.
+    Every setting is also a flag, under its name here or in transformers, PEFT and LLaMA-Factory
+    (--learning_rate 2e-4, --lora_rank 16); run files of those tools can be used unchanged.
     """
     began = time.monotonic()
     words = (*words, "model.allow_other_base=true") if force else words
@@ -170,16 +175,16 @@ def _check(run_file: Path | None, blocks: dict[str, Any], overrides: tuple[str, 
 
     recipe = read_recipe(run_file, blocks, list(overrides))
     for line in recipe.said:
-        click.echo(line, err=True)
+        click.echo(shown(line), err=True)
     with waiting(make_console(stderr=True)) as stage:
         convert_first(recipe.model.name, stage)
         stage("checking the settings, reading and tokenising the data")
         ready = preflight(recipe)
-    click.echo("\n".join(ready.data.summary.lines()), err=True)
+    click.echo("\n".join(ready.data.summary.lines(language())), err=True)
     for part in ready.left_out:
-        click.echo(f"note: {part.en}", err=True)
+        click.echo(shown(f"note: {part}"), err=True)
     for choice in ready.choices:
-        click.echo(f"{choice.setting}={choice.value}: {choice.reason.en}", err=True)
+        click.echo(f"{choice.setting}={choice.value}: {shown(choice.reason)}", err=True)
     click.echo(ready.recipe.as_yaml(), nl=False)
 
 
@@ -189,7 +194,7 @@ def _resume(run: Path, words: tuple[str, ...], flags: dict[str, Any], began: flo
         typed = ", ".join(f"--{name.replace('_', '-')}" for name in flags)
         raise SettingsError(
             Problem(
-                "--resume goes on with the settings of the run's own run.yaml",
+                "--resume uses the settings in the run's run.yaml",
                 f"{typed} beside --resume",
                 "no other flag",
                 f"weitiao train --resume {run}",

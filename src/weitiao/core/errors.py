@@ -21,10 +21,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .visible import visible
+from .locale import shown
+from .visible import padded, visible
 
 SHORT_LIST = 12
 """Longer lists of names are not printed: nobody reads them."""
+
+LABEL_COLUMNS = 9
+"""Columns of a terminal that the label of a problem's part takes."""
 
 LONGEST_GOT = 400
 """Characters of a given value that are shown."""
@@ -52,11 +56,25 @@ class Problem:
     """What to type or change next."""
 
     def __str__(self) -> str:
+        """Return the problem in the language in use."""
         parts = (("got", shortened(self.got)), ("expected", self.expected), ("try", self.remedy))
         indented = [
-            f"  {label:<9} {text.replace(chr(10), chr(10) + ' ' * 12)}" for label, text in parts if text
+            f"  {padded(shown(label), LABEL_COLUMNS)} {_indented(_said(text))}"
+            for label, text in parts
+            if text
         ]
-        return visible("\n".join([self.what, *indented]))
+        return visible("\n".join([shown(self.what), *indented]))
+
+
+def _said(text: str) -> str:
+    """Return a part of a problem in the language in use; alternatives such as `a=1 or b=2` one by one."""
+    said = shown(text)
+    return said if said != text else f" {shown('or')} ".join(map(shown, text.split(" or ")))
+
+
+def _indented(text: str) -> str:
+    """Return a text whose further lines begin where its first one does."""
+    return text.replace("\n", "\n" + " " * (LABEL_COLUMNS + 3))
 
 
 class WeitiaoError(Exception):
@@ -66,7 +84,11 @@ class WeitiaoError(Exception):
 
     def __init__(self, *problems: Problem) -> None:
         self.problems: tuple[Problem, ...] = problems
-        super().__init__("\n\n".join(map(str, problems)))
+        super().__init__(*problems)
+
+    def __str__(self) -> str:
+        """Return all problems in the language in use."""
+        return "\n\n".join(map(str, self.problems))
 
 
 class SettingsError(WeitiaoError):
@@ -118,8 +140,12 @@ class Stopped(BaseException):
     """The exit code a shell reports for a process ended by this signal."""
 
     def __init__(self, problem: Problem) -> None:
-        super().__init__(str(problem))
+        super().__init__(problem)
         self.problems = (problem,)
+
+    def __str__(self) -> str:
+        """Return the problem in the language in use."""
+        return str(self.problems[0])
 
 
 class Interrupted(Stopped, KeyboardInterrupt):

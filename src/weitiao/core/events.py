@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,11 @@ def _finite(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def sentence_of(value: str | Sequence[str]) -> str:
+    """Return an event's sentence in English; older runs wrote it as [English, Chinese]."""
+    return value if isinstance(value, str) else value[0]
 
 
 def read_events(path: Path) -> Iterator[Event]:

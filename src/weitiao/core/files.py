@@ -71,7 +71,7 @@ def read_json_object(path: Path, error: type[WeitiaoError]) -> dict[str, Any]:
         got = cause.strerror if isinstance(cause, OSError) else f"{type(cause).__name__}: {cause}"
         raise error(Problem(f"{path.name} cannot be read", f"{path} ({got})", "a JSON file")) from cause
     if not isinstance(value, dict):
-        what = f"{path.name} holds no JSON object"
+        what = f"{path.name} is not a JSON object"
         raise error(Problem(what, f"{path} holds a {type(value).__name__}", "keys and values in {}"))
     return value
 
@@ -111,7 +111,7 @@ def failed_file(error: OSError, path: Path | None = None, step: int | None = Non
     """Turn an OSError into an error for a person: ResourceError where the disk is full, else RunFolderError."""
     where = str(error.filename or path or "a file") + (f", step {step}" if step is not None else "")
     if error.errno in FULL:
-        remedy = "free some, then the same command, or weitiao train --resume RUN"
+        remedy = "free some space, then repeat the command, or weitiao train --resume RUN"
         return ResourceError(Problem(f"the disk is full: {error.strerror}", where, "free space", remedy))
     what = f"a file cannot be used: {error.strerror or error}"
     return RunFolderError(Problem(what, where, "a file or folder that you may read and write"))

@@ -93,7 +93,7 @@ def _in_use(root: Path) -> Problem:
     return Problem(
         "another process is writing to this run",
         str(root),
-        "one process a run",
+        "one process per run",
         "wait for it, or choose another --out",
     )
 

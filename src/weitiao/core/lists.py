@@ -1,4 +1,4 @@
-"""Lists of numbers as a person types them: `3`, `0,2`, `0-3`, `0,4-7,-1`, or a list in a run file."""
+"""Lists of numbers as a person types them (`3`, `0,2`, `0-3`, `0,4-7,-1`, or a list in a run file), and of names."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ from .settings import Unfit
 RANGE = re.compile(r"\s*(-?\d+)\s*-\s*(-?\d+)\s*")
 LONGEST = 1_000_000
 """Most numbers in one range."""
+
+
+def name_list(names: str) -> tuple[str, ...]:
+    """Return the names that a text holds, separated by blanks."""
+    return tuple(names.split())
 
 
 def read_numbers(raw: Any) -> Any:  # noqa: ANN401  (whatever the run file holds)
@@ -30,7 +35,7 @@ def _meant(item: Any) -> Iterator[Any]:  # noqa: ANN401
         return
     first, last = map(int, found.groups())
     if not 0 <= last - first < LONGEST:
-        reason = f"the range {item.strip()} has no numbers, or too many"
+        reason = f"the range {item.strip()} is empty or too long"
         raise Unfit(reason, "the smaller number first: 0-3", f"{last}-{first}" if last < first else "")
     yield from range(first, last + 1)
 

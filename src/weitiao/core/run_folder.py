@@ -99,7 +99,7 @@ class RunFolder:
         if not self.run_yaml.is_file():
             raise RunFolderError(
                 Problem(
-                    "no run lies in this folder",
+                    "this folder holds no run",
                     str(self.root),
                     "a folder with run.yaml, made by weitiao train",
                     " or ".join(self.similar_runs()),

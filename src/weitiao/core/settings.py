@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from .errors import SHORT_LIST, Problem, SettingsError, nearest, raise_all
+from .setting_reasons import reason_of
 from .yaml_text import YamlError, load_yaml
 
 S = TypeVar("S", bound="Settings")
@@ -79,7 +80,7 @@ class Settings(BaseModel):
         if field is None or (reads_words and isinstance(value, bool)):
             return value
         if (found := _boolean_as_number(value, field.annotation)) is not None:
-            raise Unfit(f"{str(found).lower()} is no number")
+            raise Unfit(f"{str(found).lower()} is not a number")
         return value
 
     @field_validator("*")
@@ -180,8 +181,10 @@ def _problem(cls: type[Settings], details: dict[str, Any], path: str) -> Problem
         return Problem(f"{key} is missing", expected=_describe(cls, location), remedy=f"{key}=...")
     if details["type"] == "literal_error":
         return _no_such_choice(key, got, details)
-    reason = details["msg"].removeprefix("Value error, ")
-    what, cause = f"{key} cannot be used: {reason}", details.get("ctx", {}).get("error")
+    reason, cause = reason_of(details), details.get("ctx", {}).get("error")
+    # What a whole block's settings say of each other has no key of its own where the block has none.
+    what = f"{key} cannot be used: {reason}" if key else reason
+    got = got if key else ", ".join(f"{name}: {value}" for name, value in dict(details["input"]).items())
     if isinstance(cause, Unfit):
         is_word = isinstance(details["input"], bool)
         meant = _choice_instead(cls, location, details["input"], key) if is_word else ""
@@ -297,11 +300,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
             path.name, [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         )
         remedy = str(path.parent / similar[0]) if similar else "weitiao train --model M --data D --out RUN"
-        raise SettingsError(Problem("the run file is not there", str(path), "a YAML file", remedy))
+        raise SettingsError(Problem("the run file does not exist", str(path), "a YAML file", remedy))
     try:
         loaded = load_yaml(path.read_text(encoding="utf-8-sig"))
     except (YamlError, UnicodeDecodeError, OSError) as error:
-        raise SettingsError(Problem(f"{path} is not YAML that can be read", str(error))) from error
+        raise SettingsError(Problem(f"{path} is not readable YAML", str(error))) from error
     if not isinstance(loaded, dict):
         raise SettingsError(
             Problem(f"{path} holds no settings", type(loaded).__name__, "keys such as model, data, method")
@@ -346,7 +349,7 @@ def _together(named: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         earlier = list(named)[:number]
         for dotted in clashes:
             other = next(old for old in reversed(earlier) if _is_about(named[old], dotted))
-            what = f"{other} and {name} say different things of {dotted}"
+            what = f"{other} and {name} give {dotted} different values"
             problems.append(Problem(what, f"{other} and {name}", "one of them", f"leave {name} out"))
     raise_all(SettingsError, problems)
     return nested
@@ -387,7 +390,7 @@ WITH_FIELD = re.compile(r"\{[?^]?\s*\w[^{}:,\n]*\}")
 
 def _no_value(name: str, word: str) -> Problem:
     """Describe a word with nothing after its `=`."""
-    expected = "a value behind `=`, '\"\"' for an empty text"
+    expected = "a value after `=`, '\"\"' for an empty text"
     return Problem(f"{name} has no value", word, expected, f"leave {name}= out")
 
 
@@ -399,7 +402,7 @@ def _value(word: str, text: str) -> Any:  # noqa: ANN401  (whatever the text say
         return load_yaml(text)
     except YamlError as error:
         name = word.partition("=")[0]
-        remedy = f"{name}='\"...\"', where it is meant as text"
+        remedy = f"{name}='\"...\"' if it is meant as text"
         raise SettingsError(
             Problem(f"the value of {name} cannot be read", word, str(error), remedy)
         ) from error

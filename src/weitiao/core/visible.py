@@ -1,8 +1,9 @@
-"""Escapes characters in foreign text that control a terminal or change the direction of writing."""
+"""How text looks on a terminal: characters that control it are escaped, and Chinese ones are two columns wide."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 
 OBEYED = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters except tab and newline
@@ -23,3 +24,13 @@ def _escaped(found: re.Match[str]) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def columns_of(text: str) -> int:
+    """Return how many columns of a terminal a text takes: two for each Chinese character."""
+    return sum(1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)
+
+
+def padded(text: str, columns: int) -> str:
+    """Return a text with spaces behind it, so that it takes at least `columns` columns."""
+    return text + " " * (columns - columns_of(text))

@@ -75,13 +75,13 @@ def load_yaml(text: str) -> Any:  # noqa: ANN401  (any YAML value)
 def _count(node: yaml.Node, known: dict[int, int], depth: int) -> int:
     """Return how many values a node expands to; raises YamlError for too many, too deep, or recursive ones."""
     if depth > MOST_DEPTH:
-        raise YamlError(f"values are nested more than {MOST_DEPTH} deep, or an anchor holds itself")
+        raise YamlError(f"values are nested more than {MOST_DEPTH} deep, or an anchor contains itself")
     if id(node) not in known:
         children = node.value if isinstance(node, yaml.CollectionNode) else []
         flat = [one for child in children for one in (child if isinstance(child, tuple) else (child,))]
         known[id(node)] = 1 + sum(_count(one, known, depth + 1) for one in flat)
     if known[id(node)] > MOST_VALUES:
-        raise YamlError(f"anchors make more than {MOST_VALUES:,} values of it")
+        raise YamlError(f"anchors expand it to more than {MOST_VALUES:,} values")
     return known[id(node)]
 
 
@@ -93,10 +93,10 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
         return [_plain(item) for item in value]
     if value is None or isinstance(value, str | bool | int | float):
         return value
-    raise YamlError(f"a {type(value).__name__} is no value of a setting: {value!r:.60}")
+    raise YamlError(f"a setting cannot be a {type(value).__name__}: {value!r:.60}")
 
 
 def _key(key: object) -> str:
     if isinstance(key, str | bool | int | float) or key is None:
         return str(key)
-    raise YamlError(f"a {type(key).__name__} is no name of a setting: {key!r:.60}")
+    raise YamlError(f"the name of a setting cannot be a {type(key).__name__}: {key!r:.60}")

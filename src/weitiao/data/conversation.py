@@ -18,13 +18,20 @@ class Row:
     """The file, hub id or `<python>` it comes from."""
     line: int
     """The line in the file, or the row number for formats without lines; counted from 1."""
-    column: int = 0
-    """The column where the row begins, if several rows share a line; 0 for a row with a line of its own."""
+    number: int = 0
+    """Its number among the rows that begin on this line, from 1; 0 for a row with a line of its own."""
 
     @property
     def place(self) -> str:
-        """The row's location, as `file:line`, or `file:line:column` where rows share a line."""
-        return f"{self.source}:{self.line}" + (f":{self.column}" if self.column else "")
+        """The row's location, as `place_of` writes it."""
+        return place_of(self.source, self.line, self.number)
+
+
+def place_of(source: str, line: int, number: int = 0) -> str:
+    """Return a row's location: `file:line`; where rows share a line, `file, row 12` (line 1) or `file:line, row 12`."""
+    if not number:
+        return f"{source}:{line}"
+    return f"{source}, row {number}" if line == 1 else f"{source}:{line}, row {number}"
 
 
 @dataclass(frozen=True)

@@ -121,16 +121,18 @@ def _nothing_left(gate: Gate) -> Problem:
     got = "; ".join(f"{count} rows: {reason}" for reason, count in reasons.items()) or "no rows"
     if not gate.tally.dropped:
         return Problem("no row of the data can be used", got, "at least one row")
-    remedy = f"a larger data.max_length (it is {settings.max_length})"
-    if settings.overlong == "drop":
-        remedy += ", or data.overlong=cut"
+    remedy = (
+        f"a larger data.max_length (it is {settings.max_length}), or data.overlong=cut"
+        if settings.overlong == "drop"
+        else f"a larger data.max_length (it is {settings.max_length})"
+    )
     return Problem("no token of the data is left to train on", got, "at least one row that is kept", remedy)
 
 
 def prepared(gate: Gate) -> Prepared:
     """Return the data of a gate as training and held-out examples; raises ValueError if it has no template."""
     if gate.template is None:
-        raise ValueError("the data was looked at without a tokenizer")
+        raise ValueError("the data was checked without a tokenizer")
     rows = gate.store.arrays["example_rows"]
     away = gate.held_out[rows]
     train, held_out = np.flatnonzero(~away), np.flatnonzero(away)

@@ -47,7 +47,7 @@ def require_usable_name(path: str) -> str:
     if not path.isascii() and path.encode("utf-8", "replace").decode() != path:
         raise ValueError(f"the name {path!a} is not in UTF-8: rename the file")
     if "\0" in path:
-        raise ValueError(f"the name {path!a} holds a NUL byte, which no file has")
+        raise ValueError(f"the name {path!a} holds a NUL byte, which no file name can have")
     try:
         Path(path).expanduser()
     except RuntimeError as error:
@@ -62,6 +62,7 @@ def _as_text(path: object) -> object:
 PathText = Annotated[str, BeforeValidator(_as_text), AfterValidator(require_usable_name)]
 
 
+USUAL_SPLIT = "train"
 CHECKS_PACKAGE = "weitiao.data.checks"
 """The checks depend on these settings, so this module knows them only by file name."""
 
@@ -77,29 +78,29 @@ class SourceSettings(Settings):
     """Rows given from Python in place of a path: a list or generator of dicts, a datasets.Dataset or DatasetDict
     (of which `split` is read), a DataFrame or a pyarrow Table, a torch Dataset of dicts."""
     format: str = "auto"
-    """The format of the rows; auto goes by the names of the columns."""
+    """The format of the rows; auto detects it from the column names."""
     columns: dict[str, str] = Field(default_factory=dict)
-    """The name of a column here -> its name in this source, before those of data.columns."""
+    """weitiao's name of a column -> its name in this source; takes precedence over data.columns."""
     tags: dict[str, str] = Field(default_factory=dict)
-    """How this source writes turns, where not as usual: role, content, user, assistant, system, observation or
-    function -> the word it has for it."""
+    """The words this source uses in turns, if they differ from the usual ones: role, content, user, assistant,
+    system, observation or function -> its word."""
     ignore_columns: list[str] = Field(default_factory=list)
-    """Columns to read this source without, and keys of turns as messages[].id, where their meaning is known and not
-    wanted."""
+    """Columns of this source to ignore, and keys of turns written as messages[].id, although their meaning is
+    known."""
     task: str = ""
     """The task of rows that have no column task, for data.task_templates and the table of tasks."""
     weight: float = Field(default=1.0, gt=0, le=10_000)
-    """How many times an epoch sees each row; 0.5 is every second row, 2 is each row twice. Sources are otherwise
-    put one behind the other."""
+    """How many times an epoch sees each row: 0.5 is every second row, 2 each row twice. Sources are simply
+    concatenated."""
     take: int | None = Field(default=None, ge=1, le=sys.maxsize)
-    """Use only so many rows of this source, drawn with the seed; for mixing sources by numbers of rows."""
-    split: str = "train"
+    """The number of rows to use from this source, drawn with the seed; for mixing sources by row counts."""
+    split: str | None = left_out(USUAL_SPLIT)
     """The split to read of a data set of the hub, or of a folder whose files are named after splits."""
     subset: str | None = None
     """The subset (configuration) to read of a data set of the hub; of a folder with LLaMA-Factory's
     dataset_info.json the NAME in it."""
     sheet: str | None = None
-    """The sheet to read of an .xlsx file; the first where it is left out."""
+    """The sheet to read of an .xlsx file; the first one if left out."""
     encoding: str = "auto"
     """The encoding of text files: auto reads UTF-8, UTF-16 and UTF-32; others by name, such as gb18030 or big5."""
     lines: bool = False
@@ -107,7 +108,7 @@ class SourceSettings(Settings):
     outside: bool = False
     """Whether a dataset_info.json may name files outside its own folder."""
     max_unpack_ratio: float = Field(default=USUAL_RATIO, gt=0)
-    """How many times its size a compressed file, parquet, arrow or xlsx file may become when it is read; 128 MiB are
+    """How many times its own size a compressed, parquet, arrow or xlsx file may become when it is read; 128 MiB are
     always allowed. A file that becomes larger is refused as a decompression bomb."""
 
     @model_validator(mode="before")
@@ -116,15 +117,21 @@ class SourceSettings(Settings):
         """Replace a DatasetDict by the split that `split` names."""
         if not isinstance(value, Mapping) or not is_split(value.get("rows")):
             return value
-        split = value.get("split", cls.model_fields["split"].default)
-        return {**value, "rows": chosen_split(value["rows"], str(split))}
+        return {**value, "rows": chosen_split(value["rows"], str(value.get("split") or USUAL_SPLIT))}
+
+    @property
+    def split_read(self) -> str:
+        """The split that is read: the one that was named, else train."""
+        return self.split or USUAL_SPLIT
 
     @field_validator("rows", mode="before")
     @classmethod
     def _rows_as_given(cls, rows: object) -> object:
         """Keep rows that can be iterated repeatedly; read a generator into a list, as it yields its rows only once."""
         if rows is not None and not gives_rows(rows):
-            raise ValueError(f"rows are a list of dicts, a Dataset or a DataFrame, not {type(rows).__name__}")
+            raise ValueError(
+                f"rows must be a list of dicts, a Dataset or a DataFrame, not {type(rows).__name__}"
+            )
         return list(rows) if isinstance(rows, Iterator) else rows
 
     @field_serializer("rows", when_used="json-unless-none")
@@ -143,9 +150,9 @@ class SourceSettings(Settings):
             try:
                 "".encode(name)
             except LookupError as error:
-                near = nearest(name, aliases.aliases)
-                hint = f"; did you mean {' or '.join(near)}?" if near else ""
-                raise ValueError(f"there is no encoding of text {name!r}{hint}") from error
+                near = " or ".join(nearest(name, aliases.aliases))
+                what = f"there is no text encoding {name!r}; did you mean {near}?"
+                raise ValueError(what if near else f"there is no text encoding {name!r}") from error
         return name
 
     @field_validator("tags")
@@ -161,9 +168,9 @@ class SourceSettings(Settings):
     def _known_format(cls, name: str) -> str:
         known = ["auto", *FORMATS.names()]
         if name not in known:
-            near = nearest(name, known)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise ValueError(f"there is no format {name!r}, only {', '.join(known)}{hint}")
+            near, names = " or ".join(nearest(name, known)), ", ".join(known)
+            what = f"there is no format {name!r}, only {names}; did you mean {near}?"
+            raise ValueError(what if near else f"there is no format {name!r}, only {names}")
         return name
 
     @model_validator(mode="after")
@@ -201,13 +208,13 @@ class ReplaySettings(Settings):
     """How many general rows: below 1 their share of the examples an epoch sees, from 1 on a number of rows; 0 mixes
     none in. There are at most as many as questions (192 in each language) or rows in `answers`."""
     language: Literal["auto", "en", "zh", "both"] = "auto"
-    """The language of the questions: en, zh or both. auto goes by the rows, and asks in Chinese only where the model's
+    """The language of the questions: en, zh or both. auto follows the rows, and asks in Chinese only if the model's
     tokenizer is made for it."""
     answers: PathText = "model"
-    """Where the rows come from. model: general questions that come with weitiao, which the model answers itself before
-    training, so that nothing foreign is taught. Anything else is a file of your own rows."""
+    """Where the rows come from. model: general questions that come with weitiao, which the model answers itself
+    before training, so that it learns nothing foreign. Anything else is a file of your own rows."""
     max_new_tokens: int = Field(default=64, ge=1)
-    """The most tokens an answer of the model may have; an answer that has not ended by then is left out."""
+    """The maximum number of tokens of an answer of the model; an answer that has not ended by then is left out."""
 
     @field_validator("share")
     @classmethod
@@ -239,14 +246,14 @@ def _read_replay(value: object) -> object:
     spelt = replay_spelt_out(value)
     if isinstance(spelt, str | Path):
         expected = "on, off, a share such as 0.25 or a number of rows"
-        raise Unfit("it is no number of rows", expected, f"data.replay.answers={spelt}")
+        raise Unfit("it is not a number of rows", expected, f"data.replay.answers={spelt}")
     return spelt
 
 
 def _share_or_count(value: float, setting: str) -> float:
     if value >= 1 and value != int(value):
         expected = "a whole number of rows such as 20, or a share such as 0.1"
-        raise Unfit("a number of rows is whole; a share is below 1", expected, f"{setting}={int(value)}")
+        raise Unfit("a number of rows must be whole, a share below 1", expected, f"{setting}={int(value)}")
     return value
 
 
@@ -256,45 +263,44 @@ class DataSettings(Settings):
     sources: list[SourceSettings] = Field(min_length=1)
     """The data: one path, a list of paths, or a list of sources with path, format and weight."""
     held_out: HeldOut = "auto"
-    """Rows kept away from training to measure with: auto, a tenth and at least 10 (of fewer than 40 rows a quarter);
-    below 1 a share; from 1 on a number of rows; 0 keeps none. A share never takes more than 200 rows. Rows that are
-    equal stay on one side."""
+    """Rows held out of training, to measure with. auto holds out a tenth, at least 10 rows (of fewer than 40 rows a
+    quarter); below 1 it is a share, from 1 on a number of rows, 0 holds out none. A share is at most 200 rows.
+    Equal rows stay on the same side."""
     held_out_path: PathText | None = None
-    """A file of its own to measure with; nothing is then taken from the sources."""
+    """A separate file to measure with; nothing is then held out from the sources."""
     max_length: int = Field(default=1024, ge=8)
     """The longest row in tokens, question, answer and template together."""
     overlong: Literal["drop", "cut"] = "drop"
-    """What becomes of a longer row. drop leaves it out. cut first leaves out its earliest exchanges (the
-    system message stays), then the middle of the last answer's thought, then the end of that answer. Neither ever cuts
-    a question, the assistant's header, the tags around a thought, a tool call or the token that ends an answer; both
-    are counted."""
+    """What happens to longer rows. drop leaves them out. cut first removes the earliest exchanges (the system
+    message stays), then the middle of the last answer's reasoning, then the end of that answer. Questions, the
+    assistant's header, the tags around reasoning, tool calls and the token that ends an answer are never cut. Rows
+    that are cut or left out are counted."""
     template: str = "auto"
-    """How turns become text: chat is the tokenizer's chat template, instruction writes `### Instruction:` and
-    `### Response:` for bases that have none, auto takes the chat template where there is one. A text with fields, such
-    as `Question: {instruction}\\nAnswer: `, is written up to where the answer begins."""
+    """How turns become text. chat is the tokenizer's chat template, instruction writes `### Instruction:` and `###
+    Response:` for base models without one, auto uses the chat template if there is one. A text with fields, such as
+    `Question: {instruction}\\nAnswer: `, ends where the answer begins."""
     task_templates: dict[str, str] = Field(default_factory=dict)
-    """Task -> the text with fields that writes its rows; rows of other tasks go by data.template."""
+    """Task -> the text with fields for its rows; rows of other tasks use data.template."""
     system: str = OWN_SYSTEM
-    """The system prompt of rows, questions and chats that have none of their own: a text, or none for an empty one;
-    auto leaves the default of the chat template. It is saved in the result's chat template."""
+    """The system prompt of rows, questions and chats that have none: a text, or none for an empty one; auto keeps
+    the chat template's default. It is saved in the result's chat template."""
     train_on: Literal["all", "last", "answers"] = "answers"
-    """Which tokens are trained: those of every answer, of the last answer only, or all. A message's own weight goes
-    before it."""
+    """Which tokens are trained: those of every answer, of the last answer only, or all. A message's own weight
+    takes precedence."""
     reasoning: Literal["keep", "drop", "mask"] = "keep"
-    """What becomes of an answer's reasoning (`<think>`): keep trains it, drop takes it out of the text, mask leaves it
-    there as context that is not trained."""
+    """What happens to an answer's reasoning (`<think>`): keep trains it, drop removes it from the text, mask keeps
+    it as context that is not trained."""
     replay: Annotated[ReplaySettings | None, BeforeValidator(_read_replay)] = left_out("off")
     """General rows mixed into training, so that the model forgets less: on, off, a share such as 0.25, a number of
-    rows, or a block of its own settings."""
+    rows, or a block of settings."""
     fill: dict[str, str] = Field(default_factory=dict)
-    """What replaces {{name}} in all text, by name."""
+    """The text that replaces {{name}} everywhere, by name."""
     columns: dict[str, str] = Field(default_factory=dict)
-    """The name of a column here -> its name in the data, such as instruction: question."""
+    """weitiao's name of a column -> its name in the data, such as instruction: question."""
     accept: list[str] = Field(default_factory=list)
-    """Checks of `weitiao check` whose errors do not keep a run from starting, by name."""
+    """Checks of `weitiao check`, by name, whose errors do not stop a run from starting."""
     skip_bad_rows: bool = False
-    """Leave out and count rows that cannot be used, where otherwise the run is refused with a list of
-    them."""
+    """Leave out and count rows that cannot be used; otherwise the run is refused with a list of them."""
 
     @model_validator(mode="before")
     @classmethod
@@ -336,7 +342,7 @@ class DataSettings(Settings):
     def _texts_with_fields(cls, texts: dict[str, str]) -> dict[str, str]:
         for task, text in texts.items():
             if not is_text_template(text):
-                raise Unfit(f"the template of the task {task!r} is no text with fields", EXAMPLE)
+                raise Unfit(f"the template of the task {task!r} is not a text with fields", EXAMPLE)
             parse_text_template(text, f"data.task_templates.{task}")
         return texts
 
@@ -351,9 +357,9 @@ class DataSettings(Settings):
         known = list(component_files(CHECKS_PACKAGE))
         unknown = [name for name in names if name not in known]
         if unknown:
-            near = nearest(unknown[0], known)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise ValueError(f"there is no check {unknown[0]!r}, only {', '.join(known)}{hint}")
+            near, listed = " or ".join(nearest(unknown[0], known)), ", ".join(known)
+            what = f"there is no check {unknown[0]!r}, only {listed}; did you mean {near}?"
+            raise ValueError(what if near else f"there is no check {unknown[0]!r}, only {listed}")
         return names
 
     @field_validator("accept", mode="before")

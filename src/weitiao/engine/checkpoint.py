@@ -131,7 +131,7 @@ def require_finite_tensors(tensors: Mapping[str, Tensor], where: str) -> None:
     """Raise NotFiniteError naming the tensors that hold a NaN or inf."""
     bad = [name for name, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
     if bad:
-        what = f"{where} would hold NaN or inf, so it is not written"
+        what = f"{where} holds NaN or inf, so it is not written"
         raise NotFiniteError(
             Problem(what, ", ".join(bad[:8]), "finite numbers", "a new run with a lower train.lr")
         )
@@ -148,7 +148,7 @@ def damage_of(path: Path) -> str:
     if kind != FORMAT:
         return f"its format is {kind!r}, and this version reads {FORMAT}"
     if not isinstance(step, int) or path.name != NAME.format(step) or set(entries) != FILES:
-        return f"its manifest is that of step {step!r} with {', '.join(sorted(entries))}"
+        return f"its manifest is for step {step!r} with {', '.join(sorted(entries))}"
     damages = (_damage_of_file(path / name, *entries[name]) for name in entries)
     return next(filter(None, damages), "") or _damage_of_content(path)
 
@@ -163,7 +163,7 @@ def _damage_of_content(path: Path) -> str:
     except (RunFolderError, SafetensorError, OSError) as error:
         return f"a file cannot be read ({str(error).partition(chr(10))[0]})"
     wrong = [name for name, kind in STATE.items() if not isinstance(state.get(name), kind)]
-    return f"state.json holds no {', '.join(wrong)} as it is written here" if wrong else ""
+    return f"state.json holds no {', '.join(wrong)} of the expected type" if wrong else ""
 
 
 def _damage_of_file(path: Path, size_bytes: int, sha256: str) -> str:
@@ -173,7 +173,7 @@ def _damage_of_file(path: Path, size_bytes: int, sha256: str) -> str:
     if path.stat().st_size != size_bytes:
         return f"{path.name} has {path.stat().st_size} bytes, the manifest says {size_bytes}"
     if sha256_of(path) != sha256:
-        return f"{path.name} has other content than when it was written (sha256)"
+        return f"{path.name} has changed since it was written (sha256)"
     return ""
 
 
@@ -205,7 +205,7 @@ def load_checkpoint(path: Path, identity: Mapping[str, str]) -> Snapshot:
     try:
         optimizer, schedule = (put_tensors(state[name], tensors) for name in ("optimizer", "schedule"))
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        what = "the checkpoint's optimizer state is not as it is written here"
+        what = "the checkpoint's optimizer state cannot be read"
         raise RunFolderError(Problem(what, f"{path}: {error!r}", "the files as written")) from error
     return Snapshot(
         step=state["step"],
@@ -250,8 +250,8 @@ class CheckpointSettings(Settings):
     """When the run is saved, and what is kept."""
 
     save_every: Annotated[int | None, DECIDES_NOTHING] = Field(default=None, ge=1)
-    """Steps between checkpoints; left out, at the end of each epoch and at least every 200 steps."""
+    """Steps between checkpoints. Default: at the end of each epoch and at least every 200 steps."""
     keep_checkpoints: Annotated[int, DECIDES_NOTHING] = Field(default=2, ge=1)
-    """How many of the newest checkpoints stay; the best one stays besides."""
+    """Number of newest checkpoints to keep; the best one is kept as well."""
     keep_best: bool = True
-    """Whether the weights with the lowest held-out loss are the run's result (else the last)."""
+    """Use the weights with the lowest held-out loss as the run's result instead of the last ones."""

@@ -120,7 +120,7 @@ class Training:
             raise
         bad = self.stepper.weights_not_finite()
         if bad:
-            what = f"step {step + 1} made weights that are not finite; they are not saved"
+            what = f"step {step + 1} gave weights that are not finite; they are not saved"
             raise NotFiniteError(
                 Problem(what, ", ".join(bad[:8]), "finite weights", "a new run with a lower train.lr")
             )
@@ -196,11 +196,11 @@ class Training:
         step, total = self.progress.step, self.plan.total_steps
         if step < total:
             looks = self.progress.looks_without_gain
-            waited = "one look" if looks == 1 else f"{looks} looks"
             text = (
-                f"stopped early, after {step} of {total} steps: {waited} at the held-out loss brought no gain"
+                f"stopped early, after {step} of {total} steps: the held-out loss did not improve in {looks} "
+                f"measurement{'s' * (looks != 1)} (train.early_stopping_patience)"
             )
-            self.log.emit("note", text=f"{text} (train.early_stopping_patience)")
+            self.log.emit("note", text=text)
 
     def _save_is_due(self) -> bool:
         step, every = self.progress.step, self.settings.save_every
@@ -272,7 +272,8 @@ class Training:
         damage = damage_of(path)
         if damage:
             self.log.emit(
-                "note", text=f"{path.name}, the best one, is damaged ({damage}): the result is the last step"
+                "note",
+                text=f"the best checkpoint, {path.name}, is damaged ({damage}): the result is the last step",
             )
             return
         snapshot = load_checkpoint(path, self.identity)

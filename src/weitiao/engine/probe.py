@@ -67,7 +67,7 @@ def one_by_one(model: nn.Module, precision: Precision) -> Forward:
     except FAILURES as error:
         if is_out_of_memory(error):
             raise
-        what = "this architecture does not run with what the method puts into it"
+        what = "this architecture does not run with what the method adds to it"
         said = f"{type(base).__name__}: {type(error).__name__}: {error}".splitlines()[0]
         remedy = "method.name=lora, or another release of transformers"
         raise ModelError(Problem(what, said, "logits for a text of five tokens", remedy)) from error

@@ -138,7 +138,7 @@ class Stepper:
         if not any(example.trained_tokens for example in examples) or not self.objective.weight(examples):
             return StepResult(loss=0.0, grad_norm=0.0, tokens=tokens, lr=lr)
         while True:
-            found = self._gradients(examples, step)
+            found = self.gradients(examples, step)
             if not found.fits:
                 self._halve_packs(examples)
                 continue
@@ -147,7 +147,7 @@ class Stepper:
             if not (math.isfinite(found.loss) and self.scale.halve()):
                 rows = self._rows_not_finite(examples, step)
                 self.optimizer.zero_grad(set_to_none=True)
-                raise NotFiniteError(_not_finite(step, found.loss, found.norm, rows))
+                raise NotFiniteError(not_finite_problem(step, found.loss, found.norm, rows))
         clip_grads_with_norm_(self._all_parameters, self.max_grad_norm or math.inf, found.norm_tensor)
         self.optimizer.step()
         self.attached.after_update(step)
@@ -165,23 +165,23 @@ class Stepper:
         options = self.forward.options
         return self.longest_row if options.packs and options.compiles else 0
 
-    def _budget(self, examples: Sequence[Example]) -> int:
+    def budget(self, examples: Sequence[Example]) -> int:
         """Return the token budget of a step's packs."""
         return max(self.ranks.budget(examples, self.pack_tokens), self._least_tokens)
 
     def _halve_packs(self, examples: Sequence[Example]) -> None:
         """Halve the packs' token budget; raises ResourceError if packs cannot get smaller."""
         longest = max((one for one in examples if one.trained_tokens), key=lambda one: one.longest)
-        budget = self._budget(examples)
+        budget = self.budget(examples)
         if budget <= max(longest.longest, self._least_tokens):
             raise ResourceError(_too_little_memory(longest))
         self.pack_tokens = max(budget // 2, self._least_tokens)
 
-    def _gradients(self, examples: Sequence[Example], step: int) -> Gradients:
+    def gradients(self, examples: Sequence[Example], step: int) -> Gradients:
         """Compute the step's gradients into the parameters; synchronise once to read loss and norm."""
         self.optimizer.zero_grad(set_to_none=True)
         weight = self.objective.weight(examples)
-        packs = self.forward.cut(examples, self._budget(examples))
+        packs = self.forward.cut(examples, self.budget(examples))
         names = self.objective.metrics
         found = self._losses_if_they_fit(examples, packs, weight, step)
         lacking = torch.full((1,), float(found is None), device=self.forward.device)
@@ -307,7 +307,7 @@ class Stepper:
     def _rows_not_finite(self, examples: Sequence[Example], step: int) -> list[str]:
         """Return the places of rows whose own loss or gradients are not finite."""
         rows = filter(lambda one: one.trained_tokens, examples)
-        return [row.place for row in rows if not self._gradients([row], step).finite]
+        return [row.place for row in rows if not self.gradients([row], step).finite]
 
     def weights_not_finite(self) -> list[str]:
         """Return the names of parameters that hold a NaN or inf; costs one reduction and one read if none does."""
@@ -327,13 +327,14 @@ def _too_little_memory(longest: Example) -> Problem:
     return Problem(
         "one row alone does not fit into the device's memory",
         f"{longest.place}, {longest.longest} tokens",
-        "memory for the longest row, forward and backward",
+        "memory for the forward and backward pass of the longest row",
         "a new run with train.gradient_checkpointing=full, a shorter data.max_length or model.quantization=nf4",
     )
 
 
-def _not_finite(step: int, loss: float, norm: float, rows: Sequence[str]) -> Problem:
-    culprits = "the rows " + ", ".join(rows) if rows else "no row of the step does it alone"
+def not_finite_problem(step: int, loss: float, norm: float, rows: Sequence[str]) -> Problem:
+    """Describe a step that was not applied, with the places of the rows that cause it."""
+    culprits = f"caused by the rows {', '.join(rows)}" if rows else "no single row of the step causes it"
     return Problem(
         f"step {step + 1} gave a loss or gradient that is not finite; it was not applied",
         f"loss {loss}, gradient norm {norm}; {culprits}",

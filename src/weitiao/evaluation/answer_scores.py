@@ -23,14 +23,11 @@ class AnswerScore:
         """Return the fields of the event that reports it."""
         return asdict(self)
 
-    def row(self, chinese: bool = False) -> list[str]:
+    def row(self) -> list[str]:
         """Return its row for a person: title with the better direction, before, after."""
         metric = METRICS.load(self.metric)()
-        title = metric.title.zh if chinese else metric.title.en
-        higher, lower = ("越高越好", "越低越好") if chinese else ("higher is better", "lower is better")
-        direction = higher if metric.higher_is_better else lower
-        named = f"{title}（{direction}）" if chinese else f"{title} ({direction})"
-        return [named, metric.written(self.before), metric.written(self.after)]
+        direction = "higher is better" if metric.higher_is_better else "lower is better"
+        return [f"{metric.title} ({direction})", metric.written(self.before), metric.written(self.after)]
 
 
 def score_answers(answers: Sequence[Answer]) -> list[AnswerScore]:

@@ -27,12 +27,12 @@ class EvaluateSettings(Settings):
     """What is asked before and after training."""
 
     questions: list[str] = Field(default=[])
-    """The questions to ask; left out, the first held-out rows are asked."""
+    """The questions to ask; if left out, the first held-out rows are asked."""
     question_count: int = Field(default=4, ge=0)
-    """How many held-out rows are asked where no questions are given; 0 asks none."""
+    """How many held-out rows are asked if no questions are given; 0 asks none."""
     panel: bool = True
-    """Whether a panel of 16 general questions is asked as well, where anything is: what the base answers right should
-    stay right."""
+    """Whether 16 general questions are asked as well, if anything is asked: what the base answers right should stay
+    right."""
     generation: GenerationSettings = GenerationSettings(max_new_tokens=96)
     """How the answers are generated."""
 
@@ -164,13 +164,11 @@ def first_tokens(text: str, tokenizer: PreTrainedTokenizerBase, most: int) -> tu
     return begun.rstrip(UNFINISHED).rstrip(), True
 
 
-def earlier_text(row: Mapping[str, Any], chinese: bool = False) -> str:
+def earlier_text(row: Mapping[str, Any]) -> str:
     """Return the turns before a question in one line, from an answer's fields; empty if there are none."""
     turns = row.get("earlier_turns")
     if not turns:
         return ""
     said = " → ".join(f"“{text}”" for text in row["earlier"])
-    begun = "… → " if turns > len(row["earlier"]) else ""
-    if chinese:
-        return f"此前 {turns} 轮：{begun}{said}"
-    return f"after {turns} turn{'' if turns == 1 else 's'}: {begun}{said}"
+    said = f"… → {said}" if turns > len(row["earlier"]) else said
+    return f"after {turns} turn{'' if turns == 1 else 's'}: {said}"

@@ -7,7 +7,8 @@ from pathlib import Path
 import yaml
 
 from ..core.files import write_atomic
-from .report import ENGLISH, cell, loading_code, parameters_text, scores_table, settings_text, weights_text
+from .loading_code import loading_code
+from .report import cell, parameters_text, scores_table, settings_text, weights_text
 from .run_facts import ReportFacts
 
 
@@ -27,7 +28,7 @@ def card(facts: ReportFacts) -> str:
         f"- **Data:** {'; '.join(map(cell, facts.data))}\n"
         f"- **Method:** {facts.method} ({cell(settings_text(facts.method_settings))})\n"
         f"- **Trained parameters:** {parameters_text(facts)}\n"
-        f"- **Steps:** {facts.steps}; the weights are {weights_text(facts, ENGLISH)}",
+        f"- **Steps:** {facts.steps}; the weights are {weights_text(facts)}",
         _scores(facts),
         f"## Load it\n\n{_needs(facts, loader)}, PATH being this folder:",
         f"```python\n{loading_code(facts, 'PATH')}\n```",
@@ -59,4 +60,4 @@ def _metadata(facts: ReportFacts) -> str:
 def _scores(facts: ReportFacts) -> str:
     if facts.before is None or facts.after is None:
         return ""
-    return f"## Scores\n\n{scores_table(facts.before, facts.after, ENGLISH)}"
+    return f"## Scores\n\n{scores_table(facts.before, facts.after)}"

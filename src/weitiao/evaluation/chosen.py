@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..core.said import Said
 from ..core.units import readable_rate, significant
 
 
@@ -16,8 +15,8 @@ class Chosen:
 
     method: str
     """The method's name as papers write it."""
-    targets: tuple[str, str] | None
-    """The modules that train, in English and Chinese; None if the method trains none of the base's modules."""
+    targets: tuple[str, int] | None
+    """Names and number of the modules that train; None if the method trains none of the base's modules."""
     lr: float
     """The peak learning rate."""
     scheduler: str
@@ -39,45 +38,46 @@ class Chosen:
     @classmethod
     def of_fields(cls, fields: Mapping[str, Any]) -> Chosen:
         """Build it from an event's fields; raises KeyError or TypeError if some are missing."""
-        targets = fields["targets"]
-        return cls(**{**fields, "targets": None if targets is None else (targets[0], targets[1])})
+        return cls(**{**fields, "targets": _modules(fields["targets"])})
 
-    def rows(self) -> list[tuple[Said, Said]]:
+    def rows(self) -> list[tuple[str, str]]:
         """Return (label, text) pairs, one per line."""
         return [
-            (Said("method", "方法"), self._method()),
-            (Said("learning rate", "学习率"), self._rate()),
-            (Said("length", "长度"), self._length()),
-            (Said("held out", "留出"), _counted(self.held_out)),
+            ("method", self.on_modules(self.method)),
+            ("learning rate", self._rate()),
+            ("length", self._length()),
+            ("held out", f"{self.held_out:,} example{_s(self.held_out)}" if self.held_out else "nothing"),
         ]
 
-    def _method(self) -> Said:
+    def on_modules(self, method: str) -> str:
+        """Return a method's name with the modules that it trains."""
         if self.targets is None:
-            return Said(self.method, self.method)
-        return Said(f"{self.method} on {self.targets[0]}", f"{self.method}：{self.targets[1]}")
+            return method
+        names, count = self.targets
+        return f"{method} on {names} ({count:,} module{_s(count)})"
 
-    def _rate(self) -> Said:
-        en = zh = f"{readable_rate(self.lr)}, {self.scheduler}"
-        if self.warmup_steps:
-            en += f", warm-up over {_plural(self.warmup_steps, 'step')}"
-            zh += f"，前 {self.warmup_steps} 步预热"
-        return Said(en, zh)
+    def _rate(self) -> str:
+        rate, steps = f"{readable_rate(self.lr)}, {self.scheduler}", self.warmup_steps
+        return f"{rate}, warm-up over {steps:,} step{_s(steps)}" if steps else rate
 
-    def _length(self) -> Said:
-        epochs = significant(self.epochs)
-        passes = "1 epoch" if epochs == "1" else f"{epochs} epochs"
-        steps, rows = _plural(self.steps, "step"), _plural(self.batch_size, "example")
-        return Said(
-            f"{steps} of {rows}, {passes} of {_plural(self.examples, 'example')}",
-            f"{self.steps:,} 步，每步 {self.batch_size:,} 条；{self.examples:,} 条样本共 {epochs} 轮",
-        )
+    def _length(self) -> str:
+        epochs, examples = significant(self.epochs), self.examples
+        made = f"{self.steps:,} step{_s(self.steps)} of {self.batch_size:,} example{_s(self.batch_size)}"
+        seen = f"{epochs} epoch{'' if epochs == '1' else 's'} of {examples:,} example{_s(examples)}"
+        return f"{made}, {seen}"
 
 
-def _counted(examples: int) -> Said:
-    if not examples:
-        return Said("nothing", "无")
-    return Said(_plural(examples, "example"), f"{examples:,} 条")
+def _s(count: int) -> str:
+    """Return the ending of a noun that is counted."""
+    return "" if count == 1 else "s"
 
 
-def _plural(count: int, word: str) -> str:
-    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+def _modules(fields: Sequence[Any] | None) -> tuple[str, int] | None:
+    """Return names and number of modules from an event; older runs wrote both as one text, with its Chinese."""
+    if fields is None:
+        return None
+    names, count = fields
+    if isinstance(count, str):
+        names, _, count = str(names).rpartition(" (")
+        return names, int(count.partition(" ")[0].replace(",", ""))
+    return names, count

@@ -97,7 +97,7 @@ def _nothing_to_measure(examples: Sequence[Example]) -> Problem:
     return Problem(
         "there is no loss to measure: no token of these examples is trained",
         f"{len(examples)} examples, {places or 'none'}",
-        "at least one trained token behind the first, which nothing comes before",
+        "at least one trained token after the first",
         "data.held_out=10, or another data.held_out_path",
     )
 

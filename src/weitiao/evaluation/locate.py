@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from ..data.templates.template_choice import AUTO, Wording
 from ..engine.checkpoint import MANIFEST, newest_whole
 from ..models.adapter_files import CONFIG as ADAPTER_CONFIG
 from ..models.adapter_files import adapter_settings
-from ..models.aliases import ALIASES
+from ..models.aliases import ALIASES, FORMS
 from ..models.known import known
 from ..models.settings import ModelSettings
 
@@ -81,17 +82,31 @@ def _locate(folder: Path, name: str, base: str | None) -> Source:
 
 def _require_no_other_place(folder: Path, name: str) -> None:
     """Raise RunFolderError for a path that is neither a model nor a run, where a run was probably meant."""
+    remedies: list[str] = []
     if folder.exists():
         is_model = folder.suffix == ".gguf" or (folder / "config.json").is_file()
-        runs = [] if is_model else RunFolder(folder).runs_about()
-        what = "no run and no model lies in this folder" if folder.is_dir() else "this file is no model"
+        remedies = [] if is_model else _remedies_for(folder)
+        what = "this folder holds no run and no model" if folder.is_dir() else "this file is not a model"
     else:
         # A hub id can look like a path, so this error is raised only if there are runs where it would point to.
         is_path = folder.parent != Path() and known(name) is None
         near = RunFolder(folder).similar_runs() or RunFolder(folder.parent).runs_about()
-        runs, what = near if is_path else [], "there is no run of this name"
-    if runs:
-        raise RunFolderError(Problem(what, name, "a run, an adapter or a model", " or ".join(runs)))
+        remedies, what = near if is_path else [], "there is no run with this name"
+    if remedies:
+        raise RunFolderError(Problem(what, name, "a run, an adapter or a model", " or ".join(remedies)))
+
+
+def _remedies_for(path: Path) -> list[str]:
+    """Return the runs around or inside a path; for a folder without a run or a model, those beside it, or what to name.
+
+    [] for a file and for a folder that holds models, since `resolve` says more about them.
+    """
+    run = RunFolder(path)
+    holds_models = path.is_dir() and any(chain(path.glob("*.gguf"), path.glob("*/config.json")))
+    if (found := run.runs_about()) or path.is_file() or holds_models:
+        return found
+    beside = run.similar_runs() or RunFolder(path.resolve().parent).runs_about()
+    return beside or [f"the folder that `weitiao train --out RUN` made, or a model: {FORMS}"]
 
 
 def _source_of_run(run: RunFolder) -> Source:
@@ -174,7 +189,7 @@ def _base_of_adapter(folder: Path) -> str:
     if place is None:
         raise RunFolderError(
             Problem(
-                f"the adapter was trained on a model named {name}, which is in no place known here",
+                f"the adapter was trained on a model named {name}, which was not found",
                 str(folder),
                 "its folder, its .gguf file or its hub id",
                 "--base MODEL",

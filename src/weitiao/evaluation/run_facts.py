@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..core.said import Said
 from .answers import Answer
 from .chosen import Chosen
 from .verdict import Verdict
@@ -32,8 +31,6 @@ class ReportFacts:
     """The data sources, one text each."""
     data_lines: Sequence[str]
     """The data summary, line by line."""
-    data_lines_zh: Sequence[str]
-    """The same in Chinese."""
     method: str
     """The method's name."""
     method_title: str
@@ -61,7 +58,7 @@ class ReportFacts:
     """Whether the weights were chosen among several evaluations by the lowest held-out loss."""
     chosen: Chosen | None = None
     """What the run trained with: learning rate, schedule, length."""
-    left_out: Sequence[Said] = ()
+    left_out: Sequence[str] = ()
     """Parts of the model that the method leaves untouched, with their share."""
     needs_weitiao: bool = False
     """Whether PEFT can load the adapter only after weitiao has registered the method."""

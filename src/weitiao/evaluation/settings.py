@@ -16,23 +16,23 @@ class GenerationSettings(Settings):
     max_new_tokens: int = Field(default=256, ge=1)
     """The most tokens an answer may have."""
     min_new_tokens: int = Field(default=0, ge=0)
-    """The fewest tokens an answer has; until then it cannot end of itself."""
+    """The fewest tokens an answer has; it cannot end before."""
     temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    """How freely tokens are drawn; 0 always takes the likeliest, 1 draws as the model weighs them."""
+    """Sampling temperature; 0 always takes the likeliest token, 1 samples with the model's own probabilities."""
     top_k: int = Field(default=0, ge=0)
-    """Draw among the k likeliest tokens only; 0 is all. Needs temperature above 0."""
+    """Sample among the k likeliest tokens only; 0 is all. Needs temperature above 0."""
     top_p: float = Field(default=1.0, gt=0, le=1)
-    """Draw among the likeliest tokens that together reach this probability; 1 is all, as with top_k."""
+    """Sample among the likeliest tokens that together reach this probability; 1 is all. Needs temperature above 0."""
     repetition_penalty: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    """Above 1 makes tokens that came already less likely; 1 is off."""
+    """Above 1, tokens that occurred before become less likely; 1 is off."""
     num_beams: int = Field(default=1, ge=1)
-    """How many answers are followed side by side in search of the likeliest whole; 1 is no search."""
+    """Beams of beam search, which looks for the likeliest whole answer; 1 is no search."""
     num_return_sequences: int = Field(default=1, ge=1)
     """How many answers each question gets; needs temperature above 0, or as many beams."""
     stop: list[str] = Field(default=[])
     """Texts at which an answer is cut off; they are not part of it."""
     seed: int = Field(default=42, ge=0, lt=2**63)
-    """What draws follow from; the same seed gives the same answers."""
+    """Seed of sampling; the same seed gives the same answers."""
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -57,14 +57,11 @@ class GenerationSettings(Settings):
         if self.min_new_tokens > self.max_new_tokens:
             yield f"min_new_tokens {self.min_new_tokens} is more than max_new_tokens {self.max_new_tokens}"
         if self.temperature == 0 and (self.top_k > 0 or self.top_p < 1):
-            yield "top_k and top_p say how tokens are drawn, which needs temperature above 0"
+            yield "top_k and top_p need temperature above 0"
         if self.num_beams > 1 and self.num_return_sequences > self.num_beams:
             yield f"num_beams {self.num_beams} is less than num_return_sequences {self.num_return_sequences}"
         if self.num_beams == 1 and self.temperature == 0 and self.num_return_sequences > 1:
-            yield (
-                f"with temperature 0 and one beam all {self.num_return_sequences} answers would be the same: "
-                "set temperature above 0, or num_beams as high as num_return_sequences"
-            )
+            yield f"num_return_sequences {self.num_return_sequences} needs temperature above 0 or as many num_beams"
 
     @property
     def streams(self) -> bool:

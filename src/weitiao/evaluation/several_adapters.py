@@ -51,9 +51,9 @@ def _no_adapters(sources: Mapping[str, Source]) -> list[Problem]:
 
 def _no_adapter(name: str, source: Source) -> Problem:
     place = source.trained.name if source.trained else source.base.name
-    whole = "a whole model was trained there" if source.trained else "nothing was trained there"
+    whole = "it is a complete model" if source.trained else "it holds nothing trained"
     return Problem(
-        f"{name} is no adapter that can be switched: {whole}",
+        f"{name} is not an adapter that can be switched: {whole}",
         f"--adapter {name}={place}",
         "a run that trained an adapter, or an adapter's folder",
         f"weitiao chat {place}",

@@ -68,7 +68,7 @@ def _other_tokenizer(folder: Path, base: str) -> Problem:
         "the adapter was trained with another tokenizer than its base has now: the same text gives other ids",
         f"{folder} and {base}",
         "equal vocabularies",
-        "model.name=THAT-BASE, or --force (model.allow_other_base=true) to go on with the adapter's own",
+        "model.name=THAT-BASE, or --force (model.allow_other_base=true) to continue with the adapter's own",
     )
 
 
@@ -92,8 +92,8 @@ def base_notes(source: Source, model: PreTrainedModel) -> list[str]:
         return []
     wanted = read_fingerprint(found) or read_fingerprint(found.parent)  # a run keeps one too
     if wanted is None:
-        why = f"{found} holds no fingerprint of its base"
-        return [f"{why}, so whether {source.base.name} is the model it was trained on could not be compared"]
+        name = source.base.name
+        return [f"{found} holds no fingerprint of its base: it is unknown whether it was trained on {name}"]
     what = f"the adapter {found}" if source.adapter else f"the run {found}"
     return require_same_base(wanted, fingerprint(model, weights_folder(source.base)), what, source.base.name)
 

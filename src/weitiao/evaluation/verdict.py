@@ -12,9 +12,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ..core.said import Said
+from ..core.events import sentence_of
 
 if TYPE_CHECKING:
     from .answers import Answer
@@ -38,18 +38,11 @@ HIGHEST_RATE = 10
 DIVERGED_DIVISOR = 10
 """Divisor of the learning rate after a run whose loss became NaN or inf."""
 
-KINDS: dict[Kind, str] = {
-    "learnt": "学到了",
-    "learnt, but forgot": "学到了，但忘了别的",
-    "hardly changed": "几乎没有变化",
-    "got worse": "变差了",
-    "not measured": "无法衡量",
-}
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
-FORGOT = Said(
-    "the held-out loss fell, but most general questions that the base answers right are now answered wrong",
-    "留出损失下降了，但基座答对的常识问题现在大多答错了",
+FORGOT = (
+    "the held-out loss fell, but most general questions that the base answers right are now answered wrong"
 )
 
 
@@ -92,7 +85,7 @@ class Advice:
 
     word: str
     """Empty if no setting helps; `why` then says what does."""
-    why: Said
+    why: str
 
 
 @dataclass(frozen=True)
@@ -100,7 +93,7 @@ class Verdict:
     """What a run achieved."""
 
     kind: Kind
-    because: Said
+    because: str
     change: Interval | None
     """Change of the held-out loss, in nats per token; None if too few rows are held out."""
     rows: int
@@ -111,12 +104,12 @@ class Verdict:
     """(still right, right before) on the panel of general questions; only those the base answers right count."""
     lost: tuple[str, ...]
     """General questions that are no longer answered right."""
-    cautions: tuple[Said, ...] = ()
+    cautions: tuple[str, ...] = ()
     """What the numbers cannot show."""
     advice: tuple[Advice, ...] = ()
 
     def as_fields(self) -> dict[str, Any]:
-        """Return the fields of the event that reports it; sentences are [English, Chinese]."""
+        """Return the fields of the event that reports it; its sentences are English."""
         return asdict(self)
 
 
@@ -166,9 +159,7 @@ def judge(
     advice: Iterator[Advice] = iter(())
     if after is not None and not math.isfinite(after.loss):
         kind, because = _diverged(after.loss)
-        advice = _slower(
-            training, DIVERGED_DIVISOR, Said("a rate at which the loss stays finite", "让损失保持有限")
-        )
+        advice = _slower(training, DIVERGED_DIVISOR, "a rate at which the loss stays finite")
     elif (before is None) != (after is None):
         kind, because = _unmeasured(after is None)
     else:
@@ -195,56 +186,43 @@ def _forgot_most(panel: PanelScore) -> bool:
     return panel.right_before >= LEAST_KNOWN and 2 * panel.still_right < panel.right_before
 
 
-def _diverged(loss: float) -> tuple[Kind, Said]:
+def _diverged(loss: float) -> tuple[Kind, str]:
     """Return the verdict, with its reason, for a loss that is NaN or inf."""
-    return "got worse", Said(
+    return (
+        "got worse",
         f"the held-out loss after training is {loss}, which is not a finite number: training diverged",
-        f"训练后的留出损失是 {loss}，不是有限的数：训练发散了",
     )
 
 
-def _unmeasured(after: bool) -> tuple[Kind, Said]:
+def _unmeasured(after: bool) -> tuple[Kind, str]:
     """Return the verdict, with its reason, for a run that lacks one of its two evaluations."""
-    when, when_zh = ("after", "训练后") if after else ("before", "训练前")
-    return "not measured", Said(
-        f"the held-out loss {when} training could not be measured", f"{when_zh}的留出损失没有测出来"
-    )
+    when = "after" if after else "before"
+    return "not measured", f"the held-out loss {when} training could not be measured"
 
 
-def _kind(interval: Interval | None, rows: int, changed: int, asked: int) -> tuple[Kind, Said]:
+def _kind(interval: Interval | None, rows: int, changed: int, asked: int) -> tuple[Kind, str]:
     """Return the verdict, with its reason, from the interval and the answers."""
     same = asked > 0 and changed == 0
     if interval is None:
         if same:
-            return "hardly changed", Said("every answer is what it was before", "每个回答都和训练前一样")
-        return "not measured", Said(
-            f"{rows} rows are held out, too few to compare losses", f"只留出了 {rows} 条数据，不足以比较损失"
-        )
+            return "hardly changed", "every answer is what it was before"
+        return "not measured", f"{rows} rows are held out, too few to compare losses"
     if interval.low > 0:
-        return "got worse", Said(
-            "the held-out loss rose, by more than chance explains", "留出损失上升，超出了偶然的范围"
-        )
+        return "got worse", "the held-out loss rose, by more than chance explains"
     if interval.high >= 0:
-        return "hardly changed", Said(
-            "the held-out loss moved no more than chance explains", "留出损失的变化没有超出偶然的范围"
-        )
+        return "hardly changed", "the held-out loss moved no more than chance explains"
     if same:
-        return "hardly changed", Said(
-            "the held-out loss fell, but every answer is what it was before",
-            "留出损失下降了，但每个回答都和训练前一样",
-        )
-    return "learnt", Said(
-        "the held-out loss fell, by more than chance explains", "留出损失下降，超出了偶然的范围"
-    )
+        return "hardly changed", "the held-out loss fell, but every answer is what it was before"
+    return "learnt", "the held-out loss fell, by more than chance explains"
 
 
-def _cautions(rows: int, interval: Interval | None) -> Iterator[Said]:
+def _cautions(rows: int, interval: Interval | None) -> Iterator[str]:
     """Yield what few held-out rows cannot show."""
     if interval is not None and rows < FEW_ROWS:
         half = (interval.high - interval.low) / 2
-        yield Said(
-            f"only {rows} rows are held out: differences below {half:.2g} mean nothing, and other rows may differ more",
-            f"只留出了 {rows} 条数据：小于 {half:.2g} 的差别没有意义，换一批数据可能差得更多",
+        yield (
+            f"only {rows} rows are held out: differences below {half:.2g} mean nothing, "
+            "and other rows may differ more"
         )
 
 
@@ -253,11 +231,11 @@ def _advice(kind: Kind, training: TrainingSeen, rows: int) -> Iterator[Advice]:
     if kind == "not measured":
         yield _more_held_out(training)
     elif kind == "got worse":
-        yield from _slower(training, RATE_FACTOR, Said("smaller steps", "用更小的步子"))
+        yield from _slower(training, RATE_FACTOR, "smaller steps")
     elif kind == "hardly changed":
         yield from _learn_more(training)
     elif training.best_is_last and rows:
-        yield _longer(training, Said("the loss was still falling at the end", "结束时损失还在下降"))
+        yield _longer(training, "the loss was still falling at the end")
 
 
 def _learn_more(training: TrainingSeen) -> Iterator[Advice]:
@@ -265,28 +243,25 @@ def _learn_more(training: TrainingSeen) -> Iterator[Advice]:
     fitted = training.last_loss < training.first_loss * (1 - SAME_FIT)
     if not fitted:
         yield from _other_rate(training)
-        yield _longer(training, Said("more steps", "训练更久"))
+        yield _longer(training, "more steps")
     elif training.best_is_last:
-        yield _longer(training, Said("the loss was still falling", "损失还在下降"))
+        yield _longer(training, "the loss was still falling")
         if not _is_too_high(training.lr * RATE_FACTOR, training):
-            yield Advice(_rate(training.lr * RATE_FACTOR), Said("larger steps", "用更大的步子"))
+            yield Advice(_rate(training.lr * RATE_FACTOR), "larger steps")
     else:
-        why = Said(
-            "the rows trained on were learnt, and nothing that carries over to others: "
-            "slower steps, or more and more varied rows",
-            "学会了训练数据，却没有推广到其他数据：放慢步子，或者增加更多样的数据",
+        why = (
+            "the rows trained on were learnt, but little that carries over to other rows: "
+            "smaller steps, or more and more varied rows"
         )
         yield from _slower(training, RATE_FACTOR, why)
         if training.stopped_by:
-            yield _longer(training, Said("more steps", "训练更久"))
+            yield _longer(training, "more steps")
 
 
-def _longer(training: TrainingSeen, why: Said) -> Advice:
+def _longer(training: TrainingSeen, why: str) -> Advice:
     """Return the setting for a longer run; the reason is the person's own early stopping if that ended this one."""
     own = training.stopped_by
-    return Advice(
-        training.longer, Said(f"{own} ended the run early", f"{own} 让训练提前结束") if own else why
-    )
+    return Advice(training.longer, f"{own} ended the run early" if own else why)
 
 
 def _rate(lr: float) -> str:
@@ -302,22 +277,19 @@ def _other_rate(training: TrainingSeen) -> Iterator[Advice]:
     """Yield a rate for rows that were not learnt: a higher one, or the method's suggestion if this one is far off."""
     too_low = training.lr * HIGHEST_RATE < training.suggested_lr
     if not too_low and not _is_too_high(training.lr * RATE_FACTOR, training):
-        why = Said("the rows trained on were not learnt either", "训练用的数据本身也没有学到")
+        why = "the rows trained on were not learnt either"
         yield Advice(_rate(training.lr * RATE_FACTOR), why)
     else:
         yield _suggested_rate(training)
 
 
 def _suggested_rate(training: TrainingSeen) -> Advice:
-    side, zh = ("above it", "远高于它") if training.lr > training.suggested_lr else ("below it", "远低于它")
-    why = Said(
-        f"the method's own rate for this model: yours is far {side}",
-        f"该方法在此模型上的建议值，你的设置{zh}",
-    )
+    side = "above it" if training.lr > training.suggested_lr else "below it"
+    why = f"the method's suggested rate for this model; yours is far {side}"
     return Advice(_rate(training.suggested_lr), why)
 
 
-def _slower(training: TrainingSeen, divisor: float, why: Said) -> Iterator[Advice]:
+def _slower(training: TrainingSeen, divisor: float, why: str) -> Iterator[Advice]:
     """Yield a lower rate to try: the method's suggestion if this one is far above it."""
     if _is_too_high(training.lr, training):
         yield _suggested_rate(training)
@@ -328,17 +300,10 @@ def _slower(training: TrainingSeen, divisor: float, why: Said) -> Iterator[Advic
 def _more_held_out(training: TrainingSeen) -> Advice:
     """Return how to hold out enough rows."""
     if training.more_held_out:
-        return Advice(
-            training.more_held_out, Said("holds out enough rows to compare", "留出足够的数据来比较")
-        )
+        return Advice(training.more_held_out, "holds out enough rows to compare")
     if training.held_out_file:
-        return Advice(
-            "", Said("more rows in the held-out file: ten or more", "留出文件里要有更多数据：十条以上")
-        )
-    why = Said(
-        "more rows of data: these are too few, or too many of them equal, to spare some for a comparison",
-        "需要更多数据：现有的太少，或者相同的太多，分不出一部分来比较",
-    )
+        return Advice("", "more rows in the held-out file: ten or more")
+    why = "more rows of data: these are too few, or too many of them equal, to spare some for a comparison"
     return Advice("", why)
 
 
@@ -347,10 +312,10 @@ def _forgot(panel: PanelScore | None, training: TrainingSeen) -> Iterator[Advice
     if panel is None or not panel.lost:
         return
     if training.more_replay:
-        why = Said("general rows mixed in, so that less is forgotten", "混入（更多）通用数据，减少遗忘")
+        why = "general rows mixed in, so that less is forgotten"
         yield Advice(training.more_replay, why)
     else:
-        why = Said("smaller steps, so that less is forgotten", "用更小的步子，减少遗忘")
+        why = "smaller steps, so that less is forgotten"
         yield from _slower(training, RATE_FACTOR, why)
 
 
@@ -362,42 +327,25 @@ def _each_once(advice: Sequence[Advice]) -> tuple[Advice, ...]:
     return tuple(by_setting.values())
 
 
-def lines(fields: Mapping[str, Any], chinese: bool = False) -> list[str]:
+def lines(fields: Mapping[str, Any]) -> list[str]:
     """Return the lines below the verdict, from `as_fields`: evidence, cautions and what to type."""
-    language = 1 if chinese else 0
-    change = fields["change"]
-    made = [fields["because"][language]]
+    change, made = fields["change"], [sentence_of(fields["because"])]
     if change:
-        numbers = [f"{change[key]:+.3f}" for key in ("change", "low", "high")]
-        made.append(
-            f"留出损失变化 {numbers[0]}（95% 区间 {numbers[1]} 到 {numbers[2]}，{fields['rows']} 条）"
-            if chinese
-            else f"held-out loss {numbers[0]} (95% interval {numbers[1]} to {numbers[2]}, {fields['rows']} rows)"
-        )
+        moved, low, high = (f"{change[key]:+.3f}" for key in ("change", "low", "high"))
+        made.append(f"held-out loss {moved} (95% interval {low} to {high}, {fields['rows']} rows)")
     if fields["answers"]:
-        count, asked = fields["answers_changed"], fields["answers"]
-        made.append(
-            f"{asked} 个回答中有 {count} 个变了" if chinese else f"{count} of {asked} answers changed"
-        )
+        made.append(f"{fields['answers_changed']} of {fields['answers']} answers changed")
     if fields["general"]:
         still, before = fields["general"]
-        lost = ("；" if chinese else "; ").join(fields["lost"])
-        text = (
-            f"基座答对的 {before} 个常识问题，现在仍答对 {still} 个"
-            if chinese
-            else f"{still} of {before} general questions that the base answers right are still answered right"
-        )
-        made.append(
-            text
-            + (
-                f"{'，不再答对' if chinese else '; no longer'}{'：' if chinese else ': '}{lost}"
-                if lost
-                else ""
-            )
-        )
-    made += [caution[language] for caution in fields["cautions"]]
-    next_, try_, colon = ("下次", "下次试试", "：") if chinese else ("next", "next, try", ": ")
+        made.append(_general(still, before, fields["lost"]))
+    made += map(sentence_of, fields["cautions"])
     for advice in fields["advice"]:
-        begun = f"{try_} {advice['word']}" if advice["word"] else next_
-        made.append(f"{begun}{colon}{advice['why'][language]}")
+        why = sentence_of(advice["why"])
+        made.append(f"next, try {advice['word']}: {why}" if advice["word"] else f"next: {why}")
     return made
+
+
+def _general(still: int, before: int, lost: Sequence[str]) -> str:
+    """Return how many general questions are still answered right, and which are not."""
+    kept = f"{still} of {before} general questions that the base answers right are still answered right"
+    return f"{kept}; no longer: {'; '.join(lost)}" if lost else kept

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 _A_SETTING = "it is a setting of LoRA"
-_IN_PEFT = "it is one of PEFT's, used under PEFT's own settings"
-_OPTIMIZER = "it is an optimizer for full fine-tuning that is not here yet"
+_IN_PEFT = "it is one of PEFT's methods, used with PEFT's own settings"
+_OPTIMIZER = "it is an optimizer for full fine-tuning that is not supported yet"
 
 KNOWN_ELSEWHERE: Mapping[str, tuple[str, str]] = {
     "qlora": (
-        "QLoRA is LoRA on a base held in 4 bits",
+        "QLoRA is LoRA on a base in 4 bits",
         "--method lora model.quantization=nf4",
     ),
     "dora": (_A_SETTING, "--method lora method.use_dora=true"),
@@ -20,12 +20,12 @@ KNOWN_ELSEWHERE: Mapping[str, tuple[str, str]] = {
     "olora": (_A_SETTING, "--method lora method.init_lora_weights=olora"),
     "eva": (_A_SETTING, "--method lora method.init_lora_weights=eva"),
     "loftq": (_A_SETTING, "--method lora method.init_lora_weights=loftq model.quantization=nf4"),
-    "loraplus": ("LoRA+ is LoRA with a setting of the training", "--method lora train.loraplus_lr_ratio=16"),
-    "lora+": ("LoRA+ is LoRA with a setting of the training", "--method lora train.loraplus_lr_ratio=16"),
-    "houlsby": ("it is a place for bottleneck adapters", "--method adapter method.placement=houlsby"),
-    "pfeiffer": ("it is a place for bottleneck adapters", "--method adapter method.placement=pfeiffer"),
+    "loraplus": ("LoRA+ is LoRA with a setting of train", "--method lora train.loraplus_lr_ratio=16"),
+    "lora+": ("LoRA+ is LoRA with a setting of train", "--method lora train.loraplus_lr_ratio=16"),
+    "houlsby": ("it is a placement of bottleneck adapters", "--method adapter method.placement=houlsby"),
+    "pfeiffer": ("it is a placement of bottleneck adapters", "--method adapter method.placement=pfeiffer"),
     "paralleladapter": (
-        "it is a place for bottleneck adapters",
+        "it is a placement of bottleneck adapters",
         "--method adapter method.placement=parallel",
     ),
     "bottleneckadapter": ("bottleneck adapters are called adapter", "--method adapter"),
@@ -40,7 +40,7 @@ KNOWN_ELSEWHERE: Mapping[str, tuple[str, str]] = {
     "kronecker": ("it is called lokr", "--method lokr"),
     "hadamard": ("it is called loha", "--method loha"),
     "sft": (
-        "that is the objective; a method says what of the model trains",
+        "that is the objective; a method is the part of the model that is trained",
         "--method full or --method lora",
     ),
     "finetune": ("it is called full", "--method full"),
@@ -48,7 +48,7 @@ KNOWN_ELSEWHERE: Mapping[str, tuple[str, str]] = {
     "galore": (_OPTIMIZER, "--method full train.optimizer=adamw_8bit or --method lora"),
     "apollo": (_OPTIMIZER, "--method full train.optimizer=adamw_8bit or --method lora"),
     "badam": (_OPTIMIZER, "--method freeze or --method full train.optimizer=adamw_8bit"),
-    "lisa": ("changing which blocks train on the way is not here yet", "--method freeze"),
+    "lisa": ("changing the trained blocks during a run is not supported yet", "--method freeze"),
     "boft": (_IN_PEFT, "--method peft:boft"),
     "c3a": (_IN_PEFT, "--method peft:c3a"),
     "fourierft": (_IN_PEFT, "--method peft:fourierft"),

@@ -24,7 +24,7 @@ class DoesNotApply(Problem):
 def no_place_for_head(name: str, model: PreTrainedModel) -> Problem:
     """Describe a method that cannot train a classification model's head, because its file in PEFT's format cannot hold
     it."""
-    what = f"{name} cannot train the head beside it, without which a model that classifies learns nothing"
+    what = f"{name} cannot train the classification head as well, without which a classifier learns nothing"
     return DoesNotApply(what, type(model).__name__, "a language model")
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch.nn import Parameter
     from transformers import PretrainedConfig, PreTrainedModel
 
-    from ..core.said import Said
+    from ._layers.base import OwnTuner
 
 FAMILIES = ("low rank", "own weights", "scales and biases", "rotations", "prompts", "small networks")
 """The families of methods, in the order they are listed."""
@@ -61,7 +61,7 @@ class Attached(ABC):
         if strange:
             raise RunFolderError(
                 Problem(
-                    "the checkpoint's state is not that of this method and these settings",
+                    "the checkpoint's state belongs to another method or other settings",
                     ", ".join(sorted(strange)[:3]),
                     "a checkpoint of the same method with the same settings",
                 )
@@ -143,11 +143,14 @@ class Method(Settings, ABC):
     """Values for the settings that have no default, for help texts and tests."""
     suggested_lr: ClassVar[float] = 1e-3
     """The suggested peak learning rate (AdamW) on a model of width MEASURED_WIDTH."""
-    tuner: ClassVar[str] = ""
-    """For a method of our own, `module:class` of the tuner that PEFT needs to load its adapters."""
     lr_falls_with_width: ClassVar[bool] = True
     """Whether wider models need a lower rate: true for methods that train matrices, false for vectors that scale, shift
     or act as tokens (Tensor Programs V, table 3: https://arxiv.org/abs/2203.03466)."""
+
+    @classmethod
+    def tuner(cls) -> type[OwnTuner] | None:
+        """Return the class that puts layers of our own on a model; None if PEFT has the method, or needs none."""
+        return None
 
     @property
     def name(self) -> str:
@@ -183,7 +186,7 @@ class Method(Settings, ABC):
         """Return everything that keeps the method from this model; needs shapes only, not weights."""
         return []
 
-    def left_out(self, model: PreTrainedModel) -> list[Said]:
+    def left_out(self, model: PreTrainedModel) -> list[str]:
         """Return sentences on the parts of a model that the method leaves unchanged, although its settings may not say
         so."""
         return []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import ModelError, NotFiniteError, Problem, nearest
 from ..models.anatomy import linear_classes
+from ..models.weights.files import some
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,11 +23,10 @@ def refuse_not_finite(tensors: Mapping[str, Tensor], purpose: str) -> None:
     """Raise NotFiniteError, naming the tensors, if any contains NaN or inf."""
     bad = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if bad:
-        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         raise NotFiniteError(
             Problem(
-                f"{purpose} holds numbers that are not finite, so nothing was written",
-                ", ".join(bad[:3]) + more,
+                f"{purpose} holds NaN or inf, so nothing was written",
+                some(bad),
                 "finite numbers",
                 "resume from the last checkpoint with a lower train.lr",
             )
@@ -61,9 +61,9 @@ def fully_matching(pattern: str, paths: Iterable[str]) -> list[str]:
     except TimeoutError as error:
         raise ModelError(
             Problem(
-                "a regular expression for modules takes too long: it repeats what repeats itself",
+                "a regular expression for modules takes too long: it has nested repetitions",
                 pattern,
-                f"one that goes through the model's modules within {MATCHING_SECONDS} s",
+                f"an expression that is matched with the model's modules within {MATCHING_SECONDS} s",
                 "method.target_modules=all-linear or names with commas",
             )
         ) from error
@@ -97,6 +97,17 @@ def module_table(model: nn.Module) -> str:
 
 def quantization_problems(name: str, quantization: str) -> list[Problem]:
     """Return a problem if the base is quantised, for a method that trains the model's own weights."""
+    what = f"{name} trains the model's own weights, which cannot be trained in {quantization}"
+    return _on_quantized(name, quantization, what, "a method that adds weights")
+
+
+def whole_weights_problems(name: str, quantization: str) -> list[Problem]:
+    """Return a problem if the base is quantised, for a method that computes with the base's unpacked weights."""
+    what = f"{name} computes with unquantised weights, which a base in {quantization} does not have"
+    return _on_quantized(name, quantization, what, "a method that works on quantised weights")
+
+
+def _on_quantized(name: str, quantization: str, what: str, others: str) -> list[Problem]:
     from . import METHODS
 
     if quantization == "none":
@@ -104,9 +115,9 @@ def quantization_problems(name: str, quantization: str) -> list[Problem]:
     able = [other for other in METHODS.names() if METHODS.load(other).on_quantized]
     return [
         Problem(
-            f"{name} trains the model's own weights, and those held in {quantization} cannot be trained",
+            what,
             f"method: {name}, model.quantization: {quantization}",
-            "quantization: none, or a method that adds its own: " + ", ".join(able),
+            f"quantization: none, or {others}: " + ", ".join(able),
             "model.quantization=none",
         )
     ]

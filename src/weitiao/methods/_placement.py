@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from ..core.said import Said
-
 PREFIX = "base_model.model."
 """What PEFT prepends to the paths of the model it wraps."""
 MOST_NAMES = 8
 """How many names are written out; the rest are counted."""
 
 
-def trained_modules(trained: Iterable[str], modules: Collection[str]) -> Said | None:
-    """Return the last names of the modules that trained parameters belong to; None if they belong to none.
+def trained_modules(trained: Iterable[str], modules: Collection[str]) -> tuple[str, int] | None:
+    """Return the last names of the modules that trained parameters belong to, and how many modules these are; None if
+    the parameters belong to none.
 
     `trained` are the parameters' names on the model with the method, `modules` the paths of the base's modules.
     """
@@ -22,11 +21,8 @@ def trained_modules(trained: Iterable[str], modules: Collection[str]) -> Said | 
     names = list(dict.fromkeys(path.rpartition(".")[2] for path in paths if not _is_number(path)))
     if not names:
         return None
-    shown, more = ", ".join(names[:MOST_NAMES]), len(names) - MOST_NAMES
-    if more > 0:
-        shown += f", +{more}"
-    plural = "s" if len(paths) > 1 else ""
-    return Said(f"{shown} ({len(paths):,} module{plural})", f"{shown}（{len(paths):,} 个模块）")
+    more = len(names) - MOST_NAMES
+    return ", ".join([*names[:MOST_NAMES], *([f"+{more}"] if more > 0 else [])]), len(paths)
 
 
 def _module_of(parameter: str, modules: Collection[str]) -> str:

@@ -36,7 +36,7 @@ class PromptMethod(PeftMethod):
     """Whether the virtual tokens are keys and values of every block instead of embeddings."""
 
     num_virtual_tokens: int | None = left_out(str(DEFAULT_TOKENS), ge=1)
-    """How many virtual tokens stand before every text; 20 where nothing else says, 5 to 100 is usual."""
+    """Number of virtual tokens before every text, usually 5 to 100."""
 
     @property
     def reparameterised(self) -> bool:
@@ -67,8 +67,10 @@ class PromptMethod(PeftMethod):
             "SEQ_2_SEQ_LM": "PEFT has no prefix for encoder and decoder together" if self.per_block else "",
             "SEQ_CLS": self._reason_against_classifier(takes_cache),
         }
-        reason = reasons.get(task or "", "virtual tokens would move the places its head answers for")
-        what = f"{self.name} does not go with this kind of model: {reason}"
+        reason = reasons.get(
+            task or "", "virtual tokens would shift the positions that its head predicts for"
+        )
+        what = f"{self.name} cannot be used with this kind of model: {reason}"
         return [DoesNotApply(what, type(model).__name__, "a causal language model")] if reason else []
 
     def _reason_against_classifier(self, takes_cache: bool) -> str:
@@ -78,7 +80,7 @@ class PromptMethod(PeftMethod):
         """
         if self.per_block:
             return "" if takes_cache else "its attention takes no keys and values from outside"
-        return "behind virtual tokens it cannot tell where a padded row ends" if takes_cache else ""
+        return "after virtual tokens it cannot find where a padded row ends" if takes_cache else ""
 
     def _architecture_problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
         if not anatomy(model).attention:
@@ -136,7 +138,7 @@ class PromptMethod(PeftMethod):
         if self.reparameterised:
             raise ModelError(
                 Problem(
-                    "an encoder made these virtual tokens and is not saved with them, so they cannot be trained on",
+                    "these virtual tokens come from an encoder that was not saved, so they cannot be trained further",
                     f"method: {self.name}, model.adapter={folder}",
                     "a run that is resumed, or a method without an encoder: prompt_tuning, p_tuning_v2",
                 )
@@ -150,16 +152,17 @@ class BegunMethod(PromptMethod):
     """A prompt method whose virtual tokens can be initialised from words."""
 
     init: Start | None = left_out("vocabulary")
-    """How the virtual tokens begin: as random numbers, as words drawn from the vocabulary, or as a text; text where
-    `init_text` is given, else vocabulary."""
+    """Initialisation of the virtual tokens: random numbers, random tokens of the vocabulary, or a text. Default:
+    text if `init_text` is given, otherwise vocabulary."""
     init_text: str | None = Field(default=None, min_length=1)
-    """The text they begin as, such as a description of the task; `num_virtual_tokens` is its length where left out."""
+    """Text to initialise them with, such as a description of the task; its length is the default of
+    `num_virtual_tokens`."""
 
     @model_validator(mode="after")
     def _check_start(self) -> BegunMethod:
         if self.init == "text" and self.init_text is None:
             remedy = 'method.init_text="Answer as a patient teacher would."'
-            raise Unfit("init: text needs a text to begin as", "init_text beside it", remedy)
+            raise Unfit("init: text needs a text", "init_text as well", remedy)
         if self.init_text is not None and self.init not in (None, "text"):
             raise Unfit(
                 f"init_text is not used with init: {self.init}",
@@ -193,6 +196,6 @@ class BegunMethod(PromptMethod):
         ids: list[int] = tokenizer(self.init_text, add_special_tokens=False)["input_ids"]
         if not ids:
             raise ModelError(
-                Problem("the tokenizer makes no token of method.init_text", repr(self.init_text))
+                Problem("the tokenizer makes no tokens of method.init_text", repr(self.init_text))
             )
         return ids

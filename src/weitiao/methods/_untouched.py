@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from ..core.said import Said
 from ..models.anatomy import Anatomy, anatomy, is_inside, linear_classes
 from ..models.precision import quantization_of
 from ..models.text_path import text_path
@@ -16,26 +15,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-EXPERTS = Said("experts", "专家")
-ALL_LINEAR = Said(
-    "method.target_modules=all-linear adapts them", "设 method.target_modules=all-linear 即可训练"
-)
-ROUTERS = Said("routers of experts", "专家的路由")
-DROPPED = Said(
-    "layers that PEFT takes for experts and cannot adapt on packed weights or with these settings",
-    "被 PEFT 当作专家、在量化权重上或这些设置下无法适配的层",
-)
-SPECIAL = Said("linear layers that compute in a way of their own", "以自身方式计算的线性层")
-OFF_PATH = Said("modules that a text does not pass through", "文本不经过的模块")
-NO_LAYER = Said(
-    "matrices of the blocks that lie in no linear layer or are read without calling it, where no adapter can sit",
-    "层内不在线性层中、或不经调用直接读取的矩阵，适配器无处可放",
-)
+ALL_LINEAR = "method.target_modules=all-linear adapts them"
+ROUTERS = "routers of experts"
+DROPPED = "layers that PEFT takes for experts and cannot adapt on quantised weights or with these settings"
+SPECIAL = "linear layers that do not compute a plain matrix product"
+OFF_PATH = "modules that a text does not pass through"
+NO_LAYER = "matrices that no adapter can change: outside linear layers, or read without calling their layer"
 
 
 def left_untouched(
-    model: PreTrainedModel, adapted: Iterable[str], obstacle: Said | None, dropped: Iterable[str]
-) -> list[Said]:
+    model: PreTrainedModel, adapted: Iterable[str], obstacle: str | None, dropped: Iterable[str]
+) -> list[str]:
     """Return a sentence, with the share of the weights, for each part of a model that no choice of layers changes.
 
     `adapted` are the experts' parameters that are adapted, `obstacle` says why the others are not, and `dropped` are
@@ -44,30 +34,24 @@ def left_untouched(
     parts, chosen = anatomy(model), set(adapted)
     weights = dict(model.named_parameters())
     total = sum(map(numbers_of, weights.values()))
-    routers = _named(weights, [*parts.routers, *_router_weights(weights, parts.experts)])
+    routers = _named(weights, [*parts.routers, *_router_weights(model, weights, parts.experts)])
     off_path = _off_path(model, weights)
     found = [
-        (_because(EXPERTS, obstacle or ALL_LINEAR), [path for path in parts.experts if path not in chosen]),
+        (f"experts ({obstacle or ALL_LINEAR})", [path for path in parts.experts if path not in chosen]),
         (ROUTERS, routers),
         (DROPPED, _named(weights, dropped)),
         (SPECIAL, _named(weights, parts.special)),
         (OFF_PATH, off_path),
         (NO_LAYER, sorted(set(_in_no_layer(model, parts)) - set(routers) - set(off_path))),
     ]
-    return [_kept(what, share(names, weights, total)) for what, names in found if names]
+    return [
+        f"left as they are: {what}, {share(names, weights, total)} % of the weights"
+        for what, names in found
+        if names
+    ]
 
 
-def _because(what: Said, why: Said) -> Said:
-    return Said(f"{what.en} ({why.en})", f"{what.zh}（{why.zh}）")
-
-
-def _kept(what: Said, part: str) -> Said:
-    return Said(
-        f"left as they are: {what.en}, {part} of the weights", f"保持不变：{what.zh}，占权重的 {part}"
-    )
-
-
-def packed_in_part(model: PreTrainedModel) -> list[Said]:
+def packed_in_part(model: PreTrainedModel) -> list[str]:
     """Return a sentence if quantisation packs the linear layers only and leaves the experts in full precision."""
     experts, quantization = anatomy(model).experts, quantization_of(model.config)
     if quantization == "none" or not experts:
@@ -75,27 +59,35 @@ def packed_in_part(model: PreTrainedModel) -> list[Said]:
     weights = dict(model.named_parameters())
     part = share(experts, weights, sum(map(numbers_of, weights.values())))
     return [
-        Said(
-            f"{quantization} packs linear layers; the experts are parameters and stay whole: {part} of the weights",
-            f"{quantization} 只压缩线性层；专家是参数，保持原精度：占权重的 {part}",
-        )
+        f"{quantization} quantises linear layers; the experts are parameters and keep their precision: "
+        f"{part} % of the weights"
     ]
 
 
 def share(names: Iterable[str], weights: Mapping[str, Parameter], total: int) -> str:
-    """Return some parameters' share of a model's weights, as text."""
-    return f"{100 * sum(numbers_of(weights[name]) for name in names) / total:.2g} %"
+    """Return some parameters' share of a model's weights in percent, as text."""
+    return f"{100 * sum(numbers_of(weights[name]) for name in names) / total:.2g}"
 
 
-def _router_weights(weights: Mapping[str, Parameter], experts: Iterable[str]) -> list[str]:
-    """Return the matrices beside experts that have one row per expert, also those that are in no linear layer."""
+def _router_weights(
+    model: PreTrainedModel, weights: Mapping[str, Parameter], experts: Iterable[str]
+) -> list[str]:
+    """Return the matrices beside experts that lie in no linear layer and have one row per expert, and their biases.
+
+    Linear layers are judged by `Anatomy.routers`: those of a shared expert may be as wide as there are experts.
+    """
+    linear = {path for path, module in model.named_modules() if isinstance(module, linear_classes())}
     counts = {path.rpartition(".")[0]: weights[path].shape[0] for path in experts}
-    return [
+    found = [
         name
         for name, weight in weights.items()
         for holder, count in counts.items()
-        if weight.ndim == 2 and weight.shape[0] == count
+        if weight.ndim == 2 and weight.shape[0] == count and name.rpartition(".")[0] not in linear
         if is_inside(name, holder.rpartition(".")[0]) and not is_inside(name, holder)
+    ]
+    modules = {name.rpartition(".")[0]: weights[name].shape[:1] for name in found}
+    return found + [
+        name for name, weight in weights.items() if weight.shape == modules.get(name.rpartition(".")[0])
     ]
 
 

@@ -1,4 +1,4 @@
-"""LoRA in the form of a singular value decomposition, whose ranks are shared out among the layers as it trains."""
+"""LoRA in the form of a singular value decomposition; ranks are allocated to layers during training."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ SCHEDULE = ("total_step", "tinit", "tfinal", "deltaT", "rank_pattern")
 """PEFT's settings of the pruning schedule: they belong to one run, not to the adapter."""
 
 DRAWING = """\
-    x  (in)
-    ├───────────────┐
-    │               A   r x in      trained
-    W   out x in    │
-    │   frozen      E   r           trained, begins at 0; on the way the
-    │               │               least important ones are cut to 0
-    │               B   out x r     trained
-    │               │  x alpha / r
-    └───── + ───────┘
-           y  (out)"""
+x  (in)
+├───────────────┐
+│               A   r x in      trained
+W   out x in    │
+│   frozen      E   r           trained, begins at 0; on the way the
+│               │               least important ones are cut to 0
+│               B   out x r     trained
+│               │  x alpha / r
+└───── + ───────┘
+       y  (out)"""
 
 
 class AdaLora(TargetedMethod):
@@ -46,10 +46,10 @@ class AdaLora(TargetedMethod):
     family: ClassVar[str] = "low rank"
     share: ClassVar[str] = "0.064 %"
     inference_cost: ClassVar[str] = "none once merged"
-    memory: ClassVar[str] = "low; 12 bytes more a trained number"
+    memory: ClassVar[str] = "low; 12 bytes more per trained parameter"
     drawing: ClassVar[str] = DRAWING
     when: ClassVar[str] = (
-        "A budget of ranks is to go where it matters; needs a long run and all linear layers."
+        "To spend a budget of ranks where it matters; needs a long run and all linear layers."
     )
     suggested_lr: ClassVar[float] = 1.1e-2
     peft_type: ClassVar[str] = "ADALORA"
@@ -64,27 +64,27 @@ class AdaLora(TargetedMethod):
     }
 
     init_r: int = Field(default=12, ge=2)
-    """Rank of every layer at the beginning; half as much again as target_r is usual."""
+    """Rank of every layer at the start; usually 1.5 times target_r."""
     target_r: int = Field(default=8, ge=1)
-    """Mean rank of the layers at the end."""
+    """Average rank of the layers at the end."""
     alpha: float = Field(default=32, gt=0, allow_inf_nan=False)
     """Strength: the added part is multiplied by alpha / init_r."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the inputs of A that is dropped while training."""
+    """Dropout on the inputs of A during training."""
     tinit: int | None = left_out("(a tenth of the run)", ge=0)
-    """Steps before ranks are taken away; left out, a tenth of the run."""
+    """Steps before the ranks are first reduced. Default: a tenth of the run."""
     tfinal: int | None = left_out("(three tenths of the run)", ge=1)
-    """Steps at the end with ranks that stay; left out, three tenths of the run."""
+    """Steps at the end during which the ranks stay fixed. Default: three tenths of the run."""
     deltaT: int = Field(default=1, ge=1)
-    """Steps between two cuts."""
+    """Steps between two reductions of the ranks."""
     beta1: float = Field(default=0.85, gt=0, lt=1)
-    """How slowly the mean importance of a weight changes."""
+    """Decay rate of the running average of a weight's importance."""
     beta2: float = Field(default=0.85, gt=0, lt=1)
-    """How slowly its uncertainty changes."""
+    """Decay rate of the running average of its uncertainty."""
     orth_reg_weight: float = Field(default=0.5, ge=0, allow_inf_nan=False)
     """Weight of the penalty that keeps A and B orthogonal."""
     bias: Literal["none", "all", "lora_only"] = "none"
-    """Which of the model's biases train as well: none, all, or those of the chosen layers (lora_only)."""
+    """Which of the model's biases to train as well: none, all, or those of the chosen layers (lora_only)."""
     target_modules: TargetModules = "auto"
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None
@@ -93,7 +93,7 @@ class AdaLora(TargetedMethod):
     def _check_ranks(self) -> AdaLora:
         if self.target_r >= self.init_r:
             raise Unfit(
-                f"target_r ({self.target_r}) has to be below init_r ({self.init_r}): ranks are taken away, never added",
+                f"target_r ({self.target_r}) must be below init_r ({self.init_r}): ranks are only ever reduced",
                 "target_r below init_r",
                 f"method.init_r={self.target_r * 3 // 2 + 1}",
             )
@@ -138,10 +138,10 @@ class AdaLora(TargetedMethod):
         if tinit + tfinal >= total_steps:
             raise SettingsError(
                 Problem(
-                    "AdaLoRA takes ranks away between its first tinit and its last tfinal steps, and none are left",
+                    "AdaLoRA reduces ranks between its first tinit and its last tfinal steps, and none is left between",
                     f"{total_steps} steps, tinit: {tinit}, tfinal: {tfinal}",
                     "tinit + tfinal below the number of steps",
-                    "more train.epochs, a smaller train.batch_size, or method=lora for so short a run",
+                    "more train.epochs, a smaller train.batch_size, or method=lora for such a short run",
                 )
             )
 
@@ -166,5 +166,5 @@ class AdaLora(TargetedMethod):
             setattr(wanted, key, have[key])
         if not have["rank_pattern"]:
             return super()._differences(wanted, saved, folder)
-        what = "ranks were cut out of this adapter's file, so there is no budget left to share out"
+        what = "this adapter's file lacks the ranks that were cut, so no budget is left to allocate"
         return [Problem(what, str(folder), "an adapter saved with every rank, as weitiao saves it")]

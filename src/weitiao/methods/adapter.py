@@ -26,19 +26,20 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
     from ._layers.adapter import AdapterConfig
+    from ._layers.base import OwnTuner
 
 DEFAULT_REDUCTION = 16
 
 DRAWING = """\
-    each block:
-    x ─┬─ attention ─ ADAPTER ─ + ─┬─ feed-forward ─ ADAPTER ─ + ─ y
-       └────────────────────────┘  └───────────────────────────┘
-    attention, feed-forward and norms    frozen
+each block:
+x ─┬─ attention ─ ADAPTER ─ + ─┬─ feed-forward ─ ADAPTER ─ + ─ y
+   └────────────────────────┘  └───────────────────────────┘
+attention, feed-forward and norms    frozen
 
-    ADAPTER, of size m:
-    h ─┬─ W_down ─ f ─ W_up ─ + ─        W_down   m x d   trained
-       └──────────────────────┘          W_up     d x m   trained,
-                                                  begins at 0"""
+ADAPTER, of size m:
+h ─┬─ W_down ─ f ─ W_up ─ + ─        W_down   m x d   trained
+   └──────────────────────┘          W_up     d x m   trained,
+                                              begins at 0"""
 
 
 class Adapter(PeftMethod):
@@ -47,18 +48,19 @@ class Adapter(PeftMethod):
     title: ClassVar[str] = "Bottleneck adapter"
     paper: ClassVar[str] = "https://arxiv.org/abs/1902.00751"
     formula: ClassVar[str] = "y = h + s (W_up f(W_down h + b_down) + b_up)"
-    trains: ClassVar[str] = "W_down (m x d), W_up (d x m) and biases in each block: 2md + d + m an adapter"
+    trains: ClassVar[str] = (
+        "W_down (m x d), W_up (d x m) and biases in each block: 2md + d + m parameters per adapter"
+    )
     family: ClassVar[str] = "small networks"
     share: ClassVar[str] = "1.6 %"
-    inference_cost: ClassVar[str] = "two small networks a block"
-    memory: ClassVar[str] = "medium: its numbers are many"
+    inference_cost: ClassVar[str] = "two small networks per block"
+    memory: ClassVar[str] = "medium: it has many parameters"
     drawing: ClassVar[str] = DRAWING
     merges: ClassVar[bool] = False
     when: ClassVar[str] = (
-        "When LoRA's linear change is not enough and a little slower generation is no matter."
+        "When LoRA's linear change is not enough and slightly slower generation is acceptable."
     )
     suggested_lr: ClassVar[float] = 1e-3
-    tuner: ClassVar[str] = "weitiao.methods._layers.adapter:AdapterTuner"
 
     known_elsewhere: ClassVar[Mapping[str, str]] = {
         "bottleneck_size": "size",
@@ -71,35 +73,41 @@ class Adapter(PeftMethod):
     }
 
     placement: Literal["houlsby", "pfeiffer", "parallel"] = "houlsby"
-    """Where the adapters sit: two in each block (houlsby, https://arxiv.org/abs/1902.00751), one after the
+    """Where to put the adapters: two in each block (houlsby, https://arxiv.org/abs/1902.00751), one after the
     feed-forward (pfeiffer, https://arxiv.org/abs/2005.00247), or one beside it (parallel,
     https://arxiv.org/abs/2110.04366)."""
     size: int | None = left_out("(the width / reduction_factor)", ge=1)
     """Width m of the bottleneck, instead of `reduction_factor`."""
     reduction_factor: float | None = left_out("16", ge=1, allow_inf_nan=False)
-    """The model's width divided by the bottleneck's; 16 where neither this nor `size` is given."""
+    """The model's width divided by the bottleneck's; 16 if neither this nor `size` is given."""
     activation: Literal["gelu", "relu", "silu", "tanh"] = "gelu"
-    """The non-linear function f in the middle."""
+    """Activation function f between the two projections."""
     scaling: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    """Strength s: what the adapter adds is multiplied by it; the paper on parallel adapters uses 4."""
+    """Scale s of the adapter's output; the paper on parallel adapters uses 4."""
     up_std: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    """Standard deviation of W_up's first values: 0 begins exactly as the base; Houlsby's paper has 0.01."""
+    """Standard deviation of W_up's initial values. With 0, training starts exactly at the base; Houlsby's paper
+    uses 0.01."""
     train_norms: bool = False
     """Train the normalisation layers too, as Houlsby's paper does."""
 
     @model_validator(mode="after")
     def _check_size(self) -> Adapter:
         if self.size is not None and self.reduction_factor is not None:
-            reason = "size and reduction_factor both say how wide the bottleneck is"
+            reason = "size and reduction_factor both set the width of the bottleneck"
             raise Unfit(reason, "one of them", "leave method.reduction_factor out")
         return self
+
+    @classmethod
+    def tuner(cls) -> type[OwnTuner]:
+        """Return the class that puts the layers on a model."""
+        from ._layers.adapter import AdapterTuner
+
+        return AdapterTuner
 
     def peft_config(self, model: PreTrainedModel) -> AdapterConfig:
         """Return PEFT's config, with every chosen module by its path."""
         from ._layers.adapter import AdapterConfig
-        from ._peft.register import register
 
-        register()
         parts = anatomy(model)
         norms = [*parts.block_norms, *parts.outer_norms]
         width = _width(model)
@@ -139,10 +147,10 @@ class Adapter(PeftMethod):
         needs = {
             "houlsby": "one attention and one feed-forward, each with a last projection onto the model's width",
             "pfeiffer": "one feed-forward with a last projection onto the model's width",
-            "parallel": "one feed-forward that is a module of its own; with houlsby or pfeiffer it need not be",
+            "parallel": "one feed-forward that is a single module, which houlsby and pfeiffer do not need",
         }
         return DoesNotApply(
-            f"adapters ({self.placement}) find no place in this architecture's blocks",
+            f"this architecture's blocks have no place for adapters ({self.placement})",
             f"{type(model).__name__}, {block}",
             needs[self.placement],
             "method.placement=pfeiffer" if self.placement == "parallel" else "",

@@ -1,4 +1,4 @@
-"""Only bias terms train, a thousandth of the model or less; its weight matrices stay as they are.
+"""Trains only bias terms, a thousandth of the model or less; the weight matrices stay unchanged.
 
 Each chosen bias b becomes b + d, and d trains from zero. This equals training b itself, except that the base is
 unchanged (so it can be switched back to, shared by several adapters, or held in 4 bits) and that weight decay pulls
@@ -22,18 +22,19 @@ from ._peft.attached import PeftMethod
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
+    from ._layers.base import OwnTuner
     from ._layers.bitfit import BitfitConfig
 
 DRAWING = """\
-    x  (in)
-    │
-    W   out x in     frozen
-    │
-    + b   out        frozen; Llama and its kin have none
-    │
-    + d   out        trained, begins at 0
-    │
-    y  (out)         likewise behind norms that have a bias"""
+x  (in)
+│
+W   out x in     frozen
+│
++ b   out        frozen; Llama has none
+│
++ d   out        trained, begins at 0
+│
+y  (out)         likewise behind norms that have a bias"""
 
 
 class Bitfit(PeftMethod):
@@ -48,10 +49,9 @@ class Bitfit(PeftMethod):
     inference_cost: ClassVar[str] = "none once merged"
     memory: ClassVar[str] = "very low"
     drawing: ClassVar[str] = DRAWING
-    when: ClassVar[str] = "Next to no memory and a very small file; for light changes of tone or format."
+    when: ClassVar[str] = "Hardly any memory and a very small file; for light changes of tone or format."
     example: ClassVar[Mapping[str, object]] = {"add_bias": True}
     suggested_lr: ClassVar[float] = 5e-3
-    tuner: ClassVar[str] = "weitiao.methods._layers.bitfit:BitfitTuner"
     lr_falls_with_width: ClassVar[bool] = False
 
     known_elsewhere: ClassVar[Mapping[str, str]] = {
@@ -61,24 +61,29 @@ class Bitfit(PeftMethod):
     }
 
     targets: Literal["all", "attention", "mlp", "norms"] = "all"
-    """Whose biases train: those of all layers, of attention, of the layers outside attention (mlp), or of the
+    """Which biases to train: those of all layers, of attention, of the layers outside attention (mlp), or of the
     normalisation layers (norms)."""
     add_bias: bool = False
-    """Give the chosen linear layers that have no bias one that begins as zeros."""
+    """Add a bias, initialised to zero, to the chosen linear layers that have none."""
 
     @model_validator(mode="after")
     def _check_choice(self) -> Bitfit:
         if self.add_bias and self.targets == "norms":
-            reason = "add_bias gives linear layers biases, and the targets are norms"
+            reason = "add_bias adds biases to linear layers, but the targets are norms"
             raise Unfit(reason, "targets: all, attention or mlp", "method.targets=all")
         return self
+
+    @classmethod
+    def tuner(cls) -> type[OwnTuner]:
+        """Return the class that puts the layers on a model."""
+        from ._layers.bitfit import BitfitTuner
+
+        return BitfitTuner
 
     def peft_config(self, model: PreTrainedModel) -> BitfitConfig:
         """Return PEFT's config, with every chosen layer by its path."""
         from ._layers.bitfit import BitfitConfig
-        from ._peft.register import register
 
-        register()
         return BitfitConfig(
             target_modules=self._paths(model),
             modules_to_save=head_to_save(model) or None,
@@ -90,11 +95,15 @@ class Bitfit(PeftMethod):
         """Return a problem if none of the chosen layers has a bias."""
         if self._paths(model):
             return []
-        chosen = "" if self.targets == "all" else f" in its {self.targets}"
+        what = "this architecture has no bias terms, so BitFit has nothing to train"
+        if self.targets != "all":
+            what = (
+                f"this architecture has no bias terms in its {self.targets}, so BitFit has nothing to train"
+            )
         remedy = "" if self.targets == "norms" else "method.add_bias=true"
         return [
             DoesNotApply(
-                f"this architecture has no bias terms{chosen}, so there is nothing that BitFit could train",
+                what,
                 f"{type(model).__name__}, targets: {self.targets}, add_bias: {self.add_bias}",
                 "a model with biases (GPT-2, OPT, BLOOM), or add_bias: true, which adds zeros to linear layers",
                 remedy,

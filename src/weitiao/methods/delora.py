@@ -1,4 +1,4 @@
-"""A low-rank matrix of bounded length beside each chosen layer: direction and strength are trained apart."""
+"""A low-rank matrix of bounded norm beside each chosen layer: direction and strength are trained separately."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 DRAWING = """\
-    x  (in)
-    ├───────────────┐
-    │               * |W|    in     lengths of W's columns, frozen
-    │               A   r x in      trained, rows brought to length 1
-    W   out x in    │
-    │   frozen      B   out x r     trained, columns brought to length 1
-    │               │  x lambda / r   lambda trained: bounds the change
-    └───── + ───────┘
-           y  (out)"""
+x  (in)
+├───────────────┐
+│               * |W|    in     norms of W's columns, frozen
+│               A   r x in      trained, rows scaled to norm 1
+W   out x in    │
+│   frozen      B   out x r     trained, columns scaled to norm 1
+│               │  x lambda / r   lambda trained: bounds the change
+└───── + ───────┘
+       y  (out)"""
 
 
 class Delora(TargetedMethod):
@@ -38,7 +38,7 @@ class Delora(TargetedMethod):
     memory: ClassVar[str] = "low"
     drawing: ClassVar[str] = DRAWING
     when: ClassVar[str] = (
-        "Training must stay near the base whatever the learning rate: the change has a length that is bounded."
+        "To stay near the base whatever the learning rate: the norm of the change is bounded."
     )
     on_quantized: ClassVar[bool] = False
     on_transposed: ClassVar[bool] = False
@@ -54,10 +54,11 @@ class Delora(TargetedMethod):
     r: int = Field(default=8, ge=1)
     """Rank of the added matrices; 8 to 64 is usual."""
     delora_lambda: float = Field(default=2, gt=0, allow_inf_nan=False)
-    """Where the bound on the change's length begins, in lengths of the weight's columns. The change has this length
-    from the first step on, whatever the learning rate: 15, PEFT's default, breaks small models."""
+    """Initial value of the bound on the norm of the change, relative to the norms of the weight's columns. The
+    change has this norm from the first step on, whatever the learning rate: PEFT's default, 15, breaks small
+    models."""
     module_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the adapter's inputs that is dropped while training."""
+    """Dropout on the adapter's inputs during training."""
     target_modules: TargetModules = "auto"
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None

@@ -1,4 +1,4 @@
-"""A sparse difference to the model's weights: gates learn which may change, the largest changes are kept.
+"""A sparse difference to the model's weights: gates learn which weights may change; the largest changes are kept.
 
 Three phases: w and its gates train together, with a penalty on how many gates are open; then only the largest
 differences are kept, as many as `target_sparsity` allows, and the rest become zero; in the last steps only the kept
@@ -25,21 +25,22 @@ if TYPE_CHECKING:
     from torch.nn import Parameter
     from transformers import PreTrainedModel
 
+    from ._layers.base import OwnTuner
     from ._layers.diff import DiffConfig, DiffLayer
 
 PRUNED = "pruned"
 
 DRAWING = """\
-    x  (in)
-    │
-    W + z * w         W   out x in   frozen
-    │                 w   out x in   trained, begins at 0
-    y  (out)          z   out x in   gates 0..1, trained, begin open
+x  (in)
+│
+W + z * w         W   out x in   frozen
+│                 w   out x in   trained, begins at 0
+y  (out)          z   out x in   gates 0..1, trained, begin open
 
-    w and z train       the largest w stay     they train on
-    w w w w w           . . w . .              . . w . .
-    w w w w w    ──>    . . . . .      ──>     . . . . .
-    w w w w w           . . . . w              . . . . w"""
+w and z train       the largest w stay     they train on
+w w w w w           . . w . .              . . w . .
+w w w w w    ──>    . . . . .      ──>     . . . . .
+w w w w w           . . . . w              . . . . w"""
 
 
 class DiffPruning(TargetedMethod):
@@ -52,29 +53,28 @@ class DiffPruning(TargetedMethod):
     family: ClassVar[str] = "own weights"
     share: ClassVar[str] = "63 %, 0.43 % kept"
     inference_cost: ClassVar[str] = "none once merged"
-    memory: ClassVar[str] = "three times full's: 48 bytes a weight"
+    memory: ClassVar[str] = "three times that of full: 48 bytes per weight"
     drawing: ClassVar[str] = DRAWING
     when: ClassVar[str] = (
-        "When any single weight may change and few of them do; training takes three times full's memory."
+        "When any weight may change but few should; training takes three times the memory of full."
     )
     suggested_lr: ClassVar[float] = 1e-3
-    tuner: ClassVar[str] = "weitiao.methods._layers.diff:DiffTuner"
 
     peft_type: ClassVar[str] = "WEITIAO_DIFF_PRUNING"
 
     target_modules: TargetModules = "all-linear"
     target_sparsity: float = Field(default=0.995, ge=0, lt=1)
-    """The share of the chosen weights that stays exactly as in the base."""
+    """Share of the chosen weights that stays exactly as in the base."""
     l0_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
-    """Strength of the penalty: what having every weight differ adds to the loss."""
+    """Strength of the penalty: what it adds to the loss if every weight differs from the base."""
     structured: bool = False
-    """Give each matrix a gate of its own too, so that whole matrices can stay as they are."""
+    """Give each matrix a gate as well, so that whole matrices can stay unchanged."""
     fixed_mask_share: float = Field(default=0.25, gt=0, lt=1)
-    """The share of the steps, at the end, that trains only the kept differences."""
+    """Share of the steps, at the end, that trains only the differences that are kept."""
     gate_start: float = Field(default=5.0, allow_inf_nan=False)
     """Log-odds of the gates at the start; 5 means open."""
     gate_speed: float = Field(default=100.0, gt=0, allow_inf_nan=False)
-    """How many times faster than the differences the gates' log-odds move."""
+    """Scale of the gates' parameters: their log-odds change this many times faster than the differences."""
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None
 
@@ -82,12 +82,17 @@ class DiffPruning(TargetedMethod):
         """Return all linear layers of the blocks, as in the paper."""
         return "all-linear"
 
+    @classmethod
+    def tuner(cls) -> type[OwnTuner]:
+        """Return the class that puts the layers on a model."""
+        from ._layers.diff import DiffTuner
+
+        return DiffTuner
+
     def peft_config(self, model: PreTrainedModel) -> DiffConfig:
         """Return PEFT's config."""
         from ._layers.diff import DiffConfig
-        from ._peft.register import register
 
-        register()
         return DiffConfig(
             structured=self.structured,
             gate_start=self.gate_start,
@@ -213,7 +218,9 @@ class DiffAttached(PeftAttached):
         wrong = [path for path, layer in layers.items() if state[f"{path}.diff_mask"].shape != layer.out_in]
         if wrong:
             raise RunFolderError(
-                Problem("the checkpoint's masks do not fit this model", ", ".join(wrong[:3]), "equal shapes")
+                Problem(
+                    "the checkpoint's masks do not fit this model", ", ".join(wrong[:3]), "the same shapes"
+                )
             )
         if bool(state[PRUNED]):
             for path, layer in layers.items():

@@ -1,4 +1,4 @@
-"""Some of the model's own blocks, usually the last ones, while the rest stays frozen.
+"""Trains some of the model's own blocks, usually the last ones; the rest stays frozen.
 
 Each chosen weight is replaced by a trained copy in fp32, and the base's own is kept: to switch back to it, or to share
 it between adapters. That costs 4 bytes per trained parameter, beside the 12 of gradient and AdamW. The file holds the
@@ -23,23 +23,24 @@ from ._peft.attached import PeftMethod
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
+    from ._layers.base import OwnTuner
     from ._layers.freeze import FreezeConfig
 
 DEFAULT_LAST_N = 2
 
 DRAWING = """\
-    tokens
-    │
-    embeddings          frozen  ┐
-    block 1             frozen  │  nothing is computed backwards here,
-    ..                  frozen  │  and no activations are kept
-    block L - n         frozen  ┘
-    │
-    block L - n + 1     trained ┐
-    ..                  trained │  the last n blocks
-    block L             trained ┘
-    │
-    norm, head          frozen, by choice trained"""
+tokens
+│
+embeddings          frozen  ┐
+block 1             frozen  │  no backward pass here,
+..                  frozen  │  and no activations are kept
+block L - n         frozen  ┘
+│
+block L - n + 1     trained ┐
+..                  trained │  the last n blocks
+block L             trained ┘
+│
+norm, head          frozen, by choice trained"""
 
 
 class Freeze(PeftMethod):
@@ -54,11 +55,8 @@ class Freeze(PeftMethod):
     inference_cost: ClassVar[str] = "none once merged"
     memory: ClassVar[str] = "medium: a copy of what trains, few activations"
     drawing: ClassVar[str] = DRAWING
-    when: ClassVar[str] = (
-        "Fast and light on memory: nothing is computed backwards below the lowest trained block."
-    )
+    when: ClassVar[str] = "Fast and light on memory: no backward pass below the lowest trained block."
     suggested_lr: ClassVar[float] = 6e-4
-    tuner: ClassVar[str] = "weitiao.methods._layers.freeze:FreezeTuner"
     on_quantized: ClassVar[bool] = False
 
     known_elsewhere: ClassVar[Mapping[str, str]] = {
@@ -68,19 +66,18 @@ class Freeze(PeftMethod):
     }
 
     last_n: int | None = left_out("2", ge=0)
-    """How many of the last blocks train; 2 where neither this nor `first_n` nor `blocks` is given."""
+    """Number of last blocks to train; 2 if none of `last_n`, `first_n` and `blocks` is given."""
     first_n: int | None = left_out("0", ge=0)
-    """How many of the first blocks train, alone or beside `last_n`."""
+    """Number of first blocks to train, alone or together with `last_n`."""
     blocks: Numbers | None = None
-    """The numbers of the blocks that train (0,1 or 0-3), instead of both: the first is 0, the last is -1."""
+    """Blocks to train, by number (0,1 or 0-3), instead of `last_n` and `first_n`: the first is 0, the last is
+    -1."""
     embeddings: bool = False
-    """Train the embeddings too; where the head shares their weights, it trains with them."""
+    """Train the embeddings too; a head that shares their weights is trained with them."""
     head: bool = False
-    """Train the output head too; where it shares the embeddings' weights, `embeddings` has to be chosen with
-    it."""
+    """Train the output head too; if it shares the embeddings' weights, `embeddings` must be true as well."""
     norms: Literal["none", "final", "all"] = "none"
-    """Train normalisation layers outside the chosen blocks too: those behind the last block (final), or
-    all."""
+    """Train normalisation layers outside the chosen blocks too: those after the last block (final), or all."""
 
     @field_validator("norms", mode="before")
     @classmethod
@@ -91,7 +88,7 @@ class Freeze(PeftMethod):
     def _check_choice(self) -> Freeze:
         if self.blocks is not None and not (self.last_n is None and self.first_n is None):
             raise Unfit(
-                "blocks says which blocks train, and so do last_n and first_n",
+                "blocks chooses the blocks to train, and so do last_n and first_n",
                 "blocks, or last_n and first_n",
                 "leave method.blocks out",
             )
@@ -110,12 +107,17 @@ class Freeze(PeftMethod):
         chosen_otherwise = self.blocks is not None or self.first_n is not None
         return (0 if chosen_otherwise else DEFAULT_LAST_N) if self.last_n is None else self.last_n
 
+    @classmethod
+    def tuner(cls) -> type[OwnTuner]:
+        """Return the class that puts the layers on a model."""
+        from ._layers.freeze import FreezeTuner
+
+        return FreezeTuner
+
     def peft_config(self, model: PreTrainedModel) -> FreezeConfig:
         """Return PEFT's config, with the path of every module that holds chosen weights."""
         from ._layers.freeze import FreezeConfig
-        from ._peft.register import register
 
-        register()
         return FreezeConfig(
             target_modules=_holders(model, self._parts(anatomy(model))),
             modules_to_save=head_to_save(model) or None,
@@ -142,7 +144,7 @@ class Freeze(PeftMethod):
             )
         for name, wanted in (("last_n", self._last_n), ("first_n", self.first_n or 0)):
             if wanted > count:
-                what = f"method.{name} is more than the blocks there are"
+                what = f"method.{name} is more than the number of blocks"
                 problems.append(
                     Problem(what, f"{name}: {wanted}", f"up to {count}", f"method.{name}={count}")
                 )
@@ -151,7 +153,7 @@ class Freeze(PeftMethod):
     def _head_problems(self, parts: Anatomy) -> list[Problem]:
         if not (self.head and parts.tied and not self.embeddings):
             return []
-        what = "this model's head and token embeddings are one matrix, so the head cannot train alone"
+        what = "this model's head and token embeddings are one matrix, so the head cannot be trained alone"
         return [Problem(what, "head: true, embeddings: false", "both, or neither", "method.embeddings=true")]
 
     def _shared_problems(self, model: PreTrainedModel, parts: Anatomy) -> list[Problem]:
@@ -162,12 +164,10 @@ class Freeze(PeftMethod):
         others = [block for block in parts.blocks if block not in chosen and held[block] & trained]
         if not others:
             return []
-        what = "the chosen blocks share weights with blocks that would stay as they are"
+        what = "the chosen blocks share weights with blocks that would stay frozen"
         numbers = ", ".join(str(parts.block_of(block)) for block in others)
         remedy = f"method.blocks={','.join(map(str, range(parts.depth)))}"
-        return [
-            Problem(what, f"blocks {numbers}", "blocks with weights of their own, or all of them", remedy)
-        ]
+        return [Problem(what, f"blocks {numbers}", "blocks that share no weights, or all of them", remedy)]
 
     def _numbers(self, count: int) -> set[int]:
         """Return the numbers of the chosen blocks in a stack of `count`."""

@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 DRAWING = """\
-    tokens
-    │
-    embeddings        trained
-    │
-    block 1           trained
-    ..                trained
-    block L           trained
-    │
-    norm, head        trained
-    │
-    logits"""
+tokens
+│
+embeddings        trained
+│
+block 1           trained
+..                trained
+block L           trained
+│
+norm, head        trained
+│
+logits"""
 
 
 class FullAttached(Attached):
@@ -57,10 +57,10 @@ class FullAttached(Attached):
         """Raise ModelError: no second copy of all weights is kept."""
         raise ModelError(
             Problem(
-                "the base's own weights were trained and no second copy of all of them is kept",
+                "the base's own weights were trained, and no copy of the original ones is kept",
                 type(self.model).__name__,
-                "the base as a model of its own",
-                "load the base beside it",
+                "the base as a separate model",
+                "load the base separately",
             )
         )
 
@@ -79,9 +79,11 @@ class Full(Method):
     family: ClassVar[str] = "own weights"
     share: ClassVar[str] = "100 %"
     inference_cost: ClassVar[str] = "none"
-    memory: ClassVar[str] = "very high: 16 bytes a weight"
+    memory: ClassVar[str] = "very high: 16 bytes per weight"
     drawing: ClassVar[str] = DRAWING
-    when: ClassVar[str] = "Much data, a large change of behaviour, and memory for 16 bytes a parameter."
+    when: ClassVar[str] = (
+        "For much data and a large change of behaviour, with memory for 16 bytes per parameter."
+    )
     suggested_lr: ClassVar[float] = 1.5e-4
     on_quantized: ClassVar[bool] = False
 

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 DRAWING = """\
-    x  (in)
-    ├───────────────┐
-    │           W * (B A)           entry by entry, W frozen
-    W   out x in    │               A   r x in    trained
-    │   frozen      │               B   out x r   trained, begins at 0
-    └───── + ───────┘
-           y  (out)"""
+x  (in)
+├───────────────┐
+│           W * (B A)           entry by entry, W frozen
+W   out x in    │               A   r x in    trained
+│   frozen      │               B   out x r   trained, begins at 0
+└───── + ───────┘
+       y  (out)"""
 
 
 class Hira(TargetedMethod):
@@ -36,7 +36,7 @@ class Hira(TargetedMethod):
     memory: ClassVar[str] = "medium: a dense change of each layer"
     drawing: ClassVar[str] = DRAWING
     when: ClassVar[str] = (
-        "LoRA's rank is too small for the task: reasoning, long training; needs a high learning rate."
+        "When LoRA's rank is too small for the task (reasoning, long training); needs a high learning rate."
     )
     suggested_lr: ClassVar[float] = 4.5e-3
     peft_type: ClassVar[str] = "HIRA"
@@ -49,11 +49,11 @@ class Hira(TargetedMethod):
     }
 
     r: int = Field(default=32, ge=1)
-    """Rank of the multiplying matrix; the change itself has the rank of the weight."""
+    """Rank of the matrix that multiplies the weight; the change itself can reach the rank of the weight."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the layer's inputs that is dropped while training."""
+    """Dropout on the layer's inputs during training."""
     init_hira_weights: Literal["default", "gaussian"] = "default"
-    """How A begins: default (Kaiming) or gaussian; B begins at zero."""
+    """Initialisation of A: default (Kaiming) or gaussian; B starts at zero."""
     target_modules: TargetModules = "auto"
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None

@@ -1,4 +1,4 @@
-"""One trained vector beside each chosen layer, which scales keys, values and what the MLP holds inside."""
+"""One trained vector beside each chosen layer, scaling keys, values and the MLP's hidden activations."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ KEYS_AND_VALUES = frozenset({"k", "v", "key", "value", "kv", "qkv"})
 """Words in a projection's name that say it computes keys or values, alone or fused with others."""
 
 DRAWING = """\
-    attention                     feed-forward
-             x                             x
-     ┌───────┼───────┐                     │
-    W_q     W_k     W_v    frozen    W_up, W_gate    frozen
-     │      * l_k   * l_v  trained       * l_ff      trained
-     └───────┼───────┘                     │
-         softmax           frozen        W_down      frozen
+attention                     feed-forward
+         x                             x
+ ┌───────┼───────┐                     │
+W_q     W_k     W_v    frozen    W_up, W_gate    frozen
+ │      * l_k   * l_v  trained       * l_ff      trained
+ └───────┼───────┘                     │
+     softmax           frozen        W_down      frozen
 
-    l_k, l_v (out) and l_ff (in of W_down) begin at 1"""
+l_k, l_v (out) and l_ff (in of W_down) begin at 1"""
 
 
 class Ia3(TargetedMethod):
@@ -56,7 +56,7 @@ class Ia3(TargetedMethod):
     memory: ClassVar[str] = "low"
     drawing: ClassVar[str] = DRAWING
     when: ClassVar[str] = (
-        "Few examples, a small adapter (2 MB for Llama-3.1-8B); wants 10 to 100 times LoRA's learning rate."
+        "For few examples and a small adapter (2 MB for Llama-3.1-8B); needs 10 to 100 times LoRA's learning rate."
     )
     suggested_lr: ClassVar[float] = 5e-2
     lr_falls_with_width: ClassVar[bool] = False
@@ -68,7 +68,7 @@ class Ia3(TargetedMethod):
 
     target_modules: TargetModules = "auto"
     feedforward_modules: Annotated[list[str] | Literal["auto"], BeforeValidator(read_targets)] = "auto"
-    """Which of them are scaled at their input: auto (the MLP's last projection), or names."""
+    """Which of `target_modules` are scaled at their input: auto (the MLP's last projection), or names."""
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None
 
@@ -78,7 +78,7 @@ class Ia3(TargetedMethod):
             other = sorted(set(self.feedforward_modules) - set(self.target_modules))
             if other:
                 raise Unfit(
-                    f"feedforward_modules are some of target_modules; {', '.join(other)} is not",
+                    f"feedforward_modules must be some of target_modules; {', '.join(other)} is not",
                     "some of " + ", ".join(self.target_modules),
                     "method.target_modules=" + ",".join([*self.target_modules, *other]),
                 )
@@ -133,7 +133,7 @@ class Ia3(TargetedMethod):
             return missing
         targets, names = set(self.paths(model)), self.feedforward_modules
         other = [name for name in names if not targets & set(paths_of(model, [name]))]
-        what = "method.feedforward_modules have to be some of method.target_modules"
+        what = "method.feedforward_modules must be some of method.target_modules"
         expected = "some of " + ", ".join(last_names(targets))
         return [Problem(what, ", ".join(other), expected)] if other else []
 

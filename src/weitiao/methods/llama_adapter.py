@@ -1,4 +1,4 @@
-"""Trained prompts beside the attention of the last blocks, let in by a gate that begins at zero."""
+"""Trained prompts in the attention of the last blocks, behind a gate that starts at zero."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 DRAWING = """\
-    the last blocks:
-        x                            P   n x d   trained
-        │                            │
-    W_q, W_k, W_v   frozen       W_k, W_v        frozen, the same
-        │                            │
-    attention(Q, K, V)           attention(Q, W_k P, W_v P)
-        │                            │
-        │                            * g         trained, begins at 0
-        └────────────── + ───────────┘
-                        │
-                       W_o                       frozen"""
+the last blocks:
+    x                            P   n x d   trained
+    │                            │
+W_q, W_k, W_v   frozen       W_k, W_v        frozen, the same
+    │                            │
+attention(Q, K, V)           attention(Q, W_k P, W_v P)
+    │                            │
+    │                            * g         trained, begins at 0
+    └────────────── + ───────────┘
+                    │
+                   W_o                       frozen"""
 
 
 class LlamaAdapter(PeftMethod):
@@ -42,11 +42,11 @@ class LlamaAdapter(PeftMethod):
     trains: ClassVar[str] = "n prompts and a gate in each of the last blocks"
     family: ClassVar[str] = "prompts"
     share: ClassVar[str] = "0.015 %"
-    inference_cost: ClassVar[str] = "attention to 10 prompts a block"
+    inference_cost: ClassVar[str] = "attention to 10 prompts per block"
     memory: ClassVar[str] = "very low"
     drawing: ClassVar[str] = DRAWING
     merges: ClassVar[bool] = False
-    when: ClassVar[str] = "A prompt method that begins exactly as the base; for Llama, Mistral and GPT-2."
+    when: ClassVar[str] = "A prompt method that starts exactly at the base; for Llama, Mistral and GPT-2."
     suggested_lr: ClassVar[float] = 3e-2
     lr_falls_with_width: ClassVar[bool] = False
 
@@ -57,9 +57,9 @@ class LlamaAdapter(PeftMethod):
     }
 
     adapter_len: int = Field(default=10, ge=1)
-    """How many prompts stand in each block; 10 in the paper."""
+    """Number of prompts in each block; the paper uses 10."""
     adapter_layers: int | None = left_out("(all but the first two)", ge=1)
-    """In how many blocks they stand, counted from the last; all but the first two where left out, as in the paper."""
+    """Number of blocks with prompts, counted from the last. Default: all but the first two, as in the paper."""
 
     def layers(self, model: PreTrainedModel) -> int:
         """Return the number of blocks that get prompts."""
@@ -80,12 +80,12 @@ class LlamaAdapter(PeftMethod):
         problems: list[Problem] = []
         count = anatomy(model).depth
         if config.model_type not in KNOWN:
-            what = "LLaMA-Adapter is made for the attention of a few architectures, and this is none of them"
+            what = "LLaMA-Adapter supports the attention of a few architectures only, and this is not one of them"
             problems.append(DoesNotApply(what, config.model_type, ", ".join(sorted(KNOWN))))
         elif anatomy(model).classifier:
             problems.append(no_place_for_head(self.name, model))
         if self.layers(model) > count:
             got = f"adapter_layers: {self.adapter_layers}"
-            what = "method.adapter_layers is more than the blocks there are"
+            what = "method.adapter_layers is more than the number of blocks"
             problems.append(Problem(what, got, f"1 to {count}", f"method.adapter_layers={count}"))
         return problems

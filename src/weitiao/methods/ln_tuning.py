@@ -1,4 +1,4 @@
-"""The normalisation layers train, as copies beside the model's own; everything else stays."""
+"""Trains copies of the normalisation layers; everything else stays frozen."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 DRAWING = """\
-    x  (d)
-    │
-    normalise            to length, or to mean 0 and deviation 1
-    │
-    * g   d              trained, begins as the base's
-    + b   d              trained likewise, where the model has one
-    │
-    attention, or feed-forward, or head    frozen"""
+x  (d)
+│
+normalise            to norm 1, or to mean 0 and deviation 1
+│
+* g   d              trained, begins as the base's
++ b   d              trained likewise, if the model has one
+│
+attention, or feed-forward, or head    frozen"""
 
 
 class LnTuning(TargetedMethod):
@@ -40,7 +40,7 @@ class LnTuning(TargetedMethod):
     memory: ClassVar[str] = "low"
     drawing: ClassVar[str] = DRAWING
     when: ClassVar[str] = (
-        "The style of answers is to change and little else: 266,240 numbers train on Llama-3.1-8B."
+        "To change the style of answers and little else: 266,240 trained parameters on Llama-3.1-8B."
     )
     suggested_lr: ClassVar[float] = 5e-3
     lr_falls_with_width: ClassVar[bool] = False
@@ -60,7 +60,7 @@ class LnTuning(TargetedMethod):
     def _check_kind(cls, targets: list[str] | str) -> list[str] | str:
         if targets == "all-linear":
             reason = "normalisation layers are not linear ones"
-            raise Unfit(reason, "auto (all there are), names or a pattern", "method.target_modules=auto")
+            raise Unfit(reason, "auto (all of them), names or a pattern", "method.target_modules=auto")
         return targets
 
     def own_targets(self, model: PreTrainedModel) -> list[str] | str:

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 DRAWING = """\
-    x  (in)
-    ├───────────────┐
-    │       (B1 A1) * (B2 A2)       entry by entry, out x in
-    W   out x in    │               A1, A2   r x in    trained
-    │   frozen      │               B1, B2   out x r   trained
-    │               │  x alpha / r  A2 begins at 0
-    └───── + ───────┘
-           y  (out)"""
+x  (in)
+├───────────────┐
+│       (B1 A1) * (B2 A2)       entry by entry, out x in
+W   out x in    │               A1, A2   r x in    trained
+│   frozen      │               B1, B2   out x r   trained
+│               │  x alpha / r  A2 begins at 0
+└───── + ───────┘
+       y  (out)"""
 
 
 class LoHa(TargetedMethod):
@@ -36,7 +36,7 @@ class LoHa(TargetedMethod):
     inference_cost: ClassVar[str] = "none once merged"
     memory: ClassVar[str] = "medium: a dense change of each layer"
     drawing: ClassVar[str] = DRAWING
-    when: ClassVar[str] = "A change of higher rank than LoRA's is wanted from few numbers; slower than LoRA."
+    when: ClassVar[str] = "For a change of higher rank than LoRA's with few parameters; slower than LoRA."
     on_quantized: ClassVar[bool] = False
     on_transposed: ClassVar[bool] = False
     suggested_lr: ClassVar[float] = 1e-2
@@ -54,9 +54,9 @@ class LoHa(TargetedMethod):
     alpha: float = Field(default=8, gt=0, allow_inf_nan=False)
     """Strength: the added part is multiplied by alpha / r."""
     rank_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the rows of the change that is dropped while training."""
+    """Dropout on the rows of the change during training."""
     module_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """How often a layer's adapter is left out of a training step."""
+    """Probability that a layer's adapter is skipped in a training step."""
     target_modules: TargetModules = "auto"
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None

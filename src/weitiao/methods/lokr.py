@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 DRAWING = """\
-    x  (in)
-    ├────────────────────┐
-    │         ┌ c11 BA   c12 BA  .. ┐   C kron (B A), out x in
-    W         │ c21 BA   c22 BA  .. │   C     trained, begins at 0
-    │ frozen  └   ..       ..    .. ┘   A, B  trained, rank r
-    │                    │  x alpha / r
-    └──────── + ─────────┘
-              y  (out)"""
+x  (in)
+├────────────────────┐
+│         ┌ c11 BA   c12 BA  .. ┐   C kron (B A), out x in
+W         │ c21 BA   c22 BA  .. │   C     trained, begins at 0
+│ frozen  └   ..       ..    .. ┘   A, B  trained, rank r
+│                    │  x alpha / r
+└──────── + ─────────┘
+          y  (out)"""
 
 
 class LoKr(TargetedMethod):
@@ -38,7 +38,7 @@ class LoKr(TargetedMethod):
     memory: ClassVar[str] = "medium: a dense change of each layer"
     drawing: ClassVar[str] = DRAWING
     when: ClassVar[str] = (
-        "A small adapter that still changes at a high rank is wanted: a quarter of LoRA's numbers or less."
+        "For a small adapter whose change still has a high rank: a quarter of LoRA's parameters or fewer."
     )
     on_quantized: ClassVar[bool] = False
     on_transposed: ClassVar[bool] = False
@@ -58,17 +58,17 @@ class LoKr(TargetedMethod):
     alpha: float = Field(default=8, gt=0, allow_inf_nan=False)
     """Strength: the added part is multiplied by alpha / r."""
     rank_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the rows of the change that is dropped while training."""
+    """Dropout on the rows of the change during training."""
     module_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """How often a layer's adapter is left out of a training step."""
+    """Probability that a layer's adapter is skipped in a training step."""
     rank_dropout_scale: bool = False
-    """Scale up what rank_dropout leaves, so that the change keeps its mean size."""
+    """Scale up what rank_dropout keeps, so that the average size of the change stays the same."""
     decompose_both: bool = False
-    """Make the first factor low-rank too, where r is below half of its larger side."""
+    """Make the first factor low-rank too, if r is below half of its larger side."""
     decompose_factor: int = Field(default=-1, ge=-1)
     """Largest side of the first factor; -1 makes both factors as equal in size as the layer allows."""
     init_weights: Literal["default", "lycoris"] = "default"
-    """How the factors begin: default (the first is zero) or lycoris (the second is zero)."""
+    """Initialisation of the factors: default (the first is zero) or lycoris (the second is zero)."""
     target_modules: TargetModules = "auto"
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None
@@ -78,7 +78,9 @@ class LoKr(TargetedMethod):
     def _check_factor(cls, factor: int) -> int:
         if factor == 0:
             reason = "a factor has at least one row"
-            raise Unfit(reason, "1 or more, or -1: the layer decides", "method.decompose_factor=-1")
+            raise Unfit(
+                reason, "1 or more, or -1 to let the layer's size decide", "method.decompose_factor=-1"
+            )
         return factor
 
     def peft_config(self, model: PreTrainedModel) -> LoKrConfig:

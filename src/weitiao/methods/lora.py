@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from ..core.errors import Problem, nearest
-from ..core.said import Said
 from ..core.settings import Unfit
 from ..models.anatomy import anatomy, linear_classes
 from ..models.precision import quantization_of
@@ -28,14 +27,14 @@ INITIALISATIONS = re.compile(r"default|gaussian|pissa|pissa_niter_[1-9]\d*|olora
 FROM_WEIGHTS = ("pissa", "olora")
 
 DRAWING = """\
-    x  (in)
-    ├───────────────┐
-    │               A   r x in      trained
-    W   out x in    │
-    │   frozen      B   out x r     trained, begins at 0
-    │               │  x alpha / r
-    └───── + ───────┘
-           y  (out)"""
+x  (in)
+├───────────────┐
+│               A   r x in      trained
+W   out x in    │
+│   frozen      B   out x r     trained, begins at 0
+│               │  x alpha / r
+└───── + ───────┘
+       y  (out)"""
 
 
 class Lora(TargetedMethod):
@@ -50,7 +49,7 @@ class Lora(TargetedMethod):
     inference_cost: ClassVar[str] = "none once merged"
     memory: ClassVar[str] = "low"
     drawing: ClassVar[str] = DRAWING
-    when: ClassVar[str] = "The first thing to try: little memory, robust settings, merges without a trace."
+    when: ClassVar[str] = "The first thing to try: little memory, robust settings, merges into the base."
 
     peft_type: ClassVar[str] = "LORA"
     adapted_kind: ClassVar[str] = "linear or embedding layer"
@@ -76,19 +75,19 @@ class Lora(TargetedMethod):
     alpha: float = Field(default=32, gt=0, allow_inf_nan=False)
     """Strength: the added part is multiplied by alpha / r."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the inputs of A that is dropped while training."""
+    """Dropout on the inputs of A during training."""
     target_modules: TargetModules = "all-linear"
     bias: Literal["none", "all", "lora_only"] = "none"
-    """Which of the model's biases train as well: none, all, or those of the chosen layers (lora_only)."""
+    """Which of the model's biases to train as well: none, all, or those of the chosen layers (lora_only)."""
     modules_to_save: ModuleNames = Field(default=[])
     use_rslora: bool = False
     """Rank-stabilised scaling alpha / sqrt(r), for high ranks (https://arxiv.org/abs/2312.03732)."""
     use_dora: bool = False
-    """DoRA: the weight's length is trained apart from its direction; slower
+    """DoRA: train the magnitude and the direction of each weight separately; slower
     (https://arxiv.org/abs/2402.09353)."""
     init_lora_weights: str = "default"
-    """How A and B begin: default, gaussian, pissa, pissa_niter_N (faster), olora, eva (from the data), loftq
-    (4-bit bases). Experts of a mixture begin as default whatever the layers begin as; eva does not go with them."""
+    """Initialisation of A and B: default, gaussian, pissa, pissa_niter_N (faster), olora, eva (from the data),
+    loftq (4-bit bases). Experts of a mixture always start as default; eva cannot be used with them."""
     layers_to_transform: BlockNumbers = None
 
     @field_validator("init_lora_weights")
@@ -97,7 +96,7 @@ class Lora(TargetedMethod):
         if not INITIALISATIONS.fullmatch(name):
             known = ("default", "gaussian", "pissa", "pissa_niter_4", "olora", "eva", "loftq")
             near = [f"method.init_lora_weights={other}" for other in nearest(name, known)]
-            raise Unfit("there is no such start", "one of " + ", ".join(known), " or ".join(near))
+            raise Unfit("there is no such initialisation", "one of " + ", ".join(known), " or ".join(near))
         return name
 
     @property
@@ -160,22 +159,16 @@ class Lora(TargetedMethod):
             return every
         return apart(every, read_as_experts(model))[0]
 
-    def expert_obstacle(self) -> Said | None:
+    def expert_obstacle(self) -> str | None:
         """Return which setting keeps LoRA from adapting experts; None if none does."""
         return self._parameter_obstacle()
 
-    def _parameter_obstacle(self) -> Said | None:
+    def _parameter_obstacle(self) -> str | None:
         """Return which setting keeps LoRA from adapting parameters instead of layers; None if none does."""
         if self.use_dora:
-            return Said(
-                "DoRA needs a layer, and experts are parameters: method.use_dora=false adapts them",
-                "DoRA 需要层，而专家是参数：设 method.use_dora=false 即可训练",
-            )
+            return "DoRA needs a layer, and experts are parameters: method.use_dora=false adapts them"
         if self.dropout:
-            return Said(
-                "dropout needs a layer's input, and experts are parameters: method.dropout=0 adapts them",
-                "dropout 需要层的输入，而专家是参数：设 method.dropout=0 即可训练",
-            )
+            return "dropout needs a layer's input, and experts are parameters: method.dropout=0 adapts them"
         return None
 
     def attached(self, model: PeftModel, originals: list[tuple[Parameter, Tensor]]) -> PeftAttached:
@@ -211,7 +204,7 @@ class Lora(TargetedMethod):
         4-bit base, eva layers with inputs."""
         got, init = f"init_lora_weights: {self.init_lora_weights}", self.init_lora_weights
         if init == "loftq" and quantization not in ("nf4", "fp4"):
-            what = "loftq makes up for what holding the base in 4 bits loses, and this base is not held so"
+            what = "loftq compensates for quantising the base to 4 bits, and this base is not in 4 bits"
             return [
                 Problem(
                     what,
@@ -221,15 +214,13 @@ class Lora(TargetedMethod):
                 )
             ]
         if init == "eva" and (self.lora_placement(model)["target_parameters"]):
-            what = "eva looks at the inputs of layers, and what PEFT adapts as parameters (experts) has none"
+            what = "eva needs the inputs of layers, and experts, which PEFT adapts as parameters, have none"
             layers = ",".join(names_for(anatomy(model).attention, (p for p, _ in model.named_modules())))
             return [Problem(what, got, "layers outside experts", f"method.target_modules={layers}")]
         if not self._from_weights:
             return []
         if quantization != "none":
-            what = (
-                f"{init} takes part of each weight out of the base; quantised weights cannot give it exactly"
-            )
+            what = f"{init} takes a part out of each weight of the base, which is not exact with quantised weights"
             remedy = "method.init_lora_weights=loftq or model.quantization=none"
             return [Problem(what, f"{got}, quantization: {quantization}", "quantization: none", remedy)]
         return _not_factorable(model, self.paths(model), self.r, got)

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 DRAWING = """\
-    x  (in)  =  [ x_1 | x_2 | .. | x_k ]   shards of r entries
-    ├────────────────┐
-    │        x_1 + x_2 + .. + x_k          r entries
-    W   out x in     │
-    │   frozen       D   r x out           trained, begins at 0
-    └────── + ───────┘
-            y  (out)"""
+x  (in)  =  [ x_1 | x_2 | .. | x_k ]   shards of r entries
+├────────────────┐
+│        x_1 + x_2 + .. + x_k          r entries
+W   out x in     │
+│   frozen       D   r x out           trained, begins at 0
+└────── + ───────┘
+        y  (out)"""
 
 
 class Miss(TargetedMethod):
@@ -38,7 +38,7 @@ class Miss(TargetedMethod):
     memory: ClassVar[str] = "low"
     drawing: ClassVar[str] = DRAWING
     when: ClassVar[str] = (
-        "Less memory and time than LoRA at a like quality; bat adds a change that depends on the weight."
+        "Less memory and time than LoRA at similar quality; with bat the change also depends on the weight."
     )
     on_transposed: ClassVar[bool] = False
     suggested_lr: ClassVar[float] = 5e-4
@@ -52,13 +52,14 @@ class Miss(TargetedMethod):
     }
 
     r: int = Field(default=32, ge=1)
-    """Entries of a shard: D has r rows."""
+    """Number of inputs in a shard; D has r rows."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the layer's inputs that is dropped while training."""
+    """Dropout on the layer's inputs during training."""
     variant: Literal["balance", "bat", "mini"] = "balance"
-    """balance (the paper's own), bat (the change also depends on the weight) or mini (D has only mini_r columns)."""
+    """Form of the method: balance (as in the paper), bat (the change also depends on the weight) or mini (D has
+    only mini_r columns)."""
     mini_r: int = Field(default=1, ge=1)
-    """Columns of D in the variant mini, repeated over the outputs."""
+    """Number of columns of D in the variant mini; they are repeated over the outputs."""
     target_modules: TargetModules = "auto"
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None
@@ -82,11 +83,11 @@ class Miss(TargetedMethod):
 
     def _misfit(self, inputs: int, outputs: int) -> str:
         if self.r > inputs:
-            return "method.r is more than the inputs a layer has"
+            return "method.r is more than the inputs of a layer"
         if self.variant == "bat" and (inputs % self.r or outputs % self.r):
-            return "the variant bat cuts a weight into squares of r by r, and a layer cannot be cut so"
+            return "the variant bat cuts a weight into squares of r by r, and a layer's sizes are no multiples of r"
         if self.variant == "mini" and outputs % self.mini_r:
-            return "the variant mini repeats mini_r columns over the outputs, which mini_r does not divide"
+            return "the variant mini repeats mini_r columns over the outputs, whose number mini_r does not divide"
         return ""
 
     def peft_config(self, model: PreTrainedModel) -> MissConfig:

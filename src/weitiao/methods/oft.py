@@ -1,4 +1,4 @@
-"""Each chosen layer's input is turned by trained block-diagonal rotations, which keeps angles between neurons."""
+"""Trained block-diagonal rotations of each chosen layer's input, which preserve the angles between neurons."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 DEFAULT_BLOCK_SIZE = 32
 
 DRAWING = """\
-    x  (in)  =  [ x_1 | x_2 | .. | x_n ]   pieces of b inputs
-                   │     │        │
-    trained       R_1   R_2  ..  R_n       rotations b x b, each made of
-                   │     │        │        b (b - 1) / 2 numbers that
-                   └─────┼────────┘        begin at 0: no turn
-                         │
-    frozen               W   out x in
-                         │
-                         y  (out)"""
+x  (in)  =  [ x_1 | x_2 | .. | x_n ]   pieces of b inputs
+               │     │        │
+trained       R_1   R_2  ..  R_n       rotations b x b, each made of
+               │     │        │        b (b - 1) / 2 numbers that
+               └─────┼────────┘        begin at 0: no rotation
+                     │
+frozen               W   out x in
+                     │
+                     y  (out)"""
 
 
 class Oft(TargetedMethod):
@@ -43,7 +43,7 @@ class Oft(TargetedMethod):
     memory: ClassVar[str] = "medium: a rotated copy of each layer's input"
     drawing: ClassVar[str] = DRAWING
     when: ClassVar[str] = (
-        "What the base knows must be kept: rotations leave lengths and angles of the weights as they are."
+        "To keep what the base knows: rotations preserve the norms of the weights and the angles between them."
     )
     on_transposed: ClassVar[bool] = False
     suggested_lr: ClassVar[float] = 2e-4
@@ -57,19 +57,19 @@ class Oft(TargetedMethod):
     r: int | None = left_out("(inputs / oft_block_size)", ge=1)
     """Number of blocks, instead of their size."""
     oft_block_size: int | None = left_out(str(DEFAULT_BLOCK_SIZE), ge=2)
-    """Inputs that are rotated together; 32 where neither this nor r is given."""
+    """Number of inputs rotated together; 32 if neither this nor r is given."""
     module_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the blocks that rotate nothing in a training step."""
+    """Share of the blocks whose rotation is skipped in a training step."""
     coft: bool = False
-    """Keep the rotations within eps of none at all (constrained OFT)."""
+    """Keep the rotations within eps of the identity (constrained OFT)."""
     eps: float = Field(default=6e-5, gt=0, allow_inf_nan=False)
-    """How far a rotation may go where coft is true."""
+    """Largest distance of a rotation from the identity if coft is true."""
     block_share: bool = False
     """Use one rotation for all blocks of a layer."""
     use_cayley_neumann: bool = True
-    """Approximate the matrix inverse by a sum: faster, and nearly orthogonal."""
+    """Approximate the matrix inverse by a series: faster, and nearly orthogonal."""
     num_cayley_neumann_terms: int = Field(default=5, ge=2)
-    """Terms of that sum."""
+    """Number of terms of that series."""
     target_modules: TargetModules = "auto"
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None
@@ -77,10 +77,10 @@ class Oft(TargetedMethod):
     @model_validator(mode="after")
     def _check_blocks(self) -> Oft:
         if self.r is not None and self.oft_block_size is not None:
-            reason = "r and oft_block_size both say how the inputs are cut"
+            reason = "r and oft_block_size both set how the inputs are cut"
             raise Unfit(reason, "one of them", "leave method.r out")
         if self.block_share and self.module_dropout:
-            reason = "module_dropout drops rotations of single blocks, and block_share has one for all"
+            reason = "module_dropout skips the rotations of single blocks, and with block_share all share one"
             raise Unfit(reason, "one of them", "method.module_dropout=0")
         return self
 
@@ -97,7 +97,7 @@ class Oft(TargetedMethod):
             return []
         common = math.gcd(*(size for size, _ in sizes.values()))
         fits = [size for size in range(2, min(common, 512) + 1) if common % size == 0]
-        what = f"method.{name} has to cut the inputs of every chosen layer into equal blocks of two or more"
+        what = f"method.{name} must cut the inputs of every chosen layer into equal blocks of two or more"
         expected = f"oft_block_size: one of {', '.join(map(str, fits))}"
         return [Problem(what, f"{name}: {cut}; {', '.join(unfit[:3])}", expected)]
 

@@ -1,4 +1,4 @@
-"""Trained keys and values in the attention of every block, without any network that makes them: deep prompts."""
+"""Deep prompts: trained keys and values in every block's attention, without a network that generates them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from ._peft.prompt import PromptModel
 
 DRAWING = """\
-    each of the L blocks:
-               x
-     ┌─────────┼─────────┐
-    W_q       W_k       W_v               frozen
-     │         │         │
-     Q    [P_k ; K] [P_v ; V]             P_k, P_v   n tokens, trained,
-                                          with no network behind
-     └─────────┼─────────┘
-           attention                      frozen
-               │
-    feed-forward                          frozen"""
+each of the L blocks:
+           x
+ ┌─────────┼─────────┐
+W_q       W_k       W_v               frozen
+ │         │         │
+ Q    [P_k ; K] [P_v ; V]             P_k, P_v   n tokens, trained,
+                                      with no network behind
+ └─────────┼─────────┘
+       attention                      frozen
+           │
+feed-forward                          frozen"""
 
 
 class PTuningV2(BegunMethod):
@@ -41,11 +41,11 @@ class PTuningV2(BegunMethod):
     trains: ClassVar[str] = "n keys and values in every block"
     family: ClassVar[str] = "prompts"
     share: ClassVar[str] = "0.016 %"
-    inference_cost: ClassVar[str] = "20 tokens more in the cache"
+    inference_cost: ClassVar[str] = "20 more tokens in the cache"
     memory: ClassVar[str] = "very low"
     drawing: ClassVar[str] = DRAWING
     when: ClassVar[str] = (
-        "Deep prompts without the network of prefix tuning: for understanding tasks and small models too."
+        "Deep prompts without the network of prefix tuning; also for understanding tasks and small models."
     )
     starts_as_base: ClassVar[bool] = False
     suggested_lr: ClassVar[float] = 3e-2

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from ._peft.prompt import PromptModel
 
 DRAWING = """\
-    p_1 .. p_n            text
-    n x d, trained         │
-         │             embeddings    frozen
-         │                 │
-         └── [ p ; E(text) ]
-                  │
-            blocks 1 .. L            frozen
-                  │
-                head                 frozen"""
+p_1 .. p_n            text
+n x d, trained         │
+     │             embeddings    frozen
+     │                 │
+     └── [ p ; E(text) ]
+              │
+        blocks 1 .. L            frozen
+              │
+            head                 frozen"""
 
 
 class PromptTuning(BegunMethod):
@@ -37,11 +37,11 @@ class PromptTuning(BegunMethod):
     trains: ClassVar[str] = "n embeddings before every text"
     family: ClassVar[str] = "prompts"
     share: ClassVar[str] = "0.001 %"
-    inference_cost: ClassVar[str] = "20 tokens more context"
+    inference_cost: ClassVar[str] = "20 more tokens of context"
     memory: ClassVar[str] = "very low"
     drawing: ClassVar[str] = DRAWING
     when: ClassVar[str] = (
-        "One small task and a large model: 81,920 numbers a task on Llama-3.1-8B, many tasks on one base."
+        "One small task and a large model: 81,920 parameters per task on Llama-3.1-8B, many tasks on one base."
     )
     starts_as_base: ClassVar[bool] = False
     suggested_lr: ClassVar[float] = 2e-2

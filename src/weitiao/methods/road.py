@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 LARGEST_GROUP = 64
 
 DRAWING = """\
-    x  (in)
-    │
-    W   out x in    frozen
-    │
-    h   =   h_1   h_2   ..                 outputs in pairs
-             └──┬──┘
-                R       trained: an angle and a length for each pair,
-             ┌──┴──┐    begins as no turn and length 1
-    y   =   y_1   y_2   ..   (out)"""
+x  (in)
+│
+W   out x in    frozen
+│
+h   =   h_1   h_2   ..                 outputs in pairs
+         └──┬──┘
+            R       trained: an angle and a scale for each pair,
+         ┌──┴──┐    begin at angle 0 and scale 1
+y   =   y_1   y_2   ..   (out)"""
 
 
 class Road(TargetedMethod):
@@ -36,13 +36,13 @@ class Road(TargetedMethod):
     title: ClassVar[str] = "RoAd"
     paper: ClassVar[str] = "https://arxiv.org/abs/2409.00119"
     formula: ClassVar[str] = "y = R W x, R rotates and scales pairs of outputs"
-    trains: ClassVar[str] = "one, two or four angles and as many lengths for each pair of outputs"
+    trains: ClassVar[str] = "one, two or four angles and as many scales for each pair of outputs"
     family: ClassVar[str] = "rotations"
     share: ClassVar[str] = "0.002 %"
     inference_cost: ClassVar[str] = "none once merged"
     memory: ClassVar[str] = "low"
     drawing: ClassVar[str] = DRAWING
-    when: ClassVar[str] = "Many adapters are served in one batch: applying one is an elementwise product."
+    when: ClassVar[str] = "To serve many adapters in one batch: applying one is an elementwise product."
     on_transposed: ClassVar[bool] = False
     suggested_lr: ClassVar[float] = 5e-3
     lr_falls_with_width: ClassVar[bool] = False
@@ -53,10 +53,10 @@ class Road(TargetedMethod):
     }
 
     variant: Literal["road_1", "road_2", "road_4"] = "road_1"
-    """Angles, and as many lengths, for each pair of outputs: one (road_1), two (road_2) or four (road_4)."""
+    """Number of angles, and of scales, for each pair of outputs: one (road_1), two (road_2) or four (road_4)."""
     group_size: int | None = left_out("(the largest that fits)", ge=2, multiple_of=2)
-    """Outputs within which pairs are made; only speed depends on it. Left out, the largest power of two up to 64
-    that divides the chosen layers' outputs."""
+    """Number of outputs within which pairs are formed; affects only speed. Default: the largest power of two up
+    to 64 that divides the outputs of the chosen layers."""
     target_modules: TargetModules = "auto"
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None
@@ -72,7 +72,7 @@ class Road(TargetedMethod):
         unfit = [f"{path} ({out} outputs)" for path, (_, out) in sizes.items() if out % size]
         if not unfit:
             return []
-        what = "method.group_size has to divide the outputs of every chosen layer"
+        what = "method.group_size must divide the outputs of every chosen layer"
         return [Problem(what, f"group_size: {size}; {', '.join(unfit[:3])}", "a divisor, such as 2")]
 
     def peft_config(self, model: PreTrainedModel) -> RoadConfig:

@@ -1,4 +1,4 @@
-"""A sparse change of each chosen weight: a fixed random choice of its entries trains, the rest stays."""
+"""A sparse change of each chosen weight: a fixed random selection of its entries is trained."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 DRAWING = """\
-    x  (in)
-    │
-    W + S            W   out x in   frozen
-    │
-    │      . . s . . . .     s   trained, begin at 0: r (in + out)
-    │      . . . . . s .         entries chosen by chance
-    │      s . . . . . .     .   0 for good
-    │
-    y  (out)"""
+x  (in)
+│
+W + S            W   out x in   frozen
+│
+│      . . s . . . .     s   trained, begin at 0: r (in + out)
+│      . . . . . s .         entries chosen at random
+│      s . . . . . .     .   0 for good
+│
+y  (out)"""
 
 
 class Shira(TargetedMethod):
@@ -32,7 +32,7 @@ class Shira(TargetedMethod):
 
     title: ClassVar[str] = "SHiRA"
     paper: ClassVar[str] = "https://arxiv.org/abs/2406.13175"
-    formula: ClassVar[str] = "y = (W + S) x, S zero but for r (in + out) entries"
+    formula: ClassVar[str] = "y = (W + S) x, S zero except for r (in + out) entries"
     trains: ClassVar[str] = "r (in + out) chosen entries of each chosen weight"
     family: ClassVar[str] = "own weights"
     share: ClassVar[str] = "0.042 %"
@@ -40,7 +40,7 @@ class Shira(TargetedMethod):
     memory: ClassVar[str] = "medium: a changed copy of each weight"
     drawing: ClassVar[str] = DRAWING
     when: ClassVar[str] = (
-        "Several adapters are to be mixed or switched fast: sparse changes disturb each other little."
+        "To mix adapters or switch between them fast: sparse changes interfere little with each other."
     )
     on_transposed: ClassVar[bool] = False
     suggested_lr: ClassVar[float] = 5e-3
@@ -53,9 +53,9 @@ class Shira(TargetedMethod):
     }
 
     r: int = Field(default=8, ge=1)
-    """Sets how many entries train: r (in + out), as many as a LoRA of this rank has."""
+    """Sets the number of entries to train: r (in + out), as many as LoRA of this rank has."""
     random_seed: int = Field(default=0, ge=0)
-    """The seed that chooses the entries."""
+    """Seed of the random choice of entries."""
     target_modules: TargetModules = "auto"
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None

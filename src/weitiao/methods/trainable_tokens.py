@@ -1,4 +1,4 @@
-"""The embeddings of some chosen tokens train; those of all others, and the rest of the model, stay."""
+"""Trains the embeddings of some chosen tokens; all other embeddings and the rest of the model stay frozen."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def _check_tokens(tokens: list[int]) -> list[int]:
 
 
 DRAWING = """\
-    embeddings   vocabulary x d
-    ┌ ..                frozen
-    │ row t             trained: the row of a chosen token
-    │ ..                frozen
-    └ ..                frozen
-    │
-    blocks 1 .. L       frozen
-    │
-    head                frozen; where it shares the embeddings'
-                        weights, row t is trained there as well"""
+embeddings   vocabulary x d
+┌ ..                frozen
+│ row t             trained: the row of a chosen token
+│ ..                frozen
+└ ..                frozen
+│
+blocks 1 .. L       frozen
+│
+head                frozen; if it shares the embeddings'
+                    weights, row t is trained there as well"""
 
 
 class TrainableTokens(PeftMethod):
@@ -55,9 +55,7 @@ class TrainableTokens(PeftMethod):
     inference_cost: ClassVar[str] = "none once merged"
     memory: ClassVar[str] = "very low; a copy of the embeddings"
     drawing: ClassVar[str] = DRAWING
-    when: ClassVar[str] = (
-        "New or special tokens are to be learnt and nothing else; goes with any quantised base."
-    )
+    when: ClassVar[str] = "To learn new or special tokens and nothing else; works with any quantised base."
     example: ClassVar[Mapping[str, object]] = {"token_indices": [14, 16, 18]}
     suggested_lr: ClassVar[float] = 2e-2
     lr_falls_with_width: ClassVar[bool] = False
@@ -70,7 +68,7 @@ class TrainableTokens(PeftMethod):
     token_indices: Annotated[
         list[Annotated[int, Field(ge=0)]], BeforeValidator(read_numbers), AfterValidator(_check_tokens)
     ] = Field(min_length=1)
-    """The ids of the tokens that train, as the tokenizer numbers them."""
+    """Token ids to train, as the tokenizer numbers them."""
     target_modules: Annotated[list[str] | Literal["auto"], BeforeValidator(read_targets)] = "auto"
     """Which embeddings: auto (the input's, and a head that shares them), or names."""
 
@@ -100,7 +98,7 @@ class TrainableTokens(PeftMethod):
         rows = model.get_input_embeddings().weight.shape[0]
         beyond = [token for token in self.token_indices if token >= rows]
         if beyond:
-            what = "method.token_indices names tokens this model has no embedding for"
+            what = "method.token_indices names tokens for which this model has no embedding"
             found.append(Problem(what, ", ".join(map(str, beyond)), f"0 to {rows - 1}"))
         return found + self._not_tables(model) + self._padding(model) + self._bias_of_head(model)
 
@@ -109,8 +107,8 @@ class TrainableTokens(PeftMethod):
         head = model.get_output_embeddings()
         if not anatomy(model).tied or getattr(head, "bias", None) is None:
             return []
-        what = f"{self.name} would leave out the bias of a head that shares the embeddings"
-        return [DoesNotApply(what, type(model).__name__, "a head without a bias, or with weights of its own")]
+        what = f"{self.name} would drop the bias of a head that shares the embeddings' weights"
+        return [DoesNotApply(what, type(model).__name__, "a head without a bias, or with its own weights")]
 
     def _padding(self, model: PreTrainedModel) -> list[Problem]:
         """Return a problem for the padding token, whose row gets no gradient from torch, except with a tied head."""

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 DRAWING = """\
-    x  (in)
-    ├───────────────┐
-    │               A   r x in      random, frozen, shared by all layers
-    W   out x in    * d   r         trained, begins at 0.1
-    │   frozen      B   out x r     random, frozen, shared by all layers
-    │               * b   out       trained, begins at 0
-    └───── + ───────┘
-           y  (out)"""
+x  (in)
+├───────────────┐
+│               A   r x in      random, frozen, shared by all layers
+W   out x in    * d   r         trained, begins at 0.1
+│   frozen      B   out x r     random, frozen, shared by all layers
+│               * b   out       trained, begins at 0
+└───── + ───────┘
+       y  (out)"""
 
 
 class Vera(TargetedMethod):
@@ -38,7 +38,7 @@ class Vera(TargetedMethod):
     memory: ClassVar[str] = "low"
     drawing: ClassVar[str] = DRAWING
     when: ClassVar[str] = (
-        "The smallest adapters are wanted, many of them beside one base; a tenth of LoRA's numbers or less."
+        "For the smallest adapters, many of them on one base: a tenth of LoRA's parameters or fewer."
     )
     suggested_lr: ClassVar[float] = 5e-2
     lr_falls_with_width: ClassVar[bool] = False
@@ -51,15 +51,15 @@ class Vera(TargetedMethod):
     }
 
     r: int = Field(default=256, ge=1)
-    """Rows of the shared matrices; far higher than LoRA's rank, for only d grows with it."""
+    """Rank of the shared matrices; it can be far higher than LoRA's, because only d grows with it."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the layer's inputs that is dropped while training."""
+    """Dropout on the layer's inputs during training."""
     d_initial: float = Field(default=0.1, allow_inf_nan=False)
-    """What every entry of d begins as; 0.1 or less is best (table 6c of the paper)."""
+    """Initial value of every entry of d; 0.1 or less works best (table 6c of the paper)."""
     projection_prng_key: int = Field(default=0, ge=0)
-    """The seed of the shared matrices."""
+    """Seed of the shared matrices."""
     save_projection: bool = True
-    """Save the shared matrices too: a larger file that answers the same on every machine."""
+    """Save the shared matrices too: a larger file that gives the same answers on every machine."""
     target_modules: TargetModules = "auto"
     modules_to_save: ModuleNames = Field(default=[])
     layers_to_transform: BlockNumbers = None
@@ -68,7 +68,7 @@ class Vera(TargetedMethod):
     @classmethod
     def _check_initial(cls, value: float) -> float:
         if value == 0:
-            reason = "d would begin at 0 as b does, and neither would ever move"
+            reason = "d would start at 0 like b, and neither would ever change"
             raise Unfit(reason, "a number other than 0", "method.d_initial=0.1")
         return value
 

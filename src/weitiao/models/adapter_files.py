@@ -51,7 +51,7 @@ def require_adapter(folder: Path) -> None:
     if code:
         what = "the adapter names Python code that PEFT would import"
         raise ModelError(
-            Problem(what, f"{', '.join(code)} in {folder / CONFIG}", "an adapter of weights alone")
+            Problem(what, f"{', '.join(code)} in {folder / CONFIG}", "an adapter that holds only weights")
         )
     path = folder / WEIGHTS
     if not path.is_file():
@@ -105,7 +105,7 @@ def errors_named(folder: Path) -> Iterator[None]:
     ) as error:
         raise ModelError(
             Problem(
-                "the adapter cannot be put on this model",
+                "the adapter cannot be applied to this model",
                 f"{folder}: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
                 "an adapter as PEFT writes it, on the base it was trained on",
             )

@@ -198,7 +198,7 @@ def _largest_row(part: nn.Module, place: str, texts: TextPath) -> str:
     passed = {path: size for path, size in rows.items() if f"{path}.0" in texts.called} or rows
     if not passed:
         raise ModelError(
-            Problem("no row of blocks was found in this model", type(part).__name__, "a list of blocks")
+            Problem("no list of blocks was found in this model", type(part).__name__, "a list of blocks")
         )
     return max(passed, key=passed.__getitem__)
 

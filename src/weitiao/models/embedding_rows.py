@@ -21,8 +21,8 @@ def require_rows(tokenizer: PreTrainedTokenizerBase, rows: int, ids: Sequence[in
     token = tokenizer.convert_ids_to_tokens(worst)
     raise DataError(
         Problem(
-            "the tokenizer gives an id that the model's embedding has no row for",
-            f"{token!r} is id {worst}, in {where}; the embedding has {rows} rows",
+            "the tokenizer gives an id for which the model's embeddings have no row",
+            f"{token!r} is id {worst}, in {where}; the embeddings have {rows} rows",
             "a tokenizer and a model that belong together",
             "the model's own tokenizer files beside its weights, without tokens added to them",
         )

@@ -27,6 +27,8 @@ REMEMBERED = 2
 """The version of the cached hashes; older ones lack the fp16 hash."""
 FILE = "base_fingerprint.json"
 """The file in an adapter's folder that holds the fingerprint of its base."""
+MOST_PLACES = 8
+"""Places of one base that are remembered."""
 THREADS = 4
 HEX_DIGITS = 32
 NOT_THE_BASE = frozenset({
@@ -252,15 +254,40 @@ def read_fingerprint(folder: Path) -> Fingerprint | None:
 
 def remember_place(base: Fingerprint, name: str) -> None:
     """Cache where a base is on this machine, since an adapter contains no private path."""
-    _remember(_place(base), {"name": name})
+    places = [name, *(one for one in _places(base) if one != name)]
+    _remember(_place(base), {"names": places[:MOST_PLACES]})
 
 
 def remembered_place(base: Fingerprint) -> str | None:
-    """Return where a base with this fingerprint was last used in training on this machine; None if unknown."""
+    """Return where a base with this fingerprint was used in training on this machine; None if unknown.
+
+    Of several places, it is the newest one that still holds this base; if none does, the newest one.
+    """
+    places = _places(base)
+    return next((place for place in places if _holds(place, base)), next(iter(places), None))
+
+
+def _places(base: Fingerprint) -> list[str]:
+    """Return the cached places of a base, the newest first."""
     try:
-        return str(json.loads(_place(base).read_text(encoding="utf-8"))["name"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        cached = json.loads(_place(base).read_text(encoding="utf-8"))
+        return [str(place) for place in cached.get("names") or [cached["name"]]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
+def _holds(place: str, base: Fingerprint) -> bool:
+    """Return whether a folder holds a base's weights; a file and a hub's id are not looked into."""
+    folder = Path(place)
+    if not folder.is_dir():
+        return folder.is_file() or not folder.is_absolute()
+    try:
+        files = [prints_of_file(path) for path in weight_files(folder)]
+    except (OSError, ModelError):
+        return False
+    return (
+        Fingerprint({}, {name: one for found in files for name, one in found.items()}).digest == base.digest
+    )
 
 
 def _place(base: Fingerprint) -> Path:
@@ -282,7 +309,7 @@ def require_same_base(wanted: Fingerprint | None, found: Fingerprint, what: str,
                 f"{what} was trained on another base: {len(differences)} of its parts differ",
                 f"{base}: {some(differences)}",
                 "the base it was trained on",
-                "model.name=THAT-BASE, or --force (model.allow_other_base=true) to go on with this one",
+                "model.name=THAT-BASE, or --force (model.allow_other_base=true) to continue with this one",
             )
         )
     precisions = wanted.conversion(found)

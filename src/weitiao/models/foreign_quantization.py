@@ -36,7 +36,7 @@ PACKAGES: Mapping[str, str] = {
     "vptq": "vptq",
 }
 """The package to install for a quantisation method, by its name in config.json."""
-ELSE = "a copy of the model in bf16, which model.quantization=nf4 holds in 4 bits here"
+ELSE = "a copy of the model in bf16, which model.quantization=nf4 quantises to 4 bits"
 
 
 def require_loader(config: PretrainedConfig, name: str, device_map: str) -> None:
@@ -76,7 +76,7 @@ def _method(described: Mapping[str, Any]) -> str:
 
 def _unknown(name: str, method: str, kinds: list[str]) -> Problem:
     return Problem(
-        f"{name} holds its weights in a quantisation that is not known here",
+        f"{name} has weights in an unknown quantisation",
         f"quantization_config.quant_method: {method}",
         "one of " + ", ".join(kinds),
         " or ".join([*nearest(method, kinds), ELSE]),

@@ -51,9 +51,9 @@ def dequantized_folder(gguf: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{folder.name}.lock"):
         if not folder.is_dir():
-            need_disk(folder.parent, _fp32_bytes(gguf), f"the fp32 form of {gguf.name}")
+            need_disk(folder.parent, _fp32_bytes(gguf), f"the fp32 copy of {gguf.name}")
             with staged_folder(folder) as staging:
-                _dequantize(gguf, staging)
+                dequantize(gguf, staging)
             prints_of_file(folder / SINGLE)  # hashed now, so that no run waits for it
     return folder
 
@@ -79,11 +79,13 @@ def _fp32_bytes(gguf: Path) -> int:
         return sum(4 * int(tensor.n_elements) for tensor in GGUFReader(gguf).tensors)
     except (ValueError, IndexError) as error:
         raise ModelError(
-            Problem(f"{gguf} cannot be read to its end", str(error), "a whole GGUF file", "download it again")
+            Problem(
+                f"{gguf} cannot be read to its end", str(error), "a complete GGUF file", "download it again"
+            )
         ) from error
 
 
-def _dequantize(gguf: Path, staging: Path) -> None:
+def dequantize(gguf: Path, staging: Path) -> None:
     """Read a GGUF with transformers and save it as a plain model; raises ModelError if transformers cannot read it."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -104,7 +106,9 @@ def _dequantize(gguf: Path, staging: Path) -> None:
     except (ValueError, KeyError, OSError, TypeError, AttributeError, RuntimeError, IndexError) as error:
         raise ModelError(
             Problem(
-                f"{gguf} cannot be read as a language model", str(error), "a GGUF that transformers can read"
+                f"{gguf} cannot be read as a language model",
+                str(error),
+                "a GGUF file that transformers can read",
             )
         ) from error
     require_whole(model, info, str(gguf))

@@ -33,6 +33,10 @@ UNREADABLE = (OSError, ImportError, AssertionError, *MALFORMED)
 """What transformers raises for a file that exists but is malformed; its checks have no exception class of their own."""
 
 
+TRUST = "model.trust_remote_code=true"
+"""The setting that lets a model run its own code."""
+
+
 def load_config(settings: ModelSettings) -> PretrainedConfig:
     """Load a model's config, with the requested quantisation written into it.
 
@@ -46,7 +50,7 @@ def load_config(settings: ModelSettings) -> PretrainedConfig:
         if quantization_of(config) != "none":
             raise ModelError(
                 Problem(
-                    f"{where.name} comes quantised already ({quantization_of(config)})",
+                    f"{where.name} is already quantised ({quantization_of(config)})",
                     f"quantization: {settings.quantization}",
                     "quantization: none",
                     "model.quantization=none",
@@ -82,10 +86,10 @@ def _config(settings: ModelSettings, where: Resolved) -> PretrainedConfig:
 def _needs_trust(where: Resolved, raw: dict[str, Any]) -> Problem:
     files = ", ".join(sorted(set(map(str, raw["auto_map"].values()))))
     return Problem(
-        f"{where.name} runs only with Python code of its own, which can do anything on this machine",
+        f"{where.name} runs only with its own Python code, which can do anything on this machine",
         f"model_type {raw.get('model_type')!r}, code in {files}",
         "a model that transformers knows",
-        "model.trust_remote_code=true, where you trust its authors and have read the code",
+        f"{TRUST}, if you trust its authors and have read the code",
     )
 
 
@@ -153,7 +157,7 @@ def weightless(config: PretrainedConfig, trust_remote_code: bool = False) -> Pre
     except UNREADABLE as error:
         if isinstance(error, ValueError) and "Unrecognized configuration class" in str(error):
             raise ModelError(_not_causal(config)) from error
-        what = f"no {config.model_type} model can be built of these settings"
+        what = f"no {config.model_type} model can be built from these settings"
         got = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise ModelError(Problem(what, got, "config.json as its authors wrote it")) from error
 
@@ -194,7 +198,7 @@ def _architectures(config: PretrainedConfig) -> list[str]:
 def _not_causal(config: PretrainedConfig) -> Problem:
     names = ", ".join(_architectures(config)) or "no class named"
     return Problem(
-        "this model does not continue text, so it cannot be fine-tuned here",
+        "this model does not generate text, so it cannot be fine-tuned here",
         f"{names} (model_type {config.model_type})",
         "a causal language model (...ForCausalLM)",
     )
@@ -299,11 +303,11 @@ def _keep_scales(layer: nn.Module, _: object) -> None:
 
 def _not_loaded(where: Resolved, error: Exception) -> Problem:
     """Describe why the weights could not be loaded."""
-    expected = "weights as safetensors, whole and of the shapes its config.json gives"
+    expected = "complete weights as safetensors, in the shapes that config.json gives"
     remedy = (
         "download the model again"
         if where.local
-        else f"hf download {where.path}, to see whether its files come whole"
+        else f"hf download {where.path}, to check that its files are complete"
     )
     if isinstance(error, ImportError):
         expected, remedy = "the packages that its quantisation needs", f"pip install {error.name or 'them'}"

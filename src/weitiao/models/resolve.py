@@ -32,6 +32,8 @@ from .weights.files import INDEX, SINGLE, require_files
 
 MODELSCOPE = "modelscope:"
 """Optional prefix of a ModelScope id, as for data sets."""
+FOLDERS_SHOWN = 3
+"""Most models inside a folder that an error names."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -142,7 +144,7 @@ def convert_first(name: str, say: Callable[[str], None]) -> None:
     try:
         path = ALIASES[name].path if name in ALIASES else Path(name).expanduser()
         if path.is_file() and path.suffix == ".gguf" and not folder_of(path).is_dir():
-            say(f"converting {path.name} to fp32, which is kept for the next time")
+            say(f"converting {path.name} to fp32; the copy is kept for the next time")
             dequantized_folder(path)
     except WeitiaoError:
         return
@@ -173,7 +175,8 @@ def _require_model_folder(folder: Path) -> None:
 def _not_a_model_folder(folder: Path) -> Problem:
     files = sorted(p.name for p in folder.iterdir())
     ggufs = [str(folder / name) for name in files if name.endswith(".gguf")]
-    remedy = " or ".join(ggufs)
+    inside = sorted(str(one.parent) for one in folder.glob("*/config.json"))
+    remedy = " or ".join([*ggufs, *inside][:FOLDERS_SHOWN]) or FORMS
     if "adapter_config.json" in files:
         remedy = f"model.name={_base_of(folder)} model.adapter={folder}"
     holds = ", ".join(files[:8]) or "nothing"
@@ -195,5 +198,5 @@ def _no_safetensors(name: str, files: list[str]) -> Problem:
     """Describe a model without safetensors: its weights are pickled, or it has none."""
     pickles = [file for file in files if file.endswith(PICKLES)]
     if not pickles:
-        return Problem(f"{name} holds a config and no weights", ", ".join(files[:8]), "model.safetensors")
+        return Problem(f"{name} holds a config but no weights", ", ".join(files[:8]), "model.safetensors")
     return pickled(shlex.quote(name), pickles)

@@ -32,15 +32,16 @@ class ModelSettings(Settings):
     dtype: Precision = "auto"
     """Precision of the weights: auto (bf16 on a GPU that has it, fp32 on a CPU), fp32, bf16, fp16."""
     quantization: Quantization = "none"
-    """Hold the base's linear layers in nf4, fp4 (4 bits) or int8 (bitsandbytes); the base is then frozen."""
+    """Quantise the base's linear layers to nf4 or fp4 (4 bits) or int8 with bitsandbytes; the base is then
+    frozen."""
     double_quantization: bool = False
-    """With nf4 and fp4: quantise the quantisation's own constants as well, 0.4 bits less a parameter."""
+    """For nf4 and fp4: quantise the quantisation constants as well, which saves 0.4 bits per parameter."""
     compute_dtype: Precision = "auto"
-    """Precision that 4-bit layers compute in: auto (as `dtype` auto would choose), fp32, bf16, fp16."""
+    """Precision in which 4-bit layers compute: auto (as for `dtype`), fp32, bf16, fp16."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model; only for a model whose authors you trust."""
     device_map: Annotated[str, DECIDES_NOTHING] = "auto"
-    """Where the weights go: auto (this process's accelerator, else the CPU), cpu, cuda:1, balanced,
+    """Where to put the weights: auto (this process's accelerator, otherwise the CPU), cpu, cuda:1, balanced,
     sequential."""
     hub: Annotated[HubName | None, DECIDES_NOTHING] = left_out("(WEITIAO_HUB, else huggingface)")
     """Where an id or an alias is downloaded from: huggingface or modelscope."""
@@ -49,7 +50,7 @@ class ModelSettings(Settings):
     adapter: str | None = None
     """Folder of an adapter to continue training from."""
     allow_other_base: Annotated[bool, DECIDES_NOTHING] = False
-    """Go on where the base is not the one that the adapter or the checkpoints were trained on."""
+    """Continue even if the base is not the one that the adapter or the checkpoints were trained on."""
 
     @model_validator(mode="before")
     @classmethod
@@ -81,6 +82,6 @@ class ModelSettings(Settings):
             raise Unfit("double_quantization needs 4 bits", FOUR_BITS, "model.quantization=nf4")
         if self.compute_dtype != "auto":
             raise Unfit(
-                "compute_dtype is that of 4-bit layers", FOUR_BITS + ", or dtype", "model.quantization=nf4"
+                "compute_dtype is for 4-bit layers", FOUR_BITS + ", or dtype", "model.quantization=nf4"
             )
         return self

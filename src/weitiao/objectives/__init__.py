@@ -13,9 +13,9 @@ PREFERENCES = ("dpo", "kto", "orpo", "simpo", "cpo", "ipo")
 REWARDS = ("rm", "reward", "ppo", "grpo", "rloo", "reinforce")
 LABELS = ("classification", "tagging", "embedding", "reranking", "seq2seq")
 NOT_YET = {
-    **dict.fromkeys(PREFERENCES, "training on preferences is not there yet"),
-    **dict.fromkeys(REWARDS, "reward models and reinforcement learning are not there yet"),
-    **dict.fromkeys(LABELS, "training on labels is not there yet"),
+    **dict.fromkeys(PREFERENCES, "training on preferences is not supported yet"),
+    **dict.fromkeys(REWARDS, "reward models and reinforcement learning are not supported yet"),
+    **dict.fromkeys(LABELS, "training on labels is not supported yet"),
 }
 
 OBJECTIVES: Registry[Objective] = Registry(

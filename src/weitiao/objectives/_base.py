@@ -47,6 +47,8 @@ class Objective(Settings, ABC):
     """Whether it compares the model with the model before training."""
     lr_factor: ClassVar[float] = 1.0
     """Factor on the learning rate the method suggests."""
+    example: ClassVar[Mapping[str, object]] = {}
+    """Values for the settings that have no default, for help texts and tests."""
 
     @property
     def name(self) -> str:

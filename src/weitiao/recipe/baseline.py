@@ -130,17 +130,29 @@ class Comparison:
             except MAY_SAY_SO as error:
                 if not is_out_of_memory(error):
                     raise
-                log.emit("note", text="not enough memory for a look at the held-out loss: training goes on")
+                log.emit("note", text="not enough memory to evaluate the held-out loss; training continues")
                 return {"loss": math.nan}
 
         return looked_or_noted
 
     def _take_earlier(self, earlier: Sequence[Event]) -> None:
         seen = [event for event in earlier if event["event"] == "before"]
-        if seen and seen[-1]["questions"] == [question.text for question in self.questions]:
+        if seen and self._asked_the_same(seen[-1]):
             held_out = seen[-1]["held_out"]
             measured = HeldOut.from_fields(held_out) if held_out else None
             self.before = Look(measured, _answers_of(seen[-1]), seen[-1].get("panel"))
+
+    def _asked_the_same(self, event: Event) -> bool:
+        """Return whether an earlier look asked what is asked now, with the settings that decide the answers."""
+        same = bool(event["questions"] == [question.text for question in self.questions])
+        if event["answers"] is None:  # nothing was asked yet
+            return same
+        panel = (event.get("panel") is not None) == bool(self.panel)
+        return same and panel and event.get("generation") == self._generation
+
+    @property
+    def _generation(self) -> dict[str, Any]:
+        return self.recipe.evaluate.generation.model_dump(mode="json")
 
     def measure_baseline(self, forward: Forward, log: EventLog, should_stop: ShouldStop = never) -> None:
         """Measure the untrained model, and ask it unless that is postponed; `before` stays None if stopped."""
@@ -156,6 +168,7 @@ class Comparison:
             "before",
             held_out={**held_out.as_fields(), "rows": held_out.rows} if held_out else None,
             questions=[question.text for question in self.questions],
+            generation=self._generation,
             panel=self.before.panel,
             **_fields_of(self.before.answers),
         )
@@ -249,7 +262,7 @@ class Comparison:
         except (WeitiaoError, RowError, MemoryError, *MALFORMED) as error:
             said = str(error).partition("\n")[0] or "not enough memory"
             self.failures.append(f"{what}: {type(error).__name__}: {said}")
-            log.emit("note", text=f"{self.failures[-1]} (the run goes on without it)")
+            log.emit("note", text=f"{self.failures[-1]} (the run continues without it)")
 
 
 def systems_of(recipe: Recipe, data: Prepared) -> SystemPrompts | None:

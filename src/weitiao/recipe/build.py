@@ -63,7 +63,7 @@ def choose_kernels(recipe: Recipe, model: PreTrainedModel, log: EventLog) -> Non
     if model.device.type == "cpu" and model.dtype is torch.float16:
         log.emit(
             "note",
-            text="CPUs are slow in fp16, many times so without hardware for it (model.dtype=auto: fp32)",
+            text="fp16 is slow on a CPU, many times slower without hardware support (model.dtype=auto: fp32)",
         )
 
 
@@ -100,7 +100,7 @@ def forward_for(attached: Attached, precision: Precision, log: EventLog) -> Forw
     forward = choose_forward(attached.model, precision)
     if not forward.options.packs:
         log.emit(
-            "note", text="this architecture mixes examples laid end to end, so they go through one at a time"
+            "note", text="this architecture mixes packed examples, so they go through the model one at a time"
         )
     return forward
 
@@ -136,7 +136,8 @@ def build_training(
     forward = forward.with_options(compiles=settings.compile, rematerializes=planned.rematerializes)
     if settings.compile and not forward.options.packs:
         log.emit(
-            "note", text="examples go through one at a time, each as long as it is, so nothing is compiled"
+            "note",
+            text="examples go through the model one at a time, each at its own length, so nothing is compiled",
         )
     undecayed = attached.undecayed_parameters()
     optimizer = build_optimizer(parameters, attached.fast_parameters(), settings, recipe.lr, undecayed)

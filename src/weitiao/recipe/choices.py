@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..core.said import Said
 from .recipe import Recipe
 
 if TYPE_CHECKING:
@@ -34,16 +33,11 @@ class AutoSetting:
     setting: str
     """Its dotted name, such as train.lr."""
     value: float | int | str
-    reason: Said
+    reason: str
 
     def as_fields(self) -> dict[str, Any]:
         """Return the fields of the event that reports it."""
-        return {
-            "setting": self.setting,
-            "value": self.value,
-            "reason": self.reason.en,
-            "reason_zh": self.reason.zh,
-        }
+        return asdict(self)
 
 
 def settle(recipe: Recipe, data: Prepared, width: int) -> tuple[Recipe, list[AutoSetting]]:
@@ -64,15 +58,9 @@ def _rate(recipe: Recipe, width: int) -> Iterator[AutoSetting]:
         return
     method = recipe.method
     if method.lr_falls_with_width:
-        reason = Said(
-            f"{method.title}'s rate for a model of width {width}",
-            f"{method.title} 在宽度为 {width} 的模型上的学习率",
-        )
+        reason = f"{method.title}'s rate for a model of width {width}"
     else:
-        reason = Said(
-            f"{method.title}'s rate, which suits models of every width",
-            f"{method.title} 的学习率，与模型宽度无关",
-        )
+        reason = f"{method.title}'s rate, which suits models of every width"
     yield AutoSetting("train.lr", recipe.lr_for(width), reason)
 
 
@@ -86,35 +74,24 @@ def _length(recipe: Recipe, data: Prepared) -> Iterator[AutoSetting]:
         return
     rows = round(sum(draws_of(data.train)))
     if rows >= LARGE_ROWS:
-        reason = Said(f"{rows:,} rows are enough to see each once", f"共 {rows:,} 条数据，每条看一遍就够")
+        reason = f"{rows:,} rows are enough to see each once"
         yield AutoSetting("train.epochs", 1, reason)
         steps = StepPlan.of(data.train, train.model_copy(update={"epochs": 1})).total_steps
         if data.held_out and train.eval_every is None:
             every = math.ceil(steps / LOOKS_IN_ONE_EPOCH)
-            reason = Said(
-                f"{LOOKS_IN_ONE_EPOCH} looks at the held-out loss", f"评估 {LOOKS_IN_ONE_EPOCH} 次留出损失"
-            )
+            reason = f"{LOOKS_IN_ONE_EPOCH} evaluations of the held-out loss"
             yield AutoSetting("train.eval_every", every, reason)
         return
     if not data.held_out or train.early_stopping_patience == "off":
-        reason = Said(
-            f"{rows:,} rows, and nothing tells when to stop", f"共 {rows:,} 条数据，没有判断何时停止的依据"
-        )
-        yield AutoSetting(
-            "train.epochs", math.ceil(UNWATCHED * epochs_at_most(rows, train.batch_size)), reason
-        )
+        reason = f"{rows:,} rows, and no held-out loss to stop by"
+        epochs = math.ceil(UNWATCHED * epochs_at_most(rows, train.batch_size))
+        yield AutoSetting("train.epochs", epochs, reason)
         return
     epochs = epochs_at_most(rows, train.batch_size)
-    reason = Said(
-        f"{rows:,} rows: seen up to {epochs} times, as long as the held-out loss falls",
-        f"共 {rows:,} 条数据：最多看 {epochs} 遍，留出损失不再下降就停",
-    )
+    reason = f"{rows:,} rows: seen up to {epochs} times, as long as the held-out loss falls"
     yield AutoSetting("train.epochs", epochs, reason)
     if train.early_stopping_patience == "auto":
-        reason = Said(
-            f"stops after {PATIENCE} looks without a gain; the best weights are kept",
-            f"连续 {PATIENCE} 次评估没有进步就停，保留最好的权重",
-        )
+        reason = f"stops after {PATIENCE} evaluations without a lower loss; the best weights are kept"
         yield AutoSetting("train.early_stopping_patience", PATIENCE, reason)
 
 

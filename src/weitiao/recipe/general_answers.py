@@ -24,7 +24,6 @@ from ..core.errors import ModelError, Problem
 from ..core.events import EventLog
 from ..core.files import saving
 from ..core.run_folder import RunFolder
-from ..core.said import Said
 from ..core.version import VERSION
 from ..data.conversation import Message
 from ..data.example import TokenSequence
@@ -52,15 +51,15 @@ of lower probability, and training on those would make it surer of what it made 
 LEAST_OF_ROWS = 0.25
 """Least share of the wanted rows that must be usable: with fewer, each would be seen more than four times an epoch."""
 ANSWERS_FILE = "answers.json"
-REASONS_ZH = {
-    "cut": "被截断",
-    "empty or unreadable": "为空或无法读",
-    "repeating itself": "重复",
-    "in another language": "换了语言",
-    "too long": "过长",
-    "unsure": "没有把握",
+COUNTED = {
+    "cut": "{count} cut",
+    "empty or unreadable": "{count} empty or unreadable",
+    "repeating itself": "{count} repetitive",
+    "in another language": "{count} in another language",
+    "too long": "{count} too long",
+    "unsure": "{count} unsure",
 }
-"""Reasons for not using an answer, in Chinese."""
+"""Reason for not using an answer -> a phrase with the number of such answers."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +100,11 @@ def with_general_answers(
     asking = _Asking(awaited, model, tokenizer, data.template, base.digest, precision)
     rows = asking.rows(log)
     outcome = asking.outcome(len(rows))
-    log.emit("note", text=f"data.replay: {outcome.en}")
+    log.emit("note", text=f"data.replay: {outcome}")
     with saving(folder.root):
         write_rows(folder.replay, rows)
-    price = data.summary.replay or Said("", "")
-    said = Said(f"{price.en}; {outcome.en}", f"{price.zh}；{outcome.zh}")
-    return awaited.filled(replace(data, summary=replace(data.summary, replay=said)), rows)
+    replay = f"{data.summary.replay}; questions: {outcome}"
+    return awaited.filled(replace(data, summary=replace(data.summary, replay=replay)), rows)
 
 
 @dataclass
@@ -211,26 +209,22 @@ class _Asking:
         asked = [question.text for question in questions]
         return entry_name(["general answers", self.base, json.dumps([how, where, reads_with, asked])])
 
-    def outcome(self, usable: int) -> Said:
+    def outcome(self, usable: int) -> str:
         """Return how many questions were asked, and how the answers were used."""
-        named = "".join(f", {count} {reason}" for reason, count in self.left_out.most_common())
-        named_zh = "".join(
-            f"，{count} 个{REASONS_ZH[reason]}" for reason, count in self.left_out.most_common()
+        details = ", ".join(
+            COUNTED[reason].format(count=count) for reason, count in self.left_out.most_common()
         )
-        often = usable < self.awaited.count
-        return Said(
-            f"asked {self.asked}, used {usable}{named}"
-            + (f"; some are seen more than once an epoch, to make {self.awaited.count}" if often else ""),
-            f"问了 {self.asked} 个，用 {usable} 个{named_zh}"
-            + (f"；部分数据每轮出现多次，凑足 {self.awaited.count} 条" if often else ""),
-        )
+        often = f"some are seen more than once an epoch to make {self.awaited.count}"
+        details = "; ".join(filter(None, [details, often if usable < self.awaited.count else ""]))
+        made = f"asked {self.asked}, used {usable}"
+        return f"asked {self.asked}, used {usable} ({details})" if details else made
 
     def _too_few(self, usable: int) -> Problem:
         longer = 4 * self.awaited.max_new_tokens
         remedies = ["data.replay=off", "data.replay.answers=FILE", f"data.replay.max_new_tokens={longer}"]
         return Problem(
             "the model gives too few usable answers to general questions for data.replay",
-            self.outcome(usable).en,
+            self.outcome(usable),
             f"answers that end within {self.awaited.max_new_tokens} tokens, for {self.awaited.count} rows",
             " or ".join(remedies),
         )

@@ -8,6 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from ..core.events import Event
+from ..core.locale import shown
 from ..core.visible import visible
 from .progress import progress_text, short_numbers
 
@@ -45,7 +46,7 @@ class NotebookSteps:
 
     def stage(self, text: str) -> None:
         """Show an indeterminate bar."""
-        self._show(f"{text} ...", None, at_once=True)
+        self._show(f"{shown(text)} ...", None, at_once=True)
 
     def start(self, event: Event) -> None:
         """Show the bar, starting at the step a resumed run continues from."""

@@ -16,7 +16,6 @@ from ..core.errors import Interrupted, Problem, Terminated
 from ..core.events import Event, EventLog, read_events, steps_that_count
 from ..core.files import saving, staged_folder, write_json
 from ..core.run_folder import RunFolder
-from ..core.said import Said
 from ..core.version import VERSION
 from ..data.templates.system_prompts import with_trained_system
 from ..engine.loop import TrainingState
@@ -63,7 +62,7 @@ class Outcome:
     """Start of the command in time.monotonic() seconds; for a resumed run, earlier by the time of previous steps."""
     result_step: int
     """The step whose weights are the result."""
-    left_out: Sequence[Said] = ()
+    left_out: Sequence[str] = ()
     """Parts of the model that the method leaves unchanged."""
 
     @property
@@ -72,10 +71,13 @@ class Outcome:
         return self.folder.model if self.attached.saves_whole_model else self.folder.adapter
 
     def save_result(self) -> None:
-        """Write the result and rename it into place; a result without a report, left by a crash, is replaced.
+        """Write the result and rename it into place, unless an earlier process of this run has saved it.
 
         Raises ResourceError if the disk is full, RunFolderError if the folder cannot be written.
         """
+        if self._is_saved():
+            self.log.emit("note", text=f"the result was saved before and stays as it is: {self.result}")
+            return
         with saving(self.result, self.progress.step), staged_folder(self.result) as staging:
             if self.attached.saves_whole_model:
                 set_stops(base_of(self.attached.model), self.comparison.data.template.stop_ids)
@@ -91,6 +93,11 @@ class Outcome:
             shutil.rmtree(self.result, ignore_errors=True)  # last: the old result is usable until now
         remember_place(self.base, self.recipe.model.name)
         self.log.emit("saved", step=self.progress.step, path=str(self.result))
+
+    def _is_saved(self) -> bool:
+        """Return whether the result of this step lies in the folder; it is renamed into place when it is whole."""
+        saved = [event["step"] for event in read_events(self.folder.events) if event["event"] == "saved"]
+        return self.result.is_dir() and saved[-1:] == [self.progress.step]
 
     @contextmanager
     def saved(self) -> Iterator[None]:
@@ -150,11 +157,10 @@ class Outcome:
         trainable, total = count_parameters(self.attached.model)
         recipe, progress, comparison = self.recipe, self.progress, self.comparison
         return ReportFacts(
-            run=_public_path(self.folder.root),
+            run=public_path(self.folder.root),
             base=public_name(recipe.model.name),
             data=[public_name(source.path or "Python rows") for source in recipe.data.sources],
             data_lines=comparison.data.summary.lines(),
-            data_lines_zh=comparison.data.summary.lines_zh(),
             method=recipe.method.name,
             method_title=recipe.method.title,
             method_settings=recipe.method.model_dump(mode="json"),
@@ -206,7 +212,7 @@ def _tokenizer_folder(attached: Attached, comparison: Comparison, result: Path) 
     return result if is_safe else result / TOKENIZER_FOLDER
 
 
-def _public_path(folder: Path) -> str:
+def public_path(folder: Path) -> str:
     """Return a run's folder relative to the working directory, or only its name: no parent folders are revealed."""
     if not folder.is_absolute():
         return str(folder)

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from ..core.said import Said
     from ..data.dataset import Prepared
     from ..data.gate.gate import OnRows
     from ..engine.settings import TrainSettings
@@ -75,7 +74,7 @@ class _Room:
     """Rows of the token embedding: every id must be lower."""
     width: int
     """The hidden size."""
-    left_out: Sequence[Said]
+    left_out: Sequence[str]
     """Parts of the model that the method leaves unchanged."""
 
     def most_tokens(self, max_length: int) -> int:
@@ -92,7 +91,7 @@ class Ready:
     choices: Sequence[AutoSetting]
     data: Prepared
     tokenizer: PreTrainedTokenizerBase
-    left_out: Sequence[Said]
+    left_out: Sequence[str]
     """Parts of the model that the method leaves unchanged, even where its settings do not show it."""
     awaited: AwaitedAnswers | None = None
     """General rows that the model answers before training."""
@@ -122,7 +121,7 @@ def preflight(
     findings.run(lambda: _check_schedule(recipe))
     findings.run(lambda: require_installed(recipe.train))
     findings.run(lambda: _check_compiler(recipe))
-    findings.run(lambda: _require_gpu_to_offload(recipe))
+    findings.run(lambda: require_gpu_to_offload(recipe))
     findings.run(recipe.track.require_installed)
     findings.settle()
     if room is None or tokenised is None:
@@ -165,16 +164,14 @@ def _require_room(data: Prepared, room: _Room) -> None:
     if room.context is None or longest + room.virtual <= room.context:
         return
     left = room.context - room.virtual
-    taken = (
-        f"; {room.virtual} of its {room.context} positions are taken by virtual tokens"
-        if room.virtual
-        else ""
-    )
+    what = "the longest row does not fit the model's context"
+    if room.virtual:
+        what = f"{what}; {room.virtual} of its {room.context} positions are taken by virtual tokens"
     fitting = room.context - longest
     fewer = [f"method.num_virtual_tokens={fitting}"] if room.virtual and fitting > 0 else []
     raise DataError(
         Problem(
-            f"the longest row does not fit the model's context{taken}",
+            what,
             f"{longest} tokens",
             f"up to {left} tokens",
             " or ".join([*fewer, f"data.max_length={left}"]),
@@ -265,7 +262,7 @@ def _check_schedule(recipe: Recipe) -> None:
     build_schedule(optimizer, recipe.train, steps=recipe.train.steps or 100)
 
 
-def _require_gpu_to_offload(recipe: Recipe) -> None:
+def require_gpu_to_offload(recipe: Recipe) -> None:
     """Raise SettingsError if activations are to be offloaded to CPU memory but the model runs on the CPU."""
     from ..models.precision import device_for
 
@@ -292,7 +289,7 @@ def require_held_out(recipe: Recipe, held_out_rows: int) -> None:
         SettingsError,
         [
             Problem(
-                "this goes by the held-out loss, and no row is held out",
+                "this depends on the held-out loss, and no row is held out",
                 got,
                 "held-out rows",
                 "data.held_out=10",

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
 from ..core.events import Event
+from ..core.locale import shown
 from ..core.units import readable_bytes, readable_loss, readable_seconds
 from ..core.visible import visible
 
@@ -49,7 +50,7 @@ class LiveSteps:
     def stage(self, text: str) -> None:
         """Show a spinner with the text and the elapsed time."""
         self.stop()
-        self._stage = text = visible(text)
+        self._stage = text = visible(shown(text))
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
         self._drawn = Progress(*columns, console=self._console, transient=True)
         self._drawn.add_task(f"{text} ...", total=None)
@@ -76,7 +77,7 @@ class LiveSteps:
         if self._beside is None:
             drawn = drawn or self._bars(transient=True)
             self._beside = drawn.add_task(
-                self._stage or visible(event.get("what", "")), total=total, numbers=""
+                self._stage or visible(shown(event.get("what", ""))), total=total, numbers=""
             )
         drawn = drawn or self._drawn
         if drawn is not None:
@@ -116,24 +117,24 @@ class PlainSteps:
     def stage(self, text: str) -> None:
         """Print the stage that begins."""
         self._next_seconds = 0.0
-        self._console.print(Text(f"{text} ...", style="dim"), soft_wrap=True)
+        self._console.print(Text(f"{shown(text)} ...", style="dim"), soft_wrap=True)
 
     def start(self, event: Event) -> None:
         """Print the number of steps; the first step is printed without delay."""
         self._next_seconds = 0.0
-        self._print(f"{event['steps']} steps, written to {event['out']}")
+        self._print(shown(f"{event['steps']} steps, written to {event['out']}"))
 
     def step(self, event: Event) -> None:
         """Print a step, unless a line was printed a moment ago; always print the last step."""
         if event["step"] == event["steps"] or self._is_due():
             self._next_seconds = time.monotonic() + PLAIN_SECONDS
-            self._print(f"step {short_numbers(event)}")
+            self._print(f"{shown('step')} {short_numbers(event)}")
 
     def progress(self, event: Event) -> None:
         """Print the progress and the time left, unless a line was printed a moment ago."""
         if self._is_due():
             what = event.get("what")
-            self._print(f"{what}: {progress_text(event)}" if what else progress_text(event))
+            self._print(f"{shown(what)}: {progress_text(event)}" if what else progress_text(event))
 
     def stop(self) -> None:
         """Do nothing: printed lines need no clean-up."""
@@ -153,9 +154,9 @@ def short_numbers(event: Event) -> str:
     """Return step, loss, speed, time left and memory, short enough to fit beside a bar in 80 columns."""
     parts = [
         f"{event['step']}/{event['steps']}",
-        f"loss {number(event['loss'])}",
-        f"{event['tokens_per_second']:.0f} tok/s",
-        f"{readable_seconds(event['seconds_left'])} left",
+        shown(f"loss {number(event['loss'])}"),
+        shown(f"{event['tokens_per_second']:.0f} tok/s"),
+        shown(f"{readable_seconds(event['seconds_left'])} left"),
         readable_bytes(event["memory_bytes"]),
     ]
     gpu_bytes = event.get("gpu_memory_bytes")
@@ -165,8 +166,9 @@ def short_numbers(event: Event) -> str:
 def progress_text(event: Event) -> str:
     """Return the share done and the time left, or the count if the total is unknown."""
     if event.get("total") is None:
-        return visible(f"{event['done']:,} {event['unit']}")
-    return f"{100 * event['done'] / event['total']:.0f}%  {readable_seconds(event['seconds_left'])} left"
+        return visible(f"{event['done']:,} {shown(event['unit'])}")
+    left = shown(f"{readable_seconds(event['seconds_left'])} left")
+    return f"{100 * event['done'] / event['total']:.0f}%  {left}"
 
 
 def number(value: Any) -> str:  # noqa: ANN401  (a number, or the name of one that is not finite)

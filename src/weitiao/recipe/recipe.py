@@ -128,7 +128,9 @@ def _plain_block(cls: type[Settings], path: str) -> Callable[[Any], Checked]:
         if isinstance(value, cls):
             return value, []
         if not isinstance(value, Mapping):
-            return None, [Problem(f"{path} is no block of settings", f"{path}: {value!r}", "keys and values")]
+            return None, [
+                Problem(f"{path} is not a block of settings", f"{path}: {value!r}", "keys and values")
+            ]
         return check_settings(cls, value, path)
 
     return check
@@ -153,7 +155,7 @@ def _named_block(registry: Registry[Any], base: type[Settings], path: str) -> Ca
 
 
 def _out(value: Any) -> tuple[Any, list[Problem]]:  # noqa: ANN401
-    what = "out is no folder"
+    what = "out is not a folder"
     if isinstance(value, str | Path) and str(value).strip():
         try:
             require_usable_name(str(value))

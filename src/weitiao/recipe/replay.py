@@ -21,7 +21,6 @@ import numpy as np
 from ..core.errors import Problem, RunFolderError, SettingsError
 from ..core.files import PRIVATE_FILE, write_atomic
 from ..core.run_folder import RunFolder
-from ..core.said import Said
 from ..data.batching.sampling import epoch_order
 from ..data.conversation import Conversation, Message
 from ..data.example import Example
@@ -130,12 +129,12 @@ def with_replay(
     wanted = settings.rows_beside(sum(draws_of(data.train)))
     if own_rows is not None:
         general, origin = _drawn(own_rows, wanted, recipe.train.seed), Path(settings.answers).name
-        price = _price(recipe, data, general, wanted, Said(f"rows of {origin}", f"来自 {origin}"))
+        price = _price(recipe, data, general, wanted, f"rows of '{origin}'")
         return mixed(_priced(data, price), general), None
     questions = _questions(recipe, data, tokenizer)
     awaited = AwaitedAnswers(min(wanted, len(questions)), questions, settings.max_new_tokens, most_tokens)
-    origin_said = Said("general questions, answered by the model itself", "通用问题，由模型自己回答")
-    data = _priced(data, _price(recipe, data, awaited.stand_ins, wanted, origin_said))
+    origin = "general questions that the model answers itself"
+    data = _priced(data, _price(recipe, data, awaited.stand_ins, wanted, origin))
     if not awaited.count:  # the data itself asks all of them
         return data, None
     known = read_rows(RunFolder(recipe.out).replay)
@@ -196,25 +195,21 @@ def _asked_by(data: Prepared) -> set[bytes]:
     }
 
 
-def _priced(data: Prepared, price: Said) -> Prepared:
+def _priced(data: Prepared, price: str) -> Prepared:
     return replace(data, summary=replace(data.summary, replay=price))
 
 
-def _price(recipe: Recipe, data: Prepared, general: Sequence[Example], wanted: int, origin: Said) -> Said:
+def _price(recipe: Recipe, data: Prepared, general: Sequence[Example], wanted: int, origin: str) -> str:
     """Return how many general rows there are, and how many steps they add."""
     own = f"{sum(draws_of(data.train)):g}"
     steps = StepPlan.of(JoinedExamples((data.train, general)), recipe.train).total_steps
     more = steps - StepPlan.of(data.train, recipe.train).total_steps
     count = len(general)
-    fewer = wanted > count
-    return Said(
-        f"{count} general row{'s' * (count != 1)} beside {own} an epoch:"
-        f" {more} step{'s' * (more != 1)} more, {steps} in all ({origin.en}"
-        + (f"; {wanted} were asked for, and there are no more" if fewer else "")
-        + "; data.replay=off leaves them out)",
-        f"每轮在 {own} 条之外混入 {count} 条通用数据：多 {more} 步，共 {steps} 步（{origin.zh}"
-        + (f"；要求 {wanted} 条，但没有更多" if fewer else "")
-        + "；data.replay=off 关闭）",
+    fewer = [f"{wanted} were asked for but there are no more"] if wanted > count else []
+    details = "; ".join([origin, *fewer, "data.replay=off leaves them out"])
+    return (
+        f"{count} general row{'s' * (count != 1)} beside {own} an epoch ({details}): "
+        f"{more} step{'s' * (more != 1)} more, {steps} in all"
     )
 
 

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..core.events import Event, Listener
+from ..core.locale import shown
 from ..core.units import is_longer, readable_bytes, readable_seconds, significant
-from ..core.visible import visible
+from ..core.visible import columns_of, padded, visible
 from ..evaluation.chosen import Chosen
+from ..evaluation.report import data_line
 from ..evaluation.verdict import lines as verdict_lines
 from .progress import Steps, number
 
@@ -36,7 +38,7 @@ class Told:
             if kind in ENDS_STAGE:
                 self._steps.stop()
             for line in LINES[kind](event):
-                self._say(line)
+                self._say(shown(line))
 
 
 def chosen_of(event: Event) -> Chosen:
@@ -45,9 +47,9 @@ def chosen_of(event: Event) -> Chosen:
 
 
 def _chosen_lines(event: Event) -> list[str]:
-    rows = chosen_of(event).rows()
-    width = max(len(label.en) for label, _ in rows) + 2
-    return [f"{label.en:<{width}}{said.en}" for label, said in rows]
+    rows = [(shown(label), shown(text)) for label, text in chosen_of(event).rows()]
+    columns = max(columns_of(label) for label, _ in rows) + 2
+    return [f"{padded(label, columns)}{text}" for label, text in rows]
 
 
 def before_lines(event: Event) -> list[str]:
@@ -89,21 +91,22 @@ def readable_measure(value: Any) -> str:  # noqa: ANN401  (a number, or the name
 def cost_text(event: Event) -> str:
     """Return the total time of a run, the time in steps if that is clearly less, and whether it stopped early."""
     made, planned = event.get("step"), event.get("steps")
-    early = ""
-    if made is not None and planned is not None and made < planned:
-        early = f", stopped early after {made} of {planned} steps"
-    peak = readable_bytes(event["peak_memory_bytes"])
     seconds = event["seconds"]
     whole = max(seconds, event.get("whole_seconds", 0.0))
-    training = f" (training {readable_seconds(seconds)})" if is_longer(whole, seconds) else ""
-    return f"in {readable_seconds(whole)}{training}{early}, at most {peak} of memory"
+    time = readable_seconds(whole)
+    if is_longer(whole, seconds):
+        training = f"training {readable_seconds(seconds)}"
+        time = f"{time} ({training})"
+    if made is not None and planned is not None and made < planned:
+        time = f"{time}, stopped early after {made} of {planned} steps"
+    return f"in {time}, at most {readable_bytes(event['peak_memory_bytes'])} of memory"
 
 
 LINES: Mapping[str, Callable[[Event], list[str]]] = {
-    "data": lambda event: list(event.get("lines", [])),
+    "data": lambda event: [data_line(line, shown) for line in event.get("lines", [])],
     "chosen": _chosen_lines,
     "note": lambda event: [f"note: {event['text']}"],
-    "resumed": lambda event: [f"going on from step {event['step']}"],
+    "resumed": lambda event: [f"continuing from step {event['step']}"],
     "before": before_lines,
     "evaluated": evaluated_lines,
     "verdict": lambda event: [f"verdict: {event['kind']}", *verdict_lines(event)],

@@ -65,10 +65,7 @@ def resume_run(
     folder = RunFolder(Path(root))
     folder.require_run()
     recipe = _changed(folder, read_words(words))
-    if folder.report.is_file():
-        what = "this run has finished: there is no step left to train"
-        remedy = f"a new run that continues from it: model.adapter={folder.adapter}"
-        raise RunFolderError(Problem(what, str(root), "a run that was interrupted", remedy))
+    _require_unfinished(folder)
     _prepare(recipe, listeners)
     ready = preflight(recipe, new_folder=False, day=_day_of(folder), on_rows=_rows_told(listeners))
     with sigterm_as_ctrl_c(), _finished_is_said(folder), folder.locked():
@@ -76,6 +73,26 @@ def resume_run(
             _require_same_run(folder, settings_and_data(ready.recipe, ready.data))
         keeps_packs = not any(word.partition("=")[0].strip().endswith("pack_tokens") for word in words)
         return _Session(ready.recipe, folder, listeners, began, keeps_packs).train(ready)
+
+
+def _require_unfinished(folder: RunFolder) -> None:
+    """Raise RunFolderError if nothing is left to do: the report is written, or there is nothing to write it from.
+
+    Without a checkpoint, a run whose result is saved would be trained again from its beginning.
+    """
+    from ..engine.checkpoint import newest_whole
+
+    what = "this run has finished: there is no step left to train"
+    if not folder.report.is_file():
+        if not folder.has_result or newest_whole(folder.checkpoints)[0] is not None:
+            return
+        what = "the result of this run is saved, and no checkpoint is left from which to write its report"
+    kept = folder.adapter if folder.adapter.is_dir() else folder.model
+    setting = "model.adapter" if folder.adapter.is_dir() else "model.name"
+    remedy = (
+        f"weitiao chat {shlex.quote(str(folder.root))}, or a new run that continues from it: {setting}={kept}"
+    )
+    raise RunFolderError(Problem(what, str(folder.root), "a run that was interrupted", remedy))
 
 
 @contextmanager
@@ -211,7 +228,7 @@ class _Session:
         if ready.choices:
             log.emit("choices", rows=[choice.as_fields() for choice in ready.choices])
         for part in ready.left_out:
-            log.emit("note", text=part.en)
+            log.emit("note", text=part)
         fetch_model(self.recipe.model, partial(self._show, log))
         log.emit("stage", text=f"loading {self.recipe.model.name}")
         model = load_model(self.recipe.model)
@@ -278,7 +295,7 @@ class _Session:
         if path is not None:
             training.resume(path, self.keeps_packs)
         elif passed_over:
-            log.emit("note", text="no checkpoint is whole, so the run starts from its beginning")
+            log.emit("note", text="no checkpoint is complete, so the run starts from the beginning")
         log.emit(
             "started",
             step=training.progress.step,

@@ -88,7 +88,7 @@ def merge_run(
     source = locate(name, base, allow_other_base, hub)
     _require_trained(source, name)
     _require_new(out)
-    need_disk(out.parent, _size_bytes(source.base), f"the merged model {out}")
+    need_disk(out.parent, merged_bytes(source.base), f"the merged model {out}")
     opened = open_located(source)
     prompts = [opened.template.prompt([Message("user", text)]) for text in questions]
     for prompt, text in zip(prompts, questions, strict=True):
@@ -97,7 +97,7 @@ def merge_run(
     wanted = _logits(opened.model, prompts)
     exact, notes = _is_exact(opened, source), opened.notes
     with saving(out), staged_folder(out) as staging:
-        dtype = _write(opened, staging)
+        dtype = write_merged(opened, staging)
         del opened  # the model read back needs the memory
         written = load_model(_as_written(staging, dtype, source.base))
         comparison = compare(wanted, _logits(written, prompts), exact)
@@ -138,11 +138,11 @@ def _require_trained(source: Source, name: str) -> None:
 def _require_new(out: Path) -> None:
     if out.exists():
         raise RunFolderError(
-            Problem("the output folder is there already", str(out), "a new folder", f"{out}-2")
+            Problem("the output folder already exists", str(out), "a new folder", f"{out}-2")
         )
 
 
-def _size_bytes(settings: ModelSettings) -> int:
+def merged_bytes(settings: ModelSettings) -> int:
     """Return the bytes the plain model takes on disk, computed from its shapes alone."""
     plain = settings.model_copy(
         update={"quantization": "none", "double_quantization": False, "compute_dtype": "auto"}
@@ -164,7 +164,7 @@ def _logits(model: nn.Module, prompts: Sequence[Prompt]) -> list[Tensor]:
     return [model(input_ids=ids_1T, use_cache=False).logits[0].float().cpu() for ids_1T in ids]
 
 
-def _write(opened: Opened, folder: Path) -> torch.dtype:
+def write_merged(opened: Opened, folder: Path) -> torch.dtype:
     """Merge the adapter and write model, tokenizer and generation config; return the dtype of the weights."""
     plain = base_of(opened.attached.merge() if opened.attached else opened.model)
     set_stops(plain, opened.template.stop_ids)

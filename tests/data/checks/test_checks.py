@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 import tiny
+from weitiao.core.locale import in_language
 from weitiao.data.checks import CHECKS
 from weitiao.data.checks._base import Check, Finding, GateContext, GateOutcome, RowFacts
+from weitiao.data.checks._kinds import excerpt
 from weitiao.data.conversation import Conversation, Message
 from weitiao.data.example import TokenSequence
 from weitiao.data.forms import AnyForm, Choice, Labelled, Preference, Scored, Tagged, Text, Unpaired, parts
@@ -127,8 +129,12 @@ def pair(chosen: str, rejected: str, number: int) -> Preference:
 
 PLANTED: list[tuple[str, str, Callable[[int], AnyForm]]] = [
     ("answers", "empty", lambda n: talk("Say something.", " \n", n)),
-    ("answers", "refuse", lambda n: talk("Help me.", "As an AI language model, I cannot help with that.", n)),
-    ("answers", "refuse", lambda n: talk("帮帮我。", "抱歉，我无法回答这个问题。", n)),
+    (
+        "answers",
+        "refusals",
+        lambda n: talk("Help me.", "As an AI language model, I cannot help with that.", n),
+    ),
+    ("answers", "refusals", lambda n: talk("帮帮我。", "抱歉，我无法回答这个问题。", n)),
     ("answers", "over and over", lambda n: talk("Go on.", "It begins. " + "I go on and on. " * 20, n)),
     ("answers", "another prompt format", lambda n: talk("Go on.", "### Response: a fine day", n)),
     ("answers", "equal to their question", lambda n: talk("Tell me more!", "tell me more", n)),
@@ -141,29 +147,29 @@ PLANTED: list[tuple[str, str, Callable[[int], AnyForm]]] = [
     ("encoding", "invisible", lambda n: talk("Hello", "A fine\u200b day.", n)),
     ("encoding", "half a character", lambda n: talk("Hello", "A fine \ud83d day.", n)),
     ("encoding", "line ends", lambda n: talk("Hello", "A fine\r\nday\nit is.", n)),
-    ("placeholders", "nobody filled in", lambda n: talk("Who are you?", "I am {{name}}.", n)),
-    ("placeholders", "nobody filled in", lambda n: talk("Write.", "Dear [Your Name], hello.", n)),
+    ("placeholders", "that are not filled in", lambda n: talk("Who are you?", "I am {{name}}.", n)),
+    ("placeholders", "that are not filled in", lambda n: talk("Write.", "Dear [Your Name], hello.", n)),
     ("placeholders", "secret", lambda n: talk("Key?", "It is AKIA" + "ABCDEFGH12345678.", n)),
     ("encoding", "lost a backslash", lambda n: talk("Solve.", "It is 3 \times 4.", n)),
     ("encoding", "lost a backslash", lambda n: talk("Solve.", "It is $\nabla f$.", n)),
     ("encoding", "lost a backslash", lambda n: talk("Solve.", "It is $\frac{1}{2}$.", n)),
-    ("placeholders", "signs for pictures", lambda n: talk("<image>\nWhat is this?", "A cat.", n)),
-    ("placeholders", "signs for pictures", lambda n: talk("<|vision_start|>看图", "猫", n)),
+    ("placeholders", "tags for images", lambda n: talk("<image>\nWhat is this?", "A cat.", n)),
+    ("placeholders", "tags for images", lambda n: talk("<|vision_start|>看图", "猫", n)),
     ("placeholders", "mail addresses", lambda n: talk("Mail?", "Write to li.lei@weitiao.cn today.", n)),
     ("reasoning", "never closed", lambda n: talk("Why?", "<think>Because of", n)),
-    ("reasoning", "say nothing after", lambda n: talk("Why?", "<think>Because.</think>\n", n)),
-    ("reasoning", "some answers have thoughts", lambda n: talk("Why?", "<think>Hm.</think>So it is.", n)),
+    ("reasoning", "with nothing after it", lambda n: talk("Why?", "<think>Because.</think>\n", n)),
+    ("reasoning", "some answers have reasoning", lambda n: talk("Why?", "<think>Hm.</think>So it is.", n)),
     ("tools", "not a JSON object", called),
     ("tools", "do not describe", called),
-    ("tools", "without a result", called),
+    ("tools", "without the result", called),
     ("roles", "no question", lambda n: Conversation((Message("assistant", "Hello there."),), place(n))),
-    ("roles", "system texts are empty", lambda n: talk("Hello?", "Hello.", n, system=" ")),
+    ("roles", "system prompts are empty", lambda n: talk("Hello?", "Hello.", n, system=" ")),
     (
         "languages",
         "different languages",
         lambda n: talk("How do you say that it is the day?", sentence(3, 40, True), n),
     ),
-    ("balance", "equal to the rejected", lambda n: pair("Yes, it is.", "Yes, it is.", n)),
+    ("balance", "the rejected answer are the same", lambda n: pair("Yes, it is.", "Yes, it is.", n)),
     (
         "balance",
         "same score",
@@ -231,8 +237,9 @@ def test_findings_do_not_depend_on_chunks_and_are_complete(name: str) -> None:
             assert again.findings(outcome) == findings
             assert json.dumps(again.facts(outcome)) == json.dumps(once.facts(outcome))
         for finding in findings:
-            assert finding.what.strip() and finding.what_zh.strip()
-            assert finding.severity == "note" or (finding.fix and finding.fix_zh)
+            assert finding.what.strip() and in_language(finding.what, "zh") != finding.what
+            assert finding.severity == "note" or finding.fix
+            assert not finding.fix or in_language(finding.fix, "zh") != finding.fix or "=" in finding.fix
             assert all(0 <= row < len(rows) for row in finding.rows)
 
 
@@ -339,6 +346,48 @@ def test_classes_that_are_rare_or_nearly_all_are_named() -> None:
     assert [(one.what.rpartition(": ")[2], one.count) for one in findings] == [("spam", 1), ("ham", 299)]
 
 
+SUBJECT = "the customer asks about an order that was delivered later than the shop had promised, "
+LONG_NAMES = (
+    SUBJECT + "for the first time",
+    SUBJECT + "for the second time",
+    SUBJECT * 2 + "again",
+    SUBJECT * 3 + "again",
+)
+
+
+def test_long_classes_that_begin_alike_are_counted_apart() -> None:
+    labels = [LONG_NAMES[1]] + [LONG_NAMES[2]] * 2 + [LONG_NAMES[3]] + [LONG_NAMES[0]] * 296
+    forms = [Labelled(place(n), text=sentence(n), labels=(labels[n],)) for n in range(300)]
+    rows = facts_of(forms, rendered=False)
+    named = [(one.what.partition(": ")[2], one.count, one.rows[0]) for one in found("balance", rows)]
+    begin = "the customer asks about an order that…"
+    again = f"{begin}later than the shop had promised, again"
+    expected = [
+        (f"{again}", 2, 1),
+        (f"{begin}shop had promised, for the second time", 1, 0),
+        (f"{again} (2)", 1, 3),
+    ]
+    expected.append((f"{begin}shop had promised, for the first time", 296, 4))
+    assert sorted(named) == sorted(expected)
+    facts = checked("balance", rows).facts(outcome_of(rows))
+    assert facts["labels"] == 4 and sum(facts["rows_by_label"].values()) == 300
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("short " * 3, "short short short"),
+        ("word " * 40, "word " * 14 + "word word…"),
+        ("字" * 100, "字" * 79 + "…"),
+        ("a" + " " * 200 + "b", "a…"),
+        ("a" + " " * 200, "a"),
+        ("x" * 75 + " <|im_start|> y" * 9, "x" * 75 + " <|im_start|>…"),
+    ],
+)
+def test_an_excerpt_says_where_it_was_cut(text: str, shown: str) -> None:
+    assert excerpt(text) == shown
+
+
 def test_rows_that_train_questions_are_counted() -> None:
     answer = Message("assistant", "A drink.")
     rows = facts_of(
@@ -349,7 +398,7 @@ def test_rows_that_train_questions_are_counted() -> None:
     )
     (found,) = checked("lengths", rows, [2]).findings(outcome_of(rows))
     assert (found.severity, found.count, found.rows) == ("note", 2, (0, 3))
-    assert found.what.startswith("rows train questions or system texts too")
+    assert found.what.startswith("rows also train questions or system prompts")
 
 
 def test_lengths_count_tokens_left_out_and_cut() -> None:

@@ -102,13 +102,13 @@ def test_texts_that_are_already_written_with_the_template_are_said(name: str) ->
         Text("t:2", text="a text"),
         Text("t:3", text=str(own.eos_token)),
     ]
-    found = [one for one in findings("control_tokens", name, texts) if "already written" in one.what]
+    found = [one for one in findings("control_tokens", name, texts) if "already rendered" in one.what]
     assert [one.rows for one in found] == [(0,)]
 
 
 @pytest.mark.parametrize("name", ["qwen3", "glm4.5", "chatml", "qwen2.5"])
 def test_empty_thoughts_that_a_template_adds_are_said(name: str) -> None:
     rows: list[AnyForm] = [talk("a", "b"), talk("a", "<think>\nhm\n</think>\n\nb")]
-    found = [one for one in findings("reasoning", name, rows) if "writes an empty thought" in one.what]
+    found = [one for one in findings("reasoning", name, rows) if "writes empty reasoning" in one.what]
     assert [one.rows for one in found] == ([(0,)] if name in ("qwen3", "glm4.5") else [])
     assert not [one for one in findings("reasoning", name, rows, reasoning="mask") if "empty" in one.what]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from template_zoo import talk, tokenizer
+from weitiao.core.locale import in_language
 from weitiao.core.settings import parse_overrides, parse_settings
 from weitiao.data.checks._base import Finding, GateContext, GateOutcome, RowFacts
 from weitiao.data.checks.system_prompt import SystemPrompt
@@ -47,9 +48,10 @@ def example(file: str, **fill: str) -> list[Conversation]:
 def test_identity_rows_are_found_with_their_name(file: str, name: str) -> None:
     (finding,) = findings(example(file, name=name, author="Acme"))
     assert finding.severity == "warning"
-    assert f"Qwen there, {name} here" in finding.what
+    assert f"Qwen instead of {name}" in finding.what
     assert finding.count >= 15
-    assert name in finding.fix and "data.system=none" in finding.fix and finding.fix_zh
+    assert name in finding.fix and "data.system=none" in finding.fix
+    assert "训练、使用" in in_language(finding.fix, "zh")
 
 
 @pytest.mark.parametrize("name", ["weitiao", "小微"])

@@ -96,7 +96,7 @@ def test_rows_are_counted_and_what_is_not_trained_is_not(tmp_path: Path) -> None
     (finding,) = [
         one
         for one in open_data(DataSettings(sources=[str(path)], held_out=0)).findings
-        if "broken" in one.what
+        if "malformed" in one.what
     ]
     assert (finding.count, finding.severity, finding.check) == (len(BROKEN), "warning", "tools")
     assert finding.places[0].endswith(f"a.jsonl:1: {NOT_JSON}")

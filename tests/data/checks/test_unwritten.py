@@ -48,7 +48,7 @@ def test_what_a_plain_template_leaves_out_is_said() -> None:
     assert {(name, one.severity) for name, one in found.items()} == {
         ("tool calls", "error"),
         ("the list of functions", "warning"),
-        ("these thoughts", "warning"),
+        ("this reasoning", "warning"),
     }
     assert all(one.places[0].startswith("rows.json:1") for one in found.values())
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from ..conversation import Conversation
 from ..example import TokenSequence
 from ..forms import AnyForm
 from ._row_text import RowText, row_text
@@ -53,6 +54,13 @@ class RowFacts:
     def text(self) -> RowText:
         """The row's texts, extracted once for all checks."""
         return self.known_text or row_text(self.form)
+
+    @property
+    def trains_questions(self) -> bool:
+        """Whether a turn that is not an answer has a weight above 0."""
+        return isinstance(self.form, Conversation) and any(
+            message.weight and message.role != "assistant" for message in self.form.messages
+        )
 
 
 @dataclass(frozen=True)
@@ -94,8 +102,7 @@ class Finding:
     """The check's name."""
     severity: Severity
     what: str
-    """The finding in one sentence, without numbers that differ from row to row."""
-    what_zh: str
+    """The finding in one sentence, without numbers that differ from row to row; `core.locale` has its Chinese."""
     count: int = 0
     """Number of rows."""
     share: float = 0.0
@@ -106,7 +113,6 @@ class Finding:
     """The rows' numbers, at most 1,000 of them."""
     fix: str = ""
     """What to do about it, with settings as they are typed."""
-    fix_zh: str = ""
     in_summary: bool = False
     """Whether the data summary already counts these rows in a line of its own, so that a run reports them once."""
 

@@ -28,27 +28,24 @@ class Kind:
 
     severity: Severity
     what: str
-    what_zh: str
+    """The finding in one sentence; `{detail}` is replaced by what it says of this data."""
     fix: str = ""
-    fix_zh: str = ""
     least_share: float = 0.0
     """It is reported only above this share of rows."""
     in_summary: bool = False
     """Whether the data summary counts these rows in a line of its own."""
 
-    def finding(self, check: str, hits: Hits, of: int, detail: str = "", detail_zh: str = "") -> Finding:
+    def finding(self, check: str, hits: Hits, of: int, detail: str = "") -> Finding:
         """Return the finding for the rows in `hits`, out of `of` rows."""
         return Finding(
             check=check,
             severity=self.severity,
-            what=self.what + detail,
-            what_zh=self.what_zh + (detail_zh or detail),
+            what=self.what.replace("{detail}", detail),
             count=len(hits),
             share=len(hits) / max(1, of),
             places=tuple(hits.details),
             rows=tuple(islice(hits.numbers, LISTED_ROWS)),
             fix=self.fix,
-            fix_zh=self.fix_zh,
             in_summary=self.in_summary,
         )
 
@@ -66,12 +63,12 @@ class DistinctValues:
     hashes: array[int] = field(default_factory=lambda: array("Q"))
     names: dict[int, str] = field(default_factory=dict)
 
-    def add(self, value: str) -> None:
-        """Count a value."""
+    def add(self, value: str, shown: str = "") -> None:
+        """Count a value; `shown` is the text kept of it, by default its excerpt."""
         key = hash_of_text(value)
         self.hashes.append(key)
         if len(self.names) < NAMES_KEPT:
-            self.names.setdefault(key, excerpt(value))
+            self.names.setdefault(key, shown or excerpt(value))
 
     def extend(self, other: DistinctValues) -> None:
         """Add the state of a later chunk."""
@@ -95,9 +92,32 @@ CONTROL = re.compile(r"<[|｜/]?[^<>\s]{1,60}>|\[/?[A-Za-z_]{1,30}\]|<</?SYS>>|\
 
 
 def excerpt(text: str, characters: int = EXCERPT) -> str:
-    """Return the beginning of a text, on one line."""
+    """Return the beginning of a text, on one line; … marks where it was cut, between words if it has spaces."""
     begun = _shown(text[: 2 * characters])
-    return begun if len(begun) <= characters else begun[: _whole(begun, 0, characters - 1)[1]] + "…"
+    if len(begun) > characters:
+        return begun[: _cut(begun, characters - 1)] + "…"
+    return begun + "…" * bool(text[2 * characters :].strip())
+
+
+def both_ends(text: str, characters: int = EXCERPT) -> str:
+    """Return a text on one line, a long one as its beginning and its end: names may begin alike and end differently."""
+    line = _shown(text)
+    if len(line) <= characters:
+        return line
+    half = characters // 2
+    last = line[_whole(line, len(line) - half, len(line))[0] :]
+    # The end begins with a word, unless that would drop more than half of it.
+    words = last.partition(" ")[2]
+    return f"{line[: _cut(line, half - 1)]}…{words if 2 * len(words) > half else last}"
+
+
+def _cut(line: str, most: int) -> int:
+    """Return where to cut a line: between words if a space is near, never within a control token."""
+    end = _whole(line, 0, most)[1]
+    if end > most or line[most : most + 1].isspace():
+        return end
+    space = line.rfind(" ", most // 2, most)
+    return _whole(line, 0, space)[1] if space > 0 else end
 
 
 def around(text: str, start: int, end: int, characters: int = 20) -> str:
@@ -147,9 +167,9 @@ class KindsCheck(Check):
         if not hits.numbers or hits.numbers[-1] != row.number:
             hits.add(row, detail)
 
-    def value(self, name: str, value: str) -> None:
-        """Count a value under a name."""
-        self.values.setdefault(name, DistinctValues()).add(value)
+    def value(self, name: str, value: str, shown: str = "") -> None:
+        """Count a value under a name; `shown` as in `DistinctValues.add`."""
+        self.values.setdefault(name, DistinctValues()).add(value, shown)
 
     def state(self) -> Any:  # noqa: ANN401
         """Return hits, counts and values."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..forms import Choice, Labelled, Preference, Scored, Tagged, Unpaired
 from ._base import Finding, GateOutcome, Hits, RowFacts
-from ._kinds import DistinctValues, Kind, KindsCheck, gravest_first
+from ._kinds import DistinctValues, Kind, KindsCheck, both_ends, gravest_first
 
 RARE, FREQUENT = 0.01, 0.9
 LEAST_ROWS = 200
@@ -18,51 +20,52 @@ SHOWN = 50
 LABELS, POSITIONS = "labels", "positions"
 
 
+@dataclass(frozen=True)
+class _Class:
+    """A label or a position of the right choice, and how many rows have it."""
+
+    key: int
+    """The hash of its full text."""
+    name: str
+    """The text it is shown as; no two classes of a table share it."""
+    count: int
+
+
 class Balance(KindsCheck):
     """Counts labels and positions of right choices, and compares the answers of each preference."""
 
     kinds: ClassVar[Mapping[str, Kind]] = {
         "equal_pair": Kind(
             "error",
-            "the chosen answer is equal to the rejected one",
-            "被选中的回答与被拒绝的相同",
-            "leave these pairs out: they prefer nothing",
-            "删去这些对：它们没有偏好",
+            "the chosen and the rejected answer are the same",
+            "leave these pairs out: they express no preference",
         ),
         "ties": Kind(
             "warning",
             "all answers of a row have the same score",
-            "一行的所有回答得分相同",
-            "leave these rows out: they prefer nothing",
-            "删去这些行：它们没有偏好",
+            "leave these rows out: they express no preference",
         ),
         "rare": Kind(
             "warning",
-            "a class stands in less than 1 % of the rows: ",
-            "有类别不到 1 % 的行：",
-            "add rows of it, or raise the weight of a source that has it",
-            "补充这一类的数据，或调高含有它的来源的 weight",
+            "less than 1 % of the rows have this class: {detail}",
+            "add rows of this class, or raise the weight of a source that has it",
         ),
         "frequent": Kind(
             "warning",
-            "a class stands in more than 90 % of the rows, so that always naming it looks like success: ",
-            "有类别占了 90 % 以上的行，总答它也像是成功：",
+            "more than 90 % of the rows have one class, so a model that always answers it seems to be "
+            "right: {detail}",
             "add rows of the other classes, or lower the weight of a source that has this one",
-            "补充其他类别的数据，或调低该来源的 weight",
         ),
         "position": Kind(
             "warning",
-            "the right choice nearly always stands at the same position: ",
-            "正确选项几乎总在同一位置：",
+            "the right choice is nearly always at the same position: {detail}",
             "shuffle the choices",
-            "打乱选项的次序",
         ),
         "longer": Kind(
             "note",
-            "the chosen answer is longer than the rejected one in most pairs, so length itself is learnt",
-            "多数对里被选中的回答更长，长度本身会被学到",
-            "an objective that takes length out of account, or pairs of like length",
-            "选用不看长度的目标，或长度相近的对",
+            "in most pairs the chosen answer is longer than the rejected one, so the model learns to write "
+            "long answers",
+            "an objective that corrects for length, or pairs of similar length",
         ),
     }
 
@@ -90,7 +93,7 @@ class Balance(KindsCheck):
         self.counts["tagged"] += isinstance(row.form, Tagged)
         # Count each label once per row.
         for label in dict.fromkeys(labels):
-            self.value(LABELS, label)
+            self.value(LABELS, label, both_ends(label))
             self.hits.setdefault(f"_{LABELS}", Hits()).numbers.append(row.number)
 
     def _pair(self, row: RowFacts, form: Preference) -> None:
@@ -107,19 +110,23 @@ class Balance(KindsCheck):
         found = self.found(("equal_pair", "ties"), outcome.rows)
         of = self.counts["labelled"]
         classes = self._classes(LABELS)
-        rare = [name for name, count in classes.items() if count < RARE * of]
+        rare = [one for one in classes if one.count < RARE * of]
         # With many classes each one is rare; among tags, every tag but "outside" is.
         if of >= LEAST_ROWS and not self.counts["tagged"] and len(classes) <= 0.5 / RARE:
-            found += [self._of_class("rare", name, LABELS, outcome) for name in rare]
+            found += [self._of_class("rare", one, LABELS, outcome) for one in rare]
             found += [
-                self._of_class("frequent", name, LABELS, outcome)
-                for name, count in classes.items()
-                if count > FREQUENT * of
+                self._of_class("frequent", one, LABELS, outcome)
+                for one in classes
+                if one.count > FREQUENT * of
             ]
         positions = self._classes(POSITIONS)
-        for name, count in positions.items():
-            if sum(positions.values()) >= LEAST_ROWS and count > FREQUENT * sum(positions.values()):
-                found.append(self._of_class("position", name, POSITIONS, outcome))
+        choices = sum(one.count for one in positions)
+        if choices >= LEAST_ROWS:
+            found += [
+                self._of_class("position", one, POSITIONS, outcome)
+                for one in positions
+                if one.count > FREQUENT * choices
+            ]
         if self.counts["pairs"] >= LEAST_ROWS and self.counts["longer"] > LONGER * self.counts["pairs"]:
             found.append(self._longer())
         return gravest_first(found)
@@ -127,41 +134,38 @@ class Balance(KindsCheck):
     def _longer(self) -> Finding:
         kind = self.kinds["longer"]
         count, of = self.counts["longer"], self.counts["pairs"]
-        return Finding(
-            self.name,
-            kind.severity,
-            kind.what,
-            kind.what_zh,
-            count,
-            count / of,
-            fix=kind.fix,
-            fix_zh=kind.fix_zh,
-        )
+        return Finding(self.name, kind.severity, kind.what, count, count / of, fix=kind.fix)
 
-    def _of_class(self, kind: str, label: str, table: str, outcome: GateOutcome) -> Finding:
+    def _of_class(self, kind: str, one: _Class, table: str, outcome: GateOutcome) -> Finding:
         """Return the finding for the rows of one class."""
         import numpy as np
 
         values = self.values[table]
-        key = next(key for key, words, _ in values.counted() if words == label)
         rows = np.frombuffer(self.hits[f"_{table}"].numbers, dtype=np.int64)
-        own = rows[np.frombuffer(values.hashes, dtype=np.uint64) == np.uint64(key)]
+        own = rows[np.frombuffer(values.hashes, dtype=np.uint64) == np.uint64(one.key)]
         hits = Hits()
         hits.numbers.extend(own.tolist())
         hits.details = [outcome.places[int(row)] for row in own[:5]]
         of = self.counts["labelled"] if table == LABELS else len(values.hashes)
-        return self.kinds[kind].finding(self.name, hits, of, label)
+        return self.kinds[kind].finding(self.name, hits, of, one.name)
 
-    def _classes(self, table: str) -> dict[str, int]:
-        return {
-            words or f"#{key:x}": count
-            for key, words, count in self.values.get(table, DistinctValues()).counted()
-        }
+    def _classes(self, table: str) -> list[_Class]:
+        """Return the classes of a table, the most frequent first; those that are shown alike get a number."""
+        counted = self.values.get(table, DistinctValues()).counted()
+        alike: Counter[str] = Counter()
+        classes = []
+        for key, shown, count in counted:
+            alike[shown] += 1
+            again = f" ({alike[shown]})" if alike[shown] > 1 else ""
+            classes.append(_Class(key, f"{shown}{again}" if shown else f"#{key:x}", count))
+        return classes
 
     def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
         """Return rows by label and their entropy in bits, right choices by position, and which answers of pairs are
         longer."""
-        labels, positions = self._classes(LABELS), self._classes(POSITIONS)
+        labels, positions = (
+            {one.name: one.count for one in self._classes(table)} for table in (LABELS, POSITIONS)
+        )
         return {
             "rows_by_label": dict(list(labels.items())[:SHOWN]),
             "labels": len(labels),

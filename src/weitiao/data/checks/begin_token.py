@@ -19,39 +19,30 @@ class BeginToken(KindsCheck):
         "double": Kind(
             "error",
             "texts begin with two begin tokens",
-            "有文本以两个起始词元开头",
-            "take the begin token out of the tokenizer's chat template, which the tokenizer adds itself",
-            "从分词器的对话模板里去掉起始词元，分词器会自己加上",
+            "remove the begin token from the chat template: the tokenizer adds one itself",
         ),
         "inside": Kind(
             "error",
-            "texts hold a second begin token, which the template writes but once",
-            "有文本中间还有一个起始词元，而模板只写一次",
-            "data.template=instruction, or mend the chat template, which writes it there for some rows",
-            "设 data.template=instruction，或修正在某些数据里又写一次的对话模板",
+            "texts contain a second begin token, where the template usually writes only one",
+            "data.template=instruction, or correct the chat template, which writes a second one for some "
+            "rows",
         ),
         "missing": Kind(
             "error",
-            "texts lack the begin token that the tokenizer puts before every text",
-            "有文本缺少分词器会加在最前的起始词元",
-            "a chat template that begins with bos_token, or data.template=instruction",
-            "使用以 bos_token 开头的对话模板，或设 data.template=instruction",
+            "texts do not begin with the begin token that the tokenizer puts before every text",
+            "use a chat template that begins with bos_token, or data.template=instruction",
         ),
         "none": Kind(
             "note",
-            "conversations begin without the begin token: this model's chat template writes none, and servers of "
-            "chats (apply_chat_template, vLLM) add none",
-            "对话不以起始词元开头：这个模型的对话模板不写它，对话服务（apply_chat_template、vLLM）也不加",
-            "nothing to do: asking and measuring do the same; where a server adds one (llama.cpp may), a chat template "
-            "that begins with bos_token",
-            "无需处理：提问与评测也是如此；若所用的服务会加（llama.cpp 可能会），请用以 bos_token 开头的对话模板",
+            "conversations do not begin with the begin token: this model's chat template writes none, and "
+            "chat servers (apply_chat_template, vLLM) add none",
+            "nothing to do: chat and evaluation do the same; if your server adds one (llama.cpp may), use "
+            "a chat template that begins with bos_token",
         ),
         "written": Kind(
             "warning",
-            "texts of the data begin with the begin token's characters, as if it were already added",
-            "有数据的文本自己以起始词元的字样开头，像是已经加过",
-            "take these characters out of the data; the begin token is added by the template",
-            "从数据中去掉这些字符；起始词元由模板加上",
+            "texts of the data already begin with the characters of the begin token",
+            "remove these characters from the data: the template adds the begin token",
         ),
     }
 

@@ -16,10 +16,8 @@ if TYPE_CHECKING:
 
 KIND = Kind(
     "note",
-    "the same question stands in several rows with different answers",
-    "同一个问题在多条数据里有不同的回答",
-    "right for open questions; where one answer is right, leave the others out",
-    "开放式问题无妨；若只有一个正确答案，请删去其余的",
+    "several rows have the same question with different answers",
+    "fine for open questions; if only one answer is right, leave the others out",
 )
 
 

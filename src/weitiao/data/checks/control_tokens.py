@@ -22,18 +22,15 @@ class ControlTokensInContent(KindsCheck):
     kinds: ClassVar[Mapping[str, Kind]] = {
         "content": Kind(
             "warning",
-            "content holds the characters of control tokens; they are encoded as text, never as control tokens",
-            "内容里有控制词元的字样；它们按普通文字编码，绝不会成为控制词元",
-            "take them out where they are left over from another template; keep them where the text is about them",
-            "若是别的模板残留，请删去；若文本就是在讲它们，可以保留",
+            "content contains the characters of control tokens; they are encoded as text, never as control "
+            "tokens",
+            "remove them if they are left over from another template; keep them if the text is about them",
         ),
         "written": Kind(
             "warning",
-            "texts are conversations already written with a chat template; its control tokens are encoded as text, so "
-            "the model learns to spell them and not to use them",
-            "有文本是已经套好对话模板的对话；其中的控制词元按普通文字编码，模型学到的是拼写它们，而不是使用它们",
-            "give the turns as messages (role and content) and let the model's own template write them",
-            "改为给出 messages（role 与 content），让模型自己的模板来写",
+            "texts are conversations already rendered with a chat template; its control tokens are encoded "
+            "as text, so the model learns to spell them, not to use them",
+            "give the turns as messages (role and content): the model's own template writes them",
         ),
     }
 

@@ -19,24 +19,19 @@ KINDS = {
     "exact": Kind(
         "warning",
         "rows are equal to an earlier row",
-        "有数据与前面的某条完全相同",
-        "leave out the rows listed: a copy is only learnt more often; to repeat on purpose, set the source's weight",
-        "删去列出的各行：重复只会让它被多学几遍；若有意重复，请设该来源的 weight",
+        "leave out the rows listed: a copy is trained on more often, nothing else; to repeat rows on "
+        "purpose, set the weight of their source",
         in_summary=True,
     ),
     "normalised": Kind(
         "warning",
-        "rows differ from an earlier row only in case, blanks, punctuation or width of characters",
-        "有数据与前面的某条只差大小写、空白、标点或全半角",
+        "rows differ from an earlier row only in case, spaces, punctuation or full-width characters",
         "leave out the rows listed",
-        "删去列出的各行",
     ),
     "near": Kind(
         "note",
         "rows differ from an earlier row in a few words only",
-        "有数据与前面的某条只差几个词",
-        "look at some of them; leave them out where they say the same",
-        "看几条；意思相同的就删去",
+        "look at some of them, and leave out those that say the same",
     ),
 }
 

@@ -36,10 +36,8 @@ class HeldOutShare(Check):
                 self.name,
                 "warning",
                 f"more rows are held out than trained on: {self._kept - held_out} of {self._kept} are trained on",
-                f"留出的数据比训练的还多：{self._kept} 条里只训练 {self._kept - held_out} 条",
                 count=held_out,
                 share=held_out / self._kept,
                 fix="data.held_out=auto",
-                fix_zh="data.held_out=auto",
             )
         ]

@@ -72,9 +72,7 @@ class Languages(KindsCheck):
         "mixed": Kind(
             "note",
             "questions and answers are in different languages",
-            "有数据的问题与回答语言不同",
-            "right for translations; otherwise the model learns to answer in another language",
-            "翻译任务理应如此；否则模型会学着用另一种语言回答",
+            "fine for translations; otherwise the model learns to answer in another language",
         )
     }
 

@@ -7,9 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from ..conversation import Conversation
-from ..forms import AnyForm
-from ..report.reason_phrases import reason_zh
 from ..templates.render import NO_TOKEN
 from ..templates.render import NOTHING_TRAINED as NOTHING_TRAINED_REASON
 from ._base import Check, Finding, GateContext, GateOutcome, Hits, RowFacts
@@ -19,51 +16,33 @@ BINS = 20
 QUANTILES = {"p5": 0.05, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 LEFT_OUT = Kind(
     "warning",
-    "rows are left out: ",
-    "有数据未被使用：",
-    "a higher data.max_length, data.overlong=cut, or shorter rows",
-    "调高 data.max_length，或设 data.overlong=cut，或缩短这些行",
+    "rows are left out: {detail}",
+    "raise data.max_length, set data.overlong=cut, or shorten the rows",
     in_summary=True,
 )
-STILL_LEFT_OUT = replace(
-    LEFT_OUT, fix="a higher data.max_length, or shorter rows", fix_zh="调高 data.max_length，或缩短这些行"
-)
+STILL_LEFT_OUT = replace(LEFT_OUT, fix="raise data.max_length, or shorten the rows")
 """Like `LEFT_OUT`, if data.overlong=cut is already set."""
 WITHOUT_LOSS = replace(
     LEFT_OUT,
-    fix="give an answer a weight above 0, or take these rows out",
-    fix_zh="让某个回答的 weight 大于 0，或删去这些行",
+    fix="give an answer a weight above 0, or leave these rows out",
 )
 """Like `LEFT_OUT`, if length is not the reason."""
 CUT = Kind(
     "warning",
     "rows lose their earliest turns or the end of an answer to fit data.max_length",
-    "有数据为适应 data.max_length 失去最早的对话或回答的结尾",
-    "a higher data.max_length where memory allows it, or shorter rows",
-    "内存允许时调高 data.max_length，或缩短这些行",
+    "raise data.max_length if memory allows it, or shorten the rows",
     in_summary=True,
 )
 NOTHING_TRAINED = Kind(
     "error",
-    "rows train no token at all",
-    "有数据没有一个参与训练的词元",
-    "give an assistant turn a weight above 0, or data.train_on=answers",
-    "让某个 assistant 轮的 weight 大于 0，或设 data.train_on=answers",
+    "rows have no trained token",
+    "give an assistant turn a weight above 0, or set data.train_on=answers",
 )
 QUESTIONS = Kind(
     "note",
-    "rows train questions or system texts too, because these turns have a weight above 0",
-    "有数据也训练提问或 system 文本，因为这些轮的 weight 大于 0",
-    "weight 0, or none, on the turns that are not answers, where only answers are meant to be trained",
-    "若只想训练回答，请把其他轮的 weight 设为 0 或去掉",
+    "rows also train questions or system prompts, because these turns have a weight above 0",
+    "if only answers should be trained, give the other turns weight 0 or none",
 )
-
-
-def _trains_questions(form: AnyForm) -> bool:
-    """Return whether a turn that is not an answer has a weight above 0."""
-    return isinstance(form, Conversation) and any(
-        message.weight and message.role != "assistant" for message in form.messages
-    )
 
 
 class Lengths(Check):
@@ -93,7 +72,7 @@ class Lengths(Check):
             self.left_out.append(row.tokens)
         if row.dropped:
             self.dropped.setdefault(row.dropped, Hits()).add(row)
-        if row.sequences and _trains_questions(row.form):
+        if row.sequences and row.trains_questions:
             self.questions.add(row)
         if row.cut_tokens:
             self.cut.add(row, f"{row.cut_tokens} tokens")
@@ -125,7 +104,7 @@ class Lengths(Check):
     def findings(self, outcome: GateOutcome) -> list[Finding]:
         """Return the rows left out, by reason, the rows cut, and rows that train nothing or train questions."""
         found = [
-            self._left_out(reason).finding(self.name, hits, outcome.rows, reason, reason_zh(reason))
+            self._left_out(reason).finding(self.name, hits, outcome.rows, reason)
             for reason, hits in self.dropped.items()
         ]
         if len(self.cut):

@@ -15,31 +15,26 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-OTHER_FILE = (
-    "leave these rows out of one side: what was trained on measures memory, not ability",
-    "从一侧删去这些行：训练过的内容量出的是记忆，不是能力",
+FROM_MEMORY = (
+    "leave these rows out on one side: their loss measures what was memorised, not what was learnt to do"
 )
 KINDS = {
-    "exact": Kind("warning", "held-out rows are trained on as well", "留出的数据也在训练数据里", *OTHER_FILE),
+    "exact": Kind("warning", "held-out rows are also in the training rows", FROM_MEMORY),
     "normalised": Kind(
         "warning",
-        "held-out rows differ from trained ones only in case, blanks, punctuation or width of characters",
-        "留出的数据与训练数据只差大小写、空白、标点或全半角",
-        *OTHER_FILE,
+        "held-out rows differ from training rows only in case, spaces, punctuation or full-width characters",
+        FROM_MEMORY,
     ),
     "near": Kind(
         "warning",
-        "held-out rows differ from trained ones in a few words only",
-        "留出的数据与训练数据只差几个词",
-        "leave near duplicates out of the data, or hold out a file of its own with data.held_out_path",
-        "从数据中删去近似重复的行，或用 data.held_out_path 另给一个文件",
+        "held-out rows differ from training rows in a few words only",
+        "leave near duplicates out of the data, or hold out a separate file with data.held_out_path",
     ),
     "question": Kind(
         "note",
-        "held-out questions are trained on with another answer",
-        "留出的问题也在训练数据里，只是回答不同",
-        "fine where many rows share one instruction; otherwise data.held_out_path with new questions",
-        "若许多行共用一个指令则无妨；否则用 data.held_out_path 给出新问题",
+        "held-out questions are also in the training rows, with another answer",
+        "fine if many rows share one instruction; otherwise set data.held_out_path to a file with new "
+        "questions",
     ),
 }
 

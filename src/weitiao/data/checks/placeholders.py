@@ -71,31 +71,24 @@ class Placeholders(KindsCheck):
     kinds: ClassVar[Mapping[str, Kind]] = {
         "secret": Kind(
             "warning",
-            "texts hold what looks like a secret key or token",
-            "文本里有像密钥或令牌的内容",
-            "take it out and revoke it: a model can repeat what it was trained on",
-            "请删去并作废：模型会复述训练过的内容",
+            "texts contain what looks like a secret key or token",
+            "remove it and revoke it: a model can repeat what it was trained on",
         ),
         "placeholder": Kind(
             "warning",
-            "placeholders stand in the text that nobody filled in",
-            "文本里有没填的占位符",
-            "data.fill.NAME=VALUE for {{NAME}}; write out or leave out the others",
-            "对 {{NAME}} 用 data.fill.NAME=值；其余请写全或删去",
+            "texts contain placeholders that are not filled in",
+            "data.fill.NAME=VALUE fills {{NAME}}; write out or remove the others",
         ),
         "media": Kind(
             "warning",
-            "texts hold signs for pictures, sound or video, and only text is trained: the sign is learnt as a word",
-            "文本里有图片、声音或视频的标记，而这里只训练文本：标记会被当成普通词来学",
-            "leave out rows that need a picture; take the sign out where the text stands without it",
-            "去掉需要图片的数据；不看图也成立的，删去标记",
+            "texts contain tags for images, sound or video; only text is trained, so the tag is learnt as "
+            "a word",
+            "leave out rows that need the image; remove the tag where the text makes sense without it",
         ),
         "personal": Kind(
             "note",
-            "texts hold mail addresses, phone, identity or card numbers",
-            "文本里有邮箱、电话号码、身份证号或卡号",
+            "texts contain mail addresses, phone, identity or card numbers",
             "replace those of real people",
-            "真实人物的请替换",
         ),
     }
 

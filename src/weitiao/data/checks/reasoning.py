@@ -21,38 +21,29 @@ class Reasoning(KindsCheck):
     kinds: ClassVar[Mapping[str, Kind]] = {
         "unclosed": Kind(
             "error",
-            "thoughts are opened and never closed, or closed without being opened",
-            "有思考块没有结束，或没有开始就结束",
-            "write <think> and </think> around each thought",
-            "在每段思考两端写上 <think> 与 </think>",
+            "reasoning is opened and never closed, or closed without being opened",
+            "write <think> and </think> around the reasoning",
         ),
         "nothing_said": Kind(
             "warning",
-            "answers end with their thought and say nothing after it",
-            "有回答只有思考，之后什么也没说",
-            "write the answer behind </think>",
-            "在 </think> 之后写上回答",
+            "answers end with their reasoning, with nothing after it",
+            "write the answer after </think>",
         ),
         "empty": Kind(
             "note",
-            "thoughts are empty",
-            "有思考块是空的",
-            "right for answers without thinking; otherwise write the thought, or data.reasoning=drop",
-            "若正要不思考就回答则无妨；否则写上思考，或设 data.reasoning=drop",
+            "reasoning is empty",
+            "fine for answers without reasoning; otherwise write the reasoning, or set data.reasoning=drop",
         ),
         "some": Kind(
             "note",
-            "some answers have thoughts and others have none",
-            "一部分回答有思考，另一部分没有",
-            "right for a model that thinks on demand; otherwise data.reasoning=drop",
-            "若模型按需思考则无妨；否则设 data.reasoning=drop",
+            "some answers have reasoning and others have none",
+            "fine for a model that thinks on demand; otherwise data.reasoning=drop",
         ),
         "added": Kind(
             "note",
-            "this model's template writes an empty thought before answers that have none, and it is trained with them",
-            "这个模型的模板会在没有思考的回答前写上空的思考，它会一起参与训练",
-            "right for answers without thinking; data.reasoning=mask does not train it",
-            "若正要不思考就回答则无妨；设 data.reasoning=mask 就不训练它",
+            "this model's template writes empty reasoning before answers that have none, and it is trained "
+            "as a part of them",
+            "fine for answers without reasoning; data.reasoning=mask does not train it",
         ),
     }
 

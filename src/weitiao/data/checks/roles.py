@@ -21,23 +21,18 @@ class Roles(KindsCheck):
         "no_question": Kind(
             "warning",
             "conversations have no question",
-            "有对话没有提问",
             "put the question into a user turn, or use plain text (data.sources.format=text)",
-            "把问题写成 user 轮，或用纯文本格式",
         ),
         "empty_system": Kind(
             "note",
-            "system texts are empty; they are kept, so that a template writes no default of its own there",
-            "有系统提示是空的；它们会保留，模板就不会写上自带的默认提示",
-            "right where no system text is meant; leave the turn out for the template's own default",
-            "若正要没有系统提示则无妨；想用模板自带的默认提示请删去这一轮",
+            "system prompts are empty; they are kept, so the template does not write its default one",
+            "fine if there should be no system prompt; leave the turn out for the template's default",
         ),
         "unplaced_system": Kind(
             "note",
-            "this model's template has no place for a system text, so it stands before the first question",
-            "这个模型的模板没有系统提示的位置，因此它写在第一个问题之前",
+            "this model's template has no place for a system prompt, so it is written before the first "
+            "question",
             "nothing to do: serving does the same",
-            "无需处理：服务时也是如此",
         ),
     }
 

@@ -28,17 +28,14 @@ class SameAsServing(KindsCheck):
     kinds: ClassVar[Mapping[str, Kind]] = {
         "prompt": Kind(
             "error",
-            "training sees other tokens before an answer than serving will",
-            "训练时回答之前的词元与服务时不同",
-            "data.template=instruction, or the model's own chat template; weitiao chat then uses the same",
-            "设 data.template=instruction，或用模型自带的对话模板；weitiao chat 会用同一个",
+            "the tokens before an answer differ between training and serving",
+            "set data.template=instruction, or use the model's own chat template; weitiao chat then uses "
+            "the same one",
         ),
         "answer": Kind(
             "warning",
-            "an answer's tokens do not decode to what was written",
-            "回答的词元解码后与原文不同",
-            "write these characters otherwise: the tokenizer does not know them",
-            "换一种写法：分词器不认识这些字符",
+            "the tokens of an answer do not decode to its text",
+            "replace these characters: the tokenizer does not know them",
         ),
     }
 

@@ -13,7 +13,6 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
-from ...core.said import Said
 from ..templates.system_prompts import SystemPrompts
 from ._base import Finding, GateContext, GateOutcome, Hits, RowFacts
 from ._kinds import REMEMBERED, DistinctValues, Kind, KindsCheck, excerpt, hash_of_text
@@ -86,8 +85,7 @@ class SystemPrompt(KindsCheck):
     kinds: ClassVar[Mapping[str, Kind]] = {
         "other_name": Kind(
             "warning",
-            "the system prompt that stands before every question names another assistant than the answers do",
-            "每个问题之前的系统提示说的是另一个助手的名字，与回答里的不同",
+            "the system prompt before every question names another assistant than the answers do: {detail}",
         ),
     }
 
@@ -122,12 +120,9 @@ class SystemPrompt(KindsCheck):
         known = self._prompt.casefold()
         if len(hits) < LEAST_ROWS or name.casefold() in known:
             return []
-        said = f": {self._named[0]} there, {name} here"
-        found = self.kinds["other_name"].finding(
-            self.name, hits, outcome.rows, said, f"：提示里是 {self._named[0]}，回答里是 {name}"
-        )
-        fix = _fix(name)
-        return [replace(found, fix=fix.en, fix_zh=fix.zh)]
+        detail = f"{self._named[0]} instead of {name}"
+        found = self.kinds["other_name"].finding(self.name, hits, outcome.rows, detail)
+        return [replace(found, fix=_fix(name))]
 
     def state(self) -> Any:  # noqa: ANN401
         """Return the counts, and the system prompt of more than half of the rows."""
@@ -181,13 +176,12 @@ class SystemPrompt(KindsCheck):
         }
 
 
-def _fix(name: str) -> Said:
-    chinese = not name.isascii()
-    text = f"你是{name}。" if chinese else f"You are {name}, a helpful assistant."
-    return Said(
-        f'data.system="{text}" puts that in its place, in training, in use and in the saved tokenizer; '
-        "data.system=none leaves it empty",
-        f'data.system="{text}" 会在训练、使用和保存的分词器里替换它；data.system=none 让它为空',
+def _fix(name: str) -> str:
+    """Return the setting that gives the assistant this name, in the language of the name."""
+    text = f"You are {name}, a helpful assistant." if name.isascii() else f"你是{name}。"
+    return (
+        f'data.system="{text}" replaces it in training, in use and in the saved tokenizer; '
+        "data.system=none leaves it empty"
     )
 
 

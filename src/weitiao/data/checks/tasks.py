@@ -15,10 +15,8 @@ class Tasks(KindsCheck):
     kinds: ClassVar[Mapping[str, Kind]] = {
         "no_rows": Kind(
             "error",
-            "data.task_templates has a template for a task that no row has",
-            "data.task_templates 里有某个任务的模板，但没有任何一行属于这个任务",
-            "a task that the data has (column task, or data.sources.task), or the run without this template",
-            "写成数据里有的任务（task 列，或 data.sources.task），或去掉这个模板",
+            "data.task_templates has a template for a task that no row has: {detail}",
+            "name a task of the data (column task, or data.sources.task), or remove this template",
         ),
     }
 
@@ -35,9 +33,9 @@ class Tasks(KindsCheck):
         missed = [task for task in self.context.settings.task_templates if excerpt(task) not in met]
         if not missed or not outcome.rows:
             return []
-        detail = f": {', '.join(missed)}; the data has {', '.join(sorted(met)) or 'no tasks'}"
-        detail_zh = f"：{'、'.join(missed)}；数据里有 {'、'.join(sorted(met)) or '零个任务'}"
-        return [self.kinds["no_rows"].finding(self.name, Hits(), outcome.rows, detail, detail_zh)]
+        has = f"the data has {', '.join(sorted(met))}" if met else "the data has no tasks"
+        detail = f"{', '.join(missed)}; {has}"
+        return [self.kinds["no_rows"].finding(self.name, Hits(), outcome.rows, detail)]
 
     def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
         """Return the number of rows and tokens by task."""

@@ -11,15 +11,15 @@ from ._kinds import Kind, KindsCheck, gravest_first
 from .languages import language_of
 
 SAMPLES = {
-    "zh": ("Chinese character", "Chinese", "汉字", "中文", "今天天气很好我们一起去公园散步看见许多孩子"),
-    "ja": ("Japanese character", "Japanese", "日文字符", "日文", "今日は天気がいいので友達と公園まで歩きました"),
-    "ko": ("Korean character", "Korean", "韩文字符", "韩文", "오늘은날씨가좋아서친구와공원에서산책을했습니다"),
-    "ru": ("Russian letter", "Russian", "俄文字母", "俄文", "Сегодня хорошая погода и мы гуляли в парке с детьми"),
-    "ar": ("Arabic letter", "Arabic", "阿拉伯字母", "阿拉伯文", "الطقس جميل اليوم وذهبنا معا إلى الحديقة مع الأطفال"),
-    "th": ("Thai letter", "Thai", "泰文字母", "泰文", "วันนี้อากาศดีเราไปเดินเล่นที่สวนสาธารณะกับเพื่อน"),
-    "hi": ("Hindi letter", "Hindi", "印地文字母", "印地文", "आज मौसम अच्छा है और हम बच्चों के साथ बगीचे में घूमने गए"),
+    "zh": ("Chinese character", "Chinese", "今天天气很好我们一起去公园散步看见许多孩子"),
+    "ja": ("Japanese character", "Japanese", "今日は天気がいいので友達と公園まで歩きました"),
+    "ko": ("Korean character", "Korean", "오늘은날씨가좋아서친구와공원에서산책을했습니다"),
+    "ru": ("Russian letter", "Russian", "Сегодня хорошая погода и мы гуляли в парке с детьми"),
+    "ar": ("Arabic letter", "Arabic", "الطقس جميل اليوم وذهبنا معا إلى الحديقة مع الأطفال"),
+    "th": ("Thai letter", "Thai", "วันนี้อากาศดีเราไปเดินเล่นที่สวนสาธารณะกับเพื่อน"),
+    "hi": ("Hindi letter", "Hindi", "आज मौसम अच्छा है और हम बच्चों के साथ बगीचे में घूमने गए"),
 }  # fmt: skip
-"""By language: the name of its characters and its own name in English, both in Chinese, and a plain sentence."""
+"""By language: the name of its characters, its own name, and a plain sentence in it."""
 ENGLISH = (
     "The weather is nice today and we went for a walk in the park with the children and saw many flowers"
 )
@@ -76,16 +76,13 @@ class TokenizerLanguage(KindsCheck):
         return len(self.context.tokenizer.encode(text, add_special_tokens=False)) / len(text)
 
     def _kind(self, language: str) -> Kind:
-        sign, name, sign_zh, name_zh, _ = SAMPLES[language]
+        sign, name, _ = SAMPLES[language]
         cost = f"{self._foreign[language]:.1f}"
         return Kind(
             "warning",
             f"this model's tokenizer splits each {sign} into {cost} tokens: the model was hardly trained on {name}, so "
-            "rows get longer, it learns little from them and answers badly",
-            f"这个模型的分词器把每个{sign_zh}拆成 {cost} 个词元：模型几乎没有用{name_zh}训练过，数据会变长，"
-            "学到的少，回答也差",
-            f"use a model that was trained on {name}, such as --model {MODEL}; weitiao models lists others",
-            f"换一个用{name_zh}训练过的模型，例如 --model {MODEL}；weitiao models 列出其他模型",
+            "rows become longer, and the model learns little from them and answers badly",
+            f"use a model that was trained on {name}, such as --model {MODEL}; `weitiao models` lists others",
         )
 
 

@@ -25,37 +25,27 @@ class Tools(KindsCheck):
         "arguments": Kind(
             "error",
             "calls have arguments that are not a JSON object",
-            "有函数调用的参数不是 JSON 对象",
             'write arguments as an object: {"city": "Paris"}',
-            '把参数写成对象：{"city": "Paris"}',
         ),
         "unknown": Kind(
             "warning",
             "calls name functions that the row's tools do not describe",
-            "有调用的函数不在该行的 tools 里",
-            "describe the function in tools, or mend its name",
-            "在 tools 里描述该函数，或改正名字",
+            "describe the function in tools, or correct its name",
         ),
         "no_result": Kind(
             "warning",
-            "calls are answered without a result of the function",
-            "有函数调用没有结果就继续回答",
-            "put a tool turn with the result behind each call",
-            "在每个调用之后放一个带结果的 tool 轮",
+            "calls are followed by an answer without the result of the function",
+            "put a tool turn with the result after each call",
         ),
         "no_call": Kind(
             "warning",
             "results of functions follow an answer that calls none",
-            "有函数结果前面的回答没有调用函数",
             "write the call into the answer before the result, or leave the rows out",
-            "在结果之前的回答里写上调用，或去掉这些行",
         ),
         "broken": Kind(
             "warning",
-            "calls written into answers are broken, and would be learnt so",
-            "写在回答里的函数调用是坏的，会照样学进去",
+            "calls written into answers are malformed, and the model would learn them like that",
             'close every tag, and write a call as JSON with a name: {"name": "f", "arguments": {}}',
-            '闭合每个标签，调用写成带 name 的 JSON：{"name": "f", "arguments": {}}',
         ),
     }
 

@@ -20,18 +20,14 @@ class TrainedStop(KindsCheck):
     kinds: ClassVar[Mapping[str, Kind]] = {
         "no_stop": Kind(
             "error",
-            "answers end in a token that generation does not stop on",
-            "有回答的结尾不是让生成停止的词元",
-            "make the token that ends a turn the tokenizer's eos_token (or the generation config's eos_token_id), "
-            "or data.template=instruction",
-            "把结束一轮的词元设为分词器的 eos_token（或生成配置的 eos_token_id），或设 data.template=instruction",
+            "answers end in a token on which generation does not stop",
+            "make the token that ends a turn the eos_token of the tokenizer (or the eos_token_id of the "
+            "generation config), or set data.template=instruction",
         ),
         "untrained": Kind(
             "error",
             "answers are trained without the token that ends them",
-            "有回答参与训练，但结束它的词元不参与",
-            "data.train_on=answers, and no message weight that ends before the turn does",
-            "设 data.train_on=answers，且不要让 weight 在一轮结束之前归零",
+            "set data.train_on=answers, and let no message weight end before its turn",
         ),
     }
 
@@ -49,7 +45,7 @@ class TrainedStop(KindsCheck):
                 self.counts["answers"] += len(ends)
             elif (
                 bad != len(sequence.ids) - 1
-                and not _trains_questions(row)
+                and not row.trains_questions  # then not every run of trained tokens ends an answer
                 and not self._goes_on(row, sequence, bad)
             ):
                 self.hit("untrained", row, f"token {bad + 1} of {len(sequence.ids)}")
@@ -66,14 +62,6 @@ class TrainedStop(KindsCheck):
     def facts(self, outcome: GateOutcome) -> Mapping[str, Any]:
         """Return how many answers end in a trained stop token."""
         return {"answers_with_trained_stop": self.counts["answers"]}
-
-
-def _trains_questions(row: RowFacts) -> bool:
-    """Return whether turns other than answers are trained, so that not every run of trained tokens ends an answer."""
-    form = row.form
-    return isinstance(form, Conversation) and any(
-        message.weight and message.role != "assistant" for message in form.messages
-    )
 
 
 def _trained_ends(weights: tuple[float, ...]) -> list[int]:

@@ -22,54 +22,44 @@ class Unwritten(KindsCheck):
     kinds: ClassVar[Mapping[str, Kind]] = {
         "calls": Kind(
             "error",
-            "this model's template has no place for tool calls: the answer that calls is trained as an empty one",
-            "这个模型的模板没有工具调用的位置：调用工具的回答会被当成空回答来训练",
-            "a model whose chat template writes tool calls, or calls written into the answer's text",
-            "换一个对话模板支持工具调用的模型，或把调用写进回答的文本里",
+            "this model's template has no place for tool calls: an answer that calls a tool is trained as "
+            "an empty one",
+            "use a model whose chat template writes tool calls, or write the calls into the text of the "
+            "answer",
         ),
         "results": Kind(
             "error",
             "this model's template has no place for the results of functions: answers are trained without them",
-            "这个模型的模板没有函数结果的位置：训练回答时看不到这些结果",
-            "a model whose chat template writes turns with the role tool, or the results written into a question",
-            "换一个对话模板支持 tool 轮的模型，或把结果写进提问里",
+            "use a model whose chat template writes turns with the role tool, or write the results into a "
+            "question",
         ),
         "tools": Kind(
             "warning",
             "this model's template has no place for the list of functions",
-            "这个模型的模板没有函数列表的位置",
-            "a model whose chat template shows functions, or the functions described in a system turn",
-            "换一个对话模板会列出函数的模型，或在 system 轮里描述这些函数",
+            "use a model whose chat template lists functions, or describe the functions in a system turn",
         ),
         "texts": Kind(
             "warning",
             "this model's template leaves out the text of an answer that also calls functions",
-            "这个模型的模板会丢掉同时调用函数的回答里的文本",
-            "put this text into an answer of its own, or choose a model whose chat template writes both",
-            "把这段文本单独写成一个回答，或换一个两者都写的模型",
+            "put this text into a separate answer, or use a model whose chat template writes both",
         ),
         "thoughts": Kind(
             "warning",
-            "this model's template has no place for these thoughts, so they are not trained",
-            "这个模型的模板没有这些思考的位置，它们不会被训练",
-            "<think>...</think> in front of the answer in its own text where the thought stands beside it; else a "
-            "model whose chat template writes thoughts, or data.reasoning=drop",
-            "若思考写在 reasoning_content 里，改为写在回答文本开头的 <think>...</think>；否则换一个会写思考的模型，"
-            "或设 data.reasoning=drop",
+            "this model's template has no place for this reasoning, so it is not trained",
+            "if the reasoning is in reasoning_content, write it as <think>...</think> at the beginning of "
+            "the answer's text; otherwise use a model whose chat template writes reasoning, or set "
+            "data.reasoning=drop",
         ),
         "asked": Kind(
             "warning",
-            "the template leaves out a part of what is asked: the model never sees it",
-            "模板没有写出提问的一部分，模型看不到它",
-            "a field for it in data.template: {instruction} stands for all that is asked beside the other fields",
-            "在 data.template 里加上它的字段：{instruction} 代表其他字段之外的全部提问",
+            "the template leaves out a part of the question: the model never sees it",
+            "add a field for it to data.template: {instruction} is the whole question without the other "
+            "fields",
         ),
         "names": Kind(
             "note",
             "this model's template has no place for the names of speakers (messages[].name): the model never sees them",
-            "这个模型的模板没有发言者名字（messages[].name）的位置，模型看不到它们",
-            "where a name matters, write it into the turn's text",
-            "若名字重要，请写进这一轮的文本里",
+            "if a name matters, write it into the text of the turn",
         ),
     }
 

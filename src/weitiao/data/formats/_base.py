@@ -49,9 +49,6 @@ EVERY_FORMAT_READS = ("task",)
 """Columns with the same meaning in every format."""
 
 
-NO_JSON_NUMBER = "holds a number that JSON cannot carry (infinite, no number, or of over 4,300 digits)"
-
-
 class RowError(Exception):
     """Raised for a row that cannot be used; `reason` is the same for all rows with this fault, `detail` describes this
     row."""
@@ -103,10 +100,6 @@ class Format(ABC):
         *first, last = self._in_order(claimed)
         return "it has " + (f"{', '.join(first)} and {last}" if first else last)
 
-    def reason_zh(self, claimed: Iterable[str]) -> str:
-        """Return the same as `reason`, in Chinese."""
-        return "有 " + "、".join(self._in_order(claimed)) + " 列"
-
     def _in_order(self, claimed: Iterable[str]) -> list[str]:
         return sorted(claimed, key=self.columns.index)
 
@@ -121,11 +114,11 @@ class Format(ABC):
         `named` is whether the user named the format; competing columns are then not refused, as the choice is made.
         """
         fields = Fields(_without_nan(row.fields))
-        form = self.read(Row(fields, row.source, row.line, row.column))
+        form = self.read(Row(fields, row.source, row.line, row.number))
         task = fields.get("task")
         if not (task is None or task == ""):
             if isinstance(task, bool) or not isinstance(task, str | int):
-                raise RowError(f"'task' is {kind_of(task)} where a name was meant", shortened_value(task))
+                raise RowError(f"'task' must be a name, not {kind_of(task)}", shortened_value(task))
             form = replace(form, task=str(task))
         unused = [one for one in fields.unread() if not self._says_to_use_it(one, form)]
         for one in unused:
@@ -146,9 +139,9 @@ class Format(ABC):
         used = chooses(one.name, one.value)
         if used is False:
             judges = kind_of_form(form) == "conversation" and is_good(one.name)
-            kto = f"; data.columns.label={one.name} makes it the label of KTO" if judges else ""
+            kto = f"; data.columns.label={one.name} uses it as the label for KTO" if judges else ""
             raise RowError(
-                f"{one.name!r} says that the row is not one to train on (data.skip_bad_rows=true leaves such rows "
+                f"{one.name!r} marks the row as one not to train on (data.skip_bad_rows=true leaves such rows "
                 f"out; data.sources.ignore_columns={one.name} trains on them{kto})",
                 shortened_value(one.value),
             )
@@ -165,7 +158,7 @@ class Format(ABC):
             return ""
         says = "" if named else self._competes(plain, form, fields)
         if not says and one.name in self.columns:
-            says = "what another column was taken for"
+            says = "what another column already gives"
         return says if says and not is_said(one, form, fields) else ""
 
     def _ways_out(self, one: Unread, form: AnyForm, fields: Mapping[str, Any]) -> str:
@@ -244,7 +237,14 @@ def needed(names: Sequence[str], fields: Mapping[str, Any]) -> str:
 
 def missing(what: str, fields: Mapping[str, Any]) -> RowError:
     """Return the error for a missing field."""
-    return RowError(f"{what} is missing", "it has " + (", ".join(map(repr, fields)) or "nothing"))
+    return RowError(
+        f"{what} is missing", f"it has {', '.join(map(repr, fields))}" if fields else "it is empty"
+    )
+
+
+def no_json_number(what: str) -> str:
+    """Return the reason for a value, named `what`, with a number that JSON cannot represent."""
+    return f"{what} holds a number that JSON cannot represent (infinite, NaN, or of more than 4,300 digits)"
 
 
 def kind_of(value: object) -> str:
@@ -262,7 +262,7 @@ def text_in(fields: Mapping[str, Any], name: str, owner: str = "") -> str:
 def text_of(value: object, what: str) -> str:
     """Return a value if it is text without lone surrogates; raises RowError, which names it `what`."""
     if not isinstance(value, str):
-        raise RowError(f"{what} is {kind_of(value)} where text was meant", shortened_value(value))
+        raise RowError(f"{what} must be text, not {kind_of(value)}", shortened_value(value))
     if not value.isascii():
         try:
             value.encode()  # the fastest check for lone surrogates
@@ -279,7 +279,7 @@ def said_in_text(value: object, what: str) -> str:
         try:
             return str(value)
         except ValueError as error:  # Python converts no integer of more than 4,300 digits
-            raise RowError(f"{what} is a number of too many digits") from error
+            raise RowError(f"{what} is a number with too many digits") from error
     return text_of(value, what)
 
 
@@ -302,7 +302,7 @@ def list_in(fields: Mapping[str, Any], name: str) -> list[Any]:
         raise missing(repr(name), fields)
     value = unpacked(fields[name], name)
     if not isinstance(value, list):
-        raise RowError(f"{name!r} is {kind_of(value)} where a list was meant", shortened_value(value))
+        raise RowError(f"{name!r} must be a list, not {kind_of(value)}", shortened_value(value))
     return value
 
 
@@ -320,7 +320,7 @@ def unpacked(value: object, name: str) -> Any:  # noqa: ANN401  (what the data h
         kind = "list" if value.lstrip().startswith("[") else "object"
         raise RowError(f"{name!r} is text that is not a JSON {kind}", str(error)) from error
     except ValueError as error:
-        raise RowError(f"{name!r} {NO_JSON_NUMBER}", shortened_value(value)) from error
+        raise RowError(no_json_number(repr(name)), shortened_value(value)) from error
 
 
 def number_of(value: object, what: str) -> float:
@@ -332,7 +332,7 @@ def number_of(value: object, what: str) -> float:
     except (ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise RowError(f"{what} is no finite number", shortened_value(value))
+        raise RowError(f"{what} is not a finite number", shortened_value(value))
     return number
 
 
@@ -352,5 +352,5 @@ def shortened_value(value: object, limit: int = 60) -> str:
     try:
         text = repr(value[: 2 * limit]) if isinstance(value, str) else repr(value)
     except ValueError:  # Python converts no integer of more than 4,300 digits
-        text = "a number of over 4,300 digits"
+        text = "a number of more than 4,300 digits"
     return text if len(text) <= limit else text[: limit - 1] + "…"

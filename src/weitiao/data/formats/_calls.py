@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..conversation import Message
-from ._base import NO_JSON_NUMBER, RowError, first_of, kind_of, shortened_value, text_in, text_of, unpacked
+from ._base import RowError, first_of, kind_of, no_json_number, shortened_value, text_in, text_of, unpacked
 from ._fields import is_empty, noted_within
 
 TOOLS = ("tools", "functions")
@@ -27,7 +27,7 @@ def json_text(value: object, what: str) -> str:
     try:
         text = json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
     except ValueError as error:
-        raise RowError(f"{what} {NO_JSON_NUMBER}") from error
+        raise RowError(no_json_number(what)) from error
     return text_of(text, what)
 
 
@@ -35,27 +35,27 @@ def call_of(call: object, turn: Mapping[str, Any]) -> dict[str, Any]:
     """Return a tool call as {type, id, function: {name, arguments}}, with arguments as an object; raises RowError."""
     call = unpacked(call, "tool_calls")
     if not isinstance(call, dict):
-        raise RowError(f"a call of a tool is {kind_of(call)}, not an object", shortened_value(call))
+        raise RowError(f"a tool call is {kind_of(call)}, not an object", shortened_value(call))
     fields = noted_within(turn, "tool_calls", call)
     fields.get("type")  # read so that it does not count as unused
     function = fields.get("function", fields)
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-        raise RowError("a call of a tool has no 'name'", shortened_value(call))
+        raise RowError("a tool call has no 'name'", shortened_value(call))
     if function is not fields:
         function = noted_within(fields, "function", function)
     arguments = unpacked(_arguments(function), "arguments")
     if not isinstance(arguments, dict):
         raise RowError(
-            f"a call's 'arguments' is {kind_of(arguments)}, not an object", shortened_value(arguments)
+            f"a tool call's 'arguments' is {kind_of(arguments)}, not an object", shortened_value(arguments)
         )
-    json_text(call, "a call of a tool")
+    json_text(call, "a tool call")
     known = {"id": _id_of(fields["id"])} if call.get("id") is not None else {}
     return {"type": "function", **known, "function": {"name": function["name"], "arguments": arguments}}
 
 
 def _id_of(own: object) -> object:
     """Return a call's id; a number becomes text, as it does in the id of the result."""
-    return str(own) if type(own) is int and json_text(own, "a call's 'id'") else own
+    return str(own) if type(own) is int and json_text(own, "a tool call's 'id'") else own
 
 
 def _arguments(function: Mapping[str, Any]) -> object:

@@ -5,27 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
+from ...core.lists import name_list
 from ..sources.split_names import SPLITS
 
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-GOOD = _words(
-    "is_good good is_correct correct is_valid valid usable is_usable accepted is_accepted approved is_approved passed"
-    " keep selected include included is_train 是否正确 正确 是否合格 合格 是否有效 有效 是否通过 是否可用 可用 是否保留"
+GOOD = frozenset(
+    name_list(
+        "is_good good is_correct correct is_valid valid usable is_usable accepted is_accepted approved "
+        "is_approved passed keep selected include included is_train 是否正确 正确 是否合格 合格 是否有效 "
+        "有效 是否通过 是否可用 可用 是否保留"
+    )
 )
 """Columns whose value is true for rows to use."""
-BAD = _words(
-    "is_bad bad is_wrong wrong is_incorrect incorrect is_invalid invalid is_deleted deleted discard discarded drop"
-    " exclude excluded skip ignore ignored is_duplicate is_test is_eval is_validation 是否删除 删除 跳过 忽略 作废"
+BAD = frozenset(
+    name_list(
+        "is_bad bad is_wrong wrong is_incorrect incorrect is_invalid invalid is_deleted deleted discard "
+        "discarded drop exclude excluded skip ignore ignored is_duplicate is_test is_eval is_validation "
+        "是否删除 删除 跳过 忽略 作废"
+    )
 )
 """Columns whose value is false for rows to use."""
 SPLIT = frozenset(("split", "data_split", "partition", "subset", "划分", "数据划分", "数据集划分"))
-GRADES = _words(
-    "rating ratings quality quality_score quality_label verified is_verified human_verified toxic is_toxic toxicity"
-    " confidence helpfulness correctness grade reviewed flagged duplicate 质量 质量分 评级 等级 置信度 是否审核"
+GRADES = frozenset(
+    name_list(
+        "rating ratings quality quality_score quality_label verified is_verified human_verified toxic "
+        "is_toxic toxicity confidence helpfulness correctness grade reviewed flagged duplicate 质量 质量分 "
+        "评级 等级 置信度 是否审核"
+    )
 )
 """Columns that grade rows, or whose meaning differs between data sets."""
 TRUTHS: Mapping[object, bool] = {

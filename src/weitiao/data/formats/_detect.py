@@ -11,6 +11,7 @@ from functools import cache
 from typing import NamedTuple
 
 from ...core.errors import DataError, Problem, nearest
+from ...core.lists import name_list
 from ..conversation import Row
 from . import FORMATS
 from ._base import EVERY_FORMAT_READS, Format
@@ -33,40 +34,42 @@ DOUBT_APART = 0.1
 Meant = Mapping[str, tuple[str, float]]
 """Our column -> (their column that may be meant, doubt from 0 to 1)."""
 
-SYNONYMS: Mapping[str, str] = {
-    "instruction": "指令 问题 提问 任务 题目 用户输入 问 q user human instruct task_description user_input",
-    "input": "输入 补充 上下文",
-    "output": "输出 回答 答案 回复 答复 答 a bot gpt assistant target ai_output model_output",
-    "system": "系统 系统提示 系统提示词 system_message sys",
-    "history": "历史 对话历史",
-    "question": "问题 提问 题目 问 q",
-    "answer": "答案 回答 正确答案 答 a solution",
-    "prompt": "提示 提示词",
-    "completion": "续写 补全",
-    "response": "回应 回复 assistant_response",
-    "context": "上下文 背景 材料 文章",
-    "messages": "消息 对话 dialog chat turns",
-    "conversations": "会话",
-    "text": "文本 正文 文字 sentence_text body",
-    "content": "内容",
-    "label": "标签 类别 分类 class category",
-    "labels": "多标签 classes categories",
-    "chosen": "优选 更好 较好 好回答 preferred better winner",
-    "rejected": "拒绝 较差 更差 差回答 dispreferred worse loser",
-    "choices": "选项 候选",
-    "options": "选项",
-    "source": "原文 源文 源语言",
-    "target": "译文 目标 目标语言",
-    "article": "文章 原文",
-    "summary": "摘要 总结 概要",
-    "premise": "前提",
-    "hypothesis": "假设",
-    "tokens": "词 分词 字",
-    "tags": "标注 词性",
-    "entities": "实体",
-    "reward": "奖励 得分",
-    "rewards": "奖励",
-    "task": "任务类型",
+SYNONYMS: Mapping[str, Sequence[str]] = {
+    "instruction": name_list(
+        "指令 问题 提问 任务 题目 用户输入 问 q user human instruct task_description user_input"
+    ),
+    "input": name_list("输入 补充 上下文"),
+    "output": name_list("输出 回答 答案 回复 答复 答 a bot gpt assistant target ai_output model_output"),
+    "system": name_list("系统 系统提示 系统提示词 system_message sys"),
+    "history": name_list("历史 对话历史"),
+    "question": name_list("问题 提问 题目 问 q"),
+    "answer": name_list("答案 回答 正确答案 答 a solution"),
+    "prompt": name_list("提示 提示词"),
+    "completion": name_list("续写 补全"),
+    "response": name_list("回应 回复 assistant_response"),
+    "context": name_list("上下文 背景 材料 文章"),
+    "messages": name_list("消息 对话 dialog chat turns"),
+    "conversations": name_list("会话"),
+    "text": name_list("文本 正文 文字 sentence_text body"),
+    "content": name_list("内容"),
+    "label": name_list("标签 类别 分类 class category"),
+    "labels": name_list("多标签 classes categories"),
+    "chosen": name_list("优选 更好 较好 好回答 preferred better winner"),
+    "rejected": name_list("拒绝 较差 更差 差回答 dispreferred worse loser"),
+    "choices": name_list("选项 候选"),
+    "options": name_list("选项"),
+    "source": name_list("原文 源文 源语言"),
+    "target": name_list("译文 目标 目标语言"),
+    "article": name_list("文章 原文"),
+    "summary": name_list("摘要 总结 概要"),
+    "premise": name_list("前提"),
+    "hypothesis": name_list("假设"),
+    "tokens": name_list("词 分词 字"),
+    "tags": name_list("标注 词性"),
+    "entities": name_list("实体"),
+    "reward": name_list("奖励 得分"),
+    "rewards": name_list("奖励"),
+    "task": name_list("任务类型"),
 }
 """A column's name -> its synonyms in other data sets, in English and Chinese."""
 
@@ -79,8 +82,6 @@ class Detected:
     """The format's name."""
     reason: str
     """Why it was chosen, in one sentence."""
-    reason_zh: str
-    """The same in Chinese."""
     proposals: tuple[str, ...] = ()
     """Settings to type if an unknown column seems to be one that the format reads."""
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -101,7 +102,7 @@ def known_columns() -> set[str]:
 @cache
 def known_names() -> frozenset[str]:
     """Return the columns that any format reads and their synonyms, in lower case."""
-    words = {word for names in SYNONYMS.values() for word in names.split()}
+    words = {word for names in SYNONYMS.values() for word in names}
     return frozenset({name.lower() for name in known_columns()} | words)
 
 
@@ -127,19 +128,18 @@ def detect(
     mapping |= _sure_slips(formats[name], names)
     added = {ours: theirs for ours, theirs in mapping.items() if ours not in given}
     if wanted != "auto":
-        reason, reason_zh = "because data.sources names it", "由 data.sources 指定"
+        reason = "data.sources names it"
     else:
         others = [other for other in claims if other != name]
         there = {ours: theirs for ours, theirs in mapping.items() if theirs in columns}
-        reason, reason_zh = _because(formats[name], claims[name], others, there)
-        reason = f"because {reason}"
+        reason = _because(formats[name], claims[name], others, there)
     names, _ = _renamed(columns, sample, mapping)
     proposals = (
         _slips(formats[name], names)
         if formats[name].claims(names)
         else _proposals({name: formats[name]}, names)
     )
-    return Detected(name, f"{name}, {reason}", f"{name}：{reason_zh}", proposals, added)
+    return Detected(name, f"{name}, because {reason}", proposals, added)
 
 
 def _renamed(
@@ -167,12 +167,16 @@ def _would_claim(
         return None
     name = _standing(formats, _claims(formats, whole, renamed))[0]
     empty = ", ".join(sorted(claims.get(name) or next(iter(claims.values()))))
-    chosen = "; data.columns.completion=chosen trains the better answers alone" if "chosen" in names else ""
+    remedy = (
+        f"fill in {empty}; data.columns.completion=chosen trains only the better answers"
+        if "chosen" in names
+        else f"fill in {empty}"
+    )
     return Problem(
         f"the column {empty} is empty in every row of {sample[0].source}",
         ", ".join(sorted(whole)),
-        f"{name}: {', '.join(sorted(formats[name].claimed(whole)))}, each with something in it",
-        f"fill {empty}{chosen}",
+        f"{name}: {', '.join(sorted(formats[name].claimed(whole)))}, each filled in at least one row",
+        remedy,
     )
 
 
@@ -189,17 +193,12 @@ def _one_standing(
     return standing[0]
 
 
-def _because(
-    one: Format, claimed: frozenset[str], others: Sequence[str], mapping: Mapping[str, str]
-) -> tuple[str, str]:
-    """Return why a format was chosen, over which others and with which mapped columns, in English and Chinese."""
-    used = [(ours, theirs) for ours, theirs in mapping.items() if ours in one.columns]
-    reason = one.reason(claimed) + "".join(f", {ours} being its {theirs!r}" for ours, theirs in used)
-    reason_zh = one.reason_zh(claimed) + "".join(f"，{ours} 即“{theirs}”" for ours, theirs in used)
-    if others:
-        reason += f" (which says more than {' or '.join(others)})"
-        reason_zh += f"（比 {'、'.join(others)} 更具体）"
-    return reason, reason_zh
+def _because(one: Format, claimed: frozenset[str], others: Sequence[str], mapping: Mapping[str, str]) -> str:
+    """Return why a format was chosen, over which others and with which mapped columns."""
+    used = ((ours, theirs) for ours, theirs in mapping.items() if ours in one.columns)
+    reason = ", ".join([one.reason(claimed), *(f"{ours} being its {theirs!r}" for ours, theirs in used)])
+    more = f"which says more than {' or '.join(others)}"
+    return f"{reason} ({more})" if others else reason
 
 
 def displaced_by(mapping: Mapping[str, str], fields: Mapping[str, object]) -> list[str]:
@@ -251,9 +250,11 @@ def _asking(sample: Sequence[Row], columns: set[str], claims: Mapping[str, froze
     proposals = _proposals(formats, columns)[:SHOWN_PROPOSALS]
     remedy = " or ".join(proposals) if proposals else f"name your columns, such as {LAST_RESORT}"
     nearest_one, missing = _nearest_format(formats, columns)
-    what = f"the columns of {name} fit no format"
-    if missing:
-        what += f"; the nearest is {nearest_one}, and {missing} is missing"
+    what = (
+        f"the columns of {name} fit no format; the nearest is {nearest_one}, and {missing} is missing"
+        if missing
+        else f"the columns of {name} fit no format"
+    )
     return Problem(what, got, _example(formats[nearest_one]), remedy)
 
 
@@ -264,8 +265,9 @@ def _example(one: Format) -> str:
 
 def _listed(columns: Sequence[str]) -> str:
     """Return columns as text; if there are many, only the first ones and how many more."""
-    more = f" and {len(columns) - MOST_COLUMNS} more" if len(columns) > MOST_COLUMNS else ""
-    return ", ".join(columns[:MOST_COLUMNS]) + more
+    more = len(columns) - MOST_COLUMNS
+    shown = ", ".join(columns[:MOST_COLUMNS])
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _nearest_format(formats: Mapping[str, Format], columns: set[str]) -> tuple[str, str]:
@@ -374,7 +376,7 @@ def _meant(ours: str, columns: set[str]) -> tuple[str, float]:
     plain = {_plain(theirs): theirs for theirs in sorted(columns)}
     if ours.lower() in plain:
         return plain[ours.lower()], 0.0
-    for synonym in SYNONYMS.get(ours, "").split():
+    for synonym in SYNONYMS.get(ours, ()):
         if synonym in plain:
             return plain[synonym], 0.1
     for near in nearest(ours, plain, count=1):

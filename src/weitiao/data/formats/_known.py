@@ -5,7 +5,9 @@ A column that is in none of these lists is only reported as unused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+from ...core.lists import name_list
 
 LOSS_WEIGHTS = ("weight", "loss_weight", "loss_scale")
 """Loss weights, 0 or more, of a turn or of a row's answers (OpenAI's and ms-swift's names)."""
@@ -28,30 +30,35 @@ UNREAD_WEIGHTS = (
 """Weights that are not supported: of parts of a turn, of tokens; or, like `mask`, with two possible meanings."""
 WEIGHTS = frozenset({*LOSS_WEIGHTS, *TRAINED, *NOT_TRAINED, LOSS_MASK})
 
-_MEANINGS: Mapping[str, str] = {
-    "a label, such as whether an answer is wanted": "label kto_tag desirable 标签",
-    "how good an answer is": "score scores reward rewards 得分 评分 分数 奖励",
-    "a better or a worse answer": "chosen rejected rejected_response rejected_messages positive_messages"
-    " negative_messages",
-    "images, video or sound": "image images video videos audio audios image_path image_paths image_url image_urls"
-    " video_path audio_path 图片 图像 视频 音频",
-    "how much something counts in the loss": " ".join((*LOSS_WEIGHTS, *TRAINED, LOSS_MASK, *UNREAD_WEIGHTS)),
-    "functions or their calls": "tools functions tool_calls function_call",
+_MEANINGS: Mapping[str, Sequence[str]] = {
+    "a label, such as whether an answer is wanted": name_list("label kto_tag desirable 标签"),
+    "the quality of an answer": name_list("score scores reward rewards 得分 评分 分数 奖励"),
+    "a better or a worse answer": name_list(
+        "chosen rejected rejected_response rejected_messages positive_messages negative_messages"
+    ),
+    "images, video or sound": name_list(
+        "image images video videos audio audios image_path image_paths image_url image_urls video_path audio_path"
+        " 图片 图像 视频 音频"
+    ),
+    "a weight in the loss": (*LOSS_WEIGHTS, *TRAINED, LOSS_MASK, *UNREAD_WEIGHTS),
+    "tools or tool calls": name_list("tools functions tool_calls function_call"),
 }
-_ASKED = "instruction prompt query question input 问题 提问 指令 提示"
-_BEFORE = "context passage history system system_prompt meta_instruction messages conversations conversation"
-_CHINESE = "系统提示 上下文"
-MEANINGS: Mapping[str, str] = {name: says for says, names in _MEANINGS.items() for name in names.split()}
+_ASKED = name_list("instruction prompt query question input 问题 提问 指令 提示")
+_BEFORE = name_list(
+    "context passage history system system_prompt meta_instruction messages conversations conversation"
+    " 系统提示 上下文"
+)
+MEANINGS: Mapping[str, str] = {name: says for says, names in _MEANINGS.items() for name in names}
 """A column, or a key of a turn, in lower case -> its meaning."""
 TURN_TEXT: Mapping[str, str] = dict.fromkeys(("content", "value", "text"), "text of a turn")
 """A key of a turn, or of a part of a turn -> its meaning."""
-PROMPT_TEXT: Mapping[str, str] = dict.fromkeys(f"{_ASKED} {_BEFORE} {_CHINESE}".split(), "text of the prompt")
+PROMPT_TEXT: Mapping[str, str] = dict.fromkeys((*_ASKED, *_BEFORE), "text of the prompt")
 """A column -> its meaning in rows with a prompt. It may stay unread if the text that was read contains it."""
-_ANSWER = "output response completion reply answer solution 回答 答案 回复"
-ANSWER_TEXT: Mapping[str, str] = dict.fromkeys(_ANSWER.split(), "text of an answer")
+_ANSWER = name_list("output response completion reply answer solution 回答 答案 回复")
+ANSWER_TEXT: Mapping[str, str] = dict.fromkeys(_ANSWER, "text of an answer")
 """A column -> its meaning in rows with an answer, and in rows that are a text."""
 WHOLE_TEXT: Mapping[str, str] = dict.fromkeys(
-    ("text", "content", "document", "article", "paragraph", "story"), "text beside the prompt and the answer"
+    ("text", "content", "document", "article", "paragraph", "story"), "text besides the prompt and the answer"
 )
 """A column -> its meaning next to a prompt. It may stay unread if it holds prompt and answer, as `text` in Alpaca's own
 data."""
@@ -60,7 +67,7 @@ SPEAKERS: tuple[frozenset[str], ...] = (
     frozenset(("assistant", "gpt", "bot", "a")),
 )
 """Columns next to a text that hold a question and its answer if both are present; `user` alone may be a name."""
-ASKS = frozenset((*_ASKED.split(), *SPEAKERS[0], "problem"))
+ASKS = frozenset((*_ASKED, *SPEAKERS[0], "problem"))
 """Columns that can be the question on their own."""
 BESIDE_TEXT: Mapping[str, str] = {
     **PROMPT_TEXT,
@@ -70,6 +77,6 @@ BESIDE_TEXT: Mapping[str, str] = {
 }
 """A column -> its meaning next to a text that would be trained alone."""
 AS_CONTEXT = "data.columns.context={column} reads it before the question"
-AS_ANSWER = "data.columns.prompt={text} data.columns.completion={column} makes it the answer to the text"
+AS_ANSWER = "data.columns.prompt={text} data.columns.completion={column} makes it the text's answer"
 AS_PROMPT = "data.columns.prompt={column} data.columns.completion={text} makes the text its answer"
 """Settings that use both of two competing columns."""

@@ -115,7 +115,7 @@ def history_in(fields: Mapping[str, Any]) -> list[Message]:
             raise RowError(
                 "'history' is not a list of [question, answer] pairs", f"item {number} is {kind_of(pair)}"
             )
-        asked, told = (said_in_text(text, "one of 'history'") for text in pair)
+        asked, told = (said_in_text(text, "an item of 'history'") for text in pair)
         turns += [Message("user", asked), Message("assistant", told)]
     return turns
 
@@ -133,7 +133,7 @@ def _thought_in(fields: Mapping[str, Any], answer: str) -> dict[str, str]:
     name = first_of(THOUGHTS, fields)
     thought = _optional_text(fields, name) if name else ""
     if thought.strip() and "<think>" in answer:
-        raise RowError(f"{name!r} holds a thought, and so does the answer", shortened_value(thought))
+        raise RowError(f"{name!r} holds reasoning, and so does the answer", shortened_value(thought))
     return {"reasoning_content": thought} if thought.strip() else {}
 
 

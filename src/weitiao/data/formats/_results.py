@@ -42,13 +42,13 @@ def _require_own_ids(ids: Sequence[str], given: Sequence[str]) -> None:
     if twice := _twice(ids):
         raise RowError("two calls of one answer have the same id", shortened_value(twice))
     if twice := _twice(given):
-        raise RowError("two results of tools have the same tool_call_id", shortened_value(twice))
+        raise RowError("two tool results have the same tool_call_id", shortened_value(twice))
     if not all(ids):
         return
     strange = next((one for one in given if one and one not in ids), "")
     if strange:
         raise RowError(
-            "a tool's result has the tool_call_id of no call in the answer before it",
+            "a tool result's tool_call_id belongs to no call of the answer before it",
             f"{shortened_value(strange)}, the calls are {shortened_value(list(ids))}",
         )
     if all(given) and len(given) < len(ids):

@@ -19,9 +19,9 @@ def shape_problem(sample: Sequence[Row], name: str) -> Problem | None:
     shown = f"{first.place}: {repr(first.fields)[:SHOWN_CHARACTERS]}"
     if lists := _parallel(sample):
         return Problem(
-            f"the rows of {name} hold lists side by side ({', '.join(lists)}), each of several rows",
+            f"each row of {name} holds several rows, as parallel lists ({', '.join(lists)})",
             shown,
-            'a row for each item: {"question": "...", "answer": "..."}',
+            'one row per item: {"question": "...", "answer": "..."}',
             "in Python: [dict(zip(row, cells)) for row in rows for cells in zip(*row.values())]",
         )
     if _have_questions_as_keys(sample):

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from ...core.lists import name_list
 from ..conversation import Conversation, Message, Role, Row
 from ._base import (
     RowError,
     first_of,
     kind_of,
     list_in,
+    missing,
     said_in_text,
     shortened_value,
     text_in,
@@ -22,14 +24,16 @@ from ._fields import is_empty, noted_within
 from ._results import with_results_in_order
 from ._weights import masked, weight_in, weighted
 
-SYNONYMS: Mapping[Role, str] = {
-    "system": "system developer 系统",
-    "user": "user human 用户 提问者",
-    "assistant": "assistant gpt bot model chatgpt bing bard ai chatbot 助手 机器人 function_call tool_call",
-    "tool": "tool function observation ipython tool_response function_response tool_result 工具",
+SYNONYMS: Mapping[Role, Sequence[str]] = {
+    "system": name_list("system developer 系统"),
+    "user": name_list("user human 用户 提问者"),
+    "assistant": name_list(
+        "assistant gpt bot model chatgpt bing bard ai chatbot 助手 机器人 function_call tool_call"
+    ),
+    "tool": name_list("tool function observation ipython tool_response function_response tool_result 工具"),
 }
 """A role -> its names in other data."""
-ROLES: Mapping[str, Role] = {name: role for role, names in SYNONYMS.items() for name in names.split()}
+ROLES: Mapping[str, Role] = {name: role for role, names in SYNONYMS.items() for name in names}
 CALLING = {"function_call", "tool_call"}
 """ShareGPT's names for an assistant turn whose text is a tool call."""
 EXCHANGES: Mapping[str, Role] = {
@@ -94,7 +98,7 @@ def turn_of(turn: object, number: int, column: str, fields: Mapping[str, Any]) -
 
 def missing_role(turn: Mapping[str, Any]) -> RowError:
     """Return the error for a turn without a role."""
-    return RowError("a turn's 'role' is missing", "it has " + (", ".join(map(repr, turn)) or "nothing"))
+    return missing("a turn's 'role'", turn)
 
 
 def _exchange(turn: Mapping[str, Any], said: Mapping[str, Role]) -> list[Message]:
@@ -106,12 +110,10 @@ def _exchange(turn: Mapping[str, Any], said: Mapping[str, Role]) -> list[Message
         if is_empty(turn.get(name)) and role == "system":
             continue
         if role in by_role:
-            raise RowError("a turn has two keys of one speaker", ", ".join(map(repr, said)))
+            raise RowError("a turn has two keys for the same speaker", ", ".join(map(repr, said)))
         by_role[role] = said_in_text(turn[name], f"a turn's {name!r}")
     if "input" in said and not by_role.get("user", "").strip() and by_role.get("assistant", "").strip():
-        raise RowError(
-            'a turn has no question: if it is a text to learn, as in XTuner, write {"text": "..."}'
-        )
+        raise RowError('a turn has no question; to train on plain text, as in XTuner, write {"text": "..."}')
     weight = weight_in(turn, "a turn's ")
     return [
         Message(role, by_role[role], weight if role == "assistant" else None)
@@ -127,7 +129,9 @@ def _message(turn: dict[str, Any], number: int, column: str, row: Mapping[str, A
     written = text_in(turn, role_key, "a turn's ")
     plain = written if written in ROLES else written.strip().lower()
     if plain not in ROLES:
-        raise RowError(f"the role {shortened_value(written)} is unknown", "known are " + ", ".join(ROLES))
+        raise RowError(
+            f"the role {shortened_value(written)} is unknown", f"known roles are {', '.join(SYNONYMS)}"
+        )
     role = ROLES[plain]
     if len(turn) == 2 and isinstance(turn.get(text_key), str) and plain not in CALLING:
         return Message(role, text_of(turn[text_key], f"a turn's {text_key!r}"))
@@ -179,7 +183,7 @@ def _part(part: object, turn: Mapping[str, Any], key: str) -> str:
         raise RowError(
             "it holds images or other parts that are not text, which cannot be trained on yet", f"{kind!r}"
         )
-    return text_in(fields, first_of(PART_TEXTS, fields) or "text", "a part's ")
+    return text_in(fields, first_of(PART_TEXTS, fields) or "text", "a turn's ")
 
 
 def _extra(turn: Mapping[str, Any], role: Role) -> dict[str, Any]:
@@ -193,9 +197,7 @@ def _extra(turn: Mapping[str, Any], role: Role) -> dict[str, Any]:
     given = turn.get("tool_calls")
     calls = [] if is_empty(given) else unpacked(given, "tool_calls")
     if not isinstance(calls, list):
-        raise RowError(
-            f"a turn's 'tool_calls' is {kind_of(calls)} where a list was meant", shortened_value(calls)
-        )
+        raise RowError(f"a turn's 'tool_calls' must be a list, not {kind_of(calls)}", shortened_value(calls))
     if not is_empty(turn.get("function_call")):
         calls = [*calls, turn["function_call"]]
     if calls and role != "assistant":
@@ -229,7 +231,7 @@ def conversation(
     trained on."""
     kept = tuple(weighted(checked_turns(turns), row.fields))
     if all(message.weight == 0 for message in kept if message.role == "assistant"):
-        raise RowError("no answer of it is trained (every weight is 0)")
+        raise RowError("none of its answers is trained (every weight is 0)")
     return Conversation(kept, row.place, tools=tools)
 
 
@@ -265,7 +267,7 @@ def _check_order(turns: Sequence[Message]) -> None:
     for index in range(first, len(turns)):
         role = roles[index]
         if role not in FOLLOWS[before]:
-            fault = FAULTS.get((before, role), "a system message stands behind the first turn")
+            fault = FAULTS.get((before, role), "a system message comes after the first turn")
             raise RowError(f"its turns are out of order: {fault}", f"turn {index + 1} is {role}")
         before = _spoken(turns[index])
     if roles[-1] in ENDS:

@@ -37,7 +37,10 @@ def weight_in(fields: Mapping[str, Any], owner: str = "") -> float | None:
         given[LOSS_MASK] = _mask_of(fields[LOSS_MASK], f"{owner}{LOSS_MASK!r}")
     if len(set(given.values())) > 1:
         said = ", ".join(f"{name} {weight:g}" for name, weight in given.items())
-        raise RowError(f"{owner}weights contradict each other", said)
+        what = (
+            "a turn's weights contradict each other" if owner else "the row's weights contradict each other"
+        )
+        raise RowError(what, said)
     return next(iter(given.values()), None)
 
 
@@ -56,7 +59,9 @@ def _mask_of(value: object, what: str) -> float:
     tools.
     """
     if isinstance(value, bool):
-        raise RowError(f"{what} is true or false, which can mean both; write 1 for trained, 0 for not")
+        raise RowError(
+            f"{what} is true or false, whose meaning differs between tools; write 1 for trained, 0 for not"
+        )
     number = number_of(value, what)
     if number not in (0, 1):
         raise RowError(f"{what} is neither 0 nor 1", shortened_value(value))
@@ -71,13 +76,13 @@ def masked(turns: Sequence[Sequence[Message]], fields: Mapping[str, Any]) -> lis
         return [message for turn in turns for message in turn]
     mask = unpacked(fields[LOSS_MASK], LOSS_MASK)
     if not isinstance(mask, list):
-        raise RowError(f"{LOSS_MASK!r} is {kind_of(mask)} where a list was meant", shortened_value(mask))
+        raise RowError(f"{LOSS_MASK!r} must be a list, not {kind_of(mask)}", shortened_value(mask))
     if len(mask) != len(turns):
         raise RowError(
-            f"{LOSS_MASK!r} has not one number for each turn", f"{len(mask)} for {len(turns)} turns"
+            f"{LOSS_MASK!r} does not have one number per turn", f"{len(mask)} for {len(turns)} turns"
         )
     return [
-        _weighed(message, _mask_of(own, f"one of {LOSS_MASK!r}"))
+        _weighed(message, _mask_of(own, f"an item of {LOSS_MASK!r}"))
         for turn, own in zip(turns, mask, strict=True)
         for message in turn
     ]

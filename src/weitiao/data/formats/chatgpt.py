@@ -25,7 +25,7 @@ TEXTS = ("text", "multimodal_text", "code")
 THOUGHTS, THOUGHT_LENGTH = "thoughts", "reasoning_recap"
 EVERYONE = ("all", "", None)
 """Values of `recipient` for a message that calls no tool."""
-OTHER_BRANCHES = "messages on other branches"
+OTHER_BRANCHES = "other_branches"
 
 
 class ChatGPT(Format):
@@ -49,7 +49,7 @@ class ChatGPT(Format):
             raise missing("'mapping'", fields)
         nodes = unpacked(fields["mapping"], "mapping")
         if not isinstance(nodes, dict):
-            raise RowError(f"'mapping' is {kind_of(nodes)} where an object was meant", shortened_value(nodes))
+            raise RowError(f"'mapping' must be an object, not {kind_of(nodes)}", shortened_value(nodes))
         path = _path(nodes, fields.get("current_node"))
         if any(_says(node) for name, node in nodes.items() if name not in path):
             noted_within(fields, "mapping", {OTHER_BRANCHES: True})
@@ -63,11 +63,9 @@ def _path(nodes: Mapping[str, Any], last: object) -> list[str]:
     name = last
     while name is not None:
         if not isinstance(name, str) or name not in nodes or not isinstance(nodes[name], dict):
-            raise RowError(
-                "a message of 'mapping' that the conversation leads to is not there", shortened_value(name)
-            )
+            raise RowError("'mapping' lacks a message that the conversation refers to", shortened_value(name))
         if name in path:
-            raise RowError("the messages of 'mapping' lead in a circle", shortened_value(name))
+            raise RowError("the messages of 'mapping' form a cycle", shortened_value(name))
         path.append(name)
         name = nodes[name].get("parent")
     if not path:
@@ -104,7 +102,7 @@ def _turns(row: Mapping[str, Any], nodes: list[dict[str, Any]]) -> list[Message]
             continue
         if role == "tool" or message.get("recipient") not in EVERYONE:
             raise RowError(
-                "it calls tools of ChatGPT's own, which are not described in it", shortened_value(text)
+                "it calls ChatGPT's built-in tools, which the data does not describe", shortened_value(text)
             )
         extra = {"reasoning_content": "\n\n".join(thoughts)} if thoughts and role == "assistant" else {}
         thoughts = [] if extra else thoughts
@@ -115,15 +113,15 @@ def _turns(row: Mapping[str, Any], nodes: list[dict[str, Any]]) -> list[Message]
 def _inner(fields: Mapping[str, Any], name: str, value: object) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise RowError(
-            f"a message of 'mapping' is {kind_of(value)} where an object was meant", shortened_value(value)
+            f"a message of 'mapping' must be an object, not {kind_of(value)}", shortened_value(value)
         )
     return noted_within(fields, name, value)
 
 
 def _role(message: Mapping[str, Any]) -> Role:
-    role = text_in(_inner(message, "author", message.get("author")), "role", "a message's ")
+    role = text_in(_inner(message, "author", message.get("author")), "role", "a turn's ")
     if role not in ROLES:
-        raise RowError(f"the role {shortened_value(role)} is unknown", "known are " + ", ".join(ROLES))
+        raise RowError(f"the role {shortened_value(role)} is unknown", f"known roles are {', '.join(ROLES)}")
     return ROLES[role]
 
 
@@ -144,6 +142,6 @@ def _thoughts(content: Mapping[str, Any]) -> list[str]:
     """Return the thoughts of a message, each with its summary before it; raises RowError."""
     thoughts = content.get("thoughts")
     if not isinstance(thoughts, list):
-        raise RowError("a message's 'thoughts' is no list", shortened_value(thoughts))
+        raise RowError("a message's 'thoughts' is not a list", shortened_value(thoughts))
     said = [_inner(content, "thoughts", thought) for thought in thoughts]
     return [joined(*(text_in(one, name) for name in ("summary", "content") if one.get(name))) for one in said]

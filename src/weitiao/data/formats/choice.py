@@ -81,9 +81,9 @@ def _choices(fields: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     if isinstance(found, dict):
         labels, found = found.get("label", ()), found.get("text")
     if not name and not found:
-        raise missing(" or ".join(map(repr, LISTS)) + " or the columns 'A', 'B', ...", fields)
+        raise missing(" or ".join(map(repr, (*LISTS, *LETTERS[:1]))), fields)
     if not isinstance(found, list) or not isinstance(labels, list | str):
-        raise RowError(f"{name!r} is no list of choices", shortened_value(found))
+        raise RowError(f"{name!r} is not a list of choices", shortened_value(found))
     choices = [text_of(choice, "a choice") for choice in found]
     if not all(choice.strip() for choice in choices):
         raise RowError("a choice is empty")
@@ -100,7 +100,7 @@ def _index(answer: object, choices: Sequence[str], labels: Sequence[str]) -> int
         answer = int(answer)
     if isinstance(answer, int) and not isinstance(answer, bool):
         if not 0 <= answer < len(choices):
-            expected = f"{answer}, where the first of {len(choices)} is 0"
+            expected = f"{answer}, but the {len(choices)} choices count from 0"
             raise RowError("the right answer's index is not among the choices", expected)
         return answer
     written = text_of(answer, "the right answer").strip()
@@ -109,5 +109,6 @@ def _index(answer: object, choices: Sequence[str], labels: Sequence[str]) -> int
         if written in plain:
             return plain.index(written)
     raise RowError(
-        "the right answer is none of the choices", f"{shortened_value(answer)} of {shortened_value(choices)}"
+        "the right answer is none of the choices",
+        f"{shortened_value(answer)}, the choices are {shortened_value(choices)}",
     )

@@ -62,7 +62,7 @@ class LabelledText(Format):
         several = isinstance(value, list)
         labels = tuple(_label(one, name) for one in (value if isinstance(value, list) else [value]))
         if len(set(labels)) < len(labels):
-            raise RowError(f"{name!r} names a label twice", shortened_value(value))
+            raise RowError(f"{name!r} holds a label twice", shortened_value(value))
         return Labelled(row.place, text=text, second=second, labels=labels, multi=several)
 
 
@@ -91,7 +91,7 @@ def _label(value: object, name: str) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if not _is_label(value):
-        raise RowError(f"{name!r} is {kind_of(value)} that is no label", shortened_value(value))
+        raise RowError(f"{name!r} must be a label, not {kind_of(value)}", shortened_value(value))
     if not str(value).strip():
         raise RowError(f"{name!r} is empty")
     return text_of(str(value).strip(), repr(name))

@@ -44,11 +44,12 @@ class Pairs(Format):
         names = _names(fields)
         if names is None:
             if TRANSLATION not in fields:
-                raise missing("'source' and 'target'", fields)
+                raise missing("'source' or 'target'", fields)
             fields = _languages(fields)
             if len(fields) != 2:
                 raise RowError(
-                    f"{TRANSLATION!r} is no object of two languages", shortened_value(row.fields[TRANSLATION])
+                    f"{TRANSLATION!r} is not an object with two languages",
+                    shortened_value(row.fields[TRANSLATION]),
                 )
             names = (*fields,)[0], (*fields,)[1]
         source, target = (filled_text_in(fields, name) for name in names)

@@ -128,7 +128,7 @@ def _parted(better: Turns, worse: Turns, fields: Mapping[str, Any]) -> tuple[Tur
     prompt = better[:shared]
     asked = [message.content.strip() for message in named if message.role == "user"]
     if asked and asked[-1] not in [message.content.strip() for message in prompt]:
-        raise RowError("'prompt' is not how 'chosen' begins")
+        raise RowError("'chosen' does not begin with 'prompt'")
     before = systems if prompt[0].role != "system" else []
     return [*before, *prompt], better[shared:], worse[shared:]
 
@@ -166,19 +166,21 @@ def _margin(fields: Mapping[str, Any]) -> float:
     for pair in SCORES:
         given = [name for name in pair if fields.get(name) is not None]
         if len(given) == 1:
-            raise RowError(f"of {pair[0]!r} and {pair[1]!r} only one is there", given[0])
+            raise RowError(f"of {pair[0]!r} and {pair[1]!r}, only one is given", given[0])
         if given:
             better, worse = (number_of(fields[name], repr(name)) for name in pair)
             said[pair[0]] = better - worse
     for name in SCORED:
         both = unpacked(fields[name], name) if name in fields else None
         if isinstance(both, dict) and {"chosen", "rejected"} <= both.keys():
-            chosen, rejected = (number_of(both[side], f"one of {name!r}") for side in ("chosen", "rejected"))
+            chosen, rejected = (
+                number_of(both[side], f"an item of {name!r}") for side in ("chosen", "rejected")
+            )
             said[name] = chosen - rejected
         elif not is_empty(both):
             raise RowError(
-                f"{name!r} is no object of two numbers, chosen and rejected", shortened_value(both)
+                f"{name!r} is not an object with two numbers, chosen and rejected", shortened_value(both)
             )
     if len(said) > 1 and max(said.values()) - min(said.values()) > TOLERANCE:
-        raise RowError("margin and scores say different things", shortened_value(said))
+        raise RowError("margin and scores contradict each other", shortened_value(said))
     return next(iter(said.values()), 0.0)

@@ -55,7 +55,7 @@ def _refuse_other_inputs(fields: Mapping[str, Any]) -> None:
     """Raise RowError for a row with other inputs than tokens."""
     found = [name for name in NOT_TEXT if fields.get(name) is not None]
     if found:
-        raise RowError(f"{found[0]!r} beside 'input_ids' cannot be trained")
+        raise RowError(f"{found[0]!r} next to 'input_ids' cannot be trained on")
 
 
 def _whole_numbers(fields: Mapping[str, Any], name: str, count: int | None = None) -> list[int]:
@@ -65,9 +65,9 @@ def _whole_numbers(fields: Mapping[str, Any], name: str, count: int | None = Non
         values = values[0]  # a tokenizer called with return_tensors returns a batch of one
     wrong = next((value for value in values if type(value) is not int), None)
     if wrong is not None or None in values:
-        raise RowError(f"{name!r} holds something else than whole numbers", shortened_value(wrong))
+        raise RowError(f"{name!r} holds values other than whole numbers", shortened_value(wrong))
     if count is not None and len(values) != count:
-        raise RowError(f"{name!r} and 'input_ids' are not equally many", f"{len(values)} and {count}")
+        raise RowError(f"{name!r} and 'input_ids' have different lengths", f"{len(values)} and {count}")
     return values
 
 
@@ -78,7 +78,7 @@ def _mask(fields: Mapping[str, Any], name: str, count: int) -> list[int] | None:
     given = {name: [int(one) if isinstance(one, bool) else one for one in list_in(fields, name)]}
     values = _whole_numbers(given, name, count)
     if set(values) - {0, 1}:
-        raise RowError(f"{name!r} holds other numbers than 0 and 1")
+        raise RowError(f"{name!r} holds numbers other than 0 and 1")
     return values
 
 
@@ -91,7 +91,7 @@ def _attended(fields: Mapping[str, Any], count: int) -> Sequence[int]:
         raise RowError("'attention_mask' leaves no token")
     first, end = mask.index(1), count - mask[::-1].index(1)
     if 0 in mask[first:end]:
-        raise RowError("'attention_mask' hides tokens between others")
+        raise RowError("'attention_mask' masks tokens between others")
     return range(first, end)
 
 
@@ -102,7 +102,7 @@ def _require_usual_positions(fields: Mapping[str, Any], kept: Sequence[int]) -> 
     positions = _whole_numbers(fields, "position_ids")
     if [positions[at] for at in kept if at < len(positions)] != list(range(len(kept))):
         raise RowError(
-            "'position_ids' does not count from 0: the row holds several texts, write a row for each"
+            "'position_ids' does not count up from 0: the row holds several texts; write one row for each"
         )
 
 
@@ -113,7 +113,7 @@ def _trained(fields: Mapping[str, Any], ids: Sequence[int], kept: Sequence[int])
         labels = _whole_numbers(fields, "labels", len(ids))
         other = next((at for at in kept if labels[at] not in (NOT_TRAINED, ids[at])), None)
         if other is not None:
-            detail = f"number {other + 1} is {labels[other]}, the token {ids[other]}"
+            detail = f"label {other + 1} is {labels[other]}, the token is {ids[other]}"
             raise RowError(
                 "'labels' is neither -100 nor the token at the same place (it may be shifted)", detail
             )

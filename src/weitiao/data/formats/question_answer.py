@@ -58,5 +58,5 @@ def _answer(fields: Mapping[str, Any]) -> str:
     if not value:
         raise RowError(f"{name!r} is an empty list")
     if any(other != value[0] for other in value):
-        noted_within(fields, name, {"not the first": True})
+        noted_within(fields, name, {"other_answers": True})
     return said_in_text(value[0], f"the first of {name!r}")

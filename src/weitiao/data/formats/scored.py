@@ -82,9 +82,9 @@ def _answers(fields: Mapping[str, Any]) -> tuple[list[list[Message]], tuple[floa
     if not answers:
         raise RowError(f"{many!r} is an empty list")
     if len(answers) != len(scores):
-        raise RowError(f"{many!r} and {scored!r} are not equally many", f"{len(answers)} and {len(scores)}")
+        raise RowError(f"{many!r} and {scored!r} have different lengths", f"{len(answers)} and {len(scores)}")
     wrong = [kind_of(answer) for answer in answers if answer is None or isinstance(answer, bool)]
     if wrong:
-        raise RowError(f"{many!r} holds {wrong[0]} where an answer was meant")
+        raise RowError(f"{many!r} must hold answers, not {wrong[0]}")
     said = [said_by(answer, many, "assistant", fields) for answer in answers]
-    return said, tuple(number_of(score, f"one of {scored!r}") for score in scores)
+    return said, tuple(number_of(score, f"an item of {scored!r}") for score in scores)

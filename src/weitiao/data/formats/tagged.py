@@ -76,13 +76,13 @@ def _from_lists(fields: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, 
     if not tokens:
         raise RowError(f"{words!r} is an empty list")
     if len(tokens) != len(tags):
-        raise RowError(f"{words!r} and {named!r} are not equally many", f"{len(tokens)} and {len(tags)}")
+        raise RowError(f"{words!r} and {named!r} have different lengths", f"{len(tokens)} and {len(tags)}")
     wrong = [kind_of(token) for token in tokens if not isinstance(token, str)]
     wrong += [kind_of(tag) for tag in tags if isinstance(tag, bool) or not isinstance(tag, str | int)]
     if wrong:
-        raise RowError(f"{words!r} or {named!r} holds {wrong[0]}")
+        raise RowError(f"an item of {words!r} or {named!r} must be text, not {wrong[0]}")
     tagged = [str(tag) for tag in tags]
-    text_of("".join([*tokens, *tagged]), f"{words!r} or {named!r}")
+    text_of("".join([*tokens, *tagged]), f"an item of {words!r} or {named!r}")
     return tuple(tokens), tuple(tagged)
 
 
@@ -92,7 +92,7 @@ def _spans(fields: Mapping[str, Any]) -> list[Span]:
     spans = sorted(_span(one, name) for one in list_in(fields, name))
     for (_, end, _), (start, _, label) in pairwise(spans):
         if start < end:
-            raise RowError(f"two of {name!r} lie over each other", f"{label!r} begins at {start}")
+            raise RowError(f"two items of {name!r} overlap", f"{label!r} begins at {start}")
     return spans
 
 
@@ -105,7 +105,7 @@ def _span(value: object, name: str) -> Span:
         start, end, label = value
         if type(start) is int and type(end) is int and isinstance(label, str) and label:
             return start, end, text_of(label, f"a label in {name!r}")
-    raise RowError(f"one of {name!r} has no start, end and label", shortened_value(value))
+    raise RowError(f"an item of {name!r} lacks start, end or label", shortened_value(value))
 
 
 def _from_spans(text: str, spans: Sequence[Span]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -115,11 +115,13 @@ def _from_spans(text: str, spans: Sequence[Span]) -> tuple[tuple[str, ...], tupl
     tags = ["O"] * len(words)
     for start, end, label in spans:
         if not 0 <= start < end <= len(text):
-            raise RowError("a span lies outside its text", f"{start} to {end} of {len(text)} characters")
+            raise RowError("a span is outside its text", f"{start} to {end} of {len(text)} characters")
         inner = text[start:end]
         first = starts.get(start + len(inner) - len(inner.lstrip()))
         last = ends.get(end - len(inner) + len(inner.rstrip()))
         if first is None or last is None:
-            raise RowError("a span begins or ends inside a word", f"{shortened_value(inner)} at {start}")
+            raise RowError(
+                "a span begins or ends inside a word", f"{shortened_value(inner)} begins at {start}"
+            )
         tags[first : last + 1] = [f"B-{label}", *[f"I-{label}"] * (last - first)]
     return tuple(word[0] for word in words), tuple(tags)

@@ -39,6 +39,8 @@ LEFT_SECONDS = 3 * 24 * 3600
 MAKING = ".making-"
 DECIDING = ("jinja2", "numpy", "pyarrow", "tokenizers", "transformers")
 """Packages whose version can change the resulting rows and tokens."""
+CODE = ("core", "data")
+"""Folders of weitiao's code that can change them."""
 IN_USE_SECONDS = 3600
 """An entry used within the last hour may be about to be read by another process."""
 CONTENT_FILE = "content.json"
@@ -64,10 +66,14 @@ def entry_name(parts: Iterable[str]) -> str:
 
 @cache
 def code_version() -> str:
-    """Return a hash of the source of weitiao.data and the versions of `DECIDING`: a change invalidates every entry."""
+    """Return a hash of the code that makes an entry and the versions of `DECIDING`: a change invalidates every entry.
+
+    The code is this package and `core`, the only other one that it imports.
+    """
     versions = [platform.python_version(), *(f"{name} {version(name)}" for name in DECIDING)]
     digest = hashlib.sha256("\n".join(versions).encode())
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+    package = Path(__file__).parents[2]
+    for path in sorted(path for room in CODE for path in (package / room).rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -59,7 +59,7 @@ class Tally:
     unused: dict[str, dict[str, int]] = field(default_factory=dict)
     """By source: the unused columns and keys of turns, with their numbers of rows."""
     detected: list[dict[str, str]] = field(default_factory=list)
-    """For each source: its name, its format, and why (in both languages)."""
+    """For each source: its name, its format, and why."""
     bad: list[dict[str, Any]] = field(default_factory=list)
     """Rows that cannot be used: number, place, reason, detail."""
     dropped: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -294,9 +294,9 @@ def _useless_fills(settings: DataSettings, tally: Tally) -> list[Problem]:
     names = sorted({*tally.filled, *tally.unfilled})
     return [
         Problem(
-            f"{{{{{name}}}}} stands nowhere in the data",
+            f"the data has no placeholder {{{{{name}}}}}",
             f"data.fill.{name}={value}",
-            "one of " + ", ".join(names) if names else "no placeholder stands in this data",
+            "one of " + ", ".join(names) if names else "this data has no placeholders",
             " or ".join(f"data.fill.{near}={value}" for near in nearest(name, tally.unfilled)),
         )
         for name, value in settings.fill.items()

@@ -232,7 +232,7 @@ def make_checks(context: GateContext) -> dict[str, Check]:
 
 
 def _place(row: Row | BadRow) -> tuple[str, int, int]:
-    return (row.source, row.line, row.column) if isinstance(row, Row) else (row.place, 0, 0)
+    return (row.source, row.line, row.number) if isinstance(row, Row) else (row.place, 0, 0)
 
 
 def chunks_of(
@@ -297,11 +297,11 @@ def work_on(
             yield from _in_order(pool, chain(begun, chunks), 2 * count)
     except BrokenProcessPool as error:
         what, remedy = (
-            "a process that works on the data was killed",
-            "free some memory, or fewer cores (taskset)",
+            "a worker process that reads the data was killed",
+            "free some memory, or use fewer cores (taskset)",
         )
-        got = "most often the system does it where memory runs out"
-        raise ResourceError(Problem(what, got, "a process that is left to its work", remedy)) from error
+        got = "the system usually does this when memory runs out"
+        raise ResourceError(Problem(what, got, "enough memory for every worker", remedy)) from error
 
 
 def _in_order(pool: ProcessPoolExecutor, chunks: Iterable[Chunk], most: int) -> Iterator[Worked]:

@@ -44,6 +44,10 @@ class Remembered:
     render: Callable[[list[AnyForm]], list[RenderedRow]]
     _rows: dict[tuple[bytes, float], Known] = field(default_factory=dict)
 
+    def __len__(self) -> int:
+        """Return how many rows are cached."""
+        return len(self._rows)
+
     def known(self, forms: Sequence[AnyForm]) -> list[Known]:
         """Return the results for each row; rows that are not cached are rendered in one batch."""
         keys = [(written_form(form), form.draws) for form in forms]

@@ -118,9 +118,9 @@ class Sourced:
         columns = set().union(*(row.fields for row in sample))
         self.columns_met |= columns
         mapping = self._mapping(source)
-        found = detect(columns, sample, source.format, mapping) if sample else Detected("messages", "", "")
+        found = detect(columns, sample, source.format, mapping) if sample else Detected("messages", "")
         self.detected.append({
-            "source": stream.name, "format": found.format, "why": found.reason, "why_zh": found.reason_zh,
+            "source": stream.name, "format": found.format, "why": found.reason,
             "proposals": " ".join(found.proposals), "as_answers": load_formats()[found.format].as_answers(columns),
         })  # fmt: skip
         return Chunk(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ...core.errors import DataError, Problem
 from ..checks._row_text import RowText
+from .store import KEY_BYTES
 
 MOST_BY_SHARE = 200
 USUAL_SHARE = 0.1
@@ -16,7 +17,6 @@ LEAST_ROWS = 10
 """With fewer held-out rows, the held-out loss is mostly noise."""
 MOST_OF_FEW = 0.25
 """The maximum share of a small file that is held out, so that enough is left to train on."""
-KEY_BYTES = 16
 
 
 def choose_held_out(

@@ -7,7 +7,7 @@ weight:
     span_lengths (P) int32, span_weights (P) float64, span_starts (S + 1) int64      their loss weights
     example_starts (E + 1) int64                            the sequences of each example
     example_rows (E) int64                                  the row of each example
-    row_lines, row_columns, row_sources (R) int64           the place of each row
+    row_lines, row_numbers, row_sources (R) int64           the place of each row
     row_tasks (R) int64                                     its task, as an index into names.json
     row_draws (R) float64, row_keys (R, 16) uint8           how often an epoch sees it; the hash of its content
     form_starts (R + 1) int64, forms.jsonl                  the form of each row; empty if the row is unusable
@@ -26,6 +26,7 @@ from typing import Any, BinaryIO, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from ..conversation import place_of
 from ..example import Example, TokenSequence
 from ..forms import (
     LABELLED,
@@ -48,7 +49,7 @@ ARRAYS: dict[str, tuple[str, int]] = {
     "example_starts": ("<i8", 1),
     "example_rows": ("<i8", 1),
     "row_lines": ("<i8", 1),
-    "row_columns": ("<i8", 1),
+    "row_numbers": ("<i8", 1),
     "row_sources": ("<i8", 1),
     "row_tasks": ("<i8", 1),
     "row_draws": ("<f8", 1),
@@ -94,16 +95,16 @@ class BlockBuilder:
         sequences: Sequence[TokenSequence],
         written: bytes | None = None,
     ) -> None:
-        """Add a row: its number, place (source, line, column), content hash, and form (None if it is unusable).
+        """Add a row: number, place (source, line, number on the line), content hash, and form (None if unusable).
 
         Its sequences form one example; for a text that was cut into pieces, each piece is an example of its own.
 
         `written` is the result of `written_form`, if it is already known.
         """
         lists = self.lists
-        source, line, column = place
+        source, line, number_on_line = place
         lists["row_lines"].append(line)
-        lists["row_columns"].append(column)
+        lists["row_numbers"].append(number_on_line)
         lists["row_sources"].append(self.sources.setdefault(source, len(self.sources)))
         lists["row_draws"].append(form.draws if form is not None else 0.0)
         lists["row_keys"].append(key)
@@ -271,13 +272,11 @@ class Store:
         return trained
 
     def place(self, row: int) -> str:
-        """Return the place of a row, as file:line."""
-        line, column = int(self.arrays["row_lines"][row]), int(self.arrays["row_columns"][row])
-        if not line:  # the source of an unreadable row is its whole place
-            return self.sources[int(self.arrays["row_sources"][row])]
-        return f"{self.sources[int(self.arrays['row_sources'][row])]}:{line}" + (
-            f":{column}" if column else ""
-        )
+        """Return the place of a row, as `place_of` writes it."""
+        source = self.sources[int(self.arrays["row_sources"][row])]
+        line, number = int(self.arrays["row_lines"][row]), int(self.arrays["row_numbers"][row])
+        # The source of an unreadable row is its whole place.
+        return place_of(source, line, number) if line else source
 
     def form(self, row: int) -> AnyForm | None:
         """Return the form of a row, None if it is unusable."""

@@ -3,16 +3,16 @@ report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...core.said import Said
+from ...core.locale import Language, in_language
 from ...core.units import readable_count, readable_share
+from ...core.visible import padded
 from ..formats._choosing import grades
-from ..report.reason_phrases import reason_zh
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from .gate import Gate
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
+LABEL_COLUMNS = 11
+"""Columns of a terminal that the label of a line takes."""
 PLACES = 2
 """Number of places shown with a warning."""
-SEVERITIES_ZH = {"error": "错误", "warning": "警告"}
 
 
 @dataclass(frozen=True)
@@ -62,61 +63,43 @@ class Summary:
     """Quantiles of the sequences' lengths in tokens: p50, p90, p99, max."""
     notes: list[str]
     """Other things that a person should know."""
-    replay: Said | None = None
+    replay: str | None = None
     """The general rows that are mixed into training, and their cost."""
-    warnings: list[tuple[str, str, str]] = field(default_factory=list)
-    """(severity, English, Chinese) of the checks' warnings, and of errors that the user has accepted."""
+    warnings: list[tuple[str, str]] = field(default_factory=list)
+    """(severity, text) of the checks' warnings, and of errors that the user has accepted."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return asdict(self)
 
-    def lines(self) -> list[str]:
-        """Return the summary as lines to print."""
+    def lines(self, language: Language = "en") -> list[str]:
+        """Return the summary as lines to print in a language, each with a label of `LABEL_COLUMNS`."""
+        said = [(in_language(label, language), in_language(text, language)) for label, text in self._parts()]
+        return [padded(label, LABEL_COLUMNS) + text for label, text in said]
+
+    def _parts(self) -> Iterator[tuple[str, str]]:
+        """Yield the label and the text of each line, in English."""
         formats = ", ".join(f"{count} {name}" for name, count in self.formats.items())
         lengths = ", ".join(f"{name} {length}" for name, length in self.length_tokens.items())
-        trained = f"{readable_count(self.trained_tokens)} of {readable_count(self.tokens)}"
-        lines = [
-            f"rows       {self.read} read ({formats}), {self.kept} kept",
-            f"examples   {self.train} to train on, {self.held_out} held out, {self.template} template",
-            f"tokens     {trained} trained on an epoch ({readable_share(self.trained_tokens, self.tokens)})",
-            f"lengths    {lengths} tokens",
-        ]
+        trained, tokens = readable_count(self.trained_tokens), readable_count(self.tokens)
+        share = readable_share(self.trained_tokens, self.tokens)
+        yield "rows", f"{self.read} read ({formats}), {self.kept} kept"
+        yield "examples", f"{self.train} to train on, {self.held_out} held out, {self.template} template"
+        yield "tokens", f"{trained} of {tokens} trained on an epoch ({share})"
+        yield "lengths", f"{lengths} tokens a sequence"
         for reason, count in self.dropped.items():
-            lines.append(f"left out   {count}: {reason} ({', '.join(self.dropped_places[reason])})")
+            what = f"{reason} ({', '.join(self.dropped_places[reason])})"
+            yield "left out", f"{count}: {what}"
         if self.cut:
             how = f"{self.turns_left_out} early turns left out, {self.answers_shortened} answers shortened"
-            lines.append(f"cut        {self.cut} to fit data.max_length ({how})")
+            yield "cut", f"{self.cut} to fit data.max_length ({how})"
         if self.duplicates:
-            rows = "row is" if self.duplicates == 1 else "rows are"
-            lines.append(f"equal      {self.duplicates} {rows} equal to another row")
+            equal = f"{self.duplicates} rows are equal to another row"
+            yield "equal", "1 row is equal to another row" if self.duplicates == 1 else equal
         if self.replay:
-            lines.append(f"replay     {self.replay.en}")
-        lines += [f"note       {note}" for note in self.notes]
-        return lines + [f"{severity:<11}{en}" for severity, en, _ in self.warnings]
-
-    def lines_zh(self) -> list[str]:
-        """Return the summary as lines in Chinese; notes are not translated."""
-        formats = "、".join(f"{name} {count} 条" for name, count in self.formats.items())
-        lengths = "，".join(f"{name} {length}" for name, length in self.length_tokens.items())
-        trained = f"{readable_count(self.tokens)} 中训练 {readable_count(self.trained_tokens)}"
-        lines = [
-            f"数据：读入 {self.read} 条（{formats}），保留 {self.kept} 条",
-            f"样本：训练 {self.train} 条，留出 {self.held_out} 条，模板 {self.template}",
-            f"词元：每轮 {trained}（{readable_share(self.trained_tokens, self.tokens)}）",
-            f"长度（词元）：{lengths}",
-        ]
-        for reason, count in self.dropped.items():
-            lines.append(f"未用：{count} 条，{reason_zh(reason)}（{'、'.join(self.dropped_places[reason])}）")
-        if self.cut:
-            how = f"略去前面的 {self.turns_left_out} 轮，缩短 {self.answers_shortened} 个回答"
-            lines.append(f"截短：{self.cut} 条，以适应 data.max_length（{how}）")
-        if self.duplicates:
-            lines.append(f"重复：{self.duplicates} 条与其他数据相同")
-        if self.replay:
-            lines.append(f"回放：{self.replay.zh}")
-        lines += [f"说明：{note}" for note in self.notes]
-        return lines + [f"{SEVERITIES_ZH[severity]}：{zh}" for severity, _, zh in self.warnings]
+            yield "replay", self.replay
+        yield from (("note", note) for note in self.notes)
+        yield from self.warnings
 
 
 def summary_of(gate: Gate, train_E: NDArray[np.int64], held_out_E: NDArray[np.int64]) -> Summary:
@@ -161,29 +144,22 @@ def _unused(gate: Gate, is_meant: Callable[[str], bool]) -> list[str]:
     return [f"{source}: not used: {counted(counts)}" for source, counts in found.items() if counts]
 
 
-def _grading(gate: Gate) -> list[tuple[str, str, str]]:
+def _grading(gate: Gate) -> list[tuple[str, str]]:
     """Return one warning per source for unused columns that grade or select rows."""
-    lines = _unused(gate, grades)
-    return [("warning", line, line.replace("not used", "未使用")) for line in lines]
+    return [("warning", line) for line in _unused(gate, grades)]
 
 
-def _warnings(gate: Gate) -> list[tuple[str, str, str]]:
+def _warnings(gate: Gate) -> list[tuple[str, str]]:
     """Return the checks' warnings and accepted errors, without those that the summary's own lines already report."""
     told = [one for one in gate.findings if one.severity != "note" and not one.in_summary]
-    return [
-        (
-            finding.severity,
-            f"{finding.what} ({_rows(finding)}): {finding.fix or 'see weitiao check'}",
-            f"{finding.what_zh}（{finding.count} 条：{'、'.join(finding.places[:PLACES])}）："
-            f"{finding.fix_zh or '见 weitiao check'}",
-        )
-        for finding in told
-    ]
+    return [(finding.severity, _warning(finding)) for finding in told]
 
 
-def _rows(finding: Finding) -> str:
-    rows = f"{finding.count} row{'' if finding.count == 1 else 's'}"
-    return ": ".join(filter(None, (rows, ", ".join(finding.places[:PLACES]))))
+def _warning(finding: Finding) -> str:
+    count = "1 row" if finding.count == 1 else f"{finding.count} rows"
+    where = f"{count}: {', '.join(finding.places[:PLACES])}" if finding.places else count
+    fix = finding.fix or "see `weitiao check`"
+    return f"{finding.what} ({where}): {fix}"
 
 
 def counted(counts: Mapping[str, int]) -> str:

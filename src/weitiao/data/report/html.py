@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.errors import Problem, SettingsError
 from ...core.files import write_atomic
+from ...core.locale import LANGUAGES, Language, in_language
 from ...core.units import readable_count
 from ...core.visible import visible
 from ..checks._kinds import CONTROL
 from ..gate.gate import Gate
+from . import phrases
 from .overview import Overview
-from .phrases import CHECKS, FACTS, Language, both, called
-from .problem_phrases import place_zh, problem_zh
-from .reason_phrases import reason_zh
+from .phrases import CHECKS, FACTS, both, called
 from .token_view import Sample, Samples, Token
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ PICTURED = ("lengths",)
 class Chart:
     """Counts by name, drawn as bars."""
 
-    names: tuple[str, str]
+    name: str
     bars: tuple[tuple[str, int], ...]
 
     @property
@@ -53,15 +53,16 @@ class Chart:
 class Numbers:
     """Numbers of one check, as a table."""
 
-    names: tuple[str, str]
-    rows: tuple[tuple[tuple[str, str], str], ...]
+    name: str
+    rows: tuple[tuple[tuple[str, ...], str], ...]
+    """The names of a fact and its value."""
 
 
 @dataclass(frozen=True)
 class Listing:
     """Texts with counts, such as the most frequent system prompts."""
 
-    names: tuple[str, str]
+    name: str
     rows: tuple[Mapping[str, Any], ...]
 
 
@@ -75,7 +76,7 @@ def require_free(path: Path, force: bool) -> None:
     """Raise SettingsError if the page cannot be written: the folder is missing, or the path is a folder or another
     file that `force` does not overwrite."""
     if not path.absolute().parent.is_dir():
-        what = "the page's folder is not there"
+        what = "the folder of the page does not exist"
         raise SettingsError(
             Problem(what, str(path), "a file in a folder that exists", f"mkdir -p {path.parent}")
         )
@@ -88,7 +89,7 @@ def require_free(path: Path, force: bool) -> None:
     with path.open("rb") as handle:
         ours = MARKER.encode() in handle.read(MARKER_WITHIN_BYTES)
     if not ours:
-        what = "this file is no page of weitiao check, and is not overwritten"
+        what = "this file is not a page of weitiao check, and is not overwritten"
         raise SettingsError(Problem(what, str(path), "a new file", "another name, or --force"))
 
 
@@ -112,8 +113,8 @@ def page(gate: Gate, view: Overview, samples: Sequence[Sample], language: Langua
             view=view,
             samples=samples,
             shown_rows={sample.row for sample in samples},
-            charts=list(_charts(gate.facts)),
-            numbers=list(_numbers(gate.facts)),
+            charts=list(charts(gate.facts)),
+            numbers=list(numbers(gate.facts)),
             listings=list(_listings(gate.facts)),
             style=Markup(_part("page.css")),
             script=Markup(_part("page.js")),
@@ -122,7 +123,8 @@ def page(gate: Gate, view: Overview, samples: Sequence[Sample], language: Langua
     )
 
 
-def _charts(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Chart]:
+def charts(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Chart]:
+    """Yield a chart for each fact, of any check, that is counts by name."""
     for name, counts in _facts_by_name(facts):
         if _is_table(counts) and len(counts) > 1:
             yield Chart(called(FACTS, name), tuple((str(key), count) for key, count in counts.items()))
@@ -141,11 +143,11 @@ def _facts_by_name(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str
             yield from given.items()
 
 
-def _numbers(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Numbers]:
+def numbers(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Numbers]:
     """Yield, for each check, the facts that are plain numbers or words, or tables of one line."""
     for check, given in facts.items():
         rows = [
-            (_joined(names), _number(value))
+            (names, _number(value))
             for names, value in _plain_facts(given)
             if isinstance(value, str | int | float) and value not in (0, "")
         ]
@@ -156,11 +158,12 @@ def _numbers(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Numbers]:
 def _plain_facts(given: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
     grid = _is_grid(given)
     for name, value in given.items():
+        title = called(FACTS, name)
         if isinstance(value, Mapping):
             if grid or (_is_table(value) and len(value) == 1):
-                yield from (((name, str(inner)), count) for inner, count in value.items())
+                yield from (((title, FACTS.get(str(inner), str(inner))), n) for inner, n in value.items())
         else:
-            yield (name,), value
+            yield (title,), value
 
 
 def _is_table(value: object) -> bool:
@@ -175,9 +178,9 @@ def _is_grid(given: Mapping[str, Any]) -> bool:
     return len(values) > 1 and len(names) == 1 and None not in names
 
 
-def _joined(names: Sequence[str]) -> tuple[str, str]:
-    pairs = [called(FACTS, name) for name in names]
-    return ", ".join(en for en, _ in pairs), "，".join(zh for _, zh in pairs)
+def both_joined(names: Sequence[str]) -> tuple[str, str]:
+    """Return the names of a fact in English and Chinese; what is named by the data stays as it is."""
+    return ", ".join(names), "，".join(in_language(name, "zh") for name in names)
 
 
 def _number(value: str | float) -> str:
@@ -248,14 +251,14 @@ def _environment() -> Environment:
     made.filters["whole"] = unbroken_tokens
     made.globals |= {
         "both": both,
-        "reason_zh": reason_zh,
-        "problem_zh": problem_zh,
-        "place_zh": place_zh,
-        "check_name": lambda check: called(CHECKS, check),
+        "joined": both_joined,
+        "phrases": phrases,
+        "place": lambda place: (place, phrases.place_in(place, "zh")),
+        "why": lambda one: tuple(phrases.reason_in(one.reason, one.detail, to) for to in LANGUAGES),
+        "check_name": lambda check: both(called(CHECKS, check)),
         "token_class": token_class,
         "token_text": token_text,
         "most_characters": MOST_CHARACTERS,
         "count": readable_count,
-        "filled": lambda key, **values: tuple(words.format(**values) for words in both(key)),
     }
     return made

@@ -12,10 +12,9 @@ import numpy as np
 from ..checks._base import SHOWN_PLACES, Finding, Severity
 from ..checks._kinds import GRAVEST_FIRST, LISTED_ROWS
 from ..formats._choosing import grades
+from ..forms import kind_of_form
 from ..gate.gate import Gate, Verdict, kept_rows
 from ..gate.summary import counted
-from .phrases import WORDS, say
-from .reason_phrases import reason_zh
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +22,11 @@ if TYPE_CHECKING:
 LENGTH_BINS, SHARE_BINS = 12, 10
 FAR = 1.6
 """If `max_length` exceeds the longest sequence times this, it is given next to the chart, not drawn in it."""
+
+UNUSED_FIX = "if one matters, name what it is: data.columns.OURS=YOURS"
+GRADED_FIX = (
+    "remove the rows you do not want first; data.columns.weight=NAME makes a number the weight of its row"
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,8 @@ def overview(gate: Gate, trained: Mapping[str, Collection[str]] | None = None) -
     """Return a gate's overview; `trained` maps the name of the chosen objective to the forms that it trains."""
     lengths_S, trained_S = gate.store.lengths_S, gate.store.trained_S
     trained_forms = {form for forms in (trained or {}).values() for form in forms}
-    kept, held_out = int(kept_rows(gate.store, gate.template is not None).sum()), int(gate.held_out.sum())
+    kept_R = kept_rows(gate.store, gate.template is not None)
+    kept = int(kept_R.sum())
     met = np.concatenate((lengths_S, np.array(gate.tally.left_out_tokens, np.int64)))
     longest = int(met.max(initial=0))
     limit = gate.settings.max_length
@@ -88,15 +93,14 @@ def overview(gate: Gate, trained: Mapping[str, Collection[str]] | None = None) -
         finding for name, forms in (trained or {}).items() for finding in untrained_rows(gate, name, forms)
     ]
     others += nothing_left(gate, kept)
-    untrained = sum(count for form, count in tally.forms.items() if trained and form not in trained_forms)
     findings = sorted([*gate.findings, *unusable_rows(gate), *others, *unused_columns(gate)], key=_gravest)
     return Overview(
         verdict="error" if gate.problems else _verdict(findings),
         findings=tuple(findings),
         read=tally.read,
         kept=kept,
-        trained_on=max(0, kept - held_out - untrained),
-        held_out=held_out,
+        trained_on=_trained_on(gate, kept_R & ~gate.held_out, trained_forms if trained else {*tally.forms}),
+        held_out=int(gate.held_out.sum()),
         left_out=sum(len(hits["numbers"]) for hits in tally.dropped.values()),
         unusable=len(tally.bad),
         cut=tally.cut,
@@ -111,25 +115,34 @@ def overview(gate: Gate, trained: Mapping[str, Collection[str]] | None = None) -
     )
 
 
+def _trained_on(gate: Gate, left_R: NDArray[np.bool_], forms: Collection[str]) -> int:
+    """Return how many of the rows that are left are of a form that is trained."""
+    met = {form for form, count in gate.tally.forms.items() if count}
+    if met <= {*forms}:
+        return int(left_R.sum())
+    if not met & {*forms}:
+        return 0
+    # Only data of several forms, which is refused, gets here: the forms are read from the disk.
+    left = (gate.store.form(int(row)) for row in np.flatnonzero(left_R))
+    return sum(form is not None and kind_of_form(form) in forms for form in left)
+
+
 def unusable_rows(gate: Gate) -> list[Finding]:
     """Return a finding for each reason why rows cannot be used; with `skip_bad_rows` they are warnings."""
     by_reason: dict[str, list[dict[str, Any]]] = {}
     for bad in gate.tally.bad:
         by_reason.setdefault(bad["reason"], []).append(bad)
     skipped = gate.settings.skip_bad_rows
-    (what, what_zh), (fix, fix_zh) = WORDS["unusable_rows"], WORDS["unusable_fix"]
     return [
         Finding(
             check="reading",
             severity="warning" if skipped else "error",
-            what=what + reason,
-            what_zh=what_zh + reason_zh(reason),
+            what=f"rows cannot be used: {reason}",
             count=len(rows),
             share=len(rows) / max(1, gate.tally.read),
             places=tuple(_place(bad) for bad in rows[:SHOWN_PLACES]),
             rows=tuple(bad["number"] for bad in rows[:LISTED_ROWS]),
-            fix=fix,
-            fix_zh=fix_zh,
+            fix="correct the rows, or data.skip_bad_rows=true leaves them out and counts them",
         )
         for reason, rows in by_reason.items()
     ]
@@ -137,17 +150,14 @@ def unusable_rows(gate: Gate) -> list[Finding]:
 
 def untrained_rows(gate: Gate, objective: str, forms: Collection[str]) -> list[Finding]:
     """Return a finding for each form of rows that an objective does not train."""
-    fix, fix_zh = WORDS["untrained_fix"]
     return [
         Finding(
             check="objective",
             severity="error",
-            what=say("en", "untrained_rows", form=form, objective=objective),
-            what_zh=say("zh", "untrained_rows", form=form, objective=objective),
+            what=f"rows are of the form {form!r}, which the objective {objective} does not train",
             count=count,
             share=count / max(1, gate.tally.read),
-            fix=fix,
-            fix_zh=fix_zh,
+            fix="use rows of a form that it trains; training refuses these",
         )
         for form, count in gate.tally.forms.items()
         if form not in forms
@@ -159,36 +169,40 @@ def nothing_left(gate: Gate, kept: int) -> list[Finding]:
     left_out = gate.tally.read - len(gate.tally.bad)
     if kept or not left_out:
         return []
-    (what, what_zh), (fix, fix_zh) = WORDS["nothing_left"], WORDS["nothing_left_fix"]
-    return [Finding("reading", "error", what, what_zh, left_out, 1.0, fix=fix, fix_zh=fix_zh)]
+    fix = "see why the rows are left out; training refuses data of which no row is left"
+    return [Finding("reading", "error", "no row is left to train on", left_out, 1.0, fix=fix)]
 
 
 def unused_columns(gate: Gate) -> list[Finding]:
     """Return a note with all unused columns and keys of turns, by source, and a warning with unused columns that grade
     or select rows; nothing if all are used.
     """
-    graded = _unused(gate, "graded", "warning", lambda name: "[]." not in name and grades(name))
-    return [*graded, *_unused(gate, "unused", "note", lambda name: "[]." in name or not grades(name))]
+    found = []
+    if graded := _unused(gate, lambda name: "[]." not in name and grades(name)):
+        what = f"columns that grade or choose rows are not used, every row counts alike: {_names(graded)}"
+        found.append(_columns("warning", what, graded, GRADED_FIX))
+    if unused := _unused(gate, lambda name: "[]." in name or not grades(name)):
+        what = f"columns and keys of turns that are not used: {_names(unused)}"
+        found.append(_columns("note", what, unused, UNUSED_FIX))
+    return found
 
 
-def _unused(gate: Gate, kind: str, severity: Severity, is_meant: Callable[[str], bool]) -> list[Finding]:
-    """Return a finding with the unused columns for which `is_meant` is true; [] if there are none."""
+def _unused(gate: Gate, is_meant: Callable[[str], bool]) -> dict[str, dict[str, int]]:
+    """Return by source the unused columns for which `is_meant` is true, with their numbers of rows."""
     found = {
         source: {name: count for name, count in counts.items() if is_meant(name)}
         for source, counts in gate.tally.unused.items()
     }
-    names = ", ".join(dict.fromkeys(name for counts in found.values() for name in counts))
-    (what, what_zh), (fix, fix_zh) = WORDS[f"{kind}_columns"], WORDS[f"{kind}_fix"]
-    finding = Finding(
-        check="columns",
-        severity=severity,
-        what=what + names,
-        what_zh=what_zh + names,
-        places=tuple(f"{source}: {counted(counts)}" for source, counts in found.items() if counts),
-        fix=fix,
-        fix_zh=fix_zh,
-    )
-    return [finding] if names else []
+    return {source: counts for source, counts in found.items() if counts}
+
+
+def _names(found: Mapping[str, Mapping[str, int]]) -> str:
+    return ", ".join(dict.fromkeys(name for counts in found.values() for name in counts))
+
+
+def _columns(severity: Severity, what: str, found: Mapping[str, Mapping[str, int]], fix: str) -> Finding:
+    places = tuple(f"{source}: {counted(counts)}" for source, counts in found.items())
+    return Finding(check="columns", severity=severity, what=what, places=places, fix=fix)
 
 
 def _place(bad: dict[str, Any]) -> str:

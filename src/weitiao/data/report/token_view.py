@@ -6,6 +6,7 @@ A token that is only part of a character (common in Chinese) is shown together w
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,8 +20,6 @@ from ..example import TokenSequence
 from ..forms import AnyForm, Text, Tokens, kind_of_form, parts
 from ..gate.gate import Gate, kept_rows
 from ..templates.render import RenderedRow, render_chunk
-from .problem_phrases import detail_zh
-from .reason_phrases import reason_zh
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 Fate = Literal["trained", "held_out", "untrained", "dropped", "bad"]
 
 NO_LIMIT = 2**40
+_PLACE = re.compile(r"(?P<file>.+?)(?::(?P<line>\d+))?(?:, row (?P<number>\d+))?", re.DOTALL)
 LONGEST_CHARACTER = 8
 """Maximum tokens of one character: a longer run of tokens that is no character yet is not text."""
 HALF_CHARACTER = "\N{REPLACEMENT CHARACTER}"
@@ -81,8 +81,8 @@ class Sample:
     fate: Fate
     reason: str = ""
     """Why it is not used."""
-    reason_zh: str = ""
-    """The reason in Chinese, if there is a translation."""
+    detail: str = ""
+    """What the reason is in this row, often quoted from it."""
     form: str = ""
     """The kind of its form, such as conversation or preference."""
     details: tuple[tuple[str, str], ...] = ()
@@ -126,31 +126,30 @@ class Samples:
             place,
             fate,
             reason,
-            reason_zh(reason),
-            kind_of_form(form),
-            _details(form),
-            self._passages(row, form, most_tokens),
+            form=kind_of_form(form),
+            details=_details(form),
+            passages=self._passages(row, form, most_tokens),
         )
 
     def known(self, row: int) -> int:
         """Return a row's number unchanged; raises DataError if there is no such row."""
         rows = self._gate.store.rows
         if not 0 <= row < rows:
-            expected = f"0 to {rows - 1}" if rows else "no row is there"
-            raise DataError(Problem("there is no row of this number", str(row), expected))
+            expected = f"0 to {rows - 1}" if rows else "the data has no rows"
+            raise DataError(Problem("there is no row with this number", str(row), expected))
         return row
 
     def row_at(self, place: str) -> int:
-        """Return the number of the row at FILE:LINE (the end of a path is enough); raises DataError."""
+        """Return the number of the row at a place such as FILE:LINE (the end of a path is enough); raises DataError."""
         store = self._gate.store
-        file, line, column = _taken_apart(place)
+        file, line, on_line = _taken_apart(place)
         for number, (stands, *_) in self._bad.items():
             if stands == place or stands.endswith(f"/{place}"):
                 return number
         named = [n for n, source in enumerate(store.sources) if source == file or source.endswith(f"/{file}")]
         at = np.isin(store.arrays["row_sources"], named) & (store.arrays["row_lines"] == line)
-        if column:
-            at &= store.arrays["row_columns"] == column
+        if on_line:
+            at &= store.arrays["row_numbers"] == on_line
         found = np.flatnonzero(at)
         if not len(found):
             raise DataError(self._no_row_at(place, named))
@@ -177,27 +176,30 @@ class Samples:
 
     @cached_property
     def _bad(self) -> dict[int, tuple[str, Fate, str, str]]:
-        """For each unusable row, by number: its place, its fate, and the reason in English and Chinese."""
+        """For each unusable row, by number: its place, its fate, the reason and its detail."""
         return {
-            bad["number"]: (
-                bad["place"],
-                "bad",
-                ": ".join(filter(None, (bad["reason"], bad["detail"]))),
-                "：".join(filter(None, (reason_zh(bad["reason"]), detail_zh(bad["detail"])))),
-            )
-            for bad in self._gate.tally.bad
+            bad["number"]: (bad["place"], "bad", bad["reason"], bad["detail"]) for bad in self._gate.tally.bad
         }
 
     def _no_row_at(self, place: str, named: Sequence[int]) -> Problem:
         store = self._gate.store
         if named:
-            lines = store.arrays["row_lines"][np.isin(store.arrays["row_sources"], named)]
-            return Problem("no row begins there", place, f"a line from {lines.min()} to {lines.max()}")
+            own = np.flatnonzero(np.isin(store.arrays["row_sources"], named))
+            return Problem("no row begins there", place, self._lines_of(own))
         unreadable = {stands for stands, *_ in self._bad.values()}
         files = [source for source in store.sources if source not in unreadable]
         near = nearest(place.rpartition(":")[0], files)
         remedy = " or ".join(f"{source}:1" for source in near)
-        return Problem("no row comes from this file", place, "one of " + ", ".join(files[:10]), remedy)
+        expected = f"one of {', '.join(files[:10])}" if files else "the data has no rows"
+        return Problem("no row comes from this file", place, expected, remedy)
+
+    def _lines_of(self, rows: NDArray[np.int64]) -> str:
+        """Return in words where the rows of a file are: from line to line, or up to which row that shares a line."""
+        lines, numbers = (self._gate.store.arrays[name][rows] for name in ("row_lines", "row_numbers"))
+        if not numbers.any():
+            return f"a line from {lines.min()} to {lines.max()}"
+        last = int(rows[numbers == numbers.max()][-1])
+        return f"a row up to {self._gate.store.place(last)}"
 
     def _passages(self, row: int, form: AnyForm, most: int) -> tuple[Passage, ...]:
         if self._template is None or self._words is None:
@@ -359,11 +361,8 @@ def _said_in(message: Message) -> Iterator[str]:
 
 
 def _taken_apart(place: str) -> tuple[str, int, int]:
-    """Split FILE:LINE or FILE:LINE:COLUMN; raises DataError if it is neither."""
-    file, *numbers = place.rsplit(":", 2)
-    if len(numbers) == 2 and not numbers[0].isdecimal():
-        file, numbers = f"{file}:{numbers[0]}", numbers[1:]
-    if not numbers or not all(number.isdecimal() for number in numbers):
-        raise DataError(Problem("a row is named by file and line", place, "FILE:LINE, as my.json:12"))
-    line, column = int(numbers[0]), int(numbers[1]) if len(numbers) == 2 else 0
-    return file, line, column
+    """Split what `place_of` writes into file, line and number on the line; raises DataError for any other text."""
+    found = _PLACE.fullmatch(place)
+    if found is None or not (found["line"] or found["number"]):
+        raise DataError(Problem("a row is named by file and line", place, "my.json:12, or my.json, row 12"))
+    return found["file"], int(found["line"] or 1), int(found["number"] or 0)

@@ -36,13 +36,17 @@ def unpacked_sizes(path: Path) -> Iterator[int]:
     known: dict[int, int] = {}
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         try:
-            places = _places_in_file(content) if content[:6] == FILE_MARK else _places_in_stream(content)
+            places = (
+                _places_in_file(content)
+                if content[: len(FILE_MARK)] == FILE_MARK
+                else _places_in_stream(content)
+            )
             for place in places:
                 if place not in known:
                     known[place] = _unpacked_bytes(content, place)
                 yield known[place]
         except (struct.error, IndexError) as error:
-            raise BadArrow("a message leads outside of the file") from error
+            raise BadArrow("a message points outside the file") from error
 
 
 def _places_in_file(content: mmap.mmap) -> Iterator[int]:
@@ -67,7 +71,7 @@ def _places_in_stream(content: mmap.mmap) -> Iterator[int]:
         size = _field(content, message, 3)
         body = _int64(content, size) if size else 0
         if body < 0:
-            raise BadArrow("a message has a length below 0")
+            raise BadArrow("a message has a negative length")
         place = _aligned(metadata + length) + _aligned(body)
 
 
@@ -78,7 +82,7 @@ def _metadata(content: mmap.mmap, place: int) -> tuple[int, int]:
     if length == CONTINUES:
         length, start = _int32(content, start), start + 4
     if length < 0:
-        raise BadArrow("a message has a length below 0")
+        raise BadArrow("a message has a negative length")
     return start, length
 
 
@@ -139,7 +143,7 @@ def _int64(content: mmap.mmap, at: int) -> int:
 
 
 def _outside() -> int:
-    raise BadArrow("a message leads outside of the file")
+    raise BadArrow("a message points outside the file")
 
 
 def _aligned(count: int) -> int:

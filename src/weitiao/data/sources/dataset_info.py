@@ -63,14 +63,14 @@ class Expanded:
 def expand_source(source: SourceSettings) -> Expanded:
     """Return one source per named entry (`a` or `a,b`) of a dataset_info.json; any other source unchanged.
 
-    An entry's file, columns, tags, split, subset and num_samples become settings of the source. The source's own
-    columns, tags and take have precedence over the entry's. Raises DataError with all problems: a missing list or file,
-    an unknown name.
+    An entry's file, columns, tags, split, subset and num_samples become settings of the source. What the source sets
+    of them itself has precedence, except its path, and a subset that names the entry. Raises DataError with all
+    problems: a missing list or file, an unknown name.
     """
     found = _list_and_names(source)
     if found is None:
         return Expanded((source,))
-    path, names = found
+    path, names, source = found
     entries = read_object(path)
     problems: list[Problem] = []
     sources: list[SourceSettings] = []
@@ -88,10 +88,10 @@ def expand_source(source: SourceSettings) -> Expanded:
     return Expanded(tuple(sources), tuple(notes))
 
 
-def _list_and_names(source: SourceSettings) -> tuple[Path, list[str]] | None:
-    """Return the dataset_info.json a source refers to and the names of its entries; None if it refers to none.
+def _list_and_names(source: SourceSettings) -> tuple[Path, list[str], SourceSettings] | None:
+    """Return the dataset_info.json a source refers to, the names of its entries, and the source without them.
 
-    Raises DataError.
+    None if it refers to no such list. Raises DataError.
     """
     if source.path is None:
         return None
@@ -99,30 +99,31 @@ def _list_and_names(source: SourceSettings) -> tuple[Path, list[str]] | None:
         return _found_list(source, source.path)
 
 
-def _found_list(source: SourceSettings, given: str) -> tuple[Path, list[str]] | None:
+def _found_list(source: SourceSettings, given: str) -> tuple[Path, list[str], SourceSettings] | None:
     """Return what `_list_and_names` returns; raises DataError, OSError."""
     text, _, after = given.rpartition(":")
     if after and Path(text).name == FILE_NAME:
         path, named = Path(text).expanduser(), after
     else:
         path, named = Path(given).expanduser(), source.subset or ""
+        source = source.model_copy(update={"subset": None})
         path = path / FILE_NAME if path.is_dir() else path
         if path.name != FILE_NAME or not path.is_file() or not _is_list(path):
             return None
     if not path.is_file():
         raise DataError(
             Problem(
-                "the list of data sets is not there",
+                "the list of data sets does not exist",
                 str(path),
                 "a dataset_info.json",
-                "the folder it lies in as dataset_dir=FOLDER, or the data file itself as data=my.json",
+                "its folder as dataset_dir=FOLDER, or the data file itself as data=my.json",
             )
         )
     names = [name.strip() for name in named.split(",") if name.strip()]
     if not names:
         known = ", ".join(read_object(path))
         raise DataError(Problem(f"{path} lists several data sets", given, f"one of {known}", f"{path}:NAME"))
-    return path, names
+    return path, names, source
 
 
 def _is_list(path: Path) -> bool:
@@ -134,8 +135,8 @@ def _is_list(path: Path) -> bool:
 
 def _unknown(path: Path, name: str, entries: Mapping[str, Any]) -> Problem:
     if name in entries:
-        got, expected = repr(entries[name])[:60], 'an object, as {"file_name": "data.json"}'
-        return Problem(f"{path}: the entry {name!r} is no object", got, expected)
+        got, expected = repr(entries[name])[:60], 'an object such as {"file_name": "data.json"}'
+        return Problem(f"{path}: the entry {name!r} is not an object", got, expected)
     near = " or ".join(f"{path}:{one}" for one in nearest(name, entries))
     return Problem(f"{path} has no data set {name!r}", name, "one of " + ", ".join(entries), near)
 
@@ -151,19 +152,19 @@ def _source(
     ignored = sorted({*(set(entry) - KEYS), *(f"columns.{key}" for key in columns if key not in known)})
     ignored += sorted(f"tags.{key}" for key in set(tags) - set(SHAREGPT_TAGS))
     if ignored:
-        notes.append(f"{path}: {name}: not understood and left aside: {', '.join(ignored)}")
+        notes.append(f"{path}: {name}: ignored, as they are not supported: {', '.join(ignored)}")
     talk = entry.get("formatting") in TURNS
     made: dict[str, Any] = {
         "path": _origin(entry, path, name, source.outside),
-        "split": entry.get("split", source.split),
-        "subset": entry.get("subset"),
+        "split": source.split or entry.get("split"),
+        "subset": source.subset or entry.get("subset"),
         "take": source.take or entry.get("num_samples"),
         "columns": {**renamed, **source.columns},
         "tags": {**(_tags(tags, _usual_tags(entry)) if talk else {}), **source.tags},
         # LLaMA-Factory reads every line of a .txt file as a row.
         "lines": True,
     }
-    notes.append(f"{path}: {name} is {made['path']}")
+    notes.append(f"{path}: the data of {name} is {made['path']}")
     kept = source.model_dump(exclude={*made, "rows"})
     try:
         return SourceSettings(**kept, **made)
@@ -176,7 +177,11 @@ def _mapping(entry: Mapping[str, Any], key: str, path: Path, name: str) -> dict[
     value = entry.get(key) or {}
     if not isinstance(value, dict) or not all(isinstance(one, str | None) for one in value.values()):
         raise DataError(
-            Problem(f"{path}: {key} of {name!r} cannot be used", repr(value)[:80], "an object of names")
+            Problem(
+                f"{path}: {key} of {name!r} cannot be used",
+                repr(value)[:80],
+                "an object with a name for each key",
+            )
         )
     return {ours: theirs for ours, theirs in value.items() if theirs}
 
@@ -251,7 +256,7 @@ def _origin(entry: Mapping[str, Any], path: Path, name: str, outside: bool) -> s
     if entry.get("ms_hub_url"):
         return MODELSCOPE + str(entry["ms_hub_url"])
     if not entry.get("file_name"):
-        got = ", ".join(f"{key}: {entry[key]}" for key in ORIGINS if key in entry) or "no origin"
+        got = ", ".join(f"{key}: {entry[key]}" for key in ORIGINS if key in entry) or "none of them"
         expected = "file_name, hf_hub_url or ms_hub_url (a script is code from elsewhere and is not run)"
         raise DataError(Problem(f"{path}: the data of {name!r} cannot be read", got, expected))
     file = path.parent / str(entry["file_name"])
@@ -263,7 +268,7 @@ def _origin(entry: Mapping[str, Any], path: Path, name: str, outside: bool) -> s
     if not there:
         near = " or ".join(nearest(file.name, [one.name for one in path.parent.iterdir()]))
         raise DataError(
-            Problem(f"{path}: the file of {name!r} is not there", str(file), "a file that exists", near)
+            Problem(f"{path}: the file of {name!r} does not exist", str(file), "a file that exists", near)
         )
     return str(file)
 
@@ -271,8 +276,9 @@ def _origin(entry: Mapping[str, Any], path: Path, name: str, outside: bool) -> s
 def _outside(path: Path, name: str, file_name: str) -> Problem:
     """Return the problem of an entry whose file is outside the folder of the list."""
     return Problem(
-        f"{path}: the file of {name!r} lies outside the folder of the list",
+        f"{path}: the file of {name!r} is outside the folder of the list",
         f"file_name: {file_name}",
         f"a file in {path.parent}",
-        "if you wrote the list, outside: true under the source in data.sources; or name the file itself as the source",
+        "if you wrote the list, set outside: true under the source in data.sources; or give the file itself as the "
+        "source",
     )

@@ -38,10 +38,10 @@ class Unpacked:
     def _bomb(self) -> Problem:
         times = self._bytes / max(1, self._packed_bytes)
         return Problem(
-            f"{self._path} becomes too large when it is unpacked, as a decompression bomb does",
+            f"{self._path} becomes too large when unpacked, like a decompression bomb",
             f"{self._packed_bytes:,} bytes become {self._bytes:,} or more ({times:,.0f} times as many)",
             f"at most {self._ratio:g} times as many; up to {ALWAYS_BYTES >> 20} MiB are always read",
-            f"if the file is what you expect, max_unpack_ratio: {max(1000, 10 * round(times))} under the source in "
+            f"if the file is what you expect, set max_unpack_ratio: {max(1000, 10 * round(times))} under the source in "
             "data.sources",
         )
 

@@ -143,12 +143,12 @@ def not_in_encoding(
     got = f"{path}:{line}, byte {byte} is 0x{sample[at]:02x}: {shown.splitlines()[0] if shown else ''}"
     if asked:
         return Problem(
-            f"{path} is not text in {codec}", got, f"text in {codec}", "leave data.sources.encoding out"
+            f"{path} is not valid {codec} text", got, f"text in {codec}", "leave out data.sources.encoding"
         )
     likely = likely_encoding(sample) if codec.startswith("utf-8") and not _is_damaged_utf8(sample) else None
     if likely is None:
-        remedy = f"the file is damaged there, or mixes encodings: mend line {line} and save it as UTF-8"
-        return Problem(f"{path} is not text in {codec.upper()}", got, "text in UTF-8", remedy)
+        remedy = f"the file is damaged there, or mixes encodings: correct line {line} and save it as UTF-8"
+        return Problem(f"{path} is not valid {codec.upper()} text", got, "text in UTF-8", remedy)
     name = Path(path.stem) if path.suffix in (".gz", ".zst") else Path(path.name)
     converted = path.with_name(f"{name.stem}.utf8{name.suffix}")
     command = f"iconv -f {likely.iconv} -t UTF-8 {shlex.quote(str(path))} > {shlex.quote(str(converted))}"

@@ -24,15 +24,18 @@ class Disguise:
     def problem(self, path: Path) -> Problem:
         """Return the problem of a file of this kind under the name `path`."""
         return Problem(
-            f"{path} is {self.title}", f"{path}:1", "data of the kind that its name says", self.remedy
+            f"the content of {path} is {self.title}",
+            f"{path}:1",
+            "data of the kind its name says",
+            self.remedy,
         )
 
 
-UNPACK = "unpack it and give the data files within"
+UNPACK = "unpack it and use the data files in it"
 MARKS: tuple[tuple[bytes, Disguise], ...] = (
     (b"PK\x03\x04", Disguise("a zip archive", UNPACK + "; an Excel file is named .xlsx", (".xlsx",))),
-    (b"PAR1", Disguise("a parquet file", "name it .parquet", (".parquet",))),
-    (b"ARROW1", Disguise("an arrow file", "name it .arrow", (".arrow", ".feather"))),
+    (b"PAR1", Disguise("a Parquet file", "name it .parquet", (".parquet",))),
+    (b"ARROW1", Disguise("an Arrow file", "name it .arrow", (".arrow", ".feather"))),
     (b"\x1f\x8b", Disguise("compressed with gzip", "add .gz to its name")),
     (b"\x28\xb5\x2f\xfd", Disguise("compressed with zstandard", "add .zst to its name")),
     (b"BZh", Disguise("compressed with bzip2", UNPACK)),
@@ -41,25 +44,25 @@ MARKS: tuple[tuple[bytes, Disguise], ...] = (
     (b"Rar!", Disguise("a rar archive", UNPACK)),
     (b"%PDF", Disguise("a PDF document", "copy its text into a .txt file")),
     (b"\x89PNG", Disguise("a picture", "only text can be trained on")),
-    (b"\xd0\xcf\x11\xe0", Disguise("a file of an old Office", "save it as .xlsx or .csv")),
+    (b"\xd0\xcf\x11\xe0", Disguise("a file of an old Microsoft Office", "save it as .xlsx or .csv")),
     (b"SQLite format 3", Disguise("an SQLite database", "export its table as .csv")),
-    (b"version https://git-lfs", Disguise("a pointer of git LFS, not the file itself", "git lfs pull")),
-    (b"GGUF", Disguise("a GGUF model", "name it under model; the data is another file")),
+    (b"version https://git-lfs", Disguise("a Git LFS pointer, not the file itself", "git lfs pull")),
+    (b"GGUF", Disguise("a GGUF model", "give it as the model; the data must be another file")),
 )
 DOCUMENT = Disguise(
-    "a document of an Office", "copy its text into a .txt file, a table in it into an .xlsx file"
+    "an Office document", "copy its text into a .txt file, or a table in it into an .xlsx file"
 )
 DOCUMENTS = (".docx", ".pptx", ".odt", ".wps")
 PICKLE = Disguise(
     "a Python pickle, which can run code and is never read", "write the rows as JSON lines from Python"
 )
 SAFETENSORS = Disguise(
-    "a safetensors file (a model's weights)", "name it under model; the data is another file"
+    "a safetensors file (a model's weights)", "give it as the model; the data must be another file"
 )
 WEB_PAGE = Disguise(
-    "a web page (HTML)", "download the file itself: the link of its 'raw' or 'download' button"
+    "a web page (HTML)", "download the file itself, from the link of its 'raw' or 'download' button"
 )
-JSON_LINES = Disguise("JSON", "name it .jsonl (an object a line) or .json", (".json", ".jsonl", ".ndjson"))
+JSON_LINES = Disguise("JSON", "name it .jsonl (one object per line) or .json", (".json", ".jsonl", ".ndjson"))
 TABLE = Disguise("a table (CSV)", "name it .csv or .tsv", (".csv", ".tsv", ".txt", ".md"))
 
 _HTML = re.compile(rb"\s*(<!doctype html|<html|<head)", re.IGNORECASE)

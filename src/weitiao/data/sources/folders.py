@@ -48,17 +48,17 @@ def _files(folder: Path, source: SourceSettings, notes: list[str]) -> list[Path]
     data = [path for path in found if path not in described]
     rows = [path for path in data if not _is_prose(path)]
     prose = [path for path in data if rows and _is_prose(path)]
-    kept = _of_split(rows or data, source.split)
+    kept = _of_split(rows or data, source.split_read)
     others = [path for path in rows or data if path not in kept]
     for paths, why in (
         (described, "they describe the data"),
-        (prose, "they are documents beside rows"),
-        (others, f"they are another split than {source.split}"),
+        (prose, "they are documents next to data files"),
+        (others, f"they belong to a split other than {source.split_read}"),
     ):
         if paths:
             notes.append(f"{folder}: left out {', '.join(str(p.relative_to(folder)) for p in paths)}: {why}")
     if not kept:
-        raise DataError(Problem("no data file lies in this folder", str(folder), f"a file {extensions()}"))
+        raise DataError(Problem("this folder has no data file", str(folder), extensions()))
     return kept
 
 
@@ -101,11 +101,11 @@ def _saved(folder: Path, source: SourceSettings) -> list[Path]:
     splits = folder / "dataset_dict.json"
     if splits.is_file():
         names = [str(name) for name in read_object(splits).get("splits", [])]
-        if source.split not in names:
-            near = " or ".join(f"data.sources.split={name}" for name in nearest(source.split, names))
-            what = f"{folder} has no split {source.split!r}"
-            raise DataError(Problem(what, source.split, "one of " + ", ".join(names), near))
-        folder = folder / source.split
+        if source.split_read not in names:
+            near = " or ".join(f"data.sources.split={name}" for name in nearest(source.split_read, names))
+            what = f"{folder} has no split {source.split_read!r}"
+            raise DataError(Problem(what, source.split_read, "one of " + ", ".join(names), near))
+        folder = folder / source.split_read
     state = folder / "state.json"
     shards = read_object(state).get("_data_files") if state.is_file() else None
     if not isinstance(shards, list):
@@ -120,7 +120,7 @@ def read_object(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
     except ValueError as error:
-        raise DataError(Problem(f"{path} is not JSON that can be read", str(error))) from error
+        raise DataError(Problem(f"{path} cannot be read as JSON", str(error))) from error
     if not isinstance(value, dict):
         raise DataError(Problem(f"{path} is not an object", repr(value)[:60], "an object {...}"))
     return value

@@ -39,8 +39,8 @@ def no_header(sample: Sequence[Row], path: str | None) -> Problem | None:
         return Problem(
             f"{path} has full-width commas between its columns",
             f"{path}:1: {names[0][:SHOWN_CHARACTERS]}",
-            "plain commas, as in 问题,答案",
-            "replace each ， between columns by a plain comma, or save the table as .xlsx",
+            "plain commas, such as 问题,答案",
+            "replace each ， between columns with a plain comma, or save the table as .xlsx",
         )
     if not any(_reads_as_text(name.strip()) or _is_value(name, sample) for name in names):
         return None
@@ -50,7 +50,7 @@ def no_header(sample: Sequence[Row], path: str | None) -> Problem | None:
         f"{path} seems to have no header: its first line is a row",
         f"{path}:1: {shown}",
         "the columns' names in the first line",
-        f"put a line of {len(names)} names above it, such as {usual}; or, where these are the names, "
+        f"put a line of {len(names)} names above it, such as {usual}; or, if these are the names, "
         "data.columns.instruction=NAME data.columns.output=NAME",
     )
 
@@ -69,5 +69,8 @@ def with_header_hint(problem: Problem, path: str | None, last_resort: str) -> Pr
     """Return a table's problem with a hint on missing headers, if its remedy is the last resort `last_resort`."""
     if path is None or bare_suffix(Path(path)) not in TABLES or last_resort not in problem.remedy:
         return problem
-    hint = "; where the first line is a row already, put a line of names above it, such as instruction,output"
-    return replace(problem, remedy=problem.remedy + hint)
+    remedy = (
+        f"{problem.remedy}; if the first line is already a row, put a line of names above it, such as "
+        "instruction,output"
+    )
+    return replace(problem, remedy=remedy)

@@ -20,16 +20,16 @@ REMEDY = "check the name, data.sources.split and .subset, and the connection (HF
 
 
 def read_hub(source: SourceSettings) -> Found:
-    """Stream the rows of one split of a data set on the Hub; raises DataError if it cannot be fetched."""
+    """Stream the rows of one split of a data set on the Hub; raises DataError if it cannot be downloaded."""
     from datasets.exceptions import DatasetsError
 
     name = str(source.path)
     try:
-        for number, fields in enumerate(_records(name, source.subset, source.split), start=1):
+        for number, fields in enumerate(_records(name, source.subset, source.split_read), start=1):
             yield Row(dict(fields), name, number)
     except (DatasetsError, OSError, ValueError) as error:
         expected = "a file that exists, or a data set of the hub that can be reached"
-        problem = Problem(f"the data set {name} cannot be fetched", str(error), expected, REMEDY)
+        problem = Problem(f"the data set {name} cannot be downloaded", str(error), expected, REMEDY)
         raise DataError(problem) from error
 
 
@@ -50,16 +50,16 @@ def read_modelscope(source: SourceSettings, notes: list[str]) -> Found:
     """Download the files of a ModelScope data set and yield their rows; raises DataError, MissingExtraError."""
     name = str(source.path).removeprefix(MODELSCOPE)
     if not OWNER_AND_NAME.fullmatch(name):
-        what = "this names no data set of ModelScope"
+        what = "this is not the name of a ModelScope data set"
         raise DataError(Problem(what, str(source.path), f"{MODELSCOPE}owner/name"))
     try:
         from modelscope_hub import HubApi, HubError, ProgressCallback
     except ImportError as error:
-        raise missing_extra("modelscope-hub", "modelscope", f"the data set {name} of ModelScope") from error
+        raise missing_extra("modelscope-hub", "modelscope", f"the ModelScope data set {name}") from error
     shows_nothing = [ProgressCallback]
     try:
         folder = Path(HubApi().download_repo(name, "dataset", progress_callbacks=shows_nothing))
     except (HubError, OSError, ValueError) as error:
-        expected = "owner/name of a data set of ModelScope that can be reached"
-        raise DataError(Problem(f"the data set {name} cannot be fetched", str(error), expected)) from error
+        expected = "owner/name of a ModelScope data set that can be reached"
+        raise DataError(Problem(f"the data set {name} cannot be downloaded", str(error), expected)) from error
     return read_folder(folder / source.subset if source.subset else folder, source, notes)

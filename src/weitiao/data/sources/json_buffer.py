@@ -183,18 +183,18 @@ class Window:
 
         Returns whether there was more.
         """
-        if self._ended:
+        block = "" if self._ended else self._file.read(max(BLOCK_CHARACTERS, len(self.text)))
+        if not block:  # nothing moves, so that the index in an error about the last value stays right
+            self._ended = True
             return False
         kept = min(self.at, self.kept_from) if keep else self.at
         cut = max(0, kept - KEPT_CHARACTERS)
         if cut > self._counted:
             self.advance(cut)
-        block = self._file.read(max(BLOCK_CHARACTERS, len(self.text)))
-        self._ended = not block
         self.text = self.text[cut:] + block
         self.at, self.kept_from = self.at - cut, self.kept_from - cut
         self._counted, self.line_begin = self._counted - cut, self.line_begin - cut
-        return not self._ended
+        return True
 
 
 class Rest:

@@ -7,12 +7,13 @@ import json
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 
 from ...core.errors import DataError, Problem
 from ..bad_rows import BadRow, Found
-from ..conversation import Row
+from ..conversation import Row, place_of
 from .json_buffer import Lines, Place, Rest, Window
 from .json_repair import Pasted, Repairs, repaired
 from .json_shapes import (
@@ -59,10 +60,16 @@ class JsonFile:
         self.shared_lines: list[int] = []
         """The numbers of lines that hold several objects, in JSON lines."""
 
-    def row(self, value: object, line: int, column: int = 0) -> Row | BadRow:
+    def row(self, value: object, line: int) -> Row | BadRow:
         """Return the row of the value decoded last."""
         self.values.seen_at(f"line {line}")
-        return row_of(value, self.source, line, column)
+        return row_of(value, self.source, line)
+
+    def with_number(self, row: Row | BadRow, line: int, number: int) -> Row | BadRow:
+        """Return a row that shares its line, with its number on that line."""
+        if isinstance(row, Row):
+            return replace(row, number=number)
+        return replace(row, place=place_of(self.source, line, number))
 
     def all_notes(self) -> list[str]:
         """Return the notes for the user about the file."""
@@ -112,7 +119,7 @@ def json_rows(text: Lines, file: JsonFile) -> Found:
     try:
         window.skip_space()
         if window.mark() == "[":
-            yield from _whole_list(window, file)
+            yield from _numbered(_whole_list(window, file), file)
         elif window.mark() == "{":
             yield from _object_rows(window, file)
         else:
@@ -150,7 +157,7 @@ def jsonl_rows(text: Lines, file: JsonFile, first: int = 1) -> Found:
                 values.seen_at(f"line {number}")
             yield Row(value, source, number)
         elif not begun and _goes_over_lines(line, value):
-            yield from json_rows(Rest("\n" * (number - first) + line, text), file)
+            yield from json_rows(Rest("\n" * (number - 1) + line, text), file)
             return
         elif line.strip():
             for one in _careful(line, number, file):
@@ -198,17 +205,18 @@ def _values_of_line(line: str, number: int, file: JsonFile) -> list[Row | BadRow
     at = len(line) - len(line.lstrip())
     while at < len(line):
         if rows and line[at] != "{":
-            raise json.JSONDecodeError("There is more behind the end", line, at)
+            raise json.JSONDecodeError("There is more text after the end", line, at)
         try:
             value, end = file.values.decode(line, at)
-            rows.append(file.row(value, number, at + 1 if rows else 0))
+            rows.append(file.row(value, number))
         except UnusableValue as error:
             end = error.end
             rows.append(unusable(error, file.source, number))
         at = len(line) - len(line[end:].lstrip())
-    if len(rows) > 1:
-        file.shared_lines.append(number)
-    return rows
+    if len(rows) < 2:
+        return rows
+    file.shared_lines.append(number)
+    return [file.with_number(row, number, count) for count, row in enumerate(rows, start=1)]
 
 
 def excerpt_around(line: str, column: int) -> str:
@@ -222,11 +230,11 @@ def excerpt_around(line: str, column: int) -> str:
 
 
 USUAL_REMEDY = (
-    'correct the line: text stands in straight quotes ("), one comma separates items, none before ] or }'
+    'correct the line: text is put in straight quotes ("), one comma separates items, none before ] or }'
 )
 REMEDIES = {
-    "Invalid control character": "correct the line: within a text a line break is written \\n, a tab \\t",
-    "Invalid \\": "correct the line: within a text a backslash is written twice, as in C:\\\\data and \\\\frac",
+    "Invalid control character": "correct the line: inside a text, a line break is written \\n, a tab \\t",
+    "Invalid \\": "correct the line: inside a text, a backslash is written twice, as in C:\\\\data and \\\\frac",
 }
 """The beginning of a syntax error's message -> the remedy."""
 
@@ -238,12 +246,12 @@ def _syntax_error(window: Window, error: json.JSONDecodeError, source: str) -> J
         f"{source}:{place.line}:{place.column}: {error.msg}\n{excerpt_around(place.text, place.shown_column)}"
     )
     if place.at_end or error.msg.startswith("Unterminated"):
-        remedy = "the file ends too early: it may have been cut off, copy or download it again"
+        remedy = "the file ends too early and may be incomplete: copy or download it again"
     else:
         remedy = next(
             (said for begins, said in REMEDIES.items() if error.msg.startswith(begins)), USUAL_REMEDY
         )
-    what, expected = f"{source} is not JSON that can be read", "a list of objects: [{...}, {...}]"
+    what, expected = f"{source} cannot be read as JSON", "a list of objects: [{...}, {...}]"
     return JsonSyntaxError(Problem(what, shown, expected, remedy), place)
 
 
@@ -268,13 +276,13 @@ def _conversation_or_rows(first: Row, rows: Found, file: JsonFile) -> Found:
     fields = [one.fields for one in turns if isinstance(one, Row)]
     column = turns_column(fields)
     if len(turns) > MOST_TURNS or len(fields) < len(turns) or not column:
-        what = f"the rows of {file.source} are single turns of conversations"
-        expected = 'a conversation a row: {"messages": [{...}, {...}]}'
+        what = f"the rows of {file.source} are single turns, not conversations"
+        expected = 'one conversation per row: {"messages": [{...}, {...}]}'
         raise DataError(Problem(what, f"{first.place}: {', '.join(first.fields)}", expected))
     file.notes.append(
         f"{file.source} is one conversation, a list of {len(turns)} turns, and was read as one row"
     )
-    yield Row({column: fields}, file.source, first.line, first.column)
+    yield Row({column: fields}, file.source, first.line)
 
 
 MOST_TURNS = 2000
@@ -290,28 +298,41 @@ def _lists_after(window: Window, file: JsonFile) -> Found:
 def _list_rows(window: Window, file: JsonFile) -> Found:
     """Yield the rows of the list that begins here, and move the window past it."""
     window.step()
-    line = 0
     if window.skip_space() != "]":
         more = True
         while more:
-            window.advance()
-            here, column = window.line, window.at - window.line_begin + 1
-            yield _next_row(window, file, column if here == line else 0)
-            line = here
+            yield _next_row(window, file)
             more = window.go_to_next()
     window.step()
 
 
-def _next_row(window: Window, file: JsonFile, column: int = 0) -> Row | BadRow:
+def _next_row(window: Window, file: JsonFile) -> Row | BadRow:
     """Parse the value that begins here as a row; raises JSONDecodeError."""
     window.advance()
     line = window.line
     try:
         value = window.value()
         file.reached = line
-        return file.row(value, line, column)
+        return file.row(value, line)
     except UnusableValue as error:
+        file.reached = line
         return unusable(error, file.source, line)
+
+
+def _numbered(rows: Found, file: JsonFile) -> Found:
+    """Yield rows, those that share a line with their number on it.
+
+    A row is held back until the next one shows whether it shares its line.
+    """
+    held: Row | BadRow | None = None
+    line, number = 0, 1
+    for row in rows:
+        here = row.line if isinstance(row, Row) else file.reached
+        if held is not None:
+            yield file.with_number(held, line, number) if number > 1 or here == line else held
+        held, line, number = row, here, number + 1 if here == line else 1
+    if held is not None:
+        yield file.with_number(held, line, number) if number > 1 else held
 
 
 def _object_rows(window: Window, file: JsonFile) -> Found:
@@ -330,19 +351,22 @@ def _object_rows(window: Window, file: JsonFile) -> Found:
     if mark in ("{", ",") and first is not None:
         # Read on line by line only if the first object has a line of its own.
         same_line = mark == "{" and first_line == end_line < window.line_at(window.at)
-        shape = "an object a line" if same_line else "objects one after the other"
+        shape = "one object per line" if same_line else "concatenated objects"
         file.notes.append(f"{file.source} holds {shape} and was read as JSON lines")
-        yield first
-        yield from (_lines_after(window, file) if same_line else _values_after(window, file))
+        if same_line:
+            yield first
+            yield from _lines_after(window, file)
+        else:
+            yield from _numbered(chain([first], _values_after(window, file)), file)
         return
     if mark:
-        raise json.JSONDecodeError("There is more behind the end", window.text, window.at)
+        raise json.JSONDecodeError("There is more text after the end", window.text, window.at)
     yield from _only_object(window, whole, first, start, file)
 
 
 def _first_object(window: Window, file: JsonFile, start: int) -> tuple[dict[str, object], Row | BadRow]:
     """Return the object that begins here, both as it is and as a row; raises JSONDecodeError."""
-    line = window.line
+    line = file.reached = window.line
     try:
         whole = window.value(keep_from=start)
     except UnusableValue as error:
@@ -379,16 +403,13 @@ def _lines_after(window: Window, file: JsonFile) -> Found:
 
 def _values_after(window: Window, file: JsonFile) -> Found:
     """Yield concatenated objects, which may span several lines and be separated by commas."""
-    line = window.line
     while mark := window.skip_space():
         if mark == ",":
             window.step()
             if window.skip_space() != "{":
-                raise json.JSONDecodeError("Expecting an object behind the comma", window.text, window.at)
+                raise json.JSONDecodeError("Expecting an object after the comma", window.text, window.at)
         window.advance()
-        column = window.at - window.line_begin + 1 if window.line == line else 0
-        line = window.line
-        yield _next_row(window, file, column)
+        yield _next_row(window, file)
 
 
 def _large_object(window: Window, file: JsonFile) -> Found:
@@ -403,7 +424,7 @@ def _large_object(window: Window, file: JsonFile) -> Found:
         lists.append(key)
         if len(lists) > 1:
             raise no_list({name: [{}] for name in lists}, file.source)
-        yield from _list_rows(window, file)
+        yield from _numbered(_list_rows(window, file), file)
     _require_end(window)
     if not lists:
         raise no_list({}, file.source)
@@ -414,7 +435,7 @@ def _rows_under(window: Window, wanted: str, file: JsonFile) -> Found:
     """Yield the rows of the list under the key `wanted` of the object that begins here."""
     for key in _keys(window):
         if key == wanted and window.mark() == "[":
-            yield from _list_rows(window, file)
+            yield from _numbered(_list_rows(window, file), file)
         else:
             window.value()
 
@@ -443,4 +464,4 @@ def _keys(window: Window) -> Iterator[str]:
 
 def _require_end(window: Window) -> None:
     if window.skip_space():
-        raise json.JSONDecodeError("There is more behind the end", window.text, window.at)
+        raise json.JSONDecodeError("There is more text after the end", window.text, window.at)

@@ -40,7 +40,7 @@ _STRAIGHT = str.maketrans("：，｛｝［］【】", ":,{}[][]")
 _WORDS = {"True": "true", "False": "false", "None": "null"}
 COMMENTS, COMMAS, QUOTES, MARKS = (
     "comments",
-    "commas with nothing behind them",
+    "trailing commas",
     "full-width quotes",
     "full-width punctuation",
 )
@@ -48,7 +48,7 @@ SINGLE, WORDS, FENCES, BLANKS = (
     "single quotes",
     "True, False or None",
     "``` lines",
-    "white space of other kinds",
+    "unusual white space",
 )
 LINES_AT_ONCE = 64
 LONGEST_LINE = 1 << 22
@@ -105,7 +105,7 @@ class Repairs:
         if not self.found:
             return ""
         kinds = (f"{kind} ({count}, first in line {first})" for kind, (count, first) in self.found.items())
-        return f"{source} is not strict JSON and was read all the same; it has {', '.join(kinds)}"
+        return f"{source} is not strict JSON, but was read; it has {', '.join(kinds)}"
 
     def _given(self) -> str:
         text = "".join(self._out)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...core.errors import DataError, Problem
 from ..bad_rows import BadRow
-from ..conversation import Row
+from ..conversation import Row, place_of
 from ..formats._detect import known_names
 from .json_values import UnusableValue
 from .split_names import SPLITS
@@ -24,6 +24,14 @@ TURN_KEYS: Mapping[str, tuple[str, frozenset[str]]] = {
 one."""
 
 
+TABLE_OF_LISTS = (
+    "in Python: [dict(zip(whole, cells)) for cells in zip(*whole.values())], written with json.dump; or from pandas: "
+    "frame.to_json(PATH, orient='records', lines=True, force_ascii=False)"
+)
+TABLE_OF_PANDAS = "from pandas: frame.to_json(PATH, orient='records', lines=True, force_ascii=False)"
+"""How a table by columns is written as rows."""
+
+
 def turns_column(value: object) -> str:
     """Return the column for a list of turns; "" if the value is no such list."""
     if not isinstance(value, list) or not value:
@@ -34,22 +42,21 @@ def turns_column(value: object) -> str:
     return ""
 
 
-def row_of(value: object, source: str, line: int, column: int) -> Row | BadRow:
+def row_of(value: object, source: str, line: int) -> Row | BadRow:
     """Return the row of a JSON value: an object, or a list of turns (a conversation); a bad row for anything else."""
     if isinstance(value, dict):
         if SERVED in value and isinstance(value.get("row"), dict):
-            return _served(value, source, line, column)
-        return Row(value, source, line, column)
+            return _served(value, source, line)
+        return Row(value, source, line)
     if name := turns_column(value):
-        return Row({name: value}, source, line, column)
+        return Row({name: value}, source, line)
     shown = repr(value)
-    place = f"{source}:{line}" + (f":{column}" if column else "")
-    return BadRow(place, "it is not an object {...}", shown[:EXCERPT_CHARACTERS])
+    return BadRow(place_of(source, line), "it is not an object {...}", shown[:EXCERPT_CHARACTERS])
 
 
-def _served(value: Mapping[str, Any], source: str, line: int, column: int) -> Row | BadRow:
+def _served(value: Mapping[str, Any], source: str, line: int) -> Row | BadRow:
     """Return the row inside a row of Hugging Face's datasets server; a bad row if the server truncated its cells."""
-    row = Row(value["row"], source, line, column)
+    row = Row(value["row"], source, line)
     if cut := value.get("truncated_cells"):
         return BadRow(
             row.place, "the datasets server has cut its cells: download the data set itself", f"{cut}"
@@ -59,7 +66,7 @@ def _served(value: Mapping[str, Any], source: str, line: int, column: int) -> Ro
 
 def unusable(error: UnusableValue, source: str, line: int) -> BadRow:
     """Return the bad row of a value that is JSON but cannot be used."""
-    return BadRow(f"{source}:{line}", error.reason)
+    return BadRow(place_of(source, line), error.reason)
 
 
 def lists_of_rows(whole: Mapping[str, object]) -> list[str]:
@@ -107,32 +114,28 @@ def no_list(whole: Mapping[str, object], source: str) -> DataError:
             Problem(
                 f"{source} seems to hold questions as keys and their answers as values",
                 got,
-                'an object a row: [{"question": "...", "answer": "..."}]',
+                'one object per row: [{"question": "...", "answer": "..."}]',
                 'in Python: [{"question": q, "answer": a} for q, a in whole.items()], written with json.dump',
             )
         )
     texts = [value for value in whole.values() if isinstance(value, str)]
     if whole and not lists and texts:
-        remedy = "put [ before it and ] behind it, with a comma between rows; or one object a line in a .jsonl file"
+        remedy = "put [ before it and ] after it, with a comma between rows; or one object per line in a .jsonl file"
         return DataError(
             Problem(f"{source} holds one row, not a list of rows", got, "a list of objects", remedy)
         )
     if not lists and _are_rows_by_key(whole):
         remedy = "in Python: [*whole.values()], written with json.dump"
         return DataError(
-            Problem(f"{source} holds rows under a key each, not a list of rows", got, expected, remedy)
+            Problem(f"{source} holds each row under its own key, not a list of rows", got, expected, remedy)
         )
     if not lists and _is_table(whole):
         are_lists = isinstance(next(iter(whole.values())), list)
-        zipped = (
-            "in Python: [dict(zip(whole, cells)) for cells in zip(*whole.values())], written with json.dump; "
-        )
-        pandas = "from pandas: frame.to_json(PATH, orient='records', lines=True, force_ascii=False)"
-        remedy = zipped + pandas if are_lists else pandas
+        remedy = TABLE_OF_LISTS if are_lists else TABLE_OF_PANDAS
         return DataError(
             Problem(f"{source} holds a table by columns, not a list of rows", got, expected, remedy)
         )
-    remedy = "keep the list that holds the rows, in a file of its own" if lists else ""
+    remedy = "save the list with the rows as a file of its own" if lists else ""
     return DataError(Problem(f"{source} holds no list of rows", got, expected, remedy))
 
 
@@ -176,6 +179,8 @@ def _splits(lists: list[str], source: str, got: str) -> Problem:
     """Return the problem of an object that holds one list per split."""
     trained = next((key for key in lists if SPLITS[key.lower()] == "train"), lists[0])
     others = [key for key in lists if key != trained]
-    remedy = f"write each list into a file of its own: data.sources={trained}.json data.held_out_path={others[0]}.json"
+    remedy = (
+        f"write each list to its own file: data.sources={trained}.json data.held_out_path={others[0]}.json"
+    )
     what = f"{source} holds {len(lists)} splits of a data set ({', '.join(lists)}), each with a list of rows"
     return Problem(what, got, "the rows of one split: a list of objects", remedy)

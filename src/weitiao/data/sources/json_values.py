@@ -47,7 +47,7 @@ class ValueDecoder:
     def seen_at(self, place: str) -> None:
         """Record the location of the value decoded last, for the note on duplicate keys."""
         if self.twice:
-            self._first = self._first or f"{self.twice!r} in {place}"
+            self._first = self._first or f"{self.twice!r}, {place}"
             self._objects += 1
 
     def notes(self, source: str) -> list[str]:
@@ -55,7 +55,7 @@ class ValueDecoder:
         if not self._objects:
             return []
         rows = "one row" if self._objects == 1 else f"{self._objects} rows"
-        return [f"{source}: a key stands twice in {rows} (first {self._first}); its last value was taken"]
+        return [f"{source}: a key appears twice in {rows} (first {self._first}); its last value was used"]
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         made = dict(pairs)

@@ -84,7 +84,7 @@ def chosen_split(given: object, split: str) -> object:
     if split not in given:
         names = ", ".join(map(str, given))
         raise ValueError(
-            f"the DatasetDict has no split {split!r}, only {names or 'none'}: give one of them, as data[NAME]"
+            f"the DatasetDict has no split {split!r}, only {names or 'none'}: give one of them, such as data[NAME]"
         )
     return given[split]
 
@@ -155,9 +155,9 @@ def _require_own_names(names: Sequence[str]) -> None:
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise DataError(
             Problem(
-                "the table has two columns of one name",
+                "the table has two columns of the same name",
                 repr(twice[0]),
-                "a name of its own for each column",
+                "a different name for each column",
                 "rename one of them",
             )
         )

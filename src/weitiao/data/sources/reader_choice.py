@@ -75,7 +75,7 @@ def unusable_name(path: Path) -> Problem | None:
     try:
         require_usable_name(str(path))
     except ValueError as error:
-        return Problem("a file of the data has a name that cannot be used", str(error))
+        return Problem("a data file has a name that cannot be used", str(error))
     return None
 
 
@@ -85,22 +85,22 @@ def _unknown_kind(path: Path) -> Problem:
         found = disguise(content.read(HEAD_BYTES), (path.suffix.lower(),))
     if found is None:
         remedy = "convert it to one of these; JSON lines is the simplest"
-        return Problem("this kind of file cannot be read", str(path), f"a file {extensions()}", remedy)
-    return Problem(f"{path} is {found.title}", str(path), f"a file {extensions()}", found.remedy)
+        return Problem("this kind of file cannot be read", str(path), extensions(), remedy)
+    return Problem(f"the content of {path} is {found.title}", str(path), extensions(), found.remedy)
 
 
 def _missing(path: Path) -> Problem:
     """Return the problem of a missing file, with the most similar names in its folder."""
-    what, folder = "the data file is not there", path.parent
+    what, folder = "the data file does not exist", path.parent
     if path.is_symlink():
-        what = f"{path} is a link that leads nowhere, or to itself"
+        what = f"{path} is a broken or circular link"
     elif path.exists() and not path.is_dir():
-        what = f"{path} is a pipe or a device, which can be read but once"
+        what = f"{path} is a pipe or a device, which can be read only once"
         return Problem(
-            what, str(path), "a file", f"write what it gives into a file first: cat '{path}' > rows.jsonl"
+            what, str(path), "a file", f"write its content to a file first: cat '{path}' > rows.jsonl"
         )
     elif not folder.is_dir():
-        return Problem(what, str(path), "a file that exists", f"the folder {folder} is missing")
+        return Problem(what, str(path), "a file that exists", f"the folder {folder} does not exist")
     similar = nearest(path.name, [p.name for p in _listed(folder) if reader_of(p) is not None])
     expected = "a file that exists, or a data set of the hub as owner/name"
     return Problem(what, str(path), expected, " or ".join(str(folder / name) for name in similar))
@@ -112,5 +112,5 @@ def _listed(folder: Path) -> Iterator[Path]:
 
 
 def extensions() -> str:
-    """Return the supported suffixes, as words for a message."""
-    return "ending in " + ", ".join(sorted(readers())) + ", the text ones also with .gz or .zst"
+    """Return which suffixes a file may have, as words for a message."""
+    return f"a file ending in {', '.join(sorted(readers()))}; text files may also end in .gz or .zst"

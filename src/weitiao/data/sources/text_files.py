@@ -90,11 +90,16 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except PermissionError as error:
         raise DataError(
-            Problem(f"{path} may not be read", str(error), "a file you may read", f"chmod u+r '{path}'")
+            Problem(
+                f"{path} cannot be opened: permission denied",
+                str(error),
+                "a file that you are allowed to read",
+                f"chmod u+r '{path}'",
+            )
         ) from error
     except (OSError, EOFError, zlib.error) as error:
-        remedy = "it is damaged or was cut off: copy or download it again"
-        raise DataError(Problem(f"{path} cannot be read to its end", str(error), remedy=remedy)) from error
+        remedy = "it is damaged or incomplete: copy or download it again"
+        raise DataError(Problem(f"{path} cannot be read to the end", str(error), remedy=remedy)) from error
 
 
 @contextmanager

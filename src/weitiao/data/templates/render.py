@@ -26,23 +26,14 @@ from .truncation import shortenable
 if TYPE_CHECKING:
     from ..settings import DataSettings
 
-NOTHING_TRAINED = "no token of it is trained (the weights of its messages are 0)"
-NO_TOKEN = "no token of it is trained (the tokenizer makes none of its text)"
+NOTHING_TRAINED = "none of its tokens is trained (the weights of its messages are 0)"
+NO_TOKEN = "none of its tokens is trained (the tokenizer produces none from its text)"
 TOO_LONG = "longer than {max_length} tokens (data.max_length)"
 NO_ROOM = "the question leaves no room for an answer in {max_length} tokens"
 NEVER_CUT = (
-    "longer than {max_length} tokens, and nothing of its answer may be cut (tool calls and JSON stay whole)"
+    "longer than {max_length} tokens, and no part of its answer may be cut (tool calls and JSON stay whole)"
 )
-TOKENS_STAY = "longer than {max_length} tokens, and answers that are tokens already (input_ids) are not cut"
-REASONS = {
-    NOTHING_TRAINED: "没有一个词元参与训练（各轮的 weight 都是 0）",
-    NO_TOKEN: "没有一个词元参与训练（分词器没有从文本得到词元）",
-    TOO_LONG: "超过 {max_length} 个词元（data.max_length）",
-    NEVER_CUT: "超过 {max_length} 个词元，而回答里没有可以截短的部分（工具调用和 JSON 保持完整）",
-    TOKENS_STAY: "超过 {max_length} 个词元，而已经是词元的回答（input_ids）不截短",
-    NO_ROOM: "问题占满了 {max_length} 个词元，回答放不下",
-}
-"""Why rows are left out, in English and Chinese."""
+TOKENS_STAY = "longer than {max_length} tokens, and answers given as tokens (input_ids) are not cut"
 
 
 @dataclass

@@ -64,7 +64,7 @@ def with_task_of(task: str, row: Row) -> Row:
     """Return a row with the task of its source, unless the row names its own."""
     if not task or not is_empty(row.fields.get(TASK)):
         return row
-    return Row({**row.fields, TASK: task}, row.source, row.line, row.column)
+    return Row({**row.fields, TASK: task}, row.source, row.line, row.number)
 
 
 def _task_in(row: Row) -> str:
@@ -75,7 +75,7 @@ def _task_in(row: Row) -> str:
 def _without(row: Row, names: set[str]) -> Row:
     return Row(
         {name: value for name, value in row.fields.items() if name not in names},
-        row.source, row.line, row.column,
+        row.source, row.line, row.number,
     ) if names else row  # fmt: skip
 
 

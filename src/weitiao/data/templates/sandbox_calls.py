@@ -7,35 +7,35 @@ from typing import Any
 
 import jinja2
 
+from ...core.lists import name_list
 from . import sandbox_limits as limits
 from .sandbox_limits import TooCostly
 
-
-def _named(names: str) -> frozenset[str]:
-    return frozenset(names.split())
-
-
-TEXT_METHODS = _named(
-    "capitalize casefold center count endswith expandtabs find format format_map index isalnum isalpha isascii "
-    "isdecimal isdigit isidentifier islower isnumeric isprintable isspace istitle isupper join ljust lower lstrip "
-    "partition removeprefix removesuffix replace rfind rindex rjust rpartition rsplit rstrip split splitlines "
-    "startswith strip swapcase title upper zfill"
+TEXT_METHODS = frozenset(
+    name_list(
+        "capitalize casefold center count endswith expandtabs find format format_map index isalnum isalpha "
+        "isascii isdecimal isdigit isidentifier islower isnumeric isprintable isspace istitle isupper join "
+        "ljust lower lstrip partition removeprefix removesuffix replace rfind rindex rjust rpartition "
+        "rsplit rstrip split splitlines startswith strip swapcase title upper zfill"
+    )
 )
 """String methods that a template may call; the others return bytes, or texts of any length."""
-COLLECTION_METHODS = _named("copy count get index items keys values fromkeys")
-COMPARING = _named("lstrip rfind rindex rpartition rsplit rstrip strip trim")
+COLLECTION_METHODS = frozenset(name_list("copy count get index items keys values fromkeys"))
+COMPARING = frozenset(name_list("lstrip rfind rindex rpartition rsplit rstrip strip trim"))
 """Methods and filters with a worst case of len(text) * len(other) character comparisons."""
-LINEAR = _named(
-    "abs attr batch capitalize center count d default dictsort e escape first float forceescape format groupby indent "
-    "int items join last length list lower map max min reject rejectattr replace reverse round safe select selectattr "
-    "slice sort string sum tojson trim unique upper"
+LINEAR = frozenset(
+    name_list(
+        "abs attr batch capitalize center count d default dictsort e escape first float forceescape format "
+        "groupby indent int items join last length list lower map max min reject rejectattr replace reverse "
+        "round safe select selectattr slice sort string sum tojson trim unique upper"
+    )
 )
 """Filters that take linear time; the others accept only short texts (`MOST_SLOW`)."""
-ANY_NUMBER = _named("abs d default float int max min select selectattr reject rejectattr sum")
+ANY_NUMBER = frozenset(name_list("abs d default float int max min select selectattr reject rejectattr sum"))
 """Filters whose number arguments are values, not widths or counts."""
-READING = _named("groupby map max min rejectattr selectattr sort sum unique join")
+READING = frozenset(name_list("groupby map max min rejectattr selectattr sort sum unique join"))
 """Filters that read an attribute of every item, given as a path such as `a.b.c`."""
-COUNTS = _named("split rsplit replace find index rfind rindex count startswith endswith")
+COUNTS = frozenset(name_list("split rsplit replace find index rfind rindex count startswith endswith"))
 """Methods whose number arguments are positions in a text, or maximum counts."""
 MOST_NUMERAL = 4_300
 """Maximum characters of a text that is converted to an integer, as in Python (`sys.set_int_max_str_digits`)."""
@@ -71,12 +71,14 @@ def within_method(owner: object, name: str, given: Sequence[Any]) -> None:
     elif isinstance(owner, bool | int | float | bytes) or (
         isinstance(owner, Collection) and name not in COLLECTION_METHODS
     ):
-        raise jinja2.exceptions.SecurityError(f"{name!r} of {type(owner).__name__} is nothing for a template")
+        raise jinja2.exceptions.SecurityError(
+            f"{name!r} of {type(owner).__name__} cannot be used in a template"
+        )
 
 
 def _within_text_method(text: str, name: str, given: Sequence[Any]) -> None:
     if name not in TEXT_METHODS:
-        raise jinja2.exceptions.SecurityError(f"{name!r} of a text is nothing for a template")
+        raise jinja2.exceptions.SecurityError(f"{name!r} of a text cannot be used in a template")
     if name in ("format", "format_map"):
         return  # see wrap_str_format
     limits.within_width([] if name in COUNTS else given)

@@ -196,7 +196,7 @@ def _within_fields(text: str, fields: Sequence[str], values: Sequence[object]) -
     width = 0
     for found in fields:
         if "*" in found or "{" in found[1:]:
-            raise TooCostly("it leaves the width of a field to a value")
+            raise TooCostly("it takes the width of a field from a value")
         widths = [int(number[:9]) for number in WIDTH.findall(found)]
         if max(widths, default=0) > MOST_WIDTH:
             raise TooCostly("it asks for a very wide field")

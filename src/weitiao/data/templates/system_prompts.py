@@ -53,9 +53,9 @@ class SystemPrompts:
         if not self.kinds or self.common:
             return ""
         if self.kinds > 1:
-            return f"training used {self.kinds:,} different system prompts, so none is used of itself"
+            return f"training used {self.kinds:,} different system prompts, so none is used by default"
         share = self.count / self.rows
-        return f"training used a system prompt in {share:.0%} of its rows, so none is used of itself"
+        return f"training used a system prompt in {share:.0%} of its rows, so none is used by default"
 
     def as_fields(self) -> dict[str, Any]:
         """Return the fields as they are written to an event."""

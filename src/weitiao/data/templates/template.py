@@ -87,7 +87,8 @@ class Template:
         self._encoder = Encoder(tokenizer)
         self._renderer = Renderer(self._write, self._stop)
         with_tools = self._with_tools(self._renderer, [PROBE_TOOL])
-        self._call_ids = wanted_ids(with_tools.write) if kind == "chat" else CallIds()
+        self.call_ids = wanted_ids(with_tools.write) if kind == "chat" else CallIds()
+        """The ids that the template wants calls to have."""
         in_answers = self._in_answers(tokenizer, with_tools)
         self.control_tokens = ControlTokens(tokenizer, self._stops, in_answers)
         self.answer_ids = frozenset(map(int, tokenizer.convert_tokens_to_ids(sorted(in_answers))))
@@ -284,7 +285,7 @@ class Template:
         control tokens."""
         if messages and messages[0].role == "system" and not self.takes_system:
             messages = _folded(messages)
-        messages = self._call_ids.given_to(messages)
+        messages = self.call_ids.given_to(messages)
         return self.control_tokens.mark(messages, tools)
 
     def _check(self) -> None:
@@ -297,7 +298,7 @@ class Template:
         if not last_ids <= self.stop_ids:
             raise ModelError(
                 Problem(
-                    "answers do not end in a token that generation stops on",
+                    "answers do not end with a token that stops generation",
                     f"they end in the ids {sorted(last_ids)}",
                     f"one of {sorted(self.stop_ids)}",
                     "data.template=instruction, or a tokenizer whose end token is one token",
@@ -361,7 +362,7 @@ def choose_template(
     if not stops:
         raise ModelError(
             Problem(
-                "nothing says which token ends an answer",
+                "no token that ends an answer is known",
                 "no eos_token, no eos_token_id in generation_config.json",
                 "a tokenizer with eos_token",
                 "set eos_token in the model's tokenizer_config.json",
@@ -381,7 +382,7 @@ def _check_names(tokenizer: PreTrainedTokenizerBase) -> None:
         Problem(
             "the tokenizer has several chat templates, and none is the default one"
             if named
-            else "the tokenizer's chat template is no text",
+            else "the tokenizer's chat template is not text",
             ("their names: " + ", ".join(map(repr, own))) if named else type(own).__name__,
             "one template, or one whose name is 'default'",
             "name one of them 'default' in the tokenizer's files (chat_template in tokenizer_config.json, or "
@@ -400,7 +401,7 @@ def stop_token_ids(
     configured = None if generation_config is None else generation_config.eos_token_id
     listed = configured if isinstance(configured, list) else [configured]
     if not all(one is None or (isinstance(one, int) and one >= 0) for one in listed):
-        what = "the model's generation_config.json names stop tokens that are no ids"
+        what = "the model's generation_config.json has stop tokens that are not ids"
         raise ModelError(Problem(what, f"eos_token_id: {configured!r:.80}", "a number, or a list of numbers"))
     return {int(i) for i in [*listed, tokenizer.eos_token_id] if i is not None}
 
@@ -412,7 +413,7 @@ def _folded(messages: Sequence[Message]) -> Sequence[Message]:
     if not system.content.strip() and rest:
         return rest
     if rest and (system.weight or 0.0) != (rest[0].weight or 0.0):
-        raise RowError(UNPLACED, "it writes the system text as a part of the first question")
+        raise RowError(UNPLACED, "it writes the system text as part of the first question")
     content = f"{system.content}\n\n{rest[0].content}" if rest else system.content
     return [replace(rest[0], content=content) if rest else Message("user", content), *rest[1:]]
 

@@ -101,7 +101,7 @@ def parse_text_template(text: str, setting: str = "data.template") -> TextTempla
     the very end is dropped: the answer is written there anyway.
     """
     if JINJA.search(text):
-        expected = "a text with fields, or chat for the chat template that lies in the model's folder"
+        expected = "a text with fields, or chat for the chat template in the model's folder"
         raise Unfit(
             "it is a chat template in Jinja, which belongs to the tokenizer", expected, f"{setting}=chat"
         )
@@ -110,7 +110,7 @@ def parse_text_template(text: str, setting: str = "data.template") -> TextTempla
     for name in found.fields:
         _require_usable(name)
     if not found.question:
-        what = "it has no field for what is asked, so the question would stand nowhere in it"
+        what = "it has no field for the question, so the question would be left out"
         raise Unfit(what, FORM, typed(setting, EXAMPLE))
     return found
 
@@ -141,7 +141,7 @@ def _parsed(text: str, setting: str) -> TextTemplate:
         if mark[0] in ("{{", "}}"):
             open_nodes[-1].append(mark[0][0])
         elif mark[2] is None:
-            raise Unfit(f"a brace stands alone at {_around(text, mark.start())!r}", FORM)
+            raise Unfit(f"a single brace at {_around(text, mark.start())!r}", FORM)
         elif sign in ("?", "^"):
             open_sections.append((name, sign == "?"))
             open_nodes.append([])
@@ -184,7 +184,7 @@ def _without_answer(found: TextTemplate, setting: str) -> TextTemplate:
     kept = TextTemplate(tuple(before)) if isinstance(last, Field) and last.name in ANSWERS else found
     named = next((name for name in kept.fields if name in ANSWERS), "")
     if named:
-        what = f"{{{named}}} is the answer, which stands behind the text, with the end token behind it"
+        what = f"{{{named}}} is the answer, which is added after the text together with the end token"
         raise Unfit(what, "a text that ends where the answer begins", typed(setting, EXAMPLE))
     return kept
 
@@ -195,7 +195,7 @@ def _require_usable(name: str) -> None:
     if name in TAKEN:
         raise Unfit(f"{{{name}}} cannot be a field: turns use this name for something else", FORM)
     if not name.isprintable() or any(sign in name for sign in "\"'<>:;%"):
-        raise Unfit(f"{{{name}}} is no field's name", FORM)
+        raise Unfit(f"{{{name}}} is not a valid field name", FORM)
 
 
 def _around(text: str, at: int, characters: int = 12) -> str:
@@ -213,7 +213,7 @@ def chat_template_of(
     told = (
         "{{- " + quoted(BETWEEN + result) + " + message['content'] -}}"
         if result
-        else "{{- raise_exception('a template of fields has no place for the role ' + message['role']) -}}"
+        else "{{- raise_exception('a template with fields has no place for the role ' + message['role']) -}}"
     )
     ask = "{%- if state.turns -%}{{- " + quoted(BETWEEN) + " -}}{%- endif -%}"
     ask += "{{- question(ASKED, state.system, state.task) -}}{%- set state.system = '' -%}"

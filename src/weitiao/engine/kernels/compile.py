@@ -55,13 +55,13 @@ def require_compiler(device: torch.device) -> None:
     on_gpu = device.type == "cuda"
     if on_gpu and find_spec("triton") is None:
         raise ResourceError(
-            _cannot("triton, which makes kernels for a GPU, is not installed", "pip install triton")
+            _cannot("triton, which compiles GPU kernels, is not installed", "pip install triton")
         )
     known = C_COMPILERS if on_gpu else CPP_COMPILERS
     chosen = os.environ.get("CC" if on_gpu else "CXX")
     if not any(which(name) for name in ((chosen,) if chosen else known)):
         kind = "C" if on_gpu else "C++"
-        found = f"{chosen}, which is not there" if chosen else f"none of {', '.join(known)} in PATH"
+        found = f"{chosen}, which does not exist" if chosen else f"none of {', '.join(known)} in PATH"
         raise ResourceError(
             _cannot(f"no {kind} compiler: {found}", f"install one (Debian, Ubuntu: apt install {known[0]})")
         )
@@ -69,7 +69,7 @@ def require_compiler(device: torch.device) -> None:
 
 def _cannot(got: str, remedy: str) -> Problem:
     return Problem(
-        "train.compile=true has nothing to compile with",
+        "train.compile=true needs a compiler, and none was found",
         got,
         "a compiler on this machine",
         f"{remedy}, or train.compile=false",

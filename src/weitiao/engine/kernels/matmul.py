@@ -66,7 +66,7 @@ def require_onednn(choice: Matmul) -> None:
     if choice == "onednn" and not onednn_is_here():
         raise SettingsError(
             Problem(
-                "this torch cannot multiply by oneDNN",
+                "this build of torch has no oneDNN",
                 "train.matmul=onednn",
                 "a torch built with oneDNN (mkldnn)",
                 "train.matmul=auto",

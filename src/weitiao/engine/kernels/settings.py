@@ -22,13 +22,13 @@ class KernelSettings(Settings):
     """What the blocks of a model run on."""
 
     kernels: Annotated[Literal["auto", "liger", "none"], DECIDES_NOTHING] = "auto"
-    """Fused norms and MLPs: liger (Liger kernels), none (transformers' own), auto (liger on CUDA where it is installed
-    and knows the architecture)."""
+    """Fused norms and MLPs: liger (Liger kernels), none (transformers' own), auto (liger on CUDA if it is
+    installed and supports the architecture)."""
     matmul: Annotated[Matmul, DECIDES_NOTHING] = "auto"
-    """The library of fp32 matrix products on the CPU: mkl (torch's choice), onednn (in torch as well), auto (onednn on
-    x86 processors not made by Intel, on which MKL is slow and inexact)."""
+    """Library for fp32 matrix products on the CPU: mkl (torch's default), onednn (also part of torch), auto
+    (onednn on x86 processors not made by Intel, where MKL is slow and less accurate)."""
     compile: Annotated[bool, DECIDES_NOTHING] = False
-    """Compile the model's blocks (torch.compile), over packs that are all filled up to `pack_tokens`; the first step
+    """Compile the model's blocks with torch.compile; every pack is then padded to `pack_tokens`. The first step
     takes minutes."""
 
 

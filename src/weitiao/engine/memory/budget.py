@@ -104,17 +104,15 @@ class MemoryPlan:
 
     def __str__(self) -> str:
         """Describe the plan in one line."""
-        text = f"packs of {self.pack_tokens} tokens"
-        if self.pack_tokens < self.wanted_tokens:
-            text += f" instead of {self.wanted_tokens} because memory is short"
-        text += f": {readable_bytes(self.needed_bytes)} of activations"
+        needed = readable_bytes(self.needed_bytes)
+        needs = f"activations take {needed}"
         if self.free_bytes < math.inf:
-            text += f", {readable_bytes(self.free_bytes)} free for them"
-        return (
-            text
-            if self.recompute in WITHOUT_BLOCKS
-            else f"{text}, activation checkpointing: {self.recompute}"
-        )
+            needs = f"activations take {needed}, {readable_bytes(self.free_bytes)} are free"
+        if self.recompute not in WITHOUT_BLOCKS:
+            needs = f"{needs}, activation checkpointing: {self.recompute}"
+        if self.pack_tokens == self.wanted_tokens:
+            return f"packs of {self.pack_tokens} tokens: {needs}"
+        return f"packs of {self.pack_tokens} tokens ({self.wanted_tokens} do not fit in memory): {needs}"
 
 
 def room_bytes(
@@ -242,14 +240,14 @@ def _cut_to(example: Example, size: int, trained: int) -> Example:
 
 
 def _pass(forward: Forward, objective: Objective, example: Example) -> None:
-    outputs = forward.outputs(make_pack([example]))
-    reference = None
+    pack, reference = make_pack([example]), None
     if objective.needs_reference and isinstance(objective, SequenceObjective):
         with (
             torch.no_grad()
         ):  # a run's reference has features of this shape, from a pass that needs less memory
-            reference = objective.features(outputs)
-    objective.loss(outputs, reference).sum.backward()  # type: ignore[no-untyped-call]
+            reference = objective.features(forward.outputs(pack))
+    # The outputs get no name: training keeps none of them alive in the backward pass either.
+    objective.loss(forward.outputs(pack), reference).sum.backward()  # type: ignore[no-untyped-call]
 
 
 def _does_not_fit(
@@ -259,7 +257,7 @@ def _does_not_fit(
     more = ["train.gradient_checkpointing=auto"] if may_do_more else []
     tries = [*more, *([f"data.max_length={shorter}"] if shorter else []), "model.quantization=nf4"]
     return Problem(
-        f"the longest row, {longest} tokens, does not fit into memory, forward and backward",
+        f"the longest row ({longest} tokens) does not fit into memory in the forward and backward pass",
         f"{readable_bytes(needs.peak_bytes(longest, longest))} needed, {readable_bytes(max(0, usable_bytes))} free "
         f"(train.gradient_checkpointing: {recompute})",
         "memory for the longest row",

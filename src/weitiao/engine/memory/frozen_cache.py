@@ -202,11 +202,11 @@ def find_frozen_blocks(forward: Forward, log: EventLog) -> FrozenBlocks | None:
     untrained = _leading(len(stack), lambda n: n in first and not first[n].trains)
     count = _leading(untrained, lambda n: all(first[n].same_as(other.get(n)) for other in others))
     if count < untrained:
-        beginning = (
-            f"the first {untrained} of {len(stack)} blocks do not train, but chance (dropout) plays a part in"
+        text = (
+            f"the first {untrained} of {len(stack)} blocks do not train, but the outputs of block {count + 1} vary "
+            "(dropout), so from there on they are computed in every step"
         )
-        which = f"block {count + 1}" if count else "the first"
-        log.emit("note", text=f"{beginning} {which}, so from there on they are computed in every step")
+        log.emit("note", text=text)
     if not count:
         return None
     hidden_1TD = first[count - 1].hidden_1TD
@@ -214,7 +214,7 @@ def find_frozen_blocks(forward: Forward, log: EventLog) -> FrozenBlocks | None:
     frozen = FrozenBlocks(stack, stand_ins, count, hidden_1TD.shape[-1], hidden_1TD.dtype)
     if _replays(forward, frozen):
         return frozen
-    what = "this model does not give the same from stored hidden states on, so frozen blocks are computed in every step"
+    what = "this model gives other results from stored hidden states, so frozen blocks are computed in every step"
     log.emit("note", text=what)
     return None
 
@@ -347,7 +347,7 @@ def _fits(
 ) -> bool:
     """Return whether the disk can hold the hidden states of all examples; logs a note if not."""
     size_bytes = sum(map(tokens_in, examples)) * frozen.row_bytes
-    purpose = "what the frozen blocks give, to be computed once"
+    purpose = "the stored outputs of the frozen blocks"
     try:
         need_disk(file.parent, size_bytes + reserved_bytes + (1 << 20), purpose)
     except ResourceError as error:
@@ -355,7 +355,7 @@ def _fits(
         log.emit(
             "note",
             text=f"{problem.what} ({readable_bytes(size_bytes)}): {problem.got}, {problem.expected} needed with the "
-            f"rest of the run; they are computed in every step",
+            "rest of the run; they are computed in every step",
         )
         return False
     return True
@@ -378,7 +378,8 @@ def _kept(
             raise
         why = str(error) if isinstance(error, OSError) else "too little memory"
         log.emit(
-            "note", text=f"frozen blocks are computed in every step, as storing what they give failed: {why}"
+            "note",
+            text=f"frozen blocks are computed in every step, because storing their outputs failed: {why}",
         )
         file.unlink(missing_ok=True)
         forward.free_memory()
@@ -430,7 +431,7 @@ class _Report:
         """Announce the stage."""
         count, blocks = self.frozen.count, len(self.frozen.stack)
         size = readable_bytes(self.total_tokens * self.frozen.row_bytes)
-        what = f"computing once what the {count} frozen of {blocks} blocks give"
+        what = f"computing the outputs of {count} frozen blocks (of {blocks}) once"
         self.log.emit("stage", text=f"{what} ({self.total_tokens:,} tokens, {size} on disk)")
 
     def passed(self, tokens: int) -> None:

@@ -49,7 +49,9 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
         super().__init__()  # type: ignore[no-untyped-call]
         self.moments: list[tuple[object, int]] = []
         """Each operation, and the bytes alive after it."""
-        self._device_type, self._alive, self._bytes = device_type, weakref.WeakSet[UntypedStorage](), 0
+        self._device_type, self._alive = device_type, weakref.WeakSet[UntypedStorage]()
+        self.live_bytes = 0
+        """Bytes of the storages that were created and are not freed yet."""
 
     def __torch_dispatch__(
         self,
@@ -65,7 +67,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
             if tensor.device.type == self._device_type:
                 for storage in _storages(tensor):
                     self._count(storage, given)
-        self.moments.append((func, self._bytes))
+        self.moments.append((func, self.live_bytes))
         return made
 
     def _count(self, storage: UntypedStorage, given: set[UntypedStorage]) -> None:
@@ -73,11 +75,11 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
             return
         self._alive.add(storage)
         size_bytes = storage.nbytes()
-        self._bytes += size_bytes
+        self.live_bytes += size_bytes
         weakref.finalize(storage, self._freed, size_bytes)
 
     def _freed(self, size_bytes: int) -> None:
-        self._bytes -= size_bytes
+        self.live_bytes -= size_bytes
 
 
 def _tensors(values: object) -> Iterator[Tensor]:

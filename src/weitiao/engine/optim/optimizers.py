@@ -23,20 +23,21 @@ class OptimizerSettings(Settings):
     """How gradients become updates."""
 
     lr: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """Peak learning rate; left out, it is the one that suits the method (`weitiao methods NAME` shows it)."""
+    """Peak learning rate. Default: the one suggested for the method (`weitiao methods NAME` shows it)."""
     optimizer: OptimizerName = "adamw"
-    """adamw (on CUDA as one kernel), adamw_fused (one kernel on a CPU too), adafactor, lion, and adamw_8bit and
-    paged_adamw_8bit, whose state takes a quarter of the memory (bitsandbytes)."""
+    """adamw (fused on CUDA), adamw_fused (fused on the CPU too), adafactor, lion, adamw_8bit or paged_adamw_8bit
+    (bitsandbytes: their state takes a quarter of the memory)."""
     weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    """Decoupled weight decay; biases, norms and other vectors that scale are left out of it."""
+    """Decoupled weight decay; not applied to biases, norms and other scaling vectors."""
     betas: tuple[DecayRate, DecayRate] = (0.9, 0.999)
-    """Decay rates of the gradient's mean and square."""
+    """Decay rates of the running averages of the gradient and of its square."""
     eps: float = Field(default=1e-8, gt=0, allow_inf_nan=False)
-    """Added to the root of the square, against division by zero."""
+    """Added to the denominator to avoid division by zero."""
     max_grad_norm: float = Field(default=1.0, ge=0, allow_inf_nan=False)
-    """Gradients are scaled down to this norm when longer; 0 leaves them."""
+    """Clip the norm of the gradient to this value; 0 does not clip."""
     loraplus_lr_ratio: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """LoRA+: the B matrices learn this many times faster (the paper suggests 16); https://arxiv.org/abs/2402.12354."""
+    """LoRA+: factor on the learning rate of the B matrices (the paper suggests 16);
+    https://arxiv.org/abs/2402.12354."""
 
 
 FROM_BITSANDBYTES = frozenset({"adamw_8bit", "paged_adamw_8bit", "lion"})

@@ -45,13 +45,13 @@ class ScheduleSettings(Settings):
     """How the learning rate moves over a run."""
 
     scheduler: SchedulerName = "cosine"
-    """The schedule's name in transformers."""
+    """Learning-rate schedule, by its name in transformers."""
     warmup_steps: int | None = Field(default=None, ge=0)
     """Steps over which the learning rate rises from 0; set this or warmup_ratio."""
     warmup_ratio: float | None = Field(default=None, ge=0, lt=1)
-    """The same as a share of all steps; with neither set it is 0.1, where the schedule has a warmup."""
+    """The same as a share of all steps; 0.1 if neither is set and the schedule has a warmup."""
     scheduler_args: dict[str, Any] = Field(default_factory=dict)
-    """What a schedule takes besides, for example {num_decay_steps: 100} or {min_lr_rate: 0.1}."""
+    """Further arguments of the schedule, for example {num_decay_steps: 100} or {min_lr_rate: 0.1}."""
 
     @model_validator(mode="after")
     def _one_warmup(self) -> ScheduleSettings:
@@ -81,7 +81,7 @@ def warmup_notes(settings: ScheduleSettings, steps: int) -> list[str]:
         return [f"{what}, and in each the learning rate is 0: nothing will be trained"]
     if highest < 1:
         return [f"{what}, so the learning rate reaches only {highest:.0%} of train.lr"]
-    return [f"{what}, so only the last one is made with the full learning rate"]
+    return [f"{what}, so only the last one has the full learning rate"]
 
 
 def shares_of_lr(settings: ScheduleSettings, steps: int) -> list[float]:
@@ -115,9 +115,9 @@ def build_schedule(optimizer: Optimizer, settings: ScheduleSettings, steps: int)
     except (TypeError, ValueError) as error:
         raise SettingsError(
             Problem(
-                f"the schedule {settings.scheduler} does not take these arguments: {error}",
+                f"the schedule {settings.scheduler} does not accept these arguments: {error}",
                 f"train.scheduler_args: {settings.scheduler_args}",
-                f"what transformers' {settings.scheduler} schedule takes",
+                f"the arguments of transformers' {settings.scheduler} schedule",
             )
         ) from error
     return schedule  # type: ignore[no-any-return]

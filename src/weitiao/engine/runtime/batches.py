@@ -39,10 +39,10 @@ class StepPlan:
     epochs: float
     steps: int | None = None
     """Total steps; if None, they follow from `epochs`."""
-    _starts: list[int] = field(default_factory=lambda: [0], repr=False)
+    _starts: list[int] = field(default_factory=lambda: [0], init=False, repr=False)
     """The first step of each epoch computed so far, and of the next one."""
-    _draws: list[float] = field(default_factory=list, repr=False)
-    _cached: tuple[int, list[int]] = field(default=(-1, []), repr=False)
+    _draws: list[float] = field(default_factory=list, init=False, repr=False)
+    _cached: tuple[int, list[int]] = field(default=(-1, []), init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Raise DataError if an epoch may be empty."""
@@ -51,7 +51,7 @@ class StepPlan:
         if seen < 1:
             raise DataError(
                 Problem(
-                    "an epoch sees less than one example",
+                    "an epoch holds less than one example",
                     f"{len(self.examples)} examples, seen {seen:g} times an epoch",
                     "at least one",
                     "a larger weight in data.sources",

@@ -42,10 +42,11 @@ class Monitor:
         cpu_percent = self._process.cpu_percent()
         if not torch.cuda.is_available():
             return Usage(memory_bytes, cpu_percent)
-        return Usage(memory_bytes, cpu_percent, torch.cuda.memory_allocated(), _gpu_percent())
+        return Usage(memory_bytes, cpu_percent, torch.cuda.memory_allocated(), gpu_percent())
 
 
-def _gpu_percent() -> float | None:
+def gpu_percent() -> float | None:
+    """Return the percent of the time the GPU was busy; None if it cannot be read."""
     try:
         from pynvml import NVMLError
     except ModuleNotFoundError:  # nvidia-ml-py is an extra

@@ -39,11 +39,11 @@ class TrackSettings(Settings):
     to: list[TrackerName] = Field(default_factory=list)
     """tensorboard, trackio (local), wandb, mlflow, swanlab; each is an extra: pip install 'weitiao[trackio]'."""
     project: str = "weitiao"
-    """What the trackers group runs under."""
+    """The trackers' project, which groups runs."""
     name: str | None = None
-    """The run's name there; left out, the output folder's."""
+    """The run's name there; if left out, the output folder's."""
     offline: bool = True
-    """Keep wandb and swanlab on this machine; false sends to their servers with the key in your environment."""
+    """Keep wandb and swanlab on this machine; false uploads to their servers, with the key in your environment."""
 
     @field_validator("to", mode="before")
     @classmethod

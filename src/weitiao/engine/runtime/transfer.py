@@ -62,6 +62,10 @@ class Prefetch:
     _made: dict[int, tuple[Pack, PackTensors]] = field(default_factory=dict)
     """Keyed by id(pack); holding the pack keeps its id from being reused."""
 
+    def __len__(self) -> int:
+        """Return how many packs' tensors are held."""
+        return len(self._made)
+
     def ahead(self, packs: Sequence[Pack], device: torch.device) -> Iterator[Pack]:
         """Yield packs one by one; when one is yielded, copying the next has begun."""
         self._made.clear()  # leftovers of an iteration ended by an error

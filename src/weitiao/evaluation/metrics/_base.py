@@ -7,14 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
-from ...core.said import Said
 from ...core.units import readable_share, significant
 
 
 class Metric(ABC):
     """One metric; each public file in this folder defines one subclass."""
 
-    title: ClassVar[Said]
+    title: ClassVar[str]
     """What a person reads, in English and Chinese."""
     higher_is_better: ClassVar[bool]
     """Whether a larger value is a better one."""

@@ -5,14 +5,13 @@ White space at both ends, and how much there is in between, does not count.
 
 from __future__ import annotations
 
-from ...core.said import Said
 from ._base import ShareMetric
 
 
 class ExactMatch(ShareMetric):
     """For short answers of one right form: labels, names, numbers."""
 
-    title = Said("exact match with the data's answer", "与数据中的回答完全一致")
+    title = "exact match with the data's answer"
     higher_is_better = True
 
     def score(self, answer: str, reference: str) -> float:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ...core.said import Said
 from ._base import ShareMetric
 
 ONE_CHARACTER = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
@@ -22,7 +21,7 @@ WORD = re.compile(rf"[{ONE_CHARACTER}]|(?:(?![{ONE_CHARACTER}])[^\W_])+")
 class RougeL(ShareMetric):
     """For answers in sentences: how much of the reference's wording is there, in its order."""
 
-    title = Said("ROUGE-L with the data's answer", "与数据中的回答的 ROUGE-L")
+    title = "ROUGE-L with the data's answer"
     higher_is_better = True
 
     def score(self, answer: str, reference: str) -> float:

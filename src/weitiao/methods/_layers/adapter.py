@@ -90,7 +90,7 @@ class AdapterTuner(OwnTuner):
 
 def _no_merged_form() -> Problem:
     return Problem(
-        "a bottleneck adapter is a network of its own with a bend in it, so no weight of the base can take it in",
+        "a bottleneck adapter is a non-linear network, so it cannot be merged into the base's weights",
         "method: adapter",
         "the adapter, unmerged",
         "use the adapter as it is, or train with method=lora to merge",

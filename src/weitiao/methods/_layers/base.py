@@ -80,7 +80,7 @@ class OwnLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
             if adapter not in self._get_available_adapters():
                 continue
             if safe_merge and not all(p.isfinite().all() for p in self._own(adapter)):
-                raise ValueError(f"the adapter {adapter} holds numbers that are not finite")
+                raise ValueError(f"the adapter {adapter} holds NaN or inf")
             self.fold(adapter, 1)
             self.merged_adapters.append(adapter)
 

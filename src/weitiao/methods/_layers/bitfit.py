@@ -87,9 +87,9 @@ class BitfitTuner(OwnTuner):
                 return config
         raise ModelError(
             Problem(
-                "biases were added where this architecture has none, so no plain model can hold them",
+                "biases were added to layers that have none in this architecture, so no plain model can hold them",
                 f"{type(self.model).__name__}, {', '.join(sorted(added)[:3])}",
-                "the adapter, unmerged, or targets that the architecture has a switch for"
+                "the adapter, unmerged, or targets whose biases the architecture can switch on"
                 + (f" ({', '.join(switches)})" if switches else ""),
             )
         )

@@ -66,7 +66,7 @@ class FreezeLayer(OwnLayer):
         if not acting:
             return self.base_layer(*args, **kwargs)
         if len(acting) > 1:
-            raise ValueError(f"only one adapter can take the place of a weight, not {', '.join(acting)}")
+            raise ValueError(f"only one adapter can replace a weight, not {', '.join(acting)}")
         weights = {
             name: self.copy_of(acting[0], name).to(p.dtype) for name, p in self.base_layer.named_parameters()
         }
@@ -134,7 +134,7 @@ def _key(name: str) -> str:
 
 def _packed(layer: nn.Module) -> Problem:
     return Problem(
-        "the trained weights take the place of whole ones, and this base is held in few bits",
+        "the trained weights replace those of the base, and this base is quantised",
         type(layer).__name__,
         "the base in bf16, fp16 or fp32",
         "model.quantization=none",
@@ -143,8 +143,8 @@ def _packed(layer: nn.Module) -> Problem:
 
 def _overlapping(target: nn.Module) -> Problem:
     return Problem(
-        "another adapter on this base trained a part of a module that this one trained whole",
+        "another adapter on this base trained a part of a module that this one trained in full",
         type(target).__name__,
-        "adapters that chose the same or separate parts",
-        "load this adapter on a base of its own",
+        "adapters that trained the same parts or separate ones",
+        "load this adapter on its own copy of the base",
     )

@@ -29,7 +29,7 @@ FILES_BY_OTHER_NAMES = {"adaption_prompt": "llama_adapter"}
 """PEFT's names -> ours, where they differ."""
 NEEDS_MORE = {
     "adamss": "it clusters the weights when it is attached, so nothing can be planned before they are loaded",
-    "cartridge": "it distils a long text's keys and values, which is a training of its own",
+    "cartridge": "it distils the keys and values of a long text, which needs another kind of training",
     "cpt": "it needs each token of the prompt marked as context, instruction or answer",
     "frod": "it decomposes weights when it is attached, so nothing can be planned before they are loaded",
     "multitask_prompt_tuning": "it needs the task that each row belongs to",
@@ -45,20 +45,20 @@ PEFT_REFUSALS = (ValueError, TypeError, RuntimeError, NotImplementedError)
 WHAT_THEY_ARE = {
     "beft": (
         "scales and biases",
-        "Biases added to the value projections train, for when there is little data.",
+        "Trains biases that are added to the value projections; for little data.",
     ),
     "boft": (
         "rotations",
-        "The weight is rotated by a product of sparse orthogonal matrices, laid out as butterflies.",
+        "The weight is rotated by a product of sparse orthogonal matrices in butterfly form.",
     ),
-    "c3a": ("low rank", "The change is a circular convolution: blocks of which one row says the rest."),
+    "c3a": ("low rank", "The change is a circular convolution: one row of each block determines the others."),
     "deft": (
         "low rank",
-        "A few directions of the weight are taken out and what is learnt is put in their place.",
+        "Replaces a few directions of the weight with learnt ones.",
     ),
-    "fourierft": ("low rank", "The change is a picture of which a few Fourier coefficients train."),
+    "fourierft": ("low rank", "The change is the inverse Fourier transform of a few trained coefficients."),
     "glora": ("low rank", "Weights and biases are scaled and shifted, each by low-rank or smaller parts."),
-    "gralora": ("low rank", "The weight is cut into blocks, and each block has a LoRA of its own."),
+    "gralora": ("low rank", "The weight is cut into blocks, and each block gets its own LoRA."),
     "hra": (
         "rotations",
         "The weight is reflected in a chain of trained directions (Householder reflections).",
@@ -66,12 +66,12 @@ WHAT_THEY_ARE = {
     "lily": ("low rank", "LoRA's matrices are shared across blocks, and a router mixes the B matrices."),
     "osf": (
         "own weights",
-        "The weight's large singular directions stay; at right angles to them the rest trains.",
+        "The weight's large singular directions stay fixed; the rest is trained, orthogonal to them.",
     ),
     "peanut": ("small networks", "A small network reads the weight and computes its change."),
     "psoft": (
         "rotations",
-        "An orthogonal matrix turns the weight within its largest singular directions only.",
+        "An orthogonal matrix rotates the weight within its largest singular directions only.",
     ),
     "pvera": (
         "low rank",
@@ -83,43 +83,43 @@ WHAT_THEY_ARE = {
     ),
     "supertuning": (
         "own weights",
-        "The entries of the weight that are chosen by their size train; all others stay.",
+        "Trains the entries of the weight that are chosen by their magnitude; all others stay frozen.",
     ),
     "tinylora": (
         "low rank",
-        "A tiny trained vector is spread over the weight's singular directions by frozen random tensors.",
+        "Frozen random tensors spread a tiny trained vector over the weight's singular directions.",
     ),
-    "unilora": ("low rank", "All LoRA matrices of the model are read out of one trained vector."),
+    "unilora": ("low rank", "All LoRA matrices of the model are generated from one trained vector."),
     "vblora": (
         "low rank",
-        "LoRA's matrices are put together from one bank of vectors that all layers share.",
+        "LoRA's matrices are assembled from one bank of vectors that all layers share.",
     ),
-    "waveft": ("low rank", "The change is a picture of which a few wavelet coefficients train."),
+    "waveft": ("low rank", "The change is the inverse wavelet transform of a few trained coefficients."),
 }
 """The family of each of PEFT's tuners that can be trained here, and a sentence on what it does."""
 LARGEST_SIZE = 4096
 SIZES_TRIED = 4
 """How many sizes near the refused one are tried; each try builds the model once more, without weights."""
 DRAWING = """\
-    x
-    ├───────────────┐
-    W   frozen      what PEFT adds   trained
-    └───── + ───────┘
-           y"""
+x
+├───────────────┐
+W   frozen      what PEFT adds   trained
+└───── + ───────┘
+       y"""
 
 
 class AnyPeft(TargetedMethod):
     """Base class of the methods generated from PEFT's configs."""
 
     paper: ClassVar[str] = "https://huggingface.co/docs/peft"
-    formula: ClassVar[str] = "PEFT's: see its documentation"
-    trains: ClassVar[str] = "what PEFT puts on each chosen layer"
+    formula: ClassVar[str] = "see PEFT's documentation"
+    trains: ClassVar[str] = "what PEFT adds to each chosen layer"
     merges: ClassVar[bool | None] = None
     share: ClassVar[str] = "unknown"
     inference_cost: ClassVar[str] = "unknown"
     memory: ClassVar[str] = "unknown"
     drawing: ClassVar[str] = DRAWING
-    when: ClassVar[str] = "To try what PEFT has and weitiao has no file for; compare it with lora."
+    when: ClassVar[str] = "To try a PEFT method that weitiao has no file for; compare it with lora."
     on_quantized: ClassVar[bool] = False
     config_class: ClassVar[type[PeftConfig]]
     """PEFT's config class of the method."""
@@ -134,7 +134,7 @@ class AnyPeft(TargetedMethod):
         try:
             self._config(target_modules=["any"])
         except (TypeError, ValueError) as error:
-            raise Unfit(str(error), "what PEFT takes", f"weitiao methods {self.name}") from error
+            raise Unfit(str(error), "values that PEFT accepts", f"weitiao methods {self.name}") from error
         return self
 
     def _config(self, **placement: Any) -> PeftConfig:  # noqa: ANN401  (settings of any type)
@@ -152,7 +152,7 @@ class AnyPeft(TargetedMethod):
         try:
             _put_on(model, self.peft_config(model))
         except PEFT_REFUSALS as error:
-            what = f"{self.name} cannot be put on this model with these settings"
+            what = f"{self.name} cannot be applied to this model with these settings"
             key, fit = self._sizes_that_fit(model)
             if not fit:
                 return [refused_by_peft(what, error)]
@@ -206,7 +206,7 @@ def method_of(name: str) -> type[AnyPeft]:
     unknown."""
     file = FILES_BY_OTHER_NAMES.get(name, name)
     if file in METHODS.names():
-        what = f"{name} has a file of its own here, with its settings explained"
+        what = f"{name} is one of weitiao's own methods, with documented settings"
         raise SettingsError(Problem(what, f"peft:{name}", f"method: {file}", f"method={file}"))
     if name in NEEDS_MORE:
         expected = "one of " + ", ".join(f"peft:{other}" for other in names())
@@ -258,7 +258,7 @@ def _fields(config: type[PeftConfig]) -> dict[str, Any]:
 
 
 def _with_default(field: dataclasses.Field[Any]) -> Any:  # noqa: ANN401  (what pydantic's Field gives)
-    help_text = field.metadata.get("help") or "PEFT's setting of this name."
+    help_text = field.metadata.get("help") or "PEFT's setting with this name."
     whole = help_text if isinstance(help_text, str) else " ".join(help_text)
     text = " ".join(whole.split())
     if field.default_factory is not dataclasses.MISSING:

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 
 from ...core.errors import MALFORMED, ModelError, Problem, raise_all
 from ...core.files import read_json_object
+from ...models.anatomy import transposed_paths
 from ...models.load import weightless_like
 from ...models.precision import quantization_of
 from ...models.weights.dequantize import dequantized, restore_transposed
-from .._alternatives import require_applicable
+from ...models.weights.files import some
+from .._alternatives import DoesNotApply, require_applicable
 from .._base import Attached, Method
-from .._checks import refuse_not_finite
+from .._checks import refuse_not_finite, whole_weights_problems
 from .._swap import swapped
 from .quiet import renamed_in_transformers
 from .register import PREFIX, register, require_mergeable, shares_on_merging
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
     from torch import Tensor
     from torch.nn import Parameter
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 ADAPTER = "default"
 CONFIG_FILE = "adapter_config.json"
@@ -137,7 +139,7 @@ class PeftAttached(Attached):
             merged: PreTrainedModel = wrapped.merge_and_unload(safe_merge=True)
         except (ValueError, NotImplementedError) as error:
             kind = _kind(self.config)
-            what, beside = f"{kind} cannot be merged into this model", "keep the adapter beside the base"
+            what, beside = f"{kind} cannot be merged into this model", "keep the adapter unmerged"
             raise ModelError(
                 refused_by_peft(what, error, "a method that merges, such as lora", beside)
             ) from error
@@ -170,10 +172,10 @@ def refused_by_peft(what: str, error: Exception, expected: str = "", remedy: str
 
 def _beside_the_weights(config: PeftConfig) -> Problem:
     return Problem(
-        "virtual tokens stand beside the model's weights and fold into none of them",
+        "virtual tokens are no change of the model's weights and cannot be merged into them",
         _kind(config),
         "a method that changes weights, such as lora",
-        "keep the adapter beside the base: chat, evaluation and plain peft load it as it is",
+        "keep the adapter unmerged: chat, evaluation and plain peft load it as it is",
     )
 
 
@@ -204,12 +206,12 @@ def _untie_targets(model: PeftModel) -> None:
                 base.weight = Parameter(base.weight.detach().clone(), requires_grad=False)
     shared = {weight for weight, count in owners.items() if count > 1}
     if table in untied and shared - untied - adapters:
-        what = "merged, this model's head and embeddings would differ, and transformers then shares no other weights"
+        what = "once merged, this model's head and embeddings differ, and transformers then shares no weights at all"
         raise ModelError(
             Problem(
                 what,
                 type(model.get_base_model()).__name__,
-                "a model that shares nothing else",
+                "a model that shares no other weights",
                 "keep the adapter",
             )
         )
@@ -221,6 +223,24 @@ class PeftMethod(Method):
     @abstractmethod
     def peft_config(self, model: PreTrainedModel) -> PeftConfig:
         """Return PEFT's config of this method for this model."""
+
+    def problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
+        """Return what the method says of itself that keeps it from this model (`on_quantized`, `on_transposed`)."""
+        found = self.quantized_problems(quantization_of(config))
+        return found or self.transposed_problems(model, transposed_paths(model))
+
+    def quantized_problems(self, quantization: str) -> list[Problem]:
+        """Return a problem if the base is quantised and the method needs its unpacked weights."""
+        return [] if self.on_quantized else whole_weights_problems(self.name, quantization)
+
+    def transposed_problems(self, model: PreTrainedModel, transposed: Collection[str]) -> list[Problem]:
+        """Return a problem if the method reads weights as out x in, and some layers store them in x out."""
+        if self.on_transposed or not transposed:
+            return []
+        what = f"{self.name} cannot adapt Conv1D layers, which store their weights transposed"
+        names = ", ".join(sorted({path.rpartition(".")[2] for path in transposed}))
+        got = f"{names} (Conv1D) in a {model.config.model_type} model"
+        return [DoesNotApply(what, got, "linear layers")]
 
     def attach(self, model: PreTrainedModel) -> PeftAttached:
         """Put a new adapter on a model; raises ModelError if it does not apply."""
@@ -243,10 +263,11 @@ class PeftMethod(Method):
         """Return PEFT's model around a base; raises ModelError if PEFT refuses."""
         from peft import get_peft_model
 
+        register()
         try:
             return get_peft_model(model, config)
         except (AttributeError, TypeError, ValueError, NotImplementedError) as error:
-            what = f"{self.name} cannot be put on this model with these settings"
+            what = f"{self.name} cannot be applied to this model with these settings"
             raise ModelError(refused_by_peft(what, error)) from error
 
     def attached(self, model: PeftModel, originals: list[tuple[Parameter, Tensor]]) -> PeftAttached:
@@ -271,7 +292,7 @@ class PeftMethod(Method):
             Problem(
                 f"the adapter to continue from has another {self.known_elsewhere.get(key, key)}",
                 f"{_plain(want.get(key))} in the settings, {_plain(have[key])} in {folder}",
-                "equal settings",
+                "the same settings",
                 f"method.{self.known_elsewhere.get(key, key)}={_plain(have[key])}",
             )
             for key in sorted(have)
@@ -370,11 +391,11 @@ def _require_same_names(attached: PeftAttached, folder: Path) -> None:
     stored, expected = named_as_now(attached.model, _stored(folder)), attached.state()
     if stored.keys() != expected.keys():
         missing, left_over = expected.keys() - stored.keys(), stored.keys() - expected.keys()
-        raise ModelError(_does_not_fit(folder, f"missing: {_some(missing)}; left over: {_some(left_over)}"))
+        raise ModelError(_does_not_fit(folder, f"missing: {some(missing)}; unexpected: {some(left_over)}"))
     other = [n for n in stored if stored[n].is_floating_point() != expected[n].is_floating_point()]
     if other:
-        kinds = f"{_some(other)} as {str(stored[other[0]].dtype).removeprefix('torch.')}"
-        raise ModelError(_does_not_fit(folder, f"numbers of another kind: {kinds}"))
+        kinds = f"{some(other)} ({str(stored[other[0]].dtype).removeprefix('torch.')})"
+        raise ModelError(_does_not_fit(folder, f"tensors of another type: {kinds}"))
 
 
 def _does_not_fit(folder: Path, detail: str) -> Problem:
@@ -404,18 +425,18 @@ def _other_modules(model: PreTrainedModel, wanted: PeftConfig, folder: Path) -> 
     empty = get_peft_model(weightless_like(model), wanted)
     chosen = {name: tuple(tensor.shape) for name, tensor in PeftAttached(empty, []).state().items()}
     stored = {name: tuple(tensor.shape) for name, tensor in named_as_now(empty, _stored(folder)).items()}
-    only = _some(chosen.keys() - stored.keys()), _some(stored.keys() - chosen.keys())
+    only = some(chosen.keys() - stored.keys()), some(stored.keys() - chosen.keys())
     if chosen.keys() != stored.keys():
         got = f"only in the settings: {only[0]}; only in {folder}: {only[1]}"
-        what = "the adapter to continue from sits on other modules than the settings choose"
-        return [Problem(what, got, "equal modules", "set method.target_modules as the adapter has it")]
+        what = "the adapter to continue from is on other modules than the settings choose"
+        return [Problem(what, got, "the same modules", "set method.target_modules to the adapter's")]
     # An empty tensor gets its size in training, such as the values that diff pruning keeps.
     other = [name for name in chosen if 0 not in chosen[name] and chosen[name] != stored[name]]
     if not other:
         return []
     got = f"{other[0]}: {chosen[other[0]]} in the settings, {stored[other[0]]} in {folder}"
     what = "the adapter to continue from has tensors of other sizes than the settings choose"
-    return [Problem(what, got, "equal sizes", "set the method's rank as the adapter has it")]
+    return [Problem(what, got, "the same sizes", "set the method's rank to the adapter's")]
 
 
 def _stored_names(folder: Path) -> set[str]:
@@ -429,7 +450,7 @@ def _stored_names(folder: Path) -> set[str]:
         what = "the adapter's weights cannot be read"
         got = f"{folder / WEIGHTS_FILE}: {error}"
         raise ModelError(
-            Problem(what, got, "a whole file, as it was saved", "copy the adapter again")
+            Problem(what, got, "a complete file, as it was saved", "copy the adapter again")
         ) from error
 
 
@@ -440,12 +461,6 @@ def _stored(folder: Path) -> dict[str, Tensor]:
     _stored_names(folder)
     tensors: dict[str, Tensor] = load_file(folder / WEIGHTS_FILE)
     return tensors
-
-
-def _some(names: Collection[str]) -> str:
-    """Return the first few of some names as text."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(sorted(names)[:3]) + more if names else "none"
 
 
 def _plain(value: object) -> object:

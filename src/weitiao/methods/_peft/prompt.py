@@ -151,16 +151,17 @@ class PromptModel(SavesAsUsed, PeftModelForCausalLM):  # type: ignore[misc]  # p
     def get_prompt(self, batch_size: int, task_ids: None = None, max_cache_len: int | None = None) -> Any:  # noqa: ANN401
         """Return what PEFT's method does: a cache that holds the prefix, or embeddings (B, n, d)."""
         prompt = super().get_prompt(batch_size, task_ids, max_cache_len)
-        if isinstance(prompt, DynamicCache) and self._is_checkpointed:
+        if isinstance(prompt, DynamicCache) and self.is_checkpointed:
             self._prefix = [(layer.keys[:1], layer.values[:1]) for layer in prompt.layers]
         return prompt
 
     def lost_prefix(self, number: int) -> KeysValues | None:
         """Return a block's prefix if transformers drops it, which is in training with activation checkpointing."""
-        return self._prefix[number] if self._is_checkpointed and self.virtual_tokens else None
+        return self._prefix[number] if self.is_checkpointed and self.virtual_tokens else None
 
     @property
-    def _is_checkpointed(self) -> bool:
+    def is_checkpointed(self) -> bool:
+        """Whether the base trains with activation checkpointing, in which transformers drops a cached prefix."""
         return bool(self.base_model.training and checkpoints_activations(self.base_model))
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  (transformers' own arguments)
@@ -291,14 +292,14 @@ def _gives_no_cache(base: nn.Module) -> Problem:
         "this architecture's cache does not keep all of the virtual tokens, so its answers would differ from what"
         " was trained",
         type(base).__name__,
-        "attention with keys and values in every block, and embeddings that say all of a token",
+        "attention with keys and values in every block, and embeddings that hold everything about a token",
         "method.name=lora",
     )
 
 
 def _takes_no_cache(base: nn.Module) -> Problem:
     return Problem(
-        "this architecture's attention takes no cache by name, so a prefix cannot go with activation checkpointing",
+        "this architecture's attention takes no cache by name, so activation checkpointing cannot run with a prefix",
         type(base).__name__,
         " or ".join(CACHE_NAMES),
         "train.gradient_checkpointing=none",

@@ -8,7 +8,6 @@ that reads an adapter. Without it PEFT raises KeyError: 'WEITIAO_...', which nam
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .. import METHODS
@@ -36,11 +35,10 @@ def register() -> None:
 
 
 def _tuners() -> Iterator[type[OwnTuner]]:
-    """Yield the tuners of our own methods, each named by its method (`Method.tuner`)."""
+    """Yield the tuners of our own methods."""
     for name in METHODS.names():
-        module, _, member = METHODS.load(name).tuner.partition(":")
-        if module:
-            yield getattr(import_module(module), member)
+        if (tuner := METHODS.load(name).tuner()) is not None:
+            yield tuner
 
 
 def needs_registering(attached: Attached) -> bool:

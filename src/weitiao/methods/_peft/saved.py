@@ -80,6 +80,6 @@ def require_names_kept(model: PeftModel, state: Mapping[str, Tensor]) -> None:
     lost = sorted(state.keys() - named_as_now(model, state).keys())
     if lost:
         layers = sorted({name.removeprefix(PREFIX).partition(".lora_")[0] for name in lost})
-        what = "PEFT would not find these layers' adapters again, as transformers renames them when it reads them"
+        what = "PEFT would not find the adapters of these layers again, because transformers renames them on loading"
         expected = "layers that keep their names"
         raise ModelError(Problem(what, ", ".join(layers[:3]), expected, "method.target_modules without them"))

@@ -11,7 +11,6 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ...core.errors import Problem
 from ...core.lists import read_numbers
-from ...core.said import Said
 from ...core.settings import LEFT_OUT, Unfit
 from ...models.anatomy import (
     anatomy,
@@ -56,7 +55,7 @@ def _check_targets(targets: list[str] | str) -> list[str] | str:
         except re.error as error:
             expected = "auto, all-linear, names with commas, or a regular expression"
             raise Unfit(
-                f"it is no regular expression: {error}", expected, "method.target_modules=auto"
+                f"it is not a regular expression: {error}", expected, "method.target_modules=auto"
             ) from error
     return targets
 
@@ -78,21 +77,21 @@ TargetModules = Annotated[
     BeforeValidator(read_targets),
     AfterValidator(_check_targets),
     Field(
-        description="Which layers: auto (PEFT's choice for the architecture), all-linear, names (q_proj,v_proj) "
-        "or a regular\nexpression."
+        description="Layers to adapt: auto (PEFT's choice for the architecture), all-linear, names (q_proj,v_proj) "
+        "or a regular expression."
     ),
 ]
 ModuleNames = Annotated[
     list[str],
     BeforeValidator(_read_names),
-    Field(description="Modules trained whole beside the adapter, such as lm_head or embed_tokens."),
+    Field(description="Modules to train in full alongside the adapter, such as lm_head or embed_tokens."),
 ]
 BlockNumbers = Annotated[
     list[int] | None,
     BeforeValidator(read_numbers),
     AfterValidator(_check_blocks),
     Field(
-        description="Numbers of the blocks to adapt (0,1 or 0-3), the first is 0; left out, all of them.",
+        description="Blocks to adapt, by number (0,1 or 0-3), counted from 0. Default: all of them.",
         json_schema_extra={LEFT_OUT: "(all)"},
     ),
 ]
@@ -115,7 +114,7 @@ class TargetedMethod(PeftMethod):
     def _check_layers(self) -> TargetedMethod:
         if self.layers_to_transform is not None and self._pattern:
             raise Unfit(
-                "layers_to_transform goes with names, not with a regular expression, which can say it itself",
+                "layers_to_transform works with names, not with a regular expression, which can choose blocks itself",
                 "names, or a regular expression with the blocks' numbers in it",
                 "method.target_modules=auto or leave layers_to_transform out",
             )
@@ -152,11 +151,9 @@ class TargetedMethod(PeftMethod):
         """Return what to adapt, as set or chosen by default: names, a regular expression or `all-linear`."""
         return self.own_targets(model) if self.target_modules == "auto" else self.target_modules
 
-    def expert_obstacle(self) -> Said | None:
+    def expert_obstacle(self) -> str | None:
         """Return why the method does not adapt the experts of a mixture; None if it does."""
-        return Said(
-            f"{self.name} adapts layers, and experts are parameters", f"{self.name} 适配的是层，而专家是参数"
-        )
+        return f"{self.name} adapts layers, and experts are parameters"
 
     def paths(self, model: PreTrainedModel) -> list[str]:
         """Return the paths of the layers to adapt: those that a forward pass over text calls."""
@@ -179,7 +176,7 @@ class TargetedMethod(PeftMethod):
         """Return the chosen layers as names that PEFT matches to exactly these."""
         return names_for(self.paths(model), [path for path, _ in model.named_modules()])
 
-    def left_out(self, model: PreTrainedModel) -> list[Said]:
+    def left_out(self, model: PreTrainedModel) -> list[str]:
         """Return sentences on the experts, routers and uncalled layers that stay unchanged, with their share."""
         found = self._in_blocks(model, passed_by_text(model, paths_of(model, self.wanted(model))))
         dropped = set(found) - set(self.paths(model))
@@ -199,9 +196,10 @@ class TargetedMethod(PeftMethod):
         found = self._target_problems(model) + missing_names(
             model, "method.modules_to_save", self.modules_to_save
         )
-        found += self._layer_problems(model) + self._base_problems(quantization_of(config))
+        found += self._layer_problems(model) + self.quantized_problems(quantization_of(config))
         found += self._packed_problems(model, quantization_of(config))
-        return found or self._transposed_problems(model) or self.shape_problems(model, config)
+        transposed = transposed_paths(model) & set(self.paths(model))
+        return found or self.transposed_problems(model, transposed) or self.shape_problems(model, config)
 
     def shape_problems(self, model: PreTrainedModel, config: PretrainedConfig) -> list[Problem]:
         """Return what is wrong with the settings on the chosen layers; most methods fit any."""
@@ -213,7 +211,7 @@ class TargetedMethod(PeftMethod):
         if not (passed_by_text(model, found) or self.experts(model)) and (
             wanted in ("all-linear", []) or self._is_auto
         ):
-            what = f"{self.name} finds no {self.adapted_kind} to sit on in this architecture's blocks"
+            what = f"{self.name} finds no {self.adapted_kind} to adapt in this architecture's blocks"
             return [DoesNotApply(what, type(model).__name__)]
         if isinstance(wanted, list):
             unknown = [name for name in wanted if not self._means_something(model, name)]
@@ -222,7 +220,7 @@ class TargetedMethod(PeftMethod):
                     model, "method.target_modules", unknown
                 )
         elif not found and not self.experts(model):
-            what = "method.target_modules is a regular expression that matches no module from end to end"
+            what = "method.target_modules is a regular expression that matches no module's full path"
             example = next(iter(anatomy(model).projections), "model.layers.0")
             return [Problem(what, wanted, module_table(model), f"a pattern for paths such as {example}")]
         return self._half_fused(model) + self._not_adaptable(model, found)
@@ -243,7 +241,7 @@ class TargetedMethod(PeftMethod):
         obstacle = self.expert_obstacle()
         if not named or obstacle is None:
             return []
-        what = f"method.target_modules names experts, which cannot be adapted: {obstacle.en}"
+        what = f"method.target_modules names experts, which cannot be adapted: {obstacle}"
         expected = "some of " + ", ".join(last_names(anatomy(model).projections))
         return [Problem(what, ", ".join(named), expected, "method.target_modules=all-linear or method=lora")]
 
@@ -256,7 +254,7 @@ class TargetedMethod(PeftMethod):
         half = sorted({path.rpartition(".")[2] for path, names in halves.items() if len(names) == 1})
         if not half:
             return []
-        what = "the experts of this model hold two matrices as one parameter, which is adapted whole or not at all"
+        what = "the experts of this model hold two matrices as one parameter, which is adapted as a whole or not at all"
         got = (
             f"{', '.join(sorted({name for names in halves.values() for name in names}))} of {', '.join(half)}"
         )
@@ -269,18 +267,6 @@ class TargetedMethod(PeftMethod):
             return []
         what = "method.layers_to_transform names blocks this model does not have"
         return [Problem(what, ", ".join(map(str, wrong)), f"0 to {count - 1}")]
-
-    def _base_problems(self, quantization: str) -> list[Problem]:
-        """Return a problem if the base is quantised and the method needs its unpacked weights."""
-        if self.on_quantized or quantization == "none":
-            return []
-        from .. import METHODS
-
-        able = [name for name in METHODS.names() if METHODS.load(name).on_quantized]
-        what = f"{self.name} computes with whole weights, which a base held in {quantization} does not have"
-        got = f"method: {self.name}, model.quantization: {quantization}"
-        expected = "quantization: none, or a method that leaves the weights packed: " + ", ".join(able)
-        return [Problem(what, got, expected, "model.quantization=none")]
 
     def _packed_problems(self, model: PreTrainedModel, quantization: str) -> list[Problem]:
         """Return a problem if a module to be trained in full contains quantised layers."""
@@ -295,23 +281,12 @@ class TargetedMethod(PeftMethod):
         ]
         if not wrong:
             return []
-        what = "method.modules_to_save names layers whose weights are packed, which cannot be trained whole"
+        what = "method.modules_to_save names layers with quantised weights, which cannot be trained in full"
         got = f"{', '.join(wrong)}, model.quantization: {quantization}"
-        expected = "modules that stay whole: the head, embeddings and norms"
+        expected = "modules that are not quantised: the head, embeddings and norms"
         return [
             Problem(what, got, expected, f"method.target_modules with {wrong[0]}, or model.quantization=none")
         ]
-
-    def _transposed_problems(self, model: PreTrainedModel) -> list[Problem]:
-        """Return a problem if the method reads weights as out x in and the layers store in x out."""
-        if self.on_transposed:
-            return []
-        transposed = transposed_paths(model) & set(self.paths(model))
-        if not transposed:
-            return []
-        what = f"{self.name} cannot adapt Conv1D layers, which hold their weights transposed"
-        got = f"{', '.join(last_names(transposed))} (Conv1D) in a {model.config.model_type} model"
-        return [DoesNotApply(what, got, "linear layers")]
 
     def adapts(self, module: nn.Module) -> bool:
         """Return whether a module is of the kind that the method adapts."""
@@ -327,12 +302,14 @@ class TargetedMethod(PeftMethod):
         kept = set(passed_by_text(model, paths))
         left_out = sorted(set(last_names(paths)) - set(last_names(kept)))
         if left_out and not self._is_auto:
-            what = "method.target_modules names layers that an adapter cannot change: routers of experts, or layers "
-            what += "that a text does not pass through or whose weights are read without calling them"
+            what = (
+                "method.target_modules names layers that an adapter cannot change: routers of experts, or layers "
+                "that a text does not pass through or whose weights are read without calling them"
+            )
             expected = "some of " + ", ".join(last_names(anatomy(model).projections))
             return [Problem(what, ", ".join(left_out), expected, "method.target_modules=all-linear")]
         modules = {path.rpartition(".")[2]: model.get_submodule(path) for path in paths if path in kept}
-        what = f"method.target_modules names a module that is no {self.adapted_kind}"
+        what = f"method.target_modules names a module that is not a {self.adapted_kind}"
         return [
             Problem(what, f"{name} ({type(module).__name__})", self.choice(model))
             for name, module in modules.items()

@@ -75,13 +75,13 @@ def weights_of(hub: Hub, model: HubModel, files: Mapping[str, int]) -> list[str]
         return [*small, SINGLE]
     require_safetensors(model, files)
     if INDEX not in files:
-        what = f"{model.id} has no {SINGLE}"
+        what = f"{model.id} has no file {SINGLE}"
         found = ", ".join(name for name in files if name.endswith(".safetensors"))
         raise ModelError(Problem(what, found, f"{SINGLE}, or {INDEX} and the files it names"))
     named = sorted(set(weight_map(hub.fetch(model, [INDEX])).values()))
     lacking = [name for name in named if name not in files]
     if lacking:
-        what = f"{model.id} lacks files that its {INDEX} names"
+        what = f"{model.id} lacks files that {INDEX} names"
         raise ModelError(Problem(what, ", ".join(lacking[:8]), "every file of the index", "another revision"))
     return [*small, *named]
 
@@ -93,7 +93,7 @@ def require_safetensors(model: HubModel, files: Mapping[str, int]) -> None:
         return
     pickles = [name for name in files if name.endswith(PICKLES)]
     if not pickles:
-        what = f"{model.id} holds no weights that transformers reads"
+        what = f"{model.id} holds no weights that transformers can read"
         raise ModelError(Problem(what, ", ".join(list(files)[:8]), SINGLE))
     raise ModelError(pickled(model.id, pickles))
 
@@ -101,7 +101,7 @@ def require_safetensors(model: HubModel, files: Mapping[str, int]) -> None:
 def pickled(name: str, files: list[str]) -> Problem:
     """Describe a model whose weights are pickled, with the command that converts them to safetensors."""
     return Problem(
-        f"{name} holds its weights as a Python pickle, which can run any code when it is opened",
+        f"{name} stores its weights as Python pickles, which can run any code when they are opened",
         ", ".join(files),
         SINGLE,
         f"weitiao models convert {name}",

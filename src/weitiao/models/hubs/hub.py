@@ -16,7 +16,7 @@ VARIABLE = "WEITIAO_HUB"
 """The environment variable that names the hub if the settings do not."""
 MIRROR = "https://hf-mirror.com"
 """A mirror of Hugging Face that can be reached from China."""
-WITHOUT_NETWORK = "smollm2-135m in its place, which needs no network"
+WITHOUT_NETWORK = "smollm2-135m instead, which needs no network"
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ def other_ways(hub: HubName, alike: Sequence[str] = ()) -> str:
     lines = [f"{' or '.join(alike)}, if that was meant"] if alike else []
     if hub == "huggingface":
         if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
-            lines.append("unset HF_HUB_OFFLINE, then the same command: it keeps the hub from being asked")
+            lines.append("unset HF_HUB_OFFLINE, then the same command: it blocks access to the hub")
         if mirror:
-            lines.append(f"unset HF_ENDPOINT, then the same command: it names the mirror {mirror}")
+            lines.append(f"unset HF_ENDPOINT, then the same command: it selects the mirror {mirror}")
         if (mirror or "").rstrip("/") != MIRROR:
             lines.append(f"export HF_ENDPOINT={MIRROR}, then the same command: a mirror")
         lines.append(f"export {VARIABLE}=modelscope, then the same command: ModelScope, with its ids")

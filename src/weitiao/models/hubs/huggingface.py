@@ -107,7 +107,7 @@ def unreachable(place: str, model: HubModel, error: Exception) -> Problem:
     """Describe a hub that does not answer, with other ways to get the model."""
     from ..aliases import FORMS, spelt_alike
 
-    what = f"{model.id} is no local folder, not in the hub's cache, and {place} cannot be reached"
+    what = f"{model.id} is not a local folder, is not in the hub's cache, and {place} cannot be reached"
     got = _shortened(error)
     return Problem(what, got, FORMS, other_ways(model.hub, spelt_alike(model.id)))
 
@@ -115,5 +115,5 @@ def unreachable(place: str, model: HubModel, error: Exception) -> Problem:
 def broken_off(title: str, model: HubModel, error: Exception) -> Problem:
     """Describe an interrupted download."""
     got = _shortened(error)
-    remedy = "the same command again: what is there already is kept\n" + other_ways(model.hub)
-    return Problem(f"the download of {model.id} from {title} broke off", got, "", remedy)
+    remedy = "the same command again: what is already downloaded is kept\n" + other_ways(model.hub)
+    return Problem(f"the download of {model.id} from {title} was interrupted", got, "", remedy)

@@ -48,19 +48,15 @@ def require_whole(model: PreTrainedModel, info: Mapping[str, Any], name: str) ->
     """
     missing, unexpected = set(info["missing_keys"]), set(info["unexpected_keys"])
     shapes = [f"{key}: {list(stored)}, not {list(wanted)}" for key, stored, wanted in info["mismatched_keys"]]
-    found = [
-        (
-            "do not hold {} of the model's weights",
-            sorted(missing - {key for key, *_ in info["mismatched_keys"]}),
-        ),
-        ("hold tensors that the model has no place for ({})", sorted(unexpected)),
-        ("hold weights in other shapes than config.json gives ({})", sorted(shapes)),
-    ]
+    lacking = missing - {key for key, *_ in info["mismatched_keys"]}
+    found = {
+        f"the files of {name} do not hold {len(lacking)} of the model's weights": lacking,
+        f"the files of {name} hold tensors that the model has no place for ({len(unexpected)})": unexpected,
+        f"the files of {name} hold weights in other shapes than config.json gives ({len(shapes)})": shapes,
+    }
     remedy = _remedy(unexpected)
     problems = [
-        Problem(f"the files of {name} " + what.format(len(names)), some(names), _expected(model), remedy)
-        for what, names in found
-        if names
+        Problem(what, some(sorted(names)), _expected(model), remedy) for what, names in found.items() if names
     ]
     if "peft_config" in vars(model):
         problems.append(embedded_adapter(name))
@@ -70,14 +66,14 @@ def require_whole(model: PreTrainedModel, info: Mapping[str, Any], name: str) ->
 def embedded_adapter(name: str) -> Problem:
     """Describe a folder that holds both a model and an adapter, which transformers would load on top of it."""
     return Problem(
-        f"{name} holds a model and an adapter at once, so it is not clear which of them is meant",
+        f"{name} holds both a model and an adapter, so it is not clear which one is meant",
         "config.json and adapter_config.json",
-        "a folder of its own for each",
+        "a separate folder for each",
     )
 
 
 def _expected(model: PreTrainedModel) -> str:
-    return f"the weights of {type(model).__name__}, each once and of the shapes that config.json gives"
+    return f"the weights of {type(model).__name__}, each once and in the shape that config.json gives"
 
 
 def _remedy(unexpected: set[str]) -> str:
@@ -100,10 +96,10 @@ def require_packed(model: PreTrainedModel, name: str) -> None:
     if plain:
         raise ModelError(
             Problem(
-                f"config.json of {name} says that its weights are packed, and {len(plain)} of them are not",
+                f"config.json of {name} says that its weights are quantised, but {len(plain)} of them are not",
                 some(plain),
                 f"weights as {quantization_of(model.config)}",
-                "remove quantization_config from config.json; model.quantization packs plain weights",
+                "remove quantization_config from config.json; model.quantization quantises plain weights",
             )
         )
 
@@ -133,7 +129,7 @@ def require_float_files(model: PreTrainedModel, folder: Path | None, name: str) 
             if not kind.startswith(NUMBERS) and (key in weights or key.endswith(".weight"))
         ]
     if odd:
-        what = f"{len(odd)} weights of {name} are stored as numbers of another kind"
+        what = f"{len(odd)} weights of {name} are not stored as floating-point numbers"
         raise ModelError(Problem(what, some(odd), "floating-point numbers", "download the model again"))
 
 

@@ -73,10 +73,10 @@ def convert(folder: Path, out: Path, listener: Listener) -> Converted:
     """
     sources = _pickled_files(folder)
     if out.exists():
-        what = "the output folder is there already"
+        what = "the output folder already exists"
         raise RunFolderError(Problem(what, str(out), "a new folder", f"--out {out}-2"))
     total_bytes = sum(path.stat().st_size for path in sources)
-    need_disk(out.absolute().parent, total_bytes, f"the safetensors form of {folder}")
+    need_disk(out.absolute().parent, total_bytes, f"the safetensors copy of {folder}")
     with saving(out), staged_folder(out) as staging:
         for path in _others(folder, sources):
             shutil.copyfile(path, staging / path.name)
@@ -91,7 +91,7 @@ def convert(folder: Path, out: Path, listener: Listener) -> Converted:
 def pickled_folder(settings: ModelSettings, listener: Listener) -> Path:
     """Return the folder that holds a model's pickled weights; a hub's are downloaded first.
 
-    Raises ModelError if the hub's model has safetensors already, or has no pickled weights.
+    Raises ModelError if the hub's model already has safetensors, or has no pickled weights.
     """
     folder = Path(settings.name).expanduser()
     if settings.name in ALIASES:
@@ -106,7 +106,7 @@ def pickled_folder(settings: ModelSettings, listener: Listener) -> Path:
         name for name in files if is_pickle(name) and not NO_WEIGHTS.fullmatch(name) and "/" not in name
     ]
     if any(name.endswith(".safetensors") for name in files) or not pickles:
-        what = f"{model.id} has safetensors already" if pickles else f"{model.id} has no pickled weights"
+        what = f"{model.id} already has safetensors" if pickles else f"{model.id} has no pickled weights"
         raise ModelError(Problem(what, some(list(files)), "pickled weights", f"weitiao models {model.id}"))
     wanted = [name for name in pickles if name.startswith("pytorch_model")] or pickles
     return fetch(hub, model, {name: files[name] for name in [*small_files(files), *wanted]}, listener)
@@ -123,7 +123,7 @@ def _pickled_files(folder: Path) -> list[Path]:
         remedy = "put the model's config.json and its tokenizer beside its weights"
         raise ModelError(Problem(what, f"{folder} ({some(names)})", "config.json", remedy))
     if SINGLE in names or INDEX in names:
-        what = "this model's weights are safetensors already"
+        what = "this model's weights are already safetensors"
         raise ModelError(Problem(what, str(folder), "pickled weights", f"weitiao models {folder}"))
     if BIN_SINGLE in names:
         return [folder / BIN_SINGLE]
@@ -188,7 +188,7 @@ def _convert(sources: Sequence[Path], staging: Path, tied: Mapping[str, str]) ->
     lines = done.stdout.splitlines()
     if done.returncode != 0 or len(lines) != len(sources):
         at = sources[min(len(lines), len(sources) - 1)]
-        raise _failure(at, done.returncode, done.stderr)
+        raise reading_failure(at, done.returncode, done.stderr)
     return {name: json.loads(line) for name, line in zip(names, lines, strict=True)}
 
 
@@ -198,7 +198,7 @@ def _file_names(count: int) -> list[str]:
     return [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
 
 
-def _failure(file: Path, code: int, said: str) -> WeitiaoError:
+def reading_failure(file: Path, code: int, said: str) -> WeitiaoError:
     """Return the error that describes why the reading process failed."""
     full = OS_ERROR.search(said)
     if full is not None and int(full[1]) in FULL:
@@ -207,10 +207,10 @@ def _failure(file: Path, code: int, said: str) -> WeitiaoError:
     asked = REFUSED_GLOBAL.search(said) or TORCHSCRIPT.search(said)
     if asked is not None:
         asks = f"{file} asks for {asked[1]}"
-        what = "this file asks Python to run more than the making of tensors, so it was not opened"
-        return ModelError(Problem(what, asks, "a file of tensors alone", "another copy of the model"))
+        what = "this file asks Python to run more than the creation of tensors, so it was not opened"
+        return ModelError(Problem(what, asks, "a file that holds only tensors", "another copy of the model"))
     if code < 0:
-        what = f"the process that read the weights was ended by signal {-code}, most often for lack of memory"
+        what = f"the process that read the weights was ended by signal {-code}, most often because memory ran out"
         return ModelError(Problem(what, str(file), "memory for one of its files"))
     last = said.strip().rpartition("\n")[2][:300]
     what, expected = "this file of weights cannot be read", "tensors by name, as torch.save writes them"
@@ -230,10 +230,10 @@ def _notes(told: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Yield sentences on what the new files do not hold in the way the old ones did."""
     tied = [name for one in told.values() for name in one["tied"]]
     if tied:
-        yield f"not written twice, as the model makes them equal to others: {some(tied)}"
+        yield f"not written twice, because the model ties them to others: {some(tied)}"
     others = sorted({name for one in told.values() for name in one["others"]})
     if others:
-        yield f"left out, as they are no tensors: {some(others)}"
+        yield f"left out, because they are not tensors: {some(others)}"
 
 
 def _tied(folder: Path) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 from ...core.errors import ModelError, Problem, raise_all
@@ -13,10 +14,11 @@ INDEX = "model.safetensors.index.json"
 NAMES_SHOWN = 5
 
 
-def some(names: list[str] | set[str]) -> str:
+def some(names: Collection[str]) -> str:
     """Return the first few of some names as text, and how many more there are."""
-    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    return ", ".join(sorted(names)[:NAMES_SHOWN]) + more if names else "none"
+    shown = ", ".join(sorted(names)[:NAMES_SHOWN]) or "none"
+    more = len(names) - NAMES_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -61,9 +63,9 @@ def tensor_names(file: Path) -> set[str]:
 def unreadable(file: Path, error: Exception) -> Problem:
     """Describe a safetensors file that cannot be read."""
     return Problem(
-        f"{file.name} is no whole safetensors file",
+        f"{file.name} is not a complete safetensors file",
         f"{file} ({error})",
-        "a file as it was written",
+        "the file as it was written",
         "download it again",
     )
 
@@ -94,7 +96,7 @@ def _disagreements(folder: Path, held: dict[str, set[str]]) -> list[Problem]:
     astray = {name for name, file in weight_map(folder).items() if name not in held[file]}
     problems = []
     if twice:
-        what = f"{len(twice)} tensors stand in two weight files of {folder}"
+        what = f"{len(twice)} tensors are in two weight files of {folder}"
         problems.append(Problem(what, some(twice), "every tensor once", remedy))
     if astray:
         what = f"{len(astray)} tensors are not in the file that the index of {folder} names"

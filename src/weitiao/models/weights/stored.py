@@ -38,7 +38,7 @@ class StoredWeights:
                     return tensor
         raise ModelError(
             Problem(
-                "the model's files do not hold a weight that is needed as it was before quantisation",
+                "the model's files lack an unquantised weight that is needed",
                 f"{name} in {self._folder}",
                 "a safetensors model whose tensors are named as in memory",
                 "method.init_lora_weights=default",
@@ -56,5 +56,5 @@ def _folder_of(model: PreTrainedModel) -> Path:
     commit = vars(model.config).get("_commit_hash")
     config = try_to_load_from_cache(name, "config.json", revision=commit)
     if not isinstance(config, str):
-        raise ModelError(Problem("the files this model was loaded from are no longer there", name))
+        raise ModelError(Problem("the files this model was loaded from no longer exist", name))
     return Path(config).parent

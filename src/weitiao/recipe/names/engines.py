@@ -59,9 +59,9 @@ NAMES = of_source(
         "sample_backend",
     ),
     not_supported("model", "that kind of model", "model_class", harmless=("llm", "auto")),
-    not_supported("data", "a template of one's own", "custom_chat_template"),
+    not_supported("data", "a custom template", "custom_chat_template"),
     not_supported("train", "that optimizer", "optim_config"),
-    not_supported("train", "a schedule by a config of its own", "lr_scheduler_config"),
+    not_supported("train", "a schedule with a config of its own", "lr_scheduler_config"),
     not_supported("train", "weights of another engine", "megatron_pretrained_checkpoint extra_config"),
 )
 """Names from LLaMA-Factory's `src/llamafactory/v1` and Megatron arguments, and from accelerate."""

@@ -95,6 +95,7 @@ class NotYet(Unfit):
 
     def __init__(self, what: str, expected: str = "", remedy: str = "") -> None:
         super().__init__(f"{what} is not there yet", expected, remedy)
+        self.what = what
 
 
 def read_group(group: Group, given: Mapping[str, Given], context: Context) -> Reading:
@@ -109,7 +110,9 @@ def read_group(group: Group, given: Mapping[str, Given], context: Context) -> Re
     except Unfit as error:
         names = " and ".join(one.name for one in given.values())
         got = ", ".join(map(str, given.values()))
-        what = f"{names}: {error}" if isinstance(error, NotYet) else f"{names} cannot be read: {error}"
+        what = f"{names} cannot be read: {error}"
+        if isinstance(error, NotYet):
+            what = f"{names}: {error.what} is not there yet"
         return Reading(problems=(Problem(what, got, error.expected, error.remedy),))
 
 

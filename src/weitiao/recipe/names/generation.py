@@ -7,7 +7,7 @@ from .readers import LONGEST_ANSWER, SAMPLING, SHORTEST_ANSWER
 
 HOME = "evaluate.generation"
 
-ENDS = "where an answer begins and ends is the model's template's and tokenizer's"
+ENDS = "the model's template and tokenizer decide where an answer begins and ends"
 RETURNED = "answers are texts"
 SPEED = "it changes the speed of answers, not the answers"
 
@@ -49,13 +49,11 @@ NAMES = of_source(
         "assistant_ensemble_weight speculation_type compile_config disable_compile continuous_batching_config "
         "low_memory prefill_chunk_size use_kv_cache transformers_version",
     ),
-    not_supported(
-        HOME, "stopping a search of beams otherwise", "early_stopping length_penalty", harmless=(1.0,)
-    ),
+    not_supported(HOME, "another way to stop beam search", "early_stopping length_penalty", harmless=(1.0,)),
     not_supported(HOME, "a limit in seconds", "max_time"),
     not_supported(
         HOME,
-        "choosing tokens in that way",
+        "that way of sampling",
         "min_p top_h epsilon_cutoff eta_cutoff penalty_alpha dola_layers guidance_scale "
         "no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids force_words_ids constraints "
         "suppress_tokens begin_suppress_tokens sequence_bias exponential_decay_length_penalty token_healing "
@@ -64,7 +62,7 @@ NAMES = of_source(
     ),
     not_supported(
         HOME,
-        "choosing tokens in that way",
+        "that way of sampling",
         "typical_p encoder_repetition_penalty num_beam_groups",
         harmless=(1.0,),
     ),

@@ -124,7 +124,7 @@ class Layer:
             if one.entry.group is found.group and one.entry.key == found.key:
                 if one.given.value != given.value:
                     got = f"{one.given}, {given}"
-                    what = f"{one.given.name} and {given.name} mean the same and say different things"
+                    what = f"{one.given.name} and {given.name} mean the same but have different values"
                     self.problems.append(Problem(what, got, "one of them", f"leave {given.name} out"))
                 self.theirs.remove(one)
                 return

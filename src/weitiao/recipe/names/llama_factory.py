@@ -29,7 +29,7 @@ PREFERENCES = "it is a setting of preference and reward objectives, and this run
 USED_LATER = "it is about using a model, not about training it"
 SEEN_AND_HEARD = "images, video and sound are not trained on"
 OF_AN_OPTIMIZER = "it is a setting of an optimizer that is not used"
-SPEED = "what is fast on this machine is chosen by itself"
+SPEED = "what is fast on this machine is chosen automatically"
 TOKENS = "the token of `hf auth login` or HF_TOKEN is used"
 
 NAMES = of_source(
@@ -82,26 +82,26 @@ NAMES = of_source(
         "streaming buffer_size overwrite_cache preprocessing_batch_size preprocessing_num_workers tokenized_path "
         "data_shared_file_system model_max_length eval_on_each_dataset",
     ),
-    not_supported("data", "mixing data sets in that way", "mix_strategy", harmless=("concat",)),
+    not_supported("data", "that way of mixing data sets", "mix_strategy", harmless=("concat",)),
     not_supported("data", "mixing data sets by probabilities", "interleave_probs"),
     nothing("data", SEEN_AND_HEARD, "media_dir"),
     nothing("data", "calls of tools are written as the model's template writes them", "tool_format"),
-    nothing("data", "data.reasoning says what becomes of thoughts", "enable_thinking preserve_thinking"),
+    nothing("data", "data.reasoning decides what happens to thoughts", "enable_thinking preserve_thinking"),
     not_supported("train", "leaving rows in their order", "disable_shuffling"),
-    nothing("train", "the report has the curves of the loss", "plot_loss compute_accuracy"),
+    nothing("train", "the report shows the loss curves", "plot_loss compute_accuracy"),
     nothing(
         "train",
         PROCESSES,
         "ray_* master_addr master_port use_ray hyper_parallel_args hyper_parallel_cp_size megatron_bridge_args",
     ),
-    nothing("train", "each step says how fast it was", "include_effective_tokens_per_second"),
+    nothing("train", "each step reports its speed", "include_effective_tokens_per_second"),
     nothing("train", SAVED, "adapter_folder"),
     nothing(
         "train",
-        "torch's own profiler can run around the command",
+        "torch's own profiler can be run around the command",
         "enable_torch_profiler profiler_* profile_modules",
     ),
-    nothing("train", "the tracker's own settings say it", "swanlab_*"),
+    nothing("train", "the tracker's own settings decide it", "swanlab_*"),
     not_supported("train", "training in 8-bit floating point", "fp8"),
     nothing("train", "it is a setting of 8-bit floating point, which is not used", "fp8_*"),
     not_supported(
@@ -129,21 +129,23 @@ NAMES = of_source(
     ),
     nothing("model", "the vocabulary is not changed", "init_special_tokens"),
     not_supported("model", "stretching positions", "rope_scaling"),
-    not_supported("model", "changing how the model attends", "shift_attn mixture_of_depths"),
+    not_supported("model", "changing the model's attention", "shift_attn mixture_of_depths"),
     not_supported("model", "a loss for a mixture's router", "moe_aux_loss_coef"),
-    not_supported("model", "beginning from random weights", "train_from_scratch"),
-    not_supported("model", "training the parts that see and hear", "freeze_language_model"),
+    not_supported("model", "starting from random weights", "train_from_scratch"),
+    not_supported("model", "training vision and audio parts", "freeze_language_model"),
     not_supported(
         "model",
-        "quantising otherwise than by bitsandbytes",
+        "quantisation other than bitsandbytes'",
         "quantization_method",
         harmless=("bnb", "bitsandbytes"),
     ),
     nothing("model", SPEED, "flash_attn use_unsloth use_unsloth_gc use_v1_kernels use_reentrant_gc"),
     nothing("model", "norms and logits are computed in fp32", "upcast_layernorm upcast_lmhead_output"),
-    nothing("model", "where weights lie is model.device_map's", "offload_folder quantization_device_map"),
+    nothing(
+        "model", "model.device_map decides where weights are placed", "offload_folder quantization_device_map"
+    ),
     nothing("model", TOKENS, "hf_hub_token ms_hub_token om_hub_token"),
-    nothing("model", "the run says which parameters train", "print_param_status"),
+    nothing("model", "the run reports which parameters train", "print_param_status"),
     nothing("model", USED_LATER, "infer_* vllm_* sglang_* export_*"),
     nothing(
         "model",
@@ -155,15 +157,14 @@ NAMES = of_source(
 """Names from LLaMA-Factory's arguments for model, data, finetuning, training and generation."""
 
 WORD = re.compile(r"[\w.+-]+")
-FAMILIES = (
-    "aeva alpaca atom aquila baichuan bailing belle bloom blue breeze chatglm chatml cogvlm cohere command cpm4 custom "
-    "dbrx deepseek default dots_ocr empty ernie exaone falcon fewshot gemma glm gpt_oss granite hunyuan hy index "
-    "intern keye kimi lfm2 llama llava mimo minicpm minimax ministral mistral mllama moonlight moss olmo openchat "
-    "opencoder orion paligemma phi pixtral qwen sailor seed skywork smollm solar spark starchat telechat2 vicuna video "
-    "xuanyuan xverse yi youtu yuan zephyr ziya"
+TEMPLATES = re.compile(
+    r"aeva|alpaca|atom|aquila|baichuan|bailing|belle|bloom|blue|breeze|chatglm|chatml|cogvlm|cohere|command|"
+    r"cpm4|custom|dbrx|deepseek|default|dots_ocr|empty|ernie|exaone|falcon|fewshot|gemma|glm|gpt_oss|granite|"
+    r"hunyuan|hy|index|intern|keye|kimi|lfm2|llama|llava|mimo|minicpm|minimax|ministral|mistral|mllama|"
+    r"moonlight|moss|olmo|openchat|opencoder|orion|paligemma|phi|pixtral|qwen|sailor|seed|skywork|smollm|solar|"
+    r"spark|starchat|telechat2|vicuna|video|xuanyuan|xverse|yi|youtu|yuan|zephyr|ziya"
 )
-TEMPLATES = frozenset(FAMILIES.split())
-"""Prefixes of template names that belong to a model family."""
+"""What template names that belong to a model family begin with."""
 
 INSTRUCTIONS = frozenset({"alpaca", "default", "empty", "fewshot"})
 """Template names for base models, which have no template of their own."""
@@ -174,6 +175,6 @@ def template(name: object) -> str | None:
     own = DataSettings.model_fields["template"].annotation
     text = str(name).lower()
     word = isinstance(name, str) and WORD.fullmatch(text) and text not in str(own)
-    if not word or not any(text.startswith(one) for one in TEMPLATES):
+    if not word or not TEMPLATES.match(text):
         return None
     return "instruction" if text in INSTRUCTIONS else "auto"

@@ -77,10 +77,10 @@ def _read_rank(given: Names, context: Context) -> Reading:
     if rank and follows and settings and "alpha" in context.method_settings:
         count = _number(rank.value)
         if not isinstance(count, int) or isinstance(count, bool):
-            raise Unfit("it is no rank", "a whole number", f"{rank.name}=8")
+            raise Unfit("it is not a rank", "a whole number", f"{rank.name}=8")
         if "method.alpha" not in context.own:
             settings["method.alpha"] = 2 * count
-            said[-1] += f", and method.alpha={2 * count}: twice the rank, as LLaMA-Factory has it"
+            said[-1] = f"{said[-1]}, and method.alpha={2 * count}: twice the rank, as LLaMA-Factory has it"
     return Reading(settings, tuple(said))
 
 
@@ -108,7 +108,7 @@ def _read_layers(given: Names, context: Context) -> Reading:
         return _not_a_setting(one, context)
     count = _number(one.value)
     if not isinstance(count, int) or isinstance(count, bool):
-        raise Unfit("it is no number of blocks", "a whole number", f"{one.name}=2")
+        raise Unfit("it is not a number of blocks", "a whole number", f"{one.name}=2")
     if count < 0:
         return Reading({"method.first_n": -count}, (f"{one}, read as method.first_n={-count}",))
     return Reading({"method.last_n": count}, (f"{one.name}, read as method.last_n",))

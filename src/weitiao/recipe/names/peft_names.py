@@ -6,7 +6,7 @@ from .entries import converted, inside, not_supported, nothing, of_source, toget
 from .methods_names import method_name
 from .readers import QUANTIZATION
 
-FOUND = "it is found from the model"
+FOUND = "it follows from the model"
 OWN_SEED = "first values follow from train.seed"
 WRITTEN = "what was trained is saved so that PEFT loads it"
 
@@ -29,7 +29,7 @@ NAMES = of_source(
     nothing("method", "loraplus_lr_ratio alone says how much faster B learns", "loraplus_lr_embedding"),
     not_supported("method", "another rank or strength for some layers", "rank_pattern alpha_pattern"),
     not_supported(
-        "method", "choosing layers in that way", "layers_pattern exclude_modules layer_replication"
+        "method", "that way of choosing layers", "layers_pattern exclude_modules layer_replication"
     ),
     not_supported("method", "a bias of the added matrices", "lora_bias use_lora_bias"),
     not_supported(
@@ -71,10 +71,10 @@ QUANTIZATION_NAMES = of_source(
     together("model", QUANTIZATION, "model.compute_dtype", "bnb_4bit_compute_dtype/compute"),
     nothing("model", "packed weights are held as bytes", "bnb_4bit_quant_storage llm_int8_has_fp16_weight"),
     nothing("model", "bitsandbytes is what quantises here", "quant_method"),
-    not_supported("model", "int8 otherwise than bitsandbytes' usual", "llm_int8_threshold", harmless=(6.0,)),
+    not_supported("model", "int8 other than bitsandbytes' default", "llm_int8_threshold", harmless=(6.0,)),
     not_supported(
         "model",
-        "int8 otherwise than bitsandbytes' usual",
+        "int8 other than bitsandbytes' default",
         "llm_int8_skip_modules llm_int8_enable_fp32_cpu_offload",
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ def _whole(one: Given, usual: int = 1) -> int:
     try:
         number = float(one.value)
     except (OverflowError, TypeError, ValueError):
-        raise Unfit("it is no number", "a whole number from 1 on", f"{one.name}={usual}") from None
+        raise Unfit("it is not a number", "a whole number of at least 1", f"{one.name}={usual}") from None
     if isinstance(one.value, bool) or not number.is_integer() or not 1 <= number < 2**63:
-        raise Unfit("it is no number of that kind", "a whole number from 1 on", f"{one.name}={usual}")
+        raise Unfit(
+            "it is not a whole number of at least 1", "a whole number of at least 1", f"{one.name}={usual}"
+        )
     return int(number)
 
 
@@ -34,12 +37,11 @@ def _read_batch(given: Names, context: Context) -> Reading:
     if whole := given.get("global_batch_size"):
         lines = (f"{whole.name}, read as train.batch_size", *_unused(each, "the whole batch is given"))
         return Reading({"train.batch_size": _whole(whole)}, lines)
-    factors = [f"{each.name} {_whole(each)}"] if each else [f"{PER_DEVICE_EXAMPLES} per device"]
-    factors += [f"{steps.name} {_whole(steps)}"] if steps else []
-    factors += [f"{context.processes} process{'es' if context.processes > 1 else ''}"]
-    product = (_whole(each) if each else PER_DEVICE_EXAMPLES) * (_whole(steps) if steps else 1)
-    product *= context.processes
-    said = f"{' x '.join(factors)}, read as train.batch_size={product}"
+    per_device = (each.name, _whole(each)) if each else ("per_device_train_batch_size", PER_DEVICE_EXAMPLES)
+    factors = [per_device, *([(steps.name, _whole(steps))] if steps else [])]
+    factors += [("WORLD_SIZE", context.processes)] if context.processes != 1 else []
+    product = math.prod(factor for _, factor in factors)
+    said = f"{' x '.join(f'{name} {factor}' for name, factor in factors)}, read as train.batch_size={product}"
     return Reading({"train.batch_size": product}, (said,))
 
 
@@ -83,9 +85,7 @@ def _bits(given: Names) -> int | None:
         raise Unfit("both are asked for", "one of them", _without(given, list(asked)[1:]))
     for part, bits in asked.items():
         if any(bits in none for none in excluded.values()):
-            raise Unfit(
-                f"{given[part]} asks for what the other excludes", "one of them", _without(given, [part])
-            )
+            raise Unfit("one asks for what another excludes", "one of them", _without(given, [part]))
     if asked:
         return next(iter(asked.values()))
     return 0 if excluded or {"load_in_4bit", "load_in_8bit", "quantization_bit"} & set(given) else None
@@ -118,7 +118,7 @@ def _read_quantization(given: Names, context: Context) -> Reading:
         if part in known and ((asked := not asks_for_nothing(one.value)) or bits != 8)
     ]
     rest = [one for part, one in given.items() if part not in known]
-    said += [f"{one.name} means nothing here: the model is not held in 4 bits" for one in rest]
+    said += [f"{one.name} means nothing here: the model is not quantised to 4 bits" for one in rest]
     excludes = {"model.quantization": (excluded, "none")} if excluded else {}
     return Reading(settings, tuple(said), excludes=excludes)
 
@@ -195,8 +195,10 @@ def _read_looks(given: Names, context: Context) -> Reading:
     when, steps = given.get("eval_strategy"), given.get("eval_steps")
     strategy = _strategy(when, LOOKS_KNOWN)
     if strategy in ("no", "false"):
-        said = f"{when}, but held-out rows are measured at the end of each epoch; data.held_out=0 keeps none"
-        return Reading(said=(said, *_unused(steps, "no look is asked for")))
+        said = (
+            f"{when}, but held-out rows are measured at the end of each epoch; data.held_out=0 holds none out"
+        )
+        return Reading(said=(said, *_unused(steps, "no evaluation is requested")))
     if strategy == "epoch":
         said = f"{when}, which is how it is here"
         return Reading(said=(said, *_unused(steps, "held-out rows are measured at the end of each epoch")))
@@ -210,16 +212,18 @@ def _read_saves(given: Names, context: Context) -> Reading:
     when, steps = given.get("save_strategy"), given.get("save_steps")
     strategy = _strategy(when, SAVES_KNOWN)
     if strategy in ("no", "false"):
-        said = f"{when}, but steps are saved, so that a run that is interrupted can go on"
-        return Reading(said=(said, *_unused(steps, "no step is asked for")))
+        said = f"{when}, but checkpoints are saved, so that an interrupted run can be resumed"
+        return Reading(said=(said, *_unused(steps, "no checkpoint is requested")))
     if strategy == "epoch":
         said = f"{when}, which is how it is here"
-        return Reading(said=(said, *_unused(steps, "steps are saved at the end of each epoch")))
+        return Reading(said=(said, *_unused(steps, "a checkpoint is saved at the end of each epoch")))
     if strategy == "best":
-        said = f"{when}, which is how it is here: train.keep_best keeps the best step besides the newest"
-        return Reading(said=(said, *_unused(steps, "the best step is kept")))
+        said = (
+            f"{when}, which is how it is here: train.keep_best keeps the best checkpoint besides the newest"
+        )
+        return Reading(said=(said, *_unused(steps, "the best checkpoint is kept")))
     if steps is None:
-        return Reading(said=(f"{when}, but no save_steps: steps are saved each epoch",))
+        return Reading(said=(f"{when}, but no save_steps: a checkpoint is saved each epoch",))
     return _steps_between(steps, "train.save_every", when)
 
 
@@ -283,7 +287,7 @@ def _read_trackers(given: Names, context: Context) -> Reading:
         if part == "use_swanlab":
             listed = ["swanlab"] if is_true(one.value) else []
         if not isinstance(listed, list | tuple | set | None):
-            raise Unfit("it is no list", "one of " + ", ".join(TRACKERS), "track.to=tensorboard")
+            raise Unfit("it is not a list", "one of " + ", ".join(TRACKERS), "track.to=tensorboard")
         to += [str(name).strip() for name in listed or [] if str(name).strip().lower() != "none"]
     if "all" in to:
         raise Unfit(
@@ -365,7 +369,7 @@ def _read_resume(given: Names, context: Context) -> Reading:
     if asks_for_nothing(one.value):
         return Reading(said=(f"{one}, which is how it is here",))
     run = one.value if isinstance(one.value, str) else context.own.get("out", "RUN")
-    raise Unfit("a run goes on by a command of its own", "null", f"weitiao train --resume {run}")
+    raise Unfit("a run is resumed by a command", "null", f"weitiao train --resume {run}")
 
 
 RESUME = Group(_read_resume)

@@ -139,8 +139,8 @@ def _processes(size: str) -> int:
 
 
 def _no_number_of_processes() -> Problem:
-    what = "WORLD_SIZE, in the environment, is no number of processes"
-    expected = "a whole number from 1 on, which torchrun sets by itself"
+    what = "the environment variable WORLD_SIZE is not a number of processes"
+    expected = "a whole number of at least 1, which torchrun sets by itself"
     return Problem(what, os.environ["WORLD_SIZE"], expected, "unset WORLD_SIZE")
 
 
@@ -225,8 +225,8 @@ def _contradiction(target: str, written: str, value: object, one: _Read) -> Prob
     ways = [f"{target}{as_typed(as_written(one))}" for one in (value, wanted)]
     typed = all("=" in way for way in ways) and not any(map(_is_block, (value, wanted)))
     remedy = " or ".join(ways) if typed else f"leave {' and '.join(given.name for given in one.names)} out"
-    what = f"two names of {target} say different things"
-    return Problem(what, f"{written}, {one.written}", "one of them, or both alike", remedy)
+    what = f"two names of {target} have different values"
+    return Problem(what, f"{written}, {one.written}", "one of them, or the same value for both", remedy)
 
 
 def _is_block(value: object) -> bool:

@@ -46,7 +46,7 @@ def steps(value: Any) -> Any:  # noqa: ANN401
 def kept(value: Any) -> Any:  # noqa: ANN401
     """Return how many checkpoints are kept; raises Unfit for none, because resuming needs one."""
     if isinstance(value, int | float) and value < 1:
-        raise Unfit("a run goes on from a checkpoint", "a whole number from 1 on", "save_total_limit=1")
+        raise Unfit("resuming a run needs a checkpoint", "a whole number of at least 1", "save_total_limit=1")
     return value
 
 
@@ -74,9 +74,9 @@ def lower_is_better(value: Any) -> Any:  # noqa: ANN401
 LOGS = "every step is written to events.jsonl in the run's folder and shown"
 PACKS = "rows go through in packs that fill the memory, without padding"
 WHOLE = "each process holds the whole model, in packs that fit its memory"
-LOADER = "rows are prepared once, before the first step, and lie ready on the disk"
-PROCESSES = "how processes find and wait for each other is the launcher's (torchrun, accelerate launch)"
-SAVED = "steps are saved as safetensors, with all that resuming needs, in the run's folder"
+LOADER = "rows are prepared once, before the first step, and read from the disk"
+PROCESSES = "the launcher (torchrun, accelerate launch) decides how processes find and wait for each other"
+SAVED = "checkpoints are saved as safetensors, with everything needed to resume, in the run's folder"
 HUB = "nothing is uploaded while a run trains"
 MEASURED = "held-out rows are measured by their loss, in packs that fit"
 
@@ -187,13 +187,13 @@ NAMES = of_source(
         "compute_metrics predict_with_generate",
     ),
     nothing("train", "training is what the command does", "do_train"),
-    nothing("train", "products in fp32 are exact; model.dtype=bf16 is faster", "tf32"),
+    nothing("train", "matrix products in fp32 are exact; model.dtype=bf16 is faster", "tf32"),
     nothing("train", "activations are checkpointed without reentrance", "gradient_checkpointing_kwargs"),
     nothing("train", "activations are checkpointed without reentrance", "activation_checkpointing_kwargs"),
     nothing(
         "train", "blocks are compiled by torch's usual backend", "torch_compile_backend torch_compile_mode"
     ),
-    nothing("train", "the kernels' own choice is taken", "liger_kernel_config"),
+    nothing("train", "the kernels make this choice themselves", "liger_kernel_config"),
     nothing(
         "train",
         "half precision is torch's own autocast",
@@ -203,12 +203,12 @@ NAMES = of_source(
     nothing("train", "the order of rows follows from train.seed", "data_seed"),
     nothing("train", "a cache serves generation only, which has one", "use_cache"),
     nothing("train", "memory is reported with each step", "skip_memory_metrics"),
-    nothing("train", "faults end in an error that says what to do", "debug past_index use_mps_device"),
+    nothing("train", "every error says what to do", "debug past_index use_mps_device"),
     not_supported("train", "smoothing of the labels", "label_smoothing_factor"),
     not_supported("train", "an optimizer's own arguments", "optim_args optim_target_modules"),
     not_supported("train", "uploading what was trained", "push_to_hub"),
     not_supported("train", "predicting a test set", "do_predict"),
-    not_supported("train", "loading the model as it is made", "model_init_kwargs"),
+    not_supported("train", "arguments for loading the model", "model_init_kwargs"),
 )
 """Names that TrainingArguments has or had, and those of TRL's SFTConfig."""
 
@@ -232,11 +232,13 @@ MODEL_NAMES = of_source(
         converted("model", "precision", "model.dtype", precision),
     ],
     nothing(
-        "model", "the way to attend is chosen by the device", "attn_implementation use_flash_attention_2"
+        "model",
+        "the attention implementation is chosen by the device",
+        "attn_implementation use_flash_attention_2",
     ),
     nothing("model", "weights are read without a second copy", "low_cpu_mem_usage use_safetensors"),
-    nothing("model", "HF_HOME says where downloads lie", "cache_dir"),
+    nothing("model", "HF_HOME decides where downloads are stored", "cache_dir"),
     nothing("model", "the token of `hf auth login` or HF_TOKEN is used", "token use_auth_token"),
-    nothing("model", "a fast tokenizer is taken where there is one", "use_fast use_fast_tokenizer"),
+    nothing("model", "a fast tokenizer is used if there is one", "use_fast use_fast_tokenizer"),
 )
 """Arguments of transformers' `from_pretrained`."""

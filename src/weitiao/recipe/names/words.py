@@ -43,7 +43,7 @@ class NoSwitch(Unfit):
     """Raised for a value that is neither yes nor no; `value` is that value."""
 
     def __init__(self, value: object) -> None:
-        super().__init__("it is neither true nor false", "true or false")
+        super().__init__("it must be true or false", "true or false")
         self.value = value
 
     def remedy_for(self, name: str) -> str:

@@ -42,6 +42,9 @@ class Reader(ABC):
     prose: ClassVar[bool] = False
     """Whether it holds documents; a folder that also has files of rows leaves them out, as they describe the data."""
 
+    example: ClassVar[str] = ""
+    """The text of a small file, for tests; empty for a binary file."""
+
     @abstractmethod
     def read(self, file: DataFile) -> Found:
         """Yield the rows of a file, using memory that does not grow with its size; raises DataError."""

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 from ....core.errors import DataError, Problem
 from ...bad_rows import Found
 from ..arrow_rows import ArrowRows
-from ..arrow_sizes import BadArrow, unpacked_sizes
+from ..arrow_sizes import FILE_MARK, BadArrow, unpacked_sizes
 from ..decompression import Unpacked
 from ..text_files import reading
 from ._base import DataFile, Reader
 
 if TYPE_CHECKING:
     import pyarrow
-
-FILE_MARK = b"ARROW1"
 
 
 class Arrow(Reader):
@@ -46,8 +44,8 @@ class Arrow(Reader):
                         number = rows.number
                         yield row
         except (pyarrow.ArrowException, BadArrow, UnicodeDecodeError, OverflowError) as error:
-            got = f"{file.name}, behind row {number}: {error}"
-            raise DataError(Problem(f"{file.name} is not an arrow file that can be read", got)) from error
+            got = f"{file.name}, after row {number}: {error}"
+            raise DataError(Problem(f"{file.name} cannot be read as an Arrow file", got)) from error
 
 
 def _refuse_bomb(file: DataFile) -> None:

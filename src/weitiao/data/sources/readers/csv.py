@@ -25,13 +25,16 @@ LARGEST_CELL = 1 << 24
 """Characters; the default of Python's csv module, 131,072, is too small for a long document."""
 _QUOTED = re.compile(r'"[^"]*"')
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)
-QUOTES = 'a cell with a separator, a quote or a line break stands in quotes, a quote within is doubled ("")'
+QUOTES = (
+    'a cell with a separator, a quote or a line break is put in quotes, and a quote inside it is doubled ("")'
+)
 
 
 class Csv(Reader):
     """Reads every cell as text; rows with too few or too many cells become bad rows."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".csv", ".tsv")
+    example: ClassVar[str] = 'question,answer\nWhat boils at 100 °C?,"Water, at sea level."\n'
 
     def read(self, file: DataFile) -> Found:
         """Yield the rows of a table; raises DataError if its header cannot be used, or a line is too long."""
@@ -65,7 +68,7 @@ def _table(text: Iterator[str], file: DataFile) -> Found:
         header = [name.strip() for name in next(lines)]
     except csv.Error as error:
         problem = Problem(
-            f"{file.name} is not a table that can be read",
+            f"{file.name} cannot be read as a table",
             f"{file.name}:{before + 1}: {error}",
             "a header",
             QUOTES,
@@ -80,7 +83,7 @@ def _refuse_width(first: str, delimiter: str, file: DataFile, line: int) -> None
     if columns > MOST_COLUMNS:
         got = f"{file.name}:{line}: {columns:,} columns"
         raise DataError(
-            Problem(f"{file.name} is not a table that can be read", got, f"at most {MOST_COLUMNS:,} columns")
+            Problem(f"{file.name} cannot be read as a table", got, f"at most {MOST_COLUMNS:,} columns")
         )
 
 
@@ -95,9 +98,9 @@ def require_names(header: Sequence[str], file: DataFile, line: int) -> list[str]
     if twice:
         raise DataError(
             Problem(
-                f"{file.name} has two columns of one name",
+                f"{file.name} has two columns of the same name",
                 f"{file.name}:{line}: {', '.join(map(repr, twice))}",
-                "a name of its own for each column",
+                "a different name for each column",
                 "rename one of them in the header",
             )
         )
@@ -117,7 +120,7 @@ def _rows(lines: _csv.Reader, header: list[str], source: str, before: int) -> Fo
         except StopIteration:
             return
         except csv.Error as error:
-            yield BadRow(f"{source}:{line}", "its quotes are not as in a table", f"{error}; {QUOTES}")
+            yield BadRow(f"{source}:{line}", "its quotes are not valid in a table", f"{error}; {QUOTES}")
             continue
         if not any(cells):
             continue

@@ -1,4 +1,4 @@
-"""JSON: a list of objects, an object that holds one list, or objects one after the other."""
+"""JSON: a list of objects, an object that holds one list, or concatenated objects."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ class Json(Reader):
     """Parses elements one by one, so that files of any size fit in memory."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".json",)
+    example: ClassVar[str] = '[{"question": "What boils at 100 °C?", "answer": "Water."}]\n'
 
     def read(self, file: DataFile) -> Found:
         """Yield the rows of a file; raises DataError."""

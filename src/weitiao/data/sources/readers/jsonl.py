@@ -14,6 +14,7 @@ class JsonLines(Reader):
     """Reads line by line; an invalid line becomes one bad row, and the other lines are still read."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".jsonl", ".ndjson")
+    example: ClassVar[str] = '{"question": "What boils at 100 °C?", "answer": "Water."}\n'
 
     def read(self, file: DataFile) -> Found:
         """Yield the rows of a file; raises DataError."""

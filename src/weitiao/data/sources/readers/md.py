@@ -18,6 +18,7 @@ class Md(Reader):
 
     suffixes: ClassVar[tuple[str, ...]] = (".md", ".markdown")
     prose: ClassVar[bool] = True
+    example: ClassVar[str] = "# Ginger\n\nGinger is a flowering plant.\n"
 
     def read(self, file: DataFile) -> Found:
         """Yield the single row of a file; raises DataError."""

@@ -49,10 +49,10 @@ class Parquet(Reader):
                             number = rows.number
                             yield row
         except (pyarrow.ArrowException, UnicodeDecodeError, OverflowError) as error:
-            got = f"{file.name}, behind row {number}: {error}"
-            remedy = "it is damaged or was cut off: copy or download it again"
+            got = f"{file.name}, after row {number}: {error}"
+            remedy = "it is damaged or incomplete: copy or download it again"
             raise DataError(
-                Problem(f"{file.name} is not a parquet file that can be read", got, "", remedy)
+                Problem(f"{file.name} cannot be read as a Parquet file", got, "", remedy)
             ) from error
 
 

@@ -32,6 +32,7 @@ class Txt(Reader):
 
     suffixes: ClassVar[tuple[str, ...]] = (".txt",)
     prose: ClassVar[bool] = True
+    example: ClassVar[str] = "Ginger is a flowering plant.\n"
 
     def read(self, file: DataFile) -> Found:
         """Yield a file's documents, each with the line it begins on.
@@ -58,7 +59,7 @@ def document_row(text: str, source: str, line: int) -> Row | BadRow:
     if len(text) >= LONGEST_TEXT:
         return BadRow(f"{source}:{line}", f"it is longer than {LONGEST_TEXT:,} characters")
     if "\0" in text:
-        return BadRow(f"{source}:{line}", "it holds a NUL byte", "the file may be damaged, or no text")
+        return BadRow(f"{source}:{line}", "it holds a NUL byte", "the file may be damaged, or not text")
     return Row({"text": text}, source, line)
 
 
@@ -70,8 +71,8 @@ def _refuse_json(head: Iterable[str], source: str) -> None:
             Problem(
                 f"{source} holds JSON, not text",
                 begun.strip()[:60],
-                "a name that says what it holds: .json, or .jsonl for an object a line",
-                "rename it, or format: plain_text under the source in data.sources to train every character of it",
+                "a name that says what it holds: .json, or .jsonl for one object per line",
+                "rename it, or set format: plain_text under the source in data.sources to train on all of it",
             )
         )
 
@@ -87,10 +88,10 @@ def _refuse_dialogue(head: Iterable[str], source: str) -> None:
     shown = "\n".join(line.strip()[:60] for _, line in found[:2])
     raise DataError(
         Problem(
-            f"{source} holds questions and answers that are written into a text",
+            f"{source} holds questions and answers written as running text",
             shown,
-            'an object a line in a .jsonl file: {"question": "...", "answer": "..."}',
-            "write them so, or format: plain_text under the source in data.sources to train every word of the text",
+            'one object per line in a .jsonl file: {"question": "...", "answer": "..."}',
+            "write them so, or set format: plain_text under the source in data.sources to train on the whole text",
         )
     )
 
@@ -104,10 +105,10 @@ def _refuse_labels(head: Iterable[str], source: str) -> None:
     key = found[0][1] if found[0] else ""
     raise DataError(
         Problem(
-            f"{source} holds rows of one key: each line begins with {key!r}",
+            f"{source} holds rows with a single key: each line begins with {key!r}",
             found[0].string.strip()[:60] if found[0] else "",
-            f'an object a line in a .jsonl file: {{"{key}": "..."}}',
-            "write them so, or format: plain_text under the source in data.sources to train every word of the text",
+            f'one object per line in a .jsonl file: {{"{key}": "..."}}',
+            "write them so, or set format: plain_text under the source in data.sources to train on the whole text",
         )
     )
 
@@ -128,7 +129,7 @@ def _refuse_table(head: Iterable[str], source: str) -> None:
             f"{source} holds a table, not text",
             written[0].strip()[:60],
             f"a name that says what it holds: {suffix}",
-            "rename it, or format: plain_text under the source in data.sources to train every character of it",
+            "rename it, or set format: plain_text under the source in data.sources to train on all of it",
         )
     )
 

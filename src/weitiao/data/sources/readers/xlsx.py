@@ -56,7 +56,7 @@ class Xlsx(Reader):
                     book.close()
         except damaged as error:
             problem = Problem(
-                f"{file.name} is not an Excel file that can be read",
+                f"{file.name} cannot be read as an Excel file",
                 str(error),
                 "",
                 "open it and save it again",
