@@ -107,7 +107,7 @@ class Attached(ABC):
 
 
 class Method(Settings, ABC):
-    """Settings of one method; each file in this folder defines one subclass."""
+    """Settings of one method; each public file in this folder defines one subclass."""
 
     title: ClassVar[str]
     """The name as papers write it."""

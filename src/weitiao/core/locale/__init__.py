@@ -45,7 +45,7 @@ def use_language(chosen: Language | None) -> Iterator[None]:
 
 
 def in_language(text: str, language: Language) -> str:
-    """Return a text of the code's in a language; what has no translation stays English."""
+    """Return a text that the code says in a language; without a translation it stays English."""
     if language == "en":
         return text
     from .catalogue import chinese_catalogue
@@ -54,5 +54,5 @@ def in_language(text: str, language: Language) -> str:
 
 
 def shown(text: str) -> str:
-    """Return a text of the code's in the language in use."""
+    """Return a text that the code says in the language in use."""
     return in_language(text, language())

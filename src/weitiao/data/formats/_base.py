@@ -63,7 +63,7 @@ class RowError(Exception):
 
 
 class Format(ABC):
-    """A format of rows; each module in this folder defines one subclass."""
+    """A format of rows; each public module in this folder defines one subclass."""
 
     form: ClassVar[str]
     """The form its rows are parsed into: a key of `forms.FORMS`."""

@@ -14,7 +14,7 @@ class Metric(ABC):
     """One metric; each public file in this folder defines one subclass."""
 
     title: ClassVar[str]
-    """What a person reads, in English and Chinese."""
+    """What a person reads; the catalogue has its Chinese."""
     higher_is_better: ClassVar[bool]
     """Whether a larger value is a better one."""
 
