@@ -42,7 +42,7 @@ class LoKr(TargetedMethod):
     )
     on_quantized: ClassVar[bool] = False
     on_transposed: ClassVar[bool] = False
-    suggested_lr: ClassVar[float] = 1e-2
+    suggested_lr: ClassVar[float] = 3e-2
     peft_type: ClassVar[str] = "LOKR"
     known_elsewhere: ClassVar[Mapping[str, str]] = {
         "rank": "r",

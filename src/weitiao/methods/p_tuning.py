@@ -48,7 +48,7 @@ class PTuning(PromptMethod):
     drawing: ClassVar[str] = DRAWING
     when: ClassVar[str] = "When prompt tuning is unstable: the encoder ties the virtual tokens together."
     starts_as_base: ClassVar[bool] = False
-    suggested_lr: ClassVar[float] = 5e-3
+    suggested_lr: ClassVar[float] = 1.7e-3
 
     known_elsewhere: ClassVar[Mapping[str, str]] = {
         "encoder_reparameterization_type": "encoder",

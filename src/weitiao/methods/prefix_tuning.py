@@ -51,7 +51,7 @@ class PrefixTuning(BegunMethod):
         "More capacity than a soft prompt without touching the model's weights; best initialised with a text."
     )
     starts_as_base: ClassVar[bool] = False
-    suggested_lr: ClassVar[float] = 1e-2
+    suggested_lr: ClassVar[float] = 3e-2
     lr_falls_with_width: ClassVar[bool] = False
     per_block: ClassVar[bool] = True
 
