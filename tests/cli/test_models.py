@@ -117,7 +117,7 @@ def test_a_folder_is_shown_without_its_weights(
         "the tokenizer's own",
         "a message of its own",
         "<|im_end|> (also the padding token)",
-        "free here",
+        "free ",
     ):
         assert words in told, words
     assert "  | {question}<|im_end|>" in shown and "  | {answer}<|im_end|>" in shown
