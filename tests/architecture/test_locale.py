@@ -10,7 +10,8 @@ import pytest
 
 from shown_sentences import all_sentences, every_text, texts_in, without_chinese
 from source_code import ROOT
-from weitiao.core.locale import in_language, language_from
+from weitiao.core.errors import Problem
+from weitiao.core.locale import in_language, language_from, use_language
 from weitiao.core.locale.catalogue import (
     CHINESE,
     FEWEST_LETTERS,
@@ -150,3 +151,12 @@ def test_english_is_left_as_it_is() -> None:
     assert in_language("done", "en") == "done"
     assert in_language("done", "zh") == "完成"
     assert (ROOT / "docs" / "zh").is_dir()
+
+
+def test_a_value_that_was_given_stays_as_it_was_typed() -> None:
+    problem = Problem("there is no setting x", "training", "one of a, b", "a=1 or b=2")
+    with use_language("zh"):
+        said = str(problem).split("\n")
+        assert said[1].split() == ["实际", "training"], "a word that is in the catalogue too"
+        assert "Name or service not known" in str(Problem("x", "Name or service not known"))
+        assert said[3].split() == ["可试", "a=1", "或", "b=2"]

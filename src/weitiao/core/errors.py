@@ -57,17 +57,17 @@ class Problem:
 
     def __str__(self) -> str:
         """Return the problem in the language in use."""
-        parts = (("got", shortened(self.got)), ("expected", self.expected), ("try", self.remedy))
+        # A single word that was given is the person's own, even where the code uses the same word.
+        got = shortened(self.got) if " " not in self.got else shown(shortened(self.got))
+        parts = (("got", got), ("expected", shown(self.expected)), ("try", _alternatives(self.remedy)))
         indented = [
-            f"  {padded(shown(label), LABEL_COLUMNS)} {_indented(_said(text))}"
-            for label, text in parts
-            if text
+            f"  {padded(shown(label), LABEL_COLUMNS)} {_indented(text)}" for label, text in parts if text
         ]
         return visible("\n".join([shown(self.what), *indented]))
 
 
-def _said(text: str) -> str:
-    """Return a part of a problem in the language in use; alternatives such as `a=1 or b=2` one by one."""
+def _alternatives(text: str) -> str:
+    """Return what to try in the language in use; alternatives such as `a=1 or b=2` one by one."""
     said = shown(text)
     return said if said != text else f" {shown('or')} ".join(map(shown, text.split(" or ")))
 
