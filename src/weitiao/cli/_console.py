@@ -16,6 +16,7 @@ from ..core.events import Event, Listener
 from ..core.locale import shown
 from ..core.units import readable_change, readable_count, readable_share
 from ..core.visible import columns_of, padded, visible
+from ..data.gate.summary import LABEL_COLUMNS
 from ..evaluation.answer_scores import AnswerScore, scores_of
 from ..evaluation.answers import CUT_MARK, earlier_text, marked
 from ..evaluation.verdict import lines
@@ -24,8 +25,6 @@ from ..recipe.told import before_lines, chosen_of, cost_text, evaluated_lines, w
 from ._tables import make_console
 from ._transfers import Transfers
 
-LABEL_COLUMNS = 11
-"""Width of the labels in the data summary."""
 LABEL_STYLES = {"warning": "yellow", "error": "bold red"}
 AS_IN_DATA = "the data's answer"
 """Heading of the answer that the data has for a question."""

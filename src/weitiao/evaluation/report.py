@@ -21,6 +21,7 @@ from ..core.units import (
     significant,
 )
 from ..core.visible import visible
+from ..data.gate.summary import LABEL_COLUMNS
 from .answer_scores import score_answers
 from .answers import CUT_MARK, Answer, earlier_text, marked
 from .curve import curve_svg
@@ -40,8 +41,6 @@ MEASURES = {"perplexity": "perplexity (lower is better)"}
 CURVE_LABELS = ("training", "held-out", "step")
 BEFORE_AND_AFTER = ("before", "after")
 CHOSEN_BY_LOSS = "The weights were chosen by this same loss, so it is slightly optimistic."
-LABEL_COLUMNS = 11
-"""Width of the labels in the data summary."""
 
 
 def write_report(folder: Path, facts: ReportFacts) -> None:
