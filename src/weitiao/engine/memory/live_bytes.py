@@ -21,7 +21,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, UntypedStorage
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
 
 Bytes = NDArray[np.float64]
 
@@ -49,7 +48,8 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
         super().__init__()  # type: ignore[no-untyped-call]
         self.moments: list[tuple[object, int]] = []
         """Each operation, and the bytes alive after it."""
-        self._device_type, self._alive = device_type, weakref.WeakSet[UntypedStorage]()
+        self._device_type = device_type
+        self._alive: dict[int, weakref.ref[UntypedStorage]] = {}
         self.live_bytes = 0
         """Bytes of the storages that were created and are not freed yet."""
 
@@ -61,29 +61,46 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
         kwargs: Mapping[str, object] | None = None,
     ) -> Any:  # noqa: ANN401  (any return value)
         """Run an operation and count the storages it created."""
-        given = {storage for tensor in _tensors((args, kwargs)) for storage in _storages(tensor)}
         made = func(*args, **(kwargs or {}))
-        for tensor in _tensors(made):
-            if tensor.device.type == self._device_type:
-                for storage in _storages(tensor):
-                    self._count(storage, given)
+        unknown = [
+            storage
+            for tensor in _tensors(made)
+            if tensor.device.type == self._device_type
+            for storage in _storages(tensor)
+            if id(storage) not in self._alive
+        ]
+        if unknown:  # looked for only now: an operation is usually given only what is known
+            given = {id(storage) for tensor in _tensors((args, kwargs)) for storage in _storages(tensor)}
+            for storage in unknown:
+                if id(storage) not in given:
+                    self._count(storage)
         self.moments.append((func, self.live_bytes))
         return made
 
-    def _count(self, storage: UntypedStorage, given: set[UntypedStorage]) -> None:
-        if storage in given or storage in self._alive:
+    def _count(self, storage: UntypedStorage) -> None:
+        key, size_bytes = id(storage), storage.nbytes()
+        if key in self._alive:  # two results of one operation may share a storage
             return
-        self._alive.add(storage)
-        size_bytes = storage.nbytes()
-        self.live_bytes += size_bytes
-        weakref.finalize(storage, self._freed, size_bytes)
 
-    def _freed(self, size_bytes: int) -> None:
-        self.live_bytes -= size_bytes
+        def freed(_: object) -> None:
+            del self._alive[key]
+            self.live_bytes -= size_bytes
+
+        # torch keeps the Python object of a storage for as long as the storage lives, so its id is the storage's.
+        self._alive[key] = weakref.ref(storage, freed)
+        self.live_bytes += size_bytes
 
 
 def _tensors(values: object) -> Iterator[Tensor]:
-    return (value for value in tree_iter(values) if isinstance(value, Tensor))
+    """Yield the tensors of an operation's arguments or results, which nest in tuples, lists and dictionaries."""
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, (tuple, list)):
+        for value in values:
+            yield from _tensors(value)
+    elif isinstance(values, dict):
+        for value in values.values():
+            yield from _tensors(value)
 
 
 def _storages(tensor: Tensor) -> list[UntypedStorage]:
