@@ -56,7 +56,7 @@ class Ia3(TargetedMethod):
     memory: ClassVar[str] = "low"
     drawing: ClassVar[str] = DRAWING
     when: ClassVar[str] = (
-        "For few examples and a small adapter (2 MB for Llama-3.1-8B); needs 10 to 100 times LoRA's learning rate."
+        "For few examples and a small adapter (2 MB for Llama-3.1-8B); needs at least ten times LoRA's learning rate."
     )
     suggested_lr: ClassVar[float] = 5e-2
     lr_falls_with_width: ClassVar[bool] = False
