@@ -22,8 +22,7 @@ FAMILIES = ("low rank", "own weights", "scales and biases", "rotations", "prompt
 """The families of methods, in the order they are listed."""
 
 MEASURED_WIDTH = 576
-"""The hidden size of SmolLM2-135M, on which the methods' learning rates were measured (benchmarks/METHODS.md;
-benchmarks/defaults.py tries the ones around them)."""
+"""The hidden size of SmolLM2-135M, on which the methods' learning rates were measured (benchmarks/DEFAULTS.md)."""
 WIDTH_EXPONENT = 0.78
 """How fast learning rates fall with the hidden size: the exponent that tinker found over Llama-like models
 (https://github.com/thinking-machines-lab/tinker-cookbook). LoRA's 1e-3 at width 576 becomes 2.2e-4 at 4096 and 1.3e-4

@@ -58,7 +58,7 @@ class DiffPruning(TargetedMethod):
     when: ClassVar[str] = (
         "When any weight may change but few should; training takes three times the memory of full."
     )
-    suggested_lr: ClassVar[float] = 1e-3
+    suggested_lr: ClassVar[float] = 3e-3
 
     peft_type: ClassVar[str] = "WEITIAO_DIFF_PRUNING"
 

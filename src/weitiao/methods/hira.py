@@ -38,7 +38,7 @@ class Hira(TargetedMethod):
     when: ClassVar[str] = (
         "When LoRA's rank is too small for the task (reasoning, long training); needs a high learning rate."
     )
-    suggested_lr: ClassVar[float] = 4.5e-3
+    suggested_lr: ClassVar[float] = 1.3e-2
     peft_type: ClassVar[str] = "HIRA"
     known_elsewhere: ClassVar[Mapping[str, str]] = {
         "hira_dropout": "dropout",

@@ -42,7 +42,7 @@ class LnTuning(TargetedMethod):
     when: ClassVar[str] = (
         "To change the style of answers and little else: 266,240 trained parameters on Llama-3.1-8B."
     )
-    suggested_lr: ClassVar[float] = 5e-3
+    suggested_lr: ClassVar[float] = 1.5e-2
     lr_falls_with_width: ClassVar[bool] = False
     peft_type: ClassVar[str] = "LN_TUNING"
     adapted_kind: ClassVar[str] = "normalisation layer"

@@ -41,7 +41,7 @@ class Miss(TargetedMethod):
         "Less memory and time than LoRA at similar quality; with bat the change also depends on the weight."
     )
     on_transposed: ClassVar[bool] = False
-    suggested_lr: ClassVar[float] = 5e-4
+    suggested_lr: ClassVar[float] = 1.5e-3
     peft_type: ClassVar[str] = "MISS"
     known_elsewhere: ClassVar[Mapping[str, str]] = {
         "miss_dropout": "dropout",

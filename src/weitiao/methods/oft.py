@@ -46,7 +46,7 @@ class Oft(TargetedMethod):
         "To keep what the base knows: rotations preserve the norms of the weights and the angles between them."
     )
     on_transposed: ClassVar[bool] = False
-    suggested_lr: ClassVar[float] = 2e-4
+    suggested_lr: ClassVar[float] = 6e-4
     peft_type: ClassVar[str] = "OFT"
     known_elsewhere: ClassVar[Mapping[str, str]] = {
         "block_size": "oft_block_size",

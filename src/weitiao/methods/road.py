@@ -44,7 +44,7 @@ class Road(TargetedMethod):
     drawing: ClassVar[str] = DRAWING
     when: ClassVar[str] = "To serve many adapters in one batch: applying one is an elementwise product."
     on_transposed: ClassVar[bool] = False
-    suggested_lr: ClassVar[float] = 5e-3
+    suggested_lr: ClassVar[float] = 1.5e-2
     lr_falls_with_width: ClassVar[bool] = False
     peft_type: ClassVar[str] = "ROAD"
     known_elsewhere: ClassVar[Mapping[str, str]] = {

@@ -43,7 +43,7 @@ class Shira(TargetedMethod):
         "To mix adapters or switch between them fast: sparse changes interfere little with each other."
     )
     on_transposed: ClassVar[bool] = False
-    suggested_lr: ClassVar[float] = 5e-3
+    suggested_lr: ClassVar[float] = 1.5e-2
     peft_type: ClassVar[str] = "SHIRA"
     known_elsewhere: ClassVar[Mapping[str, str]] = {
         "rank": "r",
