@@ -1,4 +1,4 @@
-"""Prints errors that a person can fix."""
+"""Prints problems that a person can fix, as blocks of lines on stderr."""
 
 from __future__ import annotations
 
