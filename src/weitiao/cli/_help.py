@@ -9,7 +9,7 @@ from itertools import pairwise
 import click
 
 from ..core.locale import LANGUAGES, Language, language, shown
-from ._wrapping import wrap
+from ._wrap_text import wrap
 
 DEFAULT = re.compile(r"(.*?)(?: (May be repeated\.))?(?:  (\[[^]]*\]))?", re.DOTALL)
 """An option's description, and behind it whether it may be repeated, and its default in brackets."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..core.errors import LABEL_COLUMNS, Problem
 from ..core.locale import shown
 from ..core.visible import padded
-from ._wrapping import hanging
+from ._wrap_text import hanging
 
 if TYPE_CHECKING:
     from rich.text import Text
