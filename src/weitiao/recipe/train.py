@@ -209,7 +209,7 @@ class _Session:
         from ..models.load import load_model, weights_folder
         from .baseline import Comparison, systems_of
         from .build import attach, build_training, choose_kernels, forward_for, frozen_once, precision_for
-        from .chosen import chosen_for
+        from .final_settings import chosen_for
         from .general_answers import with_general_answers
         from .outcome import Outcome
 
