@@ -19,9 +19,9 @@ from ..conversation import Conversation, Message
 from ..example import TokenSequence
 from ..formats._base import RowError
 from ..forms import AnyForm, Text, Tokens, parts
+from .shorten_answer import shortenable
 from .spans import Masks, without_reasoning
 from .template import Template
-from .truncation import shortenable
 
 if TYPE_CHECKING:
     from ..settings import DataSettings
