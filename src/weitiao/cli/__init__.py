@@ -39,7 +39,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; errors a person can fix are printed, others raised."""
     from ..core.locale import use_language
-    from ._help import language_named
+    from ._language import language_named
 
     with use_language(language_named(arguments)):
         return _run(arguments)
