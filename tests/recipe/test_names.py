@@ -14,11 +14,12 @@ from peft import AdaLoraConfig, IA3Config, LoraConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from transformers import BitsAndBytesConfig, GenerationConfig, TrainingArguments
 
+from weitiao.core.dotted_names import by_dotted_name
 from weitiao.core.errors import Problem, SettingsError
 from weitiao.methods import METHODS
 from weitiao.recipe.blocks import BLOCKS, FIXED
 from weitiao.recipe.names.entries import Context, Given, Name, read_group
-from weitiao.recipe.names.layers import Layer, flat
+from weitiao.recipe.names.layers import Layer
 from weitiao.recipe.names.own import blocks_for, spelling
 from weitiao.recipe.names.table import TABLE, entries
 from weitiao.recipe.recipe import Recipe, parse_recipe, read_recipe
@@ -60,7 +61,7 @@ report_to: none
 
 def value_of(recipe: Recipe, name: str) -> Any:  # noqa: ANN401  (a setting)
     """Return a recipe's setting by its dotted name."""
-    return dict(flat(recipe.as_dict()))[name]
+    return by_dotted_name(recipe.as_dict())[name]
 
 
 def problems_of(*layers: dict[str, Any]) -> list[Problem]:
@@ -77,7 +78,7 @@ def is_known(name: str, block: str = "", method: str = "lora") -> bool:
     raw["method"] = {"name": method, **raw.get("method", {})}
     layer = Layer(raw)
     blocks = blocks_for({"method": METHODS.load(method)})
-    for dotted, _ in flat(layer.own):
+    for dotted in by_dotted_name(layer.own):
         path, _, key = dotted.rpartition(".")
         known = {**blocks[path].model_fields, "name": None} if path in blocks else BLOCKS
         if spelling(key, known) is None:
@@ -198,7 +199,7 @@ def test_a_secret_is_not_shown() -> None:
 )
 def test_names_that_say_different_things_are_refused_with_both(given: dict[str, Any]) -> None:
     (problem,) = problems_of(given)
-    for name in dict(flat(given)):
+    for name in by_dotted_name(given):
         if name != "model.name":
             assert name.rpartition(".")[2] in problem.got + problem.what, problem
 
@@ -308,7 +309,7 @@ def test_an_own_name_goes_before_anothers_reading() -> None:
             for part in reversed(path.split(".")):
                 raw = {part: raw}
             if path != "data.sources" and f"{path}.{name}" not in FIXED:
-                assert dict(flat(Layer(raw).own)) == {f"{path}.{name}": None}, (path, name)
+                assert by_dotted_name(Layer(raw).own) == {f"{path}.{name}": None}, (path, name)
 
 
 @pytest.mark.parametrize("field", dataclasses.fields(TrainingArguments), ids=lambda field: field.name)
