@@ -12,6 +12,7 @@ from weitiao.cli import run
 from weitiao.cli.settings import DOTTED, rows_of_setting
 from weitiao.core.settings import description_of
 from weitiao.methods import METHODS
+from weitiao.methods._peft.any import WHAT_THEY_ARE
 from weitiao.models import gguf
 from weitiao.models.aliases import ALIASES
 from weitiao.objectives import OBJECTIVES
@@ -121,8 +122,11 @@ def test_a_name_known_elsewhere_is_answered_with_what_to_type(capsys: pytest.Cap
 
 
 def test_one_of_pefts_own_says_what_it_is_and_leaves_merging_open(capsys: pytest.CaptureFixture[str]) -> None:
-    told = on_one_line(shown_by(capsys, "methods", "peft:boft"))
-    assert "orthogonal" in told and "merges into the base: depends on PEFT" in told
+    name, (_, what) = next(
+        (name, said) for name, said in WHAT_THEY_ARE.items() if name not in METHODS.names()
+    )
+    told = on_one_line(shown_by(capsys, "methods", f"peft:{name}"))
+    assert what in told and "merges into the base: depends on PEFT" in told
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from transformers import BitsAndBytesConfig, GenerationConfig, TrainingArguments
 from weitiao.core.dotted_names import by_dotted_name
 from weitiao.core.errors import Problem, SettingsError
 from weitiao.methods import METHODS
+from weitiao.objectives import OBJECTIVES
 from weitiao.recipe.blocks import BLOCKS, FIXED
 from weitiao.recipe.names.entries import Context, Given, Name, read_group
 from weitiao.recipe.names.layers import Layer
@@ -256,12 +257,22 @@ def test_the_case_of_a_method_does_not_matter(typed: str) -> None:
     assert parse_recipe(LEAST, {"method": {"name": typed}}).method.name == METHODS.spelling(typed)
 
 
+STAGES: dict[str, dict[str, Any]] = {
+    "dpo": {"stage": "dpo", "pref_beta": 0.1, "pref_loss": "sigmoid"},
+    "kto": {"stage": "kto"},
+    "reward": {"stage": "rm"},
+}
+"""An objective, and a LLaMA-Factory run file that asks for it."""
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"stage": "dpo", "pref_beta": 0.1, "pref_loss": "sigmoid"}, "objective dpo is not there yet"),
-        ({"stage": "kto"}, "objective kto is not there yet"),
-        ({"stage": "rm"}, "objective reward is not there yet"),
+        *(
+            (given, f"objective {name} is not there yet")
+            for name, given in STAGES.items()
+            if name not in OBJECTIVES.names()
+        ),
         ({"use_galore": True, "galore_rank": 8, "galore_scale": 2.0}, "optimizer is not there yet"),
         ({"label_smoothing_factor": 0.1}, "smoothing of the labels is not there yet"),
         ({"optim": "sgd"}, "optimizer sgd is not there yet"),
