@@ -23,7 +23,7 @@ NOT_YET: Mapping[tuple[str, ...], str] = {
 
 def known_elsewhere(files: Collection[str]) -> dict[str, tuple[str, str]]:
     """Return name -> what it means and what to type, for the objectives that have no file among `files`."""
-    known = {}
+    known: dict[str, tuple[str, str]] = {}
     for names, meaning in NOT_YET.items():
         present = [name for name in names if name in files]
         said = f"of its kind weitiao has {', '.join(present)}" if present else meaning
