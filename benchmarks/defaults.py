@@ -45,7 +45,7 @@ def recipe_of(task: str, method: Values, options: argparse.Namespace, rate: floa
     """Return the run file of a method with its defaults on a task, at so many times its rate and epochs."""
     from weitiao.data.gate.split import rows_held_out
     from weitiao.methods import METHODS
-    from weitiao.recipe.choices import PATIENCE, epochs_at_most
+    from weitiao.recipe.auto_settings import PATIENCE, epochs_at_most
 
     rows = rows_of(task, options.alpaca)
     epochs = epochs_at_most(len(rows) - rows_held_out("auto", len(rows)), BATCH_SIZE)

@@ -28,7 +28,7 @@ LEFT_OUT = shutil.ignore_patterns("__pycache__", "test_one_file.py", "test_noteb
 PLACES = (
     "architecture", "docs", "contracts", "cli", "methods", "core/test_settings.py", "data/checks",
     "data/test_formats.py", "data/test_detect.py", "data/test_competing.py", "data/test_page.py",
-    "known_values/test_shares.py", "recipe/test_words.py", "recipe/test_choices.py", "recipe/test_recipes.py",
+    "known_values/test_shares.py", "recipe/test_words.py", "recipe/test_auto_settings.py", "recipe/test_recipes.py",
 )  # fmt: skip
 """Where tests over registries are, below `tests/`."""
 EVERY = (

@@ -17,7 +17,7 @@ from rich.console import Console
 from tiny_run import make_base, make_run
 from weitiao.cli import run
 from weitiao.cli._chat import Chat, Voice
-from weitiao.cli._wrapped import NOT_FIRST, Wrapped
+from weitiao.cli._wrap_stream import NOT_FIRST, StreamWrapper
 from weitiao.core.visible import visible
 from weitiao.data.conversation import Message
 from weitiao.evaluation.generate import generate
@@ -345,7 +345,7 @@ TEXTS = (
 @pytest.mark.parametrize("piece", [1, 3, 1000])
 def test_no_word_is_broken_at_the_edge(text: str, columns: int, piece: int) -> None:
     written: list[str] = []
-    wrapped = Wrapped(columns, written.append)
+    wrapped = StreamWrapper(columns, written.append)
     for at in range(0, len(text), piece):
         wrapped.push(text[at : at + piece])
     wrapped.rest()

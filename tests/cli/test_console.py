@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from weitiao.cli._console import run_console
-from weitiao.cli._errors import problem_text
+from weitiao.cli._print_problems import problem_text
 from weitiao.core.errors import Problem
 from weitiao.evaluation.answer_scores import AnswerScore
 from weitiao.evaluation.metrics import METRICS

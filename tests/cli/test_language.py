@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from weitiao.cli import run
 from weitiao.cli._commands import FILES, commands
-from weitiao.cli._help import language_named
-from weitiao.cli._wrapping import hanging, wrap
+from weitiao.cli._language import language_named
+from weitiao.cli._wrap_text import hanging, wrap
 from weitiao.core.locale.catalogue import chinese_catalogue
 from weitiao.core.registry import Registry
 from weitiao.core.visible import columns_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,11 @@ from weitiao.cli import run
 from weitiao.cli.settings import DOTTED, rows_of_setting
 from weitiao.core.settings import description_of
 from weitiao.methods import METHODS
+from weitiao.methods._peft.any import WHAT_THEY_ARE
 from weitiao.models import gguf
 from weitiao.models.aliases import ALIASES
 from weitiao.objectives import OBJECTIVES
-from weitiao.recipe.blocks import BLOCKS
+from weitiao.recipe.blocks import BLOCKS, FIXED
 from weitiao.recipe.names.table import TABLE
 from weitiao.recipe.recipe import read_recipe
 
@@ -121,8 +123,11 @@ def test_a_name_known_elsewhere_is_answered_with_what_to_type(capsys: pytest.Cap
 
 
 def test_one_of_pefts_own_says_what_it_is_and_leaves_merging_open(capsys: pytest.CaptureFixture[str]) -> None:
-    told = on_one_line(shown_by(capsys, "methods", "peft:boft"))
-    assert "orthogonal" in told and "merges into the base: depends on PEFT" in told
+    name, (_, what) = next(
+        (name, said) for name, said in WHAT_THEY_ARE.items() if name not in METHODS.names()
+    )
+    told = on_one_line(shown_by(capsys, "methods", f"peft:{name}"))
+    assert what in told and "merges into the base: depends on PEFT" in told
 
 
 @pytest.mark.parametrize(
@@ -202,6 +207,36 @@ def test_a_methods_setting_is_shown_for_each_method_the_default_one_first(
     field = METHODS.load("lora").model_fields["r"]
     assert on_one_line(description_of(field)) in shown
     assert shown.index("(lora)") < shown.index("(delora)")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("tran.lr", ["train.lr"]),
+        ("model.lr", ["train.lr"]),
+        ("evaluate.temperature", ["evaluate.generation.temperature"]),
+        ("run.name", ["model.name", "track.name"]),
+    ],
+)
+def test_a_setting_named_under_another_block_says_what_it_was_read_as(
+    typed: str, meant: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    told, *table = shown_by(capsys, "settings", typed).splitlines()
+    assert told == f"{typed}, read as {' and '.join(meant)}"
+    assert all(any(line.startswith(f"{name} ") for line in table) for name in meant)
+    chinese = shown_by(capsys, "settings", typed, "--lang", "zh").splitlines()[0]
+    assert chinese == f"{typed}，读作 {' 和 '.join(meant)}"
+
+
+@pytest.mark.parametrize("typed", [str.lower, str.upper])
+@pytest.mark.parametrize("path", FIXED)
+def test_a_setting_under_its_own_block_is_shown_without_a_word(
+    path: str, typed: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in FIXED[path].model_fields:
+        shown = shown_by(capsys, "settings", typed(f"{path}.{name}"))
+        assert "read as" not in shown
+        assert all(line.startswith((f"{path}.{name}", " ")) for line in shown.splitlines()[2:])
 
 
 def test_a_setting_of_a_block_within_a_block_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from weitiao.cli import run
+from weitiao.objectives import OBJECTIVES
 
 
 @pytest.fixture
@@ -126,9 +127,11 @@ def test_the_objective_is_a_flag_that_lies_over_the_file(
     assert yaml.safe_load(capsys.readouterr().out)["objective"] == {"name": "sft"}
 
 
-@pytest.mark.parametrize(
-    ("typed", "said"), [("stf", "try       sft"), ("dpo", "training on preferences is not supported yet")]
-)
+MISSING = [(name, meaning) for name, (meaning, _) in OBJECTIVES.known_elsewhere.items()][:1]
+"""An objective that other tools have and that has no file here, with what is said of it."""
+
+
+@pytest.mark.parametrize(("typed", "said"), [("stf", "try       sft"), *MISSING])
 def test_an_unknown_objective_is_refused_with_what_is_nearest(
     typed: str, said: str, run_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,7 +32,7 @@ from weitiao.models.aliases import ALIASES
 MOMENTS = 20
 TURNS = (("SIGINT",), ("SIGTERM",), ("SIGINT",), ("SIGINT", "SIGINT"))
 CODES = {"SIGINT": 130, "SIGTERM": 143}
-FAULTS = ("Traceback", "fault of weitiao", "Exception ignored", "Fatal Python error", "leaked")
+FAULTS = ("Traceback", "fault in weitiao", "Exception ignored", "Fatal Python error", "leaked")
 FINISHED = 5
 """What `--resume` ends in where nothing is left to do."""
 SHOWN_CHARACTERS = 1000
@@ -301,3 +301,41 @@ def test_a_signal_at_the_end_loses_nothing_printed() -> None:
     done = subprocess.run(words, capture_output=True, text=True, timeout=240, env=buffered)
     assert (done.returncode, done.stderr) == (130, "\nstopped by Ctrl-C\n")
     assert done.stdout == "what was printed\n"
+
+
+LOST_BEFORE_A_WAIT = """
+import os, signal, sys, threading
+from weitiao.cli._signals import Signals
+from weitiao.core.errors import Terminated
+
+class Loses:
+    def __del__(self):
+        signal.raise_signal(int(sys.argv[1]))  # its exception leaves a destructor, where nothing catches it
+
+def type_something():
+    print("something was typed", flush=True)
+    os.write(typed, b"x")
+
+signals = Signals()
+signals.install()
+sys.unraisablehook = lambda _: signals.send_again()
+read, typed = os.pipe()
+late = threading.Timer(30, type_something)
+late.daemon = True
+late.start()
+Loses()
+print("waits", flush=True)
+try:
+    os.read(read, 1)
+except (KeyboardInterrupt, Terminated) as stop:
+    print(type(stop).__name__)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "ends"), [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, "Terminated")]
+)
+def test_a_signal_that_a_destructor_lost_ends_a_wait_for_input(number: signal.Signals, ends: str) -> None:
+    words = [sys.executable, "-c", LOST_BEFORE_A_WAIT, str(int(number))]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=240)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"waits\n{ends}\n", "")

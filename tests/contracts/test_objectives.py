@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import tiny_architectures as tiny
 from tiny_objectives import TOYS, OfSequences, Pairs, PairsBesideReference, WholeStep, make_pairs
 from tiny_training import largest_difference, make_examples, make_training, weights_of
+from weitiao.core.locale import in_language
 from weitiao.data.batching.packing import cut_into_packs
 from weitiao.data.example import Example
 from weitiao.data.forms import FORMS
@@ -21,7 +22,7 @@ from weitiao.engine.step import StepResult
 from weitiao.engine.two_passes import need_two_passes
 from weitiao.evaluation.held_out import measure_held_out
 from weitiao.methods._base import Attached
-from weitiao.objectives import OBJECTIVES
+from weitiao.objectives import NOT_YET, OBJECTIVES, known_elsewhere
 from weitiao.objectives._base import Objective, SequenceObjective
 
 PAIRS = make_pairs(16, tiny.VOCABULARY)
@@ -54,6 +55,26 @@ def test_it_says_what_it_is(name: str) -> None:
     assert kind.lr_factor > 0
     if kind.needs_reference or kind.couples == "step":
         assert issubclass(kind, SequenceObjective), "the engine needs a value for each sequence"
+
+
+def test_an_objective_that_has_a_file_is_not_called_unsupported() -> None:
+    assert not set(OBJECTIVES.known_elsewhere) & set(OBJECTIVES.names())
+    for names, meaning in NOT_YET.items():
+        for name in names:
+            known = known_elsewhere({"sft", name})
+            assert name not in known
+            for other in set(names) - {name}:
+                assert known[other] == (f"of its kind weitiao has {name}", f"objective={name}")
+            elsewhere = {one for kind in NOT_YET if kind != names for one in kind}
+            assert all(known[one] == known_elsewhere({"sft"})[one] for one in elsewhere)
+            assert meaning not in {said for said, _ in known.values()}
+
+
+def test_the_objectives_of_its_kind_are_named_in_both_languages() -> None:
+    meaning, remedy = known_elsewhere({"sft", "dpo", "kto"})["orpo"]
+    assert remedy == "objective=dpo or objective=kto"
+    said = f"there is no objective called 'orpo': {meaning}"
+    assert in_language(said, "zh") == "没有名为 'orpo' 的训练目标：weitiao 有同类的 dpo、kto"
 
 
 @pytest.mark.parametrize("name", OBJECTIVES.names())

@@ -18,6 +18,7 @@ from weitiao.cli._words import flags_as_words
 from weitiao.core.errors import Problem, SettingsError
 from weitiao.data.settings import ReplaySettings
 from weitiao.methods import METHODS
+from weitiao.objectives import OBJECTIVES
 from weitiao.recipe.blocks import FIXED
 from weitiao.recipe.recipe import parse_recipe, read_recipe
 
@@ -249,7 +250,7 @@ CLASHES: list[dict[str, Any]] = [
     {"gradient_accumulation_steps": "auto"},
     {"report_to": "all"},
     {"eval_steps": 0.2},
-    {"stage": "dpo"},
+    *[{"stage": name} for name in OBJECTIVES.known_elsewhere][:1],
     {"metric_for_best_model": "bleu"},
     {"early_stopping": True, "length_penalty": 2.0},
     {"mix_strategy": "interleave_over"},

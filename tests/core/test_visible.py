@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.text import Text
 
 from weitiao.cli._console import run_console
-from weitiao.cli._errors import print_problems
 from weitiao.cli._harmless import Harmless
+from weitiao.cli._print_problems import print_problems
 from weitiao.core.errors import DataError, Problem
 from weitiao.core.visible import visible
 from weitiao.evaluation.report import cell

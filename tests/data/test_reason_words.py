@@ -17,8 +17,9 @@ from weitiao.data.formats._base import KIND_NAMES, RowError
 from weitiao.data.formats._known import ANSWER_TEXT, MEANINGS, PROMPT_TEXT, TURN_TEXT, WHOLE_TEXT
 from weitiao.data.formats._turns import ENDS, FAULTS
 from weitiao.data.sources.json_values import TOO_DEEP, TOO_LONG
-from weitiao.data.templates.render import NEVER_CUT, NO_ROOM, NO_TOKEN, NOTHING_TRAINED, TOKENS_STAY
-from weitiao.data.templates.render import TOO_LONG as LONG_ROW
+from weitiao.data.templates.render import NO_TOKEN, NOTHING_TRAINED
+from weitiao.data.templates.truncation import NEVER_CUT, NO_ROOM, TOKENS_STAY
+from weitiao.data.templates.truncation import TOO_LONG as LONG_ROW
 
 LENGTHS = (NOTHING_TRAINED, NO_TOKEN, LONG_ROW, NO_ROOM, NEVER_CUT, TOKENS_STAY)
 FOLDER = Path(weitiao.data.__file__).parent

@@ -7,7 +7,7 @@ from weitiao.data.conversation import Conversation, Message
 from weitiao.data.example import TokenSequence
 from weitiao.data.forms import AnyForm
 from weitiao.data.gate.row_cache import MOST_ROWS, Remembered
-from weitiao.data.templates.render import RenderedRow
+from weitiao.data.templates.rendered_row import RenderedRow
 
 
 class Renderer:

@@ -10,7 +10,8 @@ from template_zoo import NAMES, talk, tokenizer
 from weitiao.data.conversation import Conversation
 from weitiao.data.forms import Text
 from weitiao.data.settings import DataSettings
-from weitiao.data.templates.render import NO_TOKEN, RenderedRow, render_chunk
+from weitiao.data.templates.render import NO_TOKEN, render_chunk
+from weitiao.data.templates.rendered_row import RenderedRow
 from weitiao.data.templates.template import choose_template
 
 WORDS = st.text("ab 是\n", min_size=1, max_size=40).map(lambda text: f"x{text}y")

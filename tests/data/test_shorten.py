@@ -11,9 +11,11 @@ from tagged_templates import TAGGED, tagged_tokenizer
 from template_zoo import talk, tokenizer
 from weitiao.data.conversation import Conversation, Message
 from weitiao.data.settings import DataSettings
-from weitiao.data.templates.render import NEVER_CUT, NO_ROOM, RenderedRow, render_chunk
+from weitiao.data.templates.render import render_chunk
+from weitiao.data.templates.rendered_row import RenderedRow
+from weitiao.data.templates.shorten_answer import has_structure, shortenable
 from weitiao.data.templates.template import choose_template
-from weitiao.data.templates.truncation import has_structure, shortenable
+from weitiao.data.templates.truncation import NEVER_CUT, NO_ROOM
 
 NOTHING = re.compile(r"(?!)")
 LONG = "because of this " * 60

@@ -26,7 +26,7 @@ from weitiao.engine.attention.backends import attention_scratch_bytes
 from weitiao.engine.kernels.matmul import onednn_in_use
 from weitiao.engine.loop import Training
 from weitiao.engine.memory.budget import PACK_TOKENS_CPU, measure_growth, room_bytes
-from weitiao.engine.memory.free import cgroup_free_bytes
+from weitiao.engine.memory.free_bytes import cgroup_free_bytes
 from weitiao.engine.memory.live_bytes import growth, run_counted
 from weitiao.engine.memory.offload import offloaded
 from weitiao.engine.optim.optimizers import OptimizerName, build_optimizer, state_bytes
@@ -382,7 +382,7 @@ import resource, sys, psutil, torch
 from weitiao.engine import attention
 from weitiao.engine.attention.backends import attention_scratch_bytes
 from weitiao.models.anatomy import base_of
-from weitiao.engine.memory.free import free_memory_bytes
+from weitiao.engine.memory.free_bytes import free_memory_bytes
 taken = psutil.Process().memory_info().vms
 resource.setrlimit(resource.RLIMIT_AS, (taken + (1 << 28), taken + (1 << 28)))
 free = free_memory_bytes(torch.device("cpu"))
@@ -401,7 +401,7 @@ def test_free_memory_knows_the_limit_of_the_process() -> None:
 
 
 def test_free_memory_is_no_more_than_the_machine_has() -> None:
-    from weitiao.engine.memory.free import free_memory_bytes
+    from weitiao.engine.memory.free_bytes import free_memory_bytes
 
     assert 0 < free_memory_bytes(CPU) <= psutil.virtual_memory().total
 

@@ -7,54 +7,27 @@ from dataclasses import replace
 import pytest
 
 from left_in_english import english_in
+from report_facts import CHOSEN, FACTS
 from verdicts import every_verdict
 from weitiao.core.locale import LANGUAGES
 from weitiao.evaluation.answers import Answer
-from weitiao.evaluation.chosen import Chosen
 from weitiao.evaluation.report import report
-from weitiao.evaluation.run_facts import ReportFacts, Scores
+from weitiao.evaluation.run_facts import ReportFacts
 from weitiao.evaluation.verdict import KINDS
 
-CHOSEN = Chosen(
-    method="LoRA",
-    targets=("q_proj, v_proj", 60),
-    lr=2e-4,
-    scheduler="cosine",
-    warmup_steps=4,
-    epochs=2.5,
-    steps=40,
-    batch_size=8,
-    examples=114,
-    held_out=6,
-)
-WHOLE = ReportFacts(
+WHOLE = replace(
+    FACTS,
     run="runs/mine",
-    base="smollm2-135m",
-    data=("my.json",),
     data_lines=(
         "replay     24 general rows beside 40 an epoch (rows of 'my rows.json'; "
         "30 were asked for but there are no more; data.replay=off leaves them out): 15 steps more, 40 in all; "
         "questions: asked 31, used 24 (4 cut, 1 empty or unreadable, 1 repetitive, 2 in another language, "
         "1 too long, 3 unsure; some are seen more than once an epoch to make 30)",
     ),
-    method="lora",
-    method_title="LoRA",
-    method_settings={"r": 8, "alpha": 16},
-    trainable=460_800,
-    total=134_975_808,
-    steps=40,
-    seconds=75,
-    tokens_per_second=812.4,
-    peak_memory_bytes=2 << 30,
-    result="adapter",
-    is_adapter=True,
     whole_seconds=125,
     chosen_by_loss=True,
     chosen=CHOSEN,
-    before=Scores(3.0, {"perplexity": 20.0855}),
-    after=Scores(1.5, {"perplexity": 4.4817}),
     losses=[(1, 3.0), (2, 2.0)],
-    held_out_losses=[(4, 1.5)],
     answers=[
         Answer(
             "“你是谁？”",
@@ -75,7 +48,6 @@ WHOLE = ReportFacts(
         "answering the questions: RuntimeError: not enough memory",
         "answering the general questions: RuntimeError: not enough memory",
     ),
-    versions={"python": "3.11.7", "torch": "2.13.0"},
 )
 """Facts of which every part of the report has something to say."""
 VARIANTS = [

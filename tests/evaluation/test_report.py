@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 import tiny
+from report_facts import CHOSEN, FACTS
 from weitiao.core.locale import LANGUAGES, Language, in_language
 from weitiao.core.units import significant
 from weitiao.data.conversation import Conversation, Message
@@ -21,31 +22,6 @@ from weitiao.evaluation.curve import LEFT, curve_svg, held_out_points, round_mar
 from weitiao.evaluation.generate import Generated
 from weitiao.evaluation.metrics import METRICS
 from weitiao.evaluation.report import CHOSEN_BY_LOSS, cell, cut_note, report, write_report
-from weitiao.evaluation.run_facts import ReportFacts, Scores
-
-FACTS = ReportFacts(
-    run="runs/my run",
-    base="smollm2-135m",
-    data=("my.json",),
-    data_lines=("rows       120 read (120 alpaca), 120 kept",),
-    method="lora",
-    method_title="LoRA",
-    method_settings={"r": 8, "alpha": 16},
-    trainable=460_800,
-    total=134_975_808,
-    steps=40,
-    seconds=75,
-    tokens_per_second=812.4,
-    peak_memory_bytes=2 << 30,
-    result="adapter",
-    is_adapter=True,
-    before=Scores(3.0, {"perplexity": 20.0855}),
-    after=Scores(1.5, {"perplexity": 4.4817}),
-    losses=[(1, 3.0), (2, 2.0), (3, float("nan")), (4, 1.5)],
-    held_out_losses=[(4, 1.5)],
-    answers=[Answer("Who | are you?", "I am 小微.", "A *model*\nby <b>x</b>", "我是小微。")],
-    versions={"python": "3.11.7", "torch": "2.13.0"},
-)
 
 
 def test_the_report_says_what_was_trained_and_what_came_of_it() -> None:
@@ -65,19 +41,7 @@ def test_the_report_says_what_was_trained_and_what_came_of_it() -> None:
 
 
 def test_the_report_says_what_the_run_was_set_to() -> None:
-    chosen = Chosen(
-        method="LoRA",
-        targets=("q_proj, v_proj", 60),
-        lr=2e-4,
-        scheduler="cosine",
-        warmup_steps=4,
-        epochs=2.5,
-        steps=40,
-        batch_size=8,
-        examples=114,
-        held_out=6,
-    )
-    facts = replace(FACTS, chosen=chosen)
+    facts = replace(FACTS, chosen=CHOSEN)
     for words in (
         r"| Method | LoRA (lora) on q\_proj, v\_proj (60 modules) |",
         "| Learning rate | 2e-4, cosine, warm-up over 4 steps |",
@@ -96,9 +60,9 @@ def test_the_report_says_what_the_run_was_set_to() -> None:
     assert "(20 of 40 steps: stopped early" in report(early)
     assert "计划 40 步，第 20 步提前停止" in report(early, "zh")
     assert "stopped" not in report(facts)
-    assert Chosen.of_fields({**chosen.as_fields(), "targets": list(chosen.targets or ())}) == chosen
+    assert Chosen.of_fields({**CHOSEN.as_fields(), "targets": list(CHOSEN.targets or ())}) == CHOSEN
     older = ["q_proj, v_proj (60 modules)", "q_proj, v_proj（60 个模块）"]
-    assert Chosen.of_fields({**chosen.as_fields(), "targets": older}) == chosen
+    assert Chosen.of_fields({**CHOSEN.as_fields(), "targets": older}) == CHOSEN
 
 
 def test_answers_that_were_cut_are_marked_and_the_mark_explained() -> None:

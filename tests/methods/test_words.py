@@ -15,9 +15,12 @@ from weitiao.core.errors import SettingsError
 from weitiao.core.settings import LEFT_OUT, check_settings
 from weitiao.methods import METHODS
 from weitiao.methods._aliases import KNOWN_ELSEWHERE
+from weitiao.methods._peft.any import names
 from weitiao.methods._peft.quiet import renamed_in_transformers
 from weitiao.recipe.recipe import Recipe, read_recipe
 
+PEFTS_OWN = f"peft:{names()[0]}"
+"""A tuner of PEFT's that has no file here."""
 NEEDED = {"model": {"name": "m"}, "data": {"sources": ["my.json"]}, "out": "runs/x"}
 
 
@@ -47,7 +50,7 @@ def test_signs_and_capitals_do_not_hide_a_name(typed: str) -> None:
         METHODS.load(typed)
 
 
-@pytest.mark.parametrize("name", [*METHODS.names(), "peft:hra"])
+@pytest.mark.parametrize("name", [*METHODS.names(), PEFTS_OWN])
 def test_signs_and_capitals_do_not_count(name: str) -> None:
     for typed in (name.upper(), name.title(), name.replace("_", "-"), name.replace("_", " ")):
         assert METHODS.spelling(typed) == name
@@ -58,7 +61,7 @@ def test_signs_and_capitals_do_not_count(name: str) -> None:
     ("method", "setting"),
     [
         ("lora", "layers_to_transform"),
-        ("peft:hra", "layers_to_transform"),
+        (PEFTS_OWN, "layers_to_transform"),
         ("freeze", "blocks"),
         ("trainable_tokens", "token_indices"),
     ],

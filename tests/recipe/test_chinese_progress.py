@@ -10,13 +10,12 @@ import pytest
 from rich.console import Console
 
 from left_in_english import english_in
+from report_facts import CHOSEN
 from weitiao.core.locale import use_language
-from weitiao.evaluation.chosen import Chosen
 from weitiao.recipe.progress import PlainSteps
 from weitiao.recipe.run_html import run_html
 from weitiao.recipe.told import Told
 
-CHOSEN = Chosen("LoRA", ("q_proj, v_proj", 60), 2e-4, "cosine", 4, 2.5, 40, 8, 114, 6)
 SCORES = {"loss": 1.5, "perplexity": 4.48}
 STEP = {
     "loss": 2.5, "tokens_per_second": 812.0, "seconds_left": 41.0, "memory_bytes": 2 << 30, "gpu_memory_bytes": 1 << 30,

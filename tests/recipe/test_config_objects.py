@@ -17,9 +17,9 @@ from peft import (
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from transformers import BitsAndBytesConfig, GenerationConfig, TrainingArguments
 
+from weitiao.core.dotted_names import by_dotted_name
 from weitiao.core.errors import SettingsError
 from weitiao.recipe.names.configs import Stated, as_mapping, usual_values
-from weitiao.recipe.names.layers import flat
 from weitiao.recipe.recipe import Recipe, parse_recipe
 
 LEAST: dict[str, Any] = {"model": "m", "data": "my.json", "out": "runs/a"}
@@ -27,7 +27,7 @@ ARGUMENTS = {"num_train_epochs": 3, "learning_rate": 5e-5, "lr_scheduler_type": 
 
 
 def values(recipe: Recipe) -> dict[str, Any]:
-    return dict(flat(recipe.as_dict()))
+    return by_dotted_name(recipe.as_dict())
 
 
 STATED: list[tuple[dict[str, Any], dict[str, Any]]] = [

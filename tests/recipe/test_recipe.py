@@ -9,6 +9,7 @@ import datasets
 import pytest
 import yaml
 
+from weitiao.core.dotted_names import by_dotted_name
 from weitiao.core.errors import Problem, SettingsError
 from weitiao.core.settings import deciding_nothing
 from weitiao.data.settings import DataSettings
@@ -16,7 +17,7 @@ from weitiao.engine.settings import TrainSettings
 from weitiao.methods import METHODS
 from weitiao.models.settings import ModelSettings
 from weitiao.recipe.api import train
-from weitiao.recipe.recipe import Recipe, dotted, parse_recipe, read_recipe
+from weitiao.recipe.recipe import Recipe, parse_recipe, read_recipe
 
 LEAST: dict[str, Any] = {"model": "smollm2-135m", "data": "my.json", "out": "runs/a"}
 METHOD_LORA = METHODS.load("lora")
@@ -227,7 +228,7 @@ def test_what_decides_the_result_and_what_does_not() -> None:
     assert {"train.lr", "train.seed", "train.batch_size", "method.r", "model.name", "data.max_length"} <= set(
         decides
     )
-    every = set(dotted(recipe.as_dict()))
+    every = set(by_dotted_name(recipe.as_dict()))
     may_differ = deciding_nothing(recipe)
     assert {"model.hub", "train.pack_tokens", "train.save_every", "evaluate", "track", "out"} <= may_differ
     for free in may_differ:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from weitiao.core.dotted_names import by_dotted_name
 from weitiao.core.errors import SettingsError
 from weitiao.methods import METHODS
-from weitiao.recipe.names.layers import flat
 from weitiao.recipe.recipe import Recipe, read_recipe
 
 RUN_FILE = """\
@@ -61,7 +61,7 @@ def test_a_word_inside_a_block_leaves_the_word_for_the_block(
 ) -> None:
     for order in permutations(words):
         recipe = read(tmp_path, list(order))
-        values = dict(flat(recipe.as_dict())) | recipe.data.sources[0].model_dump()
+        values = by_dotted_name(recipe.as_dict()) | recipe.data.sources[0].model_dump()
         assert {name: values[name] for name in settings} == settings, order
 
 

@@ -39,7 +39,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; errors a person can fix are printed, others raised."""
     from ..core.locale import use_language
-    from ._help import language_named
+    from ._language import language_named
 
     with use_language(language_named(arguments)):
         return _run(arguments)
@@ -65,7 +65,7 @@ def _run(arguments: list[str]) -> int:
             SIGNALS.end_now()
         return _told(error.problems, error.exit_code)
     except (OSError, MemoryError, RuntimeError) as error:
-        from ._failures import failure_of_the_machine
+        from ._machine_failures import failure_of_the_machine
 
         failure = failure_of_the_machine(error)
         if failure is None:
@@ -82,7 +82,7 @@ def _stopped(stopped: Stopped) -> int:
 
 def _told(problems: Sequence[Problem], exit_code: int) -> int:
     """Print problems and return the exit code."""
-    from ._errors import print_problems
+    from ._print_problems import print_problems
 
     print_problems(problems)
     return exit_code

@@ -22,7 +22,7 @@ from ..data.templates.system_prompts import asked_with
 from ..evaluation.answers import CUT_MARK, answer_excerpt
 from ..evaluation.settings import GenerationSettings
 from ._tables import print_sentence
-from ._wrapped import Wrapped
+from ._wrap_stream import StreamWrapper
 
 if TYPE_CHECKING:
     from ..evaluation.open_model import Opened
@@ -151,7 +151,7 @@ class Chat:
 
     def _write(self, pieces: Iterable[str], answer: Growing) -> None:
         """Write an answer as it is generated; on a terminal, wrap lines between words."""
-        wrapped = Wrapped(self.console.width, self._out) if self.console.is_terminal else None
+        wrapped = StreamWrapper(self.console.width, self._out) if self.console.is_terminal else None
         try:
             for piece in pieces:
                 answer.text += piece

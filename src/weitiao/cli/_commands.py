@@ -11,11 +11,12 @@ import click
 from click.shell_completion import CompletionItem
 
 from ..core.errors import EXIT_CODES, Problem, SettingsError, nearest, unknown_name
-from ..core.locale import LANGUAGES, shown, use_language
+from ..core.locale import shown, use_language
 from ..core.registry import Registry
 from ..core.version import VERSION
 from ._completion import SHELLS
-from ._help import LANG_HELP, HelpContext, lang_option, language_named
+from ._help import HelpContext
+from ._language import lang_option, language_named
 
 FILES: Registry[object] = Registry(__package__, "click:Command", "command")
 
@@ -153,6 +154,8 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     callback=_print_version,
     help="Print the version.",
 )
-@click.option("--lang", type=click.Choice(LANGUAGES), expose_value=False, help=LANG_HELP)
 def commands() -> None:
     """Fine-tune a language model on your own data (微调), and compare its answers before and after."""
+
+
+commands.params.append(lang_option())

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Iterable
 
 import click
 
-from ..core.locale import LANGUAGES, Language, language, shown
-from ._wrapping import wrap
+from ..core.locale import language, shown
+from ._wrap_text import wrap
 
 DEFAULT = re.compile(r"(.*?)(?: (May be repeated\.))?(?:  (\[[^]]*\]))?", re.DOTALL)
 """An option's description, and behind it whether it may be repeated, and its default in brackets."""
 VERBATIM = "\b"
 """What click marks a paragraph with whose lines stay as they are."""
-FLAG = "--lang"
-LANG_HELP = "Language of what is shown: en or zh.  [WEITIAO_LANG, else the system's]"
 
 
 class Formatter(click.HelpFormatter):
@@ -76,18 +73,3 @@ def parts_of_help(text: str) -> list[str]:
     """Return an option's description, with what may follow it: that it may be repeated, and its default."""
     found = DEFAULT.fullmatch(text)
     return [part for part in found.groups() if part] if found else [text]
-
-
-def lang_option() -> click.Option:
-    """Return the option that chooses the language; its value is read before all others (`language_named`)."""
-    return click.Option([FLAG], type=click.Choice(LANGUAGES), expose_value=False, help=LANG_HELP)
-
-
-def language_named(arguments: Sequence[str]) -> Language | None:
-    """Return the last language named by `--lang`, None if there is none."""
-    values = [
-        word.partition("=")[2] or (after if word == FLAG else "")
-        for word, after in pairwise([*arguments, ""])
-        if word == FLAG or word.startswith(f"{FLAG}=")
-    ]
-    return next((known for value in reversed(values) for known in LANGUAGES if known == value), None)

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ..core.locale import shown
 from ..core.visible import padded
-from ._wrapping import hanging, right
+from ._wrap_text import hanging, right
 
 if TYPE_CHECKING:
     from rich.console import Console

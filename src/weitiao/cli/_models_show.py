@@ -11,7 +11,7 @@ from ..core.locale import shown
 from ..core.settings import parse_settings
 from ..core.units import readable_bytes, readable_count, readable_share
 from ..core.visible import padded, visible
-from ._wrapping import hanging, right
+from ._wrap_text import hanging, right
 
 if TYPE_CHECKING:
     from rich.console import Console

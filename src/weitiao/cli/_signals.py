@@ -52,13 +52,14 @@ class Signals:
     def send_again(self) -> None:
         """Send the last signal again shortly: its exception was lost where nothing catches it, as in a destructor.
 
-        Not at once: the caller still runs where that exception was lost, and the next would be lost too.
+        Not at once: the caller still runs where that exception was lost, and the next would be lost too. To the main
+        thread, which runs the handler: sent to the timer's own, it would not end a wait for input or a download.
         """
         if self._came is not None:
-            from threading import Timer
+            from threading import Timer, main_thread
 
             self._came_at = float("-inf")
-            timer = Timer(AGAIN_SECONDS, signal.raise_signal, [self._came])
+            timer = Timer(AGAIN_SECONDS, signal.pthread_kill, [main_thread().ident, self._came])
             timer.daemon = True
             timer.start()
 

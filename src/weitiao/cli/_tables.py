@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from ..core.locale import shown
 from ..core.settings import LEFT_OUT, description_of
 from ..core.visible import columns_of
-from ._wrapping import wrap
+from ._wrap_text import wrap
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions

@@ -13,7 +13,7 @@ from ..core.locale import shown
 from ..core.visible import columns_of, padded
 from ._commands import Command
 from ._completion import methods
-from ._wrapping import hanging, in_columns, wrap
+from ._wrap_text import hanging, in_columns, wrap
 
 if TYPE_CHECKING:
     from rich.text import Text

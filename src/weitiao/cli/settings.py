@@ -97,17 +97,17 @@ def _component(name: str) -> tuple[str, type[Settings]] | None:
 
 def _print_one(console: Console, name: str) -> None:
     """Print one setting, or what another tool's name becomes; raises SettingsError for an unknown name."""
-    from ..recipe.blocks import FIXED, NAMED
-    from ..recipe.names.own import dotted_settings, homes
+    from ..recipe.blocks import NAMED
+    from ..recipe.names.own import dotted_settings
     from ..recipe.names.table import entries, names_of_other_tools
-    from ._tables import SETTING_COLUMNS, plain_table, setting_cells
+    from ._tables import SETTING_COLUMNS, plain_table, print_sentence, setting_cells
 
     path, _, key = name.rpartition(".")
     path = path.lower()
     own = [row for block in NAMED if path in ("", block) for row in _named_rows(block, key)]
     read = entries(key) if path in ("", "method") and not own else ()
-    found = homes(key, FIXED) if path not in NAMED else []
-    found = found or [dotted for one in read for dotted in DOTTED.findall(one.becomes)]
+    meant = _meant(path, key)
+    found = meant or [dotted for one in read for dotted in DOTTED.findall(one.becomes)]
     rows = [row for dotted in found for row in rows_of_setting(dotted)] or own
     rows = rows or [
         row for dotted in dotted_settings() for row in rows_of_setting(dotted) if row[0] == name.lower()
@@ -116,6 +116,8 @@ def _print_one(console: Console, name: str) -> None:
         raise SettingsError(
             unknown_name("setting", name, [*dotted_settings(), *names_of_other_tools()], "weitiao settings")
         )
+    if path and meant and path not in {one.rpartition(".")[0] for one in meant}:
+        print_sentence(console, shown(f"{name}, read as {' and '.join(meant)}"))
     for one in read:
         console.print(f"{name} ({one.source}): {shown(one.becomes)}", markup=False)
     if rows:
@@ -123,6 +125,18 @@ def _print_one(console: Console, name: str) -> None:
         for key, default, description in dict.fromkeys(rows):
             table.add_row(escape(key), *setting_cells(default, description))
         console.print(table)
+
+
+def _meant(path: str, key: str) -> list[str]:
+    """Return the dotted settings of blocks other than method and objective that a name means: the one at its path, else
+    those called `key` in any block."""
+    from ..recipe.blocks import FIXED, NAMED
+    from ..recipe.names.own import homes, spelling
+
+    if path in NAMED:
+        return []
+    own = spelling(key, FIXED[path].model_fields) if path in FIXED else None
+    return [f"{path}.{own}"] if own else homes(key, FIXED)
 
 
 def rows_of_setting(dotted: str) -> list[tuple[str, str, str]]:

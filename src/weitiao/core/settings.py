@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from .dotted_names import nested_at
 from .errors import SHORT_LIST, Problem, SettingsError, nearest, raise_all
 from .setting_reasons import reason_of
 from .yaml_text import YamlError, load_yaml
@@ -334,7 +335,7 @@ def parse_overrides(
     )
     named: dict[str, dict[str, Any]] = {}
     for word, name, text in halves:
-        one = spelt_out(_nested(name.strip().split("."), _value(word, text)))
+        one = spelt_out(nested_at(name.strip(), _value(word, text)))
         named[name.strip()] = merge(named.get(name.strip(), {}), one)
     return _together(named)
 
@@ -406,13 +407,6 @@ def _value(word: str, text: str) -> Any:  # noqa: ANN401  (whatever the text say
         raise SettingsError(
             Problem(f"the value of {name} cannot be read", word, str(error), remedy)
         ) from error
-
-
-def _nested(names: Sequence[str], value: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Return `{a: {b: value}}` for the names a and b."""
-    for name in reversed(names):
-        value = {name: value}
-    return dict(value)
 
 
 def _as_override(word: str) -> str:

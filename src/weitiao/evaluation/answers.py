@@ -11,16 +11,15 @@ from pydantic import Field
 from ..core.settings import Settings
 from ..data.conversation import Conversation, Message
 from ..data.templates.system_prompts import asked_with
+from .callbacks import OnProgress, ShouldStop, ignore_progress, never_stop
 from .settings import GenerationSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
     from ..data.templates.template import Template
-    from .generate import Generated, OnProgress
+    from .generate import Generated
 
 
 class EvaluateSettings(Settings):
@@ -114,16 +113,14 @@ def answer_questions(
     template: Template,
     questions: Sequence[Question],
     settings: GenerationSettings,
-    should_stop: Callable[[], bool] | None = None,
-    on_progress: OnProgress | None = None,
+    should_stop: ShouldStop = never_stop,
+    on_progress: OnProgress = ignore_progress,
 ) -> list[Generated]:
     """Return the first answer to each question, stripped; raises the errors of `generate_answers`."""
-    from .generate import Generated, generate_answers, never_stop, untold
+    from .generate import Generated, generate_answers
 
     messages = [question.messages for question in questions]
-    answers = generate_answers(
-        model, tokenizer, template, messages, settings, should_stop or never_stop, on_progress or untold
-    )
+    answers = generate_answers(model, tokenizer, template, messages, settings, should_stop, on_progress)
     return [Generated(own[0].text.strip(), own[0].cut) for own in answers]
 
 

@@ -22,6 +22,7 @@ from ..core.errors import DataError, Problem
 from ..methods._peft.prompt import PromptModel
 from ..models.anatomy import base_of, context_tokens
 from ..models.embedding_rows import require_rows
+from .callbacks import OnProgress, ShouldStop, ignore_progress, never_stop
 from .padding import batches
 from .settings import GenerationSettings
 from .stop_strings import PieceDecoder, StopCutter, cut_at, decoded
@@ -32,21 +33,6 @@ if TYPE_CHECKING:
 
     from ..data.conversation import Message, Prompt
     from ..data.templates.template import Template
-
-ShouldStop = Callable[[], bool]
-
-
-def never_stop() -> bool:
-    """Return False: generation continues."""
-    return False
-
-
-OnProgress = Callable[[float, float], None]
-"""Called with how much is done, and of how much, in any unit."""
-
-
-def untold(done: float, total: float) -> None:
-    """Ignore progress."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +64,7 @@ def generate_answers(
     conversations: Sequence[Sequence[Message]],
     settings: GenerationSettings,
     should_stop: ShouldStop = never_stop,
-    on_progress: OnProgress = untold,
+    on_progress: OnProgress = ignore_progress,
 ) -> list[list[Generated]]:
     """Answer each conversation; return `num_return_sequences` answers each, in the given order.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -19,12 +19,11 @@ from ..engine.forward import Forward
 from ..engine.two_passes import Gathered, Reference
 from ..objectives._base import LossSum, Objective, SequenceObjective
 from ..objectives._outputs import Outputs
+from .callbacks import OnProgress, ShouldStop, ignore_progress, never_stop
 
 EXAMPLES_AT_ONCE = 64
 PLACES_SHOWN = 3
 """Most places that an error names."""
-
-ShouldStop = Callable[[], bool]
 
 
 @dataclass(frozen=True)
@@ -50,19 +49,14 @@ class HeldOut:
         return cls(fields["loss"], rows, measures)
 
 
-def never() -> bool:
-    """Return False: do not stop."""
-    return False
-
-
 @torch.no_grad()
 def measure_held_out(
     forward: Forward,
     objective: Objective,
     examples: Sequence[Example],
     pack_tokens: int,
-    should_stop: ShouldStop = never,
-    on_progress: Callable[[float, float], None] | None = None,
+    should_stop: ShouldStop = never_stop,
+    on_progress: OnProgress = ignore_progress,
     reference: Reference | None = None,
 ) -> HeldOut | None:
     """Return the held-out loss in evaluation mode, or None if `should_stop` returned True between two examples.
@@ -81,8 +75,7 @@ def measure_held_out(
                 return None
             rows[number] = (float(found.sum), objective.weight([examples[number]]))
             sums.update({name: float(value) for name, value in found.metrics.items()})
-            if on_progress is not None:
-                on_progress(count, len(examples))
+            on_progress(count, len(examples))
     finally:
         forward.model.train(was_training)
     total, weight = math.fsum(loss for loss, _ in rows), math.fsum(weight for _, weight in rows)

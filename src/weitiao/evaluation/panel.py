@@ -8,7 +8,7 @@ team` names Paris and is wrong.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,7 @@ import yaml
 
 from ..data.conversation import Message
 from ..data.general_questions import LANGUAGES, Language, writes_chinese
+from .callbacks import ShouldStop, never_stop
 from .settings import GenerationSettings
 
 if TYPE_CHECKING:
@@ -100,14 +101,14 @@ def ask_panel(
     tokenizer: PreTrainedTokenizerBase,
     template: Template,
     questions: Sequence[PanelQuestion],
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: ShouldStop = never_stop,
 ) -> list[str]:
     """Return the model's likeliest answer to each question, at most 24 tokens long; raises as `generate`."""
-    from .generate import generate, never_stop
+    from .generate import generate
 
     settings = GenerationSettings(max_new_tokens=MOST_ANSWER_TOKENS)
     conversations = [[Message("user", question.text)] for question in questions]
-    answers = generate(model, tokenizer, template, conversations, settings, should_stop or never_stop)
+    answers = generate(model, tokenizer, template, conversations, settings, should_stop)
     return [own[0].strip() for own in answers]
 
 

@@ -147,7 +147,7 @@ class AdaLora(TargetedMethod):
 
     def attached(self, model: PeftModel, originals: list[tuple[Parameter, Tensor]]) -> PeftAttached:
         """Return the adapter with its budget schedule."""
-        from ._peft.adalora import AdaLoraAttached
+        from ._peft.adalora_attached import AdaLoraAttached
 
         return AdaLoraAttached(model, originals, self.checked_ends)
 

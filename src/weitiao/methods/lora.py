@@ -173,7 +173,7 @@ class Lora(TargetedMethod):
 
     def attached(self, model: PeftModel, originals: list[tuple[Parameter, Tensor]]) -> PeftAttached:
         """Return the adapter with the initial values of A and B set."""
-        from ._peft.lora import LoraAttached
+        from ._peft.lora_attached import LoraAttached
 
         attached = LoraAttached(model, originals)
         if self._from_weights:
@@ -185,7 +185,7 @@ class Lora(TargetedMethod):
     def prepare(self, model: PeftModel, batches: Iterator[dict[str, object]]) -> None:
         """Initialise A from the data if `init_lora_weights` is eva."""
         if self.init_lora_weights == "eva":
-            from ._peft.lora import begin_from_data
+            from ._peft.lora_attached import begin_from_data
 
             begin_from_data(model, batches)
 

@@ -23,8 +23,9 @@ from ..engine.memory.oom import MAY_SAY_SO, is_out_of_memory
 from ..engine.two_passes import Reference
 from ..evaluation.answer_scores import score_answers
 from ..evaluation.answers import Answer, Question, answer_questions, before_after, choose_questions
+from ..evaluation.callbacks import ShouldStop, never_stop
 from ..evaluation.generate import Generated
-from ..evaluation.held_out import HeldOut, ShouldStop, measure_held_out, never
+from ..evaluation.held_out import HeldOut, measure_held_out
 from ..evaluation.panel import (
     PanelQuestion,
     PanelScore,
@@ -154,7 +155,7 @@ class Comparison:
     def _generation(self) -> dict[str, Any]:
         return self.recipe.evaluate.generation.model_dump(mode="json")
 
-    def measure_baseline(self, forward: Forward, log: EventLog, should_stop: ShouldStop = never) -> None:
+    def measure_baseline(self, forward: Forward, log: EventLog, should_stop: ShouldStop = never_stop) -> None:
         """Measure the untrained model, and ask it unless that is postponed; `before` stays None if stopped."""
         reference = reference_of_start(self.recipe, forward)
         held_out = self._measure(forward, log, reference, "held-out loss before training", should_stop)
@@ -223,7 +224,7 @@ class Comparison:
         log: EventLog,
         reference: Reference | None,
         what: str = "held-out loss after training",
-        should_stop: ShouldStop = never,
+        should_stop: ShouldStop = never_stop,
     ) -> HeldOut | None:
         """Return the held-out loss, None if stopped or if nothing is held out; `what` is shown with the progress."""
         if not self.data.held_out:
@@ -247,8 +248,9 @@ class Comparison:
         model, tokenizer, template = forward.model, self.tokenizer, self.data.template
         settings, autocast = self.recipe.evaluate.generation, forward.precision.autocast(forward.device)
         with self._noting("answering the questions", log), autocast:
+            progress = Progress(log.emit, "answers")
             look.answers = answer_questions(
-                model, tokenizer, template, self.questions, settings, never, Progress(log.emit, "answers")
+                model, tokenizer, template, self.questions, settings, on_progress=progress
             )
         if self.panel:
             with self._noting("answering the general questions", log), autocast:

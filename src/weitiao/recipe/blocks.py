@@ -10,6 +10,7 @@ from typing import Annotated, Any, cast, get_args, get_origin
 from pydantic import PrivateAttr, SerializeAsAny
 from pydantic.fields import FieldInfo
 
+from ..core.dotted_names import by_dotted_name
 from ..core.registry import Registry
 from ..core.settings import DECIDES_NOTHING, Settings, deciding_nothing
 from ..data.settings import DataSettings
@@ -42,15 +43,6 @@ class Named:
 def _absolute(path: str | None) -> str | None:
     """Return an existing path as an absolute one; anything else (a hub id, an alias) unchanged."""
     return path if path is None or not Path(path).exists() else str(Path(path).absolute())
-
-
-def dotted(nested: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Return nested settings as a flat mapping by dotted name."""
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        name = f"{path}.{key}" if path else str(key)
-        flat |= dotted(value, name) if isinstance(value, Mapping) and value else {name: value}
-    return flat
 
 
 @dataclass(frozen=True)
@@ -129,7 +121,7 @@ class Recipe(Settings):
         free = deciding_nothing(self)
         return {
             name: value
-            for name, value in dotted(self.as_dict()).items()
+            for name, value in by_dotted_name(self.as_dict()).items()
             if not any(name == one or name.startswith(f"{one}.") for one in free)
         }
 

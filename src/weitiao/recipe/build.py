@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from ..engine.runtime.batches import StepPlan
 from ..engine.runtime.distributed import Ranks
 from ..engine.settings import TrainSettings
 from ..engine.step import LossScale, Stepper
+from ..evaluation.callbacks import ShouldStop
 from ..evaluation.held_out import measure_held_out
 from ..methods._base import Attached, count_parameters
 from ..models.anatomy import base_of, width_of
@@ -205,7 +206,7 @@ def _look(
 ) -> HeldOutLoss:
     """Return a function that evaluates the held-out loss, in packs of the size used in training."""
 
-    def look(should_stop: Callable[[], bool]) -> dict[str, float] | None:
+    def look(should_stop: ShouldStop) -> dict[str, float] | None:
         measured = measure_held_out(
             stepper.forward,
             stepper.objective,

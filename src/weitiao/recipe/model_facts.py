@@ -136,7 +136,7 @@ def free_here_bytes() -> int:
     """Return the free memory where a model would be trained: on the GPU, else in main memory."""
     import torch
 
-    from ..engine.memory.free import free_memory_bytes
+    from ..engine.memory.free_bytes import free_memory_bytes
 
     return free_memory_bytes(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 

@@ -19,7 +19,7 @@ from ..engine.runtime.batches import StepPlan
 from ..methods._alternatives import require_applicable
 from ..models.adapter_files import CONFIG
 from ..models.embedding_rows import require_rows
-from .choices import AutoSetting, settle
+from .auto_settings import AutoSetting, settle
 from .identity import require_same_files
 from .recipe import Recipe
 from .reference import require_reference

@@ -14,7 +14,6 @@ from ..data.settings import SourceSettings, replay_spelt_out, require_usable_nam
 from ..data.sources.python_rows import is_split
 from .blocks import BLOCKS, DEFAULT_NAMES, RunBlock
 from .blocks import Recipe as Recipe
-from .blocks import dotted as dotted
 from .names.configs import as_mapping
 from .names.layers import Layer, class_of
 from .names.own import blocks_for, setting_names, spelling

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..core.dotted_names import by_dotted_name
 from ..core.errors import Interrupted, Problem, RunFolderError, SettingsError, Terminated, raise_all
 from ..core.events import Event, EventLog, Listener, Progress, read_events
 from ..core.files import PRIVATE_FILE, saving, write_atomic
@@ -20,7 +21,7 @@ from ..core.settings import read_yaml
 from ..engine.runtime.signals import sigterm_as_ctrl_c
 from .identity import require_base_of_run, settings_and_data
 from .preflight import Ready, preflight
-from .recipe import Recipe, dotted, parse_recipe, read_words
+from .recipe import Recipe, parse_recipe, read_words
 from .run import Run
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ class _Session:
         from ..models.load import load_model, weights_folder
         from .baseline import Comparison, systems_of
         from .build import attach, build_training, choose_kernels, forward_for, frozen_once, precision_for
-        from .chosen import chosen_for
+        from .final_settings import chosen_for
         from .general_answers import with_general_answers
         from .outcome import Outcome
 
@@ -312,7 +313,7 @@ def settings_for_trackers(recipe: Recipe) -> dict[str, str | int | float | bool]
             source["rows"] = f"{len(source['rows'])} rows given from Python"
     asked = len(raw["evaluate"]["questions"])
     raw["evaluate"]["questions"] = f"{asked} question{'s' * (asked != 1)}"
-    flat = dotted(raw)
     return {
-        key: value if isinstance(value, bool | int | float) else str(value) for key, value in flat.items()
+        key: value if isinstance(value, bool | int | float) else str(value)
+        for key, value in by_dotted_name(raw).items()
     }

@@ -32,7 +32,8 @@ from ..formats._base import RowError
 from ..formats._detect import displaced_by, load_formats, rename
 from ..forms import AnyForm, kind_of_form, with_texts
 from ..settings import PLACEHOLDER
-from ..templates.render import RenderedRow, render_chunk
+from ..templates.render import render_chunk
+from ..templates.rendered_row import RenderedRow
 from ..templates.row_fields import parse_with_fields, with_task_of
 from ..templates.template_choice import Wording
 from .column_names import in_their_names, paths_in_their_names

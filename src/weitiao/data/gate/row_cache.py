@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from ..checks._row_text import RowText, row_text
 from ..forms import AnyForm
-from ..templates.render import RenderedRow
+from ..templates.rendered_row import RenderedRow
 from .store import written_form
 
 MOST_ROWS = 2048

@@ -19,7 +19,8 @@ from ..conversation import Conversation, Message
 from ..example import TokenSequence
 from ..forms import AnyForm, Text, Tokens, kind_of_form, parts
 from ..gate.gate import Gate, kept_rows
-from ..templates.render import RenderedRow, render_chunk
+from ..templates.render import render_chunk
+from ..templates.rendered_row import RenderedRow
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

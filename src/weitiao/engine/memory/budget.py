@@ -21,7 +21,7 @@ from ..attention.backends import attention_scratch_bytes
 from ..forward import Forward
 from ..optim.optimizers import OptimizerName, state_bytes
 from .activation_checkpointing import AUTO, TRIED_BY_AUTO, WITHOUT_BLOCKS, set_recompute
-from .free import free_memory_bytes
+from .free_bytes import free_memory_bytes
 from .live_bytes import Growth, growth, run_counted
 
 PACK_TOKENS_CPU = 512

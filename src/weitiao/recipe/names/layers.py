@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
+from ...core.dotted_names import by_dotted_name, nested_at
 from ...core.errors import Problem, SettingsError
 from ...core.registry import Registry
 from ...core.settings import Settings, merge, parse_overrides
@@ -99,7 +100,7 @@ class Layer:
         if dotted == "data.sources":
             self._put(dotted, _sources(value, self), key)
         elif isinstance(value, Mapping) and (dotted in self._blocks or dotted in BLOCKS):
-            self.own = merge(nested(dotted, {}), self.own)
+            self.own = merge(nested_at(dotted, {}), self.own)
             self._walk(dotted, value)
         else:
             self._put(dotted, value, key)
@@ -156,7 +157,7 @@ class Layer:
             remedy = f"{dotted}={as_written(before)} or {dotted}={as_written(value)}"
             self.problems.append(Problem(f"{dotted} is given twice", got, "one of them", remedy))
         self._typed[dotted] = key
-        self.own = merge(self.own, nested(dotted, value))
+        self.own = merge(self.own, nested_at(dotted, value))
 
     def _method(self, typed: Any) -> Any:  # noqa: ANN401
         """Return a method's name here; settings that another tool's name implies are set too."""
@@ -167,7 +168,7 @@ class Layer:
         if words is None:
             return typed
         given = Given("method", typed)
-        for dotted, value in flat(parse_overrides(words[1:])):
+        for dotted, value in by_dotted_name(parse_overrides(words[1:])).items():
             entry_made = Name("method", _fixed(dotted, value), "", dotted)
             self.theirs.append(Theirs(entry_made, given))
         self.said.append(f"method {typed}, read as {' '.join(words)}")
@@ -276,16 +277,6 @@ def class_of(registry: Registry[T], block: Any) -> type[T] | None:  # noqa: ANN4
         return None
 
 
-def flat(nested: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield nested settings as (dotted name, value)."""
-    for key, value in nested.items():
-        dotted = f"{path}.{key}" if path else str(key)
-        if isinstance(value, Mapping) and value:
-            yield from flat(value, dotted)
-        else:
-            yield dotted, value
-
-
 def looked_up(nested: Mapping[str, Any], dotted: str) -> Any:  # noqa: ANN401
     """Return the value under a dotted name, or MISSING."""
     value: Any = nested
@@ -299,10 +290,3 @@ def looked_up(nested: Mapping[str, Any], dotted: str) -> Any:  # noqa: ANN401
             return MISSING
         value = value[part]
     return value
-
-
-def nested(dotted: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Return nested blocks with one value at a dotted name."""
-    for part in reversed(dotted.split(".")):
-        value = {part: value}
-    return dict(value)

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ...core.dotted_names import by_dotted_name
 from ...core.errors import Problem
 from ...core.settings import Settings, as_typed, merge
 from .entries import Context, Given, Group, Reading, read_group
-from .layers import MISSING, Layer, Theirs, flat, looked_up
+from .layers import MISSING, Layer, Theirs, looked_up
 from .usual import UsualLayer
 from .words import as_written
 
@@ -118,14 +119,14 @@ def _own(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, int]]:
         for block in layer.replaces:
             own.pop(block, None)
         own = merge(own, layer.own)
-        where |= {dotted: number for dotted, _ in flat(layer.own)}
+        where |= dict.fromkeys(by_dotted_name(layer.own), number)
     return own, where
 
 
 def _context(own: Mapping[str, Any], last: Layer) -> Context:
     method = last.method
     return Context(
-        own=dict(flat(own)),
+        own=by_dotted_name(own),
         method=last.method_name,
         method_settings=frozenset(method.model_fields if method else ()),
         elsewhere=method.known_elsewhere if method else {},

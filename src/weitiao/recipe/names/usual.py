@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from ...core.dotted_names import by_dotted_name, nested_at
 from ...core.settings import check_settings, merge
 from .configs import config_kinds, usual_values
-from .layers import Layer, Theirs, flat, named_method, nested
+from .layers import Layer, Theirs, named_method
 from .words import as_written, plain_value
 
 FITTED = (
@@ -32,13 +33,14 @@ class UsualLayer(Layer):
         """Sort the defaults of the config objects in a layer `raw`; they use that layer's method."""
         super().__init__(usual_values(raw), before, named_method(raw))
         self.kinds = tuple(dict.fromkeys(config_kinds(raw)))
-        own = {dotted: plain_value(value) for dotted, value in flat(self.own) if self._counts(dotted, value)}
+        every = by_dotted_name(self.own).items()
+        own = {dotted: plain_value(value) for dotted, value in every if self._counts(dotted, value)}
         if own.get("train.warmup_steps") == 0:  # a given warmup of either kind overrides a ratio
             del own["train.warmup_steps"]
             own["train.warmup_ratio"] = 0.0
         self.own = {}
         for dotted, value in own.items():
-            self.own = merge(self.own, nested(dotted, value))
+            self.own = merge(self.own, nested_at(dotted, value))
         self.theirs = [self._as_usual(one) for one in self.theirs if self._is_read(one)]
         self.said, self.problems = [], []
 

@@ -9,7 +9,7 @@ import pytest
 
 from weitiao.core.settings import read_yaml
 from weitiao.methods import METHODS
-from weitiao.recipe.choices import epochs_at_most
+from weitiao.recipe.auto_settings import epochs_at_most
 from weitiao.recipe.preflight import Ready, preflight
 from weitiao.recipe.recipe import parse_recipe
 from weitiao.recipe.train import train_recipe

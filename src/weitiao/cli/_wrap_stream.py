@@ -1,4 +1,4 @@
-"""Writes text that arrives in pieces to a terminal, wrapped between words."""
+"""Wraps a text that arrives in pieces, as a model writes it: lines break between words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOT_LAST = frozenset("([{（【《「『〈〔“‘")
 """Characters that no line ends with."""
 
 
-class Wrapped:
+class StreamWrapper:
     """Holds back each word until it is complete and wraps it if it does not fit; a wide character is a word."""
 
     def __init__(self, columns: int, write: Callable[[str], None]) -> None:

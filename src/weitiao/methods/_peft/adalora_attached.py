@@ -1,4 +1,4 @@
-"""AdaLoRA on PEFT: the training loop drives its rank budget, and checkpoints keep its allocator's state."""
+"""An AdaLoRA adapter once PEFT has attached it: the training loop drives its rank budget, and checkpoints keep it."""
 
 from __future__ import annotations
 

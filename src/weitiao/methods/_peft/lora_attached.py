@@ -1,4 +1,4 @@
-"""LoRA on PEFT with our own initial values, so that what is saved loads on the unchanged base."""
+"""A LoRA adapter once PEFT has attached it: our own initial values, saved so that it loads on the unchanged base."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wraps text for a terminal by the columns it takes: English between words, Chinese between characters."""
+"""Wraps whole texts for a terminal by the columns they take: English between words, Chinese between characters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 from ..core.visible import columns_of, padded
-from ._wrapped import Wrapped
+from ._wrap_stream import StreamWrapper
 
 NARROWEST = 24
 """Least width of wrapped text, on any terminal."""
@@ -17,7 +17,7 @@ def wrap(text: str, columns: int) -> list[str]:
     if columns_of(text) == len(text):
         return textwrap.wrap(text, max(1, columns), break_long_words=False, break_on_hyphens=False)
     written: list[str] = []
-    wrapped = Wrapped(columns, written.append)
+    wrapped = StreamWrapper(columns, written.append)
     wrapped.push(text)
     wrapped.rest()
     return [line.rstrip() for line in "".join(written).split("\n")]

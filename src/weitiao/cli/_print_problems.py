@@ -1,4 +1,4 @@
-"""Prints errors that a person can fix."""
+"""Prints problems that a person can fix, as blocks of lines on stderr."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..core.errors import LABEL_COLUMNS, Problem
 from ..core.locale import shown
 from ..core.visible import padded
-from ._wrapping import hanging
+from ._wrap_text import hanging
 
 if TYPE_CHECKING:
     from rich.text import Text

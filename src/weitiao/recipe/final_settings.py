@@ -1,4 +1,4 @@
-"""The final settings of a run, read from its built parts."""
+"""The settings a run trains with in the end, read from its built parts, as facts to show."""
 
 from __future__ import annotations
 
