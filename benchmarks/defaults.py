@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from datetime import date
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ TWO_TASKS = ("identity", "routing")
 """What every other method is tried on."""
 WITHIN_LORA, WITHIN_OTHERS = 1.03, 1.10
 """Largest loss of a default, as a multiple of the best one found."""
+NEAR_RATE = 1.05
+"""Rates count as the same up to this factor."""
 NEAR_NATS = 0.05
 """A difference in nats a token that counts as none where losses end near 0."""
 
@@ -214,6 +217,16 @@ def _method_lines(report: Values) -> Iterator[str]:
         cells = " | ".join(f"{' · '.join(map(_cell, rows))} | {_above(rows)}" for rows in by_task.values())
         yield f"| {name} | {default_of(by_task[TWO_TASKS[0]])['lr']:g} | {cells} |"
     yield from ("", _summary(report["methods"]))
+    if report["pairs"]:
+        yield from (
+            "",
+            "How much is chance: runs at nearly the same rate, of methods whose default has moved.",
+            "",
+        )
+        yield from ("| method | data set | two rates | two losses |", "|---|---|---:|---:|")
+        for one, other in report["pairs"]:
+            rates, losses = f"{one['lr']:g}, {other['lr']:g}", f"{one['after']:.3f}, {other['after']:.3f}"
+            yield f"| {one['name']} | {json.loads(one['task'])['task']} | {rates} | {losses} |"
 
 
 def _above(rows: list[Values]) -> str:
@@ -247,6 +260,18 @@ def _told(rows: list[Values], within: float) -> str:
     return f"The default ends {over:.1%} above the best{'' if over <= within - 1 else ': too far'}."
 
 
+def nearly_equal(rows: Iterable[Values]) -> Iterator[tuple[Values, Values]]:
+    """Yield pairs of runs that differ only in their rates, and there by at most NEAR_RATE."""
+    alike: dict[str, list[Values]] = {}
+    for row in rows:
+        task = json.loads(row["task"])
+        del task["train"]["lr"]
+        alike.setdefault(json.dumps(task), []).append(row)
+    for group in alike.values():
+        ordered = sorted(group, key=lambda row: float(row["lr"]))
+        yield from ((a, b) for a, b in pairwise(ordered) if b["lr"] <= NEAR_RATE * a["lr"])
+
+
 def measure(options: argparse.Namespace) -> Values:
     """Make every run that is missing and return all of them."""
     from weitiao.methods import METHODS
@@ -265,6 +290,7 @@ def measure(options: argparse.Namespace) -> Values:
         "versions": {name: version(name) for name in ("weitiao", "torch", "transformers", "peft")},
         "lora": lora,
         "methods": {name: method_rows(bench, name) for name in names if name != "lora"},
+        "pairs": sorted(nearly_equal(bench.done.values()), key=lambda pair: str(pair[0]["name"])),
     }
 
 

@@ -75,16 +75,34 @@ def report(best_rate: float) -> dict[str, Any]:
         "versions": {"weitiao": "0"},
         "lora": {"style": rows},
         "methods": {"ia3": defaults.method_rows(bench, "ia3")},
+        "pairs": list(defaults.nearly_equal(map(canned_run, (1e-3, 1.04e-3, 3e-3)))),
     }
+
+
+def canned_run(lr: float) -> dict[str, Any]:
+    task = json.dumps({"task": "identity", "train": {"lr": lr}})
+    return {"name": "ia3", "lr": lr, "after": 2 + 100 * lr, "task": task}
 
 
 def test_the_page_says_whether_the_default_is_near_the_best() -> None:
     good = defaults.page(report(1.0))
     assert "**Within 3 % of the best on 1 of 1 data sets.**" in good
-    assert "| ia3 | 0.001 | 2.677 · **2.010** · 4.010 | 2.677 · **2.010** · 4.010 | +0.0% |" in good
+    assert (
+        "| ia3 | 0.001 | 2.677 · **2.010** · 4.010 | +0%, 0.000 | 2.677 · **2.010** · 4.010 | +0%, 0.000 |"
+        in good
+    )
+    assert "within 10% or 0.05 nats: 1; not: none.**" in good
+    assert (
+        "| ia3 | identity | 0.001, 0.00104 | 2.100, 2.104 |" in good
+        and "0.003" not in good.split("chance")[1]
+    )
     assert "| 0.001 | 2.005 | **2.010** | 2.020 |" in good
     far = defaults.page(report(3.0))
     assert "**Within 3 % of the best on 0 of 1 data sets.**" in far and "too far" in far
+    assert (
+        "Within 10% of the best on both data sets: 0 of 1 methods; within 10% or 0.05 nats: 0; not: ia3."
+        in far
+    )
 
 
 def test_runs_that_ended_well_are_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
