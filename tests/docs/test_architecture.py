@@ -34,7 +34,7 @@ def listed(block: str) -> Iterator[Path]:
             if number == 0 and not line.startswith(" "):
                 room = folder = PACKAGE / word
             else:
-                folder = room / word if (room / word).is_dir() else folder / word
+                folder = room / word if (room / word / "__init__.py").is_file() else folder / word
             yield folder
 
 
