@@ -271,7 +271,7 @@ def test_a_loop_over_runs_that_passes_over_errors_ends_when_it_is_told_to(
 def test_what_fails_after_training_costs_neither_result_nor_report(
     straight: Straight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def fails(*_: object) -> list[str]:
+    def fails(*_: object, **__: object) -> list[str]:
         raise error
 
     recipe = {**straight[0], "out": str(tmp_path / "run")}
@@ -292,7 +292,7 @@ def test_the_result_is_there_before_the_model_is_asked(
 ) -> None:
     """Ctrl-C in the closing answers leaves the adapter; resuming asks again and writes the report."""
 
-    def interrupted(*_: object) -> list[str]:
+    def interrupted(*_: object, **__: object) -> list[str]:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
