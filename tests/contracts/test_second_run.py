@@ -104,6 +104,8 @@ def test_it_learns_or_says_why_not_and_what_to_type(write: Callable[[Path], Path
         "-m",
         "weitiao",
         "train",
+        "--model",
+        "smollm2-135m",
         "--data",
         str(write(tmp_path)),
         "--out",
