@@ -232,9 +232,9 @@ def options_of(words: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Measure, write the results and print the table; without a GPU say so and write nothing."""
-    options = options_of()
+    options = options_of(words)
     if options.note_none:
         write_none()
         return

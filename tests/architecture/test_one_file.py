@@ -40,10 +40,11 @@ ALSO = "remedies or saved_it_answers or test_models"
 """Tests that go over all components too, and take minutes."""
 COSTLY = (
     "qwen2 or opt or gemma or bloom or mistral or jamba or t5 or bert or mamba or bundled_model "
-    "or bit_by_bit or determined_by_the_seed or without_the_place or asserts_a_time"
+    "or bit_by_bit or determined_by_the_seed or without_the_place or asserts_a_time or what_is_private "
+    "or source_text_for_behaviour or links or python_block or say_the_same or in_the_makefile or pip_is_told"
 )
-"""Left out of the quick run: further architectures, a model of real size, what others ask too or only a test can
-break."""
+"""Left out of the quick run: further architectures, a model of real size, what others ask too, and what only a test or
+a page can break."""
 
 
 def registries(modules: tuple[Source, ...]) -> set[str]:

@@ -47,11 +47,14 @@ def test_the_script_runs_small_on_a_cpu_and_prints_the_table_last(tmp_path: Path
     assert (BENCHMARKS / "RESULTS.md").read_text(encoding="utf-8") == page
 
 
-def test_without_a_gpu_it_says_so_and_writes_nothing() -> None:
+def test_without_a_gpu_it_says_so_and_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     page = (BENCHMARKS / "RESULTS.md").read_text(encoding="utf-8")
-    done = run()
-    assert done.returncode == 0, done.stderr
-    assert "There is no GPU here" in done.stdout
+    if gpu.has_gpu():  # which only another process can be kept from
+        said = run().stdout
+    else:
+        gpu.main([])
+        said = capsys.readouterr().out
+    assert "There is no GPU here" in said
     assert (BENCHMARKS / "RESULTS.md").read_text(encoding="utf-8") == page
 
 

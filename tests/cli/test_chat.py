@@ -317,16 +317,13 @@ def test_adapters_that_cannot_share_a_chat_are_refused_in_words(
     assert "try       weitiao chat RUN" in capsys.readouterr().err
 
 
-def test_several_adapters_come_through_the_command(two_runs: dict[str, str]) -> None:
+def test_several_adapters_come_through_the_command(
+    two_runs: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     named = [f"--adapter={name}={path}" for name, path in two_runs.items()]
-    done = subprocess.run(
-        [sys.executable, "-m", "weitiao", "chat", *named, "--max-new-tokens", "8"],
-        input="Hi\n/adapter b\nHi\nexit\nHi\n",
-        capture_output=True, text=True, encoding="utf-8", check=False, timeout=240,
-        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    first, _, second = done.stdout.partition("/adapter b")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Hi\n/adapter b\nHi\nexit\nHi\n")))
+    assert run(["chat", *named, "--max-new-tokens", "8"]) == 0
+    first, _, second = capsys.readouterr().out.partition("/adapter b")
     assert visible(truth(open_by_name(two_runs["a"]), "Hi")) in first
     assert visible(truth(open_by_name(two_runs["b"]), "Hi")) in second
     assert second.count("> Hi") == 1, "exit ends it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,6 +18,7 @@ from weitiao.core.locale.catalogue import chinese_catalogue
 from weitiao.core.registry import Registry
 from weitiao.core.visible import columns_of
 from weitiao.methods import METHODS
+from weitiao.models.known import known_models
 from weitiao.objectives import OBJECTIVES
 
 ENGLISH = re.compile(r"(?<![\w`/.=<-])[a-z]{2,} [a-z]{2,} [a-z]{2,}")
@@ -47,6 +49,9 @@ def in_chinese(registry: Registry[Any]) -> list[str]:
 COMPLETE = all(in_chinese(registry) == registry.names() for registry in (FILES, METHODS, OBJECTIVES))
 """Whether every component that listings name has its Chinese."""
 
+OF_A_LATER_KIND = next(model.alias for model in known_models().values() if model.kind != "causal")
+"""A model of which all is shown that is known without its files, and no more."""
+
 
 @pytest.mark.parametrize("words", [*([name] for name in in_chinese(FILES)), ("models", "convert")])
 def test_help_is_in_chinese(words: tuple[str, ...]) -> None:
@@ -57,10 +62,17 @@ def test_help_is_in_chinese(words: tuple[str, ...]) -> None:
 
 @pytest.mark.skipif(not COMPLETE, reason="some components have no Chinese yet: make docs-check names them")
 @pytest.mark.parametrize(
-    "words", [("--help",), ("methods",), ("settings",), ("models",), ("models", "smollm2-135m")]
+    "words", [("--help",), ("methods",), ("settings",), ("models",), ("models", OF_A_LATER_KIND)]
 )
 def test_listings_are_in_chinese(words: tuple[str, ...]) -> None:
     assert english_in(shown_by(*words)) == []
+
+
+@pytest.mark.skipif(not COMPLETE, reason="some components have no Chinese yet: make docs-check names them")
+def test_a_model_is_shown_in_chinese(tiny_model_folder: Path) -> None:
+    text = shown_by("models", str(tiny_model_folder))
+    assert english_in(text) == []
+    assert "参数量" in text and "占比" in text
 
 
 @pytest.mark.parametrize("name", in_chinese(METHODS))

@@ -31,9 +31,11 @@ EVERYTHING = 10_000
 OBJECTIVE_KINDS = [*(OBJECTIVES.load(name) for name in OBJECTIVES.names()), *TOYS]
 
 
-def make(folder: Path, objective: Objective, pack_tokens: int, architecture: str = "llama") -> Training:
+def make(
+    folder: Path, objective: Objective, pack_tokens: int, architecture: str = "llama", batch_size: int = 4
+) -> Training:
     rows = PAIRS if isinstance(objective, SequenceObjective) else ROWS
-    settings = {"lr": 1e-2, "eps": 1e-3, "batch_size": 8, "pack_tokens": EVERYTHING}
+    settings = {"lr": 1e-2, "eps": 1e-3, "batch_size": batch_size, "pack_tokens": EVERYTHING}
     model = tiny.make_model(architecture)
     training = make_training(folder, rows, objective=objective, model=model, **settings)
     training.stepper.pack_tokens = pack_tokens
@@ -163,7 +165,7 @@ def test_the_gradient_is_that_of_transformers_on_single_sequences(
 
 def test_a_reference_is_the_model_before_training(tmp_path: Path) -> None:
     """As long as the model is its reference all margins are 0, and the loss is log 2 (0.693147)."""
-    training = make(tmp_path, PairsBesideReference(), EVERYTHING)
+    training = make(tmp_path, PairsBesideReference(), EVERYTHING, batch_size=8)
     first, *_, last = steps(training, 3)
     assert first.loss == pytest.approx(0.693147, abs=1e-6)
     assert first.metrics == {"accuracy": 0.0}

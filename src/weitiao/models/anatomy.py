@@ -6,7 +6,7 @@ a substring of a name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -97,32 +97,33 @@ def anatomy(model: PreTrainedModel) -> Anatomy:
     """
     from torch import nn
 
-    stacks, texts = block_stacks(model), text_path(model)
-    every = _inside(stacks, (path for path, m in model.named_modules() if isinstance(m, linear_classes())))
-    unreachable = tuple(p for p in every if not texts.passes(p) or _is_read_without_call(model, p))
+    stacks, texts, modules = block_stacks(model), text_path(model), dict(model.named_modules())
+    linear = linear_classes()
+    every = _inside(stacks, (path for path, module in modules.items() if isinstance(module, linear)))
+    unreachable = tuple(p for p in every if not texts.passes(p) or _is_read_without_call(modules, p))
     experts = expert_parameters(model, stacks, texts)
-    reached = [path for path in every if path not in set(unreachable)]
-    routers = tuple(p for p in reached if not texts.gives_tensor(p) or _is_router(model, p, experts))
-    special = tuple(p for p in reached if p not in set(routers) and _is_special(model.get_submodule(p)))
-    inner = [path for path in reached if path not in {*routers, *special}]
-    attention = tuple(path for path in inner if _is_attention(model, stacks, path))
-    norms = [path for path, module in model.named_modules() if _is_norm(module)]
+    reached = _without(every, unreachable)
+    routers = tuple(p for p in reached if not texts.gives_tensor(p) or _is_router(modules, p, experts))
+    special = tuple(path for path in _without(reached, routers) if _is_special(modules[path]))
+    inner = _without(reached, routers + special)
+    attention = tuple(path for path in inner if _is_attention(modules, stacks, path))
+    norms = [path for path, module in modules.items() if _is_norm(module)]
     tokens, head = model.get_input_embeddings(), model.get_output_embeddings()
-    tables = [path for path, module in model.named_modules() if isinstance(module, nn.Embedding)]
+    tables = [path for path, module in modules.items() if isinstance(module, nn.Embedding)]
     outer_tables = [path for path in tables if not _is_in_any(path, stacks)]
     return Anatomy(
         stacks=tuple(
             tuple(f"{stack}.{n}" for n in range(len(model.get_submodule(stack)))) for stack in stacks
         ),
         attention=attention,
-        mlp=tuple(path for path in inner if path not in set(attention)),
+        mlp=tuple(_without(inner, attention)),
         unreachable=unreachable,
         routers=routers,
         special=special,
         experts=experts,
         block_norms=tuple(path for path in norms if _is_in_any(path, stacks)),
         outer_norms=tuple(path for path in norms if not _is_in_any(path, stacks)),
-        embeddings=tuple(sorted(outer_tables, key=lambda path: model.get_submodule(path) is not tokens)),
+        embeddings=tuple(sorted(outer_tables, key=lambda path: modules[path] is not tokens)),
         head=None if head is None else _path_of(model, head),
         classifier=_classifier(model) if head is None else None,
         tied=head is not None and head.weight is tokens.weight,
@@ -222,13 +223,12 @@ def expert_parameters(model: nn.Module, stacks: Iterable[str], texts: TextPath) 
 def _holds_experts(module: nn.Module) -> bool:
     from torch.nn.modules.conv import _ConvNd
 
-    own = [parameter.shape for _, parameter in module.named_parameters(recurse=False)]
-    if not own or len(own) < len(list(module.parameters())) or isinstance(module, _ConvNd):
-        return False
+    own = [parameter.shape for parameter in module.parameters(recurse=False)]
     stacked = [shape for shape in own if len(shape) == 3]
+    if not stacked or len(own) < len(list(module.parameters())) or isinstance(module, _ConvNd):
+        return False
     return (
-        bool(stacked)
-        and own[0][0] > 1
+        own[0][0] > 1
         and {shape[0] for shape in own} == {own[0][0]}
         and min(side for shape in stacked for side in shape[1:]) > 1
     )
@@ -261,16 +261,18 @@ def _is_special(layer: nn.Module) -> bool:
     return not isinstance(found, torch.Tensor) or found.shape != (2, 3, layer.out_features)
 
 
-def _is_router(model: nn.Module, path: str, experts: Iterable[str]) -> bool:
+def _is_router(modules: Mapping[str, nn.Module], path: str, experts: Iterable[str]) -> bool:
     """Return whether a linear layer beside experts has one output per expert, or a single one that weights them.
 
     A layer of a shared expert may happen to be as wide as there are experts; it is no router, since another layer
     beside it takes an input of that width.
     """
     scope = [name for name in experts if is_inside(path, _parent(_parent(name)))]
-    counts = {model.get_parameter(name).shape[0] for name in scope} | ({1} if scope else set())
-    _, outputs = sides(model.get_submodule(path))
-    beside = model.get_submodule(_parent(path)).children()
+    if not scope:
+        return False
+    counts = {1, *(_parameter(modules, name).shape[0] for name in scope)}
+    _, outputs = sides(modules[path])
+    beside = modules[_parent(path)].children()
     readers = [
         child for child in beside if isinstance(child, linear_classes()) and sides(child)[0] == outputs
     ]
@@ -291,6 +293,16 @@ def _parent(path: str) -> str:
     return path.rpartition(".")[0]
 
 
+def _parameter(modules: Mapping[str, nn.Module], path: str) -> nn.Parameter:
+    holder, _, name = path.rpartition(".")
+    return modules[holder].get_parameter(name)
+
+
+def _without(paths: Iterable[str], others: Iterable[str]) -> list[str]:
+    left_out = set(others)
+    return [path for path in paths if path not in left_out]
+
+
 def _inside(stacks: Iterable[str], paths: Iterable[str]) -> list[str]:
     """Return the paths that are inside one of the stacks of blocks."""
     rows = tuple(stacks)
@@ -301,7 +313,7 @@ def _is_in_any(path: str, ancestors: Iterable[str]) -> bool:
     return any(is_inside(path, ancestor) for ancestor in ancestors)
 
 
-def _is_attention(model: nn.Module, stacks: Iterable[str], path: str) -> bool:
+def _is_attention(modules: Mapping[str, nn.Module], stacks: Iterable[str], path: str) -> bool:
     """Return whether a linear layer belongs to its block's attention, recognised by a path segment or a class name.
 
     The layer's ancestors may be lists (T5), lists of attention modules (LongCat-Flash), or nest attention deeper
@@ -313,18 +325,19 @@ def _is_attention(model: nn.Module, stacks: Iterable[str], path: str) -> bool:
     place = f"{stack}.{number}"
     for segment in segments[:-1]:
         place = f"{place}.{segment}"
-        if segment in ATTENTION_SEGMENTS or type(model.get_submodule(place)).__name__.endswith("Attention"):
+        if segment in ATTENTION_SEGMENTS or type(modules[place]).__name__.endswith("Attention"):
             return True
     return False
 
 
-def _is_read_without_call(model: nn.Module, path: str) -> bool:
+def _is_read_without_call(modules: Mapping[str, nn.Module], path: str) -> bool:
     """Return whether a linear layer of a state-space mixer is one whose weight the kernels read directly."""
     parent, _, name = path.rpartition(".")
-    mixer = model.get_submodule(parent)
-    own = {parameter for parameter, _ in mixer.named_parameters(recurse=False)}
+    mixer = modules[parent]
+    if name not in READ_WITHOUT_CALL or not type(mixer).__name__.endswith("Mixer"):
+        return False
     # A_log holds the state matrix of a state-space model.
-    return name in READ_WITHOUT_CALL and type(mixer).__name__.endswith("Mixer") and "A_log" in own
+    return "A_log" in {parameter for parameter, _ in mixer.named_parameters(recurse=False)}
 
 
 def _classifier(model: PreTrainedModel) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -13,6 +13,7 @@ from ...core.errors import Problem
 from ...core.lists import read_numbers
 from ...core.settings import LEFT_OUT, Unfit
 from ...models.anatomy import (
+    Anatomy,
     anatomy,
     head_to_save,
     is_inside,
@@ -135,7 +136,8 @@ class TargetedMethod(PeftMethod):
         known = self.known_targets().get(model.config.model_type)
         parts = anatomy(model)
         if isinstance(known, list | tuple | set):
-            known = [name for name in known if passed_by_text(model, modules_matching(model, name))]
+            passed = _passed(model, parts)
+            known = [name for name in known if any(map(passed, modules_matching(model, name)))]
         return known or last_names(parts.attention or parts.projections)
 
     def known_targets(self) -> Mapping[str, list[str] | str]:
@@ -337,8 +339,13 @@ def paths_of(model: PreTrainedModel, targets: list[str] | str) -> list[str]:
 
 def passed_by_text(model: PreTrainedModel, paths: Iterable[str]) -> list[str]:
     """Return those of some paths that a forward pass over text calls and that an adapter can be put on."""
-    texts, left_out = text_path(model), set(anatomy(model).off_path)
-    return [path for path in paths if texts.passes(path) and path not in left_out]
+    return list(filter(_passed(model, anatomy(model)), paths))
+
+
+def _passed(model: PreTrainedModel, parts: Anatomy) -> Callable[[str], bool]:
+    """Return a function that tells whether a text passes a path on which an adapter can be put."""
+    texts, left_out = text_path(model), set(parts.off_path)
+    return lambda path: texts.passes(path) and path not in left_out
 
 
 def packed_layers(model: PreTrainedModel) -> list[str]:
