@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ MARK = 1
 """A token that no other row holds (random ids begin at 3)."""
 
 
+@cache
 def marked() -> list[Any]:
     """Return the examples, one of those of step BAD_STEP ending in MARK; its row is `culprit()`."""
     plan = make_training(Path("unused"), EXAMPLES, steps=5, batch_size=4).plan

@@ -6,7 +6,7 @@ a substring of a name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -95,6 +95,27 @@ def anatomy(model: PreTrainedModel) -> Anatomy:
 
     Works on weightless and on quantised models, but not on a model that a method is already attached to.
     """
+    key = _key_of(model)
+    if key not in _KNOWN:
+        _KNOWN[key] = _found(model)
+    return _KNOWN[key]
+
+
+_KNOWN: dict[Hashable, Anatomy] = {}
+"""Cached results, since a method asks a dozen times before it is attached."""
+
+
+def _key_of(model: PreTrainedModel) -> Hashable:
+    """Return what a model's parts follow from: its class and config, and its modules and weights as they are now.
+
+    A weight that is shared has one name only, so tied models differ from others.
+    """
+    modules = tuple((path, type(module)) for path, module in model.named_modules())
+    shapes = tuple((name, tuple(own.shape)) for name, own in model.named_parameters())
+    return type(model), model.config.to_json_string(), modules, shapes
+
+
+def _found(model: PreTrainedModel) -> Anatomy:
     from torch import nn
 
     stacks, texts = block_stacks(model), text_path(model)
@@ -268,7 +289,9 @@ def _is_router(model: nn.Module, path: str, experts: Iterable[str]) -> bool:
     beside it takes an input of that width.
     """
     scope = [name for name in experts if is_inside(path, _parent(_parent(name)))]
-    counts = {model.get_parameter(name).shape[0] for name in scope} | ({1} if scope else set())
+    if not scope:
+        return False
+    counts = {model.get_parameter(name).shape[0] for name in scope} | {1}
     _, outputs = sides(model.get_submodule(path))
     beside = model.get_submodule(_parent(path)).children()
     readers = [
