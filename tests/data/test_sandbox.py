@@ -68,7 +68,7 @@ def test_long_rows_may_be_copied_as_often_as_templates_copy() -> None:
     assert len(compiled(source).render({"messages": turns})) == 1_500_000
 
 
-@pytest.mark.parametrize("name", ["loops", "deep blocks", "long source", "nested json", "broken"])
+@pytest.mark.parametrize("name", ["searched again", "deep blocks", "long source", "nested json", "broken"])
 def test_model_with_a_hostile_template_is_refused(name: str) -> None:
     own = tiny.make_tokenizer(chat_template=HOSTILE[name])
     with pytest.raises(ModelError, match="the chat template refuses it") as caught:

@@ -119,7 +119,7 @@ def test_a_large_pack_takes_what_small_ones_foretell(
         torchs.setattr(backends, "onednn_in_use", lambda: False)
         found, measured = _foretold_and_measured(make(tmp_path, method=method, gradient_checkpointing=choice))
     assert measured == pytest.approx(found, rel=0.01)
-    if onednn_in_use() and method == "lora":
+    if onednn_in_use() and method == "lora" and choice in ("none", "full"):
         training = make(tmp_path / "products", method=method, gradient_checkpointing=choice)
         found, measured = _foretold_and_measured(training)
         scratch_bytes = attention_scratch_bytes(base_of(training.attached.model), 400)
