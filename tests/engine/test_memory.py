@@ -384,10 +384,7 @@ def test_control_groups(
 
 
 LIMITED = """
-import resource, sys, psutil, torch
-from weitiao.engine import attention
-from weitiao.engine.attention.backends import attention_scratch_bytes
-from weitiao.models.anatomy import base_of
+import resource, psutil, torch
 from weitiao.engine.memory.free_bytes import free_memory_bytes
 taken = psutil.Process().memory_info().vms
 resource.setrlimit(resource.RLIMIT_AS, (taken + (1 << 28), taken + (1 << 28)))
