@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +21,7 @@ THINKING = ["qwen3", "deepseek_r1", "glm4.5", "deepseek_v3.1"]
 OTHERS = {name: sorted(special_tokens(tagged_tokenizer(name)) - TAGGED[name].belong) for name in TAGGED}
 
 
+@cache
 def template_of(name: str) -> Template:
     """Return the checked template of a tokenizer whose tags are special tokens."""
     return choose_template(tagged_tokenizer(name))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,15 +14,20 @@ from weitiao.data.forms import Text
 from weitiao.data.settings import DataSettings
 from weitiao.data.templates.render import NO_TOKEN, render_chunk
 from weitiao.data.templates.rendered_row import RenderedRow
-from weitiao.data.templates.template import choose_template
+from weitiao.data.templates.template import Template, choose_template
 
 WORDS = st.text("ab 是\n", min_size=1, max_size=40).map(lambda text: f"x{text}y")
+
+
+@cache
+def template_of(name: str) -> Template:
+    return choose_template(tokenizer(name))
 
 
 def render(one: Conversation, name: str, max_length: int, overlong: str) -> RenderedRow:
     """Render one conversation under a policy."""
     settings = DataSettings(sources="rows.json", max_length=max_length, overlong=overlong)
-    (row,) = render_chunk([one], choose_template(tokenizer(name)), settings)
+    (row,) = render_chunk([one], template_of(name), settings)
     return row
 
 
@@ -36,7 +43,7 @@ def test_what_is_kept_is_whole_where_it_must_be(
     name: str, turns: list[tuple[str, str]], system: str, max_length: int, overlong: str
 ) -> None:
     one = talk(*(text for turn in turns for text in turn), system=system)
-    template = choose_template(tokenizer(name))
+    template = template_of(name)
     result = render(one, name, max_length, overlong)
     assert len(result.sequences) + len(result.lost) == len(template.render(one))
     for sequence in result.sequences:

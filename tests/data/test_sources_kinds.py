@@ -57,8 +57,10 @@ def test_objects_over_several_lines_one_after_the_other(tmp_path: Path) -> None:
     assert "concatenated objects" in rows.notes[0]
 
 
-@pytest.mark.parametrize("opening", ["[", '{"version": 1, "data": ['])
-@pytest.mark.parametrize("between", [",", ",\n", "\n ,\n\n"])
+@pytest.mark.parametrize(
+    ("opening", "between"),
+    [("[", ","), ('{"version": 1, "data": [', ",\n"), ('{"version": 1, "data": [', "\n ,\n\n")],
+)
 def test_json_larger_than_the_window_keeps_exact_places(opening: str, between: str, tmp_path: Path) -> None:
     objects = [{"n": n, "t": "字😀" * (n % 197), "more": ["]", {"x": '"'}]} for n in range(12_000)]
     whole = [opening, *(json.dumps(one, ensure_ascii=False) + between for one in objects)]

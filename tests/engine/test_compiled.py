@@ -105,7 +105,6 @@ def dynamo() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("architecture", "method", "checkpointing"),
     [
-        ("llama", "lora", False),
         ("qwen2", "full", False),
         ("llama", "lora", True),
         ("gpt2", "prompt_tuning", False),

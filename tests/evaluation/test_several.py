@@ -31,9 +31,15 @@ def lora(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> s
     return str(make_run(tmp_path_factory.mktemp("lora") / "run", tiny_model_folder))
 
 
+@pytest.fixture(scope="module")
+def wanted(lora: str, tiny_model_folder: Path) -> tuple[str, str]:
+    """What the LoRA adapter answers alone, and what the base does."""
+    return answer(open_by_name(lora)), answer(open_by_name(str(tiny_model_folder)))
+
+
 @every_method
 def test_an_adapter_of_every_method_answers_beside_another_as_it_does_alone(
-    name: str, lora: str, tiny_model_folder: Path, tmp_path: Path
+    name: str, lora: str, wanted: tuple[str, str], tiny_model_folder: Path, tmp_path: Path
 ) -> None:
     own = str(make_run(tmp_path / "run", tiny_model_folder, name, **METHODS.load(name).example))
     alone = open_by_name(own)
@@ -42,10 +48,11 @@ def test_an_adapter_of_every_method_answers_beside_another_as_it_does_alone(
             open_several({"a": locate(lora), "b": locate(own)})
         return
     together = open_several({"a": locate(lora), "b": locate(own)})
+    wanted_alone = answer(alone)
     for _ in range(2):  # neither disturbs the other
-        assert answer(together["a"]) == answer(open_by_name(lora))
-        assert answer(together["b"]) == answer(alone)
-    assert answer(together["b"], base=True) == answer(open_by_name(str(tiny_model_folder)))
+        assert answer(together["a"]) == wanted[0]
+        assert answer(together["b"]) == wanted_alone
+    assert answer(together["b"], base=True) == wanted[1]
 
 
 def test_a_plain_model_is_no_adapter(lora: str) -> None:

@@ -53,10 +53,10 @@ def move(training: Training) -> None:
 
 
 def trained(training: Training, reverse: bool = False) -> dict[str, torch.Tensor]:
-    """Return the weights after three steps."""
+    """Return the weights after two steps."""
     training.attached.model.train()
     with training.stepper.forward.attention():
-        for step in range(3):
+        for step in range(2):
             batch = training.plan.batch(step)
             training.stepper.apply(batch[::-1] if reverse else batch, step)
     return weights_of(training)

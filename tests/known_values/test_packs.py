@@ -23,7 +23,7 @@ every_model = pytest.mark.parametrize("label", MODELS)
     ("label", "method"),
     [
         *((label, "lora") for label in MODELS),
-        *((label, ("full", "freeze")[number % 2]) for number, label in enumerate(MODELS)),
+        *((label, ("full", "freeze")[number % 2]) for number, label in enumerate([*MODELS][::2])),
     ],
 )
 def test_a_step_is_the_plain_forward_of_its_samples(label: str, method: str, tmp_path: Path) -> None:

@@ -112,10 +112,10 @@ PROMPTS = ("prompt_tuning", "p_tuning", "prefix_tuning", "p_tuning_v2")
     ("label", "method", "checkpointing"),
     [
         *product(("llama",), PROMPTS, (False, True)),
-        *product(("gpt2",), PROMPTS, (True,)),
-        *product(("opt",), PROMPTS, (False,)),
-        *product(("qwen2", "gemma", "phi3"), ("prompt_tuning",), (False,)),
-        *product(("qwen2", "gemma", "phi3"), ("p_tuning_v2",), (True,)),
+        *product(("gpt2",), PROMPTS[::2], (True,)),
+        *product(("opt",), PROMPTS[1::2], (False,)),
+        *product(("qwen2", "phi3"), ("prompt_tuning",), (False,)),
+        *product(("gemma",), ("p_tuning_v2",), (True,)),
         ("mistral, window shorter than a sample", "prompt_tuning", True),
     ],
 )

@@ -67,7 +67,8 @@ QUERY = {"llama": "q_proj", "qwen2": "q_proj", "gpt2": "c_attn", "opt": "q_proj"
     ("variant", "architecture"),
     [
         *((variant, "llama") for variant in VARIANTS),
-        *((variant, [*QUERY][1 + number % 3]) for number, variant in enumerate(VARIANTS)),
+        # EVA runs PEFT's own search of a second or two, which knows no architectures.
+        *((v, [*QUERY][1 + number % 3]) for number, v in enumerate(VARIANTS) if v != "eva"),
     ],
 )
 def test_each_variant_keeps_the_contract(variant: str, architecture: str, tmp_path: Path) -> None:

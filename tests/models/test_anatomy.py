@@ -153,3 +153,12 @@ def test_a_model_without_blocks_is_refused() -> None:
 
     with pytest.raises(ModelError, match="no list of blocks"):
         anatomy(Flat())
+
+
+def test_a_model_that_was_changed_is_looked_at_again() -> None:
+    model = tiny.make_model("llama")
+    before = anatomy(model)
+    model.lm_head.weight = model.model.embed_tokens.weight
+    assert (before.tied, anatomy(model).tied) == (False, True)
+    model.model.layers = model.model.layers[:1]
+    assert (len(anatomy(model).blocks), len(before.blocks) > 1) == (1, True)

@@ -66,26 +66,30 @@ def test_one_file(folder: Path, weights: dict[str, Tensor]) -> None:
     assert same({n: p.data for n, p in model.named_parameters()}, weights)
 
 
-@pytest.mark.parametrize(
-    "write",
-    [
-        lambda weights, path: torch.save(weights, path, _use_new_zipfile_serialization=False),
-        lambda weights, path: torch.save({"state_dict": weights, "epoch": 3}, path),
-        lambda weights, path: torch.save({"model": {"module": weights}}, path),
-        lambda weights, path: torch.save({n: t.clone().requires_grad_() for n, t in weights.items()}, path),
-        lambda weights, path: torch.save({n: torch.stack([t, t])[1] for n, t in weights.items()}, path),
-        lambda weights, path: torch.save(
-            {n: t.t().contiguous().t() for n, t in weights.items() if t.ndim == 2}, path
-        ),
-    ],
-    ids=["the old form", "a training program's", "wrapped twice", "with gradients", "views", "transposed"],
-)
-def test_other_ways_to_save(
-    write: Callable[[Any, Path], None], folder: Path, weights: dict[str, Tensor]
-) -> None:
-    write(weights, folder / BIN_SINGLE)
-    found = tensors_in(converted(folder).out)
-    assert same(found, {name: weights[name] for name in found}) and len(found) > 10
+WAYS_TO_SAVE: dict[str, Callable[[dict[str, Tensor], Path], None]] = {
+    "the old form": lambda weights, path: torch.save(weights, path, _use_new_zipfile_serialization=False),
+    "a training program's": lambda weights, path: torch.save({"state_dict": weights, "epoch": 3}, path),
+    "wrapped twice": lambda weights, path: torch.save({"model": {"module": weights}}, path),
+    "with gradients": lambda weights, path: torch.save(
+        {n: t.clone().requires_grad_() for n, t in weights.items()}, path
+    ),
+    "views": lambda weights, path: torch.save({n: torch.stack([t, t])[1] for n, t in weights.items()}, path),
+    "transposed": lambda weights, path: torch.save(
+        {n: t.t().contiguous().t() for n, t in weights.items() if t.ndim == 2}, path
+    ),
+}
+
+
+def test_other_ways_to_save(folder: Path, weights: dict[str, Tensor]) -> None:
+    """Each in a file of its own, all read by one process; `way/name` is a tensor's name."""
+    expected, weight_map = {}, {}
+    for number, (way, write) in enumerate(WAYS_TO_SAVE.items()):
+        own = {f"{way}/{name}": t for name, t in weights.items() if way != "transposed" or t.ndim == 2}
+        write(own, folder / f"{number}.bin")
+        expected |= own
+        weight_map |= dict.fromkeys(own, f"{number}.bin")
+    (folder / BIN_INDEX).write_text(json.dumps({"weight_map": weight_map}))
+    assert same(tensors_in(converted(folder).out), expected)
 
 
 def test_a_file_of_another_name(folder: Path, weights: dict[str, Tensor]) -> None:
@@ -177,7 +181,7 @@ def test_a_program_is_refused(folder: Path) -> None:
     assert "asks for TorchScript" in refusal(folder)
 
 
-@pytest.mark.parametrize("kept", [0, 100, 0.5, 0.99])
+@pytest.mark.parametrize("kept", [0, 0.99])
 def test_a_file_cut_short(kept: float, folder: Path, weights: dict[str, Tensor]) -> None:
     path = folder / BIN_SINGLE
     torch.save(weights, path)
@@ -223,7 +227,6 @@ def test_files_that_are_links_to_each_other(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ([1, 2], "no tensors by name"),
         ({"a": 1}, "no tensors by name"),
         (torch.zeros(3), "no tensors by name"),
     ],

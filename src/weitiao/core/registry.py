@@ -9,7 +9,7 @@ import ast
 import importlib
 import inspect
 from collections.abc import Mapping
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -56,6 +56,10 @@ class Registry(Generic[T]):
     def _files(self) -> dict[str, Path]:
         return component_files(self.package)
 
+    @cached_property
+    def _by_letters(self) -> dict[str, str]:
+        return {_letters(name): name for name in self._files}
+
     @staticmethod
     def _module_file(module: str) -> Path:
         spec = find_spec(module)
@@ -72,8 +76,7 @@ class Registry(Generic[T]):
         prefix, _, member = name.partition(":")
         if member:
             return f"{prefix.lower()}:{member.lower()}" if prefix.lower() in self.families else None
-        by_letters = {_letters(known): known for known in self._files}
-        return name if name in self._files else by_letters.get(_letters(name))
+        return name if name in self._files else self._by_letters.get(_letters(name))
 
     def summary(self, name: str) -> str:
         """Return the first line of a component's docstring; imports nothing."""
@@ -115,6 +118,7 @@ class Registry(Generic[T]):
         return cast(type[T], own[0])
 
 
+@lru_cache(1000)
 def _letters(name: str) -> str:
     """Return a name in lower case, without punctuation except `+`."""
     return "".join(letter for letter in name.lower() if letter.isalnum() or letter == "+")

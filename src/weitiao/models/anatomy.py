@@ -6,7 +6,7 @@ a substring of a name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -95,6 +95,30 @@ def anatomy(model: PreTrainedModel) -> Anatomy:
 
     Works on weightless and on quantised models, but not on a model that a method is already attached to.
     """
+    key = _key_of(model)
+    if key not in _KNOWN:
+        _KNOWN[key] = _found(model)
+        if len(_KNOWN) > MOST_KNOWN:
+            del _KNOWN[next(iter(_KNOWN))]
+    return _KNOWN[key]
+
+
+_KNOWN: dict[Hashable, Anatomy] = {}
+"""Results for the models asked about last: a method asks a dozen times before it is attached."""
+MOST_KNOWN = 16
+
+
+def _key_of(model: PreTrainedModel) -> Hashable:
+    """Return what a model's parts follow from: its class and config, and its modules and weights as they are now.
+
+    A weight that is shared has one name only, so tied models differ from others.
+    """
+    modules = tuple((path, type(module)) for path, module in model.named_modules())
+    shapes = tuple((name, tuple(own.shape)) for name, own in model.named_parameters())
+    return type(model), model.config.to_json_string(), modules, shapes
+
+
+def _found(model: PreTrainedModel) -> Anatomy:
     from torch import nn
 
     stacks, texts, modules = block_stacks(model), text_path(model), dict(model.named_modules())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import chain, product
 from typing import TYPE_CHECKING, Any
 
@@ -105,18 +106,28 @@ def cuts_at_blanks(tokenizer: Tokenizer) -> bool:
     for token in tokenizer.get_added_tokens_decoder().values():
         if token.lstrip or token.rstrip or token.single_word or CUT.search(token.content):
             return False
+    known = json.dumps(described["pre_tokenizer"])
+    if known not in _KNOWN:
+        _KNOWN[known] = _splits_apart(tokenizer)
+    return _KNOWN[known]
+
+
+_KNOWN: dict[str, bool] = {}
+"""Cached results, by the pre-tokenizer's description, which determines them: one is made for every model opened."""
+
+
+def _splits_apart(tokenizer: Tokenizer) -> bool:
+    """Return whether the pre-tokenizer begins a piece at each blank, and splits both sides as it splits them alone."""
+
+    @cache
+    def cut(text: str) -> list[str]:
+        return [piece for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text)]
+
     return all(
-        _begins_at(tokenizer, left * times, " " + right * again)
+        cut(f"{left * times} {right * again}") == [*cut(left * times), *cut(f" {right * again}")]
         for left, right in product(SIDES, SIDES)
         for times, again in ((1, 1), (3, 2))
     )
-
-
-def _begins_at(tokenizer: Tokenizer, left: str, right: str) -> bool:
-    """Return whether the pre-tokenizer begins a piece at `right`, and splits both sides as it splits them alone."""
-    cut = tokenizer.pre_tokenizer.pre_tokenize_str
-    together = [piece for piece, _ in cut(left + right)]
-    return together == [piece for side in (left, right) for piece, _ in cut(side)]
 
 
 def _kinds(normalizer: dict[str, Any] | None) -> set[str]:
