@@ -420,6 +420,15 @@ def test_bf16_weights_and_bf16_autocast(variant: str) -> None:
             train(model, steps=1)
 
 
+@pytest.mark.parametrize("variant", ["p_tuning", "p_tuning-lstm"])
+def test_an_encoder_gives_under_autocast_what_is_saved(variant: str) -> None:
+    attached = attach(variant)
+    attached.model.eval()
+    with torch.no_grad(), Precision(torch.bfloat16).autocast(torch.device("cpu")):
+        used = attached.model.get_prompt(1)
+    assert torch.equal(used[0], attached.state()["prompt_embeddings"])
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [

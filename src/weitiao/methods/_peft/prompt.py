@@ -6,7 +6,7 @@ Shapes: B rows, n virtual tokens, T tokens per row, d the model's width, H key/v
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,11 @@ class PrefixOfBlock:
         rows = keys.shape[0]
         before_k, before_v = (part.to(keys.dtype).expand(rows, -1, -1, -1) for part in self.prefix)
         return torch.cat([before_k, keys], dim=-2), torch.cat([before_v, values], dim=-2)
+
+
+def _without_autocast(wanted: bool, device: torch.device) -> AbstractContextManager[object]:
+    """Return a context manager that switches autocast off if wanted."""
+    return torch.autocast(device.type, enabled=False) if wanted else nullcontext()
 
 
 class SavesAsUsed:
@@ -149,8 +154,12 @@ class PromptModel(SavesAsUsed, PeftModelForCausalLM):  # type: ignore[misc]  # p
         )
 
     def get_prompt(self, batch_size: int, task_ids: None = None, max_cache_len: int | None = None) -> Any:  # noqa: ANN401
-        """Return what PEFT's method does: a cache that holds the prefix, or embeddings (B, n, d)."""
-        prompt = super().get_prompt(batch_size, task_ids, max_cache_len)
+        """Return what PEFT's method does: a cache that holds the prefix, or embeddings (B, n, d).
+
+        P-tuning's encoder runs in fp32, as when its output is saved; many CPUs have no bf16 LSTM.
+        """
+        with _without_autocast(self.active_peft_config.peft_type is PeftType.P_TUNING, self.device):
+            prompt = super().get_prompt(batch_size, task_ids, max_cache_len)
         if isinstance(prompt, DynamicCache) and self.is_checkpointed:
             self._prefix = [(layer.keys[:1], layer.values[:1]) for layer in prompt.layers]
         return prompt
