@@ -74,8 +74,8 @@ def straight(
 
 
 def begun(heard: list[Event]) -> list[Event]:
-    """Return what was told after the checks, which tell only that they go on."""
-    return [event for event in heard if event["event"] != "stage"]
+    """Return what was told after the checks, which tell only how far they are."""
+    return [event for event in heard if event["event"] not in ("stage", "progress")]
 
 
 def adapter_of(root: Path) -> bytes:
