@@ -22,6 +22,8 @@ QUICK = {
     "weitiao --help": "sys.argv = ['weitiao', '--help']; from weitiao.cli import main; main()",
     "weitiao methods": "sys.argv = ['weitiao', 'methods']; from weitiao.cli import main; main()",
     "weitiao models": "sys.argv = ['weitiao', 'models']; from weitiao.cli import main; main()",
+    "a recipe": "from weitiao.recipe.recipe import parse_recipe; "
+    "parse_recipe({'model': 'smollm2-135m', 'data': 'my.json', 'out': 'run', 'train': {'optimizer': 'lion'}})",
     "weitiao train --help": "sys.argv = ['weitiao', 'train', '--help']; from weitiao.cli import main; main()",
 }
 

@@ -28,9 +28,12 @@ class Signals:
         self._came: int | None = None
         self._came_at = float("-inf")
         self._ending = False
+        self.installed = False
+        """Whether this process was started for one command, rather than a command being called from Python."""
 
     def install(self) -> None:
         """Install the handlers; a signal that the parent process ignores (nohup, a shell's `&`) stays ignored."""
+        self.installed = True
         for number in SENTENCES:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._obey)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..core.errors import Problem, SettingsError, nearest
+from ..core.errors import Problem, SettingsError, WeitiaoError, nearest
 from ..core.locale import language, shown
 from ..core.settings import parse_overrides
 from ..data.settings import SourceSettings
@@ -17,6 +18,9 @@ from . import _completion
 from ._commands import Command
 from ._options import FORCE_HELP, F, given, help_of, hub_option
 from ._words import flags_as_words, join_assignments, sort_words
+
+if TYPE_CHECKING:
+    from ..recipe.recipe import Recipe
 
 EPILOG = """
 \b
@@ -156,14 +160,36 @@ def _blocks(flags: dict[str, Any], data: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _train(run_file: Path | None, blocks: dict[str, Any], overrides: tuple[str, ...], began: float) -> None:
-    from ..recipe.recipe import read_recipe
     from ._console import run_console
 
-    recipe = read_recipe(run_file, blocks, list(overrides))
-    from ..recipe.train import train_recipe
-
     with run_console() as listener:
+        listener({"event": "stage", "text": "reading the settings"})
+        from ..recipe.recipe import read_recipe
+
+        recipe = read_recipe(run_file, blocks, list(overrides))
+        _leave_out_unused(recipe)
+        from ..recipe.train import train_recipe
+
         train_recipe(recipe, [listener], began)
+
+
+def _leave_out_unused(recipe: Recipe) -> None:
+    """Import no package that the run does not use, if this process ends with the command."""
+    from . import SIGNALS
+
+    if SIGNALS.installed:
+        from ._quick_start import leave_out_unused
+
+        leave_out_unused(recipe)
+
+
+def _leave_out_unused_by(run: Path) -> None:
+    """Do so for a run that is resumed; a run file that cannot be read is reported later."""
+    from ..core.run_folder import RunFolder
+    from ..recipe.recipe import read_recipe
+
+    with suppress(WeitiaoError):
+        _leave_out_unused(read_recipe(RunFolder(run).run_yaml, {"out": str(run)}))
 
 
 def _check(run_file: Path | None, blocks: dict[str, Any], overrides: tuple[str, ...]) -> None:
@@ -200,8 +226,11 @@ def _resume(run: Path, words: tuple[str, ...], flags: dict[str, Any], began: flo
                 f"weitiao train --resume {run}",
             )
         )
-    from ..recipe.train import resume_run
     from ._console import run_console
 
     with run_console() as listener:
+        listener({"event": "stage", "text": "reading the settings"})
+        _leave_out_unused_by(run)
+        from ..recipe.train import resume_run
+
         resume_run(run, list(join_assignments(words)), [listener], began)

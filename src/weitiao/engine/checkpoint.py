@@ -17,13 +17,9 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 from pydantic import Field
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from ..core.errors import NotFiniteError, Problem, RunFolderError
 from ..core.files import (
@@ -37,7 +33,10 @@ from ..core.files import (
     write_json,
 )
 from ..core.settings import DECIDES_NOTHING, Settings
-from .state_files import put_tensors, take_tensors, unshared
+
+# This file holds settings, which are read before torch is imported: torch and safetensors are imported where needed.
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT = 1
 MANIFEST = "MANIFEST.json"
@@ -86,6 +85,8 @@ def save_checkpoint(folder: Path, snapshot: Snapshot) -> Path:
         shutil.rmtree(left)
     size_bytes = sum(t.numel() * t.element_size() for tensors in files.values() for t in tensors.values())
     need_disk(folder, size_bytes + STATE_BYTES, f"the checkpoint of step {snapshot.step}")
+    from safetensors.torch import save_file
+
     staging = folder / f"{STAGING}{os.getpid()}-{target.name}"
     try:
         staging.mkdir(mode=PRIVATE_FOLDER)
@@ -101,6 +102,8 @@ def save_checkpoint(folder: Path, snapshot: Snapshot) -> Path:
 
 def _as_files(snapshot: Snapshot) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
     """Return the content of state.json and the tensors of each safetensors file."""
+    from .state_files import take_tensors, unshared
+
     optimizer_tensors: dict[str, Tensor] = {}
     state = {
         "format": FORMAT,
@@ -129,7 +132,7 @@ def _publish(staging: Path, target: Path, step: int) -> None:
 
 def require_finite_tensors(tensors: Mapping[str, Tensor], where: str) -> None:
     """Raise NotFiniteError naming the tensors that hold a NaN or inf."""
-    bad = [name for name, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
+    bad = [name for name, t in tensors.items() if t.is_floating_point() and not bool(t.isfinite().all())]
     if bad:
         what = f"{where} holds NaN or inf, so it is not written"
         raise NotFiniteError(
@@ -155,6 +158,8 @@ def damage_of(path: Path) -> str:
 
 def _damage_of_content(path: Path) -> str:
     """Return what is wrong with the content of files that match their manifest, such as another program's files."""
+    from safetensors import SafetensorError, safe_open
+
     try:
         state = read_json_object(path / "state.json", RunFolderError)
         for name in FILES - {"state.json"}:
@@ -195,6 +200,10 @@ def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
 
 def load_checkpoint(path: Path, identity: Mapping[str, str]) -> Snapshot:
     """Verify and read a checkpoint; raises RunFolderError if it is damaged or belongs to another run."""
+    from safetensors.torch import load_file
+
+    from .state_files import put_tensors
+
     damage = damage_of(path)
     if damage:
         raise RunFolderError(
