@@ -15,9 +15,15 @@ F16, Q4_1 = gguf.GGMLQuantizationType.F16, gguf.GGMLQuantizationType.Q4_1
 
 
 def save_tiny_gguf(
-    path: Path, kind: gguf.GGMLQuantizationType = F16, model: LlamaForCausalLM | None = None
+    path: Path,
+    kind: gguf.GGMLQuantizationType = F16,
+    model: LlamaForCausalLM | None = None,
+    named_size: bool = True,
 ) -> Path:
-    """Write a tiny Llama with llama.cpp's tensor names and layout, matrices stored as `kind`; return `path`."""
+    """Write a tiny Llama with llama.cpp's tensor names and layout, matrices stored as `kind`; return `path`.
+
+    Without `named_size` only the list of tokens says how many there are.
+    """
     model, tokenizer = model or tiny.make_llama(), tiny.make_tokenizer()
     writer = gguf.GGUFWriter(path, "llama")
     config = model.config
@@ -29,7 +35,8 @@ def save_tiny_gguf(
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(10000.0)
-    writer.add_vocab_size(config.vocab_size)
+    if named_size:
+        writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("gpt2")
     tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     writer.add_token_list(tokens)

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 import tiny
-from tiny_gguf import save_tiny_gguf
+from tiny_gguf import Q4_1, save_tiny_gguf
 from weitiao.core.errors import ModelError, ResourceError
 from weitiao.models import gguf as ours
 from weitiao.models.aliases import ALIASES, Alias
@@ -72,6 +73,32 @@ def test_a_users_file_gives_its_weights_and_tokenizer(gguf_file: Path, home: Pat
     assert [p.name for p in home.iterdir() if p.is_dir()] == [Path(resolve(settings).path).name]
 
 
+NAMED = {"architectures": ["LlamaForCausalLM"]}
+"""What transformers adds to a configuration that it saves."""
+
+
+@pytest.mark.parametrize("named_size", [True, False])
+def test_it_is_what_transformers_reads_itself(home: Path, tmp_path: Path, named_size: bool) -> None:
+    """To the last bit of each weight, whether the file names the size of its vocabulary or only lists the tokens."""
+    path = save_tiny_gguf(tmp_path / "own.gguf", Q4_1, tiny.make_llama(layers=3), named_size=named_size)
+    where = {"pretrained_model_name_or_path": str(tmp_path), "gguf_file": path.name}
+    theirs = AutoModelForCausalLM.from_pretrained(
+        **where, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+    )
+    folder = dequantized_folder(path)
+    ours_, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert ours_.config.to_diff_dict() | NAMED == theirs.config.to_diff_dict() | NAMED
+    assert ours_.state_dict().keys() == theirs.state_dict().keys()
+    assert all(torch.equal(weight, theirs.state_dict()[name]) for name, weight in ours_.state_dict().items())
+    theirs_ = AutoTokenizer.from_pretrained(**where)
+    assert tokenizer.backend_tokenizer.to_str() == theirs_.backend_tokenizer.to_str()
+    assert type(tokenizer) is type(theirs_)
+    assert {p.name for p in folder.iterdir()} == {
+        *("config.json", "generation_config.json", "model.safetensors"),
+        *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
+    }
+
+
 def test_it_is_made_once_and_anew_when_the_file_changes(gguf_file: Path, home: Path, tmp_path: Path) -> None:
     folder = dequantized_folder(gguf_file)
     made = (folder / "model.safetensors").stat().st_mtime_ns
@@ -84,6 +111,14 @@ def test_it_is_made_once_and_anew_when_the_file_changes(gguf_file: Path, home: P
     content[-2] ^= 1
     (moved / "tiny.gguf").write_bytes(content)
     assert dequantized_folder(moved / "tiny.gguf") != folder
+
+
+READ_WITH = (
+    "gguf",
+    "transformers.integrations.gguf.gguf_tokenizer_mapping",
+    "transformers.models.auto.modeling_auto",
+)
+"""What a process imports late, to read its first GGUF."""
 
 
 def make(path: str, home: str) -> Path:
@@ -102,7 +137,9 @@ def ask(path: str, home: str, results: multiprocessing.Queue) -> None:
 def test_many_processes_at_once_get_one_folder(gguf_file: Path, home: Path) -> None:
     """Each reads every weight as soon as it has the folder; one of them is killed while it makes it."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "transformers", "weitiao.models.gguf"])
+    context.set_forkserver_preload(
+        ["transformers.models.llama.modeling_llama", "weitiao.models.gguf", *READ_WITH]
+    )
     home.mkdir(parents=True)
     where = str(gguf_file), str(home.parent)
     for rounds in range(2):
@@ -176,5 +213,5 @@ def test_a_file_without_one_of_its_tensors_is_refused(gguf_file: Path, home: Pat
 def test_a_file_cut_short_is_refused(gguf_file: Path, home: Path, tmp_path: Path) -> None:
     short = tmp_path / "short.gguf"
     short.write_bytes(gguf_file.read_bytes()[:-4096])
-    with pytest.raises(ModelError, match="cannot be read"):
+    with pytest.raises(ModelError, match="cannot be read to its end"):
         dequantized_folder(short)
