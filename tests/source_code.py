@@ -25,6 +25,11 @@ class Source:
         """The module as a syntax tree."""
         return ast.parse(self.text)
 
+    @cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """Every node of the tree, walked once for all tests."""
+        return tuple(ast.walk(self.tree))
+
     @property
     def room(self) -> str:
         """The first name below the package: `core`, `data`, ...; empty for the package's own __init__."""
@@ -37,12 +42,12 @@ class Source:
 
     def functions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
         """Yield every function, methods and inner ones included."""
-        return (n for n in ast.walk(self.tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
+        return (n for n in self.nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
 
     def imports(self, *, for_types: bool = True) -> Iterator[str]:
         """Yield each import's dotted name, in functions too; `for_types=False` leaves TYPE_CHECKING out."""
         skipped = set() if for_types else set(_type_checking_nodes(self.tree))
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if node in skipped:
                 continue
             if isinstance(node, ast.Import):

@@ -104,7 +104,7 @@ def test_the_run_file_of_a_run_holds_what_was_chosen_and_resumes(
 ) -> None:
     data = {"sources": [{"rows": ROWS}]}
     heard: list[dict[str, Any]] = []
-    run = train_recipe(parse_recipe({**recipe, "data": data, "train": {"pack_tokens": 64}}), [heard.append])
+    run = train_recipe(parse_recipe({**recipe, "data": data, "train": {"pack_tokens": 1024}}), [heard.append])
     written = read_yaml(tmp_path / "run" / "run.yaml")["train"]
     shown = {
         row["setting"]: row["value"]
