@@ -94,6 +94,7 @@ def test_an_entry_fills_its_fields_in() -> None:
             "{n:number} rows": "{n} 行",
             "it has {names}": "有 {names:names}",
             "{n:number} box{s:plural}": "{n} 盒",
+            "{n:number} m": "{n} 米",
         }
     )
     assert catalogue.translate("there is no method called 'lorra'") == "没有名为 'lorra' 的方法"
@@ -103,6 +104,7 @@ def test_an_entry_fills_its_fields_in() -> None:
         "x.json：数据；没有名为 y 的方法"
     )
     assert catalogue.translate("1,024 rows") == "1,024 行"
+    assert catalogue.translate("3 m") == "3 米", "however short it is"
     assert catalogue.translate("it has method, data and x") == "有 method、data 和 x", "names stay"
     assert [catalogue.translate(text) for text in ("1 box", "2 boxes", "2 boxes of x")] == [
         "1 盒",

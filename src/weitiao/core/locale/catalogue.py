@@ -9,8 +9,9 @@ the translation, `{name:text}` translates the field itself, `{name:list}` each i
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import NamedTuple
@@ -52,7 +53,7 @@ class Entry:
     """One sentence with fields, and its translation."""
 
     def __init__(self, english: str, translation: str) -> None:
-        """Compile the sentence into a pattern."""
+        """Take the sentence apart; its pattern is compiled when a text may match it, as most are not needed."""
         self.translation = translation
         literals = FIELD.split(english)[::3]
         fields = list(FIELD.finditer(english))
@@ -60,13 +61,25 @@ class Entry:
         self.letters = sum(map(len, literals))
         self.longest = max(literals, key=len)
         values = [MATCHES[field[2]] for field in fields]
-        parts = chain.from_iterable(zip_longest(map(re.escape, literals), values, fillvalue=""))
-        self._pattern = re.compile("".join(parts), re.DOTALL)
+        self._parts = [*chain.from_iterable(zip_longest(map(re.escape, literals), values, fillvalue=""))]
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile("".join(self._parts), re.DOTALL)
 
     def fields(self, text: str) -> dict[str, str] | None:
         """Return the fields' values in a text, None if the text was not made from this sentence."""
         found = self._pattern.fullmatch(text) if self.longest in text else None
         return dict(zip(self.names, found.groups(), strict=True)) if found else None
+
+
+PIECE = 4
+"""Characters of the pieces by which entries are found that a text may match."""
+
+
+def pieces_of(text: str) -> set[str]:
+    """Return all stretches of PIECE characters in a text."""
+    return {text[start : start + PIECE] for start in range(len(text) - PIECE + 1)}
 
 
 MOST_JOINED = 6
@@ -88,6 +101,7 @@ class Catalogue:
         self.entries = dict(entries)
         with_fields = (Entry(english, said) for english, said in entries.items() if FIELD.search(english))
         self._with_fields = sorted(with_fields, key=lambda entry: -entry.letters)
+        self._by_piece = self._indexed()
         self._found: Callable[[str], Translation | None] = lru_cache(maxsize=8192)(self._find)
 
     def translate(self, text: str) -> str:
@@ -106,9 +120,24 @@ class Catalogue:
         """Return the translation by the entry that explains most; what is translated inside its fields counts too."""
         if text in self.entries:
             return Translation(FIELD.sub(lambda found: f"{{{found[1]}}}", self.entries[text]), len(text))
-        matching = ((entry, entry.fields(text)) for entry in self._with_fields)
+        matching = ((entry, entry.fields(text)) for entry in self._candidates(text))
         filled = (self._filled(entry, values) for entry, values in matching if values is not None)
         return max(filled, key=lambda found: found.letters, default=None)
+
+    def _indexed(self) -> Mapping[str, Sequence[int]]:
+        """Return the numbers of the entries that only a text with a piece can match: for each, its rarest piece."""
+        pieces = [pieces_of(entry.longest) for entry in self._with_fields]
+        counts = Counter(chain.from_iterable(pieces))
+        found: dict[str, list[int]] = {}
+        for number, own in enumerate(pieces):
+            rarest = min(sorted(own), key=lambda piece: counts[piece], default="")
+            found.setdefault(rarest, []).append(number)
+        return found
+
+    def _candidates(self, text: str) -> Iterator[Entry]:
+        """Yield the entries that a text may match, in their order."""
+        found = (self._by_piece.get(piece, ()) for piece in ("", *pieces_of(text)))
+        return (self._with_fields[number] for number in sorted(chain.from_iterable(found)))
 
     def _filled(self, entry: Entry, values: Mapping[str, str]) -> Translation:
         said = [self._field(values[field[1]], field[2]) for field in FIELD.finditer(entry.translation)]
