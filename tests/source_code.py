@@ -10,6 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "weitiao"
+TOYS = ROOT / "tests" / "architecture" / "one_file"
+"""A component of each kind, where it would lie below the package."""
 
 
 @dataclass(frozen=True)
@@ -78,15 +80,23 @@ def sources() -> tuple[Source, ...]:
 
 
 @cache
+def sources_and_toys() -> tuple[Source, ...]:
+    """Read every module of the package, and the toys as if they lay in it, as they do in the copy of a test."""
+    toys = (_read(path, TOYS, "weitiao.") for path in sorted(TOYS.rglob("*.py")))
+    by_name = {source.module: source for source in (*sources(), *toys)}
+    return tuple(by_name.values())
+
+
+@cache
 def sources_of_tests() -> tuple[Source, ...]:
     """Read every module of the tests."""
     return tuple(_read(path, ROOT) for path in sorted((ROOT / "tests").rglob("*.py")))
 
 
-def _read(path: Path, below: Path) -> Source:
+def _read(path: Path, below: Path, package: str = "") -> Source:
     parts = path.relative_to(below).with_suffix("").parts
     is_package = parts[-1] == "__init__"
-    module = ".".join(parts[:-1] if is_package else parts)
+    module = package + ".".join(parts[:-1] if is_package else parts)
     return Source(module, is_package, path.read_text(encoding="utf-8"))
 
 

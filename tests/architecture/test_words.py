@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from source_code import PACKAGE, Source, sources
+from source_code import PACKAGE, Source, sources_and_toys
 
 REGISTRIES = ("methods", "objectives", "data/formats")
 """Folders whose files are components: their names are compared nowhere else."""
@@ -112,13 +112,13 @@ def everywhere(check: str, modules: Iterable[Source]) -> list[str]:
 def test_no_component_is_asked_for_by_name_outside_its_folder(registry: str) -> None:
     names, inside = component_names(registry), "weitiao." + registry.replace("/", ".")
     assert names, f"{registry} holds no component"
-    outside = [s for s in sources() if not f"{s.module}.".startswith(inside + ".")]
+    outside = [s for s in sources_and_toys() if not f"{s.module}.".startswith(inside + ".")]
     assert [p for s in outside for p in places(s, compared_names(s.tree, names))] == []
 
 
 @pytest.mark.parametrize("check", ["broad_excepts", "undocumented"])
 def test_nothing_forbidden_is_written(check: str) -> None:
-    assert everywhere(check, sources()) == []
+    assert everywhere(check, sources_and_toys()) == []
 
 
 UNPICKLES = "weitiao.models.weights.unpickle"
@@ -126,10 +126,10 @@ UNPICKLES = "weitiao.models.weights.unpickle"
 
 
 def test_a_pickle_is_opened_in_a_process_of_its_own_alone() -> None:
-    found = everywhere("forbidden_words", sources())
+    found = everywhere("forbidden_words", sources_and_toys())
     assert [place.partition(":")[0] for place in found] == [UNPICKLES]
-    assert [source.module for source in sources() if UNPICKLES in source.imports()] == []
-    (module,) = (source for source in sources() if source.module == UNPICKLES)
+    assert [source.module for source in sources_and_toys() if UNPICKLES in source.imports()] == []
+    (module,) = (source for source in sources_and_toys() if source.module == UNPICKLES)
     calls = [node for node in ast.walk(module.tree) if isinstance(node, ast.Call)]
     (load,) = (call for call in calls if ast.unparse(call.func) == "torch.load")
     safe = {k.arg: k.value.value for k in load.keywords if isinstance(k.value, ast.Constant)}
@@ -137,12 +137,14 @@ def test_a_pickle_is_opened_in_a_process_of_its_own_alone() -> None:
 
 
 def test_attributes_are_seldom_asked_for_by_name() -> None:
-    found = everywhere("probes", sources())
-    assert 1000 * len(found) < PROBES_PER_1000_LINES * sum(s.line_count for s in sources()), "\n".join(found)
+    found = everywhere("probes", sources_and_toys())
+    assert 1000 * len(found) < PROBES_PER_1000_LINES * sum(s.line_count for s in sources_and_toys()), (
+        "\n".join(found)
+    )
 
 
 def test_core_needs_nothing_heavy() -> None:
-    core = [s for s in sources() if s.room == "core"]
+    core = [s for s in sources_and_toys() if s.room == "core"]
     assert core
     assert [
         f"{s.module} imports {n}" for s in core for n in s.imports() if n.partition(".")[0] in HEAVY
