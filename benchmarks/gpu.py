@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import date
 from importlib.metadata import version
@@ -46,6 +46,7 @@ LOSS_TOLERANCE = 2e-2
 
 Measured = dict[str, Any]
 Job = tuple[Case, str]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def jobs_of(cases: Sequence[Case]) -> list[Job]:
@@ -53,10 +54,12 @@ def jobs_of(cases: Sequence[Case]) -> list[Job]:
     return [(case, side) for case in cases for side in ((OURS,) if case.compile else SIDES)]
 
 
-def measured(jobs: Sequence[Job], device: str, steps: int, seconds: float) -> tuple[list[Measured], Measured]:
+def measured(
+    jobs: Sequence[Job], device: str, steps: int, seconds: float, run: Run = subprocess.run
+) -> tuple[list[Measured], Measured]:
     """Measure jobs in a process of their own, in another where one ends it, until the time is over.
 
-    Returns a line for each job, and what is known of the machine.
+    `run` starts these processes. Returns a line for each job, and what is known of the machine.
     """
     until = time.monotonic() + seconds
     left, lines, machine = list(jobs), [], {"device": device, "peak": "unknown", "peak_flops": 0.0}
@@ -65,7 +68,7 @@ def measured(jobs: Sequence[Job], device: str, steps: int, seconds: float) -> tu
         if remaining <= 0:
             lines += [_line(job, "no time was left (--seconds)") for job in left]
             break
-        written, reason = _worker(left, device, steps, remaining, not lines)
+        written, reason = _worker(left, device, steps, remaining, not lines, run)
         found = [line for line in written if "side" in line]
         machine = next((line["machine"] for line in written if "machine" in line), machine)
         lines += found
@@ -85,7 +88,7 @@ def _line(job: Job, reason: str) -> Measured:
 
 
 def _worker(
-    jobs: Sequence[Job], device: str, steps: int, seconds: float, first: bool
+    jobs: Sequence[Job], device: str, steps: int, seconds: float, first: bool, run: Run
 ) -> tuple[list[Measured], str]:
     """Run a process over jobs; return the lines it wrote, and why it ended before all were done."""
     wanted = [(asdict(case), side) for case, side in jobs]
@@ -96,7 +99,7 @@ def _worker(
         command = [*in_lib(sys.executable, "gpu_sides"), asked, str(out)]
         environment = {**os.environ, "PYTHONPATH": _python_path(), "HF_HUB_OFFLINE": "1"}
         try:
-            done = subprocess.run(
+            done = run(
                 command, env=environment, stderr=subprocess.PIPE, text=True, timeout=seconds, check=False
             )
             said = [line for line in done.stderr.splitlines() if line.strip()]

@@ -20,6 +20,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -41,7 +42,10 @@ STREAMS = ((0, "r", "strict"), (1, "w", "strict"), (2, "w", "backslashreplace"))
 
 
 class PythonServer:
-    """A process that has done the imports and runs command lines one after another, each in a child of its own."""
+    """A process that has done the imports and runs command lines one after another, each in a child of its own.
+
+    glibc has one arena there, as each further one holds 64 MiB of address space in store, which no limit counts.
+    """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
@@ -49,7 +53,7 @@ class PythonServer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={name: value for name, value in environment.items() if name != "PYTHONPATH"},
+            env={**environment, "PYTHONPATH": "", "MALLOC_ARENA_MAX": "1"},
         )
 
     def run(
@@ -60,11 +64,11 @@ class PythonServer:
         environment: Mapping[str, str] | None = None,
         typed: str = "",
     ) -> subprocess.CompletedProcess[str]:
-        """Run `python ARGUMENTS` to its end; without `environment`, in that of this process."""
+        """Run `python ARGUMENTS` to its end; without `environment`, in that of this process. The input is a pipe."""
         assert self._process.stdin is not None and self._process.stdout is not None
         with tempfile.TemporaryDirectory() as place:
             streams = [Path(place) / name for name in ("typed", "shown", "problems")]
-            streams[0].write_text(typed, encoding="utf-8")
+            os.mkfifo(streams[0])
             job = {
                 "arguments": list(arguments),
                 "folder": str(folder or Path.cwd()),
@@ -75,6 +79,8 @@ class PythonServer:
             self._process.stdin.flush()
             number = int(self._process.stdout.readline())
             try:
+                with suppress(BrokenPipeError), streams[0].open("w", encoding="utf-8") as pipe:
+                    pipe.write(typed)
                 code = int(self._process.stdout.readline())
             except BaseException:  # pytest's time limit: the server goes on with the next
                 os.kill(number, signal.SIGKILL)

@@ -17,6 +17,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from lib import gpu_cases, gpu_sides
 
 import gpu
+from forked_python import python_server
 
 BENCHMARKS = Path(gpu.__file__).parent
 CPU = torch.device("cpu")
@@ -58,10 +59,15 @@ def test_without_a_gpu_it_says_so_and_writes_nothing(capsys: pytest.CaptureFixtu
     assert (BENCHMARKS / "RESULTS.md").read_text(encoding="utf-8") == page
 
 
+def forked(command: list[str], env: dict[str, str], **_: object) -> subprocess.CompletedProcess[str]:
+    """Run Python in a process that has torch already."""
+    return python_server().run(command[1:], environment=env)
+
+
 def test_what_ends_the_process_is_a_line_and_the_rest_is_measured(capfd: pytest.CaptureFixture[str]) -> None:
     broken = replace(gpu_cases.TINY_CASES[0], model="no such model")
     good = gpu_cases.TINY_CASES[0]
-    lines, _ = gpu.measured([(broken, gpu.OURS), (good, gpu.OURS)], "cpu", 1, 300)
+    lines, _ = gpu.measured([(broken, gpu.OURS), (good, gpu.OURS)], "cpu", 1, 300, forked)
     assert [line["case"] for line in lines] == [broken.name, good.name]
     assert "failed" in lines[0]
     assert lines[1]["loss"] > 0

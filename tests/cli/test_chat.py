@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from forked_python import python_server
 from tiny_run import make_base, make_run
 from weitiao.cli import run
 from weitiao.cli._chat import Chat, Voice
@@ -197,16 +196,8 @@ def test_too_long_a_question_is_said_and_forgotten(chat: Chat) -> None:
 
 
 def test_questions_come_through_a_pipe(trained: Path, opened: Opened) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "weitiao", "chat", str(trained), "--max-new-tokens", "8", "--both"],
-        input="Hi\n\n/reset\n你是谁？\n",
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-        timeout=240,
-        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-    )
+    words = ["-m", "weitiao", "chat", str(trained), "--max-new-tokens", "8", "--both"]
+    done = python_server().run(words, typed="Hi\n\n/reset\n你是谁？\n")
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout
     assert "> Hi\n" in done.stdout and "> 你是谁？\n" in done.stdout

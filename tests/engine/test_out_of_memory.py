@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from forked_python import python_server
 from tiny_training import equal, make_examples, make_training, weights_of
 from weitiao.core.errors import ResourceError
 from weitiao.engine.memory.oom import is_out_of_memory
@@ -102,14 +102,7 @@ def test_a_run_with_too_little_address_space_goes_on_in_smaller_packs(tmp_path: 
     """The allocator really fails: nothing is made up, in a process of its own."""
     script, tests = Path(__file__).with_name("little_memory.py"), Path(__file__).parents[1]
     path = os.pathsep.join([str(tests), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)],
-        # Each further arena of glibc's holds 64 MiB of address space in store, which no limit counts.
-        env={**os.environ, "PYTHONPATH": path, "MALLOC_ARENA_MAX": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    done = python_server().run([str(script), str(tmp_path)], environment={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout.splitlines()[-1])
     # Memory may also run short in the second step only: what the optimizer keeps is made at the end of the first.
