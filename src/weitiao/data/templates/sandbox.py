@@ -19,6 +19,7 @@ from typing import Any
 
 import jinja2
 from jinja2 import nodes
+from jinja2.compiler import CodeGenerator, Frame
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.runtime import Context
@@ -98,9 +99,21 @@ def compiled(source: str) -> Compiled:
     return Compiled(source)
 
 
+class _Direct(CodeGenerator):
+    """Compiles the calls that count turns to plain calls: through `call`, which all others go, they take ten times as
+    long."""
+
+    def visit_Call(self, node: nodes.Call, frame: Frame, forward_caller: bool = False) -> None:
+        if isinstance(node.node, nodes.EnvironmentAttribute) and node.node.name == "tick":
+            self.write("environment.tick()")
+        else:
+            super().visit_Call(node, frame, forward_caller=forward_caller)
+
+
 class BoundedEnvironment(ImmutableSandboxedEnvironment):
     """The chat template environment of transformers, with limits on steps and sizes."""
 
+    code_generator_class = _Direct
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def __init__(self) -> None:
@@ -132,8 +145,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return text if traced is None else Traced(text, traced.trace)
 
     def tick(self) -> str:
-        """Count one loop iteration or macro call; raises TooCostly after too many."""
-        limits.tick()
+        """Count one loop iteration or macro call, as two turns; raises TooCostly after too many."""
+        limits.tick(2)
         return ""
 
     def counted(self, value: Any) -> Any:  # noqa: ANN401  (whatever is compared)

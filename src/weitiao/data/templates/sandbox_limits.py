@@ -26,7 +26,7 @@ MOST_STEPS = 2_000_000
 STEPS_AN_ITEM = 2_000
 """Added for each message or other item of the input: some templates loop over all messages for each message."""
 STEPS_A_TURN = 4
-"""Cost of one loop iteration, or of one call of a macro, function or filter."""
+"""Cost of one call of a function or filter; a loop iteration, or the call of a macro, is two more."""
 ITEMS_A_STEP = 4
 CHARACTERS_A_STEP = 512
 """Characters that are searched in the time of one step."""
@@ -104,9 +104,9 @@ def limited(given: object = None) -> Iterator[None]:
         _spent.reset(token)
 
 
-def tick() -> None:
-    """Count one loop iteration, call or filter; raises TooCostly after too many."""
-    _spent.get().go(STEPS_A_TURN)
+def tick(turns: int = 1) -> None:
+    """Count a loop iteration, call or filter; raises TooCostly after too many."""
+    _spent.get().go(turns * STEPS_A_TURN)
 
 
 def read(value: object) -> None:
