@@ -1,8 +1,8 @@
 """Python command lines in processes that begin with the slow imports done: a server has done them, and forks.
 
 `-c CODE`, `-m MODULE` and `FILE` run as in a process of their own: with their own environment, folder, streams and exit
-code, to the end of the interpreter. Nothing of weitiao is imported beforehand. What a package in PRELOADED reads from
-the environment when it is imported, it has read from the server's.
+code, to the end of the interpreter. Nothing of weitiao is imported beforehand. What a package reads from the
+environment when it is imported, those that the server has imported have read from the server's.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class PythonServer:
     glibc has one arena there, as each further one holds 64 MiB of address space in store, which no limit counts.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], preloaded: Sequence[str] = PRELOADED) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-P", __file__, *PRELOADED],
+            [sys.executable, "-P", __file__, *preloaded],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

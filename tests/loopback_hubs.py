@@ -142,4 +142,6 @@ def environment_of(served: Served, home: Path) -> dict[str, str]:
         "HF_HUB_OFFLINE": "0",
         "MODELSCOPE_ENDPOINT": served.url,
         "MODELSCOPE_CACHE": str(home / "modelscope"),
+        "MODELSCOPE_API_MAX_RETRIES": "1",  # each waits longer than the one before
+        "MODELSCOPE_DOWNLOAD_MAX_RETRIES": "0",
     }
