@@ -271,10 +271,10 @@ main()
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_when_all_is_done_changes_no_code(number: signal.Signals) -> None:
-    words = [sys.executable, "-c", RAISED_AT_THE_END, "settings", "train", str(int(number))]
+    words = [sys.executable, "-c", RAISED_AT_THE_END, "methods", "lora", str(int(number))]
     done = subprocess.run(words, capture_output=True, text=True, timeout=240)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "batch_size" in done.stdout
+    assert "(method.name=lora)" in done.stdout
 
 
 AGAIN_AT_THE_END = """
