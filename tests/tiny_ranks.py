@@ -22,6 +22,7 @@ from weitiao.core.errors import NotFiniteError, ResourceError, Stopped
 from weitiao.data.example import Example
 from weitiao.engine.kernels.matmul import products_from
 from weitiao.engine.loop import Training
+from weitiao.methods import METHODS
 from weitiao.objectives._base import LossSum, Objective
 from weitiao.objectives._outputs import Outputs
 from weitiao.objectives.sft import SupervisedFineTuning
@@ -35,8 +36,13 @@ MARK = 1
 PRELOADED = [
     "weitiao.recipe.build",
     "weitiao.methods.lora",
-    "peft",
+    "peft.tuners.lora.bnb",
     "transformers.models.llama.modeling_llama",
+    "transformers.optimization",
+    "weitiao.objectives._streamed_head",
+    "weitiao.methods._peft.lora_linear",
+    *(f"weitiao.methods._layers.{name}" for name in ("adapter", "bitfit", "diff", "freeze")),
+    *(f"weitiao.methods.{name}" for name in METHODS.names()),
 ]
 """Slow imports, done once in the fork server for all processes; none of it runs there."""
 

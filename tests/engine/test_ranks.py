@@ -50,11 +50,11 @@ def assert_close(found: Ended, wanted: Ended) -> None:
 @pytest.mark.parametrize(
     ("world_size", "settings"),
     [
-        (3, {}),
+        (2, {}),
         (2, {"method": "full", "architecture": "gpt2"}),
         (3, {"method": {"name": "lora", "r": 4, "dropout": 0.3}, "pack_tokens": SMALL}),
         (2, {"method": "adalora", "steps": 20}),
-        (3, {"method": {"name": "diff_pruning", "gate_speed": 1.0}, "pack_tokens": SMALL, "steps": 4}),
+        (2, {"method": {"name": "diff_pruning", "gate_speed": 1.0}, "pack_tokens": SMALL, "steps": 4}),
         (2, {"rows": TREES}),
     ],
     ids=["lora", "full", "dropout", "a penalty", "a penalty and draws", "trees"],
@@ -70,7 +70,8 @@ def test_the_number_of_ranks_changes_nothing(
 def test_sequences_that_a_loss_couples_may_lie_on_several_ranks(
     kind: type[OfSequences], tmp_path: Path
 ) -> None:
-    settings = {"rows": make_pairs(16, tiny.VOCABULARY), "objective": kind(), "pack_tokens": 1}
+    rows = make_pairs(12, tiny.VOCABULARY)
+    settings = {"rows": rows, "objective": kind(), "pack_tokens": 1, "batch_size": 4}
     found, wanted = alike(run_ranks(2, steps, tmp_path / "ranks", **settings)), alone(tmp_path, **settings)
     assert largest_difference(found.weights, wanted.weights) < 1e-6
     assert found.told["losses"] == pytest.approx(wanted.told["losses"], abs=2e-6)
@@ -139,7 +140,7 @@ def test_the_first_rank_alone_writes_and_all_stop_together(stops: int | None, tm
 
 
 def test_all_begin_with_the_first_ranks_weights(tmp_path: Path) -> None:
-    alike(run_ranks(3, differing, tmp_path / "ranks"))
+    alike(run_ranks(2, differing, tmp_path / "ranks"))
 
 
 def test_each_pack_is_one_ranks_and_the_tokens_are_spread() -> None:
