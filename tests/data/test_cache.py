@@ -316,7 +316,7 @@ def test_many_processes_that_fill_and_mend_the_same_entries_never_lose_one(home:
             env=around,
             text=True,
         )
-        for _ in range(8)
+        for _ in range(4)
     ]
     for one in started:
         assert one.stdout is not None

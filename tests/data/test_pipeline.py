@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from forked_python import python_server
 from template_zoo import tokenizer
 from weitiao.core.errors import ResourceError
 from weitiao.data.conversation import Row
@@ -178,19 +179,26 @@ print(gate.tally.read, len(gate.store.lengths_E), flush=True)
 """
 
 
-def script(folder: Path, count: int, wait: float = 0.0, before: str = "") -> subprocess.Popen[str]:
-    """Start a script that has no `if __name__ == "__main__"` around what it does."""
+AROUND = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+def script(folder: Path, count: int, wait: float = 0.0, before: str = "") -> Path:
+    """Write a script that has no `if __name__ == "__main__"` around what it does."""
     path = folder / "script.py"
     path.write_text(
         textwrap.dedent(SCRIPT).format(count=count, wait=wait, before=before, says_at=min(count - 1, 2000))
     )
-    around = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return path
+
+
+def start(path: Path) -> subprocess.Popen[str]:
+    """Start a script in a session of its own."""
     return subprocess.Popen(
         [sys.executable, str(path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=around,
+        env={**os.environ, **AROUND},
         start_new_session=True,
     )
 
@@ -199,14 +207,15 @@ def script(folder: Path, count: int, wait: float = 0.0, before: str = "") -> sub
 def test_a_plain_script_works_also_when_torch_was_used_before(tmp_path: Path) -> None:
     before = "import torch\ntorch.set_num_threads(2)\n(torch.ones(600, 600) @ torch.ones(600, 600)).sum()\n"
     before += "tiny.make_tokenizer()(['many words here'] * 2000)"
-    out, problems = script(tmp_path, 1000, before=before).communicate(timeout=240)
-    assert out.split() == ["working", "1000", "1000"], problems
+    path = script(tmp_path, 1000, before=before)
+    done = python_server().run([str(path)], environment={**os.environ, **AROUND})
+    assert done.stdout.split() == ["working", "1000", "1000"], done.stderr
 
 
 @FORKS
 @pytest.mark.parametrize("ends_with", [signal.SIGINT, signal.SIGKILL])
 def test_the_workers_end_with_their_parent(ends_with: signal.Signals, tmp_path: Path) -> None:
-    started = script(tmp_path, 100_000, 0.001)
+    started = start(script(tmp_path, 100_000, 0.001))
     assert started.stdout is not None
     assert started.stdout.readline() == "working\n"
     workers = children_of(started.pid)
