@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..core.errors import ModelError, Problem
-from .text_path import TextPath, text_path
+from .text_path import TextPath, config_key, text_path
 
 if TYPE_CHECKING:
     from torch import nn
@@ -115,7 +115,7 @@ def _key_of(model: PreTrainedModel) -> Hashable:
     """
     modules = tuple((path, type(module)) for path, module in model.named_modules())
     shapes = tuple((name, tuple(own.shape)) for name, own in model.named_parameters())
-    return type(model), model.config.to_json_string(), modules, shapes
+    return type(model), config_key(model), modules, shapes
 
 
 def _found(model: PreTrainedModel) -> Anatomy:

@@ -8,13 +8,14 @@ a tuple.
 from __future__ import annotations
 
 import copy
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-    from transformers import DynamicCache, PreTrainedModel
+    from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
 
 TOKENS = 4
 WITHOUT_DATA = (RuntimeError, TypeError, ValueError, AttributeError, LookupError)
@@ -61,8 +62,32 @@ class _Recorder:
         module.register_forward_hook(ends)
 
 
-_KNOWN: dict[tuple[type, str], TextPath] = {}
+_KNOWN: dict[Hashable, TextPath] = {}
 """Cached results, by class and config, which determine them: a model is asked many times."""
+DECIDE_NOTHING = frozenset(
+    {
+        "_name_or_path",
+        "_commit_hash",
+        "_post_init_done",
+        "_attn_implementation_internal",
+        "_experts_implementation_internal",
+    }
+)
+"""Attributes of a config from which no part of a model follows: where it was read, and how the parts compute."""
+
+
+def config_key(config: PretrainedConfig) -> Hashable:
+    """Return what two configs are equal by, those inside them included.
+
+    Much quicker than their JSON, for which transformers builds a default config to compare with.
+    """
+    from transformers import PretrainedConfig
+
+    return type(config), tuple(
+        (name, config_key(value) if isinstance(value, PretrainedConfig) else repr(value))
+        for name, value in vars(config).items()
+        if name not in DECIDE_NOTHING
+    )
 
 
 def text_path(model: PreTrainedModel) -> TextPath:
@@ -71,7 +96,7 @@ def text_path(model: PreTrainedModel) -> TextPath:
 
     A weightless copy of the same class and config is run on a few tokens (device `meta`).
     """
-    key = (type(model), model.config.to_json_string())
+    key = (type(model), config_key(model))
     if key not in _KNOWN:
         _KNOWN[key] = _run(model)
     return _KNOWN[key]
@@ -125,7 +150,7 @@ class CacheShape:
     numbers: int
 
 
-_CACHES: dict[tuple[type, str], CacheShape | None] = {}
+_CACHES: dict[Hashable, CacheShape | None] = {}
 
 
 def cache_shape(model: PreTrainedModel) -> CacheShape | None:
@@ -135,7 +160,7 @@ def cache_shape(model: PreTrainedModel) -> CacheShape | None:
     are read from a cache because configs name multi-query attention (one cached head for all queries) in different
     ways.
     """
-    key = (type(model), model.config.to_json_string())
+    key = (type(model), config_key(model))
     if key not in _CACHES:
         _CACHES[key] = _cache_shape(model)
     return _CACHES[key]
