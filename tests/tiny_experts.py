@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
 from typing import TYPE_CHECKING
 
 from tiny_architectures import LLAMA_LIKE, VOCABULARY
@@ -54,12 +56,24 @@ def make_config(architecture: str, **changes: object) -> PretrainedConfig:
 
 def make_model(architecture: str, **changes: object) -> PreTrainedModel:
     """Return a tiny mixture-of-experts model with random fp32 weights, always the same."""
+    if changes:
+        return _built(make_config(architecture, **changes))
+    return copy.deepcopy(_first(architecture))
+
+
+@cache
+def _first(architecture: str) -> PreTrainedModel:
+    """Return the model that is copied, which takes half as long as building one."""
+    return _built(make_config(architecture))
+
+
+def _built(config: PretrainedConfig) -> PreTrainedModel:
     import torch
     from transformers import AutoModelForCausalLM
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(make_config(architecture, **changes)).float().eval()
+        model = AutoModelForCausalLM.from_config(config).float().eval()
         for parameter in model.parameters():
             parameter.data = parameter.data.nan_to_num(0) * 0.5 + 0.1 * torch.randn_like(parameter)
     return model

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 import torch
 
 import tiny_architectures as tiny
+from plain_python import PlainPython
 from tiny_methods import (
     REFUSED,
     UNMERGED,
@@ -162,7 +161,6 @@ import torch
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM
 
-torch.set_num_threads(1)
 for folder, whole, out in zip(*[iter(sys.argv[1:])] * 3):
     loader = AutoModelForCausalLM if whole == "True" else AutoPeftModelForCausalLM
     model = loader.from_pretrained(folder, local_files_only=True).eval()
@@ -171,7 +169,9 @@ for folder, whole, out in zip(*[iter(sys.argv[1:])] * 3):
 """
 
 
-def test_saved_it_answers_bit_equal_in_a_process_without_weitiao(tmp_path: Path) -> None:
+def test_saved_it_answers_bit_equal_in_a_process_without_weitiao(
+    tmp_path: Path, plain_python: PlainPython
+) -> None:
     """Plain PEFT or transformers load every method's result, and every architecture's."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -190,7 +190,7 @@ def test_saved_it_answers_bit_equal_in_a_process_without_weitiao(tmp_path: Path)
         arguments += [str(saved), str(attached.saves_whole_model), out]
         with products_from("mkl"):  # as in the other process
             expected[out] = logits(attached.model)
-    subprocess.run([sys.executable, "-W", "ignore", "-c", LOADER, *arguments], check=True, timeout=240)
+    plain_python.output_of(LOADER, *arguments)
     torch.set_num_threads(threads)
     different = [out for out, wanted in expected.items() if not torch.equal(torch.load(out), wanted)]
     assert different == []

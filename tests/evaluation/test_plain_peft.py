@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pages import page
+from plain_python import PlainPython
 from tiny_gguf import Q4_1, save_tiny_gguf
 from weitiao.evaluation.open_model import open_by_name
 from weitiao.models.aliases import ALIASES
@@ -84,16 +82,15 @@ def documented(where: str, root: Path) -> str:
     )
 
 
-def test_plain_peft_gives_what_weitiao_gives(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(place / "site")}
-    # One process runs both, which importing PEFT takes most of; each begins without the other's names.
-    scripts = {name: documented(where, place) + save_logits(name) for name, where in DOCUMENTED.items()}
-    both = "\n".join(f"exec({script!r}, {{}})" for script in scripts.values())
-    done = subprocess.run([sys.executable, "-c", both], cwd=place, env=environment, capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()
+def test_plain_peft_gives_what_weitiao_gives(
+    place: Path, plain_python: PlainPython, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, where in DOCUMENTED.items():
+        script = documented(where, place) + save_logits(name)
+        plain_python.output_of(script, folder=place, path=str(place / "site"))
     monkeypatch.syspath_prepend(str(place / "site"))
     wanted = logits(place / "runs" / "mine")
-    for name in scripts:
+    for name in DOCUMENTED:
         found = load_file(place / f"{name}.safetensors")["logits"]
         torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0, msg=name)
     assert not torch.allclose(wanted, logits(Path(ALIAS.name)), atol=1e-2), "the adapter changes something"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 import torch
 
 import tiny_architectures as tiny
+from plain_python import PlainPython
 from tiny_training import equal, last_state, make_examples, make_training, weights_of
 from weitiao.core.errors import ModelError
 from weitiao.engine.checkpoint import list_checkpoints
@@ -108,8 +107,6 @@ def test_what_peft_calls_on_a_tuner_is_still_there() -> None:
 
 LOADER = """
 import sys
-import weitiao
-assert "torch" not in sys.modules
 sys.modules["weitiao"] = None  # importing it now fails
 import torch
 from peft import AutoPeftModelForCausalLM
@@ -118,9 +115,9 @@ try:
     AutoPeftModelForCausalLM.from_pretrained(sys.argv[2], local_files_only=True)
 except Exception as error:
     print(repr(error))
-sys.modules["weitiao"] = weitiao
+del sys.modules["weitiao"]
+import weitiao
 weitiao.register()
-torch.set_num_threads(1)
 ids = torch.load(sys.argv[1], weights_only=True)
 for folder in sys.argv[2:]:
     model = AutoPeftModelForCausalLM.from_pretrained(folder, local_files_only=True).eval()
@@ -129,12 +126,9 @@ for folder in sys.argv[2:]:
 """
 
 
-def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "ignore", "-c", code, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-
-
-def test_plain_peft_names_what_is_missing_and_once_registered_loads_them_bit_equal(tmp_path: Path) -> None:
+def test_plain_peft_names_what_is_missing_and_once_registered_loads_them_bit_equal(
+    tmp_path: Path, plain_python: PlainPython
+) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     tiny.make_model("llama").save_pretrained(tmp_path / "base")
@@ -142,9 +136,8 @@ def test_plain_peft_names_what_is_missing_and_once_registered_loads_them_bit_equ
     with products_from("mkl"):  # as in the other process
         expected = {name: saved(name, tmp_path / name, base=tmp_path / "base") for name in OWN}
     torch.set_num_threads(threads)
-    done = python(LOADER, str(tmp_path / "ids"), *(str(tmp_path / name) for name in OWN))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [f"KeyError('WEITIAO_{next(iter(OWN)).upper()}')"]
+    said = plain_python.output_of(LOADER, str(tmp_path / "ids"), *(str(tmp_path / name) for name in OWN))
+    assert said.splitlines() == [f"KeyError('WEITIAO_{next(iter(OWN)).upper()}')"]
     found = {name: torch.load(tmp_path / f"{name}.logits", weights_only=True) for name in OWN}
     assert [name for name in OWN if not torch.equal(found[name], expected[name])] == []
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from transformers import AutoConfig, DynamicCache, LlamaConfig
 
 import tiny
 import tiny_architectures
+from plain_python import PlainPython
 from tiny_training import Events, equal, make_examples, make_training, sequence_of, weights_of
 from weitiao.core.errors import ModelError, SettingsError
 from weitiao.core.settings import parse_settings
@@ -279,7 +278,6 @@ sys.modules["weitiao"] = None
 import torch
 from peft import AutoPeftModelForCausalLM
 
-torch.set_num_threads(1)
 for folder in sys.argv[2:]:
     model = AutoPeftModelForCausalLM.from_pretrained(folder, local_files_only=True).eval()
     with torch.no_grad():
@@ -287,7 +285,7 @@ for folder in sys.argv[2:]:
 """
 
 
-def test_plain_peft_loads_it_bit_equal_in_a_fresh_process(tmp_path: Path) -> None:
+def test_plain_peft_loads_it_bit_equal_in_a_fresh_process(tmp_path: Path, plain_python: PlainPython) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     ids, expected = tiny_architectures.ids(rows=1), {}
@@ -306,8 +304,7 @@ def test_plain_peft_loads_it_bit_equal_in_a_fresh_process(tmp_path: Path) -> Non
             assert torch.equal(logits(again.model, ids), expected[folder])
             assert again.packs
             assert again.virtual_tokens == attached.virtual_tokens
-    command = [sys.executable, "-W", "ignore", "-c", LOADER, str(tmp_path / "ids"), *map(str, expected)]
-    subprocess.run(command, check=True, timeout=240)
+    plain_python.output_of(LOADER, str(tmp_path / "ids"), *map(str, expected))
     torch.set_num_threads(threads)
     given = {folder: torch.load(f"{folder}.logits") for folder in expected}
     assert [str(f.name) for f, wanted in expected.items() if not torch.equal(given[f], wanted)] == []

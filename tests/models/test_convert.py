@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import tiny
+from plain_python import PlainPython
 from weitiao.core.errors import ModelError, ResourceError, RunFolderError
 from weitiao.models.load import load_model
 from weitiao.models.settings import ModelSettings
@@ -54,8 +55,18 @@ def refusal(folder: Path, error: type[Exception] = ModelError) -> str:
     return str(raised.value)
 
 
-def test_one_file(folder: Path, weights: dict[str, Tensor]) -> None:
-    torch.save(weights, folder / BIN_SINGLE)
+def with_a_shared_table(folder: Path, file: str, tie: bool) -> dict[str, Tensor]:
+    """Make a folder's config tie the head or not, and pickle weights whose head shares the embedding's memory."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tie_word_embeddings": tie}))
+    own = dict(load_file(tiny.save_tiny_model(folder.with_name("own")) / "model.safetensors"))
+    own["lm_head.weight"] = own["model.embed_tokens.weight"]
+    torch.save(own, folder / file)
+    return own
+
+
+def test_one_file_and_weights_that_share_memory_and_are_not_tied_are_both_kept(folder: Path) -> None:
+    weights = with_a_shared_table(folder, BIN_SINGLE, tie=False)
     (folder / "training_args.bin").write_bytes(b"no weights")
     done = converted(folder)
     assert same(tensors_in(done.out), weights)
@@ -64,6 +75,17 @@ def test_one_file(folder: Path, weights: dict[str, Tensor]) -> None:
     assert "tokenizer.json" in names and not any(name.endswith(".bin") for name in names)
     model = load_model(ModelSettings(name=str(done.out), device_map="cpu"))
     assert same({n: p.data for n, p in model.named_parameters()}, weights)
+
+
+def test_a_file_of_another_name_and_tied_weights_are_written_once(folder: Path) -> None:
+    own = with_a_shared_table(folder, "model.pt", tie=True)
+    done = converted(folder)
+    found = tensors_in(done.out)
+    assert own.keys() - found.keys() == {"lm_head.weight"}
+    assert same(found, {name: own[name] for name in found})
+    assert any("lm_head.weight" in note for note in done.notes)
+    model = load_model(ModelSettings(name=str(done.out), device_map="cpu"))
+    assert model.lm_head.weight is model.model.embed_tokens.weight
 
 
 WAYS_TO_SAVE: dict[str, Callable[[dict[str, Tensor], Path], None]] = {
@@ -92,11 +114,6 @@ def test_other_ways_to_save(folder: Path, weights: dict[str, Tensor]) -> None:
     assert same(tensors_in(converted(folder).out), expected)
 
 
-def test_a_file_of_another_name(folder: Path, weights: dict[str, Tensor]) -> None:
-    torch.save(weights, folder / "model.pt")
-    assert same(tensors_in(converted(folder).out), weights)
-
-
 def sharded(folder: Path, weights: dict[str, Tensor]) -> list[Path]:
     """Write weights as two files and their index."""
     names = [f"pytorch_model-0000{n}-of-00002.bin" for n in (1, 2)]
@@ -116,30 +133,6 @@ def test_several_files(folder: Path, weights: dict[str, Tensor]) -> None:
     assert index["metadata"]["total_size"] == sum(t.nbytes for t in weights.values())
     assert not (out / BIN_INDEX).exists()
     load_model(ModelSettings(name=str(out), device_map="cpu"))
-
-
-def tied_folder(folder: Path, tie: bool) -> dict[str, Tensor]:
-    """Make a folder's config tie the head or not, and pickle weights whose head shares the embedding's memory."""
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"tie_word_embeddings": tie}))
-    own = dict(load_file(tiny.save_tiny_model(folder.with_name("own")) / "model.safetensors"))
-    own["lm_head.weight"] = own["model.embed_tokens.weight"]
-    torch.save(own, folder / BIN_SINGLE)
-    return own
-
-
-def test_tied_weights_are_written_once(folder: Path) -> None:
-    own = tied_folder(folder, tie=True)
-    done = converted(folder)
-    assert own.keys() - tensors_in(done.out).keys() == {"lm_head.weight"}
-    assert any("lm_head.weight" in note for note in done.notes)
-    model = load_model(ModelSettings(name=str(done.out), device_map="cpu"))
-    assert model.lm_head.weight is model.model.embed_tokens.weight
-
-
-def test_weights_that_share_memory_and_are_not_tied_are_both_kept(folder: Path) -> None:
-    own = tied_folder(folder, tie=False)
-    assert same(tensors_in(converted(folder).out), own)
 
 
 def test_an_encoder_and_decoder_keeps_its_shared_table_once(tmp_path: Path) -> None:
@@ -165,29 +158,46 @@ class _Runs:
         return os.system, (f"touch {self.path}",)
 
 
-@pytest.mark.parametrize("new", [True, False], ids=["zip", "the old form"])
+READING = "import runpy; runpy.run_module('weitiao.models.weights.unpickle', run_name='__main__')"
+
+
+def refused(python: PlainPython, file: Path) -> str:
+    """Return what is said when the process that reads a file refuses it, which writes nothing then."""
+    out = file.with_name("out.safetensors")
+    ended = python.run(READING, typed=json.dumps({"files": [[str(file), str(out)]], "tied": {}}))
+    assert ended.code != 0 and not out.exists()
+    error = convert_module.reading_failure(file, ended.code, ended.err)
+    assert isinstance(error, ModelError)
+    return str(error)
+
+
 def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(
-    new: bool, folder: Path, weights: dict[str, Tensor]
+    folder: Path, weights: dict[str, Tensor], plain_python: PlainPython
 ) -> None:
     trap = folder / "ran"
-    torch.save({**weights, "x": _Runs(trap)}, folder / BIN_SINGLE, _use_new_zipfile_serialization=new)
-    text = refusal(folder)
-    assert "asks Python to run more" in text and "system" in text
+    torch.save({**weights, "x": _Runs(trap)}, folder / BIN_SINGLE)
+    whole = refusal(folder)
+    old = folder.with_name("old.bin")
+    torch.save({**weights, "x": _Runs(trap)}, old, _use_new_zipfile_serialization=False)
+    for text in (whole, refused(plain_python, old)):
+        assert "asks Python to run more" in text and "system" in text
     assert not trap.exists()
 
 
-def test_a_program_is_refused(folder: Path) -> None:
-    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(folder / BIN_SINGLE))
-    assert "asks for TorchScript" in refusal(folder)
+def test_a_program_is_refused(tmp_path: Path, plain_python: PlainPython) -> None:
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(tmp_path / BIN_SINGLE))
+    assert "asks for TorchScript" in refused(plain_python, tmp_path / BIN_SINGLE)
 
 
 @pytest.mark.parametrize("kept", [0, 0.99])
-def test_a_file_cut_short(kept: float, folder: Path, weights: dict[str, Tensor]) -> None:
-    path = folder / BIN_SINGLE
+def test_a_file_cut_short(
+    kept: float, tmp_path: Path, weights: dict[str, Tensor], plain_python: PlainPython
+) -> None:
+    path = tmp_path / BIN_SINGLE
     torch.save(weights, path)
     whole = path.read_bytes()
-    path.write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
-    assert "cannot be read" in refusal(folder)
+    path.write_bytes(whole[: int(kept * len(whole))])
+    assert "cannot be read" in refused(plain_python, path)
 
 
 def test_a_second_file_cut_short_leaves_nothing(folder: Path, weights: dict[str, Tensor]) -> None:
@@ -224,16 +234,10 @@ def test_files_that_are_links_to_each_other(folder: Path) -> None:
         converted(folder)
 
 
-@pytest.mark.parametrize(
-    ("value", "said"),
-    [
-        ({"a": 1}, "no tensors by name"),
-        (torch.zeros(3), "no tensors by name"),
-    ],
-)
-def test_a_pickle_without_tensors(value: object, said: str, folder: Path) -> None:
-    torch.save(value, folder / BIN_SINGLE)
-    assert said in refusal(folder)
+@pytest.mark.parametrize("value", [{"a": 1}, torch.zeros(3)], ids=["names", "a tensor"])
+def test_a_pickle_without_tensors(value: object, tmp_path: Path, plain_python: PlainPython) -> None:
+    torch.save(value, tmp_path / BIN_SINGLE)
+    assert "no tensors by name" in refused(plain_python, tmp_path / BIN_SINGLE)
 
 
 def test_folders_that_cannot_be_converted(folder: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
