@@ -83,9 +83,15 @@ def test_seven_names_mean_the_experts_as_well(architecture: str) -> None:
     assert set(fused) == {16}  # a rank of 8 for each of the two matrices
 
 
-@pytest.mark.parametrize("architecture", MIXTURES)
 @pytest.mark.parametrize(
-    "settings", [{"init_lora_weights": "pissa", "r": 4}, {"use_dora": True}, {"dropout": 0.1}]
+    ("settings", "architecture"),
+    [
+        (settings, MIXTURES[(number + more) % len(MIXTURES)])
+        for number, settings in enumerate(
+            [{"init_lora_weights": "pissa", "r": 4}, {"use_dora": True}, {"dropout": 0.1}]
+        )
+        for more in range(2)
+    ],
 )
 def test_other_kinds_of_lora_merge_too(
     settings: dict[str, object], architecture: str, tmp_path: Path

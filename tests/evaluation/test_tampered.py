@@ -181,9 +181,12 @@ BASES: dict[str, Callable[[Path], object]] = {
 
 @pytest.fixture
 def moved(tmp_path: Path, trained: Path) -> tuple[Path, Path]:
-    """A base of its own and a run on it."""
-    base = shutil.copytree(trained / "base", tmp_path / "base")
-    return base, make(tmp_path / "run", base)
+    """A base of its own and a run on it: copies, of which the run names its base and itself where they lie now."""
+    folder = shutil.copytree(trained, tmp_path / "moved")
+    run = folder / "run"
+    for file in (run / "run.yaml", run / "events.jsonl"):
+        file.write_text(file.read_text(encoding="utf-8").replace(str(trained), str(folder)), encoding="utf-8")
+    return folder / "base", run
 
 
 @pytest.mark.parametrize("label", BASES)
@@ -279,7 +282,7 @@ def test_an_adapter_finds_its_base_where_it_lay_or_is_told(
 def test_a_checkpoint_opens_and_merges_as_its_run_does(
     tmp_path: Path, trained: Path, method: dict[str, Any]
 ) -> None:
-    run = make(tmp_path / "run", trained / "base", method)
+    run = trained / "run" if method == LORA else make(tmp_path / "run", trained / "base", method)
     newest, earlier, *_ = list_checkpoints(run / "checkpoints")
     opened, of_run = open_by_name(str(newest)), open_by_name(str(run))
     assert opened.is_trained

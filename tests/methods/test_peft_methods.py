@@ -119,31 +119,35 @@ def test_trained_it_computes_what_pefts_own_model_does(case: str, tmp_path: Path
     torch.testing.assert_close(logits(attached.merge()), trained, atol=1e-5, rtol=0)
 
 
-LLAMA_2_7B = LlamaConfig(
-    vocab_size=32000, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32,
-    tie_word_embeddings=False,
-)  # fmt: skip
+BLOCKS_OF_7B, FEW = 32, 4
+"""How many blocks Llama-2-7B has, and how many are enough where a formula holds for any number."""
+ADAPTED = 2 * FEW
+"""Each method's default adapts two layers of a block."""
+LORA_OF_8 = ADAPTED * 8 * (4096 + 4096)
 COUNTS = {
-    "ia3": ({}, 614_400),  # as PEFT prints it for k_proj, v_proj, down_proj
-    "loha": ({"r": 8}, 2 * 4_194_304),  # two LoRA of the same rank
-    "adalora": ({"init_r": 12}, 64 * (12 * (4096 + 4096) + 12)),
-    "vera": ({"r": 256}, 64 * (256 + 4096)),  # L_tuned (d_model + r), section 3.2 of the paper
-    "shira": ({"r": 8}, 4_194_304),  # as many as LoRA
-    "miss": ({"r": 32}, 64 * 32 * 4096),
-    "delora": ({"r": 8}, 4_194_304 + 64),
-    "oft": ({"oft_block_size": 32}, 64 * 128 * 32 * 31 // 2),
-    "road": ({}, 64 * 4096),
-    "hira": ({"r": 8}, 4_194_304),
-    "ln_tuning": ({}, 65 * 4096),
-    "trainable_tokens": ({"token_indices": [5, 7]}, 2 * 4096),
+    "ia3": ({}, BLOCKS_OF_7B, 614_400),  # as PEFT prints it for k_proj, v_proj, down_proj
+    "loha": ({"r": 8}, FEW, 2 * LORA_OF_8),  # two LoRA of the same rank
+    "adalora": ({"init_r": 12}, FEW, ADAPTED * (12 * (4096 + 4096) + 12)),
+    "vera": ({"r": 256}, FEW, ADAPTED * (256 + 4096)),  # L_tuned (d_model + r), section 3.2 of the paper
+    "shira": ({"r": 8}, FEW, LORA_OF_8),  # as many as LoRA
+    "miss": ({"r": 32}, FEW, ADAPTED * 32 * 4096),
+    "delora": ({"r": 8}, FEW, LORA_OF_8 + ADAPTED),
+    "oft": ({"oft_block_size": 32}, FEW, ADAPTED * 128 * 32 * 31 // 2),
+    "road": ({}, FEW, ADAPTED * 4096),
+    "hira": ({"r": 8}, FEW, LORA_OF_8),
+    "ln_tuning": ({}, FEW, (2 * FEW + 1) * 4096),
+    "trainable_tokens": ({"token_indices": [5, 7]}, FEW, 2 * 4096),
 }
 
 
 @pytest.mark.parametrize("name", COUNTS)
-def test_llama_2_7b_counts_as_the_formulas_do(name: str) -> None:
-    settings, expected = COUNTS[name]
-    attached = make(name, **settings).attach(weightless(LLAMA_2_7B))
-    assert count_parameters(attached.model)[0] == expected
+def test_parameters_of_llama_2_7bs_widths_count_as_the_formulas_do(name: str) -> None:
+    settings, blocks, expected = COUNTS[name]
+    config = LlamaConfig(
+        vocab_size=32000, hidden_size=4096, intermediate_size=11008, num_hidden_layers=blocks,
+        num_attention_heads=32, tie_word_embeddings=False,
+    )  # fmt: skip
+    assert count_parameters(make(name, **settings).attach(weightless(config)).model)[0] == expected
 
 
 @pytest.mark.parametrize("name", BLOCKS)

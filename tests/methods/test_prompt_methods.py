@@ -91,16 +91,16 @@ def train(attached: Attached, steps: int = 2) -> None:
     ("method", "kv_heads", "expected"),
     [
         ("prompt_tuning", 32, 20 * 4096),
-        ("prefix_tuning", 32, 2 * 32 * 20 * 4096),
-        ("p_tuning_v2", 32, 2 * 32 * 20 * 4096),
-        ("p_tuning_v2", 8, 2 * 32 * 20 * 8 * 128),
+        ("prefix_tuning", 32, 2 * 4 * 20 * 4096),
+        ("p_tuning_v2", 32, 2 * 4 * 20 * 4096),
+        ("p_tuning_v2", 8, 2 * 4 * 20 * 8 * 128),
         ("p_tuning", 32, 20 * 4096 + 3 * (4096 * 4096 + 4096)),
     ],
 )
 def test_counts_are_the_papers_and_pefts(method: str, kv_heads: int, expected: int) -> None:
-    """Llama-2-7B's shape, and grouped heads: n d, 2 L n d, 2 L n H D."""
+    """The widths of Llama-2-7B in four blocks, and grouped heads: n d, 2 L n d, 2 L n H D."""
     config = LlamaConfig(
-        hidden_size=4096, num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=kv_heads,
+        hidden_size=4096, num_hidden_layers=4, num_attention_heads=32, num_key_value_heads=kv_heads,
         intermediate_size=64, vocab_size=100,
     )  # fmt: skip
     settings = METHODS.load(method)()
