@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 
@@ -11,12 +13,25 @@ from weitiao.methods._base import Attached, Method
 
 ARCHITECTURES = ("llama", "qwen2", "gpt2", "opt", "gemma", "bloom")
 
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
 every_method = pytest.mark.parametrize("name", METHODS.names())
 
 
 def make(name: str) -> Method:
     method = METHODS.load(name)
     return method(**method.example)
+
+
+def make_model(architecture: str) -> PreTrainedModel:
+    """Return a tiny model of two blocks, as many as a method needs to differ between them."""
+    return tiny.make_model(architecture, **tiny.two_blocks(architecture))
+
+
+def make_config(architecture: str) -> PretrainedConfig:
+    """Return the config of such a model."""
+    return tiny.make_config(architecture, **tiny.two_blocks(architecture))
 
 
 REFUSED = {

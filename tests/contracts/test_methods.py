@@ -20,6 +20,8 @@ from tiny_methods import (
     every_method,
     logits,
     make,
+    make_config,
+    make_model,
     own_logits,
     some_pairs,
     train,
@@ -54,7 +56,7 @@ def test_it_says_what_it_is(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "architecture"), REFUSED)
 def test_what_it_cannot_apply_to_is_refused_in_words(name: str, architecture: str) -> None:
-    config = tiny.make_config(architecture)
+    config = make_config(architecture)
     with pytest.raises(ModelError, match=REFUSED[name, architecture]):
         require_applicable(make(name), weightless(config), config)
 
@@ -62,24 +64,24 @@ def test_what_it_cannot_apply_to_is_refused_in_words(name: str, architecture: st
 @pytest.mark.parametrize(("name", "architecture"), [("llama_adapter", "opt"), next(iter(REFUSED))])
 def test_what_it_cannot_apply_to_is_not_attached(name: str, architecture: str) -> None:
     with pytest.raises(ModelError, match=REFUSED[name, architecture]):
-        make(name).attach(tiny.make_model(architecture))
+        make(name).attach(make_model(architecture))
 
 
 @some_pairs(0)
 def test_it_begins_as_the_base(name: str, architecture: str) -> None:
-    base = logits(tiny.make_model(architecture))
-    attached = make(name).attach(tiny.make_model(architecture))
+    base = logits(make_model(architecture))
+    attached = make(name).attach(make_model(architecture))
     assert torch.equal(own_logits(attached), base) is METHODS.load(name).starts_as_base
 
 
 @some_pairs(1)
 def test_only_its_own_parameters_train_and_in_fp32(name: str, architecture: str) -> None:
-    attached = make(name).attach(tiny.make_model(architecture).bfloat16())
+    attached = make(name).attach(make_model(architecture).bfloat16())
     trained = {id(p) for p in attached.trainable().values()}
     assert trained
     assert all(p.dtype is torch.float32 for p in attached.trainable().values())
 
-    attached = make(name).attach(tiny.make_model(architecture))
+    attached = make(name).attach(make_model(architecture))
     trained = {id(p) for p in attached.trainable().values()}
     before = {n: (p, p.detach().clone()) for n, p in attached.model.named_parameters()}
     train(attached)
@@ -89,7 +91,7 @@ def test_only_its_own_parameters_train_and_in_fp32(name: str, architecture: str)
 
 @some_pairs(2)
 def test_every_trained_parameter_gets_a_gradient(name: str, architecture: str) -> None:
-    attached = make(name).attach(tiny.make_model(architecture))
+    attached = make(name).attach(make_model(architecture))
     train(attached, steps=1)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in attached.trainable().values())
     train(attached, steps=1)
@@ -100,7 +102,7 @@ def test_every_trained_parameter_gets_a_gradient(name: str, architecture: str) -
 def test_activation_checkpointing_changes_no_gradient(name: str, architecture: str) -> None:
     def gradients(checkpointed: bool) -> dict[str, torch.Tensor]:
         torch.manual_seed(0)
-        attached = make(name).attach(tiny.make_model(architecture))
+        attached = make(name).attach(make_model(architecture))
         if checkpointed:
             attached.model.gradient_checkpointing_enable({"use_reentrant": False})
         backward(attached)
@@ -113,8 +115,8 @@ def test_activation_checkpointing_changes_no_gradient(name: str, architecture: s
 
 @some_pairs(4)
 def test_switched_off_it_is_the_base(name: str, architecture: str) -> None:
-    base = logits(tiny.make_model(architecture))
-    attached = make(name).attach(tiny.make_model(architecture))
+    base = logits(make_model(architecture))
+    attached = make(name).attach(make_model(architecture))
     train(attached)
     trained = own_logits(attached)
     assert not torch.allclose(trained, base, atol=1e-3)
@@ -142,7 +144,7 @@ def test_merged_it_answers_the_same(name: str, architecture: str, tmp_path: Path
     from transformers import AutoModelForCausalLM
 
     method = make(name)
-    attached = method.attach(tiny.make_model(architecture))
+    attached = method.attach(make_model(architecture))
     train(attached)
     unmerged = logits(attached.model)
     if not method.merges or (name, architecture) in UNMERGED:
@@ -178,7 +180,7 @@ def test_saved_it_answers_bit_equal_in_a_process_without_weitiao(
     arguments, expected, left_out = [], {}, set()
     for name, architecture in chosen_pairs(3):
         base, saved = tmp_path / f"base-{architecture}", tmp_path / f"{name}-{architecture}"
-        tiny.make_model(architecture).save_pretrained(base)
+        make_model(architecture).save_pretrained(base)
         attached = make(name).attach(load_model(ModelSettings(name=str(base))))
         if needs_registering(attached):  # tests/methods/test_own_methods.py loads these with weitiao
             left_out.add(name)
@@ -199,7 +201,7 @@ def test_saved_it_answers_bit_equal_in_a_process_without_weitiao(
 
 @every_method
 def test_only_safetensors_are_written(name: str, tmp_path: Path) -> None:
-    attached = make(name).attach(tiny.make_model("llama"))
+    attached = make(name).attach(make_model("llama"))
     attached.save(tmp_path)
     assert {p.suffix for p in tmp_path.iterdir()} <= {".safetensors", ".json"}
     configs = [json.loads(p.read_text(encoding="utf-8")) for p in tmp_path.glob("*.json")]
@@ -208,7 +210,7 @@ def test_only_safetensors_are_written(name: str, tmp_path: Path) -> None:
 
 @every_method
 def test_what_is_not_finite_is_not_written(name: str, tmp_path: Path) -> None:
-    attached = make(name).attach(tiny.make_model("llama"))
+    attached = make(name).attach(make_model("llama"))
     parameter = next(iter(attached.trainable().values()))
     parameter.data.view(-1)[0] = float("nan")
     with pytest.raises(NotFiniteError, match="NaN or inf"):
@@ -218,8 +220,8 @@ def test_what_is_not_finite_is_not_written(name: str, tmp_path: Path) -> None:
 
 @some_pairs(5)
 def test_a_weightless_model_counts_the_same(name: str, architecture: str) -> None:
-    real = make(name).attach(tiny.make_model(architecture))
-    shape = make(name).attach(weightless(tiny.make_config(architecture)))
+    real = make(name).attach(make_model(architecture))
+    shape = make(name).attach(weightless(make_config(architecture)))
     assert count_parameters(shape.model) == count_parameters(real.model)
     assert 0 < count_parameters(real.model)[0] <= count_parameters(real.model)[1]
     assert list(shape.trainable()) == list(real.trainable())
@@ -227,7 +229,7 @@ def test_a_weightless_model_counts_the_same(name: str, architecture: str) -> Non
 
 @every_method
 def test_names_of_trained_parameters_are_in_the_models_order(name: str) -> None:
-    attached = make(name).attach(tiny.make_model("llama"))
+    attached = make(name).attach(make_model("llama"))
     order = {n: number for number, (n, _) in enumerate(attached.model.named_parameters())}
     assert all(order[a] < order[b] for a, b in pairwise(attached.trainable()))
     assert attached.fast_parameters() <= set(attached.trainable())
@@ -235,10 +237,10 @@ def test_names_of_trained_parameters_are_in_the_models_order(name: str) -> None:
 
 @every_method
 def test_a_checkpoint_brings_a_fresh_model_to_the_same_state(name: str) -> None:
-    first = make(name).attach(tiny.make_model("llama"))
+    first = make(name).attach(make_model("llama"))
     train(first)
     values = {n: p.detach().clone() for n, p in first.trainable().items()}
-    second = make(name).attach(tiny.make_model("llama"))
+    second = make(name).attach(make_model("llama"))
     second.load_checkpoint_state(first.checkpoint_state())
     for n, parameter in second.trainable().items():
         parameter.data.copy_(values[n])
@@ -248,7 +250,7 @@ def test_a_checkpoint_brings_a_fresh_model_to_the_same_state(name: str) -> None:
 @pytest.fixture(scope="module")
 def quantized(tmp_path_factory: pytest.TempPathFactory) -> ModelSettings:
     folder = tmp_path_factory.mktemp("nf4-base")
-    tiny.make_model("llama").save_pretrained(folder)
+    make_model("llama").save_pretrained(folder)
     return ModelSettings(name=str(folder), quantization="nf4")
 
 
@@ -258,7 +260,7 @@ def test_on_a_four_bit_base(name: str, quantized: ModelSettings, tmp_path: Path)
     method = make(name)
     if not method.on_quantized:
         with pytest.raises(ModelError, match="quantization"):
-            require_applicable(method, weightless(tiny.make_config("llama")), load_model(quantized).config)
+            require_applicable(method, weightless(make_config("llama")), load_model(quantized).config)
         return
     base = logits(load_model(quantized))
     attached = method.attach(load_model(quantized))

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 import tiny_architectures as tiny
-from tiny_methods import logits, train
+from tiny_methods import logits, make_config, make_model, train
 from tiny_training import equal, make_examples, make_training, weights_of
 from weitiao.core.errors import ModelError, SettingsError
 from weitiao.core.settings import parse_settings
@@ -67,9 +67,9 @@ def test_each_of_pefts_methods_has_a_file_or_is_reached_or_says_what_it_needs() 
 
 @every
 def test_it_trains_saves_loads_and_switches_off(name: str, tmp_path: Path) -> None:
-    base = logits(tiny.make_model("llama"))
+    base = logits(make_model("llama"))
     torch.manual_seed(0)
-    attached = make(name).attach(tiny.make_model("llama"))
+    attached = make(name).attach(make_model("llama"))
     train(attached)
     gradients = {n: p.grad for n, p in attached.trainable().items()}
     assert [n for n, g in gradients.items() if g is None or not g.isfinite().all() or not g.any()] == []
@@ -78,10 +78,10 @@ def test_it_trains_saves_loads_and_switches_off(name: str, tmp_path: Path) -> No
     with attached.disabled():
         assert torch.equal(logits(attached.model), base)
     attached.save(tmp_path)
-    assert torch.equal(logits(load_adapter(tiny.make_model("llama"), tmp_path).model), trained)
+    assert torch.equal(logits(load_adapter(make_model("llama"), tmp_path).model), trained)
     if name in NOT_MERGED:
         with pytest.raises(ModelError, match=f"(?s)says that {name} cannot be merged.*{NOT_MERGED[name]}"):
-            load_adapter(tiny.make_model("llama"), tmp_path).merge()
+            load_adapter(make_model("llama"), tmp_path).merge()
         return
     torch.testing.assert_close(logits(attached.merge()), trained, atol=1e-5, rtol=0)
 
@@ -89,11 +89,8 @@ def test_it_trains_saves_loads_and_switches_off(name: str, tmp_path: Path) -> No
 @every
 def test_a_weightless_model_counts_the_same(name: str) -> None:
     method = make(name)
-    planned = method.plan(weightless(tiny.make_config("llama")))
-    assert (
-        count_parameters(planned.model)[0]
-        == count_parameters(method.attach(tiny.make_model("llama")).model)[0]
-    )
+    planned = method.plan(weightless(make_config("llama")))
+    assert count_parameters(planned.model)[0] == count_parameters(method.attach(make_model("llama")).model)[0]
 
 
 @every

@@ -11,6 +11,7 @@ import torch
 from transformers import LlamaConfig
 
 import tiny_architectures as tiny
+from tiny_methods import make_model
 from weitiao.core.errors import ModelError, SettingsError
 from weitiao.core.settings import parse_settings
 from weitiao.methods import METHODS
@@ -92,11 +93,11 @@ def train(attached: PeftAttached, steps: int = 3) -> None:
 def test_trained_it_computes_what_pefts_own_model_does(case: str, tmp_path: Path) -> None:
     """With every setting that changes the mathematics away from its default; switched off, saved, merged as well."""
     name, settings, config = SAME[case]
-    base = logits(tiny.make_model("llama"))
-    attached = make(name, **settings).attach(tiny.make_model("llama"))
+    base = logits(make_model("llama"))
+    attached = make(name, **settings).attach(make_model("llama"))
     torch.testing.assert_close(logits(attached.model), base, atol=1e-6, rtol=0)
     train(attached)
-    theirs = peft.get_peft_model(tiny.make_model("llama"), config)
+    theirs = peft.get_peft_model(make_model("llama"), config)
     values = dict(theirs.named_parameters())
     names = [n.removeprefix("base_model.model.") for n, p in theirs.named_parameters() if p.requires_grad]
     assert names == [n.removeprefix("base_model.model.") for n in attached.trainable()]
@@ -108,12 +109,12 @@ def test_trained_it_computes_what_pefts_own_model_does(case: str, tmp_path: Path
     with attached.disabled():
         assert torch.equal(logits(attached.model), base)
     attached.save(tmp_path)
-    loaded = logits(load_adapter(tiny.make_model("llama"), tmp_path).model)
+    loaded = logits(load_adapter(make_model("llama"), tmp_path).model)
     if settings.get("coft"):  # PEFT projects the rotations anew in every forward, which moves the last bits
         torch.testing.assert_close(loaded, trained, atol=1e-6, rtol=0)
     else:
         assert torch.equal(loaded, trained)
-    again = make(name, **settings).continue_from(tiny.make_model("llama"), tmp_path)
+    again = make(name, **settings).continue_from(make_model("llama"), tmp_path)
     torch.testing.assert_close(logits(again.model), trained, atol=1e-6, rtol=0)
     assert list(again.trainable()) == list(attached.trainable())
     torch.testing.assert_close(logits(attached.merge()), trained, atol=1e-5, rtol=0)
@@ -175,13 +176,13 @@ def test_targets_are_chosen_as_for_lora(name: str) -> None:
 
 def test_modules_trained_whole_are_kept(tmp_path: Path) -> None:
     for name in BLOCKS:
-        attached = make(name, modules_to_save="lm_head").attach(tiny.make_model("llama"))
+        attached = make(name, modules_to_save="lm_head").attach(make_model("llama"))
         train(attached)
         attached.save(tmp_path / name)
-        loaded = load_adapter(tiny.make_model("llama"), tmp_path / name)
+        loaded = load_adapter(make_model("llama"), tmp_path / name)
         assert torch.equal(logits(loaded.model), logits(attached.model)), name
         with attached.disabled():
-            assert torch.equal(logits(attached.model), logits(tiny.make_model("llama"))), name
+            assert torch.equal(logits(attached.model), logits(make_model("llama"))), name
 
 
 def test_ia3_on_an_architecture_peft_does_not_know() -> None:

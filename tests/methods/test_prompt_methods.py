@@ -15,6 +15,7 @@ from transformers import AutoConfig, DynamicCache, LlamaConfig
 import tiny
 import tiny_architectures
 from plain_python import PlainPython
+from tiny_methods import make_config, make_model
 from tiny_training import Events, equal, make_examples, make_training, sequence_of, weights_of
 from weitiao.core.errors import ModelError, SettingsError
 from weitiao.core.settings import parse_settings
@@ -68,7 +69,7 @@ def make(variant: str, **changes: Any) -> PromptMethod:  # noqa: ANN401
 
 def attach(variant: str, architecture: str = "llama", seed: int = 0, **changes: Any) -> PeftAttached:  # noqa: ANN401
     torch.manual_seed(seed)
-    return make(variant, **changes).attach(tiny_architectures.make_model(architecture))
+    return make(variant, **changes).attach(make_model(architecture))
 
 
 def logits(model: torch.nn.Module, ids: torch.Tensor | None = None) -> torch.Tensor:
@@ -134,7 +135,7 @@ def test_checkpointing_loses_no_prefix(variant: str, architecture: str) -> None:
 
 def test_checkpointing_is_asked_for_by_its_new_name() -> None:
     """transformers 5.23 warns of the old one; before, there is only the old one."""
-    attached = METHODS.load("prefix_tuning")().attach(tiny_architectures.make_model("llama"))
+    attached = METHODS.load("prefix_tuning")().attach(make_model("llama"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not attached.model.is_checkpointed
@@ -155,7 +156,7 @@ def by_hand(attached: PeftAttached, examples: list[Example]) -> tuple[float, dic
         if attached.virtual_tokens:
             given = base(inputs_embeds=torch.cat([made, embedded], 1)).logits[0, TOKENS:]
         else:
-            parts = made.view(TOKENS, 3, 2, -1, 8).permute(1, 2, 3, 0, 4)  # block, key or value, head, n, D
+            parts = made.view(TOKENS, 2, 2, -1, 8).permute(1, 2, 3, 0, 4)  # block, key or value, head, n, D
             cache = DynamicCache([(part[0][None], part[1][None]) for part in parts])
             given = base(input_ids=ids[None], past_key_values=cache).logits[0]
         losses = cross_entropy(given[:-1], ids[1:], reduction="none")
@@ -181,7 +182,7 @@ def test_the_engine_gives_the_loss_and_gradients_of_a_forward_by_hand(
     examples = make_examples(4, seed=3)
     training = make_training(
         tmp_path, examples, method={"num_virtual_tokens": TOKENS, **VARIANTS[variant]},
-        model=tiny_architectures.make_model(architecture), gradient_checkpointing=checkpointing,
+        model=make_model(architecture), gradient_checkpointing=checkpointing,
     )  # fmt: skip
     attached, stepper = training.attached, training.stepper
     assert isinstance(attached, PeftAttached)
@@ -251,16 +252,14 @@ def test_a_resumed_run_is_bit_exact(variant: str, tmp_path: Path) -> None:
 
 @some_pairs(1)
 def test_switched_off_it_is_the_base(variant: str, architecture: str) -> None:
-    base = logits(tiny_architectures.make_model(architecture))
+    base = logits(make_model(architecture))
     attached = attach(variant, architecture)
     train(attached)
     trained = logits(attached.model)
     assert not torch.allclose(trained[:, attached.virtual_tokens :], base, atol=1e-3)
     with attached.disabled():
         assert torch.equal(logits(attached.model), base)
-        plain = tiny_architectures.make_model(architecture).generate(
-            tiny_architectures.ids(), max_new_tokens=4, do_sample=False
-        )
+        plain = make_model(architecture).generate(tiny_architectures.ids(), max_new_tokens=4, do_sample=False)
         assert torch.equal(
             attached.model.generate(tiny_architectures.ids(), max_new_tokens=4, do_sample=False), plain
         )
@@ -292,7 +291,7 @@ def test_plain_peft_loads_it_bit_equal_in_a_fresh_process(tmp_path: Path, plain_
     torch.save(ids, tmp_path / "ids")
     for number, architecture in enumerate(ARCHITECTURES):
         base = str(tmp_path / architecture)
-        tiny_architectures.make_model(architecture).save_pretrained(base)
+        make_model(architecture).save_pretrained(base)
         for variant in [*VARIANTS][number % 3 :: 3]:
             attached = make(variant).attach(load_model(ModelSettings(name=base)))
             train(attached)
@@ -315,7 +314,7 @@ def test_a_saved_adapter_trains_on_unless_an_encoder_made_it(variant: str, tmp_p
     attached = attach(variant)
     train(attached)
     attached.save(tmp_path)
-    base = tiny_architectures.make_model("llama")
+    base = make_model("llama")
     if variant in ENCODED:
         with pytest.raises(ModelError, match="come from an encoder"):
             make(variant).continue_from(base, tmp_path)
@@ -325,7 +324,7 @@ def test_a_saved_adapter_trains_on_unless_an_encoder_made_it(variant: str, tmp_p
     train(again)
     assert not torch.equal(logits(again.model), logits(attached.model))
     with pytest.raises(ModelError, match="another num_virtual_tokens"):
-        make(variant, num_virtual_tokens=7).continue_from(tiny_architectures.make_model("llama"), tmp_path)
+        make(variant, num_virtual_tokens=7).continue_from(make_model("llama"), tmp_path)
 
 
 @every_variant
@@ -336,7 +335,7 @@ def test_two_adapters_live_on_one_base_and_switch(variant: str, tmp_path: Path) 
         train(attached)
         attached.save(tmp_path / str(seed))
         wanted.append(logits(attached.model, tiny_architectures.ids(rows=1)))
-    both = load_adapter(tiny_architectures.make_model("llama"), tmp_path / "1").model
+    both = load_adapter(make_model("llama"), tmp_path / "1").model
     both.load_adapter(str(tmp_path / "2"), "second")
     for name, expected in (("second", wanted[1]), ("default", wanted[0])):
         both.set_adapter(name)
@@ -393,7 +392,7 @@ def test_the_start_follows_from_the_seed_and_needs_no_weights_to_count(variant: 
     first, second, other = (attach(variant, seed=seed).state() for seed in (1, 1, 2))
     assert equal(first, second)
     assert not equal(first, other)
-    shape = make(variant).attach(weightless(tiny_architectures.make_config("llama")))
+    shape = make(variant).attach(weightless(make_config("llama")))
     real = attach(variant)
     assert count_parameters(shape.model) == count_parameters(real.model)
     assert list(shape.trainable()) == list(real.trainable())
@@ -410,7 +409,7 @@ def test_a_random_start_is_as_large_as_the_vocabulary() -> None:
 @every_variant
 def test_bf16_weights_and_bf16_autocast(variant: str) -> None:
     torch.manual_seed(0)
-    attached = make(variant).attach(tiny_architectures.make_model("llama").bfloat16())
+    attached = make(variant).attach(make_model("llama").bfloat16())
     assert all(p.dtype is torch.float32 for p in attached.trainable().values())
     for model in (attached, attach(variant)):
         with Precision(torch.bfloat16).autocast(torch.device("cpu")):
@@ -448,7 +447,7 @@ def test_settings_that_cannot_be_are_refused(name: str, settings: dict[str, Any]
 
 
 def test_models_it_cannot_apply_to_are_refused() -> None:
-    llama = weightless(tiny_architectures.make_config("llama"))
+    llama = weightless(make_config("llama"))
     with pytest.raises(ModelError, match="fewer than 64"):
         require_applicable(make("prompt_tuning", num_virtual_tokens=64), llama, llama.config)
     with pytest.raises(ModelError, match="linear_attention"):
