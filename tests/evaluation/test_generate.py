@@ -133,7 +133,7 @@ def test_the_models_mode_is_as_before(chatml_tokenizer: PreTrainedTokenizerFast,
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-@pytest.mark.parametrize("changed", [{"max_new_tokens": 40}, {"temperature": 1.0, "max_new_tokens": 40}])
+@pytest.mark.parametrize("changed", [{"max_new_tokens": 20}, {"temperature": 1.0, "max_new_tokens": 20}])
 def test_a_stream_joins_to_the_answer(
     model: LlamaForCausalLM,
     chatml_tokenizer: PreTrainedTokenizerFast,
@@ -263,7 +263,7 @@ def test_an_answer_that_may_not_be_longer_is_called_cut(
         given = generate_answers(model, chatml_tokenizer, template, asked(QUESTIONS), settings(**changed))
         return [own[0] for own in given]
 
-    short, long = answers(), answers(max_new_tokens=400)
+    short, long = answers(), answers(max_new_tokens=60)
     for one, whole in zip(short, long, strict=True):
         assert one.cut == (one.text != whole.text)
         assert whole.text.startswith(one.text)

@@ -28,7 +28,14 @@ Weights = dict[str, Tensor]
 LORA = {"name": "lora", "r": 4}
 
 
-def make(root: Path, base: Path, method: dict[str, Any] = LORA, **model: Any) -> Path:  # noqa: ANN401
+def make(
+    root: Path,
+    base: Path,
+    method: dict[str, Any] = LORA,
+    *,
+    steps: int = 1,
+    **model: Any,  # noqa: ANN401
+) -> Path:
     """Train a short run with a checkpoint of each step; return its folder."""
     rows = root.parent / "rows.json"
     rows.write_text(json.dumps([{"instruction": f"What is {n}?", "output": f"{n}."} for n in range(8)]))
@@ -36,7 +43,7 @@ def make(root: Path, base: Path, method: dict[str, Any] = LORA, **model: Any) ->
         "model": {"name": str(base), **model},
         "data": str(rows),
         "method": method,
-        "train": {"steps": 3, "batch_size": 2, "lr": 1e-2, "save_every": 1, "keep_checkpoints": 3},
+        "train": {"steps": steps, "batch_size": 2, "lr": 1e-2, "save_every": 1, "keep_checkpoints": 3},
         "evaluate": {"question_count": 0},
         "out": str(root),
     }
@@ -48,7 +55,7 @@ def make(root: Path, base: Path, method: dict[str, Any] = LORA, **model: Any) ->
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a base and a run on it; read only, one a module."""
     folder = tmp_path_factory.mktemp("trained")
-    make(folder / "run", tiny.save_tiny_model(folder / "base"))
+    make(folder / "run", tiny.save_tiny_model(folder / "base"), steps=3)
     return folder
 
 
@@ -204,7 +211,8 @@ def test_a_changed_base_is_refused_in_chat_merge_and_continuing(
         make(tmp_path / "next", base, adapter=str(run / "adapter"))
     assert open_by_name(str(run), allow_other_base=True).is_trained
     assert merge_run(str(run), tmp_path / "out", allow_other_base=True).comparison.holds
-    make(tmp_path / "next", base, adapter=str(run / "adapter"), allow_other_base=True)
+    if label == "one number":  # a run costs most, and what was changed means nothing to what is allowed
+        make(tmp_path / "next", base, adapter=str(run / "adapter"), allow_other_base=True)
 
 
 def test_a_fingerprint_that_was_taken_away_is_found_in_the_run_or_missed_aloud(
@@ -282,7 +290,7 @@ def test_an_adapter_finds_its_base_where_it_lay_or_is_told(
 def test_a_checkpoint_opens_and_merges_as_its_run_does(
     tmp_path: Path, trained: Path, method: dict[str, Any]
 ) -> None:
-    run = trained / "run" if method == LORA else make(tmp_path / "run", trained / "base", method)
+    run = trained / "run" if method == LORA else make(tmp_path / "run", trained / "base", method, steps=2)
     newest, earlier, *_ = list_checkpoints(run / "checkpoints")
     opened, of_run = open_by_name(str(newest)), open_by_name(str(run))
     assert opened.is_trained

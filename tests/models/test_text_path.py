@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from transformers import AutoConfig
 
 import tiny_architectures as tiny
 import tiny_experts as experts
@@ -13,7 +15,9 @@ from tiny_methods import train
 from weitiao.core.errors import ModelError
 from weitiao.methods.lora import Lora
 from weitiao.models.anatomy import anatomy
-from weitiao.models.text_path import cache_shape, text_path
+from weitiao.models.precision import quantization_config
+from weitiao.models.settings import ModelSettings
+from weitiao.models.text_path import cache_shape, config_key, text_path
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -95,3 +99,20 @@ def test_the_cache_has_the_heads_that_there_are() -> None:
     llama, mamba = cache_shape(tiny.make_model("llama")), cache_shape(experts.make_model("jamba"))
     assert llama and (llama.heads, llama.numbers) == (2, 8)
     assert mamba is None
+
+
+def test_a_config_is_known_by_all_that_it_holds() -> None:
+    """A change anywhere in it makes another key; where the model was read from makes none."""
+    config = AutoConfig.for_model("llava")
+    keys = [config_key(config)]
+    config._name_or_path = "another folder"
+    assert config_key(config) == config_key(copy.deepcopy(config)) == keys[0]
+    config.tie_word_embeddings = not config.tie_word_embeddings
+    keys.append(config_key(config))
+    config.text_config.num_hidden_layers += 1
+    keys.append(config_key(config))
+    config.text_config.rope_parameters["rope_theta"] += 1
+    keys.append(config_key(config))
+    config.quantization_config = quantization_config(ModelSettings(name=".", quantization="nf4")).to_dict()
+    keys.append(config_key(config))
+    assert len(set(keys)) == 5
