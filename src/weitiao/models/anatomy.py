@@ -115,7 +115,7 @@ def _key_of(model: PreTrainedModel) -> Hashable:
     """
     modules = tuple((path, type(module)) for path, module in model.named_modules())
     shapes = tuple((name, tuple(own.shape)) for name, own in model.named_parameters())
-    return type(model), config_key(model), modules, shapes
+    return type(model), config_key(model.config), modules, shapes
 
 
 def _found(model: PreTrainedModel) -> Anatomy:

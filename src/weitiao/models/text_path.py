@@ -96,7 +96,7 @@ def text_path(model: PreTrainedModel) -> TextPath:
 
     A weightless copy of the same class and config is run on a few tokens (device `meta`).
     """
-    key = (type(model), config_key(model))
+    key = (type(model), config_key(model.config))
     if key not in _KNOWN:
         _KNOWN[key] = _run(model)
     return _KNOWN[key]
@@ -160,7 +160,7 @@ def cache_shape(model: PreTrainedModel) -> CacheShape | None:
     are read from a cache because configs name multi-query attention (one cached head for all queries) in different
     ways.
     """
-    key = (type(model), config_key(model))
+    key = (type(model), config_key(model.config))
     if key not in _CACHES:
         _CACHES[key] = _cache_shape(model)
     return _CACHES[key]
