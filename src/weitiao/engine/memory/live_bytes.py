@@ -11,7 +11,7 @@ Shapes: M moments (one after each operation), 3 packs measured.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -62,17 +62,11 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
     ) -> Any:  # noqa: ANN401  (any return value)
         """Run an operation and count the storages it created."""
         made = func(*args, **(kwargs or {}))
-        unknown = [
-            storage
-            for tensor in _tensors(made)
-            if tensor.device.type == self._device_type
-            for storage in _storages(tensor)
-            if id(storage) not in self._alive
-        ]
+        unknown = [storage for storage in _storages(made) if id(storage) not in self._alive]
         if unknown:  # looked for only now: an operation is usually given only what is known
-            given = {id(storage) for tensor in _tensors((args, kwargs)) for storage in _storages(tensor)}
+            given = set(map(id, _storages((args, kwargs))))
             for storage in unknown:
-                if id(storage) not in given:
+                if id(storage) not in given and storage.device.type == self._device_type:
                     self._count(storage)
         self.moments.append((func, self.live_bytes))
         return made
@@ -91,22 +85,17 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
         self.live_bytes += size_bytes
 
 
-def _tensors(values: object) -> Iterator[Tensor]:
-    """Yield the tensors of an operation's arguments or results, which nest in tuples, lists and dictionaries."""
+def _storages(values: object) -> list[UntypedStorage]:
+    """Return the storages of an operation's arguments or results, which nest in tuples, lists and dictionaries."""
     if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, (tuple, list)):
-        for value in values:
-            yield from _tensors(value)
-    elif isinstance(values, dict):
-        for value in values.values():
-            yield from _tensors(value)
-
-
-def _storages(tensor: Tensor) -> list[UntypedStorage]:
-    """Return a tensor's storages; a sparse tensor has two, for indices and values."""
-    parts = [tensor._indices(), tensor._values()] if tensor.layout is torch.sparse_coo else [tensor]
-    return [part.untyped_storage() for part in parts]
+        if values.layout is torch.sparse_coo:
+            return [values._indices().untyped_storage(), values._values().untyped_storage()]
+        return [values.untyped_storage()]
+    if isinstance(values, dict):
+        values = values.values()
+    elif not isinstance(values, (tuple, list)):
+        return []
+    return [storage for value in values for storage in _storages(value)]
 
 
 @dataclass(frozen=True)
