@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 import tiny_architectures as tiny
+from remembered import forward_of, growth_of
 from weitiao.core.events import Event, EventLog, Listener
 from weitiao.core.run_folder import RunFolder
 from weitiao.data.dataset import Prepared
@@ -18,7 +20,7 @@ from weitiao.data.example import Example, TokenSequence
 from weitiao.engine.checkpoint import list_checkpoints
 from weitiao.engine.loop import Training
 from weitiao.models.fingerprint import fingerprint as fingerprint_of_base
-from weitiao.recipe.build import attach, build_training, forward_for, precision_for
+from weitiao.recipe.build import attach, build_training, measured_plan, precision_for
 from weitiao.recipe.recipe import parse_recipe
 
 if TYPE_CHECKING:
@@ -106,8 +108,9 @@ def make_training(
     log = EventLog(None, listeners)
     base_print, precision = fingerprint_of_base(base), precision_for(recipe.model, base)
     attached = attach(recipe, base, data, log)
-    forward = forward_for(attached, precision, log)
-    return build_training(recipe, RunFolder(folder), attached, data, forward, base_print, log)
+    forward = forward_of(attached, precision, log)
+    plan_of = partial(measured_plan, measure=growth_of)
+    return build_training(recipe, RunFolder(folder), attached, data, forward, base_print, log, plan_of)
 
 
 def weights_of(training: Training) -> dict[str, torch.Tensor]:

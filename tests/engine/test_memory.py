@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,6 +17,7 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
 import tiny
+from remembered import growth_of
 from tiny_training import Events, equal, make_examples, make_training, sequence_of, weights_of
 from weitiao.core.errors import ResourceError, SettingsError
 from weitiao.core.settings import parse_settings
@@ -34,7 +35,7 @@ from weitiao.engine.optim.optimizers import OptimizerName, build_optimizer, stat
 from weitiao.engine.settings import TrainSettings
 from weitiao.models.anatomy import base_of
 from weitiao.models.settings import ModelSettings
-from weitiao.recipe.build import build_training
+from weitiao.recipe.build import build_training, measured_plan
 from weitiao.recipe.preflight import require_gpu_to_offload
 from weitiao.recipe.recipe import parse_recipe
 
@@ -51,6 +52,11 @@ def make(folder: Path, heard: Events | None = None, layers: int = 4, **changes: 
 
 
 def grows(training: Training) -> Any:  # noqa: ANN401
+    stepper = training.stepper
+    return growth_of(stepper.forward, stepper.objective, stepper.parameters, EXAMPLES[0])
+
+
+def grows_anew(training: Training) -> Any:  # noqa: ANN401
     stepper = training.stepper
     return measure_growth(stepper.forward, stepper.objective, stepper.parameters, EXAMPLES[0])
 
@@ -127,7 +133,7 @@ def test_a_large_pack_takes_what_small_ones_foretell(
 
 
 def _foretold_and_measured(training: Training) -> tuple[int, int]:
-    found, stepper = grows(training), training.stepper
+    found, stepper = grows_anew(training), training.stepper
     for parameter in stepper.parameters.values():
         parameter.grad = torch.zeros_like(parameter)
     stepper.forward.model.train()
@@ -215,7 +221,7 @@ def test_measuring_leaves_no_trace(tmp_path: Path) -> None:
     model = training.stepper.forward.model.eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     state = torch.random.get_rng_state()
-    grows(training)
+    grows_anew(training)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert equal(dict(model.state_dict()), before)
     assert all(p.grad is None for p in model.parameters())
@@ -253,7 +259,7 @@ def _rebuilt(
     forward = made.stepper.forward
     return build_training(
         recipe, RunFolder(folder), made.attached, data, forward, Fingerprint({}, {}),
-        EventLog(None, (heard,)), free_bytes,
+        EventLog(None, (heard,)), partial(measured_plan, free_bytes=free_bytes, measure=growth_of),
     )  # fmt: skip
 
 

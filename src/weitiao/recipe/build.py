@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +20,14 @@ from ..engine.kernels.liger import use_liger
 from ..engine.kernels.matmul import uses_onednn
 from ..engine.kernels.settings import uses_liger
 from ..engine.loop import HeldOutLoss, Training
-from ..engine.memory.budget import MemoryPlan, default_pack_tokens, plan_memory, room_bytes
+from ..engine.memory.budget import (
+    MeasureGrowth,
+    MemoryPlan,
+    default_pack_tokens,
+    measure_growth,
+    plan_memory,
+    room_bytes,
+)
 from ..engine.memory.frozen_cache import frozen_blocks_once
 from ..engine.optim.neftune import add_noise
 from ..engine.optim.optimizers import build_optimizer
@@ -106,6 +113,37 @@ def forward_for(attached: Attached, precision: Precision, log: EventLog) -> Forw
     return forward
 
 
+def measured_plan(
+    recipe: Recipe,
+    forward: Forward,
+    parameters: Mapping[str, Parameter],
+    data: Prepared,
+    free_bytes: float | None = None,
+    measure: MeasureGrowth = measure_growth,
+) -> MemoryPlan:
+    """Find a token budget that fits, and enable what it needs on the model.
+
+    `free_bytes` is the available memory, by default what is free on the model's device.
+    """
+    settings, longest = recipe.train, longest_of(data.train)
+    wanted = settings.pack_tokens or default_pack_tokens(forward.device, width_of(base_of(forward.model)))
+    if settings.compile and forward.options.packs:  # packs have one fixed length, at least the longest row's
+        wanted = max(wanted, longest)
+    return plan_memory(
+        forward,
+        recipe.objective,
+        parameters,
+        (data.train[0], longest),
+        settings.gradient_checkpointing,
+        wanted,
+        room_bytes(forward, parameters, settings.optimizer, free_bytes),
+        measure,
+    )
+
+
+Planner = Callable[[Recipe, Forward, Mapping[str, Parameter], Prepared], MemoryPlan]
+
+
 def build_training(
     recipe: Recipe,
     folder: RunFolder,
@@ -114,14 +152,14 @@ def build_training(
     forward: Forward,
     base: Fingerprint,
     log: EventLog,
-    free_bytes: float | None = None,
+    plan_of: Planner = measured_plan,
     comparison: Comparison | None = None,
 ) -> Training:
     """Assemble the engine's parts; raises SettingsError for an unsuitable optimizer or schedule, ResourceError if the
     longest row does not fit into memory, ModelError if the objective needs a reference that the method cannot give.
 
-    `free_bytes` is the available memory, by default what is free on the model's device. `comparison` receives the
-    result of each held-out evaluation, and measures the base before the first one.
+    `plan_of` chooses the packs' budget. `comparison` receives the result of each held-out evaluation, and measures the
+    base before the first one.
     """
     settings = recipe.train
     if settings.neftune_alpha:
@@ -132,7 +170,8 @@ def build_training(
         log.emit("note", text=note)
     attached.starts(plan.total_steps)
     parameters = attached.trainable()
-    planned = _plan_memory(recipe, forward, parameters, data, log, free_bytes)
+    planned = plan_of(recipe, forward, parameters, data)
+    _report_plan(planned, log)
     # After measuring: otherwise every pack size tried there would be compiled.
     forward = forward.with_options(compiles=settings.compile, rematerializes=planned.rematerializes)
     if settings.compile and not forward.options.packs:
@@ -169,28 +208,7 @@ def build_training(
     )
 
 
-def _plan_memory(
-    recipe: Recipe,
-    forward: Forward,
-    parameters: Mapping[str, Parameter],
-    data: Prepared,
-    log: EventLog,
-    free_bytes: float | None,
-) -> MemoryPlan:
-    """Find a token budget that fits, enable what it needs, and report the choice."""
-    settings, longest = recipe.train, longest_of(data.train)
-    wanted = settings.pack_tokens or default_pack_tokens(forward.device, width_of(base_of(forward.model)))
-    if settings.compile and forward.options.packs:  # packs have one fixed length, at least the longest row's
-        wanted = max(wanted, longest)
-    planned = plan_memory(
-        forward,
-        recipe.objective,
-        parameters,
-        (data.train[0], longest),
-        settings.gradient_checkpointing,
-        wanted,
-        room_bytes(forward, parameters, settings.optimizer, free_bytes),
-    )
+def _report_plan(planned: MemoryPlan, log: EventLog) -> None:
     log.emit(
         "memory",
         text=str(planned),
@@ -198,7 +216,6 @@ def _plan_memory(
         gradient_checkpointing=planned.recompute,
         activation_bytes=planned.needed_bytes,
     )
-    return planned
 
 
 def _look(

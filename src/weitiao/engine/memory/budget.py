@@ -134,6 +134,9 @@ def room_bytes(
     return free_bytes - gradients_bytes - state_bytes(parameters.values(), optimizer)
 
 
+MeasureGrowth = Callable[[Forward, Objective, Mapping[str, Parameter], Example], Growth]
+
+
 def plan_memory(
     forward: Forward,
     objective: Objective,
@@ -142,12 +145,14 @@ def plan_memory(
     recompute: str,
     wanted_tokens: int,
     free_bytes: float,
+    measure: MeasureGrowth,
 ) -> MemoryPlan:
     """Choose the token budget and, under `auto`, the activation checkpointing; leaves it enabled on the model.
 
     `examples` holds one training example and the length of the longest; `free_bytes` is the memory for everything
-    besides weights, gradients and optimizer states. Raises ResourceError if the longest example does not fit,
-    ModelError if the architecture does not support the requested checkpointing.
+    besides weights, gradients and optimizer states; `measure` is `measure_growth` or gives what it gives. Raises
+    ResourceError if the longest example does not fit, ModelError if the architecture does not support the requested
+    checkpointing.
     """
     example, longest = examples
     usable_bytes = USED_SHARE * free_bytes
@@ -156,9 +161,9 @@ def plan_memory(
         forward = forward.with_options(rematerializes=choice != "none")
         # Fragmentation on the CPU depends on all tensors a pass creates, and checkpointing creates no fewer.
         if plain is None and choice not in WITHOUT_BLOCKS and forward.device.type == "cpu":
-            plain = measure_growth(forward, objective, parameters, example)
+            plain = measure(forward, objective, parameters, example)
         set_recompute(base_of(forward.model), choice)
-        grows = measure_growth(forward, objective, parameters, example)
+        grows = measure(forward, objective, parameters, example)
         if plain is None or choice in WITHOUT_BLOCKS:
             plain = grows
         idle_share = _idle_share(forward)
