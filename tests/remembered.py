@@ -33,7 +33,9 @@ def forward_of(attached: Attached, precision: Precision, log: EventLog) -> Forwa
     """Return what `forward_for` does; a model like an earlier one that supports packing is not probed again."""
     kind = (_kind(attached.model), attached.packs, precision)
     if kind in _PACKED:
-        attached.model.train(attached.model.training)  # as the probe leaves it: PEFT's own modules begin in training
+        attached.model.train(
+            attached.model.training
+        )  # as the probe leaves it: PEFT's own modules begin in training
         return Forward.on(attached.model, precision, _PACKED[kind])
     forward = forward_for(attached, precision, log)
     if forward.options.packs:  # else there is a note, which every such training gets

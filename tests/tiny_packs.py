@@ -45,9 +45,9 @@ MODELS: dict[str, tuple[str, dict[str, Any], bool]] = {
 """Architecture, changes to its config, and whether it supports packing."""
 
 
-def make(label: str) -> PreTrainedModel:
+def make(label: str, layers: int = 2) -> PreTrainedModel:
     architecture, changes, _ = MODELS[label]
-    return tiny.make_model(architecture, **changes)
+    return tiny.make_model(architecture, num_hidden_layers=layers, **changes)
 
 
 def plain_loss_sum(model: torch.nn.Module, example: Example) -> torch.Tensor:

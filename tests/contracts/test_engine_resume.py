@@ -1,4 +1,4 @@
-"""Every optimizer and schedule: six steps are three steps, a checkpoint, and three more in new objects, bit by bit."""
+"""Every optimizer and schedule: the last steps may be made in new objects, from a checkpoint, bit by bit."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_the_table_has_every_name() -> None:
 @pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU")
 @pytest.mark.parametrize("optimizer", get_args(OptimizerName))
 def test_every_optimizer(optimizer: str, tmp_path: Path) -> None:
-    assert_exact(tmp_path, optimizer=optimizer, weight_decay=0.1, **LARGE)
+    assert_exact(tmp_path, optimizer=optimizer, weight_decay=0.1, steps=HALF + 1, **LARGE)
 
 
 @pytest.mark.parametrize("scheduler", ["linear", "warmup_stable_decay", *sorted(FOLLOW_HELD_OUT)])

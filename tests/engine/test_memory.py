@@ -45,7 +45,7 @@ EXAMPLES = make_examples(8, seed=2, shortest=40, longest=LENGTH)
 DROPOUT = {"name": "lora", "r": 4, "dropout": 0.3}
 
 
-def make(folder: Path, heard: Events | None = None, layers: int = 4, **changes: Any) -> Training:  # noqa: ANN401
+def make(folder: Path, heard: Events | None = None, layers: int = 3, **changes: Any) -> Training:  # noqa: ANN401
     model = tiny.make_llama(hidden=64, layers=layers)
     listeners = () if heard is None else (heard,)
     return make_training(folder, EXAMPLES, model=model, listeners=listeners, **{"lr": 1e-2, **changes})

@@ -37,7 +37,9 @@ EXAMPLES = make_examples(12, seed=4)
 
 def make(folder: Path, dtype: torch.dtype, **changes: Any) -> Training:  # noqa: ANN401
     settings = {"steps": 3, "batch_size": 4, "lr": 1e-2, "scheduler": "constant", **changes}
-    return make_training(folder, EXAMPLES, model=tiny.make_model("llama").to(dtype), **settings)
+    return make_training(
+        folder, EXAMPLES, model=tiny.make_model("llama", num_hidden_layers=2).to(dtype), **settings
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

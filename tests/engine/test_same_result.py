@@ -33,7 +33,9 @@ def trained(training: Training, reverse: bool = False) -> dict[str, torch.Tensor
 def make(folder: Path, architecture: str = "llama", **changes: Any) -> Training:  # noqa: ANN401
     # A large eps keeps Adam from blowing rounding up where a gradient is nearly zero: 1e-8 / (1e-8 + eps).
     settings = {"lr": 1e-2, "eps": 1e-3, "batch_size": 8, "pack_tokens": TOKENS_OF_A_STEP, **changes}
-    return make_training(folder, EXAMPLES, model=tiny.make_model(architecture), **settings)
+    return make_training(
+        folder, EXAMPLES, model=tiny.make_model(architecture, num_hidden_layers=2), **settings
+    )
 
 
 @pytest.mark.parametrize(

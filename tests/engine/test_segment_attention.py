@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 import tiny
+from remembered import growth_of
 from tiny_training import make_training
 from weitiao.data.batching.packing import Segment, make_pack
 from weitiao.data.example import Example
@@ -67,7 +68,7 @@ def test_a_pack_of_many_branches_takes_no_more_than_was_planned(
     """48 answers of two tokens under a header of 400: 496 rows, and 19,200 if every branch kept the header's keys."""
     header = tuple(int(token) for token in torch.arange(400) % 50)
     rows = [Example.of((*header, 60 + n, 3), (0.0,) * 400 + (1.0, 1.0), str(n)) for n in range(48)]
-    model = tiny.make_llama(hidden=64, layers=4, heads=4, kv_heads=groups)
+    model = tiny.make_llama(hidden=64, layers=2, heads=4, kv_heads=groups)
     training = make_training(tmp_path, rows, model=model, method=method)
     stepper = training.stepper
     pack = make_pack(rows)
@@ -86,11 +87,10 @@ def test_a_pack_of_many_branches_takes_no_more_than_was_planned(
 
 def _planned(training: Any, tokens: int) -> int:  # noqa: ANN401
     from weitiao.engine.attention.backends import attention_scratch_bytes
-    from weitiao.engine.memory.budget import measure_growth
     from weitiao.models.anatomy import base_of
 
     stepper = training.stepper
-    grows = measure_growth(stepper.forward, stepper.objective, stepper.parameters, training.plan.examples[0])
+    grows = growth_of(stepper.forward, stepper.objective, stepper.parameters, training.plan.examples[0])
     scratch = attention_scratch_bytes(base_of(training.attached.model), 402)
     assert stepper.forward.head is not None
     chunk = stepper.objective.head_bytes(stepper.forward.head, tokens)

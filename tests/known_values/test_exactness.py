@@ -72,7 +72,7 @@ def test_budget_and_order_change_no_weight(method: str, rows: list[Example], tmp
     assert whole.stepper.forward.options.shares
     before, after = weights_of(whole), trained(whole)
     assert largest_difference(after, before) > 1e-3
-    for budget, reverse in ((10_000, True), (60, True), (1, False)):
+    for budget, reverse in ((60, True), (1, False)):
         training = make(tmp_path, METHODS[method], rows, pack_tokens=budget)
         assert largest_difference(trained(training, reverse), after) < 1e-6, (budget, reverse)
 

@@ -132,7 +132,7 @@ def test_loss_and_gradients_are_those_of_the_whole_model(label: str, what: str, 
     method, frozen = TOP[what]
     if what.startswith("lora") and label == "bloom":
         method = {**LORA_ON_TOP, "target_modules": ["query_key_value"]}
-    training = moved(three_blocks(tmp_path, ROWS, method=method, model=make(label), pack_tokens=40))
+    training = moved(three_blocks(tmp_path, ROWS, method=method, model=make(label, layers=3), pack_tokens=40))
     loss, expected = found(training, ROWS)
     plain = sum(float(plain_loss_sum(training.attached.model, row).detach()) for row in ROWS)
     assert loss == pytest.approx(plain / sum(row.loss_weight for row in ROWS), abs=1e-5)
@@ -180,7 +180,7 @@ def test_with_other_settings(changes: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_half_precision_is_kept_bit_by_bit(tmp_path: Path) -> None:
-    model = make("llama").to(torch.bfloat16)
+    model = make("llama", layers=3).to(torch.bfloat16)
     training = three_blocks(tmp_path, ROWS[-5:], method=FREEZE, model=model, pack_tokens=1)
     loss, expected = found(training, ROWS[-5:])
     with kept(tmp_path, training, ROWS[-5:]):
@@ -241,7 +241,7 @@ def test_where_no_example_is_seen_twice(tmp_path: Path) -> None:
 
 
 def dropping(where: str, amount: float) -> Any:  # noqa: ANN401
-    model = make("gpt2")
+    model = make("gpt2", layers=3)
     for name, module in model.named_modules():
         if name.endswith(where):
             cast("torch.nn.Dropout", module).p = amount
@@ -270,7 +270,7 @@ def test_noise_on_embeddings_is_refused(tmp_path: Path) -> None:
 
 def test_a_block_that_reads_more_than_hidden_states_is_refused_with_a_note(tmp_path: Path) -> None:
     log = Events()
-    model = make("llama")
+    model = make("llama", layers=3)
     left: dict[str, torch.Tensor] = {}
     model.model.layers[0].register_forward_hook(lambda *args: left.update(mean=args[2].mean()))
     model.model.layers[2].register_forward_pre_hook(lambda _, args: (args[0] + left["mean"],))
