@@ -44,21 +44,19 @@ def texts() -> tuple[tuple[str, str], ...]:
 
 
 def _texts_of(source: Source) -> Iterator[tuple[ast.expr, str]]:
-    inside = {
-        part for node in ast.walk(source.tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)
-    } - {node for node in ast.walk(source.tree) if isinstance(node, ast.JoinedStr)}
+    f_strings = {node for node in source.nodes if isinstance(node, ast.JoinedStr)}
+    inside = {part for node in f_strings for part in ast.walk(node)} - f_strings
     docstrings = {
         node.value
-        for node in ast.walk(source.tree)
+        for node in source.nodes
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
-    for node in ast.walk(source.tree):
+    left_out = inside | docstrings
+    for node in source.nodes:
         if isinstance(node, ast.JoinedStr):
             parts = (str(p.value) if isinstance(p, ast.Constant) else HOLE for p in node.values)
             yield node, "".join(parts)
-        elif (
-            isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in inside | docstrings
-        ):
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in left_out:
             yield node, node.value
 
 

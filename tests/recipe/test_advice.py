@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from weitiao.core.events import read_events
+from weitiao.core.events import Event, read_events
 from weitiao.core.settings import parse_overrides
 from weitiao.data.gate.store import draws_of
 from weitiao.engine.checkpoint import load_checkpoint, newest_whole
 from weitiao.engine.loop import TrainingState
+from weitiao.engine.runtime.batches import StepPlan
 from weitiao.evaluation.held_out import HeldOut
 from weitiao.evaluation.panel import PanelChange, PanelScore
 from weitiao.evaluation.verdict import TrainingSeen, judge
@@ -80,6 +81,13 @@ def blocks(
     return {**recipe, "data": {"sources": str(folder / "advised.json"), **data}, "train": settings}
 
 
+@pytest.fixture(scope="module")
+def wild(recipe_in: Callable[[Path], dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run that sets no length, and stopped early; read only."""
+    folder = tmp_path_factory.mktemp("wild")
+    return train_recipe(parse_recipe(blocks(recipe_in(folder), folder, ROWS[:20], {}, WILD)))
+
+
 def seen_of(run: Run) -> TrainingSeen:
     """Return what a finished run's verdict was judged by."""
     newest, _ = newest_whole(run.folder.checkpoints)
@@ -108,6 +116,16 @@ def every_word(seen: TrainingSeen) -> set[str]:
     return {advice.word for verdict in verdicts for advice in verdict.advice} - {""}
 
 
+def seen_after_one_step(ready: Ready) -> TrainingSeen:
+    """Return what a run's verdict is judged by after the only step of its settings."""
+    recipe, data = ready.recipe, ready.data
+    return training_seen(recipe, data, TrainingState(step=1), [(1, 5.0)], [], recipe.method.lr_for(32))
+
+
+def verdict_of(run: Run) -> Event:
+    return next(event for event in run.events if event["event"] == "verdict")
+
+
 def fate(ready: Ready) -> tuple[Any, ...]:
     """Return what decides how a run goes."""
     own = [example.place for example in ready.data.held_out]
@@ -116,6 +134,22 @@ def fate(ready: Ready) -> tuple[Any, ...]:
 
 def typed(raw: dict[str, Any], folder: Path, word: str) -> Ready:
     return preflight(parse_recipe({**raw, "out": str(folder / "typed")}, parse_overrides([word])))
+
+
+def every_word_changes(raw: dict[str, Any], folder: Path, seen: TrainingSeen) -> None:
+    """Fail where a run goes as before though a word that a verdict could say is typed."""
+    before = fate(typed(raw, folder, "train.seed=42"))
+    for word in every_word(seen):
+        assert fate(typed(raw, folder, word)) != before, word
+
+
+def steps_of(raw: dict[str, Any], folder: Path, word: str) -> int:
+    """Return the number of steps of a run for which a word is typed; trained only where it may end before its plan."""
+    ready = typed(raw, folder, word)
+    if isinstance(ready.recipe.train.early_stopping_patience, int):
+        again = parse_recipe({**raw, "out": str(folder / "longer")}, parse_overrides([word]))
+        return len(train_recipe(again).losses)
+    return StepPlan.of(ready.data.train, ready.recipe.train).total_steps
 
 
 SLOW = (
@@ -134,23 +168,18 @@ def cases(table: Iterable[str]) -> list[Any]:
 
 @pytest.mark.parametrize("case", cases(LENGTHS))
 def test_every_word_changes_the_run_and_a_longer_one_is_longer(
-    case: str, recipe: dict[str, Any], tmp_path: Path
+    case: str, recipe: dict[str, Any], wild: Run, tmp_path: Path
 ) -> None:
     settings, longer = LENGTHS[case]
     raw = blocks(recipe, tmp_path, ROWS[:20], {}, settings)
-    run = train_recipe(parse_recipe(raw))
+    run = wild if settings is WILD else train_recipe(parse_recipe(raw))
     seen = seen_of(run)
     assert seen.longer.startswith(longer)
     assert bool(seen.stopped_by) == ("early_stopping" in longer)
-    told = next(event for event in run.events if event["event"] == "verdict")["advice"]
+    told = verdict_of(run)["advice"]
     assert {advice["word"] for advice in told} <= every_word(seen)
-    before = fate(typed(raw, tmp_path, "train.seed=42"))
-    for word in every_word(seen):
-        assert fate(typed(raw, tmp_path, word)) != before, word
-    again = train_recipe(
-        parse_recipe({**raw, "out": str(tmp_path / "longer")}, parse_overrides([seen.longer]))
-    )
-    assert len(again.losses) > len(run.losses)
+    every_word_changes(raw, tmp_path, seen)
+    assert steps_of(raw, tmp_path, seen.longer) > len(run.losses)
 
 
 @pytest.mark.parametrize("case", cases(HELD_OUT))
@@ -159,25 +188,36 @@ def test_rows_are_held_out_by_a_word_only_where_it_works(
 ) -> None:
     rows, data, word = HELD_OUT[case]
     raw = blocks(recipe, tmp_path, rows, data, {"steps": 1})
-    run = train_recipe(parse_recipe(raw))
-    verdict = next(event for event in run.events if event["event"] == "verdict")
-    assert verdict["kind"] == "not measured"
-    assert [advice["word"] for advice in verdict["advice"]] == [word]
-    before = fate(typed(raw, tmp_path, "train.seed=42"))
-    for one in every_word(seen_of(run)):
-        assert fate(typed(raw, tmp_path, one)) != before, one
+    ready = preflight(parse_recipe(raw))
+    seen = seen_after_one_step(ready)
+    look = HeldOut(3.0, ((30.0, 10.0),) * held) if (held := len(ready.data.held_out)) else None
+    verdict = judge(look, look, [], seen, None)
+    assert verdict.kind == "not measured"
+    assert [advice.word for advice in verdict.advice] == [word]
+    every_word_changes(raw, tmp_path, seen)
     if word:
         ready = typed(raw, tmp_path, word)
         assert 3 <= len(ready.data.held_out) < len(ready.data.train)
-        again = train_recipe(parse_recipe({**raw, "out": str(tmp_path / "again")}, parse_overrides([word])))
-        assert next(event for event in again.events if event["event"] == "verdict")["change"]
 
 
-def test_a_resumed_run_knows_what_was_chosen(recipe: dict[str, Any], tmp_path: Path) -> None:
+def test_a_run_over_few_rows_says_it_and_is_measured_once_it_is_typed(
+    recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    rows, data, word = HELD_OUT["few rows"]
+    raw = blocks(recipe, tmp_path, rows, data, {"steps": 1})
+    run = train_recipe(parse_recipe(raw))
+    verdict = verdict_of(run)
+    assert verdict["kind"] == "not measured"
+    assert [advice["word"] for advice in verdict["advice"]] == [word]
+    assert seen_of(run).more_held_out == word
+    again = train_recipe(parse_recipe({**raw, "out": str(tmp_path / "again")}, parse_overrides([word])))
+    assert verdict_of(again)["change"]
+
+
+def test_a_resumed_run_knows_what_was_chosen(wild: Run) -> None:
     """Its run file holds every setting; the events of its first process say which of them a person gave."""
-    run = train_recipe(parse_recipe(blocks(recipe, tmp_path, ROWS, {}, WILD)))
-    assert run.recipe.train.early_stopping_patience == 2
-    assert seen_of(run).stopped_by == ""
+    assert wild.recipe.train.early_stopping_patience == 2
+    assert seen_of(wild).stopped_by == ""
 
 
 def test_no_more_general_rows_are_asked_for_than_there_are(recipe: dict[str, Any], tmp_path: Path) -> None:
@@ -186,5 +226,4 @@ def test_no_more_general_rows_are_asked_for_than_there_are(recipe: dict[str, Any
     for share, word in ((2, "data.replay=4"), (6, ""), (0.04, "data.replay=0.08"), (0.5, "")):
         replay = {"share": share, "answers": own}
         raw = blocks(recipe, tmp_path, ROWS, {"replay": replay}, {"steps": 1})
-        run = train_recipe(parse_recipe({**raw, "out": str(tmp_path / f"run-{share}")}))
-        assert seen_of(run).more_replay == word
+        assert seen_after_one_step(preflight(parse_recipe(raw))).more_replay == word

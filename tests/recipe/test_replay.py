@@ -36,11 +36,13 @@ from weitiao.recipe.general_answers import mean_log_probability
 from weitiao.recipe.preflight import preflight
 from weitiao.recipe.recipe import Recipe, lay_over, parse_recipe, read_recipe
 from weitiao.recipe.replay import GeneralRow, planned, read_rows
+from weitiao.recipe.run import Run
 from weitiao.recipe.train import resume_run, train_recipe
 
 OWN_ROWS, HELD_OUT, BATCH = 14, 2, 3
 ANSWER = "It is fine."
 ALL = len(general_questions(["en"]))
+ONE_STEP = {"epochs": None, "steps": 1}
 
 Make = Callable[..., Recipe]
 
@@ -60,9 +62,8 @@ def answering(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path)
     ).adapter_path
 
 
-@pytest.fixture
-def make(recipe: dict[str, Any], answering: Path, tmp_path: Path) -> Make:
-    """Return a recipe of two epochs on the answering model, with replay as it is given."""
+def maker(recipe: dict[str, Any], answering: Path, folder: Path) -> Make:
+    """Return a function that gives a recipe of two epochs on the answering model, with replay as it is given."""
     plain = {
         **recipe,
         "model": str(answering),
@@ -71,10 +72,45 @@ def make(recipe: dict[str, Any], answering: Path, tmp_path: Path) -> Make:
     }
 
     def made(replay: object, out: str = "run", **over: Any) -> Recipe:  # noqa: ANN401
-        whole = lay_over(plain, {"data": {"replay": replay}, "out": str(tmp_path / out), **over})
+        whole = lay_over(plain, {"data": {"replay": replay}, "out": str(folder / out), **over})
         return parse_recipe(whole)
 
     return made
+
+
+@pytest.fixture
+def make(recipe: dict[str, Any], answering: Path, tmp_path: Path) -> Make:
+    return maker(recipe, answering, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def make_shared(
+    recipe_in: Callable[[Path], dict[str, Any]], answering: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Make:
+    """Makes the recipes of runs that several tests read."""
+    folder = tmp_path_factory.mktemp("shared")
+    return maker(recipe_in(folder), answering, folder)
+
+
+@pytest.fixture(scope="module")
+def six(make_shared: Make) -> tuple[Run, Events]:
+    """A run with six general rows, and what was told of it; read only."""
+    heard = Events()
+    return train_recipe(make_shared(6, "six"), [heard]), heard
+
+
+@pytest.fixture(scope="module")
+def stopped_once(make_shared: Make) -> Path:
+    """The folder of the same run, stopped at its third step; read only."""
+    recipe = make_shared(6, "stopped")
+    with pytest.raises(Stopped):
+        train_recipe(recipe, [stop_at("step", 3, signal.SIGTERM)])
+    return recipe.out
+
+
+@pytest.fixture
+def stopped(stopped_once: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(stopped_once, tmp_path / "stopped")
 
 
 def answers_file(tmp_path: Path, count: int) -> Path:
@@ -84,10 +120,8 @@ def answers_file(tmp_path: Path, count: int) -> Path:
     return path
 
 
-def bytes_of(recipe: Recipe) -> dict[str, bytes]:
-    return {
-        path.name: path.read_bytes() for path in sorted(Path(recipe.out, "adapter").glob("*.safetensors"))
-    }
+def bytes_of(root: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((root / "adapter").glob("*.safetensors"))}
 
 
 def stop_at(kind: str, number: int, sent: signal.Signals) -> Callable[[Event], None]:
@@ -177,9 +211,10 @@ def test_words_lay_over_the_run_file(
         assert settings.language == "zh"
 
 
-def test_the_model_answers_before_it_is_trained_and_the_held_out_rows_stay(make: Make) -> None:
-    heard = Events()
-    with_replay = train_recipe(make(6), [heard])
+def test_the_model_answers_before_it_is_trained_and_the_held_out_rows_stay(
+    make: Make, six: tuple[Run, Events]
+) -> None:
+    with_replay, heard = six
     rows = read_rows(with_replay.folder.replay)
     assert rows == [GeneralRow(one.text, ANSWER) for one in general_questions(["en"])[:6]]
     kinds = [event["event"] for event in heard]
@@ -191,40 +226,38 @@ def test_the_model_answers_before_it_is_trained_and_the_held_out_rows_stay(make:
     assert with_replay.held_out["before"] == without.held_out["before"]
 
 
-def test_general_rows_change_the_result_and_the_data_s_fingerprint(make: Make) -> None:
-    recipes = [make(6, "six"), make(7, "seven")]
-    assert len({tuple(bytes_of(recipe).values()) for recipe in recipes if train_recipe(recipe)}) == 2
-    prints = {preflight(recipe, new_folder=False).data.fingerprint for recipe in recipes}
+def test_general_rows_change_the_result_and_the_data_s_fingerprint(
+    make: Make, six: tuple[Run, Events]
+) -> None:
+    runs = [six[0], train_recipe(make(7, "seven"))]
+    assert len({tuple(bytes_of(run.folder.root).values()) for run in runs}) == 2
+    prints = {preflight(run.recipe, new_folder=False).data.fingerprint for run in runs}
     assert len(prints | {preflight(make("off", "none")).data.fingerprint}) == 3
 
 
-def test_a_run_that_was_stopped_goes_on_with_the_same_rows_to_the_same_bytes(make: Make) -> None:
-    straight, stopped = make(6, "straight"), make(6, "stopped")
-    train_recipe(straight)
-    with pytest.raises(Stopped):
-        train_recipe(stopped, [stop_at("step", 3, signal.SIGTERM)])
+def test_a_run_that_was_stopped_goes_on_with_the_same_rows_to_the_same_bytes(
+    six: tuple[Run, Events], stopped: Path
+) -> None:
     heard = Events()
-    resume_run(stopped.out, listeners=[heard])
+    resume_run(stopped, listeners=[heard])
     assert heard.of("resumed") and not heard.of("progress")
-    assert bytes_of(stopped) == bytes_of(straight) != {}
+    assert bytes_of(stopped) == bytes_of(six[0].folder.root) != {}
 
 
-def test_answers_that_were_deleted_are_asked_again_and_others_are_refused(make: Make) -> None:
-    straight, stopped = make(6, "straight"), make(6, "stopped")
-    train_recipe(straight)
-    with pytest.raises(Stopped):
-        train_recipe(stopped, [stop_at("step", 3, signal.SIGTERM)])
-    rows = RunFolder(stopped.out).replay
+def test_answers_that_were_deleted_are_asked_again_and_others_are_refused(
+    six: tuple[Run, Events], stopped: Path
+) -> None:
+    rows = RunFolder(stopped).replay
     kept = rows.read_text("utf-8")
     rows.write_text(kept.replace(ANSWER, "It is not."), encoding="utf-8")
     with pytest.raises(WeitiaoError, match="data"):
-        resume_run(stopped.out)
+        resume_run(stopped)
     rows.write_text(kept[:-9], encoding="utf-8")
     with pytest.raises(WeitiaoError, match="general rows of this run cannot be read"):
-        resume_run(stopped.out)
+        resume_run(stopped)
     rows.unlink()
-    resume_run(stopped.out)
-    assert bytes_of(stopped) == bytes_of(straight)
+    resume_run(stopped)
+    assert bytes_of(stopped) == bytes_of(six[0].folder.root)
 
 
 def test_ctrl_c_while_asking_leaves_nothing_and_a_killed_run_can_be_resumed(make: Make) -> None:
@@ -252,11 +285,12 @@ def test_the_second_run_does_not_ask_again(
         return generate(*given)
 
     monkeypatch.setattr(general_answers, "generate_answers", counting)
-    train_recipe(make(10, "one"))
+    train_recipe(make(10, "one", train=ONE_STEP))
     first = sum(asked)
-    train_recipe(make(10, "two"))
+    train_recipe(make(10, "two", train=ONE_STEP))
     assert first >= 10 and sum(asked) == first
-    train_recipe(make(10, "three", model={"name": make(1).model.name, "dtype": "bf16"}))
+    in_bf16 = {"name": make(1).model.name, "dtype": "bf16"}
+    train_recipe(make(10, "three", model=in_bf16, train=ONE_STEP))
     assert sum(asked) == 2 * first
 
 
@@ -292,7 +326,7 @@ def test_a_question_that_the_data_answers_is_not_asked(make: Make, tmp_path: Pat
 
 def test_rows_of_ones_own_are_mixed_in_without_asking(make: Make, tmp_path: Path) -> None:
     file, heard = answers_file(tmp_path, 9), Events()
-    recipe = make({"answers": str(file), "share": 4})
+    recipe = make({"answers": str(file), "share": 4}, train=ONE_STEP)
     ready = preflight(recipe)
     assert ready.awaited is None and len(ready.data.train) == OWN_ROWS - HELD_OUT + 4
     general = [ready.data.train[number].place for number in range(OWN_ROWS - HELD_OUT, len(ready.data.train))]
@@ -333,7 +367,9 @@ def test_a_run_file_names_the_file_of_answers_by_its_whole_path(
 
 def test_a_base_without_a_chat_template_is_asked_in_the_words_it_is_trained_in(make: Make) -> None:
     run = train_recipe(
-        make(3, data={"template": "instruction", "replay": {"share": 3, "max_new_tokens": 32}})
+        make(
+            3, data={"template": "instruction", "replay": {"share": 3, "max_new_tokens": 32}}, train=ONE_STEP
+        )
     )
     assert read_rows(run.folder.replay)
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,13 @@ LORA = {"name": "lora", "r": 4}
 """Without dropout, whose draws follow the packs."""
 
 
+def in_packs(recipe: dict[str, Any]) -> dict[str, Any]:
+    return {**recipe, "train": {**recipe["train"], "steps": STEPS, "pack_tokens": 256}}
+
+
 @pytest.fixture
 def recipe(recipe: dict[str, Any]) -> dict[str, Any]:
-    return {**recipe, "train": {**recipe["train"], "steps": STEPS, "pack_tokens": 256}}
+    return in_packs(recipe)
 
 
 def interrupted(recipe: dict[str, Any]) -> Path:
@@ -89,6 +94,19 @@ def test_settings_of_memory_may_change_and_change_no_weight(
         torch.testing.assert_close(resumed[name], tensor, atol=1e-6, rtol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def stopped_once(
+    recipe_in: Callable[[Path], dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The folder of a run with LoRA that was stopped; read only."""
+    return interrupted(in_packs(recipe_in(tmp_path_factory.mktemp("stopped"))))
+
+
+@pytest.fixture
+def stopped(stopped_once: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(stopped_once, tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     ("words", "size"),
     [
@@ -98,18 +116,16 @@ def test_settings_of_memory_may_change_and_change_no_weight(
     ],
     ids=str,
 )
-def test_the_size_of_packs_is_taken_where_it_is_typed(
-    words: list[str], size: int, recipe: dict[str, Any]
-) -> None:
-    root = interrupted(recipe)
-    resume_run(root, words)
-    assert pack_tokens_at_the_end(root) == size
+def test_the_size_of_packs_is_taken_where_it_is_typed(words: list[str], size: int, stopped: Path) -> None:
+    resume_run(stopped, words)
+    assert pack_tokens_at_the_end(stopped) == size
 
 
-@pytest.mark.parametrize(("words", "size"), [([], 16), (["train.pack_tokens=256"], 256)], ids=str)
-def test_packs_once_halved_stay_so_unless_their_size_is_typed(
-    words: list[str], size: int, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(scope="module")
+def stopped_halved(
+    recipe_in: Callable[[Path], dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The folder of a run that was stopped after its packs had been halved to 16 tokens; read only."""
     from weitiao.engine.loop import Training
 
     save = Training.save
@@ -118,14 +134,31 @@ def test_packs_once_halved_stay_so_unless_their_size_is_typed(
         training.stepper.pack_tokens = 16
         save(training)
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Training, "save", save_halved)
-        root = interrupted(recipe)
+        return interrupted(in_packs(recipe_in(tmp_path_factory.mktemp("halved"))))
+
+
+@pytest.mark.parametrize(("words", "size"), [([], 16), (["train.pack_tokens=256"], 256)], ids=str)
+def test_packs_once_halved_stay_so_unless_their_size_is_typed(
+    words: list[str], size: int, stopped_halved: Path, tmp_path: Path
+) -> None:
+    root = shutil.copytree(stopped_halved, tmp_path / "run")
     resume_run(root, words)
     assert pack_tokens_at_the_end(root) == size
 
 
 QUESTIONS = ["What is 3?", "What is 30?"]
+
+
+@pytest.fixture(scope="module")
+def stopped_with_answers(
+    recipe_in: Callable[[Path], dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The folder of a run that was stopped after its questions had been asked; read only."""
+    evaluate = {"questions": QUESTIONS, "panel": False, "generation": {"max_new_tokens": 8}}
+    recipe = in_packs(recipe_in(tmp_path_factory.mktemp("asked")))
+    return interrupted({**recipe, "method": {"name": "full"}, "evaluate": evaluate})
 
 
 @pytest.mark.parametrize(
@@ -141,10 +174,9 @@ QUESTIONS = ["What is 3?", "What is 30?"]
     ],
 )
 def test_answers_before_training_are_kept_only_if_the_same_is_asked(
-    word: str, asked_again: bool, recipe: dict[str, Any]
+    word: str, asked_again: bool, stopped_with_answers: Path, tmp_path: Path
 ) -> None:
-    evaluate = {"questions": QUESTIONS, "panel": False, "generation": {"max_new_tokens": 8}}
-    root = interrupted({**recipe, "method": {"name": "full"}, "evaluate": evaluate})
+    root = shutil.copytree(stopped_with_answers, tmp_path / "run")
     heard = Events()
     resume_run(root, [word], [heard])
     assert len(heard.of("before")) == asked_again
@@ -162,9 +194,24 @@ def files_of(folder: Path) -> dict[str, tuple[int, bytes]]:
     }
 
 
-@pytest.mark.parametrize("method", [LORA, {"name": "full"}], ids=str)
-def test_a_finished_run_is_left_as_it_is(method: dict[str, Any], recipe: dict[str, Any]) -> None:
-    root = train_recipe(parse_recipe({**recipe, "method": method})).folder.root
+@pytest.fixture(scope="module", params=[LORA, {"name": "full"}], ids=str)
+def finished_once(
+    request: pytest.FixtureRequest,
+    recipe_in: Callable[[Path], dict[str, Any]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The folder of a finished run of a method; read only."""
+    recipe = in_packs(recipe_in(tmp_path_factory.mktemp("finished")))
+    return train_recipe(parse_recipe({**recipe, "method": request.param})).folder.root
+
+
+@pytest.fixture
+def finished(finished_once: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(finished_once, tmp_path / "run")
+
+
+def test_a_finished_run_is_left_as_it_is(finished: Path) -> None:
+    root = finished
     before = files_of(root)
     with pytest.raises(RunFolderError, match="has finished"):
         resume_run(root, ["train.save_every=2"])
@@ -177,12 +224,9 @@ def test_a_finished_run_is_left_as_it_is(method: dict[str, Any], recipe: dict[st
     assert files_of(root) == before
 
 
-@pytest.mark.parametrize("method", [LORA, {"name": "full"}], ids=str)
-def test_a_saved_result_is_not_saved_again_for_its_report(
-    method: dict[str, Any], recipe: dict[str, Any]
-) -> None:
-    root = train_recipe(parse_recipe({**recipe, "method": method})).folder.root
-    result = root / ("model" if method["name"] == "full" else "adapter")
+def test_a_saved_result_is_not_saved_again_for_its_report(finished: Path) -> None:
+    root = finished
+    (result,) = (root / name for name in ("model", "adapter") if (root / name).is_dir())
     (root / "report.md").unlink()
     before, heard = files_of(result), Events()
     resume_run(root, [], [heard])
@@ -193,8 +237,7 @@ def test_a_saved_result_is_not_saved_again_for_its_report(
     assert any("saved before" in event["text"] for event in heard.of("note"))
 
 
-def test_the_command_takes_what_it_is_told(recipe: dict[str, Any]) -> None:
-    root = interrupted(recipe)
+def test_the_command_takes_what_it_is_told(stopped: Path) -> None:
     words = ["train.pack_tokens=1024", "train.gradient_checkpointing=full", "train.frozen_cache=off"]
-    assert run(["train", "--resume", str(root), *words]) == 0
-    assert pack_tokens_at_the_end(root) == 1024
+    assert run(["train", "--resume", str(stopped), *words]) == 0
+    assert pack_tokens_at_the_end(stopped) == 1024

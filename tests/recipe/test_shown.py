@@ -46,34 +46,23 @@ def test_the_learning_rate_of_a_run_is_the_one_that_was_used(recipe: dict[str, A
     assert "lr=None" not in repr(run.recipe.train)
 
 
-@pytest.mark.parametrize("patience", [1, None])
-def test_stopping_early_is_said_in_note_event_and_report(
+@pytest.mark.parametrize("patience", [2, None])
+def test_why_it_ended_and_whose_weights_were_kept_is_in_note_event_report_and_card(
     recipe: dict[str, Any], patience: int | None
 ) -> None:
-    waits = {"early_stopping_patience": patience, "early_stopping_min_delta": 10.0, "eval_every": 1}
-    run, heard = trained(recipe, **waits)
-    (finished,) = heard.of("finished")
     early = patience is not None
-    assert (finished["step"], finished["steps"]) == (2 if early else 5, 5)
-    said = [note["text"] for note in heard.of("note") if "stopped early, after 2 of 5 steps" in note["text"]]
+    waits = {"early_stopping_patience": patience, "early_stopping_min_delta": 10.0, "eval_every": 1}
+    run, heard = trained(recipe, **waits, keep_best=early)
+    (finished,) = heard.of("finished")
+    assert (finished["step"], finished["steps"]) == (3 if early else 5, 5)
+    assert finished["result_step"] == (1 if early else 5)
+    assert finished["whole_seconds"] >= finished["seconds"]
+    said = [note["text"] for note in heard.of("note") if "stopped early, after 3 of 5 steps" in note["text"]]
     assert len(said) == early
     assert ("stopped early" in run.folder.report.read_text(encoding="utf-8")) == early
-
-
-def test_the_step_whose_weights_were_kept_is_in_report_card_and_event(recipe: dict[str, Any]) -> None:
-    run, heard = trained(recipe, early_stopping_patience=2, early_stopping_min_delta=10.0, eval_every=1)
-    (finished,) = heard.of("finished")
-    assert (finished["result_step"], finished["step"]) == (1, 3)
-    assert finished["whole_seconds"] >= finished["seconds"]
-    assert "of step 1 of the 3 made" in run.report
-    assert CHOSEN_BY_LOSS in run.report
-    assert "of step 1 of the 3 made" in (run.adapter_path / "README.md").read_text(encoding="utf-8")
-
-
-def test_where_the_last_weights_are_kept_nothing_was_chosen(recipe: dict[str, Any]) -> None:
-    run, heard = trained(recipe, keep_best=False, eval_every=1)
-    assert heard.of("finished")[0]["result_step"] == 5
-    assert "of step 5, the last" in run.report and CHOSEN_BY_LOSS not in run.report
+    kept = "of step 1 of the 3 made" if early else "of step 5, the last"
+    assert kept in run.report and (CHOSEN_BY_LOSS in run.report) == early
+    assert kept in (run.adapter_path / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_conversation_shows_its_earlier_turns_and_a_long_answer_is_cut(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 import weitiao
 from tiny_training import Events, last_state
+from weitiao.cli import run as run_command
 from weitiao.core.errors import (
     DataError,
     MissingExtraError,
@@ -98,22 +100,21 @@ def send(number: signal.Signals) -> Any:  # noqa: ANN401
     return lambda: os.kill(os.getpid(), number)
 
 
-def test_run_yaml_reproduces_the_run(recipe: dict[str, Any], tmp_path: Path) -> None:
-    first = train_recipe(parse_recipe(recipe))
-    again = train_recipe(read_recipe(tmp_path / "run" / "run.yaml", {"out": str(tmp_path / "again")}))
-    assert adapter_of(tmp_path / "again") == adapter_of(tmp_path / "run")
+def test_run_yaml_reproduces_the_run(straight: Straight, recipe: dict[str, Any], tmp_path: Path) -> None:
+    _, first = straight
+    again = train_recipe(read_recipe(first.folder.run_yaml, {"out": str(tmp_path / "again")}))
+    assert adapter_of(tmp_path / "again") == adapter_of(first.folder.root)
     assert again.losses == first.losses
     assert len(first.losses) == 5
     assert set(first.held_out) == {"before", "after"}
     other = train_recipe(
         parse_recipe({**recipe, "out": tmp_path / "seed", "train": {**recipe["train"], "seed": 1}})
     )
-    assert adapter_of(other.folder.root) != adapter_of(tmp_path / "run")
+    assert adapter_of(other.folder.root) != adapter_of(first.folder.root)
 
 
-def test_only_its_owner_may_read_what_quotes_rows(recipe: dict[str, Any], tmp_path: Path) -> None:
-    train_recipe(parse_recipe(recipe))
-    run = tmp_path / "run"
+def test_only_its_owner_may_read_what_quotes_rows(straight: Straight) -> None:
+    run = straight[1].folder.root
     private = {run, run / "checkpoints", *(run / "checkpoints").iterdir()}
     quoting = {run / name for name in ("run.yaml", "events.jsonl", "report.md", "report.zh.md")}
     quoting |= {path for path in (run / "checkpoints").rglob("*") if path.is_file()}
@@ -145,7 +146,9 @@ def test_the_base_is_measured_at_the_first_look_and_no_weights_twice(
     assert run.held_out["after"]["loss"] == heard.of("evaluated")[-1]["loss"]
     # Full training has nothing to switch off, so it measures before its first step: the same model, the same loss.
     full = Events()
-    train_recipe(parse_recipe({**recipe, "method": {"name": "full"}, "out": tmp_path / "full"}), [full])
+    one_step = {**recipe["train"], "steps": 1}
+    changed = {"method": {"name": "full"}, "train": one_step, "out": tmp_path / "full"}
+    train_recipe(parse_recipe({**recipe, **changed}), [full])
     kinds = [event["event"] for event in full]
     assert kinds.index("before") < kinds.index("step")
     loss = heard.of("before")[0]["held_out"]["loss"]
@@ -184,8 +187,9 @@ def test_a_base_that_gives_no_finite_loss_is_refused_before_the_first_step(
     assert heard.of("started") == []
 
 
-def test_keywords_objects_and_a_run_file_give_the_same_run(recipe: dict[str, Any], tmp_path: Path) -> None:
-    train_recipe(parse_recipe(recipe))
+def test_keywords_objects_and_a_run_file_give_the_same_run(
+    straight: Straight, recipe: dict[str, Any], tmp_path: Path
+) -> None:
     blocks = {key: recipe[key] for key in ("model", "evaluate")}
     keywords = weitiao.train(
         **blocks,
@@ -208,7 +212,7 @@ def test_keywords_objects_and_a_run_file_give_the_same_run(recipe: dict[str, Any
     path.write_text(yaml.safe_dump({**recipe, "method": {"name": "lora", "r": 9}}), encoding="utf-8")
     from_file = weitiao.train(path, out=tmp_path / "d", r=4, dropout=0.1)
     for run in (keywords, objects, from_file):
-        assert adapter_of(run.folder.root) == adapter_of(tmp_path / "run"), run.folder.root
+        assert adapter_of(run.folder.root) == adapter_of(straight[1].folder.root), run.folder.root
 
 
 def test_keywords_that_fit_nowhere_or_twice_are_all_named(recipe: dict[str, Any]) -> None:
@@ -307,46 +311,48 @@ def test_the_result_is_there_before_the_model_is_asked(
     assert (root / "report.md").is_file()
 
 
-@pytest.mark.parametrize("text", ["${oc.env:HOME} $${x} {{name}} ${a.b}", "???", "off"])
-def test_text_of_a_person_comes_through_a_run_as_it_is(
-    recipe: dict[str, Any], tmp_path: Path, text: str
-) -> None:
-    """In questions, rows and names, through run.yaml, resuming and opening."""
-    root = tmp_path / f"run {text}"
+TEXTS = ["${oc.env:HOME} $${x} {{name}} ${a.b}", "???", "off"]
+"""What a reader of settings could take for something else than text."""
+
+
+def test_text_of_a_person_comes_through_a_run_as_it_is(recipe: dict[str, Any], tmp_path: Path) -> None:
+    """In questions and names, through run.yaml, resuming and opening."""
+    root = tmp_path.joinpath(*TEXTS)
     recipe = {**recipe, "out": str(root)}
-    recipe["evaluate"] = {**recipe["evaluate"], "questions": [text]}
+    recipe["evaluate"] = {**recipe["evaluate"], "questions": TEXTS}
     with pytest.raises(Stopped):
         train_recipe(parse_recipe(recipe), [at_event("step", 2, send(signal.SIGTERM))])
     run = resume_run(root)
-    assert [answer["question"] for answer in run.answers] == [text]
-    assert open_run(root).recipe.evaluate.questions == [text]
+    assert [answer["question"] for answer in run.answers] == TEXTS
+    assert open_run(root).recipe.evaluate.questions == TEXTS
     assert locate(str(root)).adapter == root / "adapter"
 
 
-FULL_DISK = """
-import resource, sys
-from contextlib import suppress
-from pathlib import Path
-import safetensors, torch, transformers, peft
-from weitiao.cli import run
-limit = int(sys.argv[2])
-resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-sys.exit(run(["train", sys.argv[1]]))
-"""
+@contextmanager
+def files_end_at(size: int) -> Iterator[None]:
+    """Refuse every byte that this process writes beyond a file's first `size`."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_ends_in_6_with_path_and_step(recipe: dict[str, Any], tmp_path: Path) -> None:
+def test_a_full_disk_ends_in_6_with_path_and_step(
+    recipe: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The size a file may have stands in for the disk: the adapter of rank 64 passes it, all before does not."""
     recipe["method"] = {"name": "lora", "r": 64}
     recipe["train"] = {**recipe["train"], "steps": 1}
     (tmp_path / "given.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
-    command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "given.yaml"), str(20_000)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 6, done.stderr
-    assert "the disk is full" in done.stderr
-    assert "step 1" in done.stderr
-    assert str(tmp_path / "run") in done.stderr
-    assert "Traceback" not in done.stderr
+    with files_end_at(20_000):
+        assert run_command(["train", str(tmp_path / "given.yaml")]) == 6
+    said = capsys.readouterr().err
+    assert "the disk is full" in said
+    assert "step 1" in said
+    assert str(tmp_path / "run") in said
+    assert "Traceback" not in said
 
 
 def test_a_second_signal_ends_at_once() -> None:
@@ -420,8 +426,9 @@ def test_a_run_goes_on_another_day_though_its_template_writes_the_date(
     assert adapter_of(tmp_path / "run") == adapter_of(tmp_path / "straight")
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_said(recipe: dict[str, Any], tmp_path: Path) -> None:
-    train_recipe(parse_recipe({**recipe, "out": tmp_path / "straight"}))
+def test_a_damaged_checkpoint_is_passed_over_and_said(
+    straight: Straight, recipe: dict[str, Any], tmp_path: Path
+) -> None:
     root = tmp_path / "run"
     with pytest.raises(Stopped):
         train_recipe(parse_recipe(recipe), [at_event("step", 3, send(signal.SIGTERM))])
@@ -432,22 +439,23 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(recipe: dict[str, Any], tm
     notes = " ".join(note["text"] for note in heard.of("note"))
     assert "step-00000003 is damaged: trainable.safetensors has" in notes
     assert heard.of("resumed")[0]["step"] == 2
-    assert adapter_of(root) == adapter_of(tmp_path / "straight")
+    assert adapter_of(root) == adapter_of(straight[1].folder.root)
 
 
-def test_a_crash_before_the_first_checkpoint_begins_again(recipe: dict[str, Any], tmp_path: Path) -> None:
+def test_a_crash_before_the_first_checkpoint_begins_again(
+    straight: Straight, recipe: dict[str, Any], tmp_path: Path
+) -> None:
     class Crash(Exception):
         pass
 
     def crash() -> None:
         raise Crash
 
-    train_recipe(parse_recipe({**recipe, "out": tmp_path / "straight"}))
     with pytest.raises(Crash):
         train_recipe(parse_recipe(recipe), [at_event("step", 1, crash)])
     assert list_checkpoints(tmp_path / "run" / "checkpoints") == []
     resume_run(tmp_path / "run")
-    assert adapter_of(tmp_path / "run") == adapter_of(tmp_path / "straight")
+    assert adapter_of(tmp_path / "run") == adapter_of(straight[1].folder.root)
 
 
 def test_a_folder_in_use_is_refused_and_left_as_it_is(recipe: dict[str, Any], tmp_path: Path) -> None:
@@ -565,7 +573,8 @@ def test_an_early_failure_leaves_the_folder_free(recipe: dict[str, Any], tmp_pat
     with pytest.raises(ConnectionError):
         train_recipe(parse_recipe(recipe), [at_event("parameters", 1, fail)])
     assert not (tmp_path / "run").exists()
-    assert train_recipe(parse_recipe(recipe)).adapter_path.is_dir()
+    one_step = {**recipe, "train": {**recipe["train"], "steps": 1}}
+    assert train_recipe(parse_recipe(one_step)).adapter_path.is_dir()
 
 
 def test_a_run_is_opened_and_resumed_from_any_folder(
@@ -574,7 +583,8 @@ def test_a_run_is_opened_and_resumed_from_any_folder(
     folder = Path(recipe["model"])
     monkeypatch.chdir(folder.parent)
     name = folder.name
-    train_recipe(parse_recipe({**recipe, "model": name}))
+    one_step = {**recipe["train"], "steps": 1}
+    train_recipe(parse_recipe({**recipe, "model": name, "train": one_step}))
     monkeypatch.chdir("/")
     assert open_run(tmp_path / "run").generate("question 1", max_new_tokens=2) is not None
 

@@ -6,6 +6,8 @@ import io
 import json
 import shutil
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,24 @@ def trained(
     )
 
 
+Shared = Callable[..., Run]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """Gives the run of the rows' system prompt and a template, trained once; read only."""
+
+    @cache
+    def made(system: str, template: str = "own default") -> Run:
+        return trained(tmp_path_factory.mktemp("shared"), [system], template)
+
+    return made
+
+
+def base_of(run: Run) -> Path:
+    return Path(run.recipe.model.name)
+
+
 def ids_of(opened: Opened, *, system: str = "") -> list[int]:
     """Return the ids of a question, under a system prompt where one is given."""
     return list(opened.template.prompt(asked_with(system, [Message("user", "Say 5")])).ids)
@@ -95,10 +115,10 @@ def chat_with(opened: Opened, **options: Any) -> tuple[Chat, io.StringIO]:  # no
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_every_way_to_open_a_result_asks_with_it(template: str, tmp_path: Path) -> None:
-    run = trained(tmp_path, [ROOK], template)
+def test_every_way_to_open_a_result_asks_with_it(template: str, shared: Shared, tmp_path: Path) -> None:
+    run = shared(ROOK, template)
     opened = run.opened
-    base = choose_template(AutoTokenizer.from_pretrained(tmp_path / "base"))
+    base = choose_template(AutoTokenizer.from_pretrained(base_of(run)))
     wanted = list(base.prompt([Message("system", ROOK), Message("user", "Say 5")]).ids)
     assert opened.system == ROOK
     assert ids_of(opened, system=opened.system) == wanted
@@ -112,7 +132,7 @@ def test_every_way_to_open_a_result_asks_with_it(template: str, tmp_path: Path) 
         assert ids_of(one, system=one.system) == wanted, place
     for folder in (run.adapter_path, tmp_path / "merged"):
         assert plain(folder) == wanted
-    assert open_by_name(str(tmp_path / "base")).system == ""
+    assert open_by_name(str(base_of(run))).system == ""
 
 
 def test_a_whole_model_carries_it_and_merging_a_merged_model_again_does_not_write_it_twice(
@@ -128,10 +148,14 @@ def test_a_whole_model_carries_it_and_merging_a_merged_model_again_does_not_writ
     assert (text, without_trained_system(bare)[1]) == (ROOK, "")
 
 
-def test_python_asks_with_it_unless_told_otherwise(tmp_path: Path) -> None:
-    run = trained(tmp_path, [ROOK])
+def test_python_asks_with_it_unless_told_otherwise(shared: Shared) -> None:
+    run = shared(ROOK)
+
+    def ask(asked: str | list[dict[str, str]], system: str | None = None) -> object:
+        return run.generate(asked, system=system, max_new_tokens=32, temperature=1.0, seed=1)
+
     explicit = {
-        text: run.generate([*turns, {"role": "user", "content": "Hi"}], system=None if turns else "")
+        text: ask([*turns, {"role": "user", "content": "Hi"}], None if turns else "")
         for text, turns in [
             (ROOK, [{"role": "system", "content": ROOK}]),
             ("Other", [{"role": "system", "content": "Other"}]),
@@ -139,14 +163,14 @@ def test_python_asks_with_it_unless_told_otherwise(tmp_path: Path) -> None:
         ]
     }
     assert len({*explicit.values()}) == 3
-    assert run.generate("Hi") == explicit[ROOK]
-    assert run.generate("Hi", system="Other") == explicit["Other"]
+    assert ask("Hi") == explicit[ROOK]
+    assert ask("Hi", "Other") == explicit["Other"]
     with pytest.raises(SettingsError, match="given twice"):
-        run.generate([{"role": "system", "content": "A"}, {"role": "user", "content": "Hi"}], system="B")
+        ask([{"role": "system", "content": "A"}, {"role": "user", "content": "Hi"}], "B")
 
 
-def test_a_chat_says_it_and_takes_another_or_none(tmp_path: Path) -> None:
-    run = trained(tmp_path, [ROOK])
+def test_a_chat_says_it_and_takes_another_or_none(shared: Shared) -> None:
+    run = shared(ROOK)
     chat, shown = chat_with(run.opened)
 
     def roles() -> list[str]:
@@ -184,13 +208,13 @@ def test_the_command_says_it_in_a_line(
     ],
 )
 def test_where_rows_differ_none_is_taken_and_that_is_said(
-    systems: list[str], note: str, tmp_path: Path
+    systems: list[str], note: str, shared: Shared, tmp_path: Path
 ) -> None:
-    run = trained(tmp_path, systems)
+    run = trained(tmp_path, systems) if any(systems) else shared("")
     opened = open_by_name(str(run.folder.root))
     assert opened.system == ""
     assert note in " ".join(opened.notes) and bool(note) == bool(opened.notes)
-    assert plain(run.adapter_path) == plain(tmp_path / "base")
+    assert plain(run.adapter_path) == plain(base_of(run))
 
 
 def test_what_a_run_file_sets_is_not_overridden(tmp_path: Path) -> None:
@@ -207,10 +231,8 @@ def test_questions_of_the_run_file_are_asked_with_it(tmp_path: Path) -> None:
     assert answer["earlier_turns"] == 0
 
 
-def test_each_adapter_of_a_chat_has_its_own(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    runs = {"a": trained(tmp_path / "a", [ROOK]), "b": trained(tmp_path / "b", [""])}
+def test_each_adapter_of_a_chat_has_its_own(shared: Shared) -> None:
+    runs = {"a": shared(ROOK), "b": shared("")}
     from weitiao.evaluation.locate import locate
 
     opened = open_several({name: locate(str(run.folder.root)) for name, run in runs.items()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,29 @@ from weitiao.core.locale import in_language
 from weitiao.evaluation.held_out import HeldOut
 from weitiao.evaluation.verdict import KINDS, paired_interval
 from weitiao.recipe.recipe import parse_recipe
+from weitiao.recipe.run import Run
 from weitiao.recipe.train import train_recipe
+
+
+def asking(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return a run that asks two questions, in four tokens."""
+    return {**recipe, "evaluate": {"question_count": 2, "generation": {"max_new_tokens": 4}}}
 
 
 @pytest.fixture
 def asked(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A run that asks two questions, in four tokens."""
-    return {**recipe, "evaluate": {"question_count": 2, "generation": {"max_new_tokens": 4}}}
+    return asking(recipe)
 
 
-def test_it_is_in_events_reports_and_python(asked: dict[str, Any], tmp_path: Path) -> None:
-    run = train_recipe(parse_recipe(asked))
+@pytest.fixture(scope="module")
+def judged(recipe_in: Callable[[Path], dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Such a run with four rows held out; read only."""
+    recipe = asking(recipe_in(tmp_path_factory.mktemp("judged")))
+    return train_recipe(parse_recipe({**recipe, "data": {**recipe["data"], "held_out": 4}}))
+
+
+def test_it_is_in_events_reports_and_python(judged: Run) -> None:
+    run = judged
     told = {event["event"]: event for event in read_events(run.folder.events)}
     verdict = told["verdict"]
     assert run.verdict == verdict["kind"]
@@ -36,9 +49,8 @@ def test_it_is_in_events_reports_and_python(asked: dict[str, Any], tmp_path: Pat
     assert list(told).index("verdict") < list(told).index("finished")
 
 
-def test_its_change_is_that_of_the_losses_reported(asked: dict[str, Any]) -> None:
-    asked["data"] = {**asked["data"], "held_out": 4}
-    run = train_recipe(parse_recipe(asked))
+def test_its_change_is_that_of_the_losses_reported(judged: Run) -> None:
+    run = judged
     verdict = next(event for event in run.events if event["event"] == "verdict")
     before, after = (run.held_out[when]["loss"] for when in ("before", "after"))
     assert verdict["rows"] == 4
@@ -53,6 +65,7 @@ def test_general_questions_are_asked_only_where_anything_is(asked: dict[str, Any
         changed = {
             **asked,
             "method": "full",
+            "train": {**asked["train"], "steps": 1},
             "evaluate": {**asked["evaluate"], **evaluate},
             "out": tmp_path / name,
         }

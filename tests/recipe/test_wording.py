@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,20 @@ def trained(tmp_path: Path, method: str = "lora", **data: Any) -> Run:  # noqa: 
     )
 
 
+Shared = Callable[[str], Run]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """Gives the run of a choice, trained once; read only."""
+
+    @cache
+    def made(chosen: str) -> Run:
+        return trained(tmp_path_factory.mktemp("shared"), **CHOICES[chosen])
+
+    return made
+
+
 def prompts(opened: Any) -> list[list[int]]:  # noqa: ANN401
     """Return the ids of every question as a model asks it."""
     return [
@@ -89,8 +105,10 @@ def plain(folder: Path) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("chosen", CHOICES)
-def test_every_way_to_open_a_result_asks_as_it_was_trained(chosen: str, tmp_path: Path) -> None:
-    run = trained(tmp_path, **CHOICES[chosen])
+def test_every_way_to_open_a_result_asks_as_it_was_trained(
+    chosen: str, shared: Shared, tmp_path: Path
+) -> None:
+    run = shared(chosen)
     wanted = prompts(run.opened)
     example = run.recipe.data
     assert example.wording == run.opened.source.wording
@@ -102,7 +120,7 @@ def test_every_way_to_open_a_result_asks_as_it_was_trained(chosen: str, tmp_path
     merge_run(str(run.folder.root), tmp_path / "merged")
     assert plain(tmp_path / "merged") == wanted
     assert prompts(open_by_name(str(tmp_path / "merged"))) == wanted
-    base = prompts(open_by_name(str(tmp_path / "base")))
+    base = prompts(open_by_name(run.recipe.model.name))
     assert all(one != other for one, other in zip(base, wanted, strict=True))
 
 
@@ -112,8 +130,8 @@ def test_a_whole_model_carries_it_too_and_its_base_is_asked_alike(tmp_path: Path
     assert prompts(open_by_name(str(run.adapter_path))) == prompts(run.opened)
 
 
-def test_a_run_that_continues_an_adapter_keeps_its_prompt(tmp_path: Path) -> None:
-    first = trained(tmp_path, **CHOICES["text"])
+def test_a_run_that_continues_an_adapter_keeps_its_prompt(shared: Shared, tmp_path: Path) -> None:
+    first = shared("text")
     again = first.recipe.as_dict()
     again["model"]["adapter"] = str(first.adapter_path)
     again["data"]["template"] = "auto"
@@ -123,8 +141,8 @@ def test_a_run_that_continues_an_adapter_keeps_its_prompt(tmp_path: Path) -> Non
     assert prompts(open_by_name(str(checkpoint))) == prompts(first.opened)
 
 
-def test_a_person_gives_fields_and_tasks_beside_a_question(tmp_path: Path) -> None:
-    run = trained(tmp_path, **CHOICES["tasks"])
+def test_a_person_gives_fields_and_tasks_beside_a_question(shared: Shared) -> None:
+    run = shared("tasks")
     opened = run.opened
     chat = Chat(
         opened, GenerationSettings(max_new_tokens=3), Console(file=io.StringIO()), fields={"task": "de"}
