@@ -1,5 +1,7 @@
 """A component is one file: toys, a file each, lie in a copy of the project, and the project's own tests pass there.
 
+What only reads source reads the toys where they lie, in the project itself (`sources_and_toys`).
+
 The toys in `one_file/` lie as they would in the package: one for each registry, two for methods. Nothing else is
 written for them: no recipe, no page, no table and no translation.
 """
