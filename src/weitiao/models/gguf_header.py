@@ -24,7 +24,7 @@ DEFAULT_ALIGNMENT = 32
 
 
 @dataclass(frozen=True)
-class Entry:
+class HeaderEntry:
     """A key with its value, and where both lie in the file, in bytes."""
 
     key: str
@@ -41,7 +41,7 @@ class Header:
     """What a GGUF file says before its data."""
 
     version: int
-    entries: dict[str, Entry]
+    entries: dict[str, HeaderEntry]
     tensors: int
     table: bytes
     """The names, shapes, kinds and places of the tensors, as in the file."""
@@ -68,7 +68,7 @@ class Header:
         return named or (tokens.length if tokens is not None and tokens.length is not None else 0)
 
 
-def _number(entries: dict[str, Entry], key: str, default: int) -> int:
+def _number(entries: dict[str, HeaderEntry], key: str, default: int) -> int:
     entry = entries.get(key)
     return entry.value if entry is not None and isinstance(entry.value, int) else default
 
@@ -106,7 +106,7 @@ class _Walk:
         elements = sum(size for size, _ in sizes)
         return Header(version, found, tensors, table, alignment, data_start, elements)
 
-    def _entry(self) -> Entry:
+    def _entry(self) -> HeaderEntry:
         start = self._at
         key, kind = self._string(), self._take("I")
         value: str | int | None = None
@@ -119,7 +119,7 @@ class _Walk:
             value = self._take("I" if kind == 4 else "i")
         else:
             self._at += WIDTHS[kind]
-        return Entry(key, start, self._at, value, length)
+        return HeaderEntry(key, start, self._at, value, length)
 
     def _array(self) -> int:
         """Go past an array; returns its number of elements."""
