@@ -58,7 +58,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "pissa": {"target_modules": "all-linear", "init_lora_weights": "pissa"},
     "pissa-fast-rslora-dora": {"init_lora_weights": "pissa_niter_4", "use_rslora": True, "use_dora": True},
     "olora-bias": {"init_lora_weights": "olora", "bias": "lora_only", "modules_to_save": ["lm_head"]},
-    # PEFT searches the directions of one layer in 0.05 s, and of six in 3 s.
+    # The search for the directions of six layers takes PEFT ten times as long as for two.
     "eva": {"init_lora_weights": "eva", "target_modules": "auto", "layers_to_transform": [1]},
 }
 QUERY = {"llama": "q_proj", "qwen2": "q_proj", "gpt2": "c_attn", "opt": "q_proj"}
