@@ -116,3 +116,9 @@ def test_a_config_is_known_by_all_that_it_holds() -> None:
     config.quantization_config = quantization_config(ModelSettings(name=".", quantization="nf4")).to_dict()
     keys.append(config_key(config))
     assert len(set(keys)) == 5
+
+
+def test_what_was_found_is_known_of_every_model_of_that_config() -> None:
+    found = text_path(tiny.make_model("llama"))
+    assert text_path(tiny.make_model("llama").train()) is found
+    assert text_path(tiny.make_model("llama", num_hidden_layers=2)) is not found
