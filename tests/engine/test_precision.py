@@ -13,6 +13,7 @@ from torch.nn import functional
 import tiny_architectures as tiny
 from tiny import make_llama
 from tiny_training import (
+    Events,
     equal,
     largest_difference,
     last_state,
@@ -44,11 +45,17 @@ def make(folder: Path, dtype: torch.dtype, **changes: Any) -> Training:  # noqa:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_trains_near_fp32(dtype: torch.dtype, tmp_path: Path) -> None:
-    half, whole = make(tmp_path / "half", dtype, eps=1e-3), make(tmp_path / "whole", torch.float32, eps=1e-3)
+    heard = Events(), Events()
+    half = make(tmp_path / "half", dtype, eps=1e-3, listeners=heard[:1])
+    whole = make(tmp_path / "whole", torch.float32, eps=1e-3, listeners=heard[1:])
     start = weights_of(whole)
     assert half.stepper.scale.value == (LARGEST_SCALE if dtype is torch.float16 else 1.0)
     half.run()
     whole.run()
+    norms = [[event["grad_norm"] for event in log.of("step")] for log in heard]
+    assert norms[0] == pytest.approx(norms[1], rel=0.05), (
+        "the scale is no part of what is reported and clipped"
+    )
     assert all(p.dtype is torch.float32 for p in half.stepper.parameters.values())
     moved = largest_difference(weights_of(whole), start)
     assert largest_difference(weights_of(half), weights_of(whole)) < 0.2 * moved

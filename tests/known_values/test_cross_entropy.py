@@ -192,8 +192,8 @@ def test_extreme_logits_stay_finite() -> None:
 
 
 def test_the_logits_of_a_pack_are_never_there_at_once() -> None:
-    """Peak memory grows by less than one tensor of logits, forward and backward, and by less than a quarter of one
-    where the head is one matrix (plain torch: three).
+    """Peak memory grows by less than one tensor of logits, forward and backward, and by less than a sixth of one
+    where the head is one frozen matrix (plain torch: three).
 
     Linux counts the peak of the starting process to that of a new program, so forks of a small one are measured.
     """
@@ -221,5 +221,5 @@ for head in heads:  # a peak never falls, so each is measured in a process of it
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     one_matrix, unknown = map(float, done.stdout.split())
-    assert 0 < one_matrix < 0.25
+    assert 0 < one_matrix < 0.16
     assert 0 < unknown < 1
