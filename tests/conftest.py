@@ -17,8 +17,6 @@ import tiny
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-    from plain_python import PlainPython
-
 # Read when torch and huggingface_hub are imported, so set before any test module is.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
@@ -100,12 +98,6 @@ def _refuse_remote(event: str, arguments: tuple[Any, ...]) -> None:
 sys.addaudithook(_refuse_remote)
 
 
-def _shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of this session, which workers of pytest-xdist share."""
-    own = tmp_path_factory.getbasetemp()
-    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
-
-
 @pytest.fixture(scope="session", autouse=True)
 def weitiao_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Keep what weitiao caches in a folder of this session, unless WEITIAO_HOME names one.
@@ -113,7 +105,8 @@ def weitiao_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Workers of pytest-xdist share it, so that the bundled model is converted once.
     """
     if "WEITIAO_HOME" not in os.environ:
-        home = _shared_folder(tmp_path_factory) / "weitiao-home"
+        own = tmp_path_factory.getbasetemp()
+        home = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "weitiao-home"
         home.mkdir(exist_ok=True)
         os.environ["WEITIAO_HOME"] = str(home)
     return Path(os.environ["WEITIAO_HOME"])
@@ -126,16 +119,6 @@ def products_as_in_a_run() -> Iterator[None]:
 
     with products_from("auto"):
         yield
-
-
-@pytest.fixture(scope="session")
-def plain_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlainPython]:
-    """Runs scripts in fresh processes that have torch, transformers and PEFT, and not weitiao."""
-    from plain_python import PlainPython
-
-    python = PlainPython(_shared_folder(tmp_path_factory))
-    yield python
-    python.close()
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import tiny
-from plain_python import PlainPython
+from plain_python import output_of_plain, run_plain
 
 
 def test_a_connection_to_another_machine_is_refused() -> None:
@@ -52,7 +52,7 @@ def test_the_tiny_model_is_decided_by_its_seed(tiny_model_folder: Path) -> None:
     assert torch.equal(loaded.lm_head.weight, one.lm_head.weight)
 
 
-def test_a_plain_process_has_peft_and_not_weitiao(plain_python: PlainPython, tmp_path: Path) -> None:
+def test_a_plain_process_has_peft_and_not_weitiao(tmp_path: Path) -> None:
     (tmp_path / "beside.py").write_text("word = 'found'")
     script = """
 import os, sys, beside
@@ -60,12 +60,12 @@ print([name for name in ("torch", "transformers", "peft", "weitiao") if name in 
 print(os.getcwd(), sys.argv[1:], beside.word, sys.stdin.read())
 sys.exit("in the end")
 """
-    ended = plain_python.run(script, "a", "b", folder=tmp_path, typed="typed")
-    assert (ended.code, ended.err) == (1, "in the end\n")
-    assert ended.out == f"['torch', 'transformers', 'peft']\n{tmp_path} ['a', 'b'] found typed\n"
-    assert "ZeroDivisionError" in plain_python.run("1 / 0").err
+    ended = run_plain(script, "a", "b", folder=tmp_path, typed="typed")
+    assert (ended.returncode, ended.stderr) == (1, "in the end\n")
+    assert ended.stdout == f"['torch', 'transformers', 'peft']\n{tmp_path} ['a', 'b'] found typed\n"
+    assert "ZeroDivisionError" in run_plain("1 / 0").stderr
 
 
-def test_each_plain_process_is_a_fresh_one(plain_python: PlainPython) -> None:
-    plain_python.output_of("import sys; sys.modules['weitiao'] = None; sys.modules['numpy'].left = 1")
-    assert plain_python.output_of("import sys; print(hasattr(sys.modules['numpy'], 'left'))") == "False\n"
+def test_each_plain_process_is_a_fresh_one() -> None:
+    output_of_plain("import sys; sys.modules['weitiao'] = None; sys.modules['numpy'].left = 1")
+    assert output_of_plain("import sys; print(hasattr(sys.modules['numpy'], 'left'))") == "False\n"

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import tiny_architectures as tiny
-from plain_python import PlainPython
+from plain_python import output_of_plain
 from tiny_methods import (
     REFUSED,
     UNMERGED,
@@ -171,9 +171,7 @@ for folder, whole, out in zip(*[iter(sys.argv[1:])] * 3):
 """
 
 
-def test_saved_it_answers_bit_equal_in_a_process_without_weitiao(
-    tmp_path: Path, plain_python: PlainPython
-) -> None:
+def test_saved_it_answers_bit_equal_in_a_process_without_weitiao(tmp_path: Path) -> None:
     """Plain PEFT or transformers load every method's result, and every architecture's."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -192,7 +190,7 @@ def test_saved_it_answers_bit_equal_in_a_process_without_weitiao(
         arguments += [str(saved), str(attached.saves_whole_model), out]
         with products_from("mkl"):  # as in the other process
             expected[out] = logits(attached.model)
-    plain_python.output_of(LOADER, *arguments)
+    output_of_plain(LOADER, *arguments)
     torch.set_num_threads(threads)
     different = [out for out, wanted in expected.items() if not torch.equal(torch.load(out), wanted)]
     assert different == []

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pages import page
-from plain_python import PlainPython
+from plain_python import output_of_plain
 from tiny_gguf import Q4_1, save_tiny_gguf
 from weitiao.evaluation.open_model import open_by_name
 from weitiao.models.aliases import ALIASES
@@ -82,12 +82,10 @@ def documented(where: str, root: Path) -> str:
     )
 
 
-def test_plain_peft_gives_what_weitiao_gives(
-    place: Path, plain_python: PlainPython, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_plain_peft_gives_what_weitiao_gives(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, where in DOCUMENTED.items():
         script = documented(where, place) + save_logits(name)
-        plain_python.output_of(script, folder=place, path=str(place / "site"))
+        output_of_plain(script, folder=place, path=str(place / "site"))
     monkeypatch.syspath_prepend(str(place / "site"))
     wanted = logits(place / "runs" / "mine")
     for name in DOCUMENTED:

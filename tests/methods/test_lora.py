@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 import tiny_architectures as tiny
-from plain_python import PlainPython
+from plain_python import output_of_plain
 from tiny_methods import make_model
 from weitiao.core.errors import ModelError, RunFolderError, SettingsError
 from weitiao.core.settings import parse_settings
@@ -164,9 +164,7 @@ for folder in sys.argv[1:]:
 """
 
 
-def test_pissa_and_olora_load_in_plain_peft_on_the_original_base(
-    tmp_path: Path, plain_python: PlainPython
-) -> None:
+def test_pissa_and_olora_load_in_plain_peft_on_the_original_base(tmp_path: Path) -> None:
     tiny.make_model("llama").save_pretrained(tmp_path / "base")
     folders = []
     for init in ("pissa", "olora"):
@@ -177,7 +175,7 @@ def test_pissa_and_olora_load_in_plain_peft_on_the_original_base(
             folders.append(str(tmp_path / f"{init}-{use_rslora}"))
             attached.save(Path(folders[-1]))
             torch.save((tiny.ids(), logits(attached.model)), folders[-1] + ".expected")
-    plain_python.output_of(ORIGINAL_BASE, *folders)
+    output_of_plain(ORIGINAL_BASE, *folders)
 
 
 def test_a_resumed_pissa_run_goes_on_bit_equal() -> None:

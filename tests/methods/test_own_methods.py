@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import tiny_architectures as tiny
-from plain_python import PlainPython
+from plain_python import output_of_plain
 from tiny_training import equal, last_state, make_examples, make_training, weights_of
 from weitiao.core.errors import ModelError
 from weitiao.engine.checkpoint import list_checkpoints
@@ -126,9 +126,7 @@ for folder in sys.argv[2:]:
 """
 
 
-def test_plain_peft_names_what_is_missing_and_once_registered_loads_them_bit_equal(
-    tmp_path: Path, plain_python: PlainPython
-) -> None:
+def test_plain_peft_names_what_is_missing_and_once_registered_loads_them_bit_equal(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     tiny.make_model("llama").save_pretrained(tmp_path / "base")
@@ -136,7 +134,7 @@ def test_plain_peft_names_what_is_missing_and_once_registered_loads_them_bit_equ
     with products_from("mkl"):  # as in the other process
         expected = {name: saved(name, tmp_path / name, base=tmp_path / "base") for name in OWN}
     torch.set_num_threads(threads)
-    said = plain_python.output_of(LOADER, str(tmp_path / "ids"), *(str(tmp_path / name) for name in OWN))
+    said = output_of_plain(LOADER, str(tmp_path / "ids"), *(str(tmp_path / name) for name in OWN))
     assert said.splitlines() == [f"KeyError('WEITIAO_{next(iter(OWN)).upper()}')"]
     found = {name: torch.load(tmp_path / f"{name}.logits", weights_only=True) for name in OWN}
     assert [name for name in OWN if not torch.equal(found[name], expected[name])] == []

@@ -14,7 +14,7 @@ from transformers import AutoConfig, DynamicCache, LlamaConfig
 
 import tiny
 import tiny_architectures
-from plain_python import PlainPython
+from plain_python import output_of_plain
 from tiny_methods import make_config, make_model
 from tiny_training import Events, equal, make_examples, make_training, sequence_of, weights_of
 from weitiao.core.errors import ModelError, SettingsError
@@ -284,7 +284,7 @@ for folder in sys.argv[2:]:
 """
 
 
-def test_plain_peft_loads_it_bit_equal_in_a_fresh_process(tmp_path: Path, plain_python: PlainPython) -> None:
+def test_plain_peft_loads_it_bit_equal_in_a_fresh_process(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     ids, expected = tiny_architectures.ids(rows=1), {}
@@ -303,7 +303,7 @@ def test_plain_peft_loads_it_bit_equal_in_a_fresh_process(tmp_path: Path, plain_
             assert torch.equal(logits(again.model, ids), expected[folder])
             assert again.packs
             assert again.virtual_tokens == attached.virtual_tokens
-    plain_python.output_of(LOADER, str(tmp_path / "ids"), *map(str, expected))
+    output_of_plain(LOADER, str(tmp_path / "ids"), *map(str, expected))
     torch.set_num_threads(threads)
     given = {folder: torch.load(f"{folder}.logits") for folder in expected}
     assert [str(f.name) for f, wanted in expected.items() if not torch.equal(given[f], wanted)] == []

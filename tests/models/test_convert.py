@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import tiny
-from plain_python import PlainPython
+from plain_python import run_plain
 from weitiao.core.errors import ModelError, ResourceError, RunFolderError
 from weitiao.models.load import load_model
 from weitiao.models.settings import ModelSettings
@@ -161,43 +161,41 @@ class _Runs:
 READING = "import runpy; runpy.run_module('weitiao.models.weights.unpickle', run_name='__main__')"
 
 
-def refused(python: PlainPython, file: Path) -> str:
+def refused(file: Path) -> str:
     """Return what is said when the process that reads a file refuses it, which writes nothing then."""
     out = file.with_name("out.safetensors")
-    ended = python.run(READING, typed=json.dumps({"files": [[str(file), str(out)]], "tied": {}}))
-    assert ended.code != 0 and not out.exists()
-    error = convert_module.reading_failure(file, ended.code, ended.err)
+    ended = run_plain(READING, typed=json.dumps({"files": [[str(file), str(out)]], "tied": {}}))
+    assert ended.returncode != 0 and not out.exists()
+    error = convert_module.reading_failure(file, ended.returncode, ended.stderr)
     assert isinstance(error, ModelError)
     return str(error)
 
 
 def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(
-    folder: Path, weights: dict[str, Tensor], plain_python: PlainPython
+    folder: Path, weights: dict[str, Tensor]
 ) -> None:
     trap = folder / "ran"
     torch.save({**weights, "x": _Runs(trap)}, folder / BIN_SINGLE)
     whole = refusal(folder)
     old = folder.with_name("old.bin")
     torch.save({**weights, "x": _Runs(trap)}, old, _use_new_zipfile_serialization=False)
-    for text in (whole, refused(plain_python, old)):
+    for text in (whole, refused(old)):
         assert "asks Python to run more" in text and "system" in text
     assert not trap.exists()
 
 
-def test_a_program_is_refused(tmp_path: Path, plain_python: PlainPython) -> None:
+def test_a_program_is_refused(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(tmp_path / BIN_SINGLE))
-    assert "asks for TorchScript" in refused(plain_python, tmp_path / BIN_SINGLE)
+    assert "asks for TorchScript" in refused(tmp_path / BIN_SINGLE)
 
 
 @pytest.mark.parametrize("kept", [0, 0.99])
-def test_a_file_cut_short(
-    kept: float, tmp_path: Path, weights: dict[str, Tensor], plain_python: PlainPython
-) -> None:
+def test_a_file_cut_short(kept: float, tmp_path: Path, weights: dict[str, Tensor]) -> None:
     path = tmp_path / BIN_SINGLE
     torch.save(weights, path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(kept * len(whole))])
-    assert "cannot be read" in refused(plain_python, path)
+    assert "cannot be read" in refused(path)
 
 
 def test_a_second_file_cut_short_leaves_nothing(folder: Path, weights: dict[str, Tensor]) -> None:
@@ -235,9 +233,9 @@ def test_files_that_are_links_to_each_other(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, torch.zeros(3)], ids=["names", "a tensor"])
-def test_a_pickle_without_tensors(value: object, tmp_path: Path, plain_python: PlainPython) -> None:
+def test_a_pickle_without_tensors(value: object, tmp_path: Path) -> None:
     torch.save(value, tmp_path / BIN_SINGLE)
-    assert "no tensors by name" in refused(plain_python, tmp_path / BIN_SINGLE)
+    assert "no tensors by name" in refused(tmp_path / BIN_SINGLE)
 
 
 def test_folders_that_cannot_be_converted(folder: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
