@@ -110,9 +110,10 @@ def _takes(run: dict[str, Any], word: str) -> bool:
 
 def options_of(name: str) -> dict[str, bool]:
     """Return a command's flags, and whether each takes a value."""
-    command = commands.get_command(click.Context(commands), name)
+    context = click.Context(commands, **commands.context_settings)  # a command keeps its first context's `-h`
+    command = commands.get_command(context, name)
     assert command is not None
-    shown = (one for one in command.get_params(click.Context(command)) if isinstance(one, click.Option))
+    shown = (one for one in command.get_params(context) if isinstance(one, click.Option))
     return {flag: not one.is_flag for one in shown for flag in one.opts}
 
 
@@ -137,7 +138,7 @@ def test_every_command_in_a_text_is_there_with_its_flags() -> None:
 
 @cache
 def every_flag() -> frozenset[str]:
-    context = click.Context(commands)
+    context = click.Context(commands, **commands.context_settings)
     groups = (
         one for name in FILES.names() if isinstance(one := commands.get_command(context, name), click.Group)
     )

@@ -36,7 +36,7 @@ def shown(program: str) -> list[tuple[str, str]]:
 def check(words: Sequence[str]) -> None:
     """Parse a command line as `weitiao` does, and check names and settings; raises click's or SettingsError."""
     name, *rest = words
-    context = click.Context(commands, info_name="weitiao")
+    context = click.Context(commands, info_name="weitiao", **commands.context_settings)
     _, command, _ = commands.resolve_command(context, [name])
     assert command is not None
     with command.make_context(name, list(rest), parent=context) as parsed:
