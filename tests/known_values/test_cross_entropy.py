@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from weitiao.data.batching.packing import make_pack
+from weitiao.engine.memory.live_bytes import run_counted
 from weitiao.objectives._cross_entropy import CHUNK_VALUES, cross_entropy_sum
 from weitiao.objectives._outputs import Head, Outputs
 from weitiao.objectives._streamed_head import ROWS_AT_ONCE, WORDS_AT_ONCE
@@ -191,35 +191,25 @@ def test_extreme_logits_stay_finite() -> None:
     torch.testing.assert_close((value, *gradients), (expected, *plain))
 
 
-def test_the_logits_of_a_pack_are_never_there_at_once() -> None:
-    """Peak memory grows by less than one tensor of logits, forward and backward, and by less than a sixth of one
-    where the head is one frozen matrix (plain torch: three).
+def logits_alive(of: Callable[[Outputs], Tensor], outputs: Outputs) -> float:
+    """Return the most bytes that a loss and its backward pass keep alive, in tensors of logits (P, V)."""
+    counted = run_counted(lambda: of(outputs).backward(), torch.device("cpu"))
+    return max(live for _, live in counted.moments) / (len(outputs.rows_K) * outputs.head.vocabulary * 4)
 
-    Linux counts the peak of the starting process to that of a new program, so forks of a small one are measured.
-    """
-    script = """
-import os, resource, torch
-from weitiao.data.batching.packing import make_pack
-from weitiao.objectives._outputs import Head, Outputs
-from weitiao.objectives._cross_entropy import cross_entropy_sum
-torch.set_num_threads(1)
-rows, vocabulary = 600, 152000
-layer = torch.nn.Linear(8, vocabulary, bias=False).requires_grad_(False)
-hidden = torch.randn(rows, 8, requires_grad=True)
-heads = Head(layer, vocabulary, layer.weight), Head(lambda x: layer(x) * 1, vocabulary, None)
-targets = torch.zeros(rows, dtype=torch.long)
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-for head in heads:  # a peak never falls, so each is measured in a process of its own
-    if os.fork():
-        assert os.wait()[1] == 0
-        continue
-    outputs = Outputs(hidden, head, torch.arange(rows), targets, torch.ones(rows), make_pack([]))
-    before = peak()
-    cross_entropy_sum(outputs).backward()
-    print((peak() - before) / (rows * vocabulary * 4), flush=True)
-    os._exit(0)
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    one_matrix, unknown = map(float, done.stdout.split())
-    assert 0 < one_matrix < 0.16
-    assert 0 < unknown < 1
+
+def test_the_logits_of_a_pack_are_never_there_at_once() -> None:
+    rows, vocabulary = 1200, 152000
+    layer = nn.Linear(8, vocabulary, bias=False).requires_grad_(False)
+    hidden, targets = torch.randn(rows, 8, requires_grad=True), torch.zeros(rows, dtype=torch.long)
+
+    def outputs(head: Head, count: int = rows) -> Outputs:
+        return Outputs(hidden[:count], head, torch.arange(count), targets[:count], torch.ones(count), NO_PACK)
+
+    one_matrix = Head(layer, vocabulary, layer.weight)
+    assert 0 < logits_alive(cross_entropy_sum, outputs(one_matrix)) < 0.05
+    assert 0 < logits_alive(cross_entropy_sum, outputs(Head(lambda x: layer(x) * 1, vocabulary))) < 0.3
+    plain = logits_alive(
+        lambda given: functional.cross_entropy(layer(given.hidden_PD), given.targets_K),
+        outputs(one_matrix, 60),
+    )
+    assert plain == pytest.approx(3, rel=1e-3), "the measure sees every tensor of logits"
