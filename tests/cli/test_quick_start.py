@@ -60,9 +60,15 @@ def test_which_models_may_be_quantised(
     assert may_be_quantized(ModelSettings(**{"name": str(tiny_model_folder), **settings})) is expected
 
 
-def test_a_model_saved_quantised_is_known_by_its_config(tiny_model_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a-model", "smollm2-135m", "a-model.gguf"])
+def test_a_model_saved_quantised_is_known_by_its_config(
+    name: str, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / name
+    folder.mkdir()
     config = json.loads((tiny_model_folder / "config.json").read_text())
     stored = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
-    (tmp_path / "config.json").write_text(json.dumps({**config, "quantization_config": stored}))
-    (tmp_path / "model.safetensors").touch()
-    assert may_be_quantized(ModelSettings(name=str(tmp_path)))
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": stored}))
+    (folder / "model.safetensors").touch()
+    assert may_be_quantized(ModelSettings(name=name))

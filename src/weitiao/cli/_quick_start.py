@@ -8,6 +8,7 @@ be quantised later.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def may_be_quantized(settings: ModelSettings) -> bool:
 
     if settings.quantization != "none":
         return True
-    if settings.name in ALIASES or settings.name.endswith(".gguf"):
+    is_folder = Path(settings.name).expanduser().is_dir()  # it may have an alias's name, or end in .gguf
+    if not is_folder and (settings.name in ALIASES or settings.name.endswith(".gguf")):
         return False
     try:
         return quantization_of(load_config(settings)) != "none"
